@@ -1,0 +1,74 @@
+# What cropline's people run. Everything is installed into .venv, nothing elsewhere.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+COMPILE := pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+
+export PYTHONUTF8 := 1
+export DO_NOT_TRACK := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export HAS_DLT_TELEMETRY := 0
+export RUNTIME__DLTHUB_TELEMETRY := false
+
+.PHONY: help demo test test-slow lint format bench chaos up lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+$(BIN)/.installer: requirements/installer.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cropline needs Python 3.11 or later; set PYTHON=python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/installer.lock
+	@touch $@
+
+# Byte-compiled at install: without it every first import of a big library costs seconds.
+$(BIN)/.run: $(BIN)/.installer requirements/run.lock pyproject.toml
+	@echo "installing the locked requirements into $(VENV) ..."
+	@$(UV) pip install -q --python $(BIN)/python --require-hashes --compile-bytecode -r requirements/run.lock
+	@$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(BIN)/.dev: $(BIN)/.run requirements/dev.lock
+	@echo "installing what the tests need into $(VENV) ..."
+	@$(UV) pip install -q --python $(BIN)/python --require-hashes --compile-bytecode -r requirements/dev.lock
+	@touch $@
+
+demo: $(BIN)/.run  ## simulated cameras, two polls, crops and a report in demo-output/
+	@$(BIN)/cropline demo --out demo-output
+
+test: $(BIN)/.dev  ## the whole test suite: unit, contract, integration
+	@$(BIN)/python -m tests.java
+	@JAVA_HOME=$$($(BIN)/python -m tests.java --print) $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+test-slow: $(BIN)/.dev  ## the longer proofs: a Spark cluster that grows and shrinks, cancels on Connect
+	@$(BIN)/python -m tests.java
+	@JAVA_HOME=$$($(BIN)/python -m tests.java --print) $(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(BIN)/.dev  ## ruff, mypy and the import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(BIN)/.dev  ## let ruff mend what it can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(BIN)/.dev  ## ratios against the plain code: make bench ONLY=crop_engine
+	@$(BIN)/python -m benchmarks $(ONLY)
+
+chaos: $(BIN)/.dev  ## kill the run at random, again and again: make chaos KILLS=200 IMAGES=500 SEED=1
+	@$(BIN)/python -m tests.integration.chaos $(or $(KILLS),200) $(or $(IMAGES),500) $(SEED)
+
+up: $(BIN)/.run  ## the whole stack until Ctrl-C: Prefect, worker, simulated cameras; DEMO=0 for your own API
+	@$(BIN)/cropline up $(if $(filter 0,$(DEMO)),--no-demo) $(ARGS)
+
+lock: $(BIN)/.installer  ## resolve the requirements anew, with hashes
+	@$(UV) $(COMPILE) pyproject.toml -o requirements/run.lock
+	@$(UV) $(COMPILE) --extra dev pyproject.toml -o requirements/dev.lock
+	@$(UV) $(COMPILE) requirements/installer.in -o requirements/installer.lock
+
+clean:  ## remove what the targets made
+	@rm -rf $(VENV) demo-output cropline-up benchmarks/results .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,162 @@
+"""``python -m automations.deploy``: everything cropline needs on a Prefect server. Doing it again changes nothing.
+
+Belongs here: the order of things. Does not: what the deployments are (prefect.yaml) or the automations (*.yaml).
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import (
+    DeploymentUpdate,
+    GlobalConcurrencyLimitCreate,
+    GlobalConcurrencyLimitUpdate,
+    WorkPoolCreate,
+)
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
+from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Crashed
+
+from automations.__main__ import ZOMBIES
+from automations.apply import apply_files
+from automations.form import form_schema
+from automations.prefect_yaml import deployments, refuse_mistakes
+from cropline.errors import CroplineError, SettingsError
+from cropline.settings import load_settings
+from tasks.pace import LIMIT
+
+_SECONDS = 180
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Deploy; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m automations.deploy", description=__doc__)
+    parser.add_argument("--file", type=Path, default=Path("prefect.yaml"))
+    parser.add_argument("--crash-leftovers", action="store_true", help="no worker runs yet: what is Running is dead")
+    given = parser.parse_args(arguments)
+    try:
+        deploy(given.file, crash_leftovers=given.crash_leftovers)
+    except CroplineError as error:
+        print(f"deploy: {error.code}: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    return 0
+
+
+def deploy(path: Path, *, crash_leftovers: bool = False) -> None:
+    """Check the file, then put pool, limit, deployments and the zombie automation on the server."""
+    refuse_mistakes(path)
+    pace = load_settings().api.calls_per_s
+    with get_client(sync_client=True) as client:
+        for name in sorted({entry["work_pool"]["name"] for entry in deployments(path)}):
+            _say(f"work pool {name}", _ensure_pool(client, name))
+            if crash_leftovers:
+                _say(f"runs that a dead worker left in {name}", f"{_crash_running(client, name)} crashed")
+        _say(f"rate limit {LIMIT}", _ensure_limit(client, pace))
+        paused = _paused(client)
+    _run_prefect(path)
+    with get_client(sync_client=True) as client:
+        for entry in deployments(path):
+            deployment = client.read_deployment_by_name(f"{entry['name']}/{entry['name']}")
+            _show_form(client, deployment, entry)
+            if entry["name"] in paused:
+                client.update_deployment(deployment.id, DeploymentUpdate(paused=True))
+                _say(f"deployment {entry['name']}", "still paused")
+            _drop_other_schedules(client, deployment, entry)
+    for name, done in apply_files([ZOMBIES]):
+        _say(f"automation {name!r}", done)
+
+
+def _say(what: str, done: str) -> None:
+    print(f"{done:<12} {what}", flush=True)  # noqa: T201
+
+
+def _ensure_pool(client: SyncPrefectClient, name: str) -> str:
+    try:
+        client.read_work_pool(name)
+    except ObjectNotFound:
+        client.create_work_pool(WorkPoolCreate(name=name, type="process"))
+        return "created"
+    return "unchanged"
+
+
+def _ensure_limit(client: SyncPrefectClient, calls_per_s: float) -> str:
+    """A limit whose slots come back at the given pace: one second's worth may be used at once."""
+    slots = max(1, round(calls_per_s))
+    try:
+        found = client.read_global_concurrency_limit_by_name(LIMIT)
+    except ObjectNotFound:
+        client.create_global_concurrency_limit(
+            GlobalConcurrencyLimitCreate(name=LIMIT, limit=slots, slot_decay_per_second=calls_per_s)
+        )
+        return "created"
+    if (found.limit, found.slot_decay_per_second) == (slots, calls_per_s):
+        return "unchanged"
+    client.update_global_concurrency_limit(
+        LIMIT, GlobalConcurrencyLimitUpdate(limit=slots, slot_decay_per_second=calls_per_s)
+    )
+    return "updated"
+
+
+def _run_prefect(path: Path) -> None:
+    """By Prefect's own command, which is the one that reads prefect.yaml."""
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", path.name]
+    done = subprocess.run(  # noqa: S603 - this interpreter, constant arguments
+        command, cwd=path.resolve().parent, capture_output=True, text=True, check=False, timeout=_SECONDS
+    )
+    if done.returncode:
+        raise SettingsError(f"prefect deploy failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    for entry in deployments(path):
+        _say(f"deployment {entry['name']}", "deployed")
+
+
+def _paused(client: SyncPrefectClient) -> set[str]:
+    """Deployments that somebody paused: Prefect's deploy would set them going again, perhaps into an incident."""
+    return {deployment.name for deployment in client.read_deployments() if deployment.paused}
+
+
+def _show_form(client: SyncPrefectClient, deployment: DeploymentResponse, entry: dict[str, Any]) -> None:
+    module, _, name = entry["entrypoint"].partition(":")
+    schema = form_schema(getattr(import_module(module), name), deployment.parameter_openapi_schema or {})
+    client.update_deployment(deployment.id, DeploymentUpdate(parameter_openapi_schema=schema))
+
+
+def _drop_other_schedules(client: SyncPrefectClient, deployment: DeploymentResponse, entry: dict[str, Any]) -> None:
+    """Prefect keeps a schedule that is no longer in the file, and it goes on to run."""
+    wanted = {schedule.get("slug") for schedule in entry.get("schedules") or ()}
+    for schedule in deployment.schedules:
+        if schedule.slug not in wanted:
+            client.delete_deployment_schedule(deployment.id, schedule.id)
+            _say(f"schedule {schedule.slug or schedule.id} of {deployment.name}", "removed")
+
+
+def _crash_running(client: SyncPrefectClient, pool: str) -> int:
+    dead = client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(
+            state=FlowRunFilterState(
+                type=FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING, StateType.CANCELLING])
+            )
+        ),
+        work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[pool])),
+    )
+    for run in dead:
+        client.set_flow_run_state(run.id, Crashed(message="Its worker is gone."), force=True)
+    return len(dead)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,26 @@
+"""``python -m benchmarks [NAME]``: runs one measurement, or all, each in a process of its own.
+
+Each prints a table and writes results/NAME.json, flat keys, not committed.
+"""
+
+import subprocess
+import sys
+
+NAMES = ("crop_engine", "expectations", "idle", "latency", "spark", "state")
+
+
+def main() -> int:
+    wanted = sys.argv[1:] or list(NAMES)
+    unknown = set(wanted) - set(NAMES)
+    if unknown:
+        print(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}", file=sys.stderr)
+        return 2
+    statuses = []
+    for name in wanted:
+        print(f"== {name}", flush=True)
+        statuses.append(subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode)
+    return max(statuses)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

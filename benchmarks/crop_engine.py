@@ -1,0 +1,176 @@
+"""The crop engine against the plain code and against the floor. Writes results/crop_engine.json:
+
+vs_plain        crops/s of the whole job / crops/s of the plain code (a sample of photos, scaled by the crop)
+vs_pool         the same / the plain code in a multiprocessing pool of 2 (a sample too)
+vs_floor        seconds of the floor / seconds of the whole job; the floor decodes, crops and encodes the same photos from
+                memory in two processes, without network, files or anything else
+one_box_vs_floor  the same with one box a photo
+s3_vs_plain     as vs_plain, crops going by PUT to an S3-speaking sink; the plain code uses boto3's put_object
+crops_per_s     of the whole job, crops going to files
+peak_rss_mb     this job's process and its crop processes together, 640 photos, sum of each one's peak
+rss_growth      that / the same for 64 photos
+first_batch_vs_floor  vs_floor of a process's first batch, which also starts Fugue and the crop processes
+
+The whole job is run_crop_job through Fugue's native engine, two crop processes, default profile. Everything is measured
+turn about in one run and the best of all rounds is taken of each, since neighbours only ever slow things down.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks import crop_ways
+from benchmarks.bed import BedPhoto, draw_bed, serve
+
+PHOTOS = 64
+MANY = 640
+SAMPLE = 2  # photos whose boxes are all cut the plain way
+ROUNDS = int(os.environ.get("ROUNDS", "7"))
+RESULT = Path(__file__).parent / "results" / "crop_engine.json"
+# What the S3 sink is told; it checks nothing.
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
+
+
+class Worker:
+    """A process that measures when it is told to: JSON lines in, JSON lines out."""
+
+    def __init__(self, *command: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def tell(self, message: Any) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(message) + "\n")
+        self._process.stdin.flush()
+
+    def ask(self, message: Any) -> Any:
+        assert self._process.stdout is not None
+        self.tell(message)
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise RuntimeError("a measuring process ended")
+        return json.loads(answer)
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=60)
+
+
+@contextmanager
+def worker(*command: str) -> Iterator[Worker]:
+    running = Worker(*command)
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+class Bed:
+    """The photos, where they are served, and the orders for each measurement."""
+
+    def __init__(self, photos: list[BedPhoto], address: str, out: Path) -> None:
+        self.photos, self.address, self.out = photos, address, out
+        self._round = 0
+
+    def order(self, count: int = PHOTOS, boxes: int = 1_000, store: str | None = None) -> dict[str, Any]:
+        """A whole job. Its image ids are new each time, so that no file is ever overwritten."""
+        self._round += 1
+        chosen = [self.photos[number % len(self.photos)] for number in range(count)]
+        return {
+            "store": store or self.out.as_uri(),
+            "endpoint": self.address if store else None,
+            "images": [
+                (f"{self._round}-{number}", f"{self.address}/photos/{photo.path.name}", photo.boxes[:boxes])
+                for number, photo in enumerate(chosen)
+            ],
+        }
+
+    def boxes(self, each: int = 1_000) -> list[Any]:
+        return [photo.boxes[:each] for photo in self.photos]
+
+    def sample(self, prefix: str) -> list[tuple[str, crop_ways.Box, str]]:
+        return [
+            (f"{self.address}/photos/{photo.path.name}", box, f"{prefix}{number}-{index}.jpg")
+            for number, photo in enumerate(self.photos[:SAMPLE])
+            for index, box in enumerate(photo.boxes)
+        ]
+
+
+def main() -> None:
+    os.environ.update(CREDENTIALS)
+    photos = draw_bed(PHOTOS)
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        out, sink = Path(folder) / "out", Path(folder) / "sink"
+        out.mkdir()
+        sink.mkdir()
+        server, address = stack.enter_context(serve(photos[0].path.parent, sink))
+        bed = Bed(photos, address, out)
+        seconds = measure(bed)
+        peaks = [peak_rss_mb(bed, count) for count in (PHOTOS, MANY)]
+    report(seconds, peaks, photos, server)
+
+
+def measure(bed: Bed) -> dict[str, float]:
+    """The least seconds of each way over all rounds."""
+    taken: dict[str, list[float]] = {}
+    with worker("benchmarks.crop_ways", "floor") as floor, worker("benchmarks.whole_job") as ours:
+        floor.tell([str(photo.path) for photo in bed.photos])
+        taken["first"] = [ours.ask(bed.order())["seconds"]]
+        for _ in range(ROUNDS):
+            taken.setdefault("floor", []).append(floor.ask(bed.boxes()))
+            taken.setdefault("ours", []).append(ours.ask(bed.order())["seconds"])
+            taken.setdefault("floor_one", []).append(floor.ask(bed.boxes(1)))
+            taken.setdefault("ours_one", []).append(ours.ask(bed.order(boxes=1))["seconds"])
+    with worker("benchmarks.whole_job") as ours:
+        ours.ask(bed.order(4, store="s3://sink"))
+        taken["s3"] = [ours.ask(bed.order(store="s3://sink"))["seconds"] for _ in range(3)]
+    taken["plain"] = [crop_ways.plain(bed.sample(f"{bed.out}/plain-")) for _ in range(2)]
+    taken["pool"] = [crop_ways.pooled(bed.sample(f"{bed.out}/pool-")) for _ in range(2)]
+    taken["plain_s3"] = [crop_ways.plain_s3(bed.sample("plain/"), bed.address) for _ in range(2)]
+    return {way: min(times) for way, times in taken.items()}
+
+
+def peak_rss_mb(bed: Bed, count: int) -> float:
+    """Of a new process that does one job of so many photos."""
+    with worker("benchmarks.whole_job") as ours:
+        return float(ours.ask(bed.order(count))["peak_rss_mb"])
+
+
+def report(seconds: dict[str, float], peaks: list[float], photos: list[BedPhoto], server: str) -> None:
+    boxes = len(photos[0].boxes)
+    crops, sampled = PHOTOS * boxes, SAMPLE * boxes
+    rate = crops / seconds["ours"]
+    figures = {
+        "vs_plain": rate * seconds["plain"] / sampled,
+        "vs_pool": rate * seconds["pool"] / sampled,
+        "vs_floor": seconds["floor"] / seconds["ours"],
+        "one_box_vs_floor": seconds["floor_one"] / seconds["ours_one"],
+        "s3_vs_plain": crops / seconds["s3"] * seconds["plain_s3"] / sampled,
+        "first_batch_vs_floor": seconds["floor"] / seconds["first"],
+        "crops_per_s": rate,
+        "peak_rss_mb": peaks[1],
+        "rss_growth": peaks[1] / peaks[0],
+    }
+    figures |= {f"{way}_s": value for way, value in seconds.items()}
+    result: dict[str, Any] = {name: round(value, 3) for name, value in figures.items()} | {"server": server}
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    megabytes = sum(photo.path.stat().st_size for photo in photos) / len(photos) / 1e6
+    print(f"{PHOTOS} photos of {megabytes:.1f} MB, {boxes} boxes each, served by {server}, best of {ROUNDS} rounds;")
+    print(f"plain and pool: {sampled} crops each, scaled by the crop")
+    for name, value in result.items():
+        print(f"{name:<22}{value:>12}")
+
+
+if __name__ == "__main__":
+    main()

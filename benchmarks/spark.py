@@ -1,0 +1,178 @@
+"""The same job on Spark and in process, and what each engine costs to start. Writes results/spark.json:
+
+spark_vs_native   crops/s on Spark local[2] / crops/s of the native engine with two crop processes, turn about in one run
+native_crops_per_s, spark_crops_per_s   the same, apart
+startup_NAME_s    a first batch of one small photo in a new process, imports and session included: native, duckdb, spark
+                  (local[2]), cluster (standalone, two one-core workers), connect (its server runs already)
+batch_NAME_s      a second such batch in the same process: what a batch costs beyond its photos
+worth_spark_images  backlog from which a cluster of twice this machine's cores is faster, start-up included; decides
+                  CROPLINE_ENGINE__AUTO__IMAGES
+
+``PHOTOS`` (1000) photos of the bed, 2.6 MB with 37 boxes each; ``ROUNDS`` (2), best of.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from benchmarks.bed import BedPhoto, draw_bed, serve
+from benchmarks.whole_job import crop_job, tables
+from tests.contract.spark_servers import connect_server, python_without_cropline, standalone_cluster
+
+PHOTOS = int(os.environ.get("PHOTOS", "1000"))
+ROUNDS = int(os.environ.get("ROUNDS", "2"))
+DRAWN = 64
+RESULT = Path(__file__).parent / "results" / "spark.json"
+
+
+def main() -> None:
+    if sys.argv[1:]:
+        serve_jobs(json.loads(sys.argv[1]))
+        return
+    photos = draw_bed(DRAWN)
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
+        folder = Path(scratch)
+        (folder / "sink").mkdir()
+        _, address = stack.enter_context(serve(photos[0].path.parent, folder / "sink"))
+        bed = (address, photos, folder / "out")
+        figures = startups(bed, folder) | rates(bed)
+    batch = figures["native_crops_per_s"] / len(photos[0].boxes)
+    # t(native) = n / rate; t(twice the cores) = startup + n / (2 * rate * ratio)
+    gain = 1 - 1 / (2 * figures["spark_vs_native"])
+    figures["worth_spark_images"] = figures["startup_cluster_s"] * batch / gain if gain > 0 else float("inf")
+    result = {name: round(value, 3) for name, value in figures.items()} | {"photos": PHOTOS, "rounds": ROUNDS}
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    for name, value in result.items():
+        print(f"{name:<24}{value:>12}")
+
+
+Bed = tuple[str, list[BedPhoto], Path]
+
+
+def startups(bed: Bed, folder: Path) -> dict[str, float]:
+    """The first and the second small batch of each engine, each in a process of its own."""
+    found: dict[str, float] = {}
+    python = python_without_cropline(folder / "python")
+    for name in ("native", "duckdb", "spark", "cluster", "connect"):
+        with ExitStack() as stack:
+            home = folder / name
+            home.mkdir()
+            engine: dict[str, Any] = {"kind": {"cluster": "spark", "connect": "spark-connect"}.get(name, name)}
+            if name == "cluster":
+                cluster = stack.enter_context(standalone_cluster(home, python))
+                engine |= {"master": cluster.master, "spark": {"python": str(python), "max_executors": 2}}
+            elif name == "connect":
+                engine["connect"] = {"url": stack.enter_context(connect_server(home, python))}
+            with Jobs(engine) as jobs:
+                found[f"startup_{name}_s"] = jobs.since_start(order(bed, 1, f"{name}-0", boxes=1))
+                found[f"batch_{name}_s"] = jobs.ask(order(bed, 1, f"{name}-1", boxes=1))
+    return found
+
+
+def rates(bed: Bed) -> dict[str, float]:
+    """Crops/s of both engines, turn about, after a first batch that starts them."""
+    crops = PHOTOS * len(bed[1][0].boxes)
+    best: dict[str, float] = {}
+    with Jobs({"kind": "native"}) as native, Jobs({"kind": "spark", "master": "local[2]"}) as spark:
+        for number in range(ROUNDS + 1):
+            for name, jobs in (("native", native), ("spark", spark)):
+                rate = jobs.ask(order(bed, PHOTOS if number else 8, f"{name}-rate-{number}"))
+                if number:
+                    best[name] = max(best.get(name, 0), crops / rate)
+    return {
+        "spark_vs_native": best["spark"] / best["native"],
+        "native_crops_per_s": best["native"],
+        "spark_crops_per_s": best["spark"],
+    }
+
+
+def order(bed: Bed, count: int, prefix: str, boxes: int = 1_000) -> dict[str, Any]:
+    """A job of ``count`` photos. Image ids are new each time, so that no file is ever overwritten."""
+    address, photos, out = bed
+    chosen = [photos[number % len(photos)] for number in range(count)]
+    return {
+        "store": out.as_uri(),
+        "images": [
+            (f"{prefix}-{number}", f"{address}/photos/{photo.path.name}", photo.boxes[:boxes])
+            for number, photo in enumerate(chosen)
+        ],
+    }
+
+
+class Jobs:
+    """A process that runs jobs on one engine as they are ordered."""
+
+    def __init__(self, engine: dict[str, Any]) -> None:
+        self._began = time.monotonic()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.spark", json.dumps(engine)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Jobs:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate(timeout=120)
+
+    def ask(self, job: dict[str, Any]) -> float:
+        """Seconds of the job."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise RuntimeError("a measuring process ended")
+        return float(answer)
+
+    def since_start(self, job: dict[str, Any]) -> float:
+        """Seconds from the start of the process to the end of the job."""
+        self.ask(job)
+        return time.monotonic() - self._began
+
+
+def serve_jobs(engine: dict[str, Any]) -> None:
+    from cropline.schemas import STORES
+    from cropline.settings import EngineSettings
+    from fugue_jobs.engines import run_crop_job, stop_engines
+
+    settings = EngineSettings.model_validate(engine)
+    for line in sys.stdin:
+        job = json.loads(line)
+        images, claims = tables(job["images"])
+        started = time.monotonic()
+        crops = run_crop_job(
+            images,
+            claims,
+            STORES.empty_table(),
+            # Two processes in all: on Spark a slot is one.
+            crop_job_of(job["store"], 1 if settings.kind.startswith("spark") else 2),
+            settings,
+        )
+        seconds = time.monotonic() - started
+        if set(crops["status"].to_pylist()) != {"written"}:
+            raise RuntimeError("not every crop was written")
+        print(seconds, flush=True)
+    stop_engines()
+
+
+def crop_job_of(store: str, processes: int) -> Any:
+    from dataclasses import replace
+
+    return replace(crop_job(store, None), processes=processes)
+
+
+if __name__ == "__main__":
+    main()

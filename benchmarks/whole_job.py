@@ -1,0 +1,104 @@
+"""The whole crop job as a process: ``python -m benchmarks.whole_job`` reads orders, one JSON line each, and does them.
+
+Belongs here: what runs inside the measured process, which imports nothing else of the benchmarks: its memory is measured.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from fugue_jobs.crop_images import CropJob
+
+
+def serve() -> None:
+    """A process that does whole jobs as they are ordered and answers with their seconds and its peak memory."""
+    for line in sys.stdin:
+        order = json.loads(line)
+        wanted = sum(len(boxes) for _, _, boxes in order["images"])
+        images, claims = tables(order.pop("images"))
+        job = crop_job(**order)
+        started = time.monotonic()
+        crops = run_whole_job(images, claims, job)
+        seconds = time.monotonic() - started
+        if crops != wanted:
+            raise RuntimeError(f"{crops} of {wanted} crops were written")
+        print(json.dumps({"seconds": seconds, "peak_rss_mb": family_peak_mb()}), flush=True)
+
+
+def run_whole_job(images: pa.Table, claims: pa.Table, job: CropJob) -> int:
+    """Fugue's start included, when it is the first. Returns the number of crops written."""
+    from cropline.schemas import STORES
+    from cropline.settings import EngineSettings
+    from fugue_jobs.engines import run_crop_job
+
+    crops = run_crop_job(images, claims, STORES.empty_table(), job, EngineSettings())
+    return int(crops["status"].to_pylist().count("written"))
+
+
+def crop_job(store: str, endpoint: str | None) -> CropJob:
+    from cropline.settings import FetchSettings, PictureLimits
+    from cropline.storage import StoreSpec
+    from fugue_jobs.crop_images import CropJob
+
+    spec = StoreSpec(store, endpoint, "us-east-1" if endpoint else None)
+    return CropJob(spec, FetchSettings(allow_loopback=True), PictureLimits(), processes=2)
+
+
+def tables(ordered: list[Any]) -> tuple[pa.Table, pa.Table]:
+    """(image rows, claims) as the job takes them, for (image id, url, boxes) each."""
+    import pyarrow as pa
+
+    from cropline import schemas
+    from cropline.settings import Profile
+
+    left_out = ("work", "store_name", "city", "region", "store_format")
+    shape = pa.schema([field for field in schemas.IMAGES if field.name not in left_out])
+    profile = Profile()
+    work = {"profile": "default", "profile_hash": profile.hash, "recipe": profile.recipe}
+    images = [_image_row(number, *image) for number, image in enumerate(ordered)]
+    claims = [
+        {name: image[name] for name in ("source", "image_id", "manifest", "manifest_row")}
+        | {"work": [work | {"fingerprint": image["image_id"].rjust(64, "0")}]}
+        for image in images
+    ]
+    return pa.Table.from_pylist(images, schema=shape), pa.Table.from_pylist(claims, schema=schemas.CLAIM)
+
+
+def _image_row(number: int, image_id: str, url: str, boxes: list[Any]) -> dict[str, Any]:
+    edges = ("xmin", "ymin", "xmax", "ymax")
+    return {
+        "source": "bench",
+        "image_id": image_id,
+        "manifest": "bench",
+        "manifest_row": number,
+        "url": url,
+        "coordinates": "normalised",
+        "orientation": "upright",
+        "boxes": [{"box_id": str(i)} | dict(zip(edges, box, strict=True)) for i, box in enumerate(boxes)],
+    }
+
+
+def family_peak_mb() -> float:
+    """Peak resident memory of this process and of its running children, summed."""
+    pid = os.getpid()
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return sum(_peak_mb(int(child)) for child in [pid, *children])
+
+
+def _peak_mb(pid: int) -> float:
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found
+    return int(found[1]) / 1024
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,172 @@
+"""Which announced rows count: those of the asked photos, and of each photo its newest version that is good.
+
+Belongs here: the choice. Does not: the rules that make a row good (a function that is handed in) or the state table.
+Two passes over the sheets: the first reads a few columns of all, the second whole rows of those that may count.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from cropline.backfill.request import Photos, in_utc
+from cropline.backfill.sheets import Sheet
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from cropline.storage import StoreSpec
+
+# Manifest rows in, names of broken expectations by the rows' ``row`` out.
+Judge = Callable[["pa.Table"], dict[int, list[str]]]
+
+_LIGHT = ("row", "image_id", "version", "captured_at", "updated_at", "store_id", "camera_id", "bytes", "content_hash")
+_JUDGED_AT_ONCE = 20_000
+_NEVER = datetime(1, 1, 1, tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class Row:
+    """One announced photo: where its row stands, and what the plan needs of it."""
+
+    sheet: int
+    row: int
+    image_id: str
+    version: str
+    content_hash: str
+    captured_at: datetime | None
+    updated_at: datetime | None
+    store_id: str | None
+    camera_id: str | None
+    bytes: int | None
+    boxes: int = 0
+    broken: tuple[str, ...] = ()
+
+
+@dataclass
+class Chosen:
+    """Rows that count, good and bad, and what became of the others."""
+
+    good: list[Row] = field(default_factory=list)
+    bad: list[Row] = field(default_factory=list)  # no version of the photo is good; its newest stands here
+    read: int = 0
+    outside: Counter[str] = field(default_factory=Counter)  # why a row does not count
+
+
+def choose(sheets: list[Sheet], spec: StoreSpec, photos: Photos, now: datetime, judge: Judge) -> Chosen:
+    """Read all sheets. Every row is in exactly one of good, bad and outside."""
+    chosen = Chosen()
+    versions: dict[str, list[Row]] = {}
+    for number, sheet in enumerate(sheets):
+        for row in _asked(sheet.read(spec, _LIGHT), number, _Filter(photos, now), chosen):
+            versions.setdefault(row.image_id, []).append(row)
+    for rows in versions.values():
+        rows.sort(key=lambda row: (row.updated_at or _NEVER, row.sheet, row.row))
+        _drop_repeats(rows, chosen)
+    _settle(versions, sheets, spec, judge, chosen)
+    return chosen
+
+
+class _Filter:
+    def __init__(self, photos: Photos, now: datetime) -> None:
+        self._since = in_utc(photos.since) if photos.since else _NEVER
+        self._until = in_utc(photos.until) if photos.until else now
+        self._stores, self._cameras = set(photos.stores), set(photos.cameras)
+
+    def why_not(self, row: dict[str, Any]) -> str | None:
+        """Why a row is not asked for; None when it is."""
+        if not row["image_id"]:
+            return "no image id"
+        if row["captured_at"] is None:
+            return "no capture time"
+        if not self._since <= row["captured_at"] < self._until:
+            return "outside of the window"
+        if self._stores and row["store_id"] not in self._stores:
+            return "other store"
+        if self._cameras and row["camera_id"] not in self._cameras:
+            return "other camera"
+        return None
+
+
+def _asked(rows: pa.Table, sheet: int, wanted: _Filter, chosen: Chosen) -> Iterator[Row]:
+    chosen.read += rows.num_rows
+    for batch in rows.to_batches(max_chunksize=5_000):
+        for row in batch.to_pylist():
+            why = wanted.why_not(row)
+            if why is not None:
+                chosen.outside[why] += 1
+                continue
+            yield Row(sheet, **row | {"version": row["version"] or "", "content_hash": row["content_hash"] or ""})
+
+
+def _drop_repeats(rows: list[Row], chosen: Chosen) -> None:
+    """The same version announced again is the same row; the last one stays, its address is the freshest."""
+    last = {row.content_hash: row for row in rows}
+    kept = [row for row in rows if last[row.content_hash] is row]
+    chosen.outside["announced again"] += len(rows) - len(kept)
+    rows[:] = kept
+
+
+def _settle(versions: dict[str, list[Row]], sheets: list[Sheet], spec: StoreSpec, judge: Judge, chosen: Chosen) -> None:
+    """The newest version of each photo is judged; where it is bad, the one before it, and so on."""
+    newest_bad: dict[str, Row] = {}
+    candidates = [rows.pop() for rows in versions.values()]
+    while candidates:
+        judge_rows(candidates, sheets, spec, judge)
+        again = []
+        for row in candidates:
+            older = versions[row.image_id]
+            if not row.broken:
+                chosen.good.append(row)
+                chosen.outside["newer version"] += len(older)
+                if newest_bad.pop(row.image_id, None) is not None:
+                    chosen.outside["bad, an older version is good"] += 1
+            else:
+                if newest_bad.setdefault(row.image_id, row) is not row:
+                    chosen.outside["bad, as is the newer version"] += 1
+                if older:
+                    again.append(older.pop())
+        candidates = again
+    chosen.bad = list(newest_bad.values())
+
+
+def judge_rows(rows: list[Row], sheets: Sequence[Sheet], spec: StoreSpec, judge: Judge) -> None:
+    """Read the rows whole; set what they break, their boxes, bytes and hash."""
+    for part in _parts(rows):
+        table = _whole_rows(part, sheets, spec)
+        broken = judge(table)
+        told = zip(table["content_hash"].to_pylist(), table["bytes"].to_pylist(), _box_counts(table), strict=True)
+        for position, (row, (content_hash, size, boxes)) in enumerate(zip(part, told, strict=True)):
+            row.broken = tuple(broken.get(position, ()))
+            row.content_hash, row.bytes, row.boxes = content_hash or "", size, boxes
+
+
+def _parts(rows: list[Row]) -> Iterable[list[Row]]:
+    ordered = sorted(rows, key=lambda row: (row.sheet, row.row))
+    return (ordered[start : start + _JUDGED_AT_ONCE] for start in range(0, len(ordered), _JUDGED_AT_ONCE))
+
+
+def _whole_rows(part: list[Row], sheets: Sequence[Sheet], spec: StoreSpec) -> pa.Table:
+    """The rows as one manifest, in the order of ``part``, numbered from 0."""
+    import pyarrow as pa
+
+    tables, start = [], 0
+    while start < len(part):
+        sheet = part[start].sheet
+        end = next((at for at in range(start, len(part)) if part[at].sheet != sheet), len(part))
+        wanted = {row.row for row in part[start:end]}
+        rows = sheets[sheet].read(spec)
+        keep = pa.array([number in wanted for number in rows["row"].to_pylist()])
+        tables.append(rows.filter(keep).sort_by("row"))
+        start = end
+    table = pa.concat_tables(tables)
+    return table.set_column(0, table.schema.field("row"), pa.array(range(len(table)), pa.int64()))
+
+
+def _box_counts(table: pa.Table) -> list[int]:
+    import pyarrow.compute as pc
+
+    return [count or 0 for count in pc.list_value_length(table["boxes"]).to_pylist()]

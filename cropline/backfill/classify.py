@@ -1,0 +1,129 @@
+"""What is to be done with each work, and why: the announced rows against the state table.
+
+Belongs here: the decision, as a table of cases that the tests repeat. Does not: doing it.
+
+    the work is         missing      failed     all          what is done
+    unknown             new          -          new          registered
+    of another recipe,  other ...    -          other ...    registered, unless a newer version is known
+      version or boxes
+    quarantined         good now     good now   good now     registered
+    pending             waiting      -          waiting      claimed
+    failed or dead      -            failed     failed       revived
+    done                -            -          again        revived, unless this backfill has done it
+    claimed             -            -          -            left to the run that has it
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
+
+from cropline.backfill.choose import Row
+from cropline.backfill.request import Mode
+from cropline.keys import fingerprint
+
+if TYPE_CHECKING:
+    from cropline.state import ImageState, State, WorkState
+
+Action = Literal["register", "revive", "claim"]
+IDS_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One image and profile that a run is to do. ``row`` is where it is announced; a revived work needs none."""
+
+    image_id: str
+    profile: str
+    why: str
+    action: Action
+    captured_at: datetime | None
+    boxes: int
+    bytes: int | None
+    row: Row | None = None
+    state: WorkState | None = None  # what it was in, when it is revived
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How works are judged."""
+
+    source: str
+    mode: Mode
+    profiles: Mapping[str, str]  # name -> hash of its recipe
+    done_since: datetime | None  # of mode all: what ended after it was done by this backfill
+
+
+def classify(rows: Sequence[Row], selection: Selection, state: State, left: Counter[str]) -> Iterator[Work]:
+    """The works to do. ``left`` counts, by why, those that are not; every row and profile is in one of the two."""
+    for start in range(0, len(rows), IDS_AT_ONCE):
+        part = rows[start : start + IDS_AT_ONCE]
+        known = {
+            (work.image_id, work.profile): work
+            for work in state.find_images(
+                sources=[selection.source],
+                images=[row.image_id for row in part],
+                limit=IDS_AT_ONCE * 1_000,
+            )
+        }
+        for row in part:
+            for profile, recipe in selection.profiles.items():
+                action, why = decide(row, recipe, known.get((row.image_id, profile)), selection)
+                if action is None:
+                    left[why] += 1
+                else:
+                    state_now = known[row.image_id, profile].state if action == "revive" else None
+                    yield Work(
+                        row.image_id, profile, why, action, row.captured_at, row.boxes, row.bytes, row, state_now
+                    )
+
+
+def decide(row: Row, recipe: str, work: ImageState | None, selection: Selection) -> tuple[Action | None, str]:
+    """(action or None, why) for one row and profile, as the table above says."""
+    if work is None:
+        return _if(selection.mode != "failed", "register", "new", "never registered")
+    if work.state == "quarantined":
+        return "register", "good now"
+    if fingerprint(row.content_hash, recipe) != work.fingerprint:
+        if row.updated_at and work.updated_at and row.updated_at < work.updated_at:
+            return None, "a newer version is known"
+        return _if(selection.mode != "failed", "register", _change(row, recipe, work), "changed")
+    return _same(work, selection)
+
+
+def _change(row: Row, recipe: str, work: ImageState) -> str:
+    if recipe != work.profile_hash:
+        return "other recipe"
+    return "other version" if row.version != work.version else "other boxes"
+
+
+def _same(work: ImageState, selection: Selection) -> tuple[Action | None, str]:
+    match work.state:
+        case "pending":
+            return _if(selection.mode != "failed", "claim", "waiting", "waiting")
+        case "failed" | "dead":
+            return _if(selection.mode != "missing", "revive", work.state, f"{work.state}, see replay")
+        case "done":
+            ours = selection.done_since is not None and work.since >= selection.done_since
+            if selection.mode == "all" and ours:
+                return None, "done by this backfill"
+            return _if(selection.mode == "all", "revive", "again", "done")
+    return None, "in work"
+
+
+def _if(wanted: bool, action: Action, why: str, why_not: str) -> tuple[Action | None, str]:
+    return (action, why) if wanted else (None, why_not)
+
+
+def of_bad(rows: Iterable[Row], known: Mapping[str, str]) -> tuple[list[Row], int]:
+    """Bad rows that quarantine does not hold yet, and how many it holds. ``known``: image id -> version held."""
+    fresh, held = [], 0
+    for row in rows:
+        if known.get(row.image_id) == row.version:
+            held += 1
+        else:
+            fresh.append(row)
+    return fresh, held

@@ -1,0 +1,172 @@
+"""The plan: works in their order, cut into slices of whole photos, as far as the limits go.
+
+Belongs here: order, slices, budget, and the numbers by day. Does not: reading (sheets.py) or deciding (classify.py).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import groupby
+
+from cropline.backfill.choose import Row
+from cropline.backfill.classify import Work
+from cropline.backfill.request import Limits, Order
+from cropline.backfill.sheets import Sheet
+
+ASSUMED_BYTES = 2_600_000  # of a photo whose size the listing does not tell
+_NEVER = datetime(1, 1, 1, tzinfo=UTC)
+
+
+class Slice:
+    """The works of some photos, done as one batch. Not a dataclass, nor is Plan: Prefect walks through dataclasses."""
+
+    def __init__(self, works: Sequence[Work]) -> None:
+        self.works = works
+        self.image_ids = list(dict.fromkeys(work.image_id for work in works))
+
+    @property
+    def count(self) -> int:
+        """Photos."""
+        return len(self.image_ids)
+
+    @property
+    def puts(self) -> int:
+        """Crops, if all of them are written."""
+        return sum(work.boxes for work in self.works)
+
+    @property
+    def bytes(self) -> int:
+        """Of its photos."""
+        return sum({work.image_id: _size(work) for work in self.works}.values())
+
+
+class Plan:
+    """What a run is to do.
+
+    ``works``: in the order in which they are to be done, those of a photo together. ``bad``: rows for quarantine.
+    ``read``: announced rows that were looked at; ``outside``: those that do not count, by why. ``left``: works that are
+    not to be done, by why. ``calls``: pages read from the API. ``complete`` False: there may be more.
+    """
+
+    def __init__(
+        self,
+        works: list[Work],
+        *,
+        bad: Sequence[Row] = (),
+        sheets: Sequence[Sheet] = (),
+        read: int = 0,
+        outside: Counter[str] | None = None,
+        left: Counter[str] | None = None,
+        calls: int = 0,
+        complete: bool = True,
+        note: str | None = None,
+    ) -> None:
+        self.works = works
+        self.bad = bad
+        self.sheets = sheets
+        self.read = read
+        self.outside = outside or Counter()
+        self.left = left or Counter()
+        self.calls = calls
+        self.complete = complete
+        self.note = note
+        self.images = len({work.image_id for work in works})
+
+
+def ordered(works: Iterable[Work], order: Order) -> list[Work]:
+    """By capture time; photos without one come last either way."""
+    known = list(works)
+    known.sort(key=lambda work: (work.captured_at or _NEVER, work.image_id), reverse=order == "newest")
+    known.sort(key=lambda work: work.captured_at is None)
+    return known
+
+
+class Budget:
+    """What a run may still spend. ``stopped`` says which limit ended it, and stays None when none did."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._left: dict[str, int | None] = {
+            "batches": limits.max_batches,
+            "images": limits.images,
+            "PUTs": limits.puts,
+            "bytes": limits.bytes,
+        }
+        self.spent: Counter[str] = Counter()
+        self.stopped: str | None = None
+
+    def room(self, **wanted: int) -> bool:
+        """Whether so much more may be spent; takes nothing."""
+        for name, amount in wanted.items():
+            limit = self._left[name]
+            if limit is not None and self.spent[name] + amount > limit:
+                self.stopped = f"{name}: {self.spent[name]:,} of {limit:,} are spent"
+                return False
+        return True
+
+
+def slices(works: Sequence[Work], images: int, budget: Budget) -> Iterator[Slice]:
+    """The works in slices of at most ``images`` photos, until the budget has no room for the next photo."""
+    current: list[Work] = []
+    held = 0
+    if not works or not budget.room(batches=1):
+        return
+    for _, group in groupby(works, key=lambda work: work.image_id):
+        photo = list(group)
+        wanted = {"images": 1, "PUTs": sum(work.boxes for work in photo), "bytes": _size(photo[0])}
+        if not budget.room(**wanted):
+            break
+        budget.spent.update(wanted)
+        current += photo
+        held += 1
+        if held == images:
+            budget.spent["batches"] += 1
+            yield Slice(current)
+            current, held = [], 0
+            if not budget.room(batches=1):
+                # Nothing left to do is no stop.
+                if photo[-1] is works[-1]:
+                    budget.stopped = None
+                return
+    if current:
+        budget.spent["batches"] += 1
+        yield Slice(current)
+
+
+@dataclass
+class Day:
+    """One day of capture (UTC, ISO), or "no date"."""
+
+    day: str
+    images: int = 0
+    works: int = 0
+    boxes: int = 0
+    bytes: int = 0
+    why: Counter[str] = field(default_factory=Counter)
+
+
+def by_day(works: Iterable[Work]) -> list[Day]:
+    """The works by the day on which their photos were taken, newest first."""
+    days: dict[str, Day] = {}
+    seen: set[str] = set()
+    for work in works:
+        day = days.setdefault(day_of(work), Day(day_of(work)))
+        day.works += 1
+        day.boxes += work.boxes
+        day.why[work.why] += 1
+        if work.image_id not in seen:
+            seen.add(work.image_id)
+            day.images += 1
+            day.bytes += _size(work)
+    return sorted(days.values(), key=lambda day: day.day, reverse=True)
+
+
+def day_of(work: Work) -> str:
+    """The day of capture in UTC."""
+    return work.captured_at.astimezone(UTC).date().isoformat() if work.captured_at else "no date"
+
+
+def _size(work: Work) -> int:
+    return ASSUMED_BYTES if work.bytes is None else work.bytes

@@ -1,0 +1,66 @@
+"""How far a run has come with its plan, by day of capture.
+
+Belongs here: counting. Does not: asking the state or showing (report/backfill.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from cropline.backfill.classify import Work
+from cropline.backfill.plan import Slice, day_of
+
+
+@dataclass
+class DayProgress:
+    """Works of one day. ``elsewhere``: another run has them, or they are to be tried again later."""
+
+    day: str
+    planned: int = 0
+    done: int = 0
+    failed: int = 0
+    elsewhere: int = 0
+
+    @property
+    def left(self) -> int:
+        return self.planned - self.done - self.failed - self.elsewhere
+
+
+class Progress:
+    """Counts the works of a plan as they end; each is counted once."""
+
+    def __init__(self, works: Iterable[Work]) -> None:
+        self._days: dict[str, DayProgress] = {}
+        for work in works:
+            self._days.setdefault(day_of(work), DayProgress(day_of(work))).planned += 1
+        self.stopped: str | None = None
+
+    def settle(self, part: Slice, states: Mapping[tuple[str, str], str]) -> None:
+        """A slice has ended; ``states``: what its works, (image id, profile), are in now."""
+        for work in part.works:
+            day = self._days[day_of(work)]
+            state = states.get((work.image_id, work.profile))
+            if state == "done":
+                day.done += 1
+            elif state in ("failed", "dead", "quarantined"):
+                day.failed += 1
+            else:
+                day.elsewhere += 1
+
+    @property
+    def days(self) -> list[DayProgress]:
+        """Newest first."""
+        return sorted(self._days.values(), key=lambda day: day.day, reverse=True)
+
+    @property
+    def planned(self) -> int:
+        return sum(day.planned for day in self._days.values())
+
+    @property
+    def left(self) -> int:
+        return sum(day.left for day in self._days.values())
+
+    @property
+    def percent(self) -> float:
+        return 100.0 * (self.planned - self.left) / self.planned if self.planned else 100.0

@@ -1,0 +1,130 @@
+"""Opening the Delta table: where it lies, with which credentials, and what its errors become.
+
+Belongs here: everything that differs between local files, S3 and memory. Does not: what is in the table.
+"""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cropline.catalogue.rows import CATALOGUE, PARTITION, STATISTICS
+from cropline.errors import CatalogueError
+from cropline.scrub import one_line
+from cropline.storage import StoreSpec
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+NAME = "catalogue"
+
+_CONFIGURATION = {
+    # A reader replays the commits since the last checkpoint, but every checkpoint names all files and batches anew.
+    "delta.checkpointInterval": "50",
+    "delta.dataSkippingStatsColumns": ",".join(STATISTICS),
+    # A superseded image rewrites its whole file: large files would make a small correction dear.
+    "delta.targetFileSize": str(32 * 1024 * 1024),
+    "delta.logRetentionDuration": "interval 30 days",
+    "delta.deletedFileRetentionDuration": "interval 30 days",
+    # Else the log would carry every batch id for ever. Appending an older batch again is caught by its rows.
+    "delta.setTransactionRetentionDuration": "interval 90 days",
+}
+
+
+@lru_cache(maxsize=16)
+def table_spec(root: StoreSpec) -> StoreSpec:
+    """Where the table of a storage root lies, as a store of its own.
+
+    delta-rs cannot share obstore's memory store, so ``memory:///`` gets a folder that lives as long as the process.
+    """
+    if root.scheme != "memory":
+        return StoreSpec(root.uri(NAME), root.endpoint, root.region)
+    folder = Path(tempfile.mkdtemp(prefix="cropline-catalogue-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return StoreSpec((folder / NAME).as_uri())
+
+
+def open_table(spec: StoreSpec, *, version: int | None = None) -> DeltaTable | None:
+    """The table at its newest (or the given) version, or None when there is none yet."""
+    from deltalake import DeltaTable
+    from deltalake.exceptions import TableNotFoundError
+
+    try:
+        return DeltaTable(_address(spec), version=version, storage_options=_options(spec))
+    except TableNotFoundError:
+        return None
+
+
+def open_or_create(spec: StoreSpec) -> DeltaTable:
+    """The table, made when there is none. Of several processes that make it at once, one does."""
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError
+
+    table = open_table(spec)
+    if table is not None:
+        return table
+    try:
+        return DeltaTable.create(
+            _address(spec),
+            CATALOGUE,
+            mode="error",
+            partition_by=[PARTITION],
+            name="cropline",
+            description="One row a box and crop profile; see cropline's docs/architecture.md",
+            configuration=dict(_CONFIGURATION),
+            storage_options=_options(spec),
+        )
+    except DeltaError:
+        table = open_table(spec)
+        if table is None:
+            raise
+        return table
+
+
+@contextmanager
+def catalogue_errors(action: str, spec: StoreSpec) -> Iterator[None]:
+    """Whatever delta-rs, Arrow or the store raise inside becomes a CatalogueError in one line without secrets."""
+    from deltalake.exceptions import DeltaError, SchemaMismatchError
+    from pyarrow import ArrowException
+
+    try:
+        yield
+    except (DeltaError, SchemaMismatchError, ArrowException, OSError) as error:
+        reason = one_line(str(error)) or type(error).__name__
+        raise CatalogueError(f"cannot {action} the catalogue at {spec.url}: {reason}") from error
+
+
+def _address(spec: StoreSpec) -> str:
+    return str(spec.local_path) if spec.local_path is not None else spec.url
+
+
+def _options(spec: StoreSpec) -> dict[str, str] | None:
+    """delta-rs' storage options. Credentials come fresh from boto3's chain each time: they may have expired."""
+    if spec.scheme != "s3":
+        return None
+    from boto3 import Session
+
+    session = Session(region_name=spec.region) if spec.region else Session()
+    credentials = session.get_credentials()
+    if credentials is None:
+        raise CatalogueError(f"no credentials for {spec.url}: boto3 found none")
+    frozen = credentials.get_frozen_credentials()
+    options = {
+        "aws_access_key_id": frozen.access_key,
+        "aws_secret_access_key": frozen.secret_key,
+        "aws_session_token": frozen.token,
+        "aws_region": session.region_name or "us-east-1",
+        # Two commits of one version: the store itself lets one of them pass.
+        "aws_conditional_put": "etag",
+        "aws_endpoint": spec.endpoint,
+    }
+    if spec.endpoint is not None:
+        options["aws_virtual_hosted_style_request"] = "false"
+        options["aws_allow_http"] = str(spec.endpoint.startswith("http://")).lower()
+    return {name: value for name, value in options.items() if value is not None}

@@ -1,0 +1,77 @@
+"""Rows that are no longer current: found through the commits that superseded them, as far as the log and upkeep kept them.
+
+Belongs here: reading the past. Does not: the present (table.py). A superseding commit's predicate names its images, and the
+version before it holds the rows that it removed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from cropline.catalogue import delta
+from cropline.catalogue.rows import find
+from cropline.keys import safe_name
+from cropline.storage import StoreSpec
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+_LITERAL = re.compile(r"'((?:[^']|'')*)'")
+
+
+@dataclass(frozen=True)
+class Held:
+    """Rows (CATALOGUE) as they stood until table version ``superseded_in``; None: they are current."""
+
+    rows: pa.Table
+    superseded_in: int | None
+
+
+def of_image(spec: StoreSpec, table: DeltaTable, source: str, image_id: str) -> Iterator[Held]:
+    """What the image's rows were before each commit that superseded it, newest first. Empty states are left out."""
+    for version, names in _superseding(table):
+        if image_id in names:
+            rows = _before(spec, version, source=source, image_id=image_id)
+            if rows is None:
+                return
+            if len(rows):
+                yield Held(rows, version)
+
+
+def of_crop(spec: StoreSpec, table: DeltaTable, key: str) -> Held | None:
+    """The row of a crop that was superseded, or None when no version that can still be read holds it."""
+    folders = set(key.split("/"))
+    for version, names in _superseding(table):
+        if any(safe_name(name) in folders for name in names):
+            rows = _before(spec, version, key=key)
+            if rows is None:
+                return None
+            if len(rows):
+                return Held(rows, version)
+    return None
+
+
+def _superseding(table: DeltaTable) -> Iterator[tuple[int, set[str]]]:
+    """The commits that superseded something, newest first, each with all texts that its predicate names."""
+    for entry in table.history():
+        predicate = entry.get("operationParameters", {}).get("predicate")
+        if entry.get("operation") == "WRITE" and predicate:
+            yield entry["version"], {text.replace("''", "'") for text in _LITERAL.findall(predicate)}
+
+
+def _before(spec: StoreSpec, version: int, **equal: str) -> pa.Table | None:
+    """Rows of the version before the given one; None: its files or its log are gone, as upkeep does after a while."""
+    from deltalake.exceptions import DeltaError
+
+    try:
+        table = delta.open_table(spec, version=version - 1)
+        return find(table, **equal) if table is not None else None
+    except (DeltaError, pa.ArrowException, OSError) as error:
+        if "not found" in str(error).lower():
+            return None
+        raise

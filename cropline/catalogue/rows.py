@@ -1,0 +1,107 @@
+"""From the crop job's rows to the catalogue's: the table's schema, and predicates and look-ups over its columns.
+
+Belongs here: functions of their arguments alone. Does not: opening the table (delta.py) or changing it (table.py).
+
+CATALOGUE = CROPS with ``captured_at`` as a UTC timestamp, plus who committed the row and when:
+batch_id, attempt, flow_run, committed_at, and captured_date, the UTC day of capture by which the table is partitioned
+(null when the capture time is unknown).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from cropline.errors import CatalogueError
+from cropline.schemas import CROPS, UTC
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+ImageProfile = tuple[str, str, str]
+"""source, image_id, profile: what is cropped, and superseded, as one."""
+
+PARTITION = "captured_date"
+
+CATALOGUE = pa.schema(
+    [
+        *(field.with_type(UTC) if field.name == "captured_at" else field for field in CROPS),
+        pa.field("batch_id", pa.string()),
+        pa.field("attempt", pa.int64()),
+        pa.field("flow_run", pa.string()),
+        pa.field("committed_at", UTC),
+        pa.field(PARTITION, pa.date32()),
+    ]
+)
+
+# The columns with minimum and maximum a file, by which readers skip files. Long texts that nobody filters by have none.
+STATISTICS = ("batch_id", "source", "image_id", "profile", "key", "captured_at", "store_id", "camera_id", "status")
+
+_ORDER = [(name, "ascending") for name in ("source", "image_id", "profile", "box_index")]
+
+
+def to_catalogue(crops: pa.Table, *, batch_id: str, attempt: int, flow_run: str, committed_at: datetime) -> pa.Table:
+    """CROPS rows as CATALOGUE rows, ordered by image, so that a reader of one image skips most of a file.
+
+    Raises CatalogueError when columns are missing or of another type, a capture time is not ISO 8601 with an offset,
+    or a row does not name its source, image and profile: such a row could never be superseded.
+    """
+    import pyarrow.compute as pc
+
+    try:
+        rows = crops.select(CROPS.names).cast(CROPS)
+        captured = rows["captured_at"].cast(UTC)
+        rows = rows.set_column(rows.schema.get_field_index("captured_at"), "captured_at", captured)
+        constants = (batch_id, attempt, flow_run, committed_at)
+        names = CATALOGUE.names[len(CROPS.names) :]
+        for name, value in zip(names, constants, strict=False):
+            rows = rows.append_column(name, pa.array([value], CATALOGUE.field(name).type).take(_zeros(len(rows))))
+        rows = rows.append_column(PARTITION, pc.cast(captured, pa.date32())).cast(CATALOGUE)
+    except (pa.ArrowException, KeyError) as error:
+        raise CatalogueError(f"crops of batch {batch_id} do not fit the catalogue: {error}") from error
+    for name in ("source", "image_id", "profile", "box_index"):
+        if rows[name].null_count:
+            raise CatalogueError(f"crops of batch {batch_id}: {rows[name].null_count} rows without {name}")
+    return rows.sort_by(_ORDER)
+
+
+def _zeros(count: int) -> pa.Array:
+    return pa.repeat(pa.scalar(0, pa.int64()), count)
+
+
+def replacing(batch_id: str, superseding: Collection[ImageProfile]) -> str:
+    """The SQL predicate of the rows that a batch replaces: its images' old ones, and (there are none) its own.
+
+    Its own are named because a replacing write takes only rows that its predicate holds for.
+    """
+    groups: dict[tuple[str, str], list[str]] = {}
+    for source, image_id, profile in superseding:
+        groups.setdefault((source, profile), []).append(image_id)
+    clauses = [
+        f"(source = {_quoted(source)} AND profile = {_quoted(profile)}"
+        f" AND image_id IN ({', '.join(_quoted(image_id) for image_id in sorted(set(images)))}))"
+        for (source, profile), images in sorted(groups.items())
+    ]
+    return " OR ".join([f"batch_id = {_quoted(batch_id)}", *clauses])
+
+
+def equalling(**columns: str) -> str:
+    """The SQL predicate of the rows whose columns equal these texts."""
+    return " AND ".join(f"{name} = {_quoted(value)}" for name, value in columns.items())
+
+
+def _quoted(text: str) -> str:
+    """A SQL string literal. Its grammar knows no escape but the doubled quote; a test holds that against hostile ids."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def find(table: DeltaTable, **equal: str) -> pa.Table:
+    """Rows (CATALOGUE) whose columns equal the given texts, by delta-rs' own engine: it opens only pages that may hold such.
+
+    pyarrow reads whole row groups, all columns of them: 40 of 1,000,000 rows took it 1.8 s, this 0.04 s.
+    """
+    found = pa.table(table.scan(predicate=equalling(**equal)))
+    return found.select(CATALOGUE.names).cast(CATALOGUE)

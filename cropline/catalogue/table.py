@@ -1,0 +1,281 @@
+"""The catalogue as the steps see it: append a batch once, fence a zombie out, read rows back.
+
+Belongs here: the commit and its races. Does not: upkeep (maintain.py), opening (delta.py), shapes (rows.py).
+
+A batch's id is a Delta app id, and its app transaction's version says what the table knows of it:
+``>= 0``  the table holds the batch; the number is the table version that the commit was built on, so the commit is
+          found by looking from there on;
+``< 0``   not yet, and the batch is fenced: only attempts from ``-version`` on may commit it.
+delta-rs lets one of two concurrent commits with one app id pass. That is all that keeps a batch from being appended
+twice, or by an attempt that lost its lease.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pyarrow as pa
+
+from cropline import storage
+from cropline.catalogue import delta, history, maintain
+from cropline.catalogue.history import Held
+from cropline.catalogue.rows import CATALOGUE, ImageProfile, find, replacing, to_catalogue
+from cropline.errors import CatalogueError, StaleLease
+from cropline.storage import StoreSpec
+
+if TYPE_CHECKING:
+    from deltalake import CommitProperties, DeltaTable
+
+T = TypeVar("T")
+
+_TRIES = 100
+
+# So many other commits may have come between reading the table and committing a batch.
+_OVERTAKEN = 2 * _TRIES
+
+
+@dataclass(frozen=True)
+class Appended:
+    """``version``: the table version that holds the batch. ``appended`` False: it held it already; read batch_rows."""
+
+    version: int
+    appended: bool
+
+
+@dataclass(frozen=True)
+class _Commit:
+    """A batch's commit, as the log has it. ``rows`` is what it added; ``version`` None: the log no longer has it."""
+
+    version: int | None
+    rows: int | None
+
+
+class Catalogue:
+    """The Delta table below a storage root. Holds no connection; every call sees the newest version.
+
+    All methods raise CatalogueError when the table cannot be read or written.
+    """
+
+    def __init__(self, root: StoreSpec) -> None:
+        self._root = root
+        self._spec = delta.table_spec(root)
+
+    @property
+    def uri(self) -> str:
+        """The table's address, for people and for lineage. Readers such as Spark and DuckDB take it as it is."""
+        return self._spec.url
+
+    def append(
+        self,
+        crops: pa.Table,
+        *,
+        batch_id: str,
+        attempt: int,
+        flow_run: str,
+        committed_at: datetime,
+        superseding: Collection[ImageProfile] = (),
+    ) -> Appended:
+        """Append a batch's rows (CROPS) and remove the superseded images' old ones, in one commit, once.
+
+        Safe against any number of processes doing the same at once, and after a lost reply. Raises StaleLease when a
+        later attempt has fenced the batch.
+        """
+        rows = to_catalogue(
+            crops, batch_id=batch_id, attempt=attempt, flow_run=flow_run, committed_at=_utc(committed_at)
+        )
+
+        def commit(table: DeltaTable) -> Appended:
+            known = _transaction(table, batch_id, attempt)
+            if known is not None and known >= 0:
+                return Appended(self._commit_of(batch_id, known, table.version()).version or table.version(), False)
+            if known is not None and -known > attempt:
+                raise StaleLease(f"batch {batch_id}: attempt {attempt} lost its lease to attempt {-known}")
+            properties = _properties(batch_id, table.version(), attempt, len(rows))
+            _write(table, rows, properties, replacing(batch_id, superseding) if superseding else None)
+            return Appended(table.version(), True)
+
+        with delta.catalogue_errors("write", self._spec):
+            return self._until_committed(commit)
+
+    def fence(self, batch_id: str, attempt: int) -> bool:
+        """From now on no attempt before this one can append the batch. True: the table holds the batch already.
+
+        Call it when a batch is taken over, before anything else is done for it.
+        """
+
+        def commit(table: DeltaTable) -> bool:
+            known = _transaction(table, batch_id, attempt)
+            if known is not None and known >= 0:
+                return True
+            if known is not None and -known > attempt:
+                raise StaleLease(f"batch {batch_id}: attempt {attempt} lost its lease to attempt {-known}")
+            if known != -attempt:
+                properties = _properties(batch_id, -attempt, attempt, 0)
+                table.create_write_transaction([], "append", CATALOGUE, commit_properties=properties)
+            return False
+
+        with delta.catalogue_errors("write", self._spec):
+            return self._until_committed(commit)
+
+    def _until_committed(self, commit: Callable[[DeltaTable], T]) -> T:
+        """Try on the newest version until no other writer was faster. Each lost race is another writer's progress."""
+        from deltalake.exceptions import CommitFailedError
+
+        for attempt in range(_TRIES):
+            table = delta.open_or_create(self._spec)
+            try:
+                return commit(table)
+            except CommitFailedError:
+                if attempt == _TRIES - 1:
+                    raise
+            time.sleep(random.uniform(0, min(0.02 * 2**attempt, 1)))  # noqa: S311  # spreads racing writers
+        raise AssertionError("unreachable")
+
+    def batch_rows(self, batch_id: str) -> pa.Table | None:
+        """The rows (CATALOGUE) that the batch appended, or None when it was never committed.
+
+        When some were superseded since, they are read from the version that committed them; those that upkeep has
+        vacuumed are missing. Reads the batch's files only, as far as their statistics can tell.
+        """
+        with delta.catalogue_errors("read", self._spec):
+            table = delta.open_table(self._spec)
+            known = _transaction(table, batch_id) if table is not None else None
+            if table is None or known is None or known < 0:
+                return None
+            rows = find(table, batch_id=batch_id)
+            commit = self._commit_of(batch_id, known, table.version())
+            if commit.version is None or commit.rows == len(rows):
+                return rows
+            then = delta.open_table(self._spec, version=commit.version)
+            return find(then, batch_id=batch_id) if then is not None else rows
+
+    def image_rows(self, source: str, image_id: str) -> pa.Table:
+        """The current rows (CATALOGUE) of one image, all profiles; none when it has none."""
+        with delta.catalogue_errors("read", self._spec):
+            table = delta.open_table(self._spec)
+            return CATALOGUE.empty_table() if table is None else find(table, source=source, image_id=image_id)
+
+    def image_history(self, source: str, image_id: str) -> list[Held]:
+        """The image's rows through time, newest first: the current ones, then what each commit superseded.
+
+        Goes back as far as the log and the files are kept (30 days, see maintain).
+        """
+        with delta.catalogue_errors("read", self._spec):
+            table = delta.open_table(self._spec)
+            if table is None:
+                return []
+            current = find(table, source=source, image_id=image_id)
+            past = history.of_image(self._spec, table, source, image_id)
+            return [*([Held(current, None)] if len(current) else []), *past]
+
+    def find(self, key: str) -> dict[str, Any] | None:
+        """The row of one crop, by object key or full address; None when no row has it.
+
+        ``superseded_in`` beside the columns: the table version since which it is no longer current, or None.
+        """
+        key = key.removeprefix(self._root.uri(""))
+        with delta.catalogue_errors("read", self._spec):
+            table = delta.open_table(self._spec)
+            if table is None:
+                return None
+            current = find(table, key=key)
+            held = Held(current, None) if len(current) else history.of_crop(self._spec, table, key)
+            return None if held is None else {**held.rows.to_pylist()[0], "superseded_in": held.superseded_in}
+
+    def rows(self, where: Any = None, *, columns: Sequence[str] | None = None, version: int | None = None) -> pa.Table:
+        """Rows for which a pyarrow filter holds, at the newest or the given version. No table yet: no rows."""
+        with delta.catalogue_errors("read", self._spec):
+            table = delta.open_table(self._spec, version=version)
+            if table is None:
+                empty = CATALOGUE.empty_table()
+                return empty.select(list(columns)) if columns is not None else empty
+            return _read(table, where, columns)
+
+    def version(self) -> int | None:
+        """The newest version, from 0; None when there is no table yet."""
+        with delta.catalogue_errors("read", self._spec):
+            table = delta.open_table(self._spec)
+            return None if table is None else int(table.version())
+
+    def maintain(
+        self,
+        *,
+        compact: bool = True,
+        vacuum_after: timedelta | None = timedelta(days=30),
+        checkpoint: bool = True,
+        dry_run: bool = False,
+    ) -> maintain.Maintained:
+        """Merge small files, delete files that no version younger than ``vacuum_after`` reads (None: keep all), and
+        shorten the log. Safe beside commits; a commit that rewrites the same files goes first. dry_run only counts.
+
+        Raises CatalogueError also when ``vacuum_after`` is under a day: running commits could lose their files.
+        """
+        maintain.check_vacuum(vacuum_after)
+        with delta.catalogue_errors("maintain", self._spec):
+            return self._until_committed(
+                lambda table: maintain.maintain(table, compact, vacuum_after, checkpoint, dry_run)
+            )
+
+    def _commit_of(self, batch_id: str, built_on: int, newest: int) -> _Commit:
+        """The commit that holds the batch: the first one after the version it was built on that names it.
+
+        It is the very next one unless other writers were faster. Commits older than the log's retention are not found.
+        """
+        for version in range(built_on + 1, min(newest, built_on + _OVERTAKEN) + 1):
+            key = f"_delta_log/{version:020d}.json"
+            if not storage.exists(self._spec, key):
+                continue
+            actions = [json.loads(line) for line in storage.read(self._spec, key).splitlines()]
+            if any(action.get("txn", {}).get("appId") == batch_id for action in actions):
+                info: dict[str, Any] = next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
+                return _Commit(version, info.get("cropline.rows"))
+        return _Commit(None, None)
+
+
+def _transaction(table: DeltaTable, batch_id: str, attempt: int = 2) -> int | None:
+    """What the table knows of a batch, see the module's docstring; None: it never heard of it.
+
+    App transactions are kept for 90 days. A batch that is taken up again (``attempt`` > 1) later than that is known by its
+    rows; 0 stands for a commit that nobody can look up any more.
+    """
+    known: int | None = table.transaction_version(batch_id)
+    if known is None and attempt > 1 and len(find(table, batch_id=batch_id)):
+        return 0
+    return known
+
+
+def _utc(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        raise CatalogueError(f"committed_at {moment.isoformat()} has no time zone")
+    return moment
+
+
+def _properties(batch_id: str, transaction: int, attempt: int, rows: int) -> CommitProperties:
+    from deltalake import CommitProperties, Transaction
+
+    return CommitProperties(
+        app_transactions=[Transaction(batch_id, transaction, int(time.time() * 1000))],
+        custom_metadata={"cropline.batch": batch_id, "cropline.attempt": attempt, "cropline.rows": rows},
+    )
+
+
+def _write(table: DeltaTable, rows: pa.Table, properties: CommitProperties, predicate: str | None) -> None:
+    from deltalake import write_deltalake
+
+    if predicate is not None:
+        write_deltalake(table, rows, mode="overwrite", predicate=predicate, commit_properties=properties)
+    elif len(rows):
+        write_deltalake(table, rows, mode="append", commit_properties=properties)
+    else:
+        table.create_write_transaction([], "append", CATALOGUE, commit_properties=properties)
+
+
+def _read(table: DeltaTable, where: Any, columns: Sequence[str] | None) -> pa.Table:
+    names = list(columns) if columns is not None else CATALOGUE.names
+    return table.to_pyarrow_dataset(schema=CATALOGUE).to_table(columns=names, filter=where)

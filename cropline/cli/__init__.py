@@ -1,0 +1,110 @@
+"""The command line. The only part of cropline/ that may call flows, and it imports them inside its commands.
+
+Belongs here: what the commands are called and how an error ends. Does not: what a command does (a file each).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cropline.cli import operate
+from cropline.errors import CroplineError
+
+app = typer.Typer(
+    name="cropline",
+    help="Shelf and cooler photos in, crops out: exactly once, and each knows where it came from.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="show the logs of the run")]
+MaxBatches = Annotated[int | None, typer.Option(min=1, help="batches that this run takes at most")]
+
+
+def main() -> None:
+    """Entry point. An error of ours is one line and exit code 2: what went wrong and what to do, never a traceback."""
+    try:
+        app()
+    except CroplineError as error:
+        print(f"cropline: {error.code}: {error}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(2) from None
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="folder for everything that the demo makes")] = Path("demo-output"),
+    photos: Annotated[int, typer.Option(min=1, max=5000, help="photos that the cameras have taken")] = 40,
+    faults: Annotated[bool, typer.Option(help="let some photos and rows be bad, as in life")] = True,
+    verbose: Verbose = False,
+) -> None:
+    """Simulated cameras, two polls, crops and a report: everything on this machine."""
+    from cropline.cli.demo import run_demo
+
+    quiet_prefect(verbose)
+    run_demo(out, photos, with_faults=faults)
+
+
+@app.command()
+def poll(max_batches: MaxBatches = None, verbose: Verbose = False) -> None:
+    """Poll the image API once, and crop what is new."""
+    from cropline.cli.runs import run_flow
+
+    quiet_prefect(verbose)
+    run_flow("poll", max_batches)
+
+
+@app.command()
+def process(max_batches: MaxBatches = None, verbose: Verbose = False) -> None:
+    """Crop what waits in the state table, without polling."""
+    from cropline.cli.runs import run_flow
+
+    quiet_prefect(verbose)
+    run_flow("process", max_batches)
+
+
+@app.command()
+def status() -> None:
+    """Images by state, the backlog's age, the cursor's lag, the last batches."""
+    from cropline.cli.status import show_status
+
+    show_status()
+
+
+@app.command()
+def trace(crop: Annotated[str, typer.Argument(help="address or object key of a crop")]) -> None:
+    """Where a crop came from: box, image, manifest, batch, flow run, profile."""
+    from cropline.cli.trace import show_trace
+
+    show_trace(crop)
+
+
+@app.command()
+def show(
+    image_id: Annotated[str, typer.Argument(help="id of an image, as the API calls it")],
+    out: Annotated[Path | None, typer.Option(help="the picture to write; IMAGE_ID.jpg if not given")] = None,
+) -> None:
+    """One picture of a photo: its boxes drawn in, its crops below."""
+    from cropline.cli.show import show_image
+
+    show_image(image_id, out)
+
+
+operate.add_to(app)
+
+
+def quiet_prefect(verbose: bool) -> None:
+    """Prefect's own log lines would tear the progress bar; what matters of them is in our summary and error line.
+
+    Read by Prefect at its import, so it is set before; what the user has set stays.
+    """
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO" if verbose else "CRITICAL")
+    os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")

@@ -1,0 +1,140 @@
+"""cropline backfill, replay and maintain: the flows of the same names in this process, their answers on the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from cropline.backfill.foresee import Foreseen
+from cropline.backfill.request import From, Limits, Mode, Order, Photos
+from cropline.cli.runs import check_settings, funnel_table, progress_of, show_places
+from cropline.funnel import Funnel
+from cropline.report.backfill import cost_rows, day_rows
+from cropline.report.maintain import maintained_verdict
+from cropline.report.places import places
+from cropline.run import watch
+
+_ENDED = ("failed", "dead", "quarantined", "partial")
+
+
+def asked_photos(**fields: Any) -> Photos:
+    """The options as one model; a mistake becomes a usage error that names the option."""
+    try:
+        return Photos(**{name: value for name, value in fields.items() if value})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        option = f"--{str(first['loc'][0]).removesuffix('s')}" if first["loc"] else "--since"
+        raise typer.BadParameter(first["msg"].removeprefix("Value error, "), param_hint=option) from None
+
+
+def asked_ended(ended: Sequence[str] | None) -> list[str]:
+    """How the works ended that a replay wants."""
+    for one in ended or ():
+        if one not in _ENDED:
+            raise typer.BadParameter(f"{one!r} is not one of {', '.join(_ENDED)}", param_hint="--ended")
+    return list(ended or ("failed", "dead"))
+
+
+def run_backfill(
+    photos: Photos,
+    announced: From,
+    mode: Mode,
+    order: Order,
+    *,
+    dry_run: bool,
+    afresh: bool,
+    limits: dict[str, int | None],
+) -> None:
+    """Backfill in this process and show what it did, or would do."""
+    settings = check_settings(needs_api=announced == "api")
+    from flows.backfill import backfill
+
+    _show(
+        "backfill",
+        settings,
+        lambda: backfill(
+            photos=photos,
+            announced=announced,
+            mode=mode,
+            order=order,
+            dry_run=dry_run,
+            afresh=afresh,
+            limits=Limits.model_validate(limits),
+        ),
+    )
+
+
+def run_replay(
+    ended: Sequence[str],
+    reasons: Sequence[str],
+    photos: Photos,
+    order: Order,
+    *,
+    dry_run: bool,
+    limits: dict[str, int | None],
+) -> None:
+    """Replay in this process and show what it did, or would do."""
+    settings = check_settings(needs_api=False)
+    from flows.replay import replay
+
+    _show(
+        "replay",
+        settings,
+        lambda: replay(
+            ended=list(ended),  # type: ignore[arg-type]  # checked by asked_ended
+            reasons=list(reasons),
+            photos=photos,
+            order=order,
+            dry_run=dry_run,
+            limits=Limits.model_validate(limits),
+        ),
+    )
+
+
+def run_maintain(keep_days: int, *, dry_run: bool) -> None:
+    """Maintain in this process and say what it did."""
+    check_settings(needs_api=False)
+    from flows.maintain import maintain
+
+    Console().print(maintained_verdict(maintain(keep_days=keep_days, dry_run=dry_run)), highlight=False)
+
+
+def _show(name: str, settings: Any, run: Callable[[], Funnel | Foreseen]) -> None:
+    console = Console()
+    with progress_of(console, name) as on_progress, watch(on_progress):
+        answer = run()
+    if isinstance(answer, Foreseen):
+        _show_plan(console, answer)
+    else:
+        console.print(funnel_table([(name, answer)]))
+        show_places(console, [*places(settings, answer)])
+
+
+def _show_plan(console: Console, plan: Foreseen) -> None:
+    console.print(f"[bold]{plan.verdict}[/bold]  Nothing was done.\n", highlight=False)
+    for name, value in cost_rows(plan.cost):
+        console.print(f"  {name:<10} {value}", highlight=False)
+    head, rows = day_rows(plan)
+    if rows:
+        console.print()
+        console.print(_table(head, rows))
+    if plan.left:
+        console.print()
+        left = [[why, what, f"{count:,}"] for why, what, count in plan.left]
+        console.print(_table(["left out, because", "counted in", "how many"], left))
+    if plan.note:
+        console.print(f"\n  {plan.note}", highlight=False)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(show_edge=False, pad_edge=False, header_style="bold")
+    for position, name in enumerate(head):
+        table.add_column(name, justify="left" if position == 0 or name == "counted in" else "right")
+    for row in rows:
+        table.add_row(*row)
+    return table

@@ -1,0 +1,28 @@
+"""cropline copy-state: the state database into another one."""
+
+from __future__ import annotations
+
+import os
+
+from pydantic import SecretStr, ValidationError
+from rich.console import Console
+
+from cropline.errors import SettingsError
+from cropline.settings import StateSettings, load_settings
+from cropline.state import State
+
+
+def run_copy(to_env: str) -> None:
+    """Copy, and say how many rows of each table. Raises SettingsError when the variable holds no database's URL."""
+    settings = load_settings().state
+    url = os.environ.get(to_env, "")
+    if url == settings.url.get_secret_value():
+        raise SettingsError(f"{to_env}: is the database of the settings itself")
+    try:
+        other = StateSettings(url=SecretStr(url))
+    except ValidationError:
+        raise SettingsError(f"{to_env}: must hold sqlite:///path or postgresql+psycopg://...") from None
+    console = Console()
+    with State.open(settings) as old, State.open(other) as new:
+        old.copy_to(new, lambda table, rows: console.print(f"  {table:<16} {rows:>12,}", highlight=False))
+    console.print("copied; now point CROPLINE_STATE__URL of every worker at the new database")

@@ -1,0 +1,114 @@
+"""cropline demo: a simulated camera API, two polls against it, and where everything lies afterwards.
+
+Belongs here: making the demo's folder and settings. Does not: any step; the polls are those of every user.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from cropline.cli.runs import Stopwatch, check_settings, funnel_table, show_places, watched
+from cropline.errors import SettingsError
+from cropline.funnel import Funnel
+from cropline.report.places import places
+
+if TYPE_CHECKING:
+    from demo.server import DemoServer
+
+_MARK = ".cropline-demo"
+
+
+def run_demo(out: Path, photos: int, *, with_faults: bool) -> None:
+    """Poll twice; the second finds nothing new. Raises SettingsError when ``out`` holds something else."""
+    from demo.server import DemoServer
+
+    console = Console()
+    folder = _fresh_folder(out)
+    console.print(
+        f"[bold]cropline demo[/bold]  {photos} photos of simulated cameras, drawn and served on this machine\n"
+    )
+    watch = Stopwatch()
+    with console.status("drawing the photos"):
+        server = DemoServer(photos=photos, cache_dir=folder / "camera-photos")
+        with server as api:
+            _point_at(api.base_url, api.token, folder)
+            if with_faults:
+                _break_some(api)
+            drawn = watch.seconds
+            console.print(f"  the camera API answers at {api.base_url}, its pages at /docs ({drawn:.0f} s)")
+            runs = _poll_twice(console)
+    console.print(funnel_table(runs))
+    if runs[1][1].nothing_new:
+        console.print("\n  The second poll found nothing new: every photo is cropped once.")
+    settings = check_settings(needs_api=False)
+    show_places(console, [*places(settings, runs[0][1])])
+    console.print(f"\n  {watch.seconds:.0f} s in all; look around with: source {out / 'env.sh'} && cropline status")
+
+
+def _fresh_folder(out: Path) -> Path:
+    """An empty folder. What an earlier demo left is removed; anything else is not ours to remove."""
+    folder = out.resolve()
+    if folder.exists() and not folder.is_dir():
+        raise SettingsError(f"--out {out}: is a file; name a folder")
+    if folder.exists() and any(folder.iterdir()) and not (folder / _MARK).exists():
+        raise SettingsError(f"--out {out}: holds something that is no demo of cropline; name another folder")
+    try:
+        kept = folder / "camera-photos"  # the cameras' own photos: drawing them again would be the demo's longest part
+        for entry in folder.iterdir() if folder.exists() else ():
+            if entry != kept:
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _MARK).touch()
+    except OSError as error:
+        raise SettingsError(f"--out {out}: cannot be written ({error.strerror})") from None
+    return folder
+
+
+def demo_settings(url: str, token: str, folder: Path) -> dict[str, str]:
+    """Settings as a user would make them in the environment, for everything in one folder."""
+    from demo.stores import write_stores
+
+    write_stores(folder / "stores.parquet")
+    return {
+        "CROPLINE_API__SOURCE": "demo-cameras",
+        "CROPLINE_API__URL": url,
+        "CROPLINE_API__TOKEN": token,
+        "CROPLINE_API__PAGE_SIZE": "15",
+        "CROPLINE_FETCH__ALLOW_LOOPBACK": "true",
+        "CROPLINE_STORAGE__URL": (folder / "output").as_uri(),
+        "CROPLINE_STATE__URL": f"sqlite:///{folder / 'state.db'}",
+        "CROPLINE_ENGINE__STORES": str(folder / "stores.parquet"),
+    }
+
+
+def _point_at(url: str, token: str, folder: Path) -> None:
+    """The demo's settings, in the environment of this process."""
+    for name in [name for name in os.environ if name.startswith("CROPLINE_")]:
+        del os.environ[name]  # the demo must not touch the user's own state and storage
+    # The demo's Prefect keeps to its folder too.
+    settings = demo_settings(url, token, folder) | {"PREFECT_HOME": str(folder / "prefect")}
+    os.environ |= settings
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in settings.items()]
+    (folder / "env.sh").write_text(
+        "# Look at the demo's output: source this, then cropline status.\n" + "\n".join(lines) + "\n"
+    )
+
+
+def _break_some(api: DemoServer) -> None:
+    """A few bad rows and photos, as every fleet of cameras has."""
+    ids = [row["id"] for row in api.control.images()]
+    rows = ("row_without_id", "row_inverted_box", "row_bad_timestamp")
+    photos = ("image_missing", "image_corrupt_scan", "image_500")
+    for fault, image_id in zip((*rows, *photos), ids[3::5], strict=False):
+        api.control.add_fault(fault, image_id=image_id)
+
+
+def _poll_twice(console: Console) -> list[tuple[str, Funnel]]:
+    first = watched(console, "poll")
+    return [("first poll", first), ("second poll", watched(console, "poll"))]

@@ -1,0 +1,171 @@
+"""The commands of people who operate cropline: backfill, replay, maintain, and what stands up the whole.
+
+Belongs here: names, options and help. Does not: what a command does (a file each).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="show the logs of the run")]
+Since = Annotated[str | None, typer.Option(help="captured at or after, ISO 8601; without an offset it is UTC")]
+Until = Annotated[str | None, typer.Option(help="captured before; not given: now")]
+Stores = Annotated[list[str] | None, typer.Option("--store", help="id of a store; can be repeated")]
+Cameras = Annotated[list[str] | None, typer.Option("--camera", help="id of a camera; can be repeated")]
+Profiles = Annotated[list[str] | None, typer.Option("--profile", help="name of a crop profile; can be repeated")]
+Order = Annotated[Literal["newest", "oldest"], typer.Option(help="which photos come first")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="say what would be done and what it takes; do nothing")]
+MaxBatches = Annotated[int | None, typer.Option(min=1, help="stop after so many batches")]
+AtOnce = Annotated[int, typer.Option("--concurrency", min=1, max=16, help="batches under way at once")]
+MaxImages = Annotated[int | None, typer.Option(min=1, help="stop after so many photos")]
+MaxCalls = Annotated[int | None, typer.Option(min=1, help="read at most so many pages of the image API")]
+MaxPuts = Annotated[int | None, typer.Option(min=1, help="stop after so many stored crops")]
+MaxBytes = Annotated[int | None, typer.Option(min=1, help="stop after so many downloaded bytes")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Give the app these commands."""
+    for command in (watch, backfill, replay, maintain, deploy, up, copy_state):
+        app.command()(command)
+
+
+def watch(
+    every_s: Annotated[float, typer.Option("--every", min=0.1, max=60, help="seconds from look to look")] = 1.0,
+    minutes: Annotated[float, typer.Option(min=0.01, max=1440, help="how long")] = 60,
+    verbose: Verbose = False,
+) -> None:
+    """Look for new photos every second and crop them at once, in one process; Ctrl-C ends it."""
+    from cropline.cli.watch import run_watch
+
+    _quiet(verbose)
+    run_watch(every_s, minutes)
+
+
+def backfill(
+    since: Since = None,
+    until: Until = None,
+    store: Stores = None,
+    camera: Cameras = None,
+    profile: Profiles = None,
+    announced: Annotated[
+        Literal["api", "manifests"], typer.Option("--from", help="ask the image API again, or read landed manifests")
+    ] = "api",
+    mode: Annotated[
+        Literal["missing", "failed", "all"], typer.Option(help="what is new or changed, what failed, or everything")
+    ] = "missing",
+    order: Order = "newest",
+    dry_run: DryRun = False,
+    afresh: Annotated[
+        bool, typer.Option("--afresh", help="with --mode all: forget what an unfinished run has done")
+    ] = False,
+    max_batches: MaxBatches = None,
+    concurrency: AtOnce = 1,
+    max_images: MaxImages = None,
+    max_api_calls: MaxCalls = None,
+    max_puts: MaxPuts = None,
+    max_bytes: MaxBytes = None,
+    verbose: Verbose = False,
+) -> None:
+    """Crop photos of a window that polls did not, or did otherwise. Run it again to go on where it stopped."""
+    from cropline.cli.backfill import asked_photos, run_backfill
+
+    _quiet(verbose)
+    photos = asked_photos(since=since, until=until, stores=store, cameras=camera, profiles=profile)
+    limits = _limits(max_batches, concurrency, max_images, max_api_calls, max_puts, max_bytes)
+    run_backfill(photos, announced, mode, order, dry_run=dry_run, afresh=afresh, limits=limits)
+
+
+def replay(
+    ended: Annotated[
+        list[str] | None,
+        typer.Option(help="failed, dead, quarantined or partial; can be repeated; not given: failed and dead"),
+    ] = None,
+    reason: Annotated[
+        list[str] | None, typer.Option(help="reason code or expectation; can be repeated; not given: any")
+    ] = None,
+    since: Since = None,
+    until: Until = None,
+    store: Stores = None,
+    camera: Cameras = None,
+    profile: Profiles = None,
+    order: Order = "newest",
+    dry_run: DryRun = False,
+    max_batches: MaxBatches = None,
+    concurrency: AtOnce = 1,
+    max_images: MaxImages = None,
+    verbose: Verbose = False,
+) -> None:
+    """Try again what failed, is dead or lies in quarantine, after its cause was mended. Never what succeeded."""
+    from cropline.cli.backfill import asked_ended, asked_photos, run_replay
+
+    _quiet(verbose)
+    photos = asked_photos(since=since, until=until, stores=store, cameras=camera, profiles=profile)
+    limits = _limits(max_batches, concurrency, max_images, None, None, None)
+    run_replay(asked_ended(ended), reason or [], photos, order, dry_run=dry_run, limits=limits)
+
+
+def maintain(
+    keep_days: Annotated[int, typer.Option(min=1, max=3650, help="versions younger than this stay readable")] = 30,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="count what would go; do nothing")] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Upkeep of the catalogue: merge small files, delete old ones, shorten the log."""
+    from cropline.cli.backfill import run_maintain
+
+    _quiet(verbose)
+    run_maintain(keep_days, dry_run=dry_run)
+
+
+def deploy(
+    file: Annotated[Path, typer.Option(help="the deployments")] = Path("prefect.yaml"),
+) -> None:
+    """Put pool, rate limit, deployments and the zombie automation on the Prefect server that PREFECT_API_URL names."""
+    from automations.deploy import deploy as put
+
+    put(file)
+
+
+def up(
+    out: Annotated[Path, typer.Option(help="folder for the server's data, logs and the demo's output")] = Path(
+        "cropline-up"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="of the Prefect server; 0 takes a free one")] = 4200,
+    demo: Annotated[bool, typer.Option(help="simulated cameras; without them your own API settings are used")] = True,
+) -> None:
+    """The whole stack on this machine until Ctrl-C: Prefect server, worker, deployments, simulated cameras."""
+    from cropline.cli.up import run_up
+
+    run_up(out, port, demo=demo)
+
+
+def copy_state(
+    to_env: Annotated[
+        str, typer.Option(help="environment variable with the new database's URL: it may hold a password")
+    ],
+) -> None:
+    """Copy the state database of the settings into another, empty one. Nothing may run meanwhile."""
+    from cropline.cli.copy_state import run_copy
+
+    run_copy(to_env)
+
+
+def _limits(
+    batches: int | None, at_once: int, images: int | None, calls: int | None, puts: int | None, size: int | None
+) -> dict[str, int | None]:
+    return {
+        "max_batches": batches,
+        "concurrency": at_once,
+        "images": images,
+        "api_calls": calls,
+        "puts": puts,
+        "bytes": size,
+    }
+
+
+def _quiet(verbose: bool) -> None:
+    from cropline.cli import quiet_prefect
+
+    quiet_prefect(verbose)

@@ -1,0 +1,116 @@
+"""Running a flow from the command line: checks first, a progress bar meanwhile, the funnel at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from cropline import storage
+from cropline.errors import SettingsError
+from cropline.funnel import Funnel
+from cropline.report.places import places
+from cropline.run import OnProgress, watch
+from cropline.settings import Settings, load_settings
+from cropline.state import State
+
+
+def run_flow(name: str, max_batches: int | None) -> None:
+    """Run poll or process in this process and show what it did."""
+    console = Console()
+    settings = check_settings(needs_api=name == "poll")
+    funnel = watched(console, name, max_batches)
+    console.print(funnel_table([(name, funnel)]))
+    show_places(console, [*places(settings, funnel)])
+
+
+def check_settings(*, needs_api: bool) -> Settings:
+    """Everything that can be known to be wrong before a run starts; raises the error that says it."""
+    settings = load_settings()
+    if needs_api and not settings.api.url:
+        raise SettingsError("CROPLINE_API__URL: no image API is set; give its base address, http(s)://host[:port]")
+    storage.check_writable(settings.storage.spec)
+    State.open(settings.state).close()
+    return settings
+
+
+def watched(console: Console, name: str, max_batches: int | None = None) -> Funnel:
+    """The flow, with a bar for its crops."""
+    from flows.poll import poll
+    from flows.process import process
+
+    with progress_of(console, name) as on_progress, watch(on_progress):
+        return poll(max_batches=max_batches) if name == "poll" else process(max_batches=max_batches)
+
+
+@contextmanager
+def progress_of(console: Console, name: str) -> Iterator[OnProgress]:
+    """A bar on the console, and the function that moves it."""
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description:<24}"),
+        BarColumn(bar_width=36),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
+    done = 0
+    with bar:
+        task = bar.add_task(f"{name}: starting", total=None)
+
+        def on_progress(stage: str, more: int, total: int) -> None:
+            nonlocal done
+            if stage == "crops":
+                done += more
+                bar.update(task, description=f"{name}: crops", completed=done, total=max(total, done))
+            else:
+                bar.update(task, description=f"{name}: {stage} {more:,} of {total:,}")
+
+        yield on_progress
+
+
+def funnel_table(runs: Sequence[tuple[str, Funnel]]) -> Table:
+    """The counts of one or more runs side by side."""
+    table = Table(title=None, show_edge=False, pad_edge=False, header_style="bold")
+    table.add_column("")
+    for name, _ in runs:
+        table.add_column(name, justify="right")
+    for label, attribute in (
+        ("images polled", "polled"),
+        ("  seen before", "repeated"),
+        ("valid", "valid"),
+        ("quarantined", "quarantined"),
+        ("new", "new"),
+        ("changed", "changed"),
+        ("boxes", "boxes"),
+        ("crops written", "written"),
+        ("failed", "failed"),
+        ("  to be tried again", "retrying"),
+        ("skipped", "skipped"),
+    ):
+        table.add_row(label, *(f"{getattr(funnel, attribute):,}" for _, funnel in runs))
+    table.add_row("crops/s", *(f"{funnel.crops_per_s:,.0f}" if funnel.written else "-" for _, funnel in runs))
+    return table
+
+
+def show_places(console: Console, where: Sequence[tuple[str, str]]) -> None:
+    """One line for each thing that a run left behind."""
+    console.print()
+    for name, place in where:
+        console.print(f"  {name:<14} {place}", highlight=False, soft_wrap=True)
+
+
+class Stopwatch:
+    """Seconds since it was made."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._start

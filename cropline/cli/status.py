@@ -1,0 +1,84 @@
+"""cropline status: what the state table knows, on one screen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from rich.console import Console
+from rich.table import Table
+
+from cropline.settings import load_settings
+from cropline.state import BatchState, State, StateReport
+
+_NUMBERS = {"works", "try", "images", "written", "failed", "skipped"}
+_COLOURS = {
+    "done": "green",
+    "pending": "cyan",
+    "claimed": "cyan",
+    "failed": "yellow",
+    "dead": "red",
+    "quarantined": "yellow",
+}
+
+
+def show_status() -> None:
+    """Images by state, backlog, cursors, reasons, last batches."""
+    with State.open(load_settings().state) as state:
+        report = state.report()
+    console = Console()
+    _images(console, report)
+    _sources(console, report)
+    if report.reasons:
+        console.print(
+            _table(("why", "reason", "works"), [(r.state, r.reason, f"{r.works:,}") for r in report.reasons]), ""
+        )
+    if report.batches:
+        head = ("last batches", "state", "try", "images", "written", "failed", "skipped")
+        console.print(_table(head, [_batch(batch) for batch in report.batches]))
+
+
+def _images(console: Console, report: StateReport) -> None:
+    states = "  ".join(f"[{_COLOURS[name]}]{count:,} {name}[/]" for name, count in report.images.items() if count)
+    age = f", the oldest waits for {_span(report.oldest_pending_age)}" if report.oldest_pending_age else ""
+    stale = f", {report.stale_batches} of them stale: the next run resumes them" if report.stale_batches else ""
+    for name, text in (
+        ("images", states or "none yet"),
+        ("backlog", f"{report.backlog:,}{age}"),
+        ("open batches", f"{report.open_batches}{stale}"),
+        ("lineage", f"{report.outbox:,} events wait to be published"),
+    ):
+        console.print(f"[bold]{name:<13}[/bold] {text}", highlight=False)
+    console.print()
+
+
+def _sources(console: Console, report: StateReport) -> None:
+    rows = [(s.source, s.cursor or "never polled", _span(s.lag) if s.lag else "-") for s in report.sources]
+    if rows:
+        console.print(_table(("source", "cursor", "lag"), rows), "")
+
+
+def _batch(batch: BatchState) -> tuple[str, ...]:
+    counts = batch.counts
+    numbers = (f"{counts.written:,}", f"{counts.failed:,}", f"{counts.skipped:,}") if counts else ("-", "-", "-")
+    return batch.batch_id, batch.state, str(batch.attempt), f"{batch.images:,}", *numbers
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in head:
+        table.add_column(
+            name, justify="right" if name in _NUMBERS else "left", no_wrap=name not in ("reason", "cursor")
+        )
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _span(span: timedelta) -> str:
+    seconds = max(0, int(span.total_seconds()))
+    if seconds < 120:
+        return f"{seconds} s"
+    if seconds < 7200:
+        return f"{seconds // 60} min"
+    return f"{seconds // 3600} h" if seconds < 172_800 else f"{seconds // 86_400} days"

@@ -1,0 +1,271 @@
+"""cropline up: the whole stack on this machine, without Docker, until Ctrl-C: server, worker, deployments, simulated cameras.
+
+Belongs here: starting processes, watching them, ending them. Does not: what is deployed (prefect.yaml, automations/).
+Every child is in a session of its own, so that Ctrl-C reaches us alone and we end them in order, and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.request import ProxyHandler, build_opener
+
+from rich.console import Console
+
+from cropline.errors import CroplineError, SettingsError
+from cropline.settings import load_settings
+
+if TYPE_CHECKING:
+    from demo.server import DemoServer
+
+_READY_S = 240
+_END_S = 20
+# Bursts of the simulated cameras: photos, then seconds until the next.
+_BURSTS = ((6, 40), (2, 60), (14, 75), (4, 50))
+
+
+class StackError(CroplineError):
+    """A part of the stack did not start, or ended by itself."""
+
+    code = "up"
+
+
+def run_up(out: Path, port: int, *, demo: bool) -> None:
+    """Start everything, print where it is, and wait for Ctrl-C. Raises StackError when a part ends by itself."""
+    console = Console()
+    root = _checkout()
+    folder = out.resolve()
+    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    port = _free(port)
+    with _ends_on_signals(), ExitStack() as stack:
+        cameras = stack.enter_context(_cameras(folder, console)) if demo else None
+        environment = _environment(folder, port, _demo_settings(cameras, folder) if cameras else _own_settings(root))
+        parts = _Parts(root, folder / "logs", environment)
+        stack.callback(parts.end)
+        _start(parts, port, console)
+        if cameras is not None:
+            stack.enter_context(_bursts(cameras))
+        _tell(console, port, folder, cameras, environment)
+        try:
+            parts.watch()
+        except KeyboardInterrupt:
+            console.print("\nending ...")
+    console.print("everything that was started has ended")
+
+
+class _Parts:
+    """The child processes, in the order in which they were started."""
+
+    def __init__(self, root: Path, logs: Path, environment: Mapping[str, str]) -> None:
+        self._root, self._logs, self._environment = root, logs, environment
+        self._running: list[tuple[str, subprocess.Popen[bytes]]] = []
+
+    def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+        with (self._logs / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(  # noqa: S603 - this interpreter, constant arguments
+                [sys.executable, "-m", *arguments],
+                cwd=self._root,
+                env=dict(self._environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._running.append((name, process))
+        return process
+
+    def finish(self, name: str, *arguments: str) -> None:
+        """Run a part to its good end."""
+        process = self.start(name, *arguments)
+        if process.wait() != 0:
+            raise StackError(f"{name} failed: {self._last_words(name)}")
+        self._running.remove((name, process))
+
+    def check(self) -> None:
+        """Raise StackError for a part that is no longer there."""
+        for name, process in self._running:
+            if process.poll() is not None:
+                raise StackError(f"the {name} ended with status {process.returncode}: {self._last_words(name)}")
+
+    def watch(self) -> None:
+        while True:
+            self.check()
+            time.sleep(1)
+
+    def end(self) -> None:
+        """End the last one first: the worker ends its runs, which free their batches, before the server goes."""
+        for _, process in reversed(self._running):
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                try:
+                    process.wait(_END_S)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+            _kill_session(process.pid)
+        self._running.clear()
+
+    def _last_words(self, name: str) -> str:
+        path = self._logs / f"{name}.log"
+        lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
+        return f"{lines[-1] if lines else 'it said nothing'} (see {path})"
+
+
+def _start(parts: _Parts, port: int, console: Console) -> None:
+    with console.status("starting the Prefect server"):
+        parts.start("server", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
+        _wait_for(f"http://127.0.0.1:{port}/api/health", parts)
+    with console.status("deploying"):
+        parts.finish("deploy", "automations.deploy", "--crash-leftovers")
+    parts.start("worker", "prefect", "worker", "start", "--pool", "cropline")
+
+
+def _wait_for(url: str, parts: _Parts) -> None:
+    opener = build_opener(ProxyHandler({}))
+    deadline = time.monotonic() + _READY_S
+    while time.monotonic() < deadline:
+        parts.check()
+        try:
+            with opener.open(url, timeout=2):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise StackError(f"the server does not answer at {url} after {_READY_S} s")
+
+
+def _tell(
+    console: Console, port: int, folder: Path, cameras: DemoServer | None, environment: Mapping[str, str]
+) -> None:
+    console.print("[bold]cropline is up[/bold]; Ctrl-C ends it\n")
+    lines = [("Prefect UI", f"http://127.0.0.1:{port}")]
+    if cameras is not None:
+        lines.append(("camera API", f"{cameras.base_url}/docs"))
+    lines += [
+        ("output", environment["CROPLINE_STORAGE__URL"]),
+        ("logs", str(folder / "logs")),
+        ("its commands", f"export PREFECT_API_URL=http://127.0.0.1:{port}/api"),
+    ]
+    for name, value in lines:
+        console.print(f"  {name:<13} {value}", highlight=False, soft_wrap=True)
+
+
+def _environment(folder: Path, port: int, settings: Mapping[str, str]) -> dict[str, str]:
+    url = f"http://127.0.0.1:{port}/api"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "CROPLINE_"))}
+    return kept | {
+        **settings,
+        "PREFECT_HOME": str(folder / "prefect"),
+        "PREFECT_API_URL": url,
+        "PREFECT_UI_API_URL": url,
+        # With leases in memory, a restart of the server would end runs that hold a slot.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _demo_settings(cameras: DemoServer, folder: Path) -> dict[str, str]:
+    from cropline.cli.demo import demo_settings
+
+    return demo_settings(cameras.base_url, cameras.token, folder)
+
+
+def _own_settings(root: Path) -> dict[str, str]:
+    """The user's settings, made independent of the folder: runs of a worker have one of their own, soon removed."""
+    from dotenv import dotenv_values
+
+    settings = load_settings()
+    if not settings.api.url:
+        raise SettingsError(
+            "CROPLINE_API__URL: no image API is set; set it, or leave DEMO=0 away for simulated cameras"
+        )
+    told = {name: value for name, value in dotenv_values(root / ".env").items() if value is not None}
+    told |= os.environ
+    own = {name: value for name, value in told.items() if name.startswith("CROPLINE_")}
+    state = settings.state.url.get_secret_value()
+    if state.startswith("sqlite:///") and not state.startswith("sqlite:////"):
+        state = f"sqlite:///{(root / state.removeprefix('sqlite:///')).resolve()}"
+    return own | {"CROPLINE_STORAGE__URL": settings.storage.url, "CROPLINE_STATE__URL": state}
+
+
+@contextmanager
+def _cameras(folder: Path, console: Console) -> Iterator[DemoServer]:
+    from demo.server import DemoServer
+
+    with console.status("drawing the photos of the simulated cameras"):
+        server = DemoServer(photos=24, cache_dir=folder / "camera-photos")
+        server.__enter__()
+    try:
+        yield server
+    finally:
+        server.__exit__(None, None, None)
+
+
+@contextmanager
+def _bursts(cameras: DemoServer) -> Iterator[None]:
+    """Doors open now and then, so that there is something to see."""
+    ended = threading.Event()
+
+    def go_on() -> None:
+        turn = 0
+        while not ended.wait(_BURSTS[turn % len(_BURSTS)][1]):
+            cameras.control.advance(photos=_BURSTS[turn % len(_BURSTS)][0])
+            turn += 1
+
+    thread = threading.Thread(target=go_on, name="bursts", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(_END_S)
+
+
+@contextmanager
+def _ends_on_signals() -> Iterator[None]:
+    """SIGTERM as Ctrl-C: whoever ends us ends everything."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _checkout() -> Path:
+    """Where prefect.yaml is: deployments are made from a checkout."""
+    here = Path.cwd()
+    if not (here / "prefect.yaml").exists():
+        raise SettingsError(f"there is no prefect.yaml in {here}; run it in a checkout of cropline")
+    return here
+
+
+def _free(port: int) -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise SettingsError(f"--port {port}: cannot be used ({error.strerror}); name another, or 0") from None
+        found: int = probe.getsockname()[1]
+        return found
+
+
+def _kill_session(leader: int) -> None:
+    """What a child left in its session. Only Linux tells us; elsewhere there is nothing more to do."""
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = entry.read_text().rpartition(")")[2].split()
+            if int(fields[3]) == leader:
+                os.kill(int(entry.parent.name), signal.SIGKILL)
+        except (OSError, ValueError):
+            continue

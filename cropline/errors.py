@@ -1,0 +1,78 @@
+"""What cropline raises, and nothing else: one tree, so that a caller can catch as much as it means to.
+
+CroplineError                  everything below; ``code`` is stable, ``str()`` is safe to show and to store
+├── SettingsError              a setting is wrong: nothing was started
+├── ApiError                   the image API could not be read
+│   ├── ApiUnavailable         it may work later (429, 5xx, timeouts)
+│   └── ApiRefused             it will not work until someone acts (401, 403, 404, cursor loop, not JSON)
+├── ManifestError              a manifest is missing or is not what was landed
+│   └── ManifestRejected       too much of it is bad; nothing was registered
+├── StateError                 the state table cannot be used
+│   ├── StaleLease             another attempt owns the batch: this one must not commit
+│   └── SchemaTooNew           a newer cropline migrated the database
+├── StorageError               the object store could not be used
+├── CatalogueError             the Delta table could not be read or written
+├── EngineError                the engine setting names something that cannot run here
+└── NotReconciled              boxes in != written + failed + skipped
+
+Why one box failed is not an exception: it is a reason code in its row (see failures.py).
+Messages never hold a URL's query, a token, or a response body.
+"""
+
+
+class CroplineError(Exception):
+    """Base of all. ``code`` names the kind of error in logs, exit lines and lineage."""
+
+    code = "error"
+
+
+class SettingsError(CroplineError):
+    code = "settings"
+
+
+class ApiError(CroplineError):
+    code = "api"
+
+
+class ApiUnavailable(ApiError):
+    code = "api_unavailable"
+
+
+class ApiRefused(ApiError):
+    code = "api_refused"
+
+
+class ManifestError(CroplineError):
+    code = "manifest"
+
+
+class ManifestRejected(ManifestError):
+    code = "manifest_rejected"
+
+
+class StateError(CroplineError):
+    code = "state"
+
+
+class StaleLease(StateError):
+    code = "stale_lease"
+
+
+class SchemaTooNew(StateError):
+    code = "schema_too_new"
+
+
+class StorageError(CroplineError):
+    code = "storage"
+
+
+class CatalogueError(CroplineError):
+    code = "catalogue"
+
+
+class EngineError(CroplineError):
+    code = "engine"
+
+
+class NotReconciled(CroplineError):
+    code = "not_reconciled"

@@ -1,0 +1,178 @@
+"""Why a box was not written: every reason code, whether it may pass by itself, and what an operator does.
+
+Belongs here: the codes and PhotoFailure, which carries one. Does not: deciding (fetch.py and pixels.py do) or
+scheduling retries (the state table does). docs/failures.md holds the same table; a test compares the two.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One reason. ``transient``: tried again later with backoff, then dead; else final for this version of the image."""
+
+    code: str
+    transient: bool
+    meaning: str
+    remedy: str
+
+
+FAILURES: dict[str, Failure] = {
+    failure.code: failure
+    for failure in (
+        Failure("http_429", True, "the photo's host asked us to slow down", "none; Retry-After is honoured"),
+        Failure("http_5xx", True, "the photo's host failed", "none, unless it lasts"),
+        Failure(
+            "timeout",
+            True,
+            "the photo did not arrive in time, or dripped",
+            "look at the host; raise CROPLINE_FETCH__TIMEOUT_S",
+        ),
+        Failure("connection", True, "no connection, or it broke", "look at the network and the host"),
+        Failure("truncated", True, "the body ended early", "none, unless it lasts"),
+        Failure(
+            "tls",
+            True,
+            "the host's certificate does not check out, or the TLS handshake failed",
+            "look at the certificate and its chain",
+        ),
+        Failure(
+            "http_other",
+            True,
+            "the host answered with neither a photo nor an error (202, 204, 206, 304, ...)",
+            "ask the camera vendor if it lasts",
+        ),
+        Failure(
+            "bad_url",
+            False,
+            "the address is no plain http(s) URL: user names, backslashes, blanks and odd spellings are refused",
+            "ask the camera vendor; write IDN hosts as xn--",
+        ),
+        Failure(
+            "forbidden_host",
+            False,
+            "the host is not on the list of allowed hosts",
+            "if it is yours, add it to CROPLINE_FETCH__ALLOWED_HOSTS",
+        ),
+        Failure(
+            "forbidden_address",
+            False,
+            "the host leads to a private, loopback, metadata or otherwise special address",
+            "find out who published that address; nothing was sent to it",
+        ),
+        Failure(
+            "bad_redirect",
+            False,
+            "the host redirected too often, from https to http, or to nowhere",
+            "ask the camera vendor for final addresses",
+        ),
+        Failure(
+            "too_large",
+            False,
+            "the photo has more bytes than allowed",
+            "if it is a real photo, raise CROPLINE_FETCH__MAX_BYTES",
+        ),
+        Failure(
+            "encoded_body",
+            False,
+            "the host sent the photo compressed although asked not to",
+            "ask the camera vendor to serve photos as they are",
+        ),
+        Failure("http_404", False, "the photo is gone (404, 410)", "ask the camera vendor"),
+        Failure("http_4xx", False, "the host refused the request", "look at tokens and signed URLs"),
+        Failure("hash_mismatch", False, "the bytes are not those that the manifest declares", "ask the camera vendor"),
+        Failure(
+            "not_a_picture", False, "the bytes are no picture that we know (HTML, JSON, ...)", "ask the camera vendor"
+        ),
+        Failure("corrupt_picture", False, "the picture cannot be decoded", "ask the camera vendor"),
+        Failure(
+            "format_refused",
+            False,
+            "the picture's format is not among the allowed ones",
+            "if it should be, add it to CROPLINE_PICTURES__FORMATS",
+        ),
+        Failure(
+            "picture_too_large",
+            False,
+            "the header declares more pixels, or a longer side, than allowed; it was not decoded",
+            "if it is a real photo, raise CROPLINE_PICTURES__MAX_PIXELS or __MAX_SIDE",
+        ),
+        Failure(
+            "too_many_scans",
+            False,
+            "a progressive JPEG with so many scans that it could only be meant to keep decoders busy",
+            "ask the camera vendor",
+        ),
+        Failure(
+            "mode_unsupported", False, "pixels that have no meaning in RGB (32-bit, float)", "ask the camera vendor"
+        ),
+        Failure(
+            "decode_hung",
+            True,
+            "decoding made no progress in time and was killed; on a crowded machine a good photo may end so",
+            "look at the photo; raise CROPLINE_PICTURES__DECODE_TIMEOUT_S",
+        ),
+        Failure(
+            "decoder_killed",
+            True,
+            "the process that decoded it was killed twice from outside (out of memory?)",
+            "look at the worker's memory",
+        ),
+        Failure("decoder_died", False, "the picture crashed its decoder twice", "keep the photo and report it"),
+        Failure("too_many_boxes", False, "the image has more boxes than allowed", "raise CROPLINE_PICTURES__MAX_BOXES"),
+        Failure("box_not_finite", False, "a coordinate is missing, NaN or infinite", "ask whoever finds the boxes"),
+        Failure("box_inverted", False, "a maximum is smaller than its minimum", "ask whoever finds the boxes"),
+        Failure("box_empty", False, "the box has no area", "ask whoever finds the boxes"),
+        Failure(
+            "box_outside",
+            False,
+            "the box lies outside the picture",
+            "check CROPLINE_API__COORDINATES and __ORIENTATION",
+        ),
+        Failure(
+            "box_mostly_outside",
+            False,
+            "too little of the box lies inside the picture",
+            "check the boxes, or lower CROPLINE_PICTURES__MIN_IOU",
+        ),
+        Failure("below_min_side", False, "skipped: the crop is smaller than the profile wants", "none"),
+        Failure(
+            "crop_not_encodable",
+            False,
+            "the profile's format cannot hold a crop of this size",
+            "choose another format, or set a max_side",
+        ),
+        Failure(
+            "recipe_unreadable",
+            True,
+            "the claimed recipe was written by another version of cropline",
+            "run one version everywhere",
+        ),
+        Failure("internal_error", True, "cropline itself failed; the log holds the traceback", "report it"),
+        Failure("storage", True, "the crop could not be stored", "look at the object store"),
+    )
+}
+
+
+class PhotoFailure(Exception):
+    """One photo (or one of its boxes) ends here with a reason. ``detail`` is safe to store: no query, no token, no body."""
+
+    def __init__(self, code: str, detail: str, *, retry_after_s: int | None = None) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = FAILURES[code].code
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+
+    def __reduce__(self) -> tuple[Callable[..., "PhotoFailure"], tuple[str, str, int | None]]:
+        # The default would call PhotoFailure(message) and die when it comes back from another process.
+        return _rebuilt, (self.code, self.detail, self.retry_after_s)
+
+
+def _rebuilt(code: str, detail: str, retry_after_s: int | None) -> PhotoFailure:
+    return PhotoFailure(code, detail, retry_after_s=retry_after_s)
+
+
+def is_transient(code: str) -> bool:
+    """Whether a failure of this code is tried again. Unknown codes raise KeyError: an unknown is never guessed."""
+    return FAILURES[code].transient

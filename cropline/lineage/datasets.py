@@ -1,0 +1,72 @@
+"""Datasets by OpenLineage's naming (its website/docs/spec/naming.md), built from settings.
+
+Belongs here: what things are called. Does not: what a run did to them. Where the naming has no rule we say ours:
+an HTTP API is ``https://host`` and its path; a SQLite database, which no host serves, is a namespace of its own, and its
+tables are names in it. Names stay the same from run to run: a manifest is a version of the manifests, not a dataset.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from cropline.storage import StoreSpec
+
+if TYPE_CHECKING:
+    from cropline.settings import Settings
+
+Name = tuple[str, str]
+"""Namespace and name."""
+
+
+def dataset(
+    name: Name, *, inputs: dict[str, Any] | None = None, outputs: dict[str, Any] | None = None, **facets: Any
+) -> dict[str, Any]:
+    """A dataset of an event; facets that are None are left out."""
+    found: dict[str, Any] = {"namespace": name[0], "name": name[1]}
+    found["facets"] = {key: facet for key, facet in facets.items() if facet is not None}
+    if inputs is not None:
+        found["inputFacets"] = inputs
+    if outputs is not None:
+        found["outputFacets"] = outputs
+    return found
+
+
+def stored(spec: StoreSpec, key: str) -> Name:
+    """Something below the storage root: ``s3://bucket`` and its key, or ``file`` and its path."""
+    if spec.local_path is not None:
+        return "file", str(spec.local_path / key)
+    parts = urlsplit(spec.url)
+    if spec.scheme == "memory":
+        return "memory", f"/{key}"
+    return f"s3://{parts.netloc}", f"{parts.path.strip('/')}/{key}".lstrip("/")
+
+
+def api(settings: Settings) -> Name:
+    """The image API: its host, and the path of the listing."""
+    parts = urlsplit(settings.api.url)
+    host = parts.hostname or "unset"
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme or 'http'}://{host}{port}", f"{parts.path.rstrip('/')}{settings.api.images_path}"
+
+
+def state_table(settings: Settings, table: str) -> Name:
+    """A table of the state database. The URL's user, password and options never show."""
+    parts = urlsplit(settings.state.url.get_secret_value())
+    if parts.scheme.startswith("postgresql"):
+        return (
+            f"postgres://{parts.hostname or 'localhost'}:{parts.port or 5432}",
+            f"{parts.path.strip('/')}.public.{table}",
+        )
+    # SQLAlchemy: three slashes precede a relative path, four an absolute one.
+    return f"sqlite://{Path(parts.path[1:]).absolute()}", table
+
+
+def stores(settings: Settings) -> Name | None:
+    """The stores table; None when none is set."""
+    where = settings.engine.stores
+    if where is None:
+        return None
+    path = Path(where)
+    return ("file", str(path.absolute())) if path.is_file() else stored(settings.storage.spec, where)

@@ -1,0 +1,160 @@
+"""Run events: who ran which job when, as a pure function of its arguments.
+
+Belongs here: the event's frame, its ids, and what every event of a run carries. Does not: which datasets a job reads and
+writes (story.py). An event is fixed when it is built: published again, it is the same event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import NAMESPACE_DNS, UUID, uuid5
+
+from cropline.keys import canonical_json
+from cropline.lineage import facets
+from cropline.scrub import one_line, scrub
+
+Event = dict[str, Any]
+EventKind = Literal["START", "COMPLETE", "FAIL", "ABORT"]
+
+_IDS = uuid5(NAMESPACE_DNS, "lineage.cropline")
+
+# Whose version a run reports as its engine's. The native engine is Fugue's own, on pandas.
+_ENGINE_PACKAGES = {"native": "fugue", "duckdb": "duckdb", "spark": "pyspark"}
+
+# Ours, not data: scrubbing would take the fragment of a schema's address for a secret.
+_KEPT = {"_schemaURL", "schemaURL", "_producer", "producer"}
+
+DESCRIPTIONS = {
+    "cropline.poll": "Polls the camera API, validates and registers what came, and crops what waits.",
+    "cropline.process": "Crops what waits, without polling.",
+    "cropline.validate": "Judges every row of one manifest; bad rows go to quarantine, good ones become work.",
+    "cropline.crop": "Cuts the boxes of one batch of photos and commits the crops to the catalogue.",
+    "cropline.maintain": "Compacts and vacuums the catalogue.",
+}
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """One flow run, as its events name it. ``engine_version`` may be empty: then the installed one is looked up."""
+
+    flow_run_id: str
+    flow_name: str
+    run_name: str
+    deployment: str | None
+    started_at: datetime
+    nominal_time: datetime | None
+    engine: str
+    engine_version: str
+    prefect_url: str | None
+
+    @property
+    def job(self) -> str:
+        """The job that stands for the whole flow."""
+        return self.flow_name if self.flow_name.startswith("cropline.") else f"cropline.{self.flow_name}"
+
+
+def engine_version(engine: str) -> str:
+    """The version of the library behind an engine, read from its metadata: it is not imported."""
+    from importlib.metadata import version
+
+    return version(_ENGINE_PACKAGES[engine])
+
+
+def run_id(flow_run_id: str, job: str, part: str = "") -> str:
+    """The OpenLineage run id of a job in a flow run; ``part`` tells runs of one job apart (a batch id, a manifest)."""
+    return str(uuid5(_IDS, canonical_json([flow_run_id, job, part])))
+
+
+def event_id(event: Event) -> str:
+    """The id of an event in the outbox. A run has one for its start and one for its end, whichever that is."""
+    return str(uuid5(UUID(event["run"]["runId"]), "start" if event["eventType"] == "START" else "end"))
+
+
+def run_event(
+    kind: EventKind,
+    job: str,
+    context: RunContext,
+    *,
+    at: datetime,
+    namespace: str = "cropline",
+    part: str = "",
+    inputs: Sequence[Mapping[str, Any]] = (),
+    outputs: Sequence[Mapping[str, Any]] = (),
+    error: str | None = None,
+    tags: Mapping[str, str | None] | None = None,
+) -> Event:
+    """One OpenLineage RunEvent. ``job``: the flow's own (context.job) or a step's, which then has the flow as parent.
+
+    ``at`` needs a time zone. Every text in it is scrubbed; ``error`` becomes one line.
+    """
+    is_flow = job == context.job and not part
+    event = {
+        "eventType": kind,
+        "eventTime": facets.timestamp(at),
+        "producer": facets.producer(),
+        "schemaURL": facets.EVENT_SCHEMA,
+        "run": {
+            "runId": run_id(context.flow_run_id, job, part),
+            "facets": _run_facets(context, namespace, is_flow, error, tags or {}),
+        },
+        "job": {"namespace": namespace, "name": job, "facets": _job_facets(job, is_flow)},
+        "inputs": [dict(dataset) for dataset in inputs],
+        "outputs": [dict(dataset) for dataset in outputs],
+    }
+    scrubbed: Event = _scrubbed(event)
+    return scrubbed
+
+
+def abort_of(start: Event, at: datetime, why: str) -> Event:
+    """The ABORT of a run of which only the START is known: it was killed, and can no longer tell its end itself."""
+    run = {
+        **start["run"],
+        "facets": {**start["run"]["facets"], "errorMessage": facets.error_message(one_line(why, 1000))},
+    }
+    return {**start, "eventType": "ABORT", "eventTime": facets.timestamp(at), "run": run}
+
+
+def _run_facets(
+    context: RunContext, namespace: str, is_flow: bool, error: str | None, tags: Mapping[str, str | None]
+) -> dict[str, Any]:
+    found = {
+        "processing_engine": facets.engine(context.engine, context.engine_version or engine_version(context.engine)),
+        "tags": facets.tags("PREFECT", {**_prefect_tags(context), **tags}),
+    }
+    if not is_flow:
+        found["parent"] = facets.parent(run_id(context.flow_run_id, context.job), namespace, context.job)
+    if context.nominal_time is not None:
+        found["nominalTime"] = facets.nominal_time(context.nominal_time)
+    if error is not None:
+        found["errorMessage"] = facets.error_message(one_line(error, 1000))
+    return found
+
+
+def _prefect_tags(context: RunContext) -> dict[str, str | None]:
+    return {
+        "prefect.flow_run_id": context.flow_run_id,
+        "prefect.flow_run_name": context.run_name,
+        "prefect.flow": context.flow_name,
+        "prefect.deployment": context.deployment,
+        "prefect.url": context.prefect_url,
+    }
+
+
+def _job_facets(job: str, is_flow: bool) -> dict[str, Any]:
+    found = {"jobType": facets.job_type("FLOW" if is_flow else "TASK")}
+    if job in DESCRIPTIONS:
+        found["documentation"] = facets.documentation(DESCRIPTIONS[job])
+    if (source := facets.source_code()) is not None:
+        found["sourceCodeLocation"] = facets.source_location(*source)
+    return found
+
+
+def _scrubbed(value: Any) -> Any:
+    if isinstance(value, str):
+        return scrub(value)
+    if isinstance(value, dict):
+        return {key: inner if key in _KEPT else _scrubbed(inner) for key, inner in value.items()}
+    return [_scrubbed(inner) for inner in value] if isinstance(value, list) else value

@@ -1,0 +1,143 @@
+"""A run's way through the datasets, drawn: from the API to crops and catalogue, with the counts on the edges.
+
+Belongs here: the picture. Does not: counting. It stands alone (an <img>, a page, a Markdown artifact), needs no network and
+no script, and follows the reader's light or dark scheme.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from itertools import pairwise
+
+_WIDTH, _HEIGHT, _TITLE = 1180, 236, 34
+_TOP, _BOTTOM = 56, 172  # y of the two rows' middles
+_BOX_W, _BOX_H = 112, 52
+_EXACT_BELOW = 10_000_000  # a longer number does not fit its edge; its tooltip has it
+
+_STYLE = """
+.card{fill:#ffffff;stroke:#d9dee5}.title{fill:#1f2933;font-weight:600;font-size:15px}
+.data{fill:#eef3fb;stroke:#5b7fb9}.job{fill:#1f7a6d;stroke:#1f7a6d}.bad{fill:#fdf0e3;stroke:#c77d2b}
+.name{fill:#1f2933;font-size:14px;font-weight:600}.job-name{fill:#ffffff;font-size:14px;font-weight:600}
+.sub{fill:#5b6673;font-size:11px}.edge{fill:none;stroke:#8896a5;stroke-width:1.6}.tip{fill:#8896a5}
+.count{fill:#1f2933;font-size:15px;font-weight:700}.warn{fill:#a85c0e}
+text{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;text-anchor:middle}
+@media (prefers-color-scheme:dark){
+.card{fill:#171c22;stroke:#313a45}.title,.name,.count{fill:#e6ebf1}.data{fill:#1d2a3d;stroke:#6f97d6}
+.bad{fill:#38291a;stroke:#d6954a}.sub{fill:#9aa7b5}.edge{stroke:#77879a}.tip{fill:#77879a}.warn{fill:#f0b36b}}
+"""
+
+
+@dataclass(frozen=True)
+class _Node:
+    x: int
+    y: int
+    kind: str  # data | job | bad
+    name: str
+    sub: str
+
+
+_NODES = {
+    "api": _Node(80, _TOP, "data", "camera API", "pages"),
+    "manifest": _Node(284, _TOP, "data", "manifest", "Parquet"),
+    "validate": _Node(488, _TOP, "job", "validate", ""),
+    "state": _Node(692, _TOP, "data", "state", "work queue"),
+    "crop": _Node(896, _TOP, "job", "crop", ""),
+    "crops": _Node(1100, _TOP, "data", "crops", "pictures"),
+    "quarantine": _Node(692, _BOTTOM, "bad", "quarantine", "with reasons"),
+    "catalogue": _Node(1100, _BOTTOM, "data", "catalogue", "Delta table"),
+}
+
+COUNTS = ("polled", "landed", "valid", "quarantined", "images", "written", "failed", "skipped")
+
+
+def lineage_svg(counts: Mapping[str, int | None], *, title: str = "") -> str:
+    """The graph of one run as a standalone SVG document.
+
+    ``counts``: by the names in COUNTS; one that is missing or None is drawn as a dash. The catalogue's edge counts rows:
+    written + failed + skipped.
+    """
+    top = -_TITLE if title else 0
+    heading = f'<text class="title" x="24" y="2" style="text-anchor:start">{escape(title)}</text>' if title else ""
+    quiet = not counts.get("quarantined")
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 {top} {_WIDTH} {_HEIGHT - top}" role="img">'
+        f"<title>{_summary(counts)}</title><style>{_STYLE}</style>"
+        f'<rect class="card" x=".5" y="{top + 0.5}" width="{_WIDTH - 1}" height="{_HEIGHT - top - 1}" rx="12"/>{heading}'
+        f"{_edges()}{''.join(_node(node, quiet) for node in _NODES.values())}{''.join(_labels(counts))}</svg>"
+    )
+
+
+def _edges() -> str:
+    way = ["api", "manifest", "validate", "state", "crop", "crops"]
+    straight = [_edge(start, end) for start, end in pairwise(way)]
+    return "".join([*straight, _bend("validate", "quarantine"), _bend("crop", "catalogue")])
+
+
+def _labels(counts: Mapping[str, int | None]) -> list[str]:
+    known = [value for name in ("written", "failed", "skipped") if (value := counts.get(name)) is not None]
+    lost = ", ".join(f"{_short(counts.get(name))} {name}" for name in ("failed", "skipped") if counts.get(name))
+    quarantined = counts.get("quarantined")
+    return [
+        _count(178, _TOP, counts.get("polled"), "items polled"),
+        _count(382, _TOP, counts.get("landed"), "rows"),
+        _count(586, _TOP, counts.get("valid"), "valid"),
+        _count(790, _TOP, counts.get("images"), "images"),
+        _count(994, _TOP, counts.get("written"), "written"),
+        _count(566, _BOTTOM, quarantined, "quarantined", "warn" if quarantined else ""),
+        _count(974, _BOTTOM, sum(known) if known else None, "rows"),
+        f'<text class="sub warn" x="1156" y="{_BOTTOM + 45}" style="text-anchor:end">{lost}</text>' if lost else "",
+    ]
+
+
+def _number(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
+
+
+def _short(value: int | None) -> str:
+    return _number(value) if value is None or value < _EXACT_BELOW else f"{value / 1e6:,.1f} M"
+
+
+def _count(x: int, y: int, value: int | None, what: str, kind: str = "") -> str:
+    """A number above its edge, and below it what is counted."""
+    return (
+        f'<text class="count {kind}" x="{x}" y="{y - 8}">{_short(value)}<title>{_number(value)} {what}</title></text>'
+        f'<text class="sub" x="{x}" y="{y + 17}">{what}</text>'
+    )
+
+
+def _node(node: _Node, quiet: bool) -> str:
+    """Data in a box, work in a pill. ``quiet``: a bad place looks like any other as long as nothing is in it."""
+    kind = "data" if node.kind == "bad" and quiet else node.kind
+    radius = _BOX_H // 2 if node.kind == "job" else 8
+    left, top = node.x - _BOX_W // 2, node.y - _BOX_H // 2
+    box = f'<rect class="{kind}" x="{left}" y="{top}" width="{_BOX_W}" height="{_BOX_H}" rx="{radius}"/>'
+    if node.kind == "job":
+        return f'{box}<text class="job-name" x="{node.x}" y="{node.y + 5}">{node.name}</text>'
+    return (
+        f'{box}<text class="name" x="{node.x}" y="{node.y - 1}">{node.name}</text>'
+        f'<text class="sub" x="{node.x}" y="{node.y + 15}">{node.sub}</text>'
+    )
+
+
+def _edge(start: str, end: str) -> str:
+    """A straight arrow from one node's right to another's left, in one row."""
+    a, b = _NODES[start], _NODES[end]
+    return _arrow(f"M{a.x + _BOX_W // 2} {a.y}H{b.x - _BOX_W // 2 - 7}", b)
+
+
+def _bend(start: str, end: str) -> str:
+    """An arrow from one node's bottom to the left of another one in the lower row."""
+    a, b = _NODES[start], _NODES[end]
+    return _arrow(f"M{a.x} {a.y + _BOX_H // 2}V{b.y - 12}Q{a.x} {b.y} {a.x + 12} {b.y}H{b.x - _BOX_W // 2 - 7}", b)
+
+
+def _arrow(path: str, end: _Node) -> str:
+    x, y = end.x - _BOX_W // 2 - 1, end.y
+    return f'<path class="edge" d="{path}"/><path class="tip" d="M{x} {y}l-9 -5v10z"/>'
+
+
+def _summary(counts: Mapping[str, int | None]) -> str:
+    """The same for who cannot see it."""
+    return "From camera API to crops: " + ", ".join(f"{_number(counts.get(name))} {name}" for name in COUNTS)

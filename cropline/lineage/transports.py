@@ -1,0 +1,231 @@
+"""The way out of lineage events: a file, an HTTP collector, or nowhere, within a time that is bounded for all of them.
+
+Belongs here: sending, and saying of each event whether it arrived. Does not: trying again; what did not arrive stays in
+the outbox. openlineage-python's own transports are not used: they block for 9 s or lose events (0006-lineage.md).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cropline.lineage.events import Event
+from cropline.scrub import one_line
+
+if TYPE_CHECKING:
+    from http.client import HTTPConnection
+
+    from cropline.settings import LineageSettings
+    from cropline.storage import StoreSpec
+
+_ENDPOINT = "/api/v1/lineage"
+_NOT_REACHED = "not tried: the time for lineage was used up"
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One event: whether it arrived, and if not, why, scrubbed. ``tried`` False: nothing was learned about it."""
+
+    ok: bool
+    reason: str | None = None
+    tried: bool = True
+
+
+@dataclass(frozen=True)
+class PublishResult:
+    """One delivery an event, in the order given."""
+
+    deliveries: tuple[Delivery, ...]
+
+    @property
+    def published(self) -> int:
+        return sum(delivery.ok for delivery in self.deliveries)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all arrived. If not, going on in this run would only cost time."""
+        return self.published == len(self.deliveries)
+
+    @property
+    def reason(self) -> str | None:
+        """Why the first one that did not arrive did not."""
+        return next((delivery.reason for delivery in self.deliveries if not delivery.ok), None)
+
+
+class Publisher:
+    """Sends events as the settings say. Keep one for a run: ``timeout_s`` bounds all its calls together.
+
+    Nothing that the other side does is raised: a delivery says it. An event may arrive twice, never changed.
+    """
+
+    def __init__(self, settings: LineageSettings, spec: StoreSpec) -> None:
+        self._settings = settings
+        self._spec = spec
+        self._left_s = settings.timeout_s
+
+    def publish(self, events: Sequence[Event]) -> PublishResult:
+        """Send the events in order."""
+        if not events:
+            return PublishResult(())
+        started = time.monotonic()
+        try:
+            return PublishResult(tuple(self._send(events, started + self._left_s)))
+        finally:
+            self._left_s = max(0.0, self._left_s - (time.monotonic() - started))
+
+    def _send(self, events: Sequence[Event], deadline: float) -> list[Delivery]:
+        settings = self._settings
+        if settings.transport == "none":
+            return [Delivery(True)] * len(events)
+        if settings.transport == "file":
+            return append_lines(settings.file_path(self._spec), events, deadline)
+        headers = {"Content-Type": "application/json"}
+        if token := settings.token.get_secret_value():
+            headers["Authorization"] = f"Bearer {token}"
+        return Post(settings.url or "", headers, events).deliver(deadline)
+
+
+def append_lines(path: Path, events: Sequence[Event], deadline: float) -> list[Delivery]:
+    """Append one JSON line an event, all or none, also beside other processes that do the same.
+
+    A line that an earlier writer left torn (killed, disk full) is ended first, so that it harms no other.
+    """
+    data = "".join(json.dumps(event, separators=(",", ":")) + "\n" for event in events).encode()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab+", buffering=0) as file:
+            if not _lock(file.fileno(), deadline):
+                return [Delivery(False, f"{path} is locked by another process", tried=False)] * len(events)
+            end = file.seek(0, os.SEEK_END)
+            torn = end > 0 and os.pread(file.fileno(), 1, end - 1) != b"\n"
+            _write_all(file.fileno(), b"\n" + data if torn else data, end)
+    except OSError as error:
+        return [Delivery(False, one_line(f"{path}: {error.strerror or type(error).__name__}"))] * len(events)
+    return [Delivery(True)] * len(events)
+
+
+def _lock(descriptor: int, deadline: float) -> bool:
+    """Closing the file unlocks it."""
+    import fcntl
+
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.005)
+        else:
+            return True
+
+
+def _write_all(descriptor: int, data: bytes, end: int) -> None:
+    try:
+        written = 0
+        while written < len(data):
+            written += os.write(descriptor, data[written:])
+    except OSError:
+        os.ftruncate(descriptor, end)
+        raise
+
+
+class Post:
+    """One publishing over HTTP, done by a thread that can be left behind.
+
+    Socket timeouts bound a single read, not a server that drips, nor the name's resolution: so the caller waits for the
+    thread no longer than its deadline, cuts the connection, and takes what is known by then.
+    """
+
+    def __init__(self, url: str, headers: dict[str, str], events: Sequence[Event]) -> None:
+        self._url = url
+        self._headers = headers
+        self._events = events
+        self._done: list[Delivery] = []
+        self._connection: HTTPConnection | None = None
+        self._stop = threading.Event()
+
+    def deliver(self, deadline: float) -> list[Delivery]:
+        if time.monotonic() >= deadline:
+            return [Delivery(False, _NOT_REACHED, tried=False)] * len(self._events)
+        thread = threading.Thread(target=self._run, args=(deadline,), name="lineage", daemon=True)
+        thread.start()
+        thread.join(max(0.0, deadline - time.monotonic()))
+        self._stop.set()
+        done = list(self._done)
+        if thread.is_alive():
+            _cut(self._connection)
+            if len(done) < len(self._events):
+                done.append(Delivery(False, "the collector did not answer in time"))
+        return done + [Delivery(False, _NOT_REACHED, tried=False)] * (len(self._events) - len(done))
+
+    def _run(self, deadline: float) -> None:
+        try:
+            self._send_all(deadline)
+        finally:
+            if self._connection is not None:
+                self._connection.close()
+
+    def _send_all(self, deadline: float) -> None:
+        """Send until something says that the collector is not well: then what is left waits for the next run."""
+        for event in self._events:
+            if self._stop.is_set():
+                return
+            try:
+                status = self._post(json.dumps(event).encode(), deadline)
+            except (OSError, _http_error(), ValueError) as error:
+                self._done.append(Delivery(False, one_line(f"cannot reach the collector: {type(error).__name__}")))
+                return
+            self._done.append(
+                Delivery(True) if 200 <= status < 300 else Delivery(False, f"the collector answered {status}")
+            )
+            if status in (401, 403, 408, 429) or status >= 500:
+                return
+
+    def _post(self, body: bytes, deadline: float) -> int:
+        connection = self._connection = self._connection or _connect(self._url, max(0.05, deadline - time.monotonic()))
+        connection.request("POST", _path(self._url), body, self._headers)
+        response = connection.getresponse()
+        response.read(65536)
+        if not response.isclosed():  # a body that long is no answer to an event
+            connection.close()
+            self._connection = None
+        return response.status
+
+
+def _http_error() -> type[Exception]:
+    from http.client import HTTPException
+
+    return HTTPException
+
+
+def _connect(url: str, timeout_s: float) -> HTTPConnection:
+    from http.client import HTTPConnection, HTTPSConnection
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    kind: Callable[..., HTTPConnection] = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+    return kind(parts.hostname or "", parts.port, timeout=timeout_s)
+
+
+def _path(url: str) -> str:
+    """A url that names a path is the endpoint itself; a bare address gets OpenLineage's usual one."""
+    from urllib.parse import urlsplit
+
+    return urlsplit(url).path.rstrip("/") or _ENDPOINT
+
+
+def _cut(connection: HTTPConnection | None) -> None:
+    """Wakes the thread that reads from it; it ends without being waited for."""
+    import socket
+
+    if connection is not None and connection.sock is not None:
+        try:
+            connection.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return  # it is closed already

@@ -1,0 +1,86 @@
+"""Plans and progress of backfills and replays as Markdown for the Prefect UI.
+
+Belongs here: words and tables. Does not: numbers (backfill/).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from cropline.backfill.estimate import Estimate
+from cropline.backfill.foresee import Foreseen
+from cropline.backfill.progress import Progress
+from cropline.report.summary import plain
+
+_DAYS_SHOWN = 400
+
+
+def plan_markdown(title: str, foreseen: Foreseen) -> str:
+    """What would be done and why, by day, and what it would take."""
+    parts = [f"## {plain(title)}", "", f"**{plain(foreseen.verdict)}**", ""]
+    parts += _grid(["it would take", ""], cost_rows(foreseen.cost), numbers=False)
+    if foreseen.days:
+        head, rows = day_rows(foreseen)
+        parts += ["", *_grid(head, rows[:_DAYS_SHOWN])]
+        if len(rows) > _DAYS_SHOWN:
+            parts += ["", f"and {len(rows) - _DAYS_SHOWN:,} days more"]
+    if foreseen.left:
+        rows = [[why, what, f"{count:,}"] for why, what, count in foreseen.left]
+        parts += ["", *_grid(["left out, because", "counted in", "how many"], rows)]
+    if foreseen.note:
+        parts += ["", plain(foreseen.note)]
+    return "\n".join(parts) + "\n"
+
+
+def cost_rows(cost: Estimate) -> list[list[str]]:
+    """The estimate, a line each."""
+    return [
+        ["time", f"about {span(cost.seconds)} ({cost.basis})"],
+        ["API calls", f"{cost.calls:,} for the listing, {cost.downloads:,} photo downloads"],
+        ["download", f"{cost.bytes / 1e6:,.0f} MB"],
+        ["PUTs", f"{cost.puts:,}"],
+    ]
+
+
+def day_rows(foreseen: Foreseen) -> tuple[list[str], list[list[str]]]:
+    """(head, rows): a day each, newest first, a column for every reason."""
+    reasons = sorted({why for day in foreseen.days for why in day.why})
+    rows = [
+        [day.day, f"{day.images:,}", f"{day.boxes:,}", f"{day.bytes / 1e6:,.0f}"]
+        + [f"{day.why[why]:,}" if day.why[why] else "" for why in reasons]
+        for day in foreseen.days
+    ]
+    return ["captured on", "photos", "crops", "MB", *reasons], rows
+
+
+def progress_markdown(title: str, progress: Progress, ended: str | None) -> str:
+    """How far it is, by day."""
+    days = progress.days
+    done, failed = sum(day.done for day in days), sum(day.failed for day in days)
+    over = sum(day.left == 0 for day in days)
+    verdict = (
+        f"{done:,} of {progress.planned:,} done, {failed:,} failed, {progress.left:,} left; "
+        f"{over} of {len(days)} days are through"
+    )
+    rows = [
+        [day.day, f"{day.planned:,}", f"{day.done:,}", f"{day.failed:,}", f"{day.elsewhere:,}", f"{day.left:,}"]
+        for day in days[:_DAYS_SHOWN]
+    ]
+    head = ["captured on", "planned", "done", "failed", "with other runs", "left"]
+    end = ["", plain(ended)] if ended else []
+    return "\n".join([f"## {plain(title)}", "", f"**{verdict}**", *end, "", *_grid(head, rows)]) + "\n"
+
+
+def span(seconds: float) -> str:
+    """A duration as people say it."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 5_400:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:,.1f} h"
+
+
+def _grid(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: bool = True) -> list[str]:
+    rule = ["---", *(["---:" if numbers else "---"] * (len(head) - 1))]
+    lines = [[plain(cell) for cell in line] for line in (head, *rows)]
+    return ["| " + " | ".join(line) + " |" for line in (lines[0], rule, *lines[1:])]

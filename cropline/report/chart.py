@@ -1,0 +1,164 @@
+"""Small charts over time as SVG: areas and bars, on paper of their own, so that they read on light and dark pages.
+
+Belongs here: drawing numbers. Does not: choosing them. SVG is text: nothing is imported, and a test can read it.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+WIDTH = 960
+_PANEL, _LEFT, _RIGHT, _TOP, _BOTTOM = 190, 64, 20, 40, 30
+_TICKS = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1_800, 3_600, 7_200, 14_400, 43_200, 86_400)
+_PAPER, _INK, _QUIET, _LINE = "#f4f2ee", "#23262b", "#7b7f86", "#d8d4cc"
+
+
+@dataclass(frozen=True)
+class Series:
+    """Values over time, (seconds of the Unix clock, value), in the order of time."""
+
+    name: str
+    colour: str
+    points: Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One chart. ``area``: series are stacked on each other and hold until the next point; ``bars``: one series."""
+
+    title: str
+    series: Sequence[Series]
+    kind: Literal["area", "bars"] = "area"
+    bar_s: float = 1.0  # how long a bar is
+
+
+def svg(panels: Sequence[Panel], start: float, end: float) -> str:
+    """The panels below each other, over one span of time."""
+    end = max(end, start + 1)
+    height = _PANEL * len(panels)
+    drawn = "".join(_panel(panel, number * _PANEL, start, end) for number, panel in enumerate(panels))
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '
+        f'font-family="system-ui,sans-serif" font-size="12"><rect width="{WIDTH}" height="{height}" rx="8" '
+        f'fill="{_PAPER}"/>{drawn}</svg>'
+    )
+
+
+def data_uri(picture: str) -> str:
+    """The picture as an address that holds it."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(picture.encode()).decode()}"
+
+
+def _panel(panel: Panel, top: float, start: float, end: float) -> str:
+    peak = _nice(max(_peaks(panel), default=0))
+    floor, roof = top + _PANEL - _BOTTOM, top + _TOP
+    shapes = (
+        _bars(panel, start, end, floor, roof, peak)
+        if panel.kind == "bars"
+        else _areas(panel, start, end, floor, roof, peak)
+    )
+    grid = "".join(
+        f'<path d="M{_LEFT} {y:.1f}H{WIDTH - _RIGHT}" stroke="{_LINE}"/>'
+        f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end" fill="{_QUIET}">{_number(value)}</text>'
+        for value, y in ((0, floor), (peak / 2, (floor + roof) / 2), (peak, roof))
+    )
+    times = "".join(
+        f'<text x="{_x(moment, start, end):.1f}" y="{floor + 18:.1f}" text-anchor="middle" fill="{_QUIET}">{_clock(moment, end - start)}</text>'
+        for moment in _ticks(start, end)
+    )
+    return (
+        f'<text x="{_LEFT}" y="{top + 22}" fill="{_INK}" font-weight="600">{html.escape(panel.title)}</text>'
+        f"{_legend(panel, top + 22)}{grid}{shapes}{times}"
+    )
+
+
+def _peaks(panel: Panel) -> list[float]:
+    if panel.kind == "bars":
+        return [value for one in panel.series for _, value in one.points]
+    return [sum(values) for values in zip(*([value for _, value in one.points] for one in panel.series), strict=True)]
+
+
+def _areas(panel: Panel, start: float, end: float, floor: float, roof: float, peak: float) -> str:
+    """Stacked steps, the last series at the top, so that it is drawn first."""
+    if not panel.series or not panel.series[0].points:
+        return ""
+    moments = [moment for moment, _ in panel.series[0].points]
+    below = [0.0] * len(moments)
+    shapes = []
+    for one in panel.series:
+        below = [held + value for held, (_, value) in zip(below, one.points, strict=True)]
+        shapes.append(_steps(moments, below, one.colour, (start, end), (floor, roof, peak)))
+    return "".join(reversed(shapes))
+
+
+def _steps(
+    moments: Sequence[float],
+    values: Sequence[float],
+    colour: str,
+    span: tuple[float, float],
+    scale: tuple[float, float, float],
+) -> str:
+    floor, roof, peak = scale
+    path = f"M{_x(moments[0], *span):.1f} {floor:.1f}"
+    for moment, value in zip(moments, values, strict=True):
+        path += f"H{_x(moment, *span):.1f}V{floor - (floor - roof) * value / peak:.1f}"
+    path += f"H{_x(span[1], *span):.1f}V{floor:.1f}Z"
+    return f'<path d="{path}" fill="{colour}"/>'
+
+
+def _bars(panel: Panel, start: float, end: float, floor: float, roof: float, peak: float) -> str:
+    one = panel.series[0]
+    width = max(1.0, _x(start + panel.bar_s, start, end) - _x(start, start, end) - 1)
+    return "".join(
+        f'<rect x="{_x(moment, start, end):.1f}" y="{floor - (floor - roof) * value / peak:.1f}" '
+        f'width="{width:.1f}" height="{(floor - roof) * value / peak:.1f}" fill="{one.colour}"/>'
+        for moment, value in one.points
+        if value > 0
+    )
+
+
+def _legend(panel: Panel, y: float) -> str:
+    if len(panel.series) < 2:
+        return ""
+    x = WIDTH - _RIGHT
+    shown = []
+    for one in reversed(panel.series):
+        x -= 8 * len(one.name) + 26
+        shown.append(
+            f'<rect x="{x}" y="{y - 10}" width="11" height="11" rx="2" fill="{one.colour}"/>'
+            f'<text x="{x + 16}" y="{y}" fill="{_INK}">{html.escape(one.name)}</text>'
+        )
+    return "".join(shown)
+
+
+def _x(moment: float, start: float, end: float) -> float:
+    return _LEFT + (WIDTH - _LEFT - _RIGHT) * (min(max(moment, start), end) - start) / (end - start)
+
+
+def _nice(peak: float) -> float:
+    """The next 1, 2 or 5 times a power of ten."""
+    if peak <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(peak))
+    return next(step * power for step in (1, 2, 5, 10) if step * power >= peak - 1e-9)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.1f}"
+
+
+def _ticks(start: float, end: float) -> list[float]:
+    """Round moments, at most eight."""
+    step = next((step for step in _TICKS if (end - start) / step <= 8), (end - start) / 8)
+    first = math.ceil(start / step) * step
+    return [first + step * number for number in range(int((end - first) // step) + 1)]
+
+
+def _clock(moment: float, span: float) -> str:
+    return f"{datetime.fromtimestamp(moment, UTC):{'%H:%M:%S' if span < 1_800 else '%H:%M'}}"

@@ -1,0 +1,32 @@
+"""The boxes that failed in a run, as a table: which, why, what to do, and the command that shows it.
+
+Belongs here: the rows. Does not: the reasons (failures.py of the package above).
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from cropline.failures import FAILURES
+
+
+def failure_rows(failures: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    """One row a failed box, as Prefect's table artifact takes them."""
+    return [_row(failure) for failure in failures]
+
+
+def _row(failure: dict[str, Any]) -> dict[str, str]:
+    known = FAILURES.get(failure["reason"])
+    return {
+        "image": failure["image_id"],
+        "box": failure["box_id"] or "",
+        "profile": failure["profile"],
+        "where": " ".join(part for part in (failure["store_id"], failure["camera_id"]) if part),
+        "reason": failure["reason"],
+        "what happened": failure["detail"] or "",
+        "what to do": known.remedy if known else "",
+        "tried again": "yes" if known and known.transient else "no",
+        "look at it": f"cropline show {shlex.quote(failure['image_id'])}",
+    }

@@ -1,0 +1,178 @@
+"""The summary of a run as Markdown (for the Prefect UI) and as one HTML file that opens without a server.
+
+Belongs here: words, tables and the choice of sample crops. Does not: drawing (contact_sheet.py) or counting (funnel.py).
+Both show the same facts, built once as rows.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cropline.errors import StorageError
+from cropline.funnel import Funnel
+from cropline.report.chart import data_uri
+from cropline.report.contact_sheet import Tile, contact_sheet
+from cropline.report.failures import failure_rows
+from cropline.report.pace import engine_rows, pace_svg
+from cropline.storage import StoreSpec, read
+
+SAMPLE = 24
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Everything that either form shows."""
+
+    title: str
+    verdict: str
+    steps: list[tuple[str, str, str]]  # step, count, remark
+    reasons: list[tuple[str, int]]
+    warnings: list[tuple[str, str]]
+    places: list[tuple[str, str]]
+    engines: list[tuple[str, str]]
+    failures: list[dict[str, str]]  # see failure_rows
+    pace: str | None  # SVG
+    sheet: bytes | None  # JPEG
+
+
+def summarise(title: str, funnel: Funnel, places: Sequence[tuple[str, str]], spec: StoreSpec) -> Summary:
+    """Gather what is shown; reads the sampled crops back from the store."""
+    tiles = list(_tiles(funnel.samples, spec))
+    reasons = [*funnel.reasons.most_common(), *((f"quarantined: {name}", n) for name, n in funnel.broken.most_common())]
+    return Summary(
+        title=title,
+        verdict=_verdict(funnel),
+        steps=_steps(funnel),
+        reasons=reasons,
+        warnings=funnel.warnings,
+        places=list(places),
+        engines=engine_rows(funnel),
+        failures=failure_rows(funnel.failures),
+        pace=pace_svg(funnel),
+        sheet=contact_sheet(tiles) if tiles else None,
+    )
+
+
+def _verdict(funnel: Funnel) -> str:
+    if funnel.nothing_new:
+        return "Nothing new."
+    rate = f", {funnel.crops_per_s:,.0f} crops/s" if funnel.written else ""
+    retry = f"; {funnel.retrying:,} of the failed will be tried again" if funnel.retrying else ""
+    return f"{funnel.written:,} crops written from {funnel.images:,} images, {funnel.failed:,} failed{retry}{rate}."
+
+
+def _steps(funnel: Funnel) -> list[tuple[str, str, str]]:
+    rows = (
+        ("polled", funnel.polled, f"{funnel.repeated:,} seen before"),
+        ("landed", funnel.landed, funnel.manifest or "no manifest"),
+        ("valid", funnel.valid, ""),
+        ("quarantined", funnel.quarantined, ""),
+        ("new", funnel.new, "image and profile"),
+        ("changed", funnel.changed, "other version, boxes or recipe"),
+        ("known", funnel.known, "nothing to do"),
+        ("batches", funnel.batches, f"{funnel.resumed:,} resumed" if funnel.resumed else ""),
+        ("images cropped", funnel.images, ""),
+        ("boxes in", funnel.boxes, "= written + failed + skipped"),
+        ("written", funnel.written, f"{funnel.crop_bytes / 1e6:,.1f} MB"),
+        ("failed", funnel.failed, f"{funnel.retrying:,} to be tried again" if funnel.retrying else ""),
+        ("skipped", funnel.skipped, ""),
+    )
+    return [(name, f"{count:,}", remark) for name, count, remark in rows]
+
+
+def _tiles(samples: Sequence[dict[str, Any]], spec: StoreSpec) -> Iterator[Tile]:
+    for row in samples[:SAMPLE]:
+        try:
+            data = read(spec, row["key"])
+        except StorageError:
+            data = b""  # the tile says that it cannot be shown; a report never fails a run
+        place = " · ".join(str(part) for part in (row["store_name"] or row["store_id"], row["camera_id"]) if part)
+        yield Tile(data, row["label"] or row["box_id"] or "", place)
+
+
+def markdown(summary: Summary) -> str:
+    """For a Prefect artifact: the UI shows data-URI pictures."""
+    parts = [f"## {plain(summary.title)}", "", f"**{plain(summary.verdict)}**", ""]
+    if summary.sheet:
+        parts += [f"![contact sheet]({_data_uri(summary.sheet)})", ""]
+    if summary.pace:
+        parts += [f"![throughput over time]({data_uri(summary.pace)})", ""]
+    parts += ["| step | count | |", "|---|---:|---|"]
+    parts += [f"| {name} | {count} | {plain(remark)} |" for name, count, remark in summary.steps]
+    if summary.reasons:
+        parts += ["", "| reason | count |", "|---|---:|"]
+        parts += [f"| {plain(reason)} | {count:,} |" for reason, count in summary.reasons]
+    if summary.warnings:
+        parts += ["", "| unusual | |", "|---|---|"]
+        parts += [f"| {kind} | {plain(message)} |" for kind, message in summary.warnings]
+    if summary.engines:
+        parts += ["", "| cut on | |", "|---|---|"]
+        parts += [f"| {plain(name)} | {plain(what)} |" for name, what in summary.engines]
+    parts += ["", "| what | where |", "|---|---|"]
+    parts += [f"| {plain(name)} | `{plain(where)}` |" for name, where in summary.places]
+    return "\n".join(parts) + "\n"
+
+
+def plain(text: str) -> str:
+    """Text from outside as text: no table breaks, no Markdown links or HTML."""
+    return html.escape(text, quote=False).replace("|", "\\|").replace("`", "'").replace("\n", " ").replace("[", "\\[")
+
+
+def _data_uri(jpeg: bytes) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+
+
+_STYLE = """
+:root{color-scheme:light dark;--ink:#23262b;--quiet:#6b7078;--paper:#f4f2ee;--card:#fff;--line:#e3e0da;--accent:#d9480f}
+@media(prefers-color-scheme:dark){:root{--ink:#eceae6;--quiet:#9aa0a8;--paper:#191b1f;--card:#23262b;--line:#363a41}}
+body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);margin:0;padding:2.5rem 1rem}
+main{max-width:1480px;margin:auto}h1{font-size:1.5rem;margin:0}
+p.verdict{font-size:1.15rem;margin:.3rem 0 1.5rem}
+.cards{display:flex;flex-wrap:wrap;gap:1.25rem;align-items:flex-start;margin-top:1.25rem}
+section{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:1rem 1.25rem}
+h2{font-size:.8rem;letter-spacing:.06em;text-transform:uppercase;color:var(--quiet);margin:0 0 .5rem}
+table{border-collapse:collapse}td{padding:.2rem 1rem .2rem 0;border-top:1px solid var(--line);vertical-align:top}
+tr:first-child td{border-top:0}td.n{text-align:right;font-variant-numeric:tabular-nums}
+td.q{color:var(--quiet);overflow-wrap:anywhere}
+img+img{margin-top:1.25rem}
+img{max-width:100%;border-radius:10px;border:1px solid var(--line);display:block}
+"""
+
+
+def html_page(summary: Summary) -> str:
+    """One self-contained file: no script, no address but its own."""
+    esc = html.escape
+    picture = f'<img alt="contact sheet of sampled crops" src="{_data_uri(summary.sheet)}">' if summary.sheet else ""
+    picture += f'<img alt="throughput over time" src="{data_uri(summary.pace)}">' if summary.pace else ""
+    steps = _table([f"<td>{esc(n)}</td><td class=n>{c}</td><td class=q>{esc(r)}</td>" for n, c, r in summary.steps])
+    reasons = _table([f"<td>{esc(name)}</td><td class=n>{count:,}</td>" for name, count in summary.reasons])
+    warnings = _table([f"<td>{esc(kind)}</td><td class=q>{esc(message)}</td>" for kind, message in summary.warnings])
+    places = _table([f"<td>{esc(name)}</td><td class=q>{esc(where)}</td>" for name, where in summary.places])
+    cards = [("counts", steps), ("reasons", reasons if summary.reasons else "<p>none</p>"), ("where it lies", places)]
+    cards[2:2] = [("unusual", warnings)] if summary.warnings else []
+    cards += [("cut on", _table([_two(*row) for row in summary.engines]))] if summary.engines else []
+    cards += [("failures", _failures(summary.failures))] if summary.failures else []
+    body = "".join(f"<section><h2>{name}</h2>{content}</section>" for name, content in cards)
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{esc(summary.title)}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style><main><h1>{esc(summary.title)}</h1>'
+        f'<p class="verdict">{esc(summary.verdict)}</p>{picture}<div class="cards">{body}</div></main></html>\n'
+    )
+
+
+def _two(name: str, what: str) -> str:
+    return f"<td>{html.escape(name)}</td><td class=q>{html.escape(what)}</td>"
+
+
+def _failures(rows: Sequence[dict[str, str]]) -> str:
+    shown = ("image", "box", "reason", "what happened", "what to do", "look at it")
+    head = "".join(f"<td class=q>{name}</td>" for name in shown)
+    return _table([head, *("".join(f"<td>{html.escape(row[name])}</td>" for name in shown) for row in rows)])
+
+
+def _table(rows: Sequence[str]) -> str:
+    return "<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"

@@ -1,0 +1,157 @@
+"""What the steps of one run share: settings, the open state table, who is running, and the counts so far.
+
+Belongs here: opening and closing these. Does not: any step. Not a dataclass: Prefect copies dataclasses that it finds
+in a task's arguments, and this must stay one object.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from cropline import storage
+from cropline.errors import StaleLease
+from cropline.funnel import Funnel
+from cropline.keys import canonical_json
+from cropline.lineage import Story, event_id
+from cropline.settings import Settings
+
+if TYPE_CHECKING:
+    from cropline.lineage import RunContext
+    from cropline.state import Batch, Event, State
+
+# Called with ("images" or "crops", how many more, of how many in all so far known).
+OnProgress = Callable[[str, int, int], None]
+
+
+def _silent(stage: str, more: int, total: int) -> None:
+    """The default: nobody watches."""
+
+
+_watcher: ContextVar[OnProgress] = ContextVar("cropline_watcher", default=_silent)
+
+
+@contextmanager
+def watch(on_progress: OnProgress) -> Iterator[None]:
+    """Flows that run in this context report their progress to ``on_progress``: a function is no flow parameter."""
+    token = _watcher.set(on_progress)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
+
+
+def watcher() -> OnProgress:
+    """Who watches the flow that runs here."""
+    return _watcher.get()
+
+
+def _noting(funnel: Funnel, on_progress: OnProgress) -> OnProgress:
+    """Keep the pace for the report on its way to who watches. Batches of one run may be cut by several threads."""
+    lock = threading.Lock()
+
+    def noted(stage: str, more: int, total: int) -> None:
+        if stage == "crops":
+            with lock:
+                funnel.pace[int(time.time())] += more
+        on_progress(stage, more, total)
+
+    return noted
+
+
+class Run:
+    """One run of a flow. Use as a context manager: the state table is opened on entry and closed on exit.
+
+    Raises StateError or StorageError in one line when the database or the output cannot be used.
+    """
+
+    def __init__(self, settings: Settings, context: RunContext, on_progress: OnProgress) -> None:
+        self.settings = settings
+        self.context = context
+        self.funnel = Funnel()
+        self.on_progress = _noting(self.funnel, on_progress)
+        self.spec = settings.storage.spec
+        self.story = Story(settings, context)
+        self._state: State | None = None
+        self._folder: Path | None = None
+
+    def __enter__(self) -> Self:
+        from cropline.state import State
+
+        storage.check_writable(self.spec)
+        self._state = State.open(self.settings.state)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._state is not None:
+            self._state.close()
+        if self._folder is not None:
+            shutil.rmtree(self._folder)
+
+    @property
+    def state(self) -> State:
+        if self._state is None:
+            raise RuntimeError("the run is not open: use it in a with statement")
+        return self._state
+
+    def events(self, told: Sequence[dict[str, Any]]) -> list[Event]:
+        """Lineage events as the outbox takes them."""
+        from cropline.state import Event
+
+        return [Event(event_id(event), canonical_json(event)) for event in told]
+
+    def tell(self, told: Sequence[dict[str, Any]]) -> None:
+        """Put lineage events into the outbox on their own, when no transaction of a step carries them."""
+        self.state.enqueue_events(self.events(told))
+
+    @property
+    def folder(self) -> Path:
+        """A local folder that lives as long as the run."""
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="cropline-"))
+        return self._folder
+
+
+class Heartbeat:
+    """Renews a batch's lease while work on it goes on. ``lost`` is set when another attempt has taken the batch."""
+
+    def __init__(self, state: State, batch: Batch, every_s: float) -> None:
+        self.lost = threading.Event()
+        self.error: Exception | None = None
+        self._state, self._batch, self._every_s = state, batch, every_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name=f"lease {batch.batch_id}", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        from cropline.errors import StateError
+
+        while not self._stop.wait(self._every_s):
+            try:
+                self._state.renew(self._batch)
+                self.error = None
+            except StaleLease:
+                self.lost.set()
+                return
+            except StateError as error:
+                # The database may come back before the lease ends; the commit decides, not this thread.
+                self.error = error

@@ -1,0 +1,356 @@
+"""Every knob, in one frozen tree that is built once and passed in. Nothing else reads the environment.
+
+``CROPLINE_<GROUP>__<NAME>`` in the environment or in ``.env`` sets a value (``CROPLINE_API__URL``); unknown names are
+refused. Secrets are SecretStr: they never show in a repr, a log or an error.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError as SettingsSourceError
+
+from cropline.engine_settings import EngineSettings as EngineSettings
+from cropline.errors import SettingsError
+from cropline.keys import canonical_json, digest
+from cropline.settings_group import Group as Group
+from cropline.storage import StoreSpec
+
+PREFIX = "CROPLINE_"
+
+
+class FieldMap(Group):
+    """Where each of our fields stands in one item of the API, as JMESPath; boxes' fields are relative to a box.
+
+    A field whose path finds nothing is null: the expectations say which may be.
+    """
+
+    image_id: str = "id"
+    version: str = "etag || sha256 || updated_at"
+    url: str = "url"
+    captured_at: str = "captured_at"
+    updated_at: str = "updated_at"
+    store_id: str = "store_id"
+    camera_id: str = "camera_id"
+    width: str = "width"
+    height: str = "height"
+    bytes: str = "bytes"
+    sha256: str = "sha256"
+    boxes: str = "boxes"
+    box_id: str = "id"
+    xmin: str = "xmin"
+    ymin: str = "ymin"
+    xmax: str = "xmax"
+    ymax: str = "ymax"
+    label: str = "label"
+    score: str = "score"
+
+    @field_validator("*")
+    @classmethod
+    def _is_jmespath(cls, value: str) -> str:
+        import jmespath
+        from jmespath.exceptions import JMESPathError
+
+        try:
+            jmespath.compile(value)
+        except JMESPathError as error:
+            raise ValueError(f"not a JMESPath expression: {value!r}") from error
+        return value
+
+
+class ApiSettings(Group):
+    """The image API that is polled."""
+
+    source: str = Field(
+        "cameras", description="the name of this API in keys, tables and lineage", pattern=r"^[A-Za-z0-9_.-]{1,64}$"
+    )
+    url: str = Field("", description="base address, http(s)://host[:port][/path]")
+    images_path: str = Field("/v1/images", description="path of the listing, below url")
+    token: SecretStr = Field(SecretStr(""), description="bearer token; empty sends none")
+    data_selector: str = Field("images", description="JSONPath of the items in a page")
+    paginator: Literal["cursor", "header_link", "page_number", "offset", "single_page"] = "cursor"
+    cursor_path: str = Field("next_cursor", description="cursor paginator: JSONPath of the next cursor")
+    cursor_param: str = Field("cursor", description="cursor paginator: name of the query parameter")
+    since_param: str = Field("updated_after", description="query parameter of the oldest update wanted, ISO 8601")
+    limit_param: str = "limit"
+    page_size: int = Field(200, ge=1, le=10_000)
+    max_pages: int = Field(10_000, ge=1, description="a poll stops here; the next goes on")
+    overlap: timedelta = Field(
+        timedelta(minutes=10), description="how far before the cursor a poll looks again, for late arrivals"
+    )
+    start: str = Field("1970-01-01T00:00:00Z", description="where the first poll begins, ISO 8601")
+    late: timedelta = Field(
+        timedelta(days=1), ge=timedelta(0), description="how far past its window a backfill reads, for late arrivals"
+    )
+    calls_per_s: float = Field(
+        5, gt=0, le=1_000, description="pages a second that polls and backfills share; set on the server by a deploy"
+    )
+    timeout_s: float = Field(30, gt=0)
+    retries: int = Field(5, ge=0, le=20, description="tries again after 429, 5xx and timeouts")
+    fields: FieldMap = FieldMap()
+    coordinates: Literal["normalised", "pixels"] = "normalised"
+    orientation: Literal["upright", "stored"] = "upright"
+
+    @field_validator("start")
+    @classmethod
+    def _is_moment(cls, value: str) -> str:
+        try:
+            datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError("not a moment in ISO 8601, such as 2026-11-22T08:40:00Z") from None
+        return value
+
+    @field_validator("url")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        if value and not _is_plain_http(value):
+            raise ValueError("must be http(s)://host[:port][/path], without user, query or fragment")
+        return value.rstrip("/")
+
+
+def _is_plain_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises on a port that is not a number
+    except ValueError:
+        return False
+    plain = not parts.query and not parts.fragment and "@" not in parts.netloc and "\\" not in url
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and plain
+
+
+class FetchSettings(Group):
+    """How photos are downloaded, and from where they may come."""
+
+    allowed_hosts: tuple[str, ...] = Field(
+        (), description="hosts that photos may come from; empty allows every public host"
+    )
+    allow_loopback: bool = Field(False, description="allow 127.0.0.0/8 and ::1: for the demo and for tests")
+    max_bytes: int = Field(25_000_000, gt=0)
+    timeout_s: float = Field(30, gt=0, description="for one photo in total, redirects and slow bodies included")
+    connect_timeout_s: float = Field(5, gt=0)
+    max_redirects: int = Field(3, ge=0, le=10)
+    token: SecretStr = Field(SecretStr(""), description="bearer token sent with photo requests to token_host only")
+    token_host: str = Field("", description="host[:port] that gets the token")
+    connections_per_host: int = Field(8, ge=1, le=256)
+
+
+PictureFormat = Literal["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF"]
+
+
+class PictureLimits(Group):
+    """What a photo may be. Checked against its header before anything is decoded."""
+
+    formats: tuple[PictureFormat, ...] = ("JPEG", "PNG", "WEBP")
+    max_pixels: int = Field(50_000_000, gt=0)
+    max_side: int = Field(20_000, gt=0)
+    max_scans: int = Field(256, gt=0, description="scans of a progressive JPEG")
+    max_boxes: int = Field(1_000, gt=0)
+    decode_timeout_s: float = Field(20, gt=0, description="a picture that takes longer is killed and fails alone")
+    min_iou: float = Field(
+        0.5, ge=0, le=1, description="a box that sticks out is clipped; failed when less than this share is inside"
+    )
+
+
+class Profile(Group):
+    """A named crop recipe."""
+
+    format: Literal["jpeg", "png", "webp", "avif"] = "jpeg"
+    quality: int = Field(90, ge=1, le=100, description="jpeg, webp, avif")
+    lossless: bool = Field(False, description="webp only")
+    subsampling: Literal["4:4:4", "4:2:2", "4:2:0"] = Field("4:2:0", description="jpeg only")
+    padding: float = Field(0.0, ge=0, le=2, description="fraction of the box's side added on each side")
+    min_side: int = Field(0, ge=0, le=20_000, description="px; a crop with a shorter side is skipped")
+    max_side: int | None = Field(None, ge=8, le=20_000, description="px; a crop with a longer side is shrunk to it")
+    matte: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")] = Field(
+        "#ffffff", description="what shows through transparency where the format has none"
+    )
+    colour: Literal["srgb", "keep_icc"] = "srgb"
+
+    @property
+    def extension(self) -> str:
+        return {"jpeg": "jpg"}.get(self.format, self.format)
+
+    @property
+    def recipe(self) -> str:
+        """The profile as canonical JSON, as it travels with the work."""
+        return canonical_json(self.model_dump(mode="json"))
+
+    @property
+    def hash(self) -> str:
+        """The identity of the recipe: a changed recipe is other work."""
+        return digest(self.recipe)
+
+
+class StateSettings(Group):
+    """The state table."""
+
+    url: SecretStr = Field(
+        SecretStr("sqlite:///cropline-output/state.db"), description="sqlite:///path or postgresql+psycopg://..."
+    )
+    lease_s: float = Field(300, gt=0, description="a batch whose holder is silent for so long is resumed by another")
+    max_attempts: int = Field(6, ge=1, description="tries of one image before it is dead")
+    backoff_s: float = Field(
+        60, gt=0, description="wait after the first transient failure; doubles each time, with jitter"
+    )
+    backoff_cap_s: float = Field(6 * 3600, gt=0)
+    alert_age: timedelta = Field(
+        timedelta(minutes=30), description="a pending photo older than this emits the event cropline.backlog.old"
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _is_known_database(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().startswith(("sqlite:///", "postgresql+psycopg://")):
+            raise ValueError("must start with sqlite:/// or postgresql+psycopg://")
+        return value
+
+
+class StorageSettings(Group):
+    """Where manifests, crops, the catalogue and reports lie."""
+
+    url: str = Field("", description="file:///folder, s3://bucket/prefix or memory:///; empty is ./cropline-output")
+    endpoint: str | None = Field(None, description="an S3-speaking server other than AWS")
+    region: str | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _is_store(cls, value: str) -> str:
+        if not value:
+            return (Path.cwd() / "cropline-output").as_uri()
+        parts = urlsplit(value)
+        if parts.query or parts.fragment or "@" in parts.netloc:
+            raise ValueError("must not hold credentials, a query or a fragment")
+        known = (parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")) or parts.scheme == "memory"
+        if not known and not (parts.scheme == "s3" and parts.netloc):
+            raise ValueError("must be file:///folder, s3://bucket/prefix or memory:///")
+        return value.rstrip("/") if parts.scheme != "memory" else value
+
+    @property
+    def spec(self) -> StoreSpec:
+        return StoreSpec(self.url, self.endpoint, self.region)
+
+
+class BatchSettings(Group):
+    """How much is taken at a time."""
+
+    images: int = Field(
+        500, ge=1, le=1_000_000, description="images of a batch: the unit of commit, resume and lineage"
+    )
+    max_batches: int = Field(100, ge=1, description="batches one run takes before it ends")
+
+
+class ExpectationSettings(Group):
+    """What a good manifest is, and how much bad is too much."""
+
+    max_quarantined_fraction: float = Field(
+        0.25, ge=0, le=1, description="more bad rows than this fail the run, nothing registered"
+    )
+    min_rows_for_budget: int = Field(20, ge=1, description="smaller manifests are not judged by the fraction")
+    max_age: timedelta = Field(timedelta(days=3650), description="a photo captured longer ago is quarantined")
+    max_ahead: timedelta = Field(
+        timedelta(hours=1), description="a photo captured further in the future is quarantined"
+    )
+    max_boxes: int = Field(1_000, ge=1)
+    boxes_fail_alone: bool = Field(False, description="a bad box fails alone, with its reason, while its image goes on")
+
+
+class LineageSettings(Group):
+    """Where OpenLineage events go."""
+
+    namespace: str = "cropline"
+    transport: Literal["file", "http", "none"] = "file"
+    path: str | None = Field(
+        None,
+        description="file: local path; empty is lineage/events.ndjson below a file:// storage, else ./cropline-lineage.ndjson",
+    )
+    url: str | None = Field(None, description="http: base address of the collector")
+    token: SecretStr = Field(SecretStr(""), description="http: bearer token")
+    timeout_s: float = Field(2, gt=0, le=60)
+
+    def file_path(self, spec: StoreSpec) -> Path:
+        """Where the file transport writes, when nothing else is set: beside a local storage's other things."""
+        if self.path is not None:
+            return Path(self.path)
+        return spec.local_path / "lineage" / "events.ndjson" if spec.local_path else Path("cropline-lineage.ndjson")
+
+    @model_validator(mode="after")
+    def _http_needs_url(self) -> Self:
+        if self.transport == "http" and not (self.url and _is_plain_http(self.url)):
+            raise ValueError("transport http needs url = http(s)://host[:port]")
+        return self
+
+
+class Settings(BaseSettings):
+    """The whole tree. Build it with load_settings, which turns mistakes into one clear line each."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        env_file=".env",
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+    )
+
+    api: ApiSettings = ApiSettings()
+    fetch: FetchSettings = FetchSettings()
+    pictures: PictureLimits = PictureLimits()
+    profiles: dict[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}$")], Profile] = {"default": Profile()}
+    state: StateSettings = StateSettings()
+    storage: StorageSettings = StorageSettings()
+    engine: EngineSettings = EngineSettings()
+    batch: BatchSettings = BatchSettings()
+    expectations: ExpectationSettings = ExpectationSettings()
+    lineage: LineageSettings = LineageSettings()
+
+    @field_validator("profiles")
+    @classmethod
+    def _has_profile(cls, value: dict[str, Profile]) -> dict[str, Profile]:
+        if not value:
+            raise ValueError("at least one profile is needed")
+        return value
+
+
+def load_settings(**groups: Any) -> Settings:
+    """Settings from the arguments, the environment and .env, in that order.
+
+    Raises SettingsError: one line for each mistake, each naming its variable, none showing a value that could be secret.
+    """
+    _refuse_unknown(os.environ)
+    try:
+        return Settings(**groups)
+    except ValidationError as error:
+        lines = sorted(
+            {f"{_variable(e['loc'])}: {_explain(e)}" for e in error.errors(include_input=False, include_url=False)}
+        )
+        raise SettingsError("; ".join(lines)) from None
+    except SettingsSourceError as error:
+        # Its text names the field in quotes; the value, which may be secret, is in its cause only.
+        field = str(error).split('"')[1]
+        raise SettingsError(f"{PREFIX}{field.upper()}: not JSON, as a group, a list or a map must be") from None
+
+
+def _refuse_unknown(environment: Mapping[str, str]) -> None:
+    """pydantic-settings ignores unknown variables of the environment; a misspelt one must not go unnoticed."""
+    for name in environment:
+        if name.upper().startswith(PREFIX):
+            group = name.upper()[len(PREFIX) :].split("__")[0].lower()
+            if group not in Settings.model_fields:
+                raise SettingsError(f"{name}: unknown setting; groups are {', '.join(Settings.model_fields)}")
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    return PREFIX + "__".join(str(part) for part in location if part != "[key]").upper()
+
+
+def _explain(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "unknown setting"
+    return str(error["msg"]).removeprefix("Value error, ")

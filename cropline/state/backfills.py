@@ -1,0 +1,48 @@
+"""The memory of backfills: when one for a selection began, and whether it came to its end.
+
+Belongs here: that one row a selection. Does not: the works of a backfill; they are claimed like any other. A backfill
+that was killed or cancelled goes on from here: works that ended after it began are not done again.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import null, select, update
+
+from cropline.state.database import Database
+from cropline.state.model import Began
+from cropline.state.tables import backfills
+from cropline.state.upsert import upsert
+
+
+def begin(database: Database, backfill_id: str, selection: str, *, afresh: bool) -> Began:
+    """Go on with the unfinished backfill of this id, or begin it."""
+    with database.atomic() as connection:
+        now = database.now(connection)
+        added = upsert(connection, backfills).values(
+            backfill_id=backfill_id, selection=selection, began_at=now, ended_at=None
+        )
+        connection.execute(added.on_conflict_do_nothing())
+        over = [] if afresh else [backfills.c.ended_at.is_not(None)]
+        connection.execute(
+            update(backfills).where(backfills.c.backfill_id == backfill_id, *over).values(began_at=now, ended_at=null())
+        )
+        began = connection.execute(select(backfills.c.began_at).where(backfills.c.backfill_id == backfill_id)).scalar()
+        return Began(backfill_id, began or now, resumed=began != now)
+
+
+def end(database: Database, backfill_id: str) -> None:
+    """The backfill has nothing left: the next one of this selection begins anew."""
+    with database.atomic() as connection:
+        connection.execute(
+            update(backfills)
+            .where(backfills.c.backfill_id == backfill_id, backfills.c.ended_at.is_(None))
+            .values(ended_at=database.now(connection))
+        )
+
+
+def look(database: Database, backfill_id: str) -> Began | None:
+    """The unfinished backfill of this id, if there is one; changes nothing."""
+    query = select(backfills.c.began_at).where(backfills.c.backfill_id == backfill_id, backfills.c.ended_at.is_(None))
+    with database.reading() as connection:
+        began = connection.execute(query).scalar()
+    return Began(backfill_id, began, resumed=True) if began is not None else None

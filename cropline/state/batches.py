@@ -1,0 +1,161 @@
+"""Batches: claiming work under a lease, keeping the lease, and letting go of it.
+
+Belongs here: who may work on what. Does not: how a batch ends well (commit.py).
+
+A batch is of one source. Its membership is frozen when it is made: claimed rows keep what was claimed apart from what is
+wanted, and every attempt gets the same works, since the catalogue may hold them already. A lease that has run out is
+taken over by raising ``attempt``; whoever held the old number can neither renew nor commit.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.sql.elements import ColumnElement
+
+from cropline.errors import StaleLease
+from cropline.state.database import Database
+from cropline.state.membership import COLUMNS, Member, claim_table
+from cropline.state.model import Batch
+from cropline.state.queue import Catch, Wish, anything, take, turns
+from cropline.state.tables import batches, constant, images, profiles
+
+# After so many attempts a batch is resumed only when there is nothing else: one that kills its workers blocks nobody.
+_PATIENCE = 3
+
+_OPEN = batches.c.state == constant("open")
+_CLAIMED = images.c.state == constant("claimed")
+
+
+def claim(database: Database, wish: Wish) -> Batch | None:
+    """A batch of work under a new lease, or None when there is none. Never waits for another claim, commit or poll."""
+    with database.reading() as connection:
+        if not _anything(connection, wish, database.now(connection)):
+            return None  # an idle poll ends here, without any lock
+    with database.atomic() as connection:
+        now = database.now(connection)
+        if wish.images is not None:
+            return _begin(connection, wish, now)
+        return (
+            _resume(connection, wish, now, batches.c.attempt <= _PATIENCE)
+            or _begin(connection, wish, now)
+            or _resume(connection, wish, now, batches.c.attempt > _PATIENCE)
+        )
+
+
+def resume(database: Database, wish: Wish) -> Batch | None:
+    """A stale batch under a new lease, or None."""
+    with database.reading() as connection:
+        if not connection.execute(select(select(1).where(*_stale(wish, database.now(connection))).exists())).scalar():
+            return None
+    with database.atomic() as connection:
+        now = database.now(connection)
+        return _resume(connection, wish, now, batches.c.attempt >= 0)
+
+
+def has_work(database: Database, source: str | None) -> bool:
+    """Whether a claim would find anything now; costs the same whatever is done already."""
+    with database.reading() as connection:
+        return _anything(connection, Wish(1, "", source, None, timedelta()), database.now(connection))
+
+
+def renew(database: Database, batch: Batch, lease: timedelta) -> None:
+    """Keep the lease for another period; nothing to keep when this attempt has committed, of which it may not know.
+
+    Raises StaleLease when another attempt owns the batch.
+    """
+    with database.atomic() as connection:
+        mine = (batches.c.batch_id == batch.batch_id, batches.c.attempt == batch.attempt)
+        committed = select(1).where(*mine, batches.c.state == constant("committed"))
+        if connection.execute(committed).scalar() is None:
+            _hold(connection, batch, lease_until=database.now(connection) + lease)
+
+
+def release(database: Database, batch: Batch, reason: str) -> None:
+    """Let the lease run out now: the next claim resumes the batch, under its id, for the catalogue may hold it.
+
+    Raises StaleLease when another attempt owns the batch or it has ended.
+    """
+    with database.atomic() as connection:
+        _hold(connection, batch, lease_until=database.now(connection), note=reason)
+
+
+def _hold(connection: Connection, batch: Batch, **values: object) -> None:
+    ours = (batches.c.batch_id == batch.batch_id, batches.c.attempt == batch.attempt, _OPEN)
+    if connection.execute(update(batches).where(*ours).values(**values)).rowcount != 1:
+        raise StaleLease(f"batch {batch.batch_id}: attempt {batch.attempt} no longer owns it")
+
+
+def _anything(connection: Connection, wish: Wish, now: datetime) -> bool:
+    stale = wish.images is None and connection.execute(select(select(1).where(*_stale(wish, now)).exists())).scalar()
+    return bool(stale) or anything(connection, wish, now)
+
+
+def _stale(wish: Wish, now: datetime) -> list[ColumnElement[bool]]:
+    mine = [] if wish.source is None else [batches.c.source == wish.source]
+    return [_OPEN, batches.c.lease_until <= now, *mine]
+
+
+def _resume(connection: Connection, wish: Wish, now: datetime, which: ColumnElement[bool]) -> Batch | None:
+    oldest = (
+        select(batches.c.batch_id)
+        .where(*_stale(wish, now), which)
+        .order_by(batches.c.lease_until)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    taken = connection.execute(
+        update(batches)
+        .where(batches.c.batch_id == oldest)
+        .values(attempt=batches.c.attempt + 1, owner=wish.owner, lease_until=now + wish.lease)
+        .returning(batches)
+    ).one_or_none()
+    if taken is None:
+        return None
+    members = connection.execute(select(*COLUMNS).where(images.c.batch_id == taken.batch_id, _CLAIMED))
+    return _batch(connection, taken, (Member(*row) for row in members))
+
+
+def _begin(connection: Connection, wish: Wish, now: datetime) -> Batch | None:
+    for source in turns(connection, wish):
+        catch = take(connection, wish, source, f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(6)}", now)
+        if catch.members:
+            return _open(connection, wish, source, catch)
+    return None
+
+
+def _open(connection: Connection, wish: Wish, source: str, catch: Catch) -> Batch:
+    values = {
+        "batch_id": catch.batch_id,
+        "source": source,
+        "state": "open",
+        "attempt": 1,
+        "owner": wish.owner,
+        "created_at": catch.now,
+        "lease_until": catch.now + wish.lease,
+        "images": catch.images,
+        "works": len(catch.members),
+    }
+    opened = connection.execute(insert(batches).values(values).returning(batches)).one()
+    return _batch(connection, opened, catch.members)
+
+
+def _batch(connection: Connection, row: Any, members: Iterable[Member]) -> Batch:
+    ordered = sorted(members, key=lambda member: member[:2])
+    wanted = profiles.c.hash.in_(sorted({member.profile_hash for member in ordered}))
+    recipes = {(found.name, found.hash): found.recipe for found in connection.execute(select(profiles).where(wanted))}
+    return Batch(
+        batch_id=row.batch_id,
+        attempt=row.attempt,
+        source=row.source,
+        created_at=row.created_at,
+        resumed=row.attempt > 1,
+        lease_until=row.lease_until,
+        images=claim_table(row.source, ordered, recipes),
+        superseding=[(row.source, m.image_id, m.profile) for m in ordered if m.catalogued is not None],
+    )

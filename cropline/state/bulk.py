@@ -1,0 +1,23 @@
+"""Many rows in one statement on PostgreSQL: columns bound as arrays and unnested. SQLite takes rows one by one quickly.
+
+Belongs here: rows as something to select from. Does not: candidates, of which there may be millions (candidates.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ARRAY, bindparam, column, func
+from sqlalchemy.types import TypeEngine
+
+Kinds = Mapping[str, TypeEngine[Any]]
+
+
+def unnested(kinds: Kinds, rows: Sequence[Mapping[str, object]]) -> Any:
+    """A table ``told`` of these rows, on PostgreSQL. ``kinds`` names its columns and their types."""
+    arrays = [
+        bindparam(name, [row[name] for row in rows], type_=ARRAY(kind), unique=True) for name, kind in kinds.items()
+    ]
+    columns = [column(name, kind) for name, kind in kinds.items()]
+    return func.unnest(*arrays).table_valued(*columns).render_derived("told")

@@ -1,0 +1,161 @@
+"""Candidates: the Arrow shape in which registrations come, and getting them into the database quickly.
+
+Belongs here: CANDIDATES, making its values safe to store, and staging them (COPY on PostgreSQL, executemany on SQLite).
+Does not: deciding what becomes of a candidate (register.py).
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy import BigInteger, Column, Connection, MetaData, Table
+
+from cropline.errors import StateError
+from cropline.keys import digest
+from cropline.state.tables import ESCAPES, AnyText, UtcTime
+
+_UTC = pa.timestamp("us", tz="UTC")
+
+CANDIDATES = pa.schema(
+    [
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("profile", pa.string(), nullable=False),
+        pa.field("profile_hash", pa.string(), nullable=False),
+        pa.field("version", pa.string(), nullable=False),
+        pa.field("fingerprint", pa.string(), nullable=False),
+        pa.field("manifest", pa.string(), nullable=False),  # storage key
+        pa.field("manifest_row", pa.int64(), nullable=False),
+        pa.field("boxes", pa.int64(), nullable=False),
+        ("bytes", pa.int64()),
+        ("captured_at", _UTC),
+        ("updated_at", _UTC),  # an older one never replaces a newer one
+        ("store_id", pa.string()),
+        ("camera_id", pa.string()),
+        pa.field("state", pa.string(), nullable=False),  # pending | quarantined
+        ("reason", pa.string()),  # the broken expectations; null when pending
+    ]
+)
+
+# A row of a PostgreSQL index holds at most 2,704 bytes. A longer id cannot be worked on, but it is not lost either.
+_LONGEST_ID = 1_024
+_TOO_LONG = "image_id_too_long"
+_EARLIEST, _LATEST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
+
+staged = Table(
+    "staged_candidates",
+    MetaData(),
+    *(
+        Column(
+            field.name,
+            AnyText if pa.types.is_string(field.type) else UtcTime if field.type == _UTC else BigInteger,
+        )
+        for field in CANDIDATES
+    ),
+    prefixes=["TEMPORARY"],
+    postgresql_on_commit="DROP",
+)
+
+
+class Staging:
+    """A temporary table of candidates, within one transaction."""
+
+    def __init__(self, connection: Connection, source: str) -> None:
+        self._connection = connection
+        self._source = source
+        self.rows = 0
+        self.quarantined = 0
+
+    def fill(self, rows: pa.Table | Iterable[pa.Table]) -> None:
+        """Read all candidates once, a table at a time. Raises ValueError when they are not CANDIDATES of this source."""
+        staged.create(self._connection, checkfirst=False)
+        tables = (self._checked(table) for table in ([rows] if isinstance(rows, pa.Table) else rows))
+        if self._connection.dialect.name == "postgresql":
+            _copy(self._connection, tables)
+        else:
+            _insert(self._connection, tables)
+
+    def drop(self) -> None:
+        """Make room for the next registration on this connection."""
+        staged.drop(self._connection)
+
+    def _checked(self, table: pa.Table) -> pa.Table:
+        table = table.select(CANDIDATES.names).cast(CANDIDATES)
+        if not pc.all(pc.equal(table["source"], self._source), min_count=0).as_py():
+            raise ValueError(f"a registration of {self._source} holds candidates of another source")
+        if not pc.all(pc.is_in(table["state"], pa.array(["pending", "quarantined"])), min_count=0).as_py():
+            raise ValueError("a candidate is pending or quarantined")
+        table = _without_long_ids(_storable(table, nul=self._connection.dialect.name != "postgresql"))
+        self.rows += table.num_rows
+        self.quarantined += pc.sum(pc.equal(table["state"], "quarantined")).as_py() or 0
+        return table
+
+
+def _storable(table: pa.Table, *, nul: bool) -> pa.Table:
+    """Without values that a database or Python's datetime refuses; a time outside of its range becomes null."""
+    for index, field in enumerate(table.schema):
+        column = table.column(index)
+        if field.type == _UTC:
+            inside = pc.and_(pc.greater(column, pa.scalar(_EARLIEST, _UTC)), pc.less(column, pa.scalar(_LATEST, _UTC)))
+            table = table.set_column(index, field, pc.if_else(inside, column, pa.scalar(None, _UTC)))
+        elif pa.types.is_string(field.type) and not nul:
+            for plain, stored in ESCAPES:
+                if pc.any(pc.match_substring(column, plain)).as_py():
+                    column = pc.replace_substring(column, plain, stored)
+            table = table.set_column(index, field, column)
+    return table
+
+
+def _without_long_ids(table: pa.Table) -> pa.Table:
+    """Ids that no index can hold are quarantined under a shortened name that stays distinct."""
+    long = pc.greater(pc.binary_length(table["image_id"]), _LONGEST_ID)
+    if not pc.any(long).as_py():
+        return table
+    rows = table.to_pylist()
+    for row in rows:
+        if len(row["image_id"].encode()) > _LONGEST_ID:
+            name = row["image_id"].encode()[: _LONGEST_ID // 2].decode(errors="ignore")
+            reasons = [row["reason"]] if row["reason"] else []
+            row.update(
+                image_id=f"{name}~{digest(row['image_id'])}",
+                state="quarantined",
+                reason=",".join([*reasons, _TOO_LONG]),
+            )
+    return pa.Table.from_pylist(rows, schema=table.schema)
+
+
+def _copy(connection: Connection, tables: Iterator[pa.Table]) -> None:
+    import pyarrow.csv as csv
+
+    # Strings are always quoted and nulls never are: an empty string stays one.
+    options = csv.WriteOptions(include_header=False, quoting_style="needed")
+    driver: Any = connection.connection.driver_connection
+    expected = 0
+    with driver.cursor() as cursor:
+        with cursor.copy(f"COPY {staged.name} FROM STDIN (FORMAT csv)") as copy:
+            for table in tables:
+                expected += table.num_rows
+                for part in table.to_batches(max_chunksize=65_536):
+                    buffer = io.BytesIO()
+                    csv.write_csv(part, buffer, options)
+                    copy.write(buffer.getbuffer())
+        if cursor.rowcount != expected:
+            raise StateError(f"{expected} candidates were sent to the state database and {cursor.rowcount} arrived")
+
+
+def _insert(connection: Connection, tables: Iterator[pa.Table]) -> None:
+    statement = f"INSERT INTO {staged.name} VALUES ({', '.join('?' * len(CANDIDATES))})"  # noqa: S608 - our own names
+    for table in tables:
+        for part in table.to_batches(max_chunksize=65_536):
+            if part.num_rows:
+                columns = [_for_sqlite(column).to_pylist() for column in part.columns]
+                connection.exec_driver_sql(statement, list(zip(*columns, strict=True)))
+
+
+def _for_sqlite(column: pa.Array) -> pa.Array:
+    return pc.strftime(column, "%Y-%m-%dT%H:%M:%S+00:00") if column.type == _UTC else column

@@ -1,0 +1,258 @@
+"""commit: a batch ends. One transaction marks its works and itself and writes the outbox, or nothing happens.
+
+Belongs here: the fence, the reconciliation, and what becomes of each work. Does not: the catalogue, which comes first.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Integer, bindparam, case, delete, func, insert, null, select, update
+from sqlalchemy.types import TypeEngine
+
+from cropline.errors import NotReconciled, StaleLease
+from cropline.state.bulk import unnested
+from cropline.state.database import Database, plan_by_index
+from cropline.state.model import Batch, Committed, Counts, Event, Outcome
+from cropline.state.outbox import enqueue
+from cropline.state.tables import AnyText, UtcTime, batches, constant, images, tallies
+
+_Key = tuple[str, str]  # image id, profile
+
+
+class _Held(NamedTuple):
+    """One work of the batch, as the table has it."""
+
+    wanted: str  # fingerprint
+    attempts: int
+    claimed: str  # fingerprint
+    boxes: int  # as claimed
+
+
+_END: dict[str, TypeEngine[Any]] = {
+    "for_image": AnyText(),
+    "for_profile": AnyText(),
+    "new_state": AnyText(),
+    "new_reason": AnyText(),
+    "new_attempts": Integer(),
+    "new_retry_at": UtcTime(),
+}
+_FREED = {
+    "claimed_hash": null(),
+    "claimed_fingerprint": null(),
+    "claimed_manifest": null(),
+    "claimed_row": null(),
+    "claimed_boxes": null(),
+}
+
+
+@dataclass(frozen=True)
+class Retries:
+    """When a transient failure is tried again, and how often. Jitter spreads an outage's images over half of the wait."""
+
+    max_attempts: int
+    backoff: timedelta
+    cap: timedelta
+
+    def wait(self, attempts: int, retry_after_s: int | None) -> timedelta:
+        """How long after failure number ``attempts`` (from 1); what the host asked for is honoured up to the cap."""
+        exponential = min(self.backoff * (1 << min(attempts - 1, 30)), self.cap)
+        spread = exponential * random.uniform(1.0, 1.5)  # noqa: S311 - no secret
+        return min(max(spread, timedelta(seconds=retry_after_s or 0)), self.cap)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What a commit is told."""
+
+    outcomes: Iterable[Outcome]
+    counts: Counts
+    catalogue_version: int | None
+    events: Sequence[Event]
+
+
+def commit(database: Database, batch: Batch, ending: Ending, retries: Retries) -> Committed:
+    """End the batch.
+
+    Raises StaleLease when another attempt owns it, NotReconciled when the outcomes are not those of its works or the
+    counts do not add up. Committing again under the same attempt (the reply was lost) changes nothing.
+    """
+    told = list(ending.outcomes)  # however long they take to come, no lock is held meanwhile
+    with database.atomic() as connection:
+        if _fenced(connection, batch):
+            return Committed(0, 0, 0, 0, already=True)
+        now = database.now(connection)
+        members = _members(connection, batch)
+        plan_by_index(connection)
+        outcomes = _matched(batch, members, told)
+        _reconcile(batch, members, ending.counts)
+        committed = _settle(connection, batch, members, outcomes, retries, now)
+        _close(connection, batch, ending, now)
+        enqueue(connection, ending.events, now)
+        _fold_tallies(connection)
+        return committed
+
+
+def _fenced(connection: Connection, batch: Batch) -> bool:
+    """Whether this attempt has committed already. Locks the batch until the transaction ends."""
+    row = connection.execute(
+        select(batches.c.attempt, batches.c.state).where(batches.c.batch_id == batch.batch_id).with_for_update()
+    ).one_or_none()
+    if row is None or row.attempt != batch.attempt:
+        raise StaleLease(f"batch {batch.batch_id}: attempt {batch.attempt} no longer owns it")
+    return bool(row.state == "committed")
+
+
+def _members(connection: Connection, batch: Batch) -> dict[_Key, _Held]:
+    """The batch's works, locked in the order of the key, as registrations lock them."""
+    rows = connection.execute(
+        select(
+            images.c.image_id, images.c.profile, images.c.fingerprint, images.c.attempts,
+            images.c.claimed_fingerprint, images.c.claimed_boxes,
+        )
+        .where(images.c.batch_id == batch.batch_id, images.c.state == constant("claimed"))
+        .order_by(images.c.source, images.c.image_id, images.c.profile)
+        .with_for_update()
+    )  # fmt: skip
+    return {(row[0], row[1]): _Held(*row[2:]) for row in rows}
+
+
+def _matched(batch: Batch, members: Mapping[_Key, _Held], told: Sequence[Outcome]) -> dict[_Key, Outcome]:
+    """The outcomes by work; exactly one for each."""
+    name = f"batch {batch.batch_id}"
+    outcomes = {(outcome.image_id, outcome.profile): outcome for outcome in told}
+    if len(told) != len(members) or outcomes.keys() != members.keys():
+        raise NotReconciled(f"{name} holds {len(members)} works; {len(told)} outcomes tell of {len(outcomes)}")
+    for key, outcome in outcomes.items():
+        if outcome.source != batch.source or outcome.fingerprint != members[key].claimed:
+            raise NotReconciled(f"{name}: the outcome of {key[0]!r}, {key[1]} is of other work than was claimed")
+        if not outcome.ok and outcome.transient_reason is None:
+            raise NotReconciled(f"{name}: the outcome of {key[0]!r}, {key[1]} is not ok and has no reason")
+    return outcomes
+
+
+def _reconcile(batch: Batch, members: Mapping[_Key, _Held], counts: Counts) -> None:
+    """Boxes in = written + failed + skipped, by what was claimed and not by what the caller believes."""
+    boxes_of = {image_id: held.boxes for (image_id, _), held in members.items()}
+    images_in, boxes_in = len(boxes_of), sum(boxes_of.values())
+    due = sum(held.boxes for held in members.values())
+    ended = counts.written + counts.failed + counts.skipped
+    if (counts.images, counts.boxes, ended) != (images_in, boxes_in, due):
+        raise NotReconciled(
+            f"batch {batch.batch_id}: {images_in} images with {boxes_in} boxes make {due} crops; counted were"
+            f" {counts.images} images, {counts.boxes} boxes, {counts.written} written + {counts.failed} failed"
+            f" + {counts.skipped} skipped"
+        )
+
+
+def _settle(
+    connection: Connection,
+    batch: Batch,
+    members: Mapping[_Key, _Held],
+    outcomes: Mapping[_Key, Outcome],
+    retries: Retries,
+    now: datetime,
+) -> Committed:
+    changed = {key for key, held in members.items() if held.wanted != held.claimed}
+    special = [
+        _ended(members[key].attempts, outcome, retries, now)
+        for key, outcome in outcomes.items()
+        if key not in changed and (not outcome.ok or outcome.permanent_reason is not None)
+    ]
+    if special:
+        _end_some(connection, batch, special, now)
+    # The rest, which is nearly everything, in one statement.
+    wanted = images.c.fingerprint == images.c.claimed_fingerprint
+    connection.execute(
+        update(images)
+        .where(images.c.batch_id == batch.batch_id, images.c.state == constant("claimed"))
+        .values(
+            state=case((wanted, "done"), else_="pending"),
+            since=now,
+            reason=null(),
+            attempts=0,
+            committed_batch=batch.batch_id,
+            **_FREED,
+        )
+    )
+    ends = [row["new_state"] for row in special]
+    failed, dead = ends.count("failed"), ends.count("dead")
+    return Committed(len(members) - failed - dead - len(changed), failed, dead, len(changed), already=False)
+
+
+def _ended(attempts: int, outcome: Outcome, retries: Retries, now: datetime) -> dict[str, object]:
+    row: dict[str, object] = {"for_image": outcome.image_id, "for_profile": outcome.profile}
+    if outcome.ok:
+        return row | _end("done", outcome.permanent_reason, 0, None)
+    if attempts + 1 >= retries.max_attempts:
+        return row | _end("dead", outcome.transient_reason, attempts + 1, None)
+    retry_at = now + retries.wait(attempts + 1, outcome.retry_after_s)
+    return row | _end("failed", outcome.transient_reason, attempts + 1, retry_at)
+
+
+def _end(state: str, reason: str | None, attempts: int, retry_at: datetime | None) -> dict[str, object]:
+    return {"new_state": state, "new_reason": reason, "new_attempts": attempts, "new_retry_at": retry_at}
+
+
+def _end_some(connection: Connection, batch: Batch, ends: Sequence[Mapping[str, object]], now: datetime) -> None:
+    """End these works as they are told to. One statement on PostgreSQL: after an outage it is every work of the batch."""
+    told: Any
+    if connection.dialect.name == "postgresql":
+        told = unnested(_END, ends).c
+    else:
+        told = SimpleNamespace(**{name: bindparam(name, type_=kind) for name, kind in _END.items()})
+    statement = (
+        update(images)
+        .where(
+            images.c.source == batch.source,
+            images.c.image_id == told.for_image,
+            images.c.profile == told.for_profile,
+        )
+        .values(
+            state=told.new_state,
+            since=now,
+            reason=told.new_reason,
+            attempts=told.new_attempts,
+            retry_at=told.new_retry_at,
+            committed_batch=batch.batch_id,
+            **_FREED,
+        )
+    )
+    connection.execute(statement, None if connection.dialect.name == "postgresql" else [dict(row) for row in ends])
+
+
+def _close(connection: Connection, batch: Batch, ending: Ending, now: datetime) -> None:
+    counts = ending.counts
+    connection.execute(
+        update(batches)
+        .where(batches.c.batch_id == batch.batch_id)
+        .values(
+            state="committed",
+            committed_at=now,
+            boxes=counts.boxes,
+            written=counts.written,
+            failed=counts.failed,
+            skipped=counts.skipped,
+            catalogue_version=ending.catalogue_version,
+        )
+    )
+
+
+def _fold_tallies(connection: Connection) -> None:
+    """Add up the rows that statements left. SQLite keeps one row a source and state by itself."""
+    if connection.dialect.name != "postgresql":
+        return
+    some = select(tallies.c.id).limit(10_000).with_for_update(skip_locked=True).cte("some")
+    gone = (
+        delete(tallies)
+        .where(tallies.c.id.in_(select(some.c.id)))
+        .returning(tallies.c.source, tallies.c.state, tallies.c.works)
+        .cte("gone")
+    )
+    sums = select(gone.c.source, gone.c.state, func.sum(gone.c.works)).group_by(gone.c.source, gone.c.state)
+    connection.execute(insert(tallies).from_select(["source", "state", "works"], sums))

@@ -1,0 +1,56 @@
+"""Moving house: every row of one state database into another, empty one, of the same kind or not.
+
+Belongs here: the copy. Does not: stopping the runs meanwhile; docs/operations.md says how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import Connection, Table, func, insert, select
+
+from cropline.errors import StateError
+from cropline.state.database import Database
+from cropline.state.tables import (
+    backfills,
+    backlog_samples,
+    batches,
+    images,
+    manifests,
+    outbox,
+    profiles,
+    recent_items,
+    sources,
+)
+
+# Not the tallies, which the triggers keep, nor the schema's version, which the migrations do.
+_TABLES: tuple[Table, ...] = (
+    sources, profiles, manifests, recent_items, batches, images, outbox, backfills, backlog_samples,
+)  # fmt: skip
+_ROWS_AT_ONCE = 1_000
+
+
+def copy(source: Database, target: Database, on_table: Callable[[str, int], None]) -> None:
+    """Copy all rows in one transaction; ``on_table`` is told each table and its rows.
+
+    Raises StateError when the target holds anything, or when a batch is open: its holder would commit to the old place.
+    """
+    with source.reading() as old, target.atomic() as new:
+        for table in _TABLES:
+            if new.execute(select(func.count()).select_from(table)).scalar():
+                raise StateError(f"the new state database is not empty: it has rows in {table.name}")
+        if old.execute(select(func.count()).where(batches.c.state == "open")).scalar():
+            raise StateError("batches are open: pause the work pool and wait, see cropline status")
+        for table in _TABLES:
+            on_table(table.name, _copy(old, new, table))
+
+
+def _copy(old: Connection, new: Connection, table: Table) -> int:
+    # The outbox numbers its rows by itself; their order is what counts.
+    columns = [column for column in table.columns if not (table is outbox and column.name == "id")]
+    rows = old.execute(select(*columns).order_by(*table.primary_key.columns))
+    copied = 0
+    while part := [dict(row._mapping) for row in rows.fetchmany(_ROWS_AT_ONCE)]:
+        new.execute(insert(table), part)
+        copied += len(part)
+    return copied

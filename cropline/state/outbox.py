@@ -1,0 +1,69 @@
+"""The outbox: lineage events are rows, written in the transaction of what they tell, and published later, at least once.
+
+Belongs here: the queue of events. Does not: making or sending them (lineage and the publish step do).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, bindparam, delete, select, update
+
+from cropline.state.database import Database
+from cropline.state.model import Event
+from cropline.state.tables import outbox
+from cropline.state.upsert import upsert
+
+# So long an event that is enqueued again is known to have been published.
+_KEEP_PUBLISHED = timedelta(days=7)
+_LONGEST_ERROR = 500
+
+
+def enqueue(connection: Connection, events: Sequence[Event], now: datetime) -> None:
+    """Add events to the caller's transaction; an id that is there already is left as it is."""
+    if events:
+        connection.execute(
+            upsert(connection, outbox).on_conflict_do_nothing(index_elements=[outbox.c.event_id]),
+            [{"event_id": e.event_id, "payload": e.payload, "enqueued_at": now, "attempts": 0} for e in events],
+        )
+
+
+def enqueue_events(database: Database, events: Sequence[Event]) -> None:
+    """Add events in a transaction of their own; an id that is there already is left as it is."""
+    with database.atomic() as connection:
+        enqueue(connection, events, database.now(connection))
+
+
+def pending_events(database: Database, limit: int) -> list[Event]:
+    """The next events to publish, at most ``limit``: those that never failed first, then in the order they came."""
+    pending = (
+        select(outbox.c.event_id, outbox.c.payload, outbox.c.attempts, outbox.c.last_error)
+        .where(outbox.c.published_at.is_(None))
+        .order_by(outbox.c.attempts, outbox.c.id)
+        .limit(limit)
+    )
+    with database.reading() as connection:
+        return [Event(*row) for row in connection.execute(pending)]
+
+
+def mark_published(database: Database, event_ids: Sequence[str]) -> None:
+    """These events arrived. Ids that are unknown or published already are passed over."""
+    with database.atomic() as connection:
+        now = database.now(connection)
+        _update_each(connection, event_ids, published_at=now, last_error=None)
+        connection.execute(delete(outbox).where(outbox.c.published_at < now - _KEEP_PUBLISHED))
+
+
+def mark_publish_failed(database: Database, event_ids: Sequence[str], error: str) -> None:
+    """These events did not arrive: they go behind those that have failed less often. ``error`` must be scrubbed."""
+    with database.atomic() as connection:
+        _update_each(connection, event_ids, attempts=outbox.c.attempts + 1, last_error=error[:_LONGEST_ERROR])
+
+
+def _update_each(connection: Connection, event_ids: Sequence[str], **values: object) -> None:
+    # One at a time and in order: two publishers that hold the same events never wait for each other in a ring.
+    rows = [{"wanted": event_id} for event_id in sorted(set(event_ids))]
+    if rows:
+        which = (outbox.c.event_id == bindparam("wanted"), outbox.c.published_at.is_(None))
+        connection.execute(update(outbox).where(*which).values(**values), rows)

@@ -1,0 +1,168 @@
+"""The queue in the table of works: what can be claimed, in which order, and taking it.
+
+Belongs here: choosing and locking works. Does not: the lease on what was taken (batches.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Select, and_, column, exists, func, null, or_, select, update
+from sqlalchemy.sql.elements import ColumnElement
+
+from cropline.state.database import plan_by_index
+from cropline.state.membership import COLUMNS, Member
+from cropline.state.tables import batches, constant, images, profiles, sources
+
+# Of a batch's images at least one in so many is a retry that is due, if there are any: new work never starves them.
+_RETRY_SHARE = 10
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a claim asks for."""
+
+    limit: int
+    owner: str
+    source: str | None
+    profiles: Sequence[str] | None
+    lease: timedelta
+    images: Sequence[str] | None = None  # ids: these and no others
+
+
+@dataclass
+class Catch:
+    """What a new batch has caught so far."""
+
+    batch_id: str
+    now: datetime
+    members: list[Member] = field(default_factory=list)
+
+    @property
+    def images(self) -> int:
+        """How many images."""
+        return len({member.image_id for member in self.members})
+
+
+def anything(connection: Connection, wish: Wish, now: datetime) -> bool:
+    """Whether there is work that ``take`` would find."""
+    plan_by_index(connection, sort=False)
+    return any(
+        connection.execute(select(select(1).where(images.c.source == source, kind).exists())).scalar()
+        for source in turns(connection, wish)
+        for kind in (_pending(wish), _due(wish, now))
+    )
+
+
+def turns(connection: Connection, wish: Wish) -> list[str]:
+    """Whose turn it is: the source whose last batch is the longest ago comes first."""
+    if wish.source is not None:
+        return [wish.source]
+    last = select(func.max(batches.c.created_at)).where(batches.c.source == sources.c.source).scalar_subquery()
+    return list(connection.execute(select(sources.c.source).order_by(last.asc().nulls_first())).scalars())
+
+
+def take(connection: Connection, wish: Wish, source: str, batch_id: str, now: datetime) -> Catch:
+    """Claim up to ``wish.limit`` images of a source for a batch: some retries, then the newest photos, then more retries."""
+    plan_by_index(connection, sort=False)
+    several = len(set(connection.execute(select(profiles.c.name)).scalars())) > 1
+    catch = Catch(batch_id, now)
+
+    def due(table: Any) -> ColumnElement[bool]:
+        return _due(wish, now, table)
+
+    def pending(table: Any) -> ColumnElement[bool]:
+        return _pending(wish, table)
+
+    for kind, order, share in (
+        (due, images.c.retry_at, wish.limit // _RETRY_SHARE),
+        (pending, images.c.captured_at.desc().nulls_last(), wish.limit),
+        (due, images.c.retry_at, wish.limit),
+    ):
+        room = share - catch.images
+        if room > 0:
+            first = select(_place(connection, images)).where(images.c.source == source, kind(images))
+            chosen = first.order_by(order).limit(room)
+            if several:
+                chosen = _with_siblings(connection, chosen, kind, wish, now)
+            _mark(connection, catch, chosen if several else _locked(chosen, images))
+    return catch
+
+
+def _place(connection: Connection, table: Any) -> ColumnElement[Any]:
+    # Where the row lies, as both databases know it: it need not be found by its key a second time.
+    place: Any = column("ctid" if connection.dialect.name == "postgresql" else "rowid")
+    place.table = table
+    label: ColumnElement[Any] = place.label("place")
+    return label
+
+
+def _locked(query: Select[Any], table: Any) -> Select[Any]:
+    # Never wait: neither for another claim nor for a registration or commit that is changing the row.
+    return query.with_for_update(skip_locked=True, of=table)
+
+
+def _with_siblings(connection: Connection, chosen: Select[Any], kind: Any, wish: Wish, now: datetime) -> Select[Any]:
+    """The claimable works of the chosen images, so that a photo is fetched once for all of its profiles.
+
+    An image is locked by the first of its works: no two claims take parts of the same image. Works that came from
+    another manifest row are left for the next batch.
+    """
+    other, work = images.alias("other"), images.alias("work")
+    first = ~exists().where(
+        other.c.source == images.c.source,
+        other.c.image_id == images.c.image_id,
+        other.c.profile < images.c.profile,
+        kind(other),
+    )
+    same = ("source", "image_id", "manifest", "manifest_row")
+    led = _locked(chosen.with_only_columns(*(images.c[name] for name in same)).where(first), images).cte("led")
+    siblings = (
+        select(_place(connection, work))
+        .join(led, and_(*(work.c[name] == led.c[name] for name in same)))
+        .where(or_(_pending(wish, work), _due(wish, now, work)))
+    )
+    return _locked(siblings, work)
+
+
+def _mark(connection: Connection, catch: Catch, chosen: Select[Any]) -> None:
+    found = chosen.cte("chosen")
+    statement = (
+        update(images)
+        .where(_place(connection, images) == found.c.place)
+        .values(
+            state="claimed",
+            since=catch.now,
+            retry_at=null(),
+            batch_id=catch.batch_id,
+            claimed_hash=images.c.profile_hash,
+            claimed_fingerprint=images.c.fingerprint,
+            claimed_manifest=images.c.manifest,
+            claimed_row=images.c.manifest_row,
+            claimed_boxes=images.c.boxes,
+        )
+        .returning(*COLUMNS)
+    )
+    catch.members += [Member(*row) for row in connection.execute(statement)]
+
+
+def _pending(wish: Wish, table: Any = images) -> ColumnElement[bool]:
+    return and_(_state(table) == constant("pending"), *_wished(wish, table))
+
+
+def _due(wish: Wish, now: datetime, table: Any = images) -> ColumnElement[bool]:
+    return and_(_state(table) == constant("failed"), table.c.retry_at <= now, *_wished(wish, table))
+
+
+def _wished(wish: Wish, table: Any) -> list[ColumnElement[bool]]:
+    named = [] if wish.profiles is None else [table.c.profile.in_(wish.profiles)]
+    return named if wish.images is None else [*named, table.c.image_id.in_(wish.images)]
+
+
+def _state(table: Any) -> ColumnElement[str]:
+    # Rows that are found by their key must be found by it alone, not by an index of states: see plan_by_index.
+    state: ColumnElement[str] = table.c.state if table is images else func.coalesce(table.c.state, "")
+    return state

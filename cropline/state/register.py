@@ -1,0 +1,241 @@
+"""register: a manifest becomes work, in one transaction. This is the dedupe.
+
+Belongs here: what becomes of a candidate, the poll cursor, and the memory of items and manifests. Does not: getting
+candidates into the database (candidates.py).
+
+What a candidate does, by the state that its work is in:
+
+    candidate \\ work   unknown      pending, failed, dead   claimed              done       quarantined
+    same fingerprint    -            nothing                 nothing              nothing    pending
+    new fingerprint     pending      pending                 claimed, then again  pending    pending
+    older updated_at    -            nothing                 nothing              nothing    pending
+    quarantined         quarantined  nothing                 nothing              nothing    quarantined, newer reason
+
+A bad version never takes away good work: the crops of the last good version stay, and quarantine holds the bad row.
+A good version always ends a quarantine, also one that is older than the bad one: some crop is better than none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, and_, case, delete, exists, func, insert, literal, null, or_, select, true, update
+from sqlalchemy.sql.elements import ColumnElement
+
+from cropline.errors import StateError
+from cropline.state.bulk import unnested
+from cropline.state.database import Database, plan_by_index
+from cropline.state.model import Registered, Registration
+from cropline.state.outbox import enqueue
+from cropline.state.tables import UtcTime, images, manifests, profiles, recent_items, sources
+from cropline.state.upsert import upsert
+
+_WANTED = (
+    "profile_hash", "version", "fingerprint", "manifest", "manifest_row", "boxes", "bytes",
+    "captured_at", "updated_at", "store_id", "camera_id",
+)  # fmt: skip
+_DIGESTS_A_QUERY = 1_000
+
+
+def cursor(database: Database, source: str) -> str | None:
+    """The last saved poll position."""
+    with database.reading() as connection:
+        return connection.execute(select(sources.c.cursor).where(sources.c.source == source)).scalar()
+
+
+def unseen(database: Database, source: str, digests: Sequence[str]) -> set[str]:
+    """Those of the digests that no registration of this source has brought within the overlap window."""
+    wanted = set(digests)
+    ordered = sorted(wanted)
+    with database.reading() as connection:
+        for start in range(0, len(ordered), _DIGESTS_A_QUERY):
+            found = select(recent_items.c.digest).where(
+                recent_items.c.source == source,
+                recent_items.c.digest.in_(ordered[start : start + _DIGESTS_A_QUERY]),
+            )
+            wanted.difference_update(connection.execute(found).scalars())
+    return wanted
+
+
+def manifest_registered(database: Database, manifest: str) -> bool:
+    """Whether this manifest has become work."""
+    with database.reading() as connection:
+        return _earlier(connection, manifest) is not None
+
+
+def register(database: Database, registration: Registration) -> Registered:
+    """All of the manifest becomes work and the cursor moves, or nothing happens. See the table above."""
+    from cropline.state.candidates import Staging
+
+    position = _position(registration.cursor)
+    with database.atomic() as connection:
+        earlier = _earlier(connection, registration.manifest)
+        if earlier is not None:
+            return earlier
+        staging = Staging(connection, registration.source)
+        staging.fill(registration.rows)
+        now = database.now(connection)
+        # From here on one registration of a source at a time; candidates were staged before, so that nobody waits for it.
+        _move_cursor(connection, registration.source, position, now)
+        earlier = _earlier(connection, registration.manifest)
+        if earlier is None:
+            new, changed = _merge(connection, now)
+            known = staging.rows - staging.quarantined - new - changed
+            registered = Registered(new, changed, known, staging.quarantined, already=False)
+            _remember(connection, registration, registered, now)
+        staging.drop()
+        return earlier or registered
+
+
+def _earlier(connection: Connection, manifest: str) -> Registered | None:
+    row = connection.execute(select(manifests).where(manifests.c.manifest == manifest)).one_or_none()
+    if row is None:
+        return None
+    return Registered(row.new, row.changed, row.known, row.quarantined, already=True)
+
+
+def _position(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise StateError("a cursor must be a time in ISO 8601") from None
+    return moment.replace(tzinfo=moment.tzinfo or UTC)
+
+
+def _move_cursor(connection: Connection, source: str, position: datetime | None, now: datetime) -> None:
+    statement = upsert(connection, sources).values(source=source, registered_at=now)
+    statement = statement.on_conflict_do_update(index_elements=[sources.c.source], set_={"registered_at": now})
+    saved = _position(connection.execute(statement.returning(sources.c.cursor)).scalar())
+    # Two polls may overlap, and the one that began first may end last.
+    if position is not None and (saved is None or position > saved):
+        connection.execute(
+            update(sources).where(sources.c.source == source).values(cursor=position.astimezone(UTC).isoformat())
+        )
+
+
+def _merge(connection: Connection, now: datetime) -> tuple[int, int]:
+    """Upsert the staged candidates. Gives (new, changed)."""
+    plan_by_index(connection)
+    statement = upsert(connection, images)
+    wanted = statement.excluded
+    claimed = images.c.state == "claimed"
+    moment = literal(now, UtcTime)
+    statement = statement.from_select(
+        ["source", "image_id", "profile", "state", "reason", *_WANTED, "since", "first_seen", "attempts"],
+        _chosen(moment),
+    ).on_conflict_do_update(
+        index_elements=[images.c.source, images.c.image_id, images.c.profile],
+        set_={
+            **{name: wanted[name] for name in _WANTED},
+            "state": case((claimed, images.c.state), else_=wanted.state),
+            "since": case((claimed, images.c.since), else_=moment),
+            "reason": wanted.reason,
+            "attempts": 0,
+            "retry_at": null(),
+            "changed_at": moment,
+        },
+        where=_takes_over(wanted),
+    )
+    returning = statement.returning(images.c.state, images.c.changed_at)
+    if connection.dialect.name == "postgresql":
+        merged = returning.cte("merged")
+        good, fresh = merged.c.state != "quarantined", merged.c.changed_at.is_(None)
+        counts = select(func.count().filter(good, fresh), func.count().filter(good, ~fresh))
+        new, changed = connection.execute(counts).one()
+        return new, changed
+    # Judged here: SQLite 3.40 answers "x IS NULL" in RETURNING with 0 for a null when another column is NOT NULL.
+    times = [row.changed_at for row in connection.execute(returning) if row.state != "quarantined"]
+    return times.count(None), len(times) - times.count(None)
+
+
+def _chosen(now: ColumnElement[datetime]) -> Any:
+    """One candidate a work, the best one, in the order of the key: transactions then lock rows in one order."""
+    from cropline.state.candidates import staged
+
+    place = func.row_number().over(
+        partition_by=[staged.c.source, staged.c.image_id, staged.c.profile],
+        order_by=[
+            case((staged.c.state == "pending", 0), else_=1),
+            staged.c.updated_at.desc().nulls_last(),
+            staged.c.manifest_row.desc(),
+        ],
+    )
+    ranked = select(staged, place.label("place")).subquery()
+    # Known work is passed over by reading it. ON CONFLICT alone locks it first, and a lock is a write: of a million
+    # known works nearly every page of the table.
+    known = exists().where(
+        images.c.source == ranked.c.source,
+        images.c.image_id == ranked.c.image_id,
+        images.c.profile == ranked.c.profile,
+        images.c.fingerprint == ranked.c.fingerprint,
+        images.c.state != "quarantined",
+        ranked.c.state == "pending",
+    )
+    names = ["source", "image_id", "profile", "state", "reason", *_WANTED]
+    return (
+        select(*(ranked.c[name] for name in names), now, now, literal(0))
+        .where(ranked.c.place == 1, ~known)
+        .order_by(ranked.c.source, ranked.c.image_id, ranked.c.profile)
+    )
+
+
+def _takes_over(wanted: Any) -> ColumnElement[bool]:
+    not_older = func.coalesce(wanted.updated_at >= images.c.updated_at, true())
+    quarantined = images.c.state == "quarantined"
+    return or_(
+        and_(
+            wanted.state == "pending",
+            or_(quarantined, and_(images.c.fingerprint != wanted.fingerprint, not_older)),
+        ),
+        and_(
+            wanted.state == "quarantined",
+            quarantined,
+            not_older,
+            or_(
+                images.c.version != wanted.version,
+                images.c.fingerprint != wanted.fingerprint,
+                images.c.reason.is_distinct_from(wanted.reason),
+            ),
+        ),
+    )
+
+
+def _remember(connection: Connection, registration: Registration, registered: Registered, now: datetime) -> None:
+    """The manifest, its items, the recipes and the events: what makes the next poll cheap and this one final."""
+    connection.execute(
+        insert(manifests).values(
+            manifest=registration.manifest,
+            source=registration.source,
+            registered_at=now,
+            new=registered.new,
+            changed=registered.changed,
+            known=registered.known,
+            quarantined=registered.quarantined,
+        )
+    )
+    _remember_items(connection, registration, now)
+    recipes = [
+        {"name": name, "hash": hash_, "recipe": recipe, "first_seen": now}
+        for name, (hash_, recipe) in sorted(registration.profiles.items())
+    ]
+    if recipes:
+        connection.execute(upsert(connection, profiles).on_conflict_do_nothing(), recipes)
+    enqueue(connection, registration.events, now)
+
+
+def _remember_items(connection: Connection, registration: Registration, now: datetime) -> None:
+    source, horizon = registration.source, registration.forget_digests_before
+    connection.execute(delete(recent_items).where(recent_items.c.source == source, recent_items.c.updated_at < horizon))
+    recent = {digest: at or now for digest, at in registration.item_digests if (at or now) >= horizon}
+    rows = [{"source": source, "digest": digest, "updated_at": recent[digest]} for digest in sorted(recent)]
+    if not rows:
+        return
+    statement: Any = upsert(connection, recent_items)
+    if connection.dialect.name == "postgresql":
+        told = unnested({column.name: column.type for column in recent_items.c}, rows)
+        statement, rows = statement.from_select(list(told.c.keys()), select(told)), []
+    connection.execute(statement.on_conflict_do_nothing(), rows)

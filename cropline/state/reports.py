@@ -1,0 +1,140 @@
+"""Reading the state for people: the report, single images and batches.
+
+Belongs here: queries that change nothing. Does not: how they are shown (the CLI and the artifacts do).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, select
+
+from cropline.state.database import Database
+from cropline.state.model import (
+    WORK_STATES,
+    BatchState,
+    Counts,
+    ImageState,
+    ReasonCount,
+    SourceState,
+    StateReport,
+    WorkState,
+)
+from cropline.state.tables import batches, constant, images, outbox, profiles, sources, tallies
+
+_IMAGE = [images.c[field.name] for field in fields(ImageState)]
+_REASONS = 100
+
+
+def report(database: Database, *, last_batches: int) -> StateReport:
+    """The state table at a glance."""
+    with database.reading() as connection:
+        now = database.now(connection)
+        works = _works(connection)
+        oldest = connection.execute(
+            select(func.min(images.c.since)).where(images.c.state == constant("pending"))
+        ).scalar()
+        waiting = outbox.c.published_at.is_(None)
+        events = connection.execute(select(func.count(), func.min(outbox.c.enqueued_at)).where(waiting)).one()
+        opened = batches.c.state == constant("open")
+        stale = func.count().filter(batches.c.lease_until <= now)
+        leases = connection.execute(select(func.count(), stale).where(opened)).one()
+        return StateReport(
+            at=now,
+            images=works,
+            backlog=works["pending"] + works["failed"],
+            oldest_pending_since=oldest,
+            oldest_pending_age=now - oldest if oldest else None,
+            sources=_sources(connection, now),
+            batches=_batches(
+                connection,
+                select(batches).order_by(batches.c.created_at.desc(), batches.c.batch_id).limit(last_batches),
+            ),
+            open_batches=leases[0],
+            stale_batches=leases[1],
+            outbox=events[0],
+            oldest_event_at=events[1],
+            reasons=_reasons(connection),
+        )
+
+
+def image(database: Database, source: str, image_id: str) -> list[ImageState]:
+    """The works of one image, by profile; empty when it is unknown."""
+    query = select(*_IMAGE).where(images.c.source == source, images.c.image_id == image_id).order_by(images.c.profile)
+    with database.reading() as connection:
+        return [ImageState(*row) for row in connection.execute(query)]
+
+
+def batch(database: Database, batch_id: str) -> BatchState | None:
+    """One batch, or None when there is none of this id."""
+    with database.reading() as connection:
+        found = _batches(connection, select(batches).where(batches.c.batch_id == batch_id))
+    return found[0] if found else None
+
+
+def recipe(database: Database, profile_hash: str) -> str | None:
+    """The recipe that was registered under a hash, as JSON."""
+    with database.reading() as connection:
+        return connection.scalar(select(profiles.c.recipe).where(profiles.c.hash == profile_hash).limit(1))
+
+
+def find_images(database: Database, which: Sequence[Any], limit: int) -> list[ImageState]:
+    """Works that a filter of replay.py chooses, newest captured first."""
+    query = select(*_IMAGE).where(*which).order_by(images.c.captured_at.desc().nulls_last(), images.c.image_id)
+    with database.reading() as connection:
+        return [ImageState(*row) for row in connection.execute(query.limit(limit))]
+
+
+def _works(connection: Connection) -> dict[WorkState, int]:
+    rows = connection.execute(select(tallies.c.state, func.sum(tallies.c.works)).group_by(tallies.c.state))
+    found = {state: int(works) for state, works in rows}
+    return {state: found.get(state, 0) for state in WORK_STATES}
+
+
+def _sources(connection: Connection, now: datetime) -> list[SourceState]:
+    return [
+        SourceState(
+            row.source,
+            row.cursor,
+            row.registered_at,
+            now - datetime.fromisoformat(row.cursor) if row.cursor else None,
+        )
+        for row in connection.execute(select(sources).order_by(sources.c.source))
+    ]
+
+
+def _batches(connection: Connection, query: Select[Any]) -> list[BatchState]:
+    return [
+        BatchState(
+            batch_id=row.batch_id,
+            source=row.source,
+            state=row.state,
+            attempt=row.attempt,
+            owner=row.owner,
+            created_at=row.created_at,
+            lease_until=row.lease_until,
+            committed_at=row.committed_at,
+            images=row.images,
+            works=row.works,
+            counts=None if row.boxes is None else Counts(row.images, row.boxes, row.written, row.failed, row.skipped),
+            catalogue_version=row.catalogue_version,
+            note=row.note,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def _reasons(connection: Connection) -> list[ReasonCount]:
+    count = func.count().label("works")
+    ended = [constant(state) for state in ("failed", "dead", "quarantined")]
+    query = (
+        select(images.c.state, images.c.reason, count)
+        .where(images.c.state.in_(ended))
+        .group_by(images.c.state, images.c.reason)
+        .order_by(count.desc(), images.c.state, images.c.reason)
+        .limit(_REASONS)
+    )
+    return [ReasonCount(row.state, row.reason or "", row.works) for row in connection.execute(query)]

@@ -1,0 +1,237 @@
+"""The state: one object with every operation that the steps and the CLI use.
+
+Belongs here: the surface and what each call promises. Does not: the SQL, which stands in the module of each verb.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Self
+
+from cropline.settings import StateSettings
+from cropline.state import backfills, batches, history, outbox, register, replay, reports
+from cropline.state import commit as commits
+from cropline.state import copy as copies
+from cropline.state.database import Clock, Database
+from cropline.state.migrations import migrate
+from cropline.state.model import (
+    BacklogSample,
+    Batch,
+    BatchState,
+    Began,
+    Committed,
+    Counts,
+    Event,
+    ImageState,
+    Outcome,
+    Registered,
+    Registration,
+    StateReport,
+    WorkState,
+)
+from cropline.state.queue import Wish
+
+
+class State:
+    """The state table. Threads may share it; every process opens its own. All calls raise StateError when it is down.
+
+    After a StateError the same call may be repeated on the same object: connections are made anew, and each change
+    either happened whole, then repeating changes nothing, or not at all.
+    """
+
+    def __init__(self, database: Database, settings: StateSettings) -> None:
+        self._database = database
+        self._settings = settings
+
+    @classmethod
+    def open(cls, settings: StateSettings, *, clock: Clock | None = None) -> Self:
+        """Connect and bring the schema up to date. ``clock`` replaces the time, for tests.
+
+        Raises StateError when the database cannot be used, SchemaTooNew when a newer cropline migrated it.
+        """
+        database = Database(settings.url.get_secret_value(), clock)
+        try:
+            migrate(database)
+        except BaseException:
+            database.close()
+            raise
+        return cls(database, settings)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def cursor(self, source: str) -> str | None:
+        """The last saved poll position, ISO 8601 in UTC: the greatest updated_at; None before the first poll."""
+        return register.cursor(self._database, source)
+
+    def unseen(self, source: str, digests: Sequence[str]) -> set[str]:
+        """Those of the digests that were not landed within the overlap window."""
+        return register.unseen(self._database, source, digests)
+
+    def register(self, registration: Registration) -> Registered:
+        """A manifest becomes work, the cursor moves, items and events are remembered: all of it, once, or nothing."""
+        return register.register(self._database, registration)
+
+    def manifest_registered(self, manifest: str) -> bool:
+        """Whether this manifest (a storage key) has become work."""
+        return register.manifest_registered(self._database, manifest)
+
+    def claim(
+        self,
+        *,
+        limit: int,
+        owner: str,
+        source: str | None = None,
+        profiles: Sequence[str] | None = None,
+        images: Sequence[str] | None = None,
+    ) -> Batch | None:
+        """Lease a batch: a stale one, whole, whatever the limit; else up to ``limit`` images, newest captured first.
+
+        Retries that are due get a tenth of a batch, and what new images leave free. None when there is nothing.
+        With ``images`` (ids) only these are taken, and no stale batch: a backfill does its own work and nothing else.
+        """
+        wish = Wish(limit, owner, source, profiles, self._lease, images)
+        return batches.claim(self._database, wish)
+
+    def resume(self, *, owner: str, source: str | None = None) -> Batch | None:
+        """Lease a stale batch, whole; None when there is none. ``claim`` does so first by itself."""
+        wish = Wish(0, owner, source, None, self._lease)
+        return batches.resume(self._database, wish)
+
+    def has_work(self, source: str | None = None) -> bool:
+        """Whether a claim would find anything now. Takes no lock: an idle poll ends after this one question."""
+        return batches.has_work(self._database, source)
+
+    def renew(self, batch: Batch) -> None:
+        """The heartbeat: lease_s from now. Raises StaleLease when another attempt owns the batch."""
+        batches.renew(self._database, batch, self._lease)
+
+    def release(self, batch: Batch, reason: str) -> None:
+        """Let go of a batch that cannot be finished: the next claim resumes it at once. Raises StaleLease."""
+        batches.release(self._database, batch, reason)
+
+    def commit(
+        self,
+        batch: Batch,
+        outcomes: Iterable[Outcome],
+        *,
+        counts: Counts,
+        catalogue_version: int | None,
+        events: Sequence[Event] = (),
+    ) -> Committed:
+        """End a batch, once: works, batch and outbox in one transaction.
+
+        Raises StaleLease when another attempt owns it, NotReconciled when outcomes and counts are not those of its works.
+        """
+        ending = commits.Ending(outcomes, counts, catalogue_version, events)
+        settings = self._settings
+        retries = commits.Retries(
+            settings.max_attempts, timedelta(seconds=settings.backoff_s), timedelta(seconds=settings.backoff_cap_s)
+        )
+        return commits.commit(self._database, batch, ending, retries)
+
+    def enqueue_events(self, events: Sequence[Event]) -> None:
+        """Put events into the outbox; an id that was there before is left as it is."""
+        outbox.enqueue_events(self._database, events)
+
+    def pending_events(self, limit: int) -> list[Event]:
+        """The next events to publish."""
+        return outbox.pending_events(self._database, limit)
+
+    def mark_published(self, event_ids: Sequence[str]) -> None:
+        """These events arrived."""
+        outbox.mark_published(self._database, event_ids)
+
+    def mark_publish_failed(self, event_ids: Sequence[str], error: str) -> None:
+        """These events did not arrive; ``error`` is one scrubbed line."""
+        outbox.mark_publish_failed(self._database, event_ids, error)
+
+    def report(self, *, last_batches: int = 10) -> StateReport:
+        """The state table at a glance; costs the same whatever the number of works that are done."""
+        return reports.report(self._database, last_batches=last_batches)
+
+    def image(self, source: str, image_id: str) -> list[ImageState]:
+        """The works of one image, by profile."""
+        return reports.image(self._database, source, image_id)
+
+    def batch(self, batch_id: str) -> BatchState | None:
+        """One batch, or None."""
+        return reports.batch(self._database, batch_id)
+
+    def recipe(self, profile_hash: str) -> str | None:
+        """The recipe (JSON) that was registered under a hash; None when this table never saw it."""
+        return reports.recipe(self._database, profile_hash)
+
+    def find_images(
+        self,
+        *,
+        states: Sequence[WorkState] = (),
+        reasons: Sequence[str] = (),
+        sources: Sequence[str] = (),
+        stores: Sequence[str] = (),
+        profiles: Sequence[str] = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        cameras: Sequence[str] = (),
+        images: Sequence[str] = (),
+        limit: int = 1_000,
+    ) -> list[ImageState]:
+        """Works that a replay with these filters would touch, newest captured first."""
+        which = replay.Filter(states, reasons, sources, stores, profiles, since, until, cameras, images)
+        return reports.find_images(self._database, which.clauses, limit)
+
+    def revive(
+        self,
+        *,
+        states: Sequence[WorkState] = ("failed", "dead"),
+        reasons: Sequence[str] = (),
+        sources: Sequence[str] = (),
+        stores: Sequence[str] = (),
+        profiles: Sequence[str] = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        cameras: Sequence[str] = (),
+        images: Sequence[str] = (),
+    ) -> int:
+        """Make failed, dead or done works pending now, as if never tried. Gives how many."""
+        which = replay.Filter(states, reasons, sources, stores, profiles, since, until, cameras, images)
+        return replay.revive(self._database, which)
+
+    def begin_backfill(self, backfill_id: str, selection: str, *, afresh: bool = False) -> Began:
+        """Go on with the unfinished backfill of this id, or begin it. ``afresh`` begins it in any case."""
+        return backfills.begin(self._database, backfill_id, selection, afresh=afresh)
+
+    def end_backfill(self, backfill_id: str) -> None:
+        """It has nothing left to do: the next of this id begins anew."""
+        backfills.end(self._database, backfill_id)
+
+    def unfinished_backfill(self, backfill_id: str) -> Began | None:
+        """The backfill of this id that was begun and is not at its end, if there is one."""
+        return backfills.look(self._database, backfill_id)
+
+    def sample_backlog(self, *, at_most_every: timedelta = timedelta(0), keep: timedelta = timedelta(days=2)) -> bool:
+        """Note how large the backlog is now; False when the last sample is younger than ``at_most_every``."""
+        return history.sample(self._database, at_most_every=at_most_every, keep=keep)
+
+    def backlog_samples(self, since: datetime) -> list[BacklogSample]:
+        """The backlog from a moment on, oldest sample first."""
+        return history.samples(self._database, since)
+
+    def copy_to(self, target: State, on_table: Callable[[str, int], None]) -> None:
+        """Every row into another, empty state. Raises StateError when it is not empty, or a batch is open here."""
+        copies.copy(self._database, target._database, on_table)
+
+    @property
+    def _lease(self) -> timedelta:
+        return timedelta(seconds=self._settings.lease_s)

@@ -1,0 +1,232 @@
+"""The tables as SQLAlchemy sees them, and the two column types that make both databases give the same values.
+
+Belongs here: columns, their meaning, and values in and out of the database. Does not: creating or changing the
+tables; that is migrations.py, and a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Integer, MetaData, String, Table, Text, bindparam
+from sqlalchemy.engine import Dialect
+from sqlalchemy.sql.elements import BindParameter
+from sqlalchemy.types import DateTime, TypeDecorator, TypeEngine
+
+# PostgreSQL cannot store NUL in text and ids come from outside, so NUL and this character itself are written as two
+# characters. It is private-use: no sane id holds it, and one that does stays distinct.
+ESCAPE = "\U000f0000"
+ESCAPES = ((ESCAPE, ESCAPE + "1"), ("\x00", ESCAPE + "0"))
+
+
+class AnyText(TypeDecorator[str]):
+    """Text that may hold any character, NUL too, and that comes back as it went in."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        # Byte order, as on SQLite: identities, not prose. It is also several times faster to sort.
+        return dialect.type_descriptor(Text(collation="C") if dialect.name == "postgresql" else Text())
+
+    # The processors themselves, and none on SQLite: a claim of many images pays for each of its values.
+    def bind_processor(self, dialect: Dialect) -> Callable[[str | None], str | None] | None:
+        """Escapes on PostgreSQL."""
+        return _escaped if dialect.name == "postgresql" else None
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[str | None], str | None] | None:  # noqa: ARG002
+        """Undoes it."""
+        return _unescaped if dialect.name == "postgresql" else None
+
+
+def _escaped(value: str | None) -> str | None:
+    if value is not None:
+        for plain, stored in ESCAPES:
+            value = value.replace(plain, stored)
+    return value
+
+
+def _unescaped(value: str | None) -> str | None:
+    if value is not None and ESCAPE in value:
+        for plain, stored in reversed(ESCAPES):
+            value = value.replace(stored, plain)
+    return value
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """A moment. timestamptz on PostgreSQL; on SQLite ISO 8601 text of fixed width, which sorts as time does."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(DateTime(timezone=True) if dialect.name == "postgresql" else String())
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a zone cannot be stored")
+        utc = value.astimezone(UTC)
+        return utc if dialect.name == "postgresql" else utc.isoformat(timespec="microseconds")
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        if value is None:
+            return None
+        moment: datetime = datetime.fromisoformat(value) if isinstance(value, str) else value
+        return moment.astimezone(UTC)
+
+
+def constant(value: str) -> BindParameter[str]:
+    """One of our own words written into the statement itself: a plan may then use the partial index it names.
+
+    Never for a value from outside.
+    """
+    return bindparam(None, value, String(), unique=True, literal_execute=True)
+
+
+metadata = MetaData()
+
+schema_version = Table(
+    "cropline_schema",
+    metadata,
+    Column("version", Integer, primary_key=True),
+    Column("applied_at", UtcTime, nullable=False),
+)
+
+images = Table(
+    "images",
+    metadata,
+    Column("source", AnyText, primary_key=True),
+    Column("image_id", AnyText, primary_key=True),
+    Column("profile", AnyText, primary_key=True),
+    Column("state", AnyText, nullable=False),
+    Column("since", UtcTime, nullable=False),  # when it came into this state
+    Column("reason", AnyText),
+    Column("attempts", Integer, nullable=False),  # transient failures in a row of this fingerprint
+    Column("retry_at", UtcTime),
+    # What is wanted: the newest good version that was registered.
+    Column("profile_hash", AnyText, nullable=False),
+    Column("version", AnyText, nullable=False),
+    Column("fingerprint", AnyText, nullable=False),
+    Column("manifest", AnyText, nullable=False),
+    Column("manifest_row", BigInteger, nullable=False),
+    Column("boxes", BigInteger, nullable=False),
+    Column("bytes", BigInteger),
+    Column("captured_at", UtcTime),
+    Column("updated_at", UtcTime),
+    Column("store_id", AnyText),
+    Column("camera_id", AnyText),
+    Column("first_seen", UtcTime, nullable=False),
+    Column("changed_at", UtcTime),  # null as long as the first registration stands
+    # What is claimed: frozen while a batch holds it, whatever is registered meanwhile. Null otherwise.
+    Column("batch_id", AnyText),  # stays after the commit: the last batch that held it
+    Column("claimed_hash", AnyText),
+    Column("claimed_fingerprint", AnyText),
+    Column("claimed_manifest", AnyText),
+    Column("claimed_row", BigInteger),
+    Column("claimed_boxes", BigInteger),
+    Column("committed_batch", AnyText),  # the last batch that brought it into the catalogue
+)
+
+# Kept by triggers, so that counting ten million works costs nothing. Sums, possibly in several rows.
+tallies = Table(
+    "tallies",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("source", AnyText, nullable=False),
+    Column("state", AnyText, nullable=False),
+    Column("works", BigInteger, nullable=False),
+)
+
+profiles = Table(
+    "profiles",
+    metadata,
+    Column("name", AnyText, primary_key=True),
+    Column("hash", AnyText, primary_key=True),
+    Column("recipe", AnyText, nullable=False),
+    Column("first_seen", UtcTime, nullable=False),
+)
+
+sources = Table(
+    "sources",
+    metadata,
+    Column("source", AnyText, primary_key=True),
+    Column("cursor", AnyText),
+    Column("registered_at", UtcTime),
+)
+
+manifests = Table(
+    "manifests",
+    metadata,
+    Column("manifest", AnyText, primary_key=True),
+    Column("source", AnyText, nullable=False),
+    Column("registered_at", UtcTime, nullable=False),
+    Column("new", BigInteger, nullable=False),
+    Column("changed", BigInteger, nullable=False),
+    Column("known", BigInteger, nullable=False),
+    Column("quarantined", BigInteger, nullable=False),
+)
+
+recent_items = Table(
+    "recent_items",
+    metadata,
+    Column("source", AnyText, primary_key=True),
+    Column("digest", AnyText, primary_key=True),
+    Column("updated_at", UtcTime, nullable=False),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("batch_id", AnyText, primary_key=True),
+    Column("source", AnyText, nullable=False),
+    Column("state", AnyText, nullable=False),  # open | committed
+    Column("attempt", Integer, nullable=False),
+    Column("owner", AnyText, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("lease_until", UtcTime, nullable=False),
+    Column("committed_at", UtcTime),
+    Column("images", BigInteger, nullable=False),
+    Column("works", BigInteger, nullable=False),
+    Column("boxes", BigInteger),
+    Column("written", BigInteger),
+    Column("failed", BigInteger),
+    Column("skipped", BigInteger),
+    Column("catalogue_version", BigInteger),
+    Column("note", AnyText),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", BigInteger, primary_key=True),  # the order of publishing
+    Column("event_id", AnyText, nullable=False),
+    Column("payload", AnyText, nullable=False),
+    Column("enqueued_at", UtcTime, nullable=False),
+    Column("published_at", UtcTime),
+    Column("attempts", Integer, nullable=False),
+    Column("last_error", AnyText),
+)
+
+backfills = Table(
+    "backfills",
+    metadata,
+    Column("backfill_id", AnyText, primary_key=True),  # hash of the selection
+    Column("selection", AnyText, nullable=False),  # JSON, for people
+    Column("began_at", UtcTime, nullable=False),
+    Column("ended_at", UtcTime),
+)
+
+backlog_samples = Table(
+    "backlog_samples",
+    metadata,
+    Column("at", UtcTime, primary_key=True),
+    Column("pending", BigInteger, nullable=False),
+    Column("claimed", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("dead", BigInteger, nullable=False),
+    Column("oldest_pending_since", UtcTime),
+)

@@ -1,0 +1,135 @@
+"""The object store, opened from a URL: ``file:///``, ``s3://``, ``memory:///``. All object I/O goes through obstore.
+
+Belongs here: opening a store and the few calls that every step makes. Does not: key layout (keys.py) or the Delta table
+(catalogue.py). A StoreSpec holds no secret, so it may travel to workers: credentials come from boto3's chain where it is used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from cropline.errors import StorageError
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+
+@dataclass(frozen=True)
+class StoreSpec:
+    """Where outputs lie. Picklable; equal specs share one store in a process."""
+
+    url: str
+    endpoint: str | None = None  # an S3-speaking server other than AWS, http://host:port
+    region: str | None = None
+
+    @property
+    def scheme(self) -> str:
+        return urlsplit(self.url).scheme
+
+    @property
+    def local_path(self) -> Path | None:
+        """The folder behind a file:// URL, else None."""
+        return Path(unquote(urlsplit(self.url).path)) if self.scheme == "file" else None
+
+    def uri(self, key: str) -> str:
+        """The full address of an object, for people and for lineage."""
+        return f"{self.url.rstrip('/')}/{key}"
+
+
+@lru_cache(maxsize=16)
+def open_store(spec: StoreSpec) -> ObjectStore:
+    """The store behind a spec; one a process, so that connections are reused.
+
+    Raises StorageError when the URL cannot be opened (unknown scheme, folder not writable).
+    """
+    from obstore.store import LocalStore, MemoryStore, S3Store
+
+    try:
+        if spec.scheme == "memory":
+            return MemoryStore()
+        if spec.local_path is not None:
+            spec.local_path.mkdir(parents=True, exist_ok=True)
+            return LocalStore(prefix=spec.local_path)
+        if spec.scheme == "s3":
+            return _open_s3(spec, S3Store)
+    except OSError as error:
+        raise StorageError(f"cannot use {spec.url}: {error.strerror or type(error).__name__}") from error
+    raise StorageError(f"cannot use {spec.url}: the scheme must be file, s3 or memory")
+
+
+def _open_s3(spec: StoreSpec, store: type) -> ObjectStore:
+    from boto3 import Session
+    from obstore.auth.boto3 import Boto3CredentialProvider
+
+    parts = urlsplit(spec.url)
+    session = Session(region_name=spec.region) if spec.region else Session()
+    options: dict[str, object] = {}
+    if spec.endpoint is not None:
+        options = {
+            "endpoint": spec.endpoint,
+            "virtual_hosted_style_request": False,
+            "client_options": {"allow_http": spec.endpoint.startswith("http://")},
+        }
+    opened: ObjectStore = store(
+        parts.netloc,
+        prefix=parts.path.strip("/") or None,
+        region=spec.region or session.region_name or "us-east-1",
+        credential_provider=Boto3CredentialProvider(session),
+        **options,
+    )
+    return opened
+
+
+def read(spec: StoreSpec, key: str) -> bytes:
+    """The object's bytes. Raises StorageError, also when it is not there."""
+    import obstore
+
+    try:
+        return bytes(obstore.get(open_store(spec), key).bytes())
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise StorageError(f"cannot read {spec.uri(key)}: {type(error).__name__}") from error
+
+
+def write(spec: StoreSpec, key: str, data: bytes | Path, *, only_new: bool = False) -> bool:
+    """Put bytes, or a local file's, at key, whole or not at all. With only_new an object that is there stays; False says so."""
+    import obstore
+
+    try:
+        obstore.put(open_store(spec), key, data, mode="create" if only_new else "overwrite")
+    except obstore.exceptions.AlreadyExistsError:
+        return False
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise StorageError(f"cannot write {spec.uri(key)}: {type(error).__name__}") from error
+    return True
+
+
+def exists(spec: StoreSpec, key: str) -> bool:
+    """Whether an object lies at key."""
+    import obstore
+
+    try:
+        obstore.head(open_store(spec), key)
+    except (FileNotFoundError, obstore.exceptions.NotFoundError):
+        return False
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise StorageError(f"cannot look at {spec.uri(key)}: {type(error).__name__}") from error
+    return True
+
+
+def list_keys(spec: StoreSpec, prefix: str) -> list[str]:
+    """All keys below prefix, sorted."""
+    import obstore
+
+    try:
+        return sorted(meta["path"] for page in obstore.list(open_store(spec), prefix=prefix) for meta in page)
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise StorageError(f"cannot list {spec.uri(prefix)}: {type(error).__name__}") from error
+
+
+def check_writable(spec: StoreSpec) -> None:
+    """Prove that the store takes writes before a run depends on it; StorageError in one line when not."""
+    write(spec, ".cropline-writable", b"")

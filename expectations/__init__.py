@@ -1,0 +1,1 @@
+"""What a good manifest and a good crop catalogue are. Great Expectations lives here, and is imported only by gx.py."""

@@ -1,0 +1,155 @@
+"""What a good batch of crops is: counts reconcile, no key comes twice, sizes match, written objects are really there.
+
+Belongs here: the catalogue's rules and running them on one batch. Does not: reading the batch (cropline.catalogue), or
+what is done about a broken rule. Nothing can be undone here: a broken critical rule says that crops were lost or mixed up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cropline import storage
+from cropline.errors import CatalogueError, ManifestError
+from cropline.failures import FAILURES
+from expectations.manifest import NONE, PRESENT, Check, Rule
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from cropline.storage import StoreSpec
+    from expectations.gx import ExpectationOutcome, SuiteRun
+
+_STATUS = Check("one_of", values=("failed", "skipped", "written"))
+_REASON = Check("one_of", values=tuple(sorted(FAILURES)))
+
+WORK_RULES = (
+    Rule("boxes_all_accounted", "box_index", "boxes_lost", NONE, "Every claimed box has its row", "critical"),
+    Rule("boxes_none_invented", "box_index", "boxes_invented", NONE, "Every row is of a claimed box", "critical"),
+)
+
+CROP_RULES = (
+    Rule("status_known", "status", "status", _STATUS, "A crop is written, failed or skipped", "critical"),
+    Rule("box_once", "box_index", "box_repeated", NONE, "A box has one row a profile", "critical"),
+    Rule("key_once", "key", "key_repeated", NONE, "No two crops lie under one key", "critical"),
+    Rule(
+        "written_complete", "key", "written_lacking", NONE, "A written crop has key, size, hash and format", "critical"
+    ),
+    Rule("unwritten_without_key", "key", "unwritten_with_key", NONE, "What was not written has no key", "critical"),
+    Rule("region_in_picture", "left", "region_outside", NONE, "A crop's region lies in its picture and has an area"),
+    Rule(
+        "size_matches_region", "width", "size_differs", NONE, "A crop has its region's size, or is shrunk in proportion"
+    ),
+)
+
+UNWRITTEN_RULES = (
+    Rule("reason_present", "reason", "reason", PRESENT, "What was not written says why"),
+    Rule("reason_known", "reason", "reason", _REASON, "The reason is one that docs/failures.md names"),
+)
+
+OBJECT_RULES = (
+    Rule("object_there", "key", "missing", NONE, "A sampled crop's object is there", "critical"),
+    Rule(
+        "object_size",
+        "bytes",
+        "size_differs",
+        NONE,
+        "A sampled crop's object has the size that its row says",
+        "critical",
+    ),
+    Rule(
+        "object_hash",
+        "sha256",
+        "hash_differs",
+        NONE,
+        "A sampled crop's object has the hash that its row says",
+        "critical",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """What lies at a key: bytes, and their SHA-256 in hex."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class BatchVerdict:
+    """What the suite found. ``broken``: rule -> positions of the crop rows (of WORK_RULES: of the claimed works)."""
+
+    outcomes: list[ExpectationOutcome]
+    critical: list[str]
+    broken: dict[str, list[int]]
+
+
+def claimed_boxes(images: pa.Table, claims: pa.Table) -> pa.Table:
+    """How many crop rows a batch must have: columns source, image_id, profile, boxes; one row a claimed work,
+    in the claims' order.
+
+    ``images``: source, image_id and boxes (list) of the batch's images; ``claims``: schemas.CLAIM.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    works = pc.list_parent_indices(claims["work"])
+    profiles = pc.struct_field(pc.list_flatten(claims["work"]), "profile")
+    work = claims.select(["source", "image_id"]).take(works).append_column("profile", profiles)
+    work = work.append_column("at", pa.array(range(len(work)), pa.int64()))
+    count = pc.fill_null(pc.list_value_length(images["boxes"]), 0).cast(pa.int64())
+    counts = images.select(["source", "image_id"]).append_column("boxes", count)
+    joined = work.join(counts, ["source", "image_id"], join_type="left outer")
+    return joined.sort_by("at").select(["source", "image_id", "profile", "boxes"])
+
+
+def sample_keys(crops: pa.Table, at_most: int) -> list[str]:
+    """Keys of written crops to look at, spread evenly over the batch: the same rows give the same sample."""
+    import pyarrow.compute as pc
+
+    keys = sorted(key for key in crops.filter(pc.equal(crops["status"], "written"))["key"].to_pylist() if key)
+    step = max(1, -(-len(keys) // at_most)) if at_most > 0 else 0
+    return keys[::step] if step else []
+
+
+def read_objects(spec: StoreSpec, keys: Sequence[str]) -> dict[str, StoredObject | None]:
+    """What lies at the keys; None where nothing does. Reads every byte. Raises StorageError."""
+    return {key: _read_object(spec, key) if storage.exists(spec, key) else None for key in keys}
+
+
+def _read_object(spec: StoreSpec, key: str) -> StoredObject:
+    data = storage.read(spec, key)
+    return StoredObject(len(data), hashlib.sha256(data).hexdigest())
+
+
+def check_batch(crops: pa.Table, claimed: pa.Table, objects: Mapping[str, StoredObject | None]) -> BatchVerdict:
+    """Judge the rows of one batch (schemas.CROPS or the catalogue's).
+
+    ``claimed``: see claimed_boxes; ``objects``: what lies at some written keys, see read_objects.
+    Raises CatalogueError when an expectation could not be evaluated.
+    """
+    from expectations.catalogue_columns import crop_frame, object_frame, unwritten_frame, work_frame
+    from expectations.gx import run_suite
+
+    try:
+        runs = [
+            run_suite("batch works", work_frame(crops, claimed), WORK_RULES),
+            run_suite("batch crops", crop_frame(crops), CROP_RULES),
+            run_suite("batch unwritten", unwritten_frame(crops), UNWRITTEN_RULES),
+            run_suite("batch objects", object_frame(crops, objects), OBJECT_RULES),
+        ]
+    except ManifestError as error:
+        raise CatalogueError(str(error)) from error
+    return _verdict(runs)
+
+
+def _verdict(runs: Sequence[SuiteRun]) -> BatchVerdict:
+    outcomes = [outcome for run in runs for outcome in run.outcomes]
+    return BatchVerdict(
+        outcomes=outcomes,
+        critical=[outcome.name for outcome in outcomes if outcome.severity == "critical" and not outcome.success],
+        broken={name: rows for run in runs for name, rows in run.broken.items()},
+    )

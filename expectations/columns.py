@@ -1,0 +1,186 @@
+"""What the rules look at: a manifest as flat frames of numbers and a few harmless words, a row an image.
+
+Belongs here: derived columns, vectorised. Does not: thresholds and severities (manifest.py).
+No text from outside goes into a frame as it came, since Great Expectations prints values into its pages: addresses become
+scheme and host, ids their length, boxes the number of faulty ones. Numbers are int64 or float64 throughout: GX compares any
+other width of them value by value, in Python.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cropline.schemas import MANIFEST
+from expectations.boxes import box_columns
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_URL = r"^(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]{0,31})://(?P<authority>[^/?#]*)"
+_HOST = r"^(?:.*@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._\-]{1,253})(?::(?P<port>[0-9]{1,5}))?$"
+# As the fetcher reads addresses: blanks, controls and backslashes are refused, whatever they hide.
+_NOT_IN_A_URL = r"[\pZ\pC\\]"
+_NOT_IN_A_FIELD = re.compile(r"[^A-Za-z0-9_.\[\] ]")
+
+
+def shape_frame(manifest: pa.Table) -> pd.DataFrame:
+    """A row for each column a manifest must have: its name, its type here (null when missing), whether that is right."""
+    import pandas as pd
+
+    types = [manifest.schema.field(f.name).type if f.name in manifest.column_names else None for f in MANIFEST]
+    return pd.DataFrame(
+        {
+            "row": range(len(MANIFEST)),
+            "column": MANIFEST.names,
+            "type": [None if kind is None else str(kind) for kind in types],
+            "type_is_right": [
+                None if t is None else int(t.equals(f.type)) for t, f in zip(types, MANIFEST, strict=True)
+            ],
+        }
+    )
+
+
+def row_frame(
+    manifest: pa.Table, *, now: datetime, hosts: Collection[str] = (), known_stores: Collection[str] | None = None
+) -> pd.DataFrame:
+    """The columns that rules on single rows look at; ``manifest`` has the right shape.
+
+    ``hosts``: allowed ones, lower case; one with a port makes that port part of the host here.
+    """
+    import pandas as pd
+
+    columns: dict[str, object] = {"row": manifest["row"].to_pandas()}
+    for name in ("image_id", "version", "store_id", "camera_id"):
+        columns[f"{name}_length"] = _length(manifest[name])
+    columns |= _url_columns(manifest["url"], hosts)
+    columns["captured_s_ago"] = _seconds_ago(manifest["captured_at"], now)
+    columns["updated_s_ago"] = _seconds_ago(manifest["updated_at"], now)
+    columns |= box_columns(manifest)
+    for name in ("width", "height", "bytes"):
+        columns[name] = _numbers(manifest[name])
+    columns["coordinates"] = _words(_known_word(manifest["coordinates"], ("normalised", "pixels")))
+    columns["orientation"] = _words(_known_word(manifest["orientation"], ("upright", "stored")))
+    columns |= _unreadable_columns(manifest["unreadable"])
+    columns["sha256_malformed"] = _flags(pc.invert(pc.match_substring_regex(manifest["sha256"], "^[0-9a-fA-F]{64}$")))
+    if known_stores is not None:
+        known = pc.is_in(manifest["store_id"], value_set=pa.array(sorted(known_stores), pa.string()))
+        columns["store_unknown"] = _flags(pc.and_(pc.invert(known), manifest["store_id"].is_valid()))
+    return pd.DataFrame(columns)
+
+
+def version_frame(manifest: pa.Table, good: npt.NDArray[np.bool_]) -> pd.DataFrame:
+    """For the rows where ``good``: whether an equal row came before, and whether a newer version of the image is there."""
+    import pandas as pd
+
+    names = ["row", "source", "image_id", "version", "content_hash", "updated_at"]
+    table = manifest.select(names).filter(pa.array(good))
+    updated = pc.fill_null(table["updated_at"].cast(pa.int64()), np.iinfo(np.int64).min)
+    frame = pd.DataFrame(
+        {"source": _codes(table["source"]), "image": _codes(table["image_id"]), "updated": updated.to_numpy()}
+    )
+    repeated = np.zeros(len(frame), dtype=np.int64)
+    superseded = np.zeros(len(frame), dtype=np.int64)
+    several = frame[frame.duplicated(["source", "image"], keep=False)]
+    if len(several):
+        several = several.assign(
+            version=_codes(table["version"])[several.index], content=_codes(table["content_hash"])[several.index]
+        )
+        again = several.duplicated(keep="first")
+        repeated[several.index[again]] = 1
+        # A stable sort: of two versions with the same time, the API named the later one last.
+        once = several[~again].sort_values("updated", kind="stable")
+        superseded[once.index[once.duplicated(["source", "image"], keep="last")]] = 1
+    return pd.DataFrame({"row": table["row"].to_numpy(), "repeated": repeated, "superseded": superseded})
+
+
+def _url_columns(url: pa.ChunkedArray, hosts: Collection[str]) -> dict[str, object]:
+    parts = pc.extract_regex(url, _URL)
+    authority = pc.struct_field(parts, "authority")
+    host = _host(authority, hosts)
+    malformed = pc.or_kleene(pc.match_substring_regex(url, _NOT_IN_A_URL), pc.and_(url.is_valid(), host.is_null()))
+    # Where the parts cannot be told apart with certainty nothing of them is shown: it may be half a password.
+    host = pc.if_else(malformed, pa.scalar(None, pa.string()), host)
+    scheme = pc.if_else(url.is_valid(), pc.fill_null(pc.utf8_lower(pc.struct_field(parts, "scheme")), "(none)"), None)
+    return {
+        "url_scheme": _words(scheme),
+        "url_host": _words(host),
+        "url_malformed": _flags(malformed),
+        "url_has_user": _flags(pc.match_substring(authority, "@")),
+    }
+
+
+def _host(authority: pa.ChunkedArray, hosts: Collection[str]) -> pa.Array:
+    """The host in lower case, with its port when the list of allowed hosts says so; null when it cannot be told."""
+    # Hosts are few, addresses many.
+    coded = authority.combine_chunks().dictionary_encode()
+    parts = pc.extract_regex(pc.utf8_lower(coded.dictionary), _HOST).take(coded.indices)
+    host, port = pc.struct_field(parts, "host"), pc.struct_field(parts, "port")
+    if not any(":" in allowed.rpartition("]")[2] for allowed in hosts):
+        return host
+    with_port = pc.binary_join_element_wise(host, port, ":")
+    listed = pc.is_in(with_port, value_set=pa.array(sorted(hosts), pa.string()))
+    return pc.if_else(listed, with_port, host)
+
+
+def _length(text: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+    """Characters; null where there is nothing but blanks."""
+    length = pc.utf8_length(pc.utf8_trim_whitespace(text))
+    return _numbers(pc.if_else(pc.equal(length, 0), pa.scalar(None, pa.int32()), pc.utf8_length(text)))
+
+
+def _seconds_ago(moment: pa.ChunkedArray, now: datetime) -> npt.NDArray[np.float64]:
+    return now.timestamp() - _numbers(moment.cast(pa.int64())) / 1e6
+
+
+def _numbers(values: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+    """As float64, null as NaN."""
+    numbers: npt.NDArray[np.float64] = pc.cast(values, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    return numbers
+
+
+def _flags(values: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """1 where true, else 0."""
+    flags: npt.NDArray[np.int64] = pc.cast(pc.fill_null(values, False), pa.int8()).to_numpy().astype(np.int64)
+    return flags
+
+
+def _words(values: pa.ChunkedArray) -> object:
+    """As a pandas categorical: few distinct words, held once."""
+    return values.dictionary_encode().to_pandas()
+
+
+def _codes(values: pa.ChunkedArray) -> npt.NDArray[np.int32]:
+    """A number for each distinct text; null is one of them."""
+    coded = values.combine_chunks().dictionary_encode(null_encoding="encode")
+    codes: npt.NDArray[np.int32] = coded.indices.to_numpy(zero_copy_only=False)
+    return codes
+
+
+def _known_word(values: pa.ChunkedArray, known: tuple[str, ...]) -> pa.ChunkedArray:
+    """The word if it is one we know, else "(other)", null too."""
+    is_known = pc.is_in(values, value_set=pa.array(known))
+    return pc.if_else(is_known, values, "(other)")
+
+
+def _unreadable_columns(unreadable: pa.ChunkedArray) -> dict[str, object]:
+    """The image's fields that could not be converted, and those of its boxes, joined; null where there are none."""
+    import pandas as pd
+
+    rows = np.flatnonzero(pc.fill_null(pc.list_value_length(unreadable), 0).to_numpy())
+    image, boxes = (np.full(len(unreadable), None, dtype=object) for _ in range(2))
+    for row, names in zip(rows, unreadable.take(pa.array(rows)).to_pylist(), strict=True):
+        image[row] = _joined(name for name in names if not name.startswith("boxes["))
+        boxes[row] = _joined(name for name in names if name.startswith("boxes["))
+    return {"unreadable": pd.Categorical(image), "unreadable_in_boxes": pd.Categorical(boxes)}
+
+
+def _joined(names: Iterable[str]) -> str | None:
+    return _NOT_IN_A_FIELD.sub("", " ".join(names))[:120] or None

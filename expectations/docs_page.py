@@ -1,0 +1,85 @@
+"""How Data Docs look: a page a run and the index, as HTML that needs nothing but itself.
+
+Belongs here: HTML. Does not: where pages lie and which are kept (data_docs.py). The details of each expectation are
+drawn by Great Expectations' own renderers; its page around them loads styles and scripts from seven CDNs and is bare
+without them, so the page around them is ours. No script runs, and the pages forbid themselves to load anything.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from expectations.docs_style import BASE, INDEX_PAGE, RUN_PAGE
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+    from expectations.data_docs import Record
+    from expectations.gx import ExpectationOutcome, SuiteRun
+
+
+def run_page(record: Record, runs: Sequence[SuiteRun], index: str) -> str:
+    """The page of one run. ``index``: relative address of the index page."""
+    from great_expectations.render.view.view import DefaultJinjaSectionView
+
+    outcomes = [outcome for run in runs for outcome in run.outcomes]
+    environment = _with_our_pages(DefaultJinjaSectionView().env)
+    sections = [(field, _section(runs, field)) for field in _fields(outcomes)]
+    page = environment.get_template("run.html")
+    broken = sorted((o for o in outcomes if not o.success), key=_by_weight)
+    return page.render(record=record, broken=broken, outcomes=outcomes, sections=sections, index=index)
+
+
+def index_page(records: Sequence[Record]) -> str:
+    """The index of the kept history, newest first as given."""
+    from jinja2 import Environment
+
+    page = _with_our_pages(Environment(autoescape=True)).get_template("index.html")
+    return page.render(records=records, recent=list(reversed(records[:60])))
+
+
+def _with_our_pages(environment: Environment) -> Environment:
+    from jinja2 import ChoiceLoader, DictLoader
+
+    ours = DictLoader({"base.html": BASE, "run.html": RUN_PAGE, "index.html": INDEX_PAGE})
+    environment.loader = ChoiceLoader([ours, *([environment.loader] if environment.loader else [])])
+    return environment
+
+
+def _fields(outcomes: Sequence[ExpectationOutcome]) -> list[str]:
+    return list(dict.fromkeys(outcome.column or "manifest" for outcome in outcomes))
+
+
+def _section(runs: Sequence[SuiteRun], field: str) -> dict[str, Any]:
+    """One field's expectations as GX renders them, without GX's header (it names our derived column)."""
+    from great_expectations.render.renderer.column_section_renderer import ValidationResultsColumnSectionRenderer
+
+    answers = [
+        answer
+        for run in runs
+        for outcome, answer in zip(run.outcomes, run.result.results, strict=True)
+        if (outcome.column or "manifest") == field
+    ]
+    renderer: Any = ValidationResultsColumnSectionRenderer()
+    rendered = renderer.render(answers).to_json_dict()
+    return {"content_blocks": [_escaped(block) for block in rendered["content_blocks"][1:]]}
+
+
+def _escaped(block: Any) -> Any:
+    """The block with the plain texts of its tables escaped: GX puts unexpected values into its HTML as they are."""
+    if isinstance(block, list):
+        return [_escaped(part) for part in block]
+    if not isinstance(block, dict):
+        return block
+    parts = {name: _escaped(part) for name, part in block.items()}
+    if "table" in parts:
+        parts["table"] = [
+            [html.escape(cell) if isinstance(cell, str) else cell for cell in row] for row in parts["table"]
+        ]
+    return parts
+
+
+def _by_weight(outcome: ExpectationOutcome) -> tuple[int, int]:
+    return (("critical", "warning", "info").index(outcome.severity), -outcome.unexpected)

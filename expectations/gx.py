@@ -1,0 +1,166 @@
+"""The one place that talks to Great Expectations: quietly, in memory, without network.
+
+Belongs here: importing it, turning rules into expectations, running them on a pandas frame, reading what it answers.
+Does not: rules (manifest.py, catalogue.py) or pages (data_docs.py). Importing it takes seconds: only inside a call.
+"""
+
+from __future__ import annotations
+
+import html
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cropline.errors import ManifestError
+from expectations.manifest import Rule, Severity
+
+if TYPE_CHECKING:
+    import great_expectations as gx
+    import pandas as pd
+    from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
+    from great_expectations.data_context.data_context.ephemeral_data_context import EphemeralDataContext
+    from great_expectations.expectations.expectation import Expectation
+
+KEY = "row"
+
+
+@dataclass(frozen=True)
+class ExpectationOutcome:
+    """How one expectation went. ``evaluated`` and ``unexpected`` count values; nulls are evaluated only by null checks."""
+
+    name: str
+    severity: Severity
+    column: str | None
+    evaluated: int
+    unexpected: int
+    success: bool
+    description: str
+
+
+@dataclass(frozen=True)
+class SuiteRun:
+    """One suite's outcomes, the keys of the rows that broke each rule, and GX's own result for its pages."""
+
+    outcomes: list[ExpectationOutcome]
+    broken: dict[str, list[int]]
+    result: ExpectationSuiteValidationResult
+
+
+def run_suite(name: str, frame: pd.DataFrame, rules: Sequence[Rule]) -> SuiteRun:
+    """Validate ``frame`` (with an integer column ``row`` as key) against ``rules``.
+
+    Raises ManifestError when GX could not evaluate an expectation: no answer is not a pass.
+    """
+    batch = _open_context().data_sources.add_pandas(name).add_dataframe_asset("manifest")
+    ready = batch.add_batch_definition_whole_dataframe("all").get_batch(batch_parameters={"dataframe": frame})
+    result = ready.validate(build_suite(name, rules), result_format=RESULT_FORMAT)
+    by_name = {rule.name: rule for rule in rules}
+    outcomes, broken = [], {}
+    for answer in result.results:
+        rule = by_name[_name(answer)]
+        outcomes.append(_outcome(rule, answer))
+        if keys := _keys(answer.result.get("unexpected_index_list") or ()):
+            broken[rule.name] = keys
+    return SuiteRun(outcomes, broken, result)
+
+
+# unexpected_list stops at 200; the index list does not.
+RESULT_FORMAT: dict[str, Any] = {
+    "result_format": "COMPLETE",
+    "unexpected_index_column_names": [KEY],
+    "return_unexpected_index_query": False,
+    "partial_unexpected_count": 20,
+}
+
+
+def build_suite(name: str, rules: Sequence[Rule]) -> gx.ExpectationSuite:
+    """The rules as an expectation suite."""
+    suite: gx.ExpectationSuite = import_gx().ExpectationSuite(
+        name=name, expectations=[_expectation(rule) for rule in rules]
+    )
+    return suite
+
+
+def import_gx() -> Any:
+    """The library. What it deprecates of the standard library at import is its own affair."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import great_expectations
+        import great_expectations.expectations
+
+    return great_expectations
+
+
+def _open_context() -> EphemeralDataContext:
+    library = import_gx()
+    from great_expectations.data_context.types.base import (
+        DataContextConfig,
+        InMemoryStoreBackendDefaults,
+        ProgressBarsConfig,
+    )
+
+    config = DataContextConfig(
+        store_backend_defaults=InMemoryStoreBackendDefaults(),
+        progress_bars=ProgressBarsConfig(globally=False),
+        analytics_enabled=False,
+    )
+    context: EphemeralDataContext = library.get_context(mode="ephemeral", project_config=config)
+    return context
+
+
+_EXPECTATIONS = {
+    "not_null": "ExpectColumnValuesToNotBeNull",
+    "null": "ExpectColumnValuesToBeNull",
+    "unique": "ExpectColumnValuesToBeUnique",
+    "one_of": "ExpectColumnValuesToBeInSet",
+    "between": "ExpectColumnValuesToBeBetween",
+}
+
+
+def _expectation(rule: Rule) -> Expectation:
+    # GX puts a description into its pages as HTML.
+    described = html.escape(rule.description, quote=False)
+    arguments: dict[str, Any] = {"column": rule.column, "severity": rule.severity, "description": described}
+    if rule.check.kind == "between":
+        arguments |= {"min_value": rule.check.low, "max_value": rule.check.high}
+    elif rule.check.kind == "one_of":
+        arguments["value_set"] = list(rule.check.values)
+    kind = getattr(import_gx().expectations, _EXPECTATIONS[rule.check.kind])
+    expectation: Expectation = kind(**arguments, meta={"name": rule.name, "field": rule.field})
+    return expectation
+
+
+def _keys(indices: Iterable[dict[str, Any]]) -> list[int]:
+    """The broken rows' keys; a row without one cannot be named, and is critical by a rule of its own."""
+    return [int(key) for index in indices if (key := index[KEY]) == key]
+
+
+def _name(answer: ExpectationValidationResult) -> str:
+    if answer.expectation_config is None:
+        raise ManifestError("an expectation came back without its configuration")
+    return str(answer.expectation_config.meta["name"])
+
+
+def _outcome(rule: Rule, answer: ExpectationValidationResult) -> ExpectationOutcome:
+    raised = _exception(answer.exception_info)
+    if raised is not None:
+        raise ManifestError(f"expectation {rule.name} could not be evaluated: {raised}")
+    result = answer.result
+    return ExpectationOutcome(
+        name=rule.name,
+        severity=rule.severity,
+        column=None if rule.field == "*" else rule.field,
+        evaluated=int(result.get("element_count", 0)) - int(result.get("missing_count") or 0),
+        unexpected=int(result.get("unexpected_count", 0)),
+        success=bool(answer.success),
+        description=rule.description,
+    )
+
+
+def _exception(info: dict[str, Any]) -> str | None:
+    """GX's account of an exception stands in one dict, or in one a metric."""
+    for entry in [info, *(value for value in info.values() if isinstance(value, dict))]:
+        if entry.get("raised_exception"):
+            return str(entry.get("exception_message"))
+    return None

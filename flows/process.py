@@ -1,0 +1,54 @@
+"""The process deployment: work off the backlog without polling. Also how poll drains."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from prefect import flow
+from pydantic import Field
+
+from cropline.funnel import Funnel
+from cropline.run import Run
+from flows.running import open_run, run_name
+from tasks.check import check
+from tasks.claim import claim, freed_on_failure, has_work
+from tasks.commit import commit, committed_crops
+from tasks.crop import crop
+
+MaxBatches = Annotated[
+    int | None,
+    Field(title="Batches", ge=1, description="batches that this run takes at most; empty: CROPLINE_BATCH__MAX_BATCHES"),
+]
+
+
+@flow(name="process", flow_run_name=run_name("process"), persist_result=False)
+def process(max_batches: MaxBatches = None) -> Funnel:
+    """Crop what waits in the state table.
+
+    **What it does.** Claims batches of pending images, and of failed ones whose retry is due, cuts every box, commits the
+    crops to the catalogue and the state, one batch after the other, until nothing waits or `max_batches` is reached.
+
+    **When it fails.** Batches committed before the failure stand. The batch in hand is freed and the next run takes it up
+    under the same id: nothing is cropped into the catalogue twice. Run it again, or wait for the next poll.
+
+    **Look at** the artifact of this run for counts and reasons, `cropline status` for the backlog, docs/failures.md for
+    what a reason code asks of you.
+    """
+    with open_run("process") as run:
+        drain(run, max_batches)
+        return run.funnel
+
+
+def drain(run: Run, max_batches: int | None) -> None:
+    """Claim, crop and commit, a batch at a time."""
+    for _ in range(max_batches or run.settings.batch.max_batches):
+        if not has_work(run):
+            return
+        batch = claim(run)
+        if batch is None:  # another run was faster
+            return
+        with freed_on_failure(run, batch) as started_at:
+            # A run that died between the catalogue and the state left its crops there: they are not cut again.
+            held = committed_crops(run, batch) if batch.resumed else None
+            crops = commit(run, batch, crop(run, batch) if held is None else held, started_at)
+        check(run, batch, crops)

@@ -1,0 +1,133 @@
+"""What every flow does around its steps: its name, its settings, its run, and its end, good or bad.
+
+Belongs here: opening a run and telling lineage how it ended. Does not: any step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import gettempdir
+
+from prefect import get_run_logger, runtime
+from prefect.exceptions import TerminationSignal
+
+from cropline.errors import CroplineError, ManifestRejected, SettingsError
+from cropline.lineage import EventKind, RunContext
+from cropline.run import Run, watcher
+from cropline.scrub import one_line
+from cropline.settings import Settings, load_settings
+from tasks.backlog import note_backlog, tell
+from tasks.publish import publish
+from tasks.report import report
+
+
+def run_name(flow: str) -> Callable[[], str]:
+    """Names a flow run by what it is and when it was due: "poll 2026-11-22 08:40 UTC"."""
+
+    def name() -> str:
+        due = runtime.flow_run.scheduled_start_time or datetime.now(UTC)
+        return f"{flow} {due.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+    return name
+
+
+@contextmanager
+def open_run(flow: str) -> Iterator[Run]:
+    """The run of one flow: open on entry; on exit its counts are checked, its lineage published, its report shown.
+
+    A failure inside is reported the same way and then raised: whatever was committed before it stands.
+    """
+    with bare_run(flow) as run:
+        run.tell(run.story.began())
+        try:
+            yield run
+            run.funnel.reconcile()
+        except BaseException as error:
+            _tell_failure(run, error)
+            raise
+        _tell_end(run, "COMPLETE", None)
+        if run.funnel.nothing_new:
+            publish.fn(run)  # an idle poll does not pay for a task run
+        else:
+            publish(run)
+            report(run)
+        note_backlog(run)
+
+
+@contextmanager
+def bare_run(flow: str) -> Iterator[Run]:
+    """A run that nobody is told about: settings, state and places, opened and closed."""
+    settings = load_settings()
+    if runtime.deployment.id is not None:
+        refuse_fleeting_places(settings, Path.cwd())
+    with Run(settings, _context(flow, settings.engine.kind), watcher()) as run:
+        yield run
+
+
+def refuse_fleeting_places(settings: Settings, here: Path) -> None:
+    """A worker gives each run a folder of its own and removes it: state or output in it would be lost without a word.
+
+    Raises SettingsError when the settings, as their defaults do, name a place relative to such a folder.
+    """
+    if here.parent != Path(gettempdir()).resolve() or not here.name.endswith("prefect"):
+        return
+    output, state = settings.storage.spec.local_path, settings.state.url.get_secret_value()
+    fleeting = {
+        "CROPLINE_STORAGE__URL": output is not None and output.is_relative_to(here),
+        "CROPLINE_STATE__URL": state.startswith("sqlite:///")
+        and not state.startswith(("sqlite:////", "sqlite:///file:")),
+    }
+    wrong = [name for name, lost in fleeting.items() if lost]
+    if wrong:
+        raise SettingsError(
+            f"{', '.join(wrong)}: lies in the folder of this one run, which its worker removes; set an absolute place in the "
+            "worker's environment"
+        )
+
+
+def _tell_failure(run: Run, error: BaseException) -> None:
+    """Report how it ended without hiding why: what goes wrong here is logged, the failure itself is raised."""
+    stopped = isinstance(error, TerminationSignal | KeyboardInterrupt | SystemExit)
+    try:
+        _tell_end(run, "ABORT" if stopped else "FAIL", one_line(f"{type(error).__name__}: {error}"))
+        if not stopped:  # a cancelled run has seconds to live; its events wait in the outbox
+            publish(run)
+            if not run.funnel.nothing_new:
+                report(run)
+            if isinstance(error, ManifestRejected):
+                tell("manifest.rejected", run, one_line(str(error)))
+            note_backlog(run)
+    except CroplineError as second:
+        get_run_logger().warning("the failed run could not be reported: %s", second)
+
+
+def _tell_end(run: Run, kind: EventKind, error: str | None) -> None:
+    funnel = run.funnel
+    run.tell(
+        run.story.ended(
+            datetime.now(UTC),
+            kind=kind,
+            error=error,
+            polled=funnel.polled,
+            landed=funnel.landed,
+            manifest=funnel.manifest,
+        )
+    )
+
+
+def _context(flow: str, engine: str) -> RunContext:
+    flow_run = runtime.flow_run
+    return RunContext(
+        flow_run_id=str(flow_run.id),
+        flow_name=flow,
+        run_name=str(flow_run.name),
+        deployment=runtime.deployment.name,
+        started_at=datetime.now(UTC),
+        nominal_time=flow_run.scheduled_start_time,
+        engine=engine,
+        engine_version="",
+        prefect_url=flow_run.ui_url,
+    )

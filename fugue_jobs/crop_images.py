@@ -1,0 +1,120 @@
+"""The transformer: image rows in, one flat row a box and profile out, always. What the product exists for.
+
+Belongs here: what a worker is told and how images pass through it. Does not: rows (rows.py), pictures (pixels.py), processes (processes.py) or engines (engines.py).
+Bytes never pass through here: photos are fetched and crops stored by the crop processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from cropline.errors import EngineError
+from cropline.failures import PhotoFailure
+from cropline.settings import FetchSettings, PictureLimits
+from cropline.storage import StoreSpec
+from fugue_jobs.crop_process import Assignment
+from fugue_jobs.processes import borrow_pool, return_pool, usable_cores
+from fugue_jobs.rows import Ended, crop_rows, read_images
+from fugue_jobs.work import ImageOutcome, ImageWork, failed_photo
+
+ROWS_A_TABLE = 2_048
+
+
+@dataclass(frozen=True)
+class CropJob:
+    """What a worker needs besides the rows. Picklable; secrets only inside ``fetch``, as SecretStr."""
+
+    store: StoreSpec
+    fetch: FetchSettings
+    pictures: PictureLimits
+    processes: int = 0  # crop processes of a worker; 0 is one a core
+
+
+def crop_images(
+    job: CropJob, on_image: Callable[[int], None] | None = None
+) -> Callable[[Iterable[pa.Table]], Iterable[pa.Table]]:
+    """A function from tables of schemas.IMAGES rows to tables of schemas.CROPS rows, for Fugue or for anyone.
+
+    Exactly one row for each box and profile comes out, images in the order in which they came. ``on_image`` is called
+    with the number of rows after each image; it stays in this process, so it is for engines that run here.
+    Raises EngineError for a memory:/// store, and when crop processes cannot run at all.
+    """
+    if job.store.scheme == "memory":
+        raise EngineError("memory:/// lives in one process and crops are cut in others: use file:/// or s3://")
+
+    def transform(tables: Iterable[pa.Table]) -> Iterable[pa.Table]:
+        images = _Images(read_images(tables), job.pictures.max_boxes, on_image or _untold)
+        ended: list[Ended] = []
+        for position, outcome in _outcomes(job, images.works()):
+            images.end(position, outcome)
+            ended.extend(images.take())
+            if sum(len(image.outcome.crops) for image in ended) >= ROWS_A_TABLE:
+                yield crop_rows(ended)
+                ended = []
+        yield crop_rows([*ended, *images.take()])
+
+    return transform
+
+
+def _untold(_rows: int) -> None:
+    """Nobody wants to know."""
+
+
+class _Images:
+    """The images of one call: read as the pool asks for work, given back in the order in which they came."""
+
+    def __init__(
+        self, rows: Iterator[tuple[dict[str, Any], ImageWork]], max_boxes: int, on_image: Callable[[int], None]
+    ) -> None:
+        self._rows, self._max_boxes, self._on_image = rows, max_boxes, on_image
+        self._count = 0
+        self._next = 0
+        self._numbers: list[int] = []  # of the pool's works, by position
+        self._images: dict[int, dict[str, Any]] = {}
+        self._outcomes: dict[int, ImageOutcome] = {}
+
+    def works(self) -> Iterator[ImageWork]:
+        """What the pool has to do. Images without boxes need nothing, those with too many end here."""
+        for image, work in self._rows:
+            if not work.crops:
+                continue
+            number = self._count
+            self._count += 1
+            self._images[number] = image
+            if len(work.boxes) > self._max_boxes:
+                failure = PhotoFailure("too_many_boxes", f"{len(work.boxes)} boxes")
+                self._end(number, failed_photo(work, failure))
+            else:
+                self._numbers.append(number)
+                yield work
+
+    def end(self, position: int, outcome: ImageOutcome) -> None:
+        """The pool's work at this position ended."""
+        self._end(self._numbers[position], outcome)
+
+    def take(self) -> Iterator[Ended]:
+        """The images that have ended since, up to the first that has not."""
+        while self._next in self._outcomes:
+            yield Ended(self._images.pop(self._next), self._outcomes.pop(self._next))
+            self._next += 1
+
+    def _end(self, number: int, outcome: ImageOutcome) -> None:
+        self._outcomes[number] = outcome
+        self._on_image(len(outcome.crops))
+
+
+def _outcomes(job: CropJob, works: Iterator[ImageWork]) -> Iterator[tuple[int, ImageOutcome]]:
+    assignment = Assignment(job.store, job.fetch, job.pictures)
+    size = job.processes or usable_cores()
+    pool = borrow_pool(assignment, size)
+    try:
+        yield from pool.run(works)
+    except BaseException:
+        # Also when the consumer walks away: photos are under way in it.
+        pool.close()
+        raise
+    return_pool(assignment, size, pool)

@@ -1,0 +1,279 @@
+"""One crop process: ``python -m fugue_jobs.crop_process FD``. Fetches, decodes, cuts and stores what its parent sends.
+
+Three stages overlap, each in threads of its own: fetching, decoding (one photo at a time), storing. What may wait
+between them is bounded in bytes. The parent learns which photo is being decoded, so that it knows whom to blame when
+this process hangs or dies; it kills and replaces processes, so nothing here tries to survive a bad decoder.
+
+Belongs here: the stages. Does not: what is imported slowly (no Arrow, pandas, Prefect): a process starts in a blink.
+It ends when the parent's end of the pipe closes, whatever it is doing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import signal
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cropline.failures import PhotoFailure
+from fugue_jobs.canvas import Canvas
+from fugue_jobs.pixels import Cut, cut, open_photo
+from fugue_jobs.storing import CropStore
+from fugue_jobs.work import CropOutcome, ImageOutcome, ImageWork, failed, failed_photo
+
+if TYPE_CHECKING:
+    from cropline.settings import FetchSettings, PictureLimits
+    from cropline.storage import StoreSpec
+    from fugue_jobs.answers import Photo as FetchedPhoto
+    from fugue_jobs.fetch import Fetcher
+
+FETCHERS = 3
+BYTES_FETCHED = 24_000_000  # photos that wait to be decoded
+BYTES_CUT = 16_000_000  # crops that wait to be stored
+# A photo of at most so many pixels is decoded at once; for a larger one the parent is asked, who sees all processes.
+OWN_PIXELS = 16_000_000
+PROGRESS_S = 0.5
+
+
+class Assignment(NamedTuple):
+    """What a process is started with."""
+
+    store: StoreSpec
+    fetch: FetchSettings
+    pictures: PictureLimits
+
+
+class Room:
+    """A bound on bytes in flight. One item may always enter an empty room, however large it is."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held = 0
+        self._changed = threading.Condition()
+
+    def enter(self, size: int) -> None:
+        """Wait until there is room, then take it."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._held == 0 or self._held + size <= self._limit)
+            self._held += size
+
+    def leave(self, size: int) -> None:
+        """Give back what was taken."""
+        with self._changed:
+            self._held -= size
+            self._changed.notify_all()
+
+
+class _Ticket:
+    """One image on its way through the stages; ``finish`` is called once, when its last crop is stored."""
+
+    def __init__(self, number: int, work: ImageWork, finish: Callable[[_Ticket], None]) -> None:
+        self.number = number
+        self.work = work
+        self.crops: list[CropOutcome] = []
+        self.facts: dict[str, Any] = {}
+        self.failure: PhotoFailure | None = None
+        self.faults: list[str] = []
+        self._open = 1  # the decoding itself; each crop under way adds one
+        self._lock = threading.Lock()
+        self._finish = finish
+
+    def begin(self) -> None:
+        with self._lock:
+            self._open += 1
+
+    def end(self, crop: CropOutcome | None = None) -> None:
+        with self._lock:
+            if crop is not None:
+                self.crops.append(crop)
+            self._open -= 1
+            last = self._open == 0
+        if last:
+            self._finish(self)
+
+    def outcome(self) -> ImageOutcome:
+        if self.failure is not None:
+            return failed_photo(self.work, self.failure)._replace(**self.facts)
+        return ImageOutcome(sorted(self.crops, key=lambda crop: crop[:2]), **self.facts)
+
+
+class Stages:
+    """The threads of one process and what runs between them."""
+
+    def __init__(self, assignment: Assignment, fetcher: Fetcher, send: Callable[[tuple[Any, ...]], None]) -> None:
+        self._limits = assignment.pictures
+        self._fetcher = fetcher
+        self._store = CropStore(assignment.store)
+        self._send = send
+        self._allowed = threading.Semaphore(0)
+        self._to_fetch: SimpleQueue[_Ticket] = SimpleQueue()
+        self._to_decode: SimpleQueue[tuple[_Ticket, FetchedPhoto]] = SimpleQueue()
+        self._to_store: SimpleQueue[tuple[_Ticket, Cut]] = SimpleQueue()
+        self._fetched = Room(BYTES_FETCHED)
+        self._cut = Room(BYTES_CUT)
+        self._canvas = Canvas()
+        self._told = 0.0
+        self._start([self._fetch] * FETCHERS + [self._decode] + [self._put] * self._store.concurrency)
+
+    def take(self, number: int, work: ImageWork) -> None:
+        """Begin one image; ``done`` is sent when all of it is stored or has failed."""
+        self._to_fetch.put(_Ticket(number, work, self._done))
+
+    def allow(self) -> None:
+        """The parent's answer to ``asks``: the large photo may be decoded now."""
+        self._allowed.release()
+
+    def _start(self, loops: list[Callable[[], None]]) -> None:
+        for loop in loops:
+            threading.Thread(target=loop, name=loop.__name__, daemon=True).start()
+
+    def _done(self, ticket: _Ticket) -> None:
+        self._send(("done", ticket.number, ticket.outcome(), ticket.faults))
+
+    def _fetch(self) -> None:
+        while True:
+            ticket = self._to_fetch.get()
+            with self._classified(ticket) as step:
+                photo = self._fetcher.fetch(
+                    ticket.work.url,
+                    expected_bytes=ticket.work.expected_bytes,
+                    expected_sha256=ticket.work.expected_sha256,
+                )
+                self._fetched.enter(len(photo.data))
+                self._to_decode.put((ticket, photo))
+                step.passed_on = True
+
+    def _decode(self) -> None:
+        while True:
+            ticket, fetched = self._to_decode.get()
+            size = len(fetched.data)
+            ticket.facts = {"sha256": fetched.sha256, "bytes": size}
+            with self._classified(ticket):
+                self._cut_all(ticket, fetched.data)
+            del fetched
+            self._fetched.leave(size)
+
+    def _cut_all(self, ticket: _Ticket, data: bytes) -> None:
+        self._send(("decoding", ticket.number))
+        try:
+            photo = open_photo(data, self._limits)
+            if photo.pixels > OWN_PIXELS:
+                self._send(("asks", ticket.number, photo.pixels))
+                self._allowed.acquire()
+                self._send(("decoding", ticket.number))
+            self._told = monotonic()
+            photo.load(self._canvas)
+            ticket.facts["width"], ticket.facts["height"] = photo.upright_size
+            for piece in cut(photo, ticket.work, self._limits, lambda: self._progress(ticket)):
+                ticket.begin()
+                if piece.data is None:
+                    ticket.end(piece.outcome)
+                elif self._store.concurrency == 0:
+                    self._put_one(ticket, piece)
+                else:
+                    self._cut.enter(len(piece.data))
+                    self._to_store.put((ticket, piece))
+        finally:
+            self._send(("decoded", ticket.number))
+
+    def _progress(self, ticket: _Ticket) -> None:
+        now = monotonic()
+        if now - self._told > PROGRESS_S:
+            self._told = now
+            self._send(("decoding", ticket.number))
+
+    def _put(self) -> None:
+        while True:
+            ticket, piece = self._to_store.get()
+            self._put_one(ticket, piece)
+            self._cut.leave(len(piece.data or b""))
+
+    def _put_one(self, ticket: _Ticket, piece: Cut) -> None:
+        outcome = piece.outcome
+        try:
+            outcome = self._store.put(ticket.work, outcome, piece.data or b"")
+        except PhotoFailure as failure:
+            outcome = failed(outcome.order, outcome.box_index, failure)
+        except Exception as error:  # noqa: BLE001 - reported as internal_error with its traceback
+            outcome = failed(outcome.order, outcome.box_index, _unexpected(ticket, error))
+        ticket.end(outcome)
+
+    @contextlib.contextmanager
+    def _classified(self, ticket: _Ticket) -> Iterator[_Step]:
+        """Whatever a stage raises ends its image with a reason; unless the stage passed it on, it ends there."""
+        step = _Step()
+        try:
+            yield step
+        except PhotoFailure as failure:
+            # Made anew: the one that was raised keeps the photo's pixels alive through its traceback.
+            ticket.failure = PhotoFailure(failure.code, failure.detail, retry_after_s=failure.retry_after_s)
+        except Exception as error:  # noqa: BLE001 - reported as internal_error with its traceback
+            ticket.failure = _unexpected(ticket, error)
+        if not step.passed_on:
+            ticket.end()
+
+
+class _Step:
+    passed_on = False
+
+
+def _unexpected(ticket: _Ticket, error: Exception) -> PhotoFailure:
+    """internal_error. The traceback goes to the parent's log without the message, which may hold anything."""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    ticket.faults.append(f"{type(error).__name__}\n{frames}")
+    return PhotoFailure("internal_error", type(error).__name__)
+
+
+def serve(pipe: Connection) -> None:
+    """Take work from the pipe until the parent closes it."""
+    lock = threading.Lock()
+
+    def send(message: tuple[Any, ...]) -> None:
+        with lock:
+            pipe.send(message)
+
+    try:
+        from fugue_jobs.fetch import Fetcher
+
+        assignment: Assignment = pipe.recv()
+        stages = Stages(assignment, Fetcher(assignment.fetch), send)
+    except EOFError:
+        return
+    except Exception as error:  # noqa: BLE001 - the parent raises it as an EngineError
+        send(("broken", type(error).__name__, "".join(traceback.format_tb(error.__traceback__))))
+        return
+    send(("ready",))
+    while True:
+        try:
+            message = pipe.recv()
+        except (EOFError, ConnectionError):
+            return
+        if message[0] == "image":
+            stages.take(message[1], message[2])
+        else:
+            stages.allow()
+
+
+def main() -> None:
+    """The process: quiet, deaf to Ctrl-C (the parent decides), gone when its parent is."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    faulthandler.enable()
+    warnings.simplefilter("ignore")
+    try:
+        serve(Connection(int(sys.argv[1])))
+    finally:
+        # Not sys.exit: a thread inside a decoder must not keep the process.
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

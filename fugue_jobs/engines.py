@@ -1,0 +1,254 @@
+"""The crop job on an engine of one's choice: one script, run in process, on DuckDB, Spark, Spark Connect, Dask or Ray.
+
+Belongs here: choosing and keeping engines, and running the job on them. Does not: what the job does to a row
+(crop_images.py), how Spark is started (spark.py, spark_connect.py), how a batch is laid out (plan.py).
+Importing this module is cheap; Fugue, DuckDB and Spark are imported by the call that needs them.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from cropline.errors import EngineError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from cropline.funnel import EngineUse
+    from cropline.settings import EngineSettings
+    from fugue_jobs.crop_images import CropJob
+    from fugue_jobs.plan import Cost
+
+log = logging.getLogger(__name__)
+
+# Kinds whose workers are other processes, perhaps elsewhere.
+DISTRIBUTED = ("spark", "spark-connect", "dask", "ray")
+
+
+def run_crop_job(
+    images: pa.Table,
+    claimed: pa.Table,
+    stores: pa.Table,
+    job: CropJob,
+    engine: EngineSettings,
+    on_image: Callable[[int], None] | None = None,
+    *,
+    waiting: int = 0,
+    on_engine: Callable[[EngineUse], None] | None = None,
+) -> pa.Table:
+    """Crop every box of every claimed image, by every claimed profile.
+
+    images: manifest rows, schemas.IMAGES without its work and store columns; rows that nobody claimed are left alone.
+    claimed: schemas.CLAIM. stores: schemas.STORES, may be empty. Returns schemas.CROPS, exactly one row a box and
+    profile, ordered by manifest, row, box and profile. ``on_image`` gets the number of rows after each image
+    (not on clusters, whose workers are elsewhere). waiting: images that wait beside these, which kind=auto and
+    autoscaling go by. ``on_engine`` is told at the end where the batch ran and why.
+    Raises EngineError: a claimed image without its manifest row, a store told twice, an engine that cannot run, a script
+    that breaks its contract. Whatever else it raises, a signal's exception too, the work on the cluster has been ended.
+    """
+    from fugue_jobs import plan
+    from fugue_jobs.rows import in_order
+
+    _check_keys(images, claimed, stores)
+    cost = plan.cost(images, claimed)
+    kind, reason = engine.kind, "set"
+    if engine.kind == "auto":
+        kind, reason = plan.choose(cost, waiting, engine.auto)  # type: ignore[assignment]
+    log.info("%s: %s", kind, reason)
+    settings = engine.model_copy(update={"kind": kind})
+    batch = _Batch(images, claimed, stores, job, settings, cost, waiting)
+    started = time.time()
+    crops = _run_distributed(batch) if kind in DISTRIBUTED else _run_here(batch, on_image)
+    if on_engine is not None:
+        on_engine(_use(batch, reason, started))
+    return in_order(crops)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    images: pa.Table
+    claimed: pa.Table
+    stores: pa.Table
+    job: CropJob
+    settings: EngineSettings
+    cost: Cost
+    waiting: int
+
+    @property
+    def partitions(self) -> int:
+        from fugue_jobs import plan
+
+        if self.settings.kind not in DISTRIBUTED:
+            return 0  # one call, whose processes are the parallelism
+        return plan.partitions(self.cost, self.settings.partitions)
+
+
+def _run_here(batch: _Batch, on_image: Callable[[int], None] | None) -> pa.Table:
+    from fugue_jobs.crop_images import crop_images
+
+    if batch.settings.kind == "duckdb":
+        import fugue_duckdb  # noqa: F401 - registers the engine
+    return _run(batch, batch.settings.kind, crop_images(batch.job, on_image), lambda table: table)
+
+
+def _run_distributed(batch: _Batch) -> pa.Table:
+    from fugue_jobs.crop_images import crop_images
+    from fugue_jobs.spark import in_own_thread
+
+    # A task is one slot: its core is one crop process.
+    transformer = crop_images(replace(batch.job, processes=batch.job.processes or 1))
+    if batch.settings.kind in ("dask", "ray"):
+        return _run(batch, _other_cluster(batch.settings), transformer, lambda table: table)
+    cluster = _cluster(batch)
+    try:
+        return in_own_thread(lambda: _run_on(cluster, batch, transformer))
+    except BaseException as error:
+        _abandon(cluster)
+        if isinstance(error, EngineError) or not isinstance(error, Exception):
+            raise
+        raise EngineError(f"the job failed on {batch.settings.kind}: {_first_line(error)}") from error
+
+
+def _run_on(cluster: Any, batch: _Batch, transformer: Any) -> pa.Table:
+    from fugue_jobs.spark import as_spark_frame
+
+    cluster.begin()
+    return _run(batch, cluster.engine, transformer, partial(as_spark_frame, cluster.session))
+
+
+def _run(batch: _Batch, engine: Any, transformer: Any, as_frame: Callable[[pa.Table], Any]) -> pa.Table:
+    from fugue_jobs.script import read_script, rehearse
+
+    script = read_script(batch.settings.script)
+    frames = {name: as_frame(getattr(batch, name)) for name in ("images", "claimed", "stores")}
+    if batch.settings.script is not None:
+        rehearse(lambda stand_in: _run_script(script, batch, engine, frames, stand_in), batch.images, batch.claimed)
+    return _run_script(script, batch, engine, frames, transformer)
+
+
+def _run_script(script: str, batch: _Batch, engine: Any, frames: dict[str, Any], transformer: Any) -> pa.Table:
+    from fugue.dataframe.api import as_arrow
+    from fugue.sql.api import fugue_sql_flow
+
+    from fugue_jobs.script import crops_schema
+
+    values = {"partitions": batch.partitions, "crops_schema": crops_schema(), "crop_images": transformer}
+    found = fugue_sql_flow(script, **frames, **values).run(engine)
+    if "crops" not in found:
+        raise EngineError("the script yields no frame crops: it needs crops = ... YIELD DATAFRAME")
+    crops = found["crops"]
+    native: Any = getattr(crops, "native", None)
+    # Spark's own way keeps Arrow batches as they are; Fugue's makes rows of Python objects of them on Connect.
+    return native.toArrow() if hasattr(native, "toArrow") else as_arrow(crops)
+
+
+def _check_keys(images: pa.Table, claimed: pa.Table, stores: pa.Table) -> None:
+    known = list(zip(images["manifest"].to_pylist(), images["manifest_row"].to_pylist(), strict=True))
+    wanted = list(zip(claimed["manifest"].to_pylist(), claimed["manifest_row"].to_pylist(), strict=True))
+    missing = set(wanted) - set(known)
+    if missing:
+        raise EngineError(f"{len(missing)} claimed images have no manifest row, {min(missing)} is one")
+    if len(set(known)) < len(known) or len(set(wanted)) < len(wanted):
+        raise EngineError("an image is there twice: the job would cut it twice")
+    ids = stores["store_id"].to_pylist()
+    if len(set(ids)) < len(ids):
+        raise EngineError("the stores table has a store_id twice: the join would double its images")
+
+
+def _use(batch: _Batch, reason: str, started: float) -> EngineUse:
+    from cropline.funnel import EngineUse
+
+    executors = _kept[1].executors(started) if _kept and batch.settings.kind.startswith("spark") else ()
+    seconds = time.time() - started
+    return EngineUse(batch.settings.kind, reason, max(1, batch.partitions), seconds, executors)
+
+
+# The cluster of this process and the settings that it was opened by: starting one takes seconds, a batch may take less.
+_kept: tuple[EngineSettings, Any] | None = None
+
+
+def _cluster(batch: _Batch) -> Any:
+    from fugue_jobs import plan
+
+    global _kept
+    wanted = batch.settings.model_copy(update={"script": None, "partitions": 0, "stores": None, "processes": 0})
+    if _kept is not None and _kept[0] == wanted:
+        return _kept[1]
+    stop_engines()
+    try:
+        if wanted.kind == "spark":
+            from fugue_jobs.spark import SparkCluster
+
+            cluster: Any = SparkCluster(wanted, plan.most_executors(batch.cost, batch.waiting, wanted.spark))
+        else:
+            from fugue_jobs.spark_connect import ConnectCluster
+
+            cluster = ConnectCluster(wanted)
+    except ImportError as error:
+        raise EngineError(f"{wanted.kind} needs a package that is not installed here: {error.name}") from error
+    _kept = (wanted, cluster)
+    return cluster
+
+
+def _abandon(cluster: Any) -> None:
+    """End the work of a job that failed or was cancelled, and the session with it: its state is not known any more."""
+    from fugue_jobs.spark import STOP_S, end_within
+
+    global _kept
+    _kept = None
+    end_within(STOP_S, cluster.cancel, cluster.stop)
+
+
+def stop_engines() -> None:
+    """End the cluster session that this process keeps, if any; the next job starts another."""
+    global _kept
+    if _kept is not None:
+        kept, _kept = _kept[1], None
+        kept.stop()
+
+
+atexit.register(stop_engines)
+
+
+def _other_cluster(settings: EngineSettings) -> Any:
+    """Dask or Ray, through Fugue; their packages are extras. A client that this process has is used again."""
+    try:
+        return _dask(settings.dask.scheduler) if settings.kind == "dask" else _ray(settings.ray.address)
+    except ImportError as error:
+        raise EngineError(
+            f"engine {settings.kind} is not installed here ({error.name} is missing): pip install 'fugue[{settings.kind}]'"
+        ) from None
+    except OSError as error:
+        raise EngineError(f"{settings.kind} does not answer: {_first_line(error)}") from error
+
+
+def _dask(scheduler: str) -> Any:
+    from fugue_jobs.shipping import zipped_packages
+
+    distributed = importlib.import_module("distributed")
+    importlib.import_module("fugue_dask")
+    importlib.import_module("dask_sql")  # Fugue's SELECT needs it on Dask, and names it only when the job runs
+    try:
+        return distributed.get_client()
+    except ValueError:
+        client = distributed.Client(scheduler) if scheduler else distributed.Client()
+    client.upload_file(str(zipped_packages()))
+    return client
+
+
+def _ray(address: str) -> str:
+    ray = importlib.import_module("ray")
+    importlib.import_module("fugue_ray")
+    ray.init(address=address or None, ignore_reinit_error=True)
+    return "ray"
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n", 1)[0][:300] or type(error).__name__

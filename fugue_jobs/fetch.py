@@ -1,0 +1,175 @@
+"""One photo's bytes from one URL, or one reason why not.
+
+Belongs here: whom to ask, how often, and where redirects may lead. Does not: which addresses are allowed (addresses.py),
+sockets (transport.py), reading an answer (answers.py), what the bytes depict (pixels.py), retrying (state table).
+
+Whatever a host does ends within ``timeout_s`` and ``max_bytes`` as a Photo or a PhotoFailure, and no failure quotes more
+of a URL than its scheme, host and port.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+from types import TracebackType
+from typing import Self
+from urllib.parse import urljoin
+
+import requests
+import urllib3
+from requests.structures import CaseInsensitiveDict
+
+from cropline.failures import PhotoFailure
+from cropline.settings import FetchSettings
+from fugue_jobs.addresses import Resolver, Target, is_listed, is_origin, read_url, system_resolver
+from fugue_jobs.answers import WIRE_ERRORS, Body, Photo, checked, drain, read_body, refusal, wire_failure
+from fugue_jobs.transport import Connect, Dialler, PinnedAdapter, StaleConnection, hush_targets, system_connect
+
+__all__ = ["Fetcher", "Photo"]
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+class Fetcher:
+    """Downloads photos; one a worker process, shared by its threads, never pickled.
+
+    Connections are kept and reused a host, at most ``connections_per_host`` at a time, each pinned to an address that
+    was checked when it was opened.
+    """
+
+    def __init__(
+        self, settings: FetchSettings, *, resolve: Resolver = system_resolver, connect: Connect = system_connect
+    ) -> None:
+        hush_targets()
+        self._settings = settings
+        self._slots = _Slots(settings.connections_per_host)
+        self._adapter = PinnedAdapter(
+            Dialler(resolve, connect, settings.allow_loopback), connections_per_host=settings.connections_per_host
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the idle connections."""
+        self._adapter.close()
+
+    def fetch(self, url: str, *, expected_bytes: int | None = None, expected_sha256: str | None = None) -> Photo:
+        """The photo at ``url``, checked against what the manifest declares, if it does.
+
+        Raises PhotoFailure, whose detail, message and context hold no path, query, token or body. The time limit
+        counts from when the host's cap on connections lets the request through.
+        """
+        try:
+            data = self._follow(read_url(url))
+        except PhotoFailure as refused:
+            failure = refused
+        except WIRE_ERRORS as error:
+            failure = wire_failure(error, in_body=False)
+        else:
+            return checked(data, expected_bytes, expected_sha256)
+        # Raised out here: an exception that is raised while another is handled carries that one, and its URL, along.
+        raise failure
+
+    def _follow(self, target: Target) -> Body:
+        started: float | None = None
+        first, crossed = target, False
+        for _ in range(self._settings.max_redirects + 1):
+            if not is_listed(target, self._settings.allowed_hosts):
+                raise PhotoFailure("forbidden_host", f"{target.origin} is not listed")
+            with self._slots.held(target.origin, None if started is None else self._end(started)):
+                started = started or monotonic()
+                answer = self._ask(target, self._end(started), with_token=not crossed)
+            if isinstance(answer, Body):
+                return answer
+            target = _redirected(target, answer)
+            crossed = crossed or target.origin != first.origin
+        raise PhotoFailure("bad_redirect", f"more than {self._settings.max_redirects} redirects")
+
+    def _end(self, started: float) -> float:
+        return started + self._settings.timeout_s
+
+    def _ask(self, target: Target, end: float, *, with_token: bool) -> Body | str:
+        """One request: a body, or where the host redirects to."""
+        response = self._send(target, end, with_token=with_token)
+        try:
+            if response.status_code == 200:
+                return read_body(response, self._settings.max_bytes)
+            location = response.headers.get("Location", "") if response.status_code in REDIRECTS else None
+            drain(response)
+            if location is None:
+                raise refusal(target, response)
+            return location
+        finally:
+            if response.raw.connection is not None:
+                response.raw.close()
+            response.raw.release_conn()
+
+    def _send(self, target: Target, end: float, *, with_token: bool) -> requests.Response:
+        request = requests.PreparedRequest()
+        request.method, request.url, request.headers = "GET", target.url, self._headers(target, with_token=with_token)
+        # As often as there may be kept connections that the host has closed meanwhile, and once on a new one.
+        for attempts_left in range(self._settings.connections_per_host, -1, -1):
+            left = end - monotonic()
+            if left <= 0:
+                raise PhotoFailure("timeout", f"{target.origin} took longer than {self._settings.timeout_s:g} s")
+            timeout = urllib3.Timeout(total=left, connect=self._settings.connect_timeout_s, read=left)
+            try:
+                return self._adapter.send(request, stream=True, timeout=timeout)  # type: ignore[arg-type]
+            except StaleConnection:
+                if not attempts_left:
+                    break
+        raise PhotoFailure("connection", f"{target.origin} closed the connection before it answered")
+
+    def _headers(self, target: Target, *, with_token: bool) -> CaseInsensitiveDict[str]:
+        headers = CaseInsensitiveDict({"User-Agent": "cropline", "Accept": "*/*", "Accept-Encoding": "identity"})
+        token = self._settings.token.get_secret_value()
+        # In clear only where nobody listens: a manifest must not be able to talk the token out of TLS.
+        private = target.scheme == "https" or target.is_local
+        if token and with_token and private and is_origin(target, self._settings.token_host):
+            headers["Authorization"] = f"Bearer {token}"
+        return headers
+
+
+class _Slots:
+    """Counts requests a host; the next one waits while there are ``cap``. Hosts without requests are forgotten."""
+
+    def __init__(self, cap: int) -> None:
+        self._cap = cap
+        self._held: Counter[str] = Counter()
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def held(self, origin: str, end: float | None) -> Iterator[None]:
+        with self._changed:
+            left = None if end is None else max(end - monotonic(), 0)
+            if not self._changed.wait_for(lambda: self._held[origin] < self._cap, left):
+                raise PhotoFailure("timeout", f"{origin} is busy with our other requests")
+            self._held[origin] += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held[origin] -= 1
+                if not self._held[origin]:
+                    del self._held[origin]
+                self._changed.notify_all()
+
+
+def _redirected(target: Target, location: str) -> Target:
+    try:
+        # http.client reads headers as Latin-1; what is not ASCII there can only be UTF-8.
+        to = read_url(urljoin(target.url, location.encode("latin-1").decode()))
+    except (PhotoFailure, ValueError):
+        to = None
+    if to is None or not location:
+        raise PhotoFailure("bad_redirect", f"{target.origin} redirects to no http(s) URL")
+    if target.scheme == "https" and to.scheme != "https":
+        raise PhotoFailure("bad_redirect", f"{target.origin} redirects from https to http")
+    return to

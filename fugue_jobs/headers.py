@@ -1,0 +1,161 @@
+"""What a photo says it is, read from its first bytes before anything is decoded, and whether that is allowed.
+
+Belongs here: telling formats apart by their bytes, declared sizes, scan counts. Does not: Pillow, or anything that
+allocates by what a header declares. The file's name and the server's content type are never asked.
+"""
+
+import re
+import struct
+from typing import Protocol
+
+from cropline.failures import PhotoFailure
+
+_SCAN, _END = 0xDA, 0xD9
+_SEQUENTIAL = frozenset([0xC0, 0xC1, 0xC9])
+# Segments without a length: TEM, RST0-7, SOI.
+_BARE = frozenset([0x01, *range(0xD0, 0xD9)])
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
+
+
+class Limits(Protocol):
+    """What settings.PictureLimits says; named here so that this module needs no settings."""
+
+    @property
+    def formats(self) -> tuple[str, ...]: ...
+    @property
+    def max_pixels(self) -> int: ...
+    @property
+    def max_side(self) -> int: ...
+    @property
+    def max_scans(self) -> int: ...
+
+
+def check_header(data: bytes, limits: Limits) -> str:
+    """The format of these bytes (JPEG, PNG, WEBP, TIFF, BMP, GIF, AVIF), when it and its declared size are allowed.
+
+    Raises PhotoFailure: not_a_picture, format_refused, picture_too_large, too_many_scans.
+    """
+    kind = sniff(data)
+    if kind is None:
+        raise PhotoFailure("not_a_picture", f"{len(data)} bytes of {_looks_like(data)}")
+    if kind not in limits.formats:
+        raise PhotoFailure("format_refused", f"{kind} is not among the allowed formats")
+    size = declared_size(kind, data)
+    if size is not None:
+        check_size(*size, limits)
+    if kind == "JPEG" and count_scans(data, limits.max_scans + 1) > limits.max_scans:
+        raise PhotoFailure("too_many_scans", f"more than {limits.max_scans} scans")
+    return kind
+
+
+def check_size(width: int, height: int, limits: Limits) -> None:
+    """Raise PhotoFailure picture_too_large when a picture of this size must not be decoded."""
+    if width > limits.max_side or height > limits.max_side or width * height > limits.max_pixels:
+        raise PhotoFailure("picture_too_large", f"{width} x {height} px")
+
+
+def sniff(data: bytes) -> str | None:
+    """The format by its magic bytes; None when it is none that we know."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return "GIF"
+    if data.startswith((b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")):
+        return "TIFF"
+    if data[4:8] == b"ftyp" and any(brand in data[8:64] for brand in (b"avif", b"avis")):
+        return "AVIF"
+    return "BMP" if data.startswith(b"BM") and len(data) > 26 else None
+
+
+def _looks_like(data: bytes) -> str:
+    head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if not data:
+        return "nothing"
+    if head.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
+        return "HTML"
+    if head.startswith((b"{", b"[")):
+        return "JSON"
+    if head.startswith(b"<"):
+        return "XML"
+    return "something else"
+
+
+def declared_size(kind: str, data: bytes) -> tuple[int, int] | None:
+    """(width, height) px as the header says, for the formats whose Pillow plugins allocate by it when they open.
+
+    None where it cannot be told here: JPEG, TIFF and AVIF are opened without allocation and asked then.
+    """
+    try:
+        if kind == "PNG":
+            return struct.unpack(">II", data[16:24])
+        if kind == "GIF":
+            return struct.unpack("<HH", data[6:10])
+        if kind == "BMP":
+            return _bmp_size(data)
+        if kind == "WEBP":
+            return _webp_size(data)
+    except struct.error:
+        raise PhotoFailure("corrupt_picture", f"the {kind} header ends early") from None
+    return None
+
+
+def _bmp_size(data: bytes) -> tuple[int, int]:
+    if struct.unpack("<I", data[14:18])[0] == 12:
+        return struct.unpack("<HH", data[18:22])
+    width, height = struct.unpack("<ii", data[18:26])
+    return abs(width), abs(height)
+
+
+def _webp_size(data: bytes) -> tuple[int, int] | None:
+    chunk = data[12:16]
+    if chunk == b"VP8X":
+        width, height = struct.unpack("<I", data[24:27] + b"\0")[0], struct.unpack("<I", data[27:30] + b"\0")[0]
+        return width + 1, height + 1
+    if chunk == b"VP8L":
+        bits: int = struct.unpack("<I", data[21:25])[0]
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if chunk == b"VP8 ":
+        width, height = struct.unpack("<HH", data[26:30])
+        return width & 0x3FFF, height & 0x3FFF
+    return None
+
+
+def count_scans(data: bytes, enough: int) -> int:
+    """Scans of the JPEG at the start of data, counted along its segments to its end; stops at ``enough``.
+
+    A sequential picture whose first scan holds all of its components is decoded from that scan alone: 1, whatever
+    follows. Entropy-coded bytes hold no marker but stuffed zeros and restarts, so other scans are found undecoded.
+    """
+    scans, at, components = 0, 2, 0
+    while scans < enough:
+        at = data.find(b"\xff", at)
+        if at < 0 or at + 4 > len(data):
+            return scans
+        marker = data[at + 1]
+        if marker == _END:
+            return scans
+        if marker == 0xFF:
+            at += 1
+        elif marker == 0x00 or marker in _BARE:
+            at += 2
+        else:
+            if marker in _SEQUENTIAL:
+                components = data[at + 9] if at + 9 < len(data) else 0
+            elif marker == _SCAN:
+                scans += 1
+                if scans == 1 and components and data[at + 4] == components:
+                    return scans
+                at = _after_scan(data, at)
+                continue
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return scans
+
+
+def _after_scan(data: bytes, at: int) -> int:
+    """Where the next marker that may matter begins. Searching for the few that do is faster than stepping over zeros."""
+    found = _MARKER.search(data, at + 2)
+    return found.start() if found else len(data)

@@ -1,0 +1,295 @@
+"""The pool of crop processes: who cuts what, and what happens when a decoder hangs or dies.
+
+Belongs here: starting, feeding, watching, killing and replacing processes, from one thread and without locks. Does not:
+what a process does (crop_process.py) or rows (crop_images.py).
+
+Images are handed out one by one to the process with the fewest, so a slow photo holds up at most the few that were
+already handed to its process. A photo whose decoding makes no progress for ``decode_timeout_s`` is failed
+(``decode_hung``) and its process killed. When a process dies, the photo it was decoding is tried once more, alone in a
+process; if that one dies too the photo fails. All other photos of a lost process are simply done again: the same work
+writes the same bytes to the same keys.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import signal
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self
+
+from cropline.errors import EngineError
+from cropline.failures import PhotoFailure
+from fugue_jobs.child import Child
+from fugue_jobs.crop_process import OWN_PIXELS, Assignment
+from fugue_jobs.work import ImageOutcome, ImageWork, failed_photo
+
+log = logging.getLogger(__name__)
+
+AHEAD = 3  # images in a process: one being fetched, one decoded, one stored
+STALL_S = 300  # beyond the fetch and decode limits: a process that says nothing for so long is lost
+MAX_LOSSES = 5  # processes lost in a row without one image done between: they cannot work here
+# Sent to whole process groups by people and schedulers: no photo's fault.
+_FROM_OUTSIDE = frozenset([signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+
+
+@dataclass(eq=False, slots=True)
+class _Ticket:
+    number: int
+    work: ImageWork
+    deaths: int = 0  # processes that died while they had this photo in their decoder
+
+    @property
+    def alone(self) -> bool:
+        return self.deaths > 0
+
+
+@dataclass(eq=False, slots=True)
+class _Desk:
+    """One process and what it holds."""
+
+    child: Child
+    tickets: dict[int, _Ticket] = field(default_factory=dict)
+    decoding: int | None = None
+    pixels: int = 0  # granted beyond OWN_PIXELS
+    heard: float = field(default_factory=monotonic)
+
+    @property
+    def can_take(self) -> bool:
+        return len(self.tickets) < AHEAD and not any(ticket.alone for ticket in self.tickets.values())
+
+
+class CropPool:
+    """Crop processes for one assignment. Used by one thread at a time; they live until close()."""
+
+    def __init__(self, assignment: Assignment, size: int) -> None:
+        self._assignment = assignment
+        self._size = size
+        self._desks: list[_Desk] = []
+        self._waiting: deque[_Ticket] = deque()
+        self._asking: deque[tuple[_Desk, int]] = deque()
+        self._losses = 0
+        # Large photos share this many pixels among all processes.
+        self._spare = max(assignment.pictures.max_pixels - OWN_PIXELS, OWN_PIXELS * size // 2)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes' ids, for whoever measures them."""
+        return [desk.child.pid for desk in self._desks]
+
+    @property
+    def decoding(self) -> dict[int, str]:
+        """Process id -> id of the image that it is decoding, as far as it has said."""
+        busy = [(desk, desk.tickets.get(desk.decoding)) for desk in self._desks if desk.decoding is not None]
+        return {desk.child.pid: ticket.work.image_id for desk, ticket in busy if ticket is not None}
+
+    def run(self, works: Iterable[ImageWork]) -> Iterator[tuple[int, ImageOutcome]]:
+        """(position in works, its outcome) for every image, in the order in which they end. Pulls works as it needs them.
+
+        Raises EngineError when processes cannot be started or keep dying without a photo to blame.
+        """
+        source = enumerate(works)
+        exhausted = False
+        while True:
+            while not exhausted and len(self._waiting) < self._size:
+                number, work = next(source, (-1, None))
+                if work is None:
+                    exhausted = True
+                else:
+                    self._waiting.append(_Ticket(number, work))
+            self._hand_out()
+            if exhausted and not self._waiting and not any(desk.tickets for desk in self._desks):
+                return
+            yield from self._listen()
+
+    def close(self) -> None:
+        """End all processes, at once; what they were doing is lost."""
+        for desk in self._desks:
+            desk.child.kill()
+        self._desks.clear()
+        self._waiting.clear()
+        self._asking.clear()
+
+    def _hand_out(self) -> None:
+        for _ in range(len(self._waiting)):
+            ticket = self._waiting.popleft()
+            desk = self._desk_for(ticket)
+            if desk is None:
+                self._waiting.append(ticket)
+                continue
+            desk.tickets[ticket.number] = ticket
+            desk.heard = monotonic()
+            desk.child.send(("image", ticket.number, ticket.work))
+
+    def _desk_for(self, ticket: _Ticket) -> _Desk | None:
+        idle = [desk for desk in self._desks if not desk.tickets]
+        if idle:
+            return idle[0]
+        if len(self._desks) < self._size:
+            self._desks.append(_Desk(Child(self._assignment)))
+            return self._desks[-1]
+        if ticket.alone:
+            return None
+        free = [desk for desk in self._desks if desk.can_take]
+        return min(free, key=lambda desk: len(desk.tickets)) if free else None
+
+    def _listen(self) -> Iterator[tuple[int, ImageOutcome]]:
+        """Wait for messages until the next deadline, take them all, then judge who is overdue."""
+        by_pipe = {desk.child.pipe: desk for desk in self._desks}
+        for pipe in wait(list(by_pipe), timeout=self._patience()):
+            desk = by_pipe[pipe]  # type: ignore[index]
+            # All that lies in the pipe, so that a deadline is never judged by old news.
+            while desk in self._desks and desk.child.has_news():
+                message = desk.child.receive()
+                if message is None:
+                    yield from self._lost(desk)
+                else:
+                    yield from self._heard(desk, message)
+        for desk in list(self._desks):
+            if desk.tickets and monotonic() - desk.heard > self._limit(desk):
+                yield from self._overdue(desk)
+
+    def _patience(self) -> float | None:
+        busy = [desk.heard + self._limit(desk) for desk in self._desks if desk.tickets]
+        return max(0.0, min(busy) - monotonic()) + 0.01 if busy else None
+
+    def _limit(self, desk: _Desk) -> float:
+        settings = self._assignment
+        if desk.decoding is not None:
+            return settings.pictures.decode_timeout_s
+        return settings.fetch.timeout_s + settings.pictures.decode_timeout_s + STALL_S
+
+    def _heard(self, desk: _Desk, message: tuple[Any, ...]) -> Iterator[tuple[int, ImageOutcome]]:
+        kind = message[0]
+        if kind == "broken":
+            raise EngineError(f"a crop process cannot work: {message[1]}\n{message[2]}")
+        desk.heard = monotonic()
+        if kind == "decoding":
+            desk.decoding = message[1]
+        elif kind == "asks":
+            desk.decoding = None
+            self._asking.append((desk, message[2] - OWN_PIXELS))
+            self._grant()
+        elif kind == "decoded":
+            self._release(desk)
+        elif kind == "done":
+            _, number, outcome, faults = message
+            for fault in faults:
+                log.error("image %s: %s", desk.tickets[number].work.image_id, fault)
+            del desk.tickets[number]
+            self._losses = 0
+            yield number, outcome
+
+    def _grant(self) -> None:
+        while self._asking and self._asking[0][1] <= self._spare:
+            desk, pixels = self._asking.popleft()
+            self._spare -= pixels
+            desk.pixels = pixels
+            desk.child.send(("go",))
+
+    def _release(self, desk: _Desk) -> None:
+        desk.decoding = None
+        self._spare += desk.pixels
+        desk.pixels = 0
+        self._grant()
+
+    def _drop(self, desk: _Desk) -> int:
+        """Take the process off the pool and end it. Returns its exit status, negative for a signal."""
+        status = desk.child.kill()
+        self._desks.remove(desk)
+        self._asking = deque(item for item in self._asking if item[0] is not desk)
+        self._losses += 1
+        if self._losses > MAX_LOSSES + self._size:
+            raise EngineError(f"crop processes keep ending (status {status}): {desk.child.last_words}")
+        return status
+
+    def _overdue(self, desk: _Desk) -> Iterator[tuple[int, ImageOutcome]]:
+        decoding = desk.decoding
+        self._drop(desk)
+        for ticket in desk.tickets.values():
+            if decoding is None:
+                yield from self._suspect(ticket, "decode_hung")
+            elif ticket.number == decoding:
+                detail = f"no progress in {self._assignment.pictures.decode_timeout_s:g} s"
+                yield ticket.number, failed_photo(ticket.work, PhotoFailure("decode_hung", detail))
+            else:
+                self._waiting.appendleft(ticket)
+        self._release(desk)
+
+    def _lost(self, desk: _Desk) -> Iterator[tuple[int, ImageOutcome]]:
+        status = self._drop(desk)
+        log.warning("a crop process ended with status %s: %s", status, desk.child.last_words)
+        blamed = desk.tickets.keys() if desk.decoding is None else {desk.decoding}
+        code = "decoder_killed" if status == -signal.SIGKILL else "decoder_died"
+        for ticket in desk.tickets.values():
+            if ticket.number in blamed and -status not in _FROM_OUTSIDE:
+                yield from self._suspect(ticket, code)
+            else:
+                self._waiting.appendleft(ticket)
+        self._release(desk)
+
+    def _suspect(self, ticket: _Ticket, code: str) -> Iterator[tuple[int, ImageOutcome]]:
+        """Once more, alone; the second time the photo is at fault."""
+        ticket.deaths += 1
+        if ticket.deaths < 2:
+            self._waiting.append(ticket)
+            return
+        detail = "its decoder ended twice, the second time with nothing else in its process"
+        yield ticket.number, failed_photo(ticket.work, PhotoFailure(code, detail))
+
+
+# At most one idle pool is kept, so that a flow's next batch finds its processes running.
+_idle: list[tuple[Assignment, int, CropPool]] = []
+
+
+def borrow_pool(assignment: Assignment, size: int) -> CropPool:
+    """A pool for this assignment: the idle one when it fits, else a new one. Give it back with return_pool or close it."""
+    while _idle:
+        kept, kept_size, pool = _idle.pop()
+        if kept == assignment and kept_size == size:
+            return pool
+        pool.close()
+    return CropPool(assignment, size)
+
+
+def return_pool(assignment: Assignment, size: int, pool: CropPool) -> None:
+    """Keep an unharmed pool for the next batch."""
+    close_idle_pools()
+    _idle.append((assignment, size, pool))
+
+
+def close_idle_pools() -> None:
+    """End all processes that wait for work."""
+    while _idle:
+        _idle.pop()[2].close()
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _forget_pools() -> None:
+    """In a fork: let go of the parent's pipes, else its processes would outlive it for as long as the fork lives."""
+    for _, _, pool in _idle:
+        for desk in pool._desks:
+            desk.child.forget()
+    _idle.clear()
+
+
+atexit.register(close_idle_pools)
+os.register_at_fork(after_in_child=_forget_pools)

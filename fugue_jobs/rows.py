@@ -1,0 +1,119 @@
+"""Rows <-> work: schemas.IMAGES rows as the pool takes them, what it gives back as schemas.CROPS rows.
+
+Belongs here: conversions between Arrow and work.py. Does not: running anything (crop_images.py, processes.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cropline.schemas import BOX, CROPS, IMAGES, WORK
+from fugue_jobs.work import Box, CropOutcome, ImageOutcome, ImageWork, Order
+
+_OF_PHOTO = {"image_width": "width", "image_height": "height", "image_sha256": "sha256", "image_bytes": "bytes"}
+_OF_BOX = frozenset(field.name for field in BOX)
+_OF_WORK = frozenset(field.name for field in WORK)
+_KEYS = [(name, "ascending") for name in ("manifest", "manifest_row", "box_index", "profile")]
+
+
+class Ended(NamedTuple):
+    """An image's row as it came, and how it ended."""
+
+    image: dict[str, Any]
+    outcome: ImageOutcome
+
+
+def read_images(tables: Iterable[pa.Table]) -> Iterator[tuple[dict[str, Any], ImageWork]]:
+    """Each row of the tables (schemas.IMAGES) with its work, a few rows at a time."""
+    for table in tables:
+        for batch in _as_images(table).to_batches(max_chunksize=64):
+            for row in batch.to_pylist():
+                yield row, _work(row)
+
+
+def crop_rows(ended: list[Ended]) -> pa.Table:
+    """CROPS rows: what is known of the image, of the box as it came, and of its crop. Of an image: by box and profile."""
+    # Column by column: half the time of rows. The system's pool gives back what arrays are grown beyond their need;
+    # Arrow's own keeps it, a third more memory for a large batch.
+    pool = pa.system_memory_pool()
+    ordered = [Ended(image, outcome._replace(crops=_sorted(image, outcome))) for image, outcome in ended]
+    arrays = [pa.array(_column(field.name, ordered), field.type, memory_pool=pool) for field in CROPS]
+    return pa.table(arrays, schema=CROPS)
+
+
+def in_order(crops: pa.Table) -> pa.Table:
+    """The rows of a job, as an engine gave them, as schemas.CROPS ordered by manifest, row, box and profile.
+
+    Copies nothing when they are in order, as they are when the engine handed the images over in order.
+    """
+    crops = crops.select(CROPS.names).cast(CROPS)
+    order = pc.sort_indices(crops.select([name for name, _ in _KEYS]), sort_keys=_KEYS)
+    as_they_are = order.equals(pa.array(range(len(order)), order.type))
+    return crops if as_they_are else crops.take(order)
+
+
+def _sorted(image: dict[str, Any], outcome: ImageOutcome) -> list[CropOutcome]:
+    return sorted(outcome.crops, key=lambda crop: (crop.box_index, image["work"][crop.order]["profile"]))
+
+
+def _as_images(table: pa.Table) -> pa.Table:
+    """The table in schemas.IMAGES. Nested fields are taken by position: DuckDB puts quotes around the name ``label``."""
+    columns = []
+    for field in IMAGES:
+        column = table.column(field.name).combine_chunks()
+        if pa.types.is_list(field.type):
+            column = _renamed(column, field.type)
+        columns.append(column.cast(field.type))
+    return pa.table(columns, schema=IMAGES)
+
+
+def _renamed(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    if isinstance(column, pa.ChunkedArray):
+        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    structs = column.values
+    found = [structs.type.field(i).name.strip('"') for i in range(structs.type.num_fields)]
+    wanted = [kind.value_type.field(i).name for i in range(kind.value_type.num_fields)]
+    if found != wanted:
+        raise ValueError(f"the engine handed over fields {found}, not {wanted}")
+    fields = [structs.field(i).cast(kind.value_type.field(i).type) for i in range(len(wanted))]
+    values = pa.StructArray.from_arrays(fields, fields=list(kind.value_type))
+    return pa.ListArray.from_arrays(column.offsets, values, type=kind, mask=column.is_null())
+
+
+def _work(row: dict[str, Any]) -> ImageWork:
+    return ImageWork(
+        source=row["source"],
+        image_id=row["image_id"],
+        url=row["url"] or "",
+        expected_bytes=row["bytes"],
+        expected_sha256=row["sha256"],
+        coordinates=row["coordinates"],
+        orientation=row["orientation"],
+        boxes=tuple(Box(*(box[name] for name in Box._fields)) for box in row["boxes"] or ()),
+        orders=tuple(Order(work["profile"], work["fingerprint"], work["recipe"]) for work in row["work"] or ()),
+    )
+
+
+def _column(name: str, ended: list[Ended]) -> list[Any]:
+    if name in CropOutcome._fields:
+        of = attrgetter(name)
+        return [of(crop) for _, outcome in ended for crop in outcome.crops]
+    if name in _OF_PHOTO:
+        of = attrgetter(_OF_PHOTO[name])
+        return [value for _, outcome in ended for value in (of(outcome),) * len(outcome.crops)]
+    if name in _OF_BOX:
+        return [_plain(image["boxes"][crop.box_index][name]) for image, outcome in ended for crop in outcome.crops]
+    if name in _OF_WORK:
+        return [image["work"][crop.order][name] for image, outcome in ended for crop in outcome.crops]
+    return [value for image, outcome in ended for value in (image[name],) * len(outcome.crops)]
+
+
+def _plain(value: Any) -> Any:
+    """NaN as null: engines disagree about NaN in frames, and the row's reason already says it."""
+    return None if isinstance(value, float) and math.isnan(value) else value

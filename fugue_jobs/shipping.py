@@ -1,0 +1,44 @@
+"""Our own code as one zip, for workers that have only the third-party wheels.
+
+Belongs here: making the zip. Does not: sending it (engines.py does, in each engine's way).
+"""
+
+import tempfile
+import zipfile
+from functools import cache
+from pathlib import Path
+
+import cropline
+import fugue_jobs
+
+# What crop_images.py and the crop processes import; the rest of cropline stays at home.
+_OF_CROPLINE = (
+    "__init__",
+    "engine_settings",
+    "errors",
+    "failures",
+    "keys",
+    "schemas",
+    "settings",
+    "settings_group",
+    "storage",
+)
+# The same code always gives the same zip.
+_TIMESTAMP = (1980, 1, 1, 0, 0, 0)
+
+
+@cache
+def zipped_packages() -> Path:
+    """A zip of fugue_jobs and the modules of cropline that it uses, in a folder of this process."""
+    target = Path(tempfile.mkdtemp(prefix="cropline-code-")) / "cropline-code.zip"
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in _OF_CROPLINE:
+            _add(archive, Path(cropline.__file__).with_name(f"{name}.py"), "cropline")
+        for source in sorted(Path(fugue_jobs.__file__).parent.iterdir()):
+            if source.suffix in (".py", ".fsql"):
+                _add(archive, source, "fugue_jobs")
+    return target
+
+
+def _add(archive: zipfile.ZipFile, source: Path, package: str) -> None:
+    archive.writestr(zipfile.ZipInfo(f"{package}/{source.name}", _TIMESTAMP), source.read_bytes())

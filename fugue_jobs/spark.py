@@ -1,0 +1,200 @@
+"""A Spark application of our own, on this machine or on a cluster: started, told what it must know, watched, stopped.
+
+Belongs here: the classic (py4j) session and its executors. Does not: Spark Connect (spark_connect.py), the choice of an
+engine (engines.py).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from cropline.errors import EngineError
+from fugue_jobs.shipping import zipped_packages
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from cropline.settings import EngineSettings
+
+Result = TypeVar("Result")
+
+GROUP = "cropline"
+# A hung cluster must not hold up a run that is being cancelled.
+STOP_S = 8
+DEFAULTS = {
+    "spark.ui.showConsoleProgress": "false",
+    # Safe, since a photo cut twice writes the same bytes to the same keys; a straggler is one only after a while.
+    "spark.speculation": "true",
+    "spark.speculation.minTaskRuntime": "60s",
+    # Rows hold dozens of boxes each: Spark's 10,000 would make batches of tens of MB.
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "512",
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+}
+
+
+class SparkCluster:
+    """The Spark application of this process. ``engine`` is what Fugue runs on.
+
+    Raises EngineError when the master does not answer, or another application runs in this process on another one.
+    """
+
+    def __init__(self, settings: EngineSettings, most_executors: int) -> None:
+        from fugue_spark import SparkExecutionEngine
+
+        check_reachable("Spark master", _addresses(settings.master), settings.spark.connect_timeout_s)
+        self._own = True
+        self.session: Any = self._open(settings, most_executors)
+        # Our own packages: workers need only the third-party wheels.
+        self.session.sparkContext.addPyFile(str(zipped_packages()))
+        self.engine = SparkExecutionEngine(self.session)
+
+    def _open(self, settings: EngineSettings, most_executors: int) -> Any:
+        from pyspark import SparkContext
+        from pyspark.sql import SparkSession
+
+        running = SparkContext._active_spark_context
+        if running is not None:
+            if running.master != settings.master:
+                raise EngineError(f"a Spark application already runs here on {running.master}, not {settings.master}")
+            self._own = False
+            return SparkSession(running)
+        builder = SparkSession.builder.master(settings.master).appName(GROUP)
+        for name, value in options(settings, most_executors).items():
+            builder = builder.config(name, value)
+        try:
+            session = builder.getOrCreate()
+        except Exception as error:  # py4j and PySpark share no base
+            raise EngineError(f"Spark did not start on {settings.master}: {_first_line(error)}") from error
+        # Else workers would run whatever "python3" is there.
+        session.sparkContext.pythonExec = settings.spark.python or os.environ.get("PYSPARK_PYTHON") or sys.executable
+        return session
+
+    def begin(self) -> None:
+        """What runs from here on can be ended by cancel()."""
+        self.session.sparkContext.setJobGroup(GROUP, "crops of a batch", interruptOnCancel=True)
+
+    def cancel(self) -> None:
+        """End what runs since begin()."""
+        self.session.sparkContext.cancelJobGroup(GROUP)
+
+    def stop(self) -> None:
+        """End the application, unless somebody else started it."""
+        if self._own:
+            self.session.stop()
+
+    def executors(self, since: float) -> tuple[tuple[float, float], ...]:
+        """(came, went) of every executor that was there after ``since``; moments before it are cut off."""
+        now = time.time()
+        found = self.session.sparkContext._jsc.sc().statusStore().executorList(False)
+        spans = []
+        for position in range(found.size()):
+            executor = found.apply(position)
+            if executor.id() == "driver":
+                continue
+            gone = executor.removeTime()
+            went = gone.get().getTime() / 1000 if gone.isDefined() else now
+            if went > since:
+                spans.append((max(since, executor.addTime().getTime() / 1000), went))
+        return tuple(sorted(spans))
+
+
+def options(settings: EngineSettings, most_executors: int) -> dict[str, str]:
+    """Spark's settings for an application of ours; the user's ``conf`` wins."""
+    chosen = dict(DEFAULTS)
+    if settings.master.startswith("local"):
+        chosen["spark.ui.enabled"] = "false"
+    else:
+        chosen |= _autoscaled(settings, most_executors)
+    return chosen | settings.conf
+
+
+def _autoscaled(settings: EngineSettings, most_executors: int) -> dict[str, str]:
+    spark = settings.spark
+    cores = {"spark.executor.cores": str(spark.executor_cores)}
+    if not spark.autoscale:
+        # Without it a standalone master gives an application every core there is.
+        return cores | {"spark.cores.max": str(most_executors * spark.executor_cores)}
+    return cores | {
+        "spark.dynamicAllocation.enabled": "true",
+        "spark.dynamicAllocation.shuffleTracking.enabled": "true",
+        "spark.dynamicAllocation.minExecutors": str(spark.min_executors),
+        "spark.dynamicAllocation.initialExecutors": str(spark.min_executors),
+        "spark.dynamicAllocation.maxExecutors": str(most_executors),
+        "spark.dynamicAllocation.executorIdleTimeout": f"{spark.idle_s}s",
+        # Without it an executor that holds shuffle blocks of a finished batch would stay for ever.
+        "spark.dynamicAllocation.shuffleTracking.timeout": f"{spark.idle_s}s",
+        # Leaving executors end their tasks first. Their blocks are not moved: the exchange is small, and with both that and
+        # shuffle tracking Spark warns that idle executors stay too long.
+        "spark.decommission.enabled": "true",
+    }
+
+
+def check_reachable(what: str, addresses: Iterable[tuple[str, int]], timeout_s: float) -> None:
+    """Raises EngineError when none of the addresses takes a connection: Spark itself would try for a minute or more."""
+    tried = list(addresses)
+    for address in tried:
+        try:
+            socket.create_connection(address, timeout=timeout_s).close()
+        except OSError:
+            continue
+        return
+    if tried:
+        names = ", ".join(f"{host}:{port}" for host, port in tried)
+        raise EngineError(f"no {what} answers at {names}")
+
+
+def _addresses(master: str) -> list[tuple[str, int]]:
+    if not master.startswith("spark://"):
+        return []
+    parts = [urlsplit(f"//{entry}") for entry in master.removeprefix("spark://").split(",")]
+    return [(part.hostname or "", part.port or 7077) for part in parts]
+
+
+def as_spark_frame(session: Any, table: pa.Table) -> Any:
+    """The table as a frame of the session. Empty ones are given their schema: Connect does not take it from the table."""
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    if table.num_rows:
+        return session.createDataFrame(table)
+    return session.createDataFrame([], schema=from_arrow_schema(table.schema))
+
+
+def in_own_thread(work: Callable[[], Result]) -> Result:
+    """work(), in a thread of its own, while this one waits: a signal's exception then comes through at once.
+
+    PySpark's collect, interrupted, waits for its job to end before it lets the exception go.
+    """
+    outcome: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - raised where the result is waited for
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, name="spark job", daemon=True).start()
+    return outcome.result()
+
+
+def end_within(seconds: float, *steps: Callable[[], None]) -> None:
+    """Run the steps one after the other in another thread; after so many seconds they are left to themselves."""
+
+    def run() -> None:
+        for step in steps:
+            step()
+
+    thread = threading.Thread(target=run, name="end spark job", daemon=True)
+    thread.start()
+    thread.join(seconds)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n", 1)[0][:200] or type(error).__name__

@@ -1,0 +1,92 @@
+"""A cut crop's bytes into the object store, with what is worth knowing about it beside them.
+
+Belongs here: the PUT of one crop. Does not: key layout (cropline.keys) or opening stores (cropline.storage).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import obstore
+
+from cropline.failures import PhotoFailure
+from cropline.keys import crop_key
+from cropline.storage import StoreSpec, open_store
+from fugue_jobs.encode import read_recipe
+from fugue_jobs.work import CropOutcome, ImageWork
+
+if TYPE_CHECKING:
+    from obstore import Attributes
+
+_MEDIA_TYPES = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp", "avif": "image/avif"}
+# S3 allows 2 KB of metadata in all.
+_MAX_VALUE = 400
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+
+
+class CropStore:
+    """One store, shared by the threads of a process."""
+
+    def __init__(self, spec: StoreSpec) -> None:
+        self._store = open_store(spec)
+        self._folder = spec.local_path
+        # PUTs at a time. A remote one waits; a local one is work, and handing it to a thread is work too: 0, none needed.
+        self.concurrency = 0 if self._folder is not None else 12
+
+    def put(self, work: ImageWork, outcome: CropOutcome, data: bytes) -> CropOutcome:
+        """Store the crop; the outcome with its key. The same work writes the same bytes to the same key.
+
+        Raises PhotoFailure storage.
+        """
+        order, box = work.orders[outcome.order], work.boxes[outcome.box_index]
+        box_id = box.box_id or ""
+        extension = read_recipe(order.recipe).extension
+        key = crop_key(
+            work.source, work.image_id, order.profile, order.fingerprint, outcome.box_index, box_id, extension
+        )
+        try:
+            if self._folder is not None:
+                _write(f"{self._folder}/{key}", data)
+            else:
+                attributes = self._attributes(work, order.fingerprint, box_id, outcome.format)
+                obstore.put(self._store, key, data, attributes=attributes, use_multipart=False)
+        except (OSError, obstore.exceptions.BaseError) as error:
+            raise PhotoFailure("storage", f"the crop could not be stored: {type(error).__name__}") from None
+        return outcome._replace(key=key)
+
+    def _attributes(self, work: ImageWork, fingerprint: str, box_id: str, kind: str | None) -> Attributes:
+        return {
+            "Content-Type": _MEDIA_TYPES[kind or ""],
+            "source": _header(work.source),
+            "image-id": _header(work.image_id),
+            "box-id": _header(box_id),
+            "fingerprint": fingerprint,
+        }
+
+
+def _write(path: str, data: bytes) -> None:
+    """Whole or not at all, and where obstore's LocalStore would put it; its own way takes 105 us, this one 14.
+
+    Names that end in ``#`` and digits are unfinished for LocalStore too: a killed process leaves nothing that it lists.
+    """
+    unfinished = f"{path}#{os.getpid()}"
+    try:
+        file = os.open(unfinished, _NEW, 0o666)
+    except FileNotFoundError:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(unfinished, _NEW, 0o666)
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(file, left) :]
+    finally:
+        os.close(file)
+    os.replace(unfinished, path)  # noqa: PTH105 - a Path for each of thousands of crops costs as much as the write
+
+
+def _header(value: str) -> str:
+    """Percent-encoded: ids may hold anything, headers only ASCII."""
+    return quote(value.encode("utf-8", "surrogatepass"))[:_MAX_VALUE]

@@ -1,0 +1,101 @@
+"""What travels between the transformer and its crop processes: an image's work in, the outcome of each crop out.
+
+Belongs here: plain picklable tuples and nothing that is heavy to import, since every crop process loads this module.
+Does not: Arrow rows (crop_images.py makes them) or any decision about a picture.
+"""
+
+from typing import NamedTuple
+
+from cropline.failures import PhotoFailure
+
+MAX_DETAIL = 200
+
+
+class Box(NamedTuple):
+    """A box as it came: 0..1 or pixels, see ImageWork.coordinates. None or NaN where it was unreadable."""
+
+    box_id: str | None
+    xmin: float | None
+    ymin: float | None
+    xmax: float | None
+    ymax: float | None
+
+
+class Order(NamedTuple):
+    """One profile to cut every box by, as it stood when the batch was claimed."""
+
+    profile: str
+    fingerprint: str
+    recipe: str
+
+
+class ImageWork(NamedTuple):
+    """One photo with all of its boxes and profiles: fetched once, decoded once."""
+
+    source: str
+    image_id: str
+    url: str
+    expected_bytes: int | None
+    expected_sha256: str | None
+    coordinates: str
+    orientation: str
+    boxes: tuple[Box, ...]
+    orders: tuple[Order, ...]
+
+    @property
+    def crops(self) -> int:
+        """How many rows this image must end as."""
+        return len(self.boxes) * len(self.orders)
+
+
+class CropOutcome(NamedTuple):
+    """How one box ended for one profile. The fields are the columns of schemas.CROPS with the same names."""
+
+    order: int
+    box_index: int
+    status: str
+    reason: str | None = None
+    detail: str | None = None
+    retry_after_s: int | None = None
+    key: str | None = None
+    bytes: int | None = None
+    sha256: str | None = None
+    width: int | None = None
+    height: int | None = None
+    format: str | None = None
+    left: int | None = None
+    top: int | None = None
+    right: int | None = None
+    bottom: int | None = None
+    luminance: float | None = None
+    sharpness: float | None = None
+    flags: str | None = None
+
+
+class ImageOutcome(NamedTuple):
+    """How one photo ended: a CropOutcome for each box and profile, and what is known of the photo (None: never seen)."""
+
+    crops: list[CropOutcome]
+    width: int | None = None
+    height: int | None = None
+    sha256: str | None = None
+    bytes: int | None = None
+
+
+def failed(order: int, box_index: int, failure: PhotoFailure) -> CropOutcome:
+    """The outcome of a crop that ends with this failure."""
+    return CropOutcome(
+        order,
+        box_index,
+        "failed",
+        failure.code,
+        failure.detail[:MAX_DETAIL],
+        failure.retry_after_s,
+    )
+
+
+def failed_photo(work: ImageWork, failure: PhotoFailure) -> ImageOutcome:
+    """A photo that cannot be used: each of its boxes fails, for each profile, with the photo's reason."""
+    return ImageOutcome(
+        [failed(order, box, failure) for order in range(len(work.orders)) for box in range(len(work.boxes))]
+    )

@@ -1,0 +1,62 @@
+"""backlog: how much waits, noted at the end of every run, drawn now and then, and told when it is old.
+
+Belongs here: when that is done. Does not: the samples (cropline/state/history.py) or the picture (cropline/report).
+Not a task: an idle poll does it too.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from prefect import get_run_logger
+from prefect.events import emit_event
+
+from cropline.errors import CroplineError
+from cropline.run import Run
+from tasks.show import show
+
+# Polls come every minute, a little early or late.
+_EVERY = timedelta(seconds=50)
+_IDLE_RUNS_DRAW_EVERY_MIN = 5
+
+
+def note_backlog(run: Run) -> None:
+    """Sample the backlog; show it when the run did something, or every five minutes. Never fails a run."""
+    try:
+        if run.state.sample_backlog(at_most_every=_EVERY):
+            _tell_when_old(run)
+        if not run.funnel.nothing_new or datetime.now(UTC).minute % _IDLE_RUNS_DRAW_EVERY_MIN == 0:
+            _draw(run)
+    except CroplineError as error:
+        get_run_logger().warning("the backlog could not be noted: %s", error)
+
+
+def _draw(run: Run) -> None:
+    from cropline.report.backlog import LOOK_BACK, backlog_markdown, backlog_verdict
+
+    report = run.state.report(last_batches=0)
+    samples = run.state.backlog_samples(report.at - LOOK_BACK)
+    show("markdown", "backlog", backlog_markdown(report, samples), backlog_verdict(report))
+
+
+def _tell_when_old(run: Run) -> None:
+    """An event, for an automation to act on: automations/alerts.yaml has one."""
+    last = run.state.backlog_samples(datetime.now(UTC) - 2 * _EVERY)[-1:]
+    since = last[0].oldest_pending_since if last else None
+    if since is not None and last[0].at - since > run.settings.state.alert_age:
+        minutes = (last[0].at - since).total_seconds() / 60
+        tell(
+            "backlog.old",
+            run,
+            f"the oldest pending photo waits for {minutes:,.0f} min, {last[0].pending:,} are pending",
+        )
+
+
+def tell(what: str, run: Run, message: str) -> None:
+    """Emit ``cropline.<what>`` about the run's source. ``message`` is shown to people: it must be scrubbed."""
+    source = run.settings.api.source
+    emit_event(
+        f"cropline.{what}",
+        resource={"prefect.resource.id": f"cropline.source.{source}", "prefect.resource.name": f"{source}: {message}"},
+        payload={"message": message},
+    )

@@ -1,0 +1,40 @@
+"""check: after a batch is committed, does the catalogue hold what it should, and do its photos show anything?
+
+Belongs here: calling the suite on one batch and what is done about it. Does not: the rules (expectations/catalogue.py,
+expectations/drift.py). Nothing is undone: a broken critical rule fails the run, so that someone looks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prefect import get_run_logger, task
+
+from cropline.errors import CatalogueError
+from cropline.run import Run
+from tasks.crop import batch_images
+from tasks.options import STEP
+from tasks.warnings import warn
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from cropline.state import Batch
+
+# Of a batch's crops so many are read back: enough to notice a store that loses or mixes up, cheap at any batch size.
+_READ_BACK = 20
+
+
+@task(name="check", task_run_name="check batch {batch.batch_id}", tags=["expectations"], **STEP)
+def check(run: Run, batch: Batch, crops: pa.Table) -> None:
+    """Hold a committed batch to the catalogue's expectations. Raises CatalogueError when crops were lost or mixed up."""
+    from expectations.catalogue import check_batch, claimed_boxes, read_objects, sample_keys
+    from expectations.drift import find_poor_photos
+
+    claimed = claimed_boxes(batch_images(run, batch), batch.images)
+    verdict = check_batch(crops, claimed, read_objects(run.spec, sample_keys(crops, _READ_BACK)))
+    if verdict.critical:
+        raise CatalogueError(f"batch {batch.batch_id} is committed but wrong: {', '.join(verdict.critical)}")
+    for name, rows in verdict.broken.items():
+        get_run_logger().warning("batch %s: %d rows break %s", batch.batch_id, len(rows), name)
+    warn(run, find_poor_photos(crops))

@@ -1,0 +1,94 @@
+"""commit: a batch's crops enter the catalogue, then the state table, each once.
+
+Belongs here: the order of the two commits. The catalogue comes first and is the truth: when it holds the batch already,
+the state is derived from what it holds. A stale attempt is refused by both.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from prefect import task
+
+from cropline import outcomes
+from cropline.errors import CatalogueError
+from cropline.run import Run
+from tasks.options import STEP
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from cropline.state import Batch, Counts
+
+
+def committed_crops(run: Run, batch: Batch) -> pa.Table | None:
+    """What the catalogue holds of a batch that was taken over; None when it must be cropped.
+
+    From here on the attempt before this one cannot append it any more, however late it wakes.
+    """
+    from cropline.catalogue import Catalogue
+
+    catalogue = Catalogue(run.spec)
+    return catalogue.batch_rows(batch.batch_id) if catalogue.fence(batch.batch_id, batch.attempt) else None
+
+
+@task(name="commit", task_run_name="commit batch {batch.batch_id}", tags=["catalogue", "state"], **STEP)
+def commit(run: Run, batch: Batch, crops: pa.Table, started_at: datetime) -> pa.Table:
+    """Append to the catalogue, then mark images and batch and write the outbox in one SQL transaction.
+
+    Gives the rows that the catalogue holds of the batch.
+
+    ``started_at``: when this attempt began, for lineage.
+
+    Raises StaleLease when another attempt has the batch; nothing of this attempt is committed then.
+    """
+    from cropline.catalogue import Catalogue
+
+    run.state.renew(batch)
+    catalogue = Catalogue(run.spec)
+    appended = catalogue.append(
+        crops,
+        batch_id=batch.batch_id,
+        attempt=batch.attempt,
+        flow_run=run.context.flow_run_id,
+        committed_at=datetime.now(UTC),
+        superseding=batch.superseding,
+    )
+    if not appended.appended:
+        held = catalogue.batch_rows(batch.batch_id)
+        if held is None:
+            raise CatalogueError(f"the catalogue says that it holds batch {batch.batch_id} but has no rows of it")
+        crops = held
+    counted = outcomes.counts(batch, crops)
+    run.state.commit(
+        batch,
+        outcomes.outcomes(batch, crops),
+        counts=counted,
+        catalogue_version=appended.version,
+        events=run.events(_cropped(run, batch, counted, crops, appended.version, started_at)),
+    )
+    outcomes.add_to(run.funnel, batch, crops, counted)
+    run.funnel.catalogue_version = appended.version
+    return crops
+
+
+def _cropped(
+    run: Run, batch: Batch, counted: Counts, crops: pa.Table, version: int, started_at: datetime
+) -> list[dict[str, Any]]:
+    import pyarrow.compute as pc
+
+    return run.story.cropped(
+        datetime.now(UTC),
+        started_at=started_at,
+        batch_id=batch.batch_id,
+        attempt=batch.attempt,
+        images=counted.images,
+        boxes=counted.boxes,
+        written=counted.written,
+        failed=counted.failed,
+        skipped=counted.skipped,
+        catalogue_version=version,
+        crop_bytes=pc.sum(crops["bytes"]).as_py(),
+        superseded=len(batch.superseding),
+    )

@@ -1,0 +1,157 @@
+"""enlist: the works of one slice of a plan become a batch of this run: landed, registered or revived, and claimed.
+
+Belongs here: doing what the plan says. Does not: deciding (cropline/backfill). Between this and the commit the slices in
+hand are pending or claimed: when the run dies, they are all that other runs find of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from prefect import task
+
+from cropline import manifest
+from cropline.backfill.choose import Row
+from cropline.backfill.plan import Plan, Slice
+from cropline.keys import fingerprint
+from cropline.run import Run
+from tasks.options import STEP
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from cropline.state import Batch, WorkState
+
+# Where a row lies once it is landed: manifest key and position.
+Place = tuple[str, int]
+
+_KEEP_ALL_DIGESTS = datetime(1, 1, 2, tzinfo=UTC)
+
+
+@task(name="enlist", task_run_name="enlist {part.count} images", tags=["state"], **STEP)
+def enlist(run: Run, plan: Plan, part: Slice) -> Batch | None:
+    """Claim the slice's works; None when other runs have them all."""
+    _register(run, plan, part)
+    _revive(run, part)
+    batch = run.state.claim(
+        limit=part.count, owner=run.context.flow_run_id, source=run.settings.api.source, images=part.image_ids
+    )
+    run.funnel.batches += int(batch is not None)
+    return batch
+
+
+@task(name="quarantine", task_run_name="quarantine bad rows", tags=["manifest"], **STEP)
+def quarantine_bad(run: Run, plan: Plan) -> int:
+    """Bad rows of the plan are landed and registered as quarantined, with their reasons. Gives how many."""
+    import io
+
+    import pyarrow.parquet as pq
+
+    from cropline import storage
+    from cropline.quarantine import quarantine_key
+    from expectations.quarantine import quarantine_table
+    from expectations.validate import Verdict
+
+    places = _landed(run, plan, plan.bad)
+    for key, broken in _by_manifest(plan.bad, places).items():
+        rows = manifest.read(run.spec, key)
+        verdict = Verdict(bad_rows=broken, outcomes=[], critical=[], rows=rows.num_rows, docs_url=None)
+        buffer = io.BytesIO()
+        pq.write_table(quarantine_table(rows, verdict, key), buffer, compression="zstd")
+        storage.write(run.spec, quarantine_key(key), buffer.getvalue(), only_new=True)
+    _write(run, [_candidate(run, row, name, places[id(row)]) for row in plan.bad for name in run.settings.profiles])
+    return len(plan.bad)
+
+
+def _register(run: Run, plan: Plan, part: Slice) -> None:
+    works = [(work.row, work.profile) for work in part.works if work.action == "register" and work.row is not None]
+    if not works:
+        return
+    places = _landed(run, plan, [row for row, _ in works])
+    _write(run, [_candidate(run, row, profile, places[id(row)]) for row, profile in works])
+
+
+def _revive(run: Run, part: Slice) -> None:
+    """Exactly the planned works, and only as long as they are in the state in which they were found."""
+    found: dict[tuple[str, WorkState], list[str]] = {}
+    for work in part.works:
+        if work.action == "revive" and work.state is not None:
+            found.setdefault((work.profile, work.state), []).append(work.image_id)
+    for (profile, state), images in found.items():
+        run.state.revive(states=[state], sources=[run.settings.api.source], profiles=[profile], images=images)
+
+
+def _landed(run: Run, plan: Plan, rows: Sequence[Row]) -> dict[int, Place]:
+    """Where each row lies; rows that are on this machine only are landed as one manifest first."""
+    places = {id(row): (key, row.row) for row in rows if (key := plan.sheets[row.sheet].key) is not None}
+    local = sorted(
+        {id(row): row for row in rows if id(row) not in places}.values(), key=lambda row: (row.sheet, row.row)
+    )
+    if not local:
+        return places
+    path = run.folder / "slice.parquet"
+    manifest.write_rows(_numbered(run, plan, local), path)
+    # As a poll's manifest: the day of its newest row.
+    newest = max(row.updated_at or row.captured_at or _KEEP_ALL_DIGESTS for row in local)
+    key = manifest.land(path, run.settings.api.source, f"{newest:%Y-%m-%d}", run.spec)
+    return places | {id(row): (key, position) for position, row in enumerate(local)}
+
+
+def _numbered(run: Run, plan: Plan, rows: Sequence[Row]) -> Iterable[dict[str, Any]]:
+    read: dict[int, pa.Table] = {}
+    for position, row in enumerate(rows):
+        if row.sheet not in read:
+            read = {row.sheet: plan.sheets[row.sheet].read(run.spec)}
+        yield read[row.sheet].slice(row.row, 1).to_pylist()[0] | {"row": position}
+
+
+def _by_manifest(rows: Sequence[Row], places: dict[int, Place]) -> dict[str, dict[int, list[str]]]:
+    found: dict[str, dict[int, list[str]]] = {}
+    for row in rows:
+        key, position = places[id(row)]
+        found.setdefault(key, {})[position] = list(row.broken)
+    return {key: dict(sorted(broken.items())) for key, broken in found.items()}
+
+
+def _candidate(run: Run, row: Row, profile: str, place: Place) -> dict[str, Any]:
+    hash_ = run.settings.profiles[profile].hash
+    return {
+        **{
+            name: getattr(row, name)
+            for name in ("image_id", "version", "bytes", "captured_at", "updated_at", "store_id", "camera_id", "boxes")
+        },
+        "source": run.settings.api.source,
+        "profile": profile,
+        "profile_hash": hash_,
+        "fingerprint": fingerprint(row.content_hash, hash_),
+        "manifest": place[0],
+        "manifest_row": place[1],
+        "state": "quarantined" if row.broken else "pending",
+        "reason": ",".join(row.broken) or None,
+    }
+
+
+def _write(run: Run, candidates: Sequence[dict[str, Any]]) -> None:
+    """Register without moving the cursor. Under a name of its own: the manifest may have been registered before."""
+    import pyarrow as pa
+
+    from cropline.keys import canonical_json, digest
+    from cropline.state import CANDIDATES, Registration
+
+    works = digest(canonical_json([[row["image_id"], row["profile"], row["fingerprint"]] for row in candidates]))
+    registered = run.state.register(
+        Registration(
+            source=run.settings.api.source,
+            manifest=f"{run.context.flow_name}/{run.context.flow_run_id}/{works[:16]}",
+            cursor=None,
+            rows=pa.Table.from_pylist(list(candidates), schema=CANDIDATES),
+            item_digests=[],
+            forget_digests_before=_KEEP_ALL_DIGESTS,
+            profiles={name: (profile.hash, profile.recipe) for name, profile in run.settings.profiles.items()},
+        )
+    )
+    run.funnel.new += registered.new
+    run.funnel.changed += registered.changed
+    run.funnel.known += registered.known

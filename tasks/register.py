@@ -1,0 +1,91 @@
+"""register: one transaction that upserts a manifest's images into the state table and moves the cursor. This is the dedupe.
+
+Belongs here: turning manifest rows into candidates, one for each image and profile. Does not: the SQL (cropline/state).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from prefect import task
+
+from cropline import manifest
+from cropline.keys import fingerprint
+from cropline.run import Run
+from tasks.options import STEP
+from tasks.poll import Polled
+from tasks.validate import Validated
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from cropline.state import Registered
+
+_COLUMNS = (
+    "row", "image_id", "version", "content_hash", "item_digest", "boxes", "bytes",
+    "captured_at", "updated_at", "store_id", "camera_id",
+)  # fmt: skip
+
+
+@task(name="register", task_run_name="register {validated.rows} rows", tags=["state"], **STEP)
+def register(run: Run, polled: Polled, validated: Validated) -> Registered:
+    """Make new and changed images pending, remember what was seen, move the cursor: all of it or nothing."""
+    from cropline.state import Registration
+
+    settings = run.settings
+    rows = manifest.read(run.spec, validated.manifest, _COLUMNS)
+    registered = run.state.register(
+        Registration(
+            source=settings.api.source,
+            manifest=validated.manifest,
+            cursor=polled.cursor,
+            rows=_candidates(rows, run, validated),
+            item_digests=list(zip(rows["item_digest"].to_pylist(), rows["updated_at"].to_pylist(), strict=True)),
+            # Twice the overlap: what an API repeats a little late is still known.
+            forget_digests_before=datetime.fromisoformat(polled.cursor) - 2 * settings.api.overlap,
+            profiles={name: (profile.hash, profile.recipe) for name, profile in settings.profiles.items()},
+            events=run.events(validated.events),
+        )
+    )
+    funnel = run.funnel
+    funnel.new, funnel.changed, funnel.known = registered.new, registered.changed, registered.known
+    return registered
+
+
+def _candidates(rows: pa.Table, run: Run, validated: Validated) -> Iterator[pa.Table]:
+    """CANDIDATES, some thousand rows at a time. Quarantined rows go in too when they name an image."""
+    import pyarrow as pa
+
+    from cropline.state import CANDIDATES
+
+    profiles = {name: profile.hash for name, profile in run.settings.profiles.items()}
+    for batch in rows.to_batches(max_chunksize=5_000):
+        out = [
+            _candidate(row, name, hash_, run, validated)
+            for row in batch.to_pylist()
+            if row["image_id"]
+            for name, hash_ in profiles.items()
+        ]
+        yield pa.Table.from_pylist(out, schema=CANDIDATES)
+
+
+def _candidate(
+    row: dict[str, object], profile: str, profile_hash: str, run: Run, validated: Validated
+) -> dict[str, object]:
+    broken = validated.bad.get(int(str(row["row"])))
+    boxes = row["boxes"]
+    return {
+        **{name: row[name] for name in ("image_id", "bytes", "captured_at", "updated_at", "store_id", "camera_id")},
+        "source": run.settings.api.source,
+        "version": row["version"] or "",
+        "profile": profile,
+        "profile_hash": profile_hash,
+        "fingerprint": fingerprint(str(row["content_hash"]), profile_hash),
+        "manifest": validated.manifest,
+        "manifest_row": row["row"],
+        "boxes": len(boxes) if isinstance(boxes, list) else 0,
+        "state": "quarantined" if broken else "pending",
+        "reason": ",".join(broken) if broken else None,
+    }

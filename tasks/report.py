@@ -1,0 +1,32 @@
+"""report: the run's summary as an artifact in the Prefect UI and as an HTML file and contact sheet in the output store."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from uuid import UUID
+
+from prefect import task
+
+from cropline import storage
+from cropline.report.places import places, report_key
+from cropline.report.summary import html_page, markdown, summarise
+from cropline.run import Run
+from tasks.options import STEP
+from tasks.show import show
+
+
+@task(name="report", task_run_name="report", tags=["report"], **STEP)
+def report(run: Run) -> UUID:
+    """Show what the run did; gives the artifact's id."""
+    funnel, context = run.funnel, run.context
+    key = report_key(context.flow_name, context.flow_run_id, f"{datetime.now(UTC):%Y-%m-%d}")
+    sheet_key = key.removesuffix(".html") + ".jpg"
+    funnel.report, funnel.sheet = key, sheet_key if funnel.samples else None
+    summary = summarise(context.run_name, funnel, places(run.settings, funnel), run.spec)
+    if summary.sheet:
+        storage.write(run.spec, sheet_key, summary.sheet)
+    storage.write(run.spec, key, html_page(summary).encode())
+    if summary.failures:
+        show("table", f"{context.flow_name}-failures", json.dumps(summary.failures), f"{context.run_name}: what failed")
+    return show("markdown", f"{context.flow_name}-summary", markdown(summary), summary.verdict)

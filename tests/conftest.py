@@ -1,0 +1,34 @@
+"""What every test gets: no network beyond this machine, and quiet third-party telemetry."""
+
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+# Before any library reads them.
+os.environ.update(
+    DO_NOT_TRACK="1",
+    PREFECT_SERVER_ANALYTICS_ENABLED="false",
+    GX_ANALYTICS_ENABLED="false",
+    RUNTIME__DLTHUB_TELEMETRY="false",
+    AWS_EC2_METADATA_DISABLED="true",
+)
+
+_connect = socket.socket.connect
+
+
+def _guarded(self: socket.socket, address: Any) -> None:
+    host = address[0] if isinstance(address, tuple) else ""
+    if self.family != socket.AF_UNIX and host not in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::"):
+        raise AssertionError(f"a test tried to reach {host}: tests talk to this machine only")
+    _connect(self, address)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def only_loopback() -> Iterator[None]:
+    """Sockets beyond loopback are refused for the whole session."""
+    socket.socket.connect = _guarded  # type: ignore[method-assign]
+    yield
+    socket.socket.connect = _connect  # type: ignore[method-assign]

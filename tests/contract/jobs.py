@@ -1,0 +1,87 @@
+"""Tables for the crop job, made by hand, for tests."""
+
+import hashlib
+from typing import Any
+
+import pyarrow as pa
+
+from cropline import schemas
+from cropline.settings import FetchSettings, PictureLimits, Profile
+from cropline.storage import StoreSpec
+from fugue_jobs.crop_images import CropJob
+
+MANIFEST = "manifests/one.parquet"
+CLAIMED_COLUMNS = ("work", "store_name", "city", "region", "store_format")
+IMAGE_ROWS = pa.schema([field for field in schemas.IMAGES if field.name not in CLAIMED_COLUMNS])
+
+
+def job(folder: Any, **changes: Any) -> CropJob:
+    settings: dict[str, Any] = {
+        "store": StoreSpec(folder.as_uri()),
+        "fetch": FetchSettings(allow_loopback=True),
+        "pictures": PictureLimits(),
+        "processes": 2,
+    }
+    return CropJob(**(settings | changes))
+
+
+def box(box_id: str | None, xmin: Any, ymin: Any, xmax: Any, ymax: Any) -> dict[str, Any]:
+    return {
+        "box_id": box_id,
+        "xmin": xmin,
+        "ymin": ymin,
+        "xmax": xmax,
+        "ymax": ymax,
+        "label": f"label of {box_id}",
+        "score": 0.5,
+    }
+
+
+def image(row: int, url: str, boxes: list[dict[str, Any]] | None, **changes: Any) -> dict[str, Any]:
+    values = {
+        "source": "cameras",
+        "image_id": f"image-{row}",
+        "manifest": MANIFEST,
+        "manifest_row": row,
+        "version": f"v{row}",
+        "url": url,
+        "coordinates": "normalised",
+        "orientation": "upright",
+        "captured_at": "2026-11-22T08:40:00+00:00",
+        "camera_id": "door-1",
+        "boxes": boxes,
+    }
+    return {field.name: (values | changes).get(field.name) for field in IMAGE_ROWS}
+
+
+def images(rows: list[dict[str, Any]]) -> pa.Table:
+    return pa.Table.from_pylist(rows, schema=IMAGE_ROWS)
+
+
+def work(name: str, profile: Profile, image_id: str) -> dict[str, str]:
+    return {
+        "profile": name,
+        "profile_hash": profile.hash,
+        "fingerprint": hashlib.sha256(f"{image_id} {name}".encode()).hexdigest(),
+        "recipe": profile.recipe,
+    }
+
+
+def claims(rows: list[dict[str, Any]], profiles: dict[str, Profile]) -> pa.Table:
+    """Every image claimed, for every profile."""
+    return pa.Table.from_pylist(
+        [
+            {name: row[name] for name in ("source", "image_id", "manifest", "manifest_row")}
+            | {"work": [work(name, profile, row["image_id"]) for name, profile in profiles.items()]}
+            for row in rows
+        ],
+        schema=schemas.CLAIM,
+    )
+
+
+def stores(*ids: str) -> pa.Table:
+    rows = [
+        {"store_id": i, "store_name": f"Store {i}", "city": "Bergen", "region": "West", "store_format": "kiosk"}
+        for i in ids
+    ]
+    return pa.Table.from_pylist(rows, schema=schemas.STORES)

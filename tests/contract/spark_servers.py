@@ -1,0 +1,221 @@
+"""Real Spark servers from pip's pyspark: a standalone cluster, a Connect server, and workers that do not have cropline.
+
+Belongs here: starting, asking and ending them. Does not: what is tested on them.
+"""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+import urllib.request
+import venv
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyspark
+
+SPARK_HOME = Path(pyspark.__file__).parent
+START_S = 120
+
+
+def python_without_cropline(folder: Path) -> Path:
+    """An interpreter that has our third-party wheels and nothing of ours, proven before it is handed out.
+
+    A virtual environment whose only content is one path. Python reads no .pth files behind such a path, and an editable
+    install lives in one: ``import cropline`` fails there unless someone ships it.
+    """
+    venv.create(folder, symlinks=True, with_pip=False)
+    python = folder / "bin" / "python"
+    own = folder / f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
+    (own / "wheels.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    for module in ("cropline", "fugue_jobs"):
+        tried = subprocess.run(
+            [python, "-c", f"import fugue, pyarrow, PIL, obstore\nimport {module}"],
+            cwd=folder,
+            env=plain_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert f"No module named '{module}'" in tried.stderr, tried.stderr
+    return python
+
+
+def plain_environment(**more: str) -> dict[str, str]:
+    """This environment without what would lead a child back to our source."""
+    ours = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "SPARK_HOME", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON")
+    kept = {name: value for name, value in os.environ.items() if name not in ours and not name.startswith("CROPLINE_")}
+    return kept | {"SPARK_LOCAL_IP": "127.0.0.1", "SPARK_NO_DAEMONIZE": "1"} | more
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def ask(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=20) as answer:
+        return json.load(answer)
+
+
+def eventually(what: str, condition: Callable[[], bool], limit_s: float) -> float:
+    """Seconds until the condition held; it is asked anew until then, and the test fails after limit_s."""
+    began = time.monotonic()
+    while not condition():
+        waited = time.monotonic() - began
+        assert waited < limit_s, f"{what}: not within {limit_s:g} s"
+        time.sleep(0.1)
+    return time.monotonic() - began
+
+
+@contextmanager
+def server_process(
+    command: list[str], folder: Path, log: Path, **environment: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    with (
+        log.open("wb") as out,
+        subprocess.Popen(
+            command, cwd=folder, env=plain_environment(**environment), stdout=out, stderr=out, start_new_session=True
+        ) as process,
+    ):
+        try:
+            yield process
+        finally:
+            # The group: a worker's executors and their Python workers too.
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def wait_for_log(process: subprocess.Popen[bytes], log: Path, pattern: str) -> re.Match[str]:
+    end = time.monotonic() + START_S
+    while True:
+        found = re.search(pattern, log.read_text(errors="replace"))
+        if found:
+            return found
+        running = process.poll() is None and time.monotonic() < end
+        assert running, log.read_text(errors="replace")[-2000:]
+        time.sleep(0.1)
+
+
+def spark_class(name: str, *arguments: str) -> list[str]:
+    return [str(SPARK_HOME / "bin" / "spark-class"), name, *arguments]
+
+
+@dataclass
+class Worker:
+    process: subprocess.Popen[bytes]
+    folder: Path
+
+
+@dataclass
+class StandaloneCluster:
+    """One master, one-core workers. ``python`` is the workers' interpreter, which does not have cropline."""
+
+    master: str
+    web: str
+    python: Path
+    workers: list[Worker] = field(default_factory=list)
+
+    def state(self) -> Any:
+        """What the master says of itself."""
+        return ask(f"{self.web}/json/")
+
+    def executors(self) -> int:
+        """Executors that hold a core now, counted by the master."""
+        return sum(int(worker["coresused"]) for worker in self.state()["workers"] if worker["state"] == "ALIVE")
+
+    def alive_workers(self) -> int:
+        return sum(worker["state"] == "ALIVE" for worker in self.state()["workers"])
+
+    def executor_pids(self) -> list[int]:
+        """Executor processes of our workers, by their own command lines."""
+        return [
+            pid for worker in self.workers for pid in descendants(worker.process.pid, "CoarseGrainedExecutorBackend")
+        ]
+
+
+def descendants(ancestor: int, wanted: str) -> list[int]:
+    """Pids below ``ancestor`` whose command line holds ``wanted``."""
+    parents: dict[int, int] = {}
+    lines: dict[int, str] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text()
+                lines[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except (OSError, ProcessLookupError):
+                continue
+            parents[int(entry.name)] = int(stat.rsplit(")", 1)[1].split()[1])
+    found = []
+    for pid, line in lines.items():
+        above = pid
+        while above in parents and above != ancestor:
+            above = parents[above]
+        if above == ancestor and pid != ancestor and wanted in line:
+            found.append(pid)
+    return sorted(found)
+
+
+@contextmanager
+def standalone_cluster(folder: Path, python: Path, workers: int = 2) -> Iterator[StandaloneCluster]:
+    """A master and its workers, up and registered."""
+    with ExitStack() as stack:
+        port, web = free_port(), free_port()
+        log = folder / "master.log"
+        arguments = ["--host", "127.0.0.1", "--port", str(port), "--webui-port", str(web)]
+        master = stack.enter_context(
+            server_process(spark_class("org.apache.spark.deploy.master.Master", *arguments), folder, log)
+        )
+        wait_for_log(master, log, "I have been elected leader")
+        cluster = StandaloneCluster(f"spark://127.0.0.1:{port}", f"http://127.0.0.1:{web}", python)
+        for number in range(workers):
+            cluster.workers.append(stack.enter_context(_worker(folder, cluster.master, number)))
+        eventually("workers register", lambda: cluster.alive_workers() == workers, START_S)
+        yield cluster
+
+
+@contextmanager
+def _worker(folder: Path, master: str, number: int) -> Iterator[Worker]:
+    work = folder / f"worker-{number}"
+    work.mkdir()
+    arguments = ["--cores", "1", "--memory", "1g", "--host", "127.0.0.1", "--webui-port", "0", "--work-dir", str(work)]
+    command = spark_class("org.apache.spark.deploy.worker.Worker", *arguments, master)
+    options = "-Dspark.worker.cleanup.enabled=false"
+    with server_process(command, folder, folder / f"worker-{number}.log", SPARK_WORKER_OPTS=options) as process:
+        yield Worker(process, work)
+
+
+@contextmanager
+def connect_server(folder: Path, python: Path, master: str = "local[2]") -> Iterator[str]:
+    """A Connect server on a free port; gives its sc:// address. Its workers run ``python``."""
+    port, log = free_port(), folder / "connect.log"
+    conf = {
+        "spark.connect.grpc.binding.port": str(port),
+        "spark.connect.grpc.binding.address": "127.0.0.1",
+        "spark.ui.enabled": "false",
+        "spark.sql.shuffle.partitions": "2",
+        "spark.sql.warehouse.dir": str(folder / "warehouse"),
+    }
+    options = [part for name, value in conf.items() for part in ("--conf", f"{name}={value}")]
+    name = "org.apache.spark.sql.connect.service.SparkConnectServer"
+    command = [
+        str(SPARK_HOME / "bin" / "spark-submit"),
+        "--class",
+        name,
+        "--master",
+        master,
+        *options,
+        "spark-internal",
+    ]
+    with server_process(command, folder, log, PYSPARK_PYTHON=str(python)) as process:
+        wait_for_log(process, log, f"Spark Connect server started at: .*:{port}")
+        yield f"sc://127.0.0.1:{port}"

@@ -1,0 +1,152 @@
+"""Several processes that begin at the same moment, and what they do.
+
+Belongs here: functions that run in a process of their own, so that it imports little. Does not: assertions.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.synchronize import Barrier
+from typing import Any
+
+from cropline.errors import StaleLease
+from cropline.settings import StateSettings
+from cropline.state import Batch, State
+from tests.contract.state.build import candidate, counts, outcomes, registration
+
+
+def run_together(act: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """What ``act`` gives for each of the arguments, each in a process of its own, all begun together."""
+    # One server process imports everything once; its forks begin at once and have no threads.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    barrier = context.Barrier(len(arguments))
+    answers = context.SimpleQueue()
+    processes = [
+        context.Process(target=_run, args=(act, number, given, barrier, answers))
+        for number, given in enumerate(arguments)
+    ]
+    for process in processes:
+        process.start()
+    told = dict(answers.get() for _ in processes)
+    for process in processes:
+        process.join()
+    failed = {number: error for number, (error, _) in told.items() if error}
+    if failed:
+        raise AssertionError(f"processes failed: {failed}")
+    return [told[number][1] for number in range(len(arguments))]
+
+
+def _run(act: Callable[..., Any], number: int, given: tuple[Any, ...], barrier: Barrier, answers: Any) -> None:
+    try:
+        barrier.wait(60)
+        answer = (None, act(*given))
+    except BaseException as error:  # noqa: BLE001 - told to the test, which fails
+        answer = (f"{type(error).__name__}: {error}", None)
+    answers.put((number, answer))
+
+
+def open_and_register(url: str, name: str) -> None:
+    """Open a database that may not have its tables yet, and use it."""
+    with State.open(StateSettings.model_validate({"url": url})) as state:
+        state.register(registration([candidate(name)], manifest=name))
+
+
+@dataclass(frozen=True)
+class Take:
+    """One work that a process held or committed."""
+
+    batch_id: str
+    image_id: str
+    profile: str
+    fingerprint: str
+
+
+def takes(batch: Batch) -> list[Take]:
+    """The works of a batch."""
+    return [
+        Take(batch.batch_id, image["image_id"], work["profile"], work["fingerprint"])
+        for image in batch.images.to_pylist()
+        for work in image["work"]
+    ]
+
+
+def drain(url: str, limit: int) -> list[Take]:
+    """Claim and commit until nothing is left. Gives what it committed."""
+    done: list[Take] = []
+    with State.open(StateSettings.model_validate({"url": url})) as state:
+        while (batch := state.claim(limit=limit, owner="race")) is not None:
+            done += commit(state, batch)
+    return done
+
+
+def commit(state: State, batch: Batch) -> list[Take]:
+    """Do a batch as a flow would: a heartbeat, then the commit."""
+    state.renew(batch)
+    state.commit(batch, outcomes(batch), counts=counts(batch), catalogue_version=1)
+    return takes(batch)
+
+
+def drain_and_die(url: str, limit: int) -> list[Take]:
+    """Claim a batch whose lease ends at once and never be heard of again. Gives what it held."""
+    state = State.open(StateSettings.model_validate({"url": url, "lease_s": 0.001}))
+    batch = state.claim(limit=limit, owner="doomed")
+    assert batch is not None
+    return takes(batch)
+
+
+def poll_and_drain(url: str, images: int, seed: int, versions: int) -> list[Take]:
+    """Register versions of the same images, in an order of its own, and work on whatever there is in between."""
+    rng, done = random.Random(seed), []
+    with State.open(StateSettings.model_validate({"url": url})) as state:
+        for version in range(1, versions + 1):
+            rows = [candidate(f"i{n:05}", version=f"v{version}", at=version) for n in range(images)]
+            rng.shuffle(rows)
+            state.register(registration(rows, manifest=f"manifests/{seed}-v{version}.parquet"))
+            batch = state.claim(limit=rng.randint(1, images), owner=f"race {seed}")
+            if batch is not None:
+                done += commit(state, batch)
+    return done
+
+
+def work_badly(url: str, seed: int, steps: int) -> list[Take]:
+    """What a bad day looks like: photos fail, leases end early, runs let go of batches. Gives what it committed as ok."""
+    rng, done = random.Random(seed), []
+    settings = {"url": url, "lease_s": 0.05, "backoff_s": 0.01, "backoff_cap_s": 0.02, "max_attempts": 2}
+    with State.open(StateSettings.model_validate(settings)) as state:
+        for _ in range(steps):
+            batch = state.claim(limit=rng.randint(1, 30), owner=f"bad day {seed}")
+            if batch is None:
+                continue
+            try:
+                if rng.random() < 0.2:
+                    state.release(batch, "cancelled")
+                    continue
+                failing = {name: "timeout" for name in batch.images["image_id"].to_pylist() if rng.random() < 0.3}
+                told = outcomes(batch, reasons=failing)
+                state.commit(batch, told, counts=counts(batch), catalogue_version=1)
+            except StaleLease:
+                continue  # somebody took it over; that one commits it
+            done += [take for take in takes(batch) if take.image_id not in failing]
+    return done
+
+
+def replay(url: str, seed: int, steps: int) -> list[Take]:
+    """An operator who revives what failed, again and again, while everybody works."""
+    with State.open(StateSettings.model_validate({"url": url})) as state:
+        for _ in range(steps):
+            state.revive(states=("failed", "dead"))
+    return []
+
+
+def act(name: str, *arguments: Any) -> list[Take]:
+    """One of the above by its name, for processes that do different things at the same time."""
+    acts: dict[str, Callable[..., list[Take]]] = {
+        "poll and drain": poll_and_drain,
+        "work badly": work_badly,
+        "replay": replay,
+    }
+    return acts[name](*arguments)

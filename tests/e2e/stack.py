@@ -1,0 +1,209 @@
+"""A real Prefect server, work pool and worker, and a live camera API, for the end-to-end tests.
+
+Belongs here: starting, asking and stopping. Does not: any assertion. Everything listens on loopback ports of its own and
+lies in a folder of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID
+
+import requests
+
+from demo.server import DemoServer
+
+T = TypeVar("T")
+ROOT = Path(__file__).resolve().parents[2]
+_TERMINAL = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
+
+
+class Stack:
+    """One folder, one server, any number of workers. ``environment`` is what every process of it gets."""
+
+    def __init__(self, folder: Path, api: DemoServer) -> None:
+        self.folder = folder
+        self.api = api
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.ui = f"http://127.0.0.1:{self.port}"
+        self.url = f"{self.ui}/api"
+        self.http = requests.Session()
+        self.http.trust_env = False
+        self.environment = self._clean_environment() | {
+            "PREFECT_HOME": str(folder / "prefect"),
+            "PREFECT_API_URL": self.url,
+            "PREFECT_UI_API_URL": self.url,
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+            "DO_NOT_TRACK": "1",
+            "CROPLINE_API__SOURCE": "cams",
+            "CROPLINE_API__URL": api.base_url,
+            "CROPLINE_API__TOKEN": api.token,
+            "CROPLINE_FETCH__ALLOW_LOOPBACK": "true",
+            "CROPLINE_STORAGE__URL": (folder / "output").as_uri(),
+            "CROPLINE_STATE__URL": f"sqlite:///{folder / 'state.db'}",
+            "CROPLINE_ENGINE__PROCESSES": "2",
+            "PYTHONPATH": str(ROOT),
+        }
+
+    @staticmethod
+    def _clean_environment() -> dict[str, str]:
+        return {name: value for name, value in os.environ.items() if not name.startswith(("CROPLINE_", "PREFECT_"))}
+
+    def python(self, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        """Run ``python -m ...`` to its end in the checkout."""
+        return subprocess.run(
+            [sys.executable, "-m", *arguments],
+            env=self.environment, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False,
+        )  # fmt: skip
+
+    @contextmanager
+    def process(self, name: str, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+        """``python -m ...`` in a process group of its own while the block lasts; its output lies in a log of the folder."""
+        with (self.folder / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *arguments],
+                env=self.environment | environment, cwd=ROOT, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        try:
+            yield process
+        finally:
+            end(process)
+
+    @contextmanager
+    def server(self) -> Iterator[None]:
+        """The Prefect server, answering."""
+        with self.process(
+            "server", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port)
+        ) as process:
+            self.until(lambda: self._answers(process), "the server answers", timeout=180)
+            yield
+
+    def _answers(self, process: subprocess.Popen[bytes]) -> bool:
+        assert process.poll() is None, f"the server ended: see {self.folder / 'server.log'}"
+        try:
+            return self.http.get(f"{self.url}/health", timeout=2).ok
+        except requests.RequestException:
+            return False
+
+    @contextmanager
+    def worker(self, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+        """A worker of the pool."""
+        with self.process("worker", "prefect", "worker", "start", "--pool", "cropline", **environment) as process:
+            yield process
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """The server's REST API."""
+        answer = self.http.request(method, f"{self.url}{path}", json=body, timeout=60)
+        assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text[:500]}"
+        return answer.json() if answer.content else None
+
+    def run(self, deployment: str, **parameters: Any) -> UUID:
+        """Start a run, as the button of the UI does."""
+        found = self.ask("GET", f"/deployments/name/{deployment}/{deployment}")
+        made = self.ask("POST", f"/deployments/{found['id']}/create_flow_run", {"parameters": parameters})
+        return UUID(made["id"])
+
+    def pause(self, deployment: str, *, paused: bool = True) -> None:
+        """Stop a deployment's schedule, or let it go on."""
+        found = self.ask("GET", f"/deployments/name/{deployment}/{deployment}")
+        self.ask("PATCH", f"/deployments/{found['id']}", {"paused": paused})
+
+    def cancel(self, run: UUID) -> None:
+        """As the button of the UI does."""
+        self.ask("POST", f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+
+    def works(self) -> dict[str, str]:
+        """image id -> state, read with the plain driver."""
+        return dict(self._sql("SELECT image_id, state FROM images"))
+
+    def batches(self) -> list[tuple[str, str, int, str]]:
+        """(id, state, attempt, end of the lease) of every batch, oldest first."""
+        return self._sql("SELECT batch_id, state, attempt, lease_until FROM batches ORDER BY created_at")
+
+    def _sql(self, query: str) -> list[Any]:
+        path = self.folder / "state.db"
+        if not path.exists():
+            return []
+        connection = sqlite3.connect(path)
+        try:
+            return connection.execute(query).fetchall()
+        finally:
+            connection.close()
+
+    def state(self, run: UUID) -> str:
+        """The type of a run's state."""
+        return str(self.ask("GET", f"/flow_runs/{run}")["state_type"])
+
+    def ended(self, run: UUID, timeout: float = 240) -> str:
+        """Wait for a run's end; the type of its last state."""
+        return self.until(lambda: (state := self.state(run)) in _TERMINAL and state, f"run {run} ends", timeout)
+
+    def runs(self, deployment: str) -> list[dict[str, Any]]:
+        """The runs of a deployment, oldest first."""
+        body = {"deployments": {"name": {"any_": [deployment]}}, "sort": "EXPECTED_START_TIME_ASC"}
+        return list(self.ask("POST", "/flow_runs/filter", body))
+
+    def artifacts(self, key: str) -> list[dict[str, Any]]:
+        """The artifacts of a key, newest first."""
+        body = {"artifacts": {"key": {"any_": [key]}}, "sort": "UPDATED_DESC"}
+        return list(self.ask("POST", "/artifacts/filter", body))
+
+    def logs(self, run: UUID) -> str:
+        """What a run logged."""
+        body = {"logs": {"flow_run_id": {"any_": [str(run)]}}, "sort": "TIMESTAMP_ASC"}
+        return "\n".join(entry["message"] for entry in self.ask("POST", "/logs/filter", body))
+
+    def until(self, condition: Callable[[], T], what: str, timeout: float = 120) -> T:
+        """Ask until the answer is true. Raises AssertionError with what was waited for."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            answer = condition()
+            if answer:
+                return answer
+            time.sleep(0.2)
+        raise AssertionError(f"waited {timeout:.0f} s in vain until {what}; logs lie in {self.folder}")
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and whatever it started: politely, then not."""
+    others = family(process.pid)
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+    kill({*others, *family(process.pid)})
+    process.wait()
+
+
+def kill(pids: Iterable[int]) -> None:
+    """SIGKILL, as a machine's power cut does it."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def family(root: int) -> set[int]:
+    """A process, what descends from it, and what is in its session."""
+    parents, sessions = {}, {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError, ValueError):
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                parents[int(entry.name)], sessions[int(entry.name)] = int(fields[1]), int(fields[3])
+    found = {pid for pid, session in sessions.items() if session == root} | ({root} & parents.keys())
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found

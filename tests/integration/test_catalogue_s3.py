@@ -1,0 +1,144 @@
+"""The catalogue on an S3 store (moto's server): one commit wins each race because the store takes conditional writes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from cropline.catalogue import Appended, Catalogue
+from cropline.errors import CatalogueError, StaleLease
+from cropline.storage import StoreSpec
+from tests.integration.faulty_proxy import Fault, faulty_proxy
+from tests.unit.cropline.test_catalogue import append, crops, keys
+
+SECRET = "CANARY-7f3a-secret"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    moto.start()
+    host, port = moto.get_host_and_port()
+    yield f"http://{host}:{port}"
+    moto.stop()
+
+
+@pytest.fixture
+def spec(server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> StoreSpec:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    bucket = f"bucket-{abs(hash(request.node.name)) % 10**9}"
+    boto3.client("s3", endpoint_url=server).create_bucket(
+        Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
+    )
+    return StoreSpec(f"s3://{bucket}/some/prefix", endpoint=server, region="eu-central-1")
+
+
+def test_a_batch_is_appended_once_superseded_and_read_back(spec: StoreSpec) -> None:
+    catalogue = Catalogue(spec)
+    assert catalogue.batch_rows("batch-1") is None
+    assert append(catalogue, crops(["a", "b"]), "batch-1").appended
+    assert append(catalogue, crops(["a", "b"]), "batch-1", attempt=2).appended is False
+    append(catalogue, crops(["a"], version="v2"), "batch-2", superseding=[("cameras", "a", "default")])
+    assert keys(catalogue.rows()) == keys(crops(["a"], version="v2")) + keys(crops(["b"]))
+    assert keys(catalogue.batch_rows("batch-1")) == keys(crops(["a", "b"]))
+    found = catalogue.find(spec.uri("crops/default/cameras/b/v1/0000.jpg"))
+    assert found is not None
+    assert found["batch_id"] == "batch-1"
+    done = catalogue.maintain()
+    assert done.files_after == 1
+    assert keys(catalogue.rows()) == keys(crops(["a"], version="v2")) + keys(crops(["b"]))
+
+
+@pytest.mark.parametrize("superseding", [(), (("cameras", "old", "default"),)], ids=["append", "replace"])
+def test_attempts_that_commit_at_once_leave_one_content(
+    spec: StoreSpec, superseding: tuple[tuple[str, str, str], ...]
+) -> None:
+    catalogue = Catalogue(spec)
+    append(catalogue, crops(["old"]), "batch-0")
+    for round_ in range(3):
+        start = Barrier(4)
+
+        def run(attempt: int, batch: str = f"batch-{round_ + 1}", start: Barrier = start) -> Appended:
+            start.wait()
+            return append(catalogue, crops([f"{batch}-by-{attempt}"]), batch, attempt=attempt, superseding=superseding)
+
+        with ThreadPoolExecutor(4) as pool:
+            results = list(pool.map(run, [1, 2, 3, 4]))
+        winners = [n for n, result in enumerate(results, 1) if result.appended]
+        assert len(winners) == 1
+        expected = keys(crops([f"batch-{round_ + 1}-by-{winners[0]}"]))
+        assert keys(catalogue.batch_rows(f"batch-{round_ + 1}")) == expected
+    assert len(catalogue.rows()) == 2 * (3 if superseding else 4)
+
+
+def test_processes_that_append_at_once_lose_nothing(spec: StoreSpec) -> None:
+    """Also the creation of the table is raced for."""
+    script = (
+        "import sys; from tests.unit.cropline.test_catalogue import *\n"
+        "c = Catalogue(StoreSpec(sys.argv[1], sys.argv[2], sys.argv[3])); me = sys.argv[4]\n"
+        "for n in range(3): append(c, crops([f'{me}-{n}'], boxes=1), f'batch-{me}-{n}')\n"
+        "print(append(c, crops([f'shared-by-{me}'], boxes=1), 'shared').appended)\n"
+    )
+    command = [sys.executable, "-c", script, spec.url, str(spec.endpoint), str(spec.region)]
+    running = [subprocess.Popen([*command, str(n)], stdout=subprocess.PIPE, text=True) for n in range(4)]
+    said = [process.communicate(timeout=200)[0].strip() for process in running]
+    assert [process.returncode for process in running] == [0] * 4
+    assert Counter(said) == {"True": 1, "False": 3}
+    own = keys(crops([f"{me}-{n}" for me in range(4) for n in range(3)], boxes=1))
+    assert keys(Catalogue(spec).rows()) == own + keys(crops([f"shared-by-{said.index('True')}"], boxes=1))
+
+
+def test_a_fence_holds_on_s3_too(spec: StoreSpec) -> None:
+    catalogue = Catalogue(spec)
+    assert catalogue.fence("batch-1", 2) is False
+    with pytest.raises(StaleLease):
+        append(catalogue, crops(["zombie"]), "batch-1", attempt=1)
+    assert append(catalogue, crops(["a"]), "batch-1", attempt=2).appended
+
+
+def test_a_bucket_that_is_not_there_is_one_line_without_secrets(spec: StoreSpec) -> None:
+    missing = Catalogue(StoreSpec("s3://no-such-bucket/prefix", spec.endpoint, spec.region))
+    with pytest.raises(
+        CatalogueError, match="cannot write the catalogue at s3://no-such-bucket/prefix/catalogue"
+    ) as caught:
+        append(missing, crops(["a"]), "batch-1")
+    assert SECRET not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_credentials_are_one_clear_line(spec: StoreSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+    with pytest.raises(CatalogueError, match="no credentials for s3://"):
+        append(Catalogue(spec), crops(["a"]), "batch-1")
+
+
+@pytest.mark.parametrize("superseding", [(), (("cameras", "old", "default"),)], ids=["append", "replace"])
+@pytest.mark.parametrize("fault", ["lost reply", "reset", "503", "slow down"])
+def test_a_commit_that_meets_a_broken_store_is_there_once(
+    server: str, spec: StoreSpec, fault: Fault, superseding: tuple[tuple[str, str, str], ...]
+) -> None:
+    """A lost reply is the hard one: the commit stands, and its writer is told that somebody else was faster."""
+    with faulty_proxy(server) as proxy:
+        catalogue = Catalogue(StoreSpec(spec.url, proxy.url, spec.region))
+        append(catalogue, crops(["old"]), "batch-0")
+        proxy.strike(fault, "PUT", "_delta_log/")
+        append(catalogue, crops(["a"]), "batch-1", superseding=superseding)
+        assert proxy.struck == 1
+        again = append(catalogue, crops(["b"]), "batch-1", attempt=2)
+    assert again.appended is False
+    kept = Counter() if superseding else keys(crops(["old"]))
+    assert keys(Catalogue(spec).rows()) == keys(crops(["a"])) + kept
+    assert keys(Catalogue(spec).batch_rows("batch-1")) == keys(crops(["a"]))

@@ -1,0 +1,107 @@
+"""The command line: what it shows, and how it ends when something is wrong."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import Workspace, picture
+
+
+def _cropline(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from cropline.cli import main; main()", *arguments],
+        env=os.environ | {"COLUMNS": "200"} | environment,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+WRONG = [
+    ("poll", {"CROPLINE_API__URL": "cameras.example"}, "CROPLINE_API__URL: must be http(s)://"),
+    ("poll", {"CROPLINE_API__URL": ""}, "CROPLINE_API__URL: no image API is set"),
+    ("poll", {"CROPLINE_ENGINE__KIND": "sparkk"}, "CROPLINE_ENGINE__KIND: "),
+    ("process", {"CROPLINE_NOPE__X": "1"}, "CROPLINE_NOPE__X: unknown setting"),
+    ("process", {"CROPLINE_STORAGE__URL": "file:///proc/nope"}, "cannot use file:///proc/nope"),
+    ("process", {"CROPLINE_STATE__URL": "sqlite:////proc/nope/state.db"}, "/proc/nope"),
+    ("status", {"CROPLINE_STATE__URL": "postgresql+psycopg://me:canary@127.0.0.1:1/x"}, "127.0.0.1"),
+]
+
+
+@pytest.mark.parametrize(("command", "environment", "says"), WRONG, ids=[f"{c}-{next(iter(e))}" for c, e, _ in WRONG])
+def test_what_is_wrong_is_one_clear_line_and_exit_code_2(
+    tmp_path: Path, command: str, environment: dict[str, str], says: str
+) -> None:
+    base = {
+        "CROPLINE_API__URL": "http://127.0.0.1:1",
+        "CROPLINE_STORAGE__URL": (tmp_path / "output").as_uri(),
+        "CROPLINE_STATE__URL": f"sqlite:///{tmp_path / 'state.db'}",
+    }
+    ended = _cropline(command, cwd=tmp_path, **base | environment)
+    assert ended.returncode == 2, ended.stderr
+    assert "Traceback" not in ended.stderr + ended.stdout
+    assert ended.stderr.count("\n") == 1, ended.stderr
+    assert says in ended.stderr
+    assert "canary" not in ended.stderr
+
+
+def test_a_folder_that_is_no_demo_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    ended = _cropline("demo", "--out", str(tmp_path), cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "holds something that is no demo" in ended.stderr
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_an_api_that_is_down_fails_in_one_line(workspace: Workspace) -> None:
+    ended = _cropline("poll", cwd=workspace.folder, CROPLINE_API__URL="http://127.0.0.1:1", CROPLINE_API__RETRIES="0")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(
+        "cropline: api_unavailable: the image API http://127.0.0.1:1/v1/images cannot be reached"
+    )
+    assert "Traceback" not in ended.stderr
+
+
+def test_poll_status_trace_and_show_tell_one_story(workspace: Workspace) -> None:
+    polled = _cropline("poll", cwd=workspace.folder)
+    assert polled.returncode == 0, polled.stderr
+    rows = workspace.rows()
+    assert f"{len(rows):,}" in polled.stdout
+
+    status = _cropline("status", cwd=workspace.folder).stdout
+    assert "6 done" in status
+    assert rows[0]["batch_id"] in status
+
+    row = next(row for row in rows if row["status"] == "written")
+    for name in (row["key"], workspace.settings.storage.spec.uri(row["key"])):
+        trace = _cropline("trace", name, cwd=workspace.folder).stdout
+        for fact in (
+            row["key"],
+            row["image_id"],
+            row["box_id"],
+            row["batch_id"],
+            row["flow_run"],
+            row["manifest"],
+            "quality=90",
+        ):
+            assert fact in trace, fact
+        assert "sig=" not in trace
+
+    out = workspace.folder / "shown.jpg"
+    shown = _cropline("show", row["image_id"], "--out", str(out), cwd=workspace.folder)
+    assert shown.returncode == 0, shown.stderr
+    assert picture(out.read_bytes()).width >= 1400
+
+
+def test_an_unknown_crop_or_image_is_named(workspace: Workspace) -> None:
+    for command in ("trace", "show"):
+        ended = _cropline(command, "nothing-like-it", cwd=workspace.folder)
+        assert ended.returncode == 2
+        assert "nothing-like-it" in ended.stderr

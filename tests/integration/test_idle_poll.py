@@ -1,0 +1,38 @@
+"""A poll that finds nothing new pays for nothing that it does not use. What it costs is in benchmarks/idle.py."""
+
+from __future__ import annotations
+
+import json
+
+from tests.integration.conftest import Workspace
+
+HEAVY = (
+    "great_expectations",
+    "pyspark",
+    "fugue",
+    "deltalake",
+    "pandas",
+    "duckdb",
+    "pyarrow",
+    "PIL",
+    "obstore",
+    "boto3",
+)
+IDLE = f"""
+import json, sys
+from flows.poll import poll
+before = set(sys.modules)
+funnel = poll()
+loaded = {{name.partition(".")[0] for name in sys.modules}}
+print(json.dumps({{"nothing_new": funnel.nothing_new, "heavy": sorted(loaded & set({HEAVY!r}))}}))
+"""
+
+
+def test_an_idle_poll_imports_none_of_the_big_libraries(workspace: Workspace) -> None:
+    workspace.poll()
+    child = workspace.child(IDLE)
+    assert child.returncode == 0, child.stderr[-2000:]
+    said = json.loads(child.stdout.splitlines()[-1])
+    assert said["nothing_new"]
+    # obstore proves that the output is writable before anything depends on it.
+    assert said["heavy"] == ["obstore"]

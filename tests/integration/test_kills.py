@@ -1,0 +1,68 @@
+"""Kill the run between any two steps, or let it sleep, and run again: the end state is that of a run that nobody disturbed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import Workspace
+from tests.integration.killing import AT, assert_same, run_until_nothing_waits
+
+BETWEEN = """
+import os, signal, importlib
+task = getattr(importlib.import_module("tasks.{step}"), "{step}")
+task.on_completion(lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+from flows.poll import poll
+poll()
+"""
+
+
+@pytest.mark.parametrize("step", ["poll", "land", "validate", "register", "claim", "crop", "commit", "publish"])
+def test_killed_between_two_steps_it_ends_as_if_undisturbed(
+    workspace: Workspace, undisturbed: dict[str, Any], step: str
+) -> None:
+    killed = workspace.child(BETWEEN.format(step=step))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    run_until_nothing_waits(workspace)
+    assert_same(workspace.end_state(), undisturbed)
+
+
+def _wait_until(holds: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.02)
+
+
+def test_a_run_that_sleeps_through_its_lease_cannot_commit_when_it_wakes(
+    workspace: Workspace, undisturbed: dict[str, Any]
+) -> None:
+    workspace.set(STATE__LEASE_S="1")
+    # It stops itself where its crops are cut and its commit begins: the moment at which waking late could do most harm.
+    sleeper = AT.format(function="commit", event="call", how="SIGKILL").replace("SIGKILL)", "SIGSTOP)", 1)
+    sleeper = sleeper.replace('raise Lost("call of commit")', "return")
+    child = subprocess.Popen([sys.executable, "-c", sleeper], env=os.environ.copy(), stderr=subprocess.PIPE, text=True)
+    try:
+        _wait_until(lambda: "(stopped)" in Path(f"/proc/{child.pid}/status").read_text())
+        time.sleep(3)  # three lease times: that is what this test is about
+        taken_over = workspace.process()
+        assert (taken_over.batches, taken_over.resumed, taken_over.images) == (1, 1, 6)
+        before = workspace.end_state()
+        child.send_signal(signal.SIGCONT)
+        _, said = child.communicate(timeout=60)
+    finally:
+        child.kill()
+        child.wait()
+    assert child.returncode == 1
+    assert "StaleLease" in said
+    assert workspace.end_state()["rows"] == before["rows"]
+    assert workspace.poll().nothing_new
+    assert_same(workspace.end_state(), undisturbed)

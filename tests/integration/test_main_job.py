@@ -1,0 +1,176 @@
+"""The main job on real input: a live HTTP API, real JPEGs, real files, a real Prefect server."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+
+import requests
+from PIL import Image, ImageOps
+
+from tests.integration.conftest import Workspace, artifact_text, picture
+
+
+def _plain_crop(photo: bytes, box: dict[str, float]) -> Image.Image:
+    """The plain way, written out: open, turn upright, round to the nearest pixel, cut."""
+    with Image.open(io.BytesIO(photo)) as opened:
+        upright = ImageOps.exif_transpose(opened).convert("RGB")
+    width, height = upright.size
+    left, top = int(box["xmin"] * width + 0.5), int(box["ymin"] * height + 0.5)
+    right, bottom = int(box["xmax"] * width + 0.5), int(box["ymax"] * height + 0.5)
+    return upright.crop((left, top, right, bottom))
+
+
+def _listed(workspace: Workspace) -> dict[str, dict]:
+    return {row["id"]: row for row in workspace.api.control.images()}
+
+
+def test_crops_are_pixel_identical_to_the_plain_way(workspace: Workspace) -> None:
+    workspace.set(PROFILES='{"exact": {"format": "png"}}')
+    funnel = workspace.poll()
+    listed = _listed(workspace)
+    photos = {name: requests.get(row["url"], timeout=10).content for name, row in listed.items()}
+    rows, objects = workspace.rows(), workspace.objects()
+    assert len(rows) == funnel.written == sum(len(row["boxes"]) for row in listed.values())
+    for row in rows:
+        box = listed[row["image_id"]]["boxes"][row["box_index"]]
+        ours, plain = picture(objects[row["key"]]), _plain_crop(photos[row["image_id"]], box)
+        assert ours.size == plain.size, row["key"]
+        assert ours.tobytes() == plain.tobytes(), row["key"]
+
+
+def test_every_box_is_accounted_for_and_every_row_has_its_object(workspace: Workspace) -> None:
+    funnel = workspace.poll()
+    rows, objects = workspace.rows(), workspace.objects()
+    assert funnel.boxes == funnel.written + funnel.failed + funnel.skipped == len(rows)
+    assert {row["key"] for row in rows if row["status"] == "written"} == set(objects)
+    assert all(row["bytes"] == len(objects[row["key"]]) for row in rows)
+
+
+def test_each_photo_is_fetched_once_whatever_its_boxes(workspace: Workspace) -> None:
+    workspace.poll()
+    ids = set(_listed(workspace))
+    assert workspace.api.control.counts() == dict.fromkeys(ids, 1)
+
+
+def test_a_second_poll_finds_nothing_new_and_writes_nothing(workspace: Workspace) -> None:
+    workspace.poll()
+    before = workspace.end_state()
+    funnel = workspace.poll()
+    assert funnel.nothing_new
+    assert funnel.polled == funnel.repeated == 6
+    assert workspace.end_state() == before
+    assert set(workspace.api.control.counts().values()) == {1}
+
+
+def test_a_changed_box_recrops_that_image_only_under_new_keys(workspace: Workspace) -> None:
+    workspace.poll()
+    old_objects, old_rows = workspace.objects(), workspace.rows()
+    changed = workspace.api.control.change_box(sorted(_listed(workspace))[0])["id"]
+    funnel = workspace.poll()
+    assert (funnel.landed, funnel.changed, funnel.new, funnel.images) == (1, 1, 0, 1)
+    new_objects, rows = workspace.objects(), workspace.rows()
+    assert all(new_objects[key] == data for key, data in old_objects.items()), "an old version was overwritten"
+    added = set(new_objects) - set(old_objects)
+    assert added == {row["key"] for row in rows if row["image_id"] == changed}
+    others = [row["key"] for row in rows if row["image_id"] != changed]
+    assert others == [row["key"] for row in old_rows if row["image_id"] != changed]
+    assert len(rows) == len(old_rows), "downstream reads one current row a box"
+
+
+def test_a_changed_photo_recrops_that_image_only(workspace: Workspace) -> None:
+    workspace.poll()
+    changed = workspace.api.control.change_etag(sorted(_listed(workspace))[-1])["id"]
+    workspace.api.control.clear_log()
+    funnel = workspace.poll()
+    assert (funnel.landed, funnel.changed, funnel.images) == (1, 1, 1)
+    assert workspace.api.control.counts() == {changed: 1}
+    assert workspace.poll().nothing_new
+
+
+def test_new_and_late_photos_are_found_by_the_next_poll(workspace: Workspace) -> None:
+    workspace.poll()
+    added, late = workspace.api.control.advance(photos=4, late=1)
+    assert late
+    funnel = workspace.poll()
+    assert funnel.new == funnel.images == len(added) + len(late)
+    found = {row["image_id"] for row in workspace.rows()}
+    assert found == set(_listed(workspace))
+    assert set(late) <= found
+
+
+def test_two_profiles_are_cut_from_one_fetch(workspace: Workspace) -> None:
+    workspace.set(PROFILES='{"full": {"format": "png"}, "thumb": {"format": "jpeg", "max_side": 64}}')
+    funnel = workspace.poll()
+    rows = workspace.rows()
+    assert Counter(row["profile"] for row in rows) == {"full": funnel.written // 2, "thumb": funnel.written // 2}
+    assert all(max(row["width"], row["height"]) <= 64 for row in rows if row["profile"] == "thumb")
+    assert set(workspace.api.control.counts().values()) == {1}
+
+
+def test_store_metadata_is_joined_to_each_crop(workspace: Workspace) -> None:
+    from demo.stores import write_stores
+
+    write_stores(workspace.folder / "stores.parquet")
+    workspace.set(ENGINE__STORES=str(workspace.folder / "stores.parquet"))
+    workspace.poll()
+    rows = workspace.rows()
+    assert rows
+    assert all(row["store_name"] and row["city"] and row["region"] for row in rows)
+
+
+def test_max_batches_leaves_the_rest_for_process(workspace: Workspace) -> None:
+    from flows.poll import poll
+
+    workspace.set(BATCH__IMAGES="2")
+    assert poll(max_batches=1).images == 2
+    assert Counter(workspace.states().values()) == {"done": 2, "pending": 4}
+    funnel = workspace.process()
+    assert (funnel.polled, funnel.batches, funnel.images) == (0, 2, 4)
+    assert set(workspace.states().values()) == {"done"}
+
+
+def test_lineage_tells_of_every_run_and_batch_once(workspace: Workspace) -> None:
+    workspace.poll()
+    path = workspace.folder / "output" / "lineage" / "events.ndjson"
+    events = [json.loads(line) for line in path.read_text().splitlines()]
+    kinds = Counter((event["job"]["name"], event["eventType"]) for event in events)
+    assert kinds == {
+        (f"cropline.{job}", kind): 1 for job in ("poll", "validate", "crop") for kind in ("START", "COMPLETE")
+    }
+
+
+def test_the_report_opens_without_a_server_and_shows_the_counts(workspace: Workspace) -> None:
+    funnel = workspace.poll()
+    assert funnel.report is not None
+    page = (workspace.folder / "output" / funnel.report).read_text()
+    assert f"{funnel.written:,} crops written from 6 images" in page
+    assert "data:image/jpeg;base64," in page
+    for address in ("http://", "https://", "<script"):
+        assert address not in page
+
+
+def test_the_run_summary_is_an_artifact_with_its_contact_sheet(workspace: Workspace) -> None:
+    funnel = workspace.poll()
+    text = artifact_text("poll-summary")
+    assert "![contact sheet](data:image/jpeg;base64," in text
+    assert "![throughput over time](data:image/svg+xml;base64," in text
+    assert f"| written | {funnel.written:,} |" in text
+
+
+def test_failures_are_a_table_that_says_how_to_look_at_each(workspace: Workspace) -> None:
+    gone = sorted(_listed(workspace))[0]
+    workspace.api.control.add_fault("image_missing", image_id=gone)
+    funnel = workspace.poll()
+    rows = json.loads(artifact_text("poll-failures"))
+    assert len(rows) == funnel.failed == len(_listed(workspace)[gone]["boxes"])
+    assert {(row["reason"], row["look at it"]) for row in rows} == {("http_404", f"cropline show {gone}")}
+
+
+def test_the_backlog_is_an_artifact_with_its_last_day(workspace: Workspace) -> None:
+    workspace.poll()
+    text = artifact_text("backlog")
+    assert "**Nothing waits.**" in text
+    assert "![backlog and age over the last day](data:image/svg+xml;base64," in text
+    assert "| done | 6 |" in text

@@ -1,0 +1,64 @@
+"""The main job as it stands in production: crops on S3, state in PostgreSQL. Both servers are real, on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from uuid import uuid4
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from tests.contract.state.servers import Postgres
+from tests.integration.conftest import Workspace
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """The address of an S3 server."""
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    moto.start()
+    host, port = moto.get_host_and_port()
+    yield f"http://{host}:{port}"
+    moto.stop()
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    server = Postgres()
+    yield server
+    server.close()
+
+
+def test_the_main_job_runs_on_s3_and_postgresql(
+    workspace: Workspace, s3: str, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "canary-key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary-secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    bucket = f"crops-{uuid4().hex[:8]}"
+    client = boto3.client("s3", endpoint_url=s3)
+    client.create_bucket(Bucket=bucket)
+    workspace.set(STORAGE__URL=f"s3://{bucket}/cropline", STORAGE__ENDPOINT=s3, STATE__URL=postgres.fresh())
+
+    funnel = workspace.poll()
+
+    listed = workspace.api.control.images()
+    assert funnel.written == sum(len(row["boxes"]) for row in listed)
+    rows = workspace.rows()
+    stored = {
+        entry["Key"].removeprefix("cropline/"): entry["Size"]
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="cropline/crops/")
+        for entry in page["Contents"]
+    }
+    assert {row["key"]: row["bytes"] for row in rows} == stored
+    one = rows[0]
+    metadata = client.head_object(Bucket=bucket, Key=f"cropline/{one['key']}")["Metadata"]
+    assert one["image_id"] in metadata.values(), "a crop object says which image it is from"
+
+    assert workspace.poll().nothing_new
+    assert workspace.end_state()["unpublished"] == 0
+    changed = workspace.api.control.change_box(listed[0]["id"])["id"]
+    assert workspace.poll().images == 1
+    assert len(workspace.rows()) == len(rows)
+    assert {row["image_id"] for row in workspace.rows()} >= {changed}

@@ -1,0 +1,199 @@
+"""A real standalone cluster, its executors and workers: they come, go, are killed and are let go of."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from cropline.funnel import EngineUse
+from cropline.settings import EngineSettings, Profile
+from fugue_jobs.engines import run_crop_job, stop_engines
+from tests.contract import jobs
+from tests.contract.spark_servers import (
+    StandaloneCluster,
+    ask,
+    connect_server,
+    descendants,
+    eventually,
+    free_port,
+    python_without_cropline,
+    standalone_cluster,
+)
+from tests.integration.spark_photos import HoldingServer, holding_server
+from tests.photos import drawn, encoded
+
+pytestmark = pytest.mark.timeout(600)
+
+BOXES = [jobs.box("a", 0.1, 0.2, 0.5, 0.6), jobs.box("b", 0, 0, 1, 1)]
+PROFILES = {"png": Profile(format="png")}
+# How long a machine full of other work may take; what is promised is asserted apart.
+LIMIT_S = 120
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return python_without_cropline(tmp_path_factory.mktemp("worker") / "venv")
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, python: Path) -> Iterator[StandaloneCluster]:
+    """A cluster of the test's own: it may kill what it likes of it."""
+    (tmp_path / "cluster").mkdir()
+    with standalone_cluster(tmp_path / "cluster", python) as started:
+        yield started
+        stop_engines()
+
+
+@pytest.fixture
+def photos() -> Iterator[HoldingServer]:
+    with holding_server(encoded(drawn(320, 240))) as server:
+        yield server
+
+
+def settings(cluster: StandaloneCluster, **conf: str) -> dict[str, Any]:
+    return {
+        "kind": "spark",
+        "master": cluster.master,
+        "partitions": 6,
+        "conf": {"spark.sql.shuffle.partitions": "2"} | conf,
+        "spark": {"python": str(cluster.python), "max_executors": 2, "idle_s": 2},
+    }
+
+
+def run(photos: HoldingServer, names: list[str], folder: Path, engine: dict[str, Any], **more: Any) -> pa.Table:
+    rows = [jobs.image(number, photos.url(name), BOXES) for number, name in enumerate(names)]
+    return run_crop_job(
+        jobs.images(rows),
+        jobs.claims(rows, PROFILES),
+        jobs.stores(),
+        jobs.job(folder, processes=1),
+        EngineSettings.model_validate(engine),
+        **more,
+    )
+
+
+def assert_each_box_once(crops: pa.Table, images: int, folder: Path) -> None:
+    rows = crops.to_pylist()
+    assert {row["status"] for row in rows} == {"written"}
+    assert [(row["manifest_row"], row["box_index"]) for row in rows] == [(i, b) for i in range(images) for b in (0, 1)]
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert files == {row["key"] for row in rows}
+
+
+@pytest.mark.slow
+def test_a_burst_takes_executors_from_none_to_two_and_they_go_back_to_none(
+    cluster: StandaloneCluster, photos: HoldingServer, tmp_path: Path
+) -> None:
+    ui = free_port()
+    engine = settings(cluster, **{"spark.ui.enabled": "true", "spark.ui.port": str(ui)})
+    used: list[EngineUse] = []
+    assert cluster.executors() == 0
+    with ThreadPoolExecutor(1) as driver:
+        names = [f"held-{i}.jpg" for i in range(12)]
+        job = driver.submit(run, photos, names, tmp_path / "out", engine, on_engine=used.append)
+        eventually("two executors work", lambda: cluster.executors() == 2 and photos.held >= 2, LIMIT_S)
+        photos.release.set()
+        assert_each_box_once(job.result(LIMIT_S), 12, tmp_path / "out")
+    went = eventually("no executors are left", lambda: cluster.executors() == 0, LIMIT_S)
+    print(f"the last executor went {went:.1f} s after the batch, idle time is 2 s")
+    (application,) = ask(f"http://127.0.0.1:{ui}/api/v1/applications")
+    found = ask(f"http://127.0.0.1:{ui}/api/v1/applications/{application['id']}/allexecutors")
+    executors = [one for one in found if one["id"] != "driver"]
+    assert len(executors) >= 2
+    assert not any(one["isActive"] for one in executors)
+    spans = used[0].executors
+    assert max(sum(came <= moment < went for came, went in spans) for moment, _ in spans) == 2
+    assert 0 < used[0].executor_seconds <= 2 * used[0].seconds
+
+
+def test_boxes_are_cut_once_when_an_executor_and_then_a_worker_are_killed(
+    cluster: StandaloneCluster, photos: HoldingServer, tmp_path: Path
+) -> None:
+    with ThreadPoolExecutor(1) as driver:
+        names = [f"{'held' if i % 2 else 'free'}-{i}.jpg" for i in range(12)]
+        job = driver.submit(run, photos, names, tmp_path / "out", settings(cluster))
+        eventually("both executors work", lambda: len(cluster.executor_pids()) == 2 and photos.held >= 2, LIMIT_S)
+        first = cluster.executor_pids()[0]
+        os.kill(first, signal.SIGKILL)
+        eventually("another takes its place", lambda: len(set(cluster.executor_pids()) - {first}) == 2, LIMIT_S)
+        os.killpg(cluster.workers[1].process.pid, signal.SIGKILL)
+        photos.release.set()
+        assert_each_box_once(job.result(LIMIT_S), 12, tmp_path / "out")
+
+
+CANCELLED = """
+    import signal, sys
+    from pathlib import Path
+    from tests.integration.spark_photos import HoldingServer
+    from tests.integration.test_spark_cluster import run
+
+    class Cancelled(BaseException):
+        pass
+
+    def stop(*_):
+        raise Cancelled  # as Prefect's engine does on SIGTERM
+
+    signal.signal(signal.SIGTERM, stop)
+    names = [f"held-{{i}}.jpg" for i in range(12)]
+    try:
+        run(HoldingServer({port}, b""), names, Path("{folder}"), {engine})
+    except Cancelled:
+        print("cancelled", flush=True)
+        sys.stdin.read()  # it lives on: what ends the job must not be the end of this process
+"""
+
+
+def cancel(photos: HoldingServer, folder: Path, engine: dict[str, Any]) -> subprocess.Popen[str]:
+    """A process that was in the middle of a batch and has been sent SIGTERM."""
+    code = textwrap.dedent(CANCELLED.format(port=photos.port, folder=folder, engine=engine))
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ.copy()
+    )
+    eventually("photos are fetched", lambda: photos.held >= 2 or child.poll() is not None, LIMIT_S)
+    assert child.poll() is None
+    child.send_signal(signal.SIGTERM)
+    return child
+
+
+def test_cancelling_ends_the_job_on_the_cluster(
+    cluster: StandaloneCluster, photos: HoldingServer, tmp_path: Path
+) -> None:
+    child = cancel(photos, tmp_path / "out", settings(cluster))
+    try:
+        took = eventually("the cluster is free", lambda: cluster.executors() == 0, 10)
+        print(f"free {took:.1f} s after the cancel")
+        eventually("crop processes are gone", lambda: not crop_processes(cluster), 10 - took)
+        assert child.stdout is not None
+        assert child.stdout.readline() == "cancelled\n"
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def crop_processes(cluster: StandaloneCluster) -> list[int]:
+    return [pid for worker in cluster.workers for pid in descendants(worker.process.pid, "fugue_jobs.crop_process")]
+
+
+@pytest.mark.slow
+def test_cancelling_ends_the_job_on_a_connect_server(photos: HoldingServer, python: Path, tmp_path: Path) -> None:
+    (tmp_path / "connect").mkdir()
+    with connect_server(tmp_path / "connect", python) as url:
+        engine = {"kind": "spark-connect", "partitions": 6, "connect": {"url": url}}
+        child = cancel(photos, tmp_path / "out", engine)
+        try:
+            mine = os.getpid()
+            took = eventually("crop processes are gone", lambda: not descendants(mine, "fugue_jobs.crop_process"), 10)
+            print(f"free {took:.1f} s after the cancel")
+        finally:
+            child.kill()
+            child.communicate()

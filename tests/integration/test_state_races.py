@@ -1,0 +1,124 @@
+"""Several processes at one state table: each image is committed exactly once, on both databases.
+
+``CROPLINE_RACE_IMAGES`` sets the number of images (600; the full form is 10,000).
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cropline.settings import StateSettings
+from cropline.state import State
+from tests.contract.state.build import NOON, Look, candidate, registration
+from tests.contract.state.processes import Take, act, drain, drain_and_die, poll_and_drain, run_together
+from tests.contract.state.servers import Postgres
+
+IMAGES = int(os.environ.get("CROPLINE_RACE_IMAGES", "600"))
+PROCESSES = 8
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    server = Postgres()
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/state.db"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.fresh()
+
+
+def name(number: int) -> str:
+    return f"i{number:05}"
+
+
+def register(url: str, profiles: tuple[str, ...] = ("default",)) -> None:
+    with State.open(StateSettings.model_validate({"url": url})) as state:
+        rows = [
+            candidate(name(n), at=n, updated_at=NOON, profile=profile) for n in range(IMAGES) for profile in profiles
+        ]
+        assert state.register(registration(rows)).new == IMAGES * len(profiles)
+
+
+def assert_each_once(url: str, taken: list[Take], works: Counter[tuple[str, str, str]]) -> None:
+    """What the processes say they committed, and what the tables say, are these works, each once."""
+    committed = Counter((take.image_id, take.profile, take.fingerprint) for take in taken)
+    twice = dict(committed - works)
+    lost = dict(works - committed)
+    print(f"works={sum(works.values())} committed={sum(committed.values())} twice={len(twice)} lost={len(lost)}")
+    assert (twice, lost) == ({}, {})
+    look = Look(url)
+    assert look.rows("SELECT DISTINCT state FROM images") == [("done",)]
+    assert look.one("SELECT count(*) FROM batches WHERE state <> 'committed'") == 0
+    assert look.rows("SELECT state, sum(works) FROM tallies GROUP BY state HAVING sum(works) <> 0") == [
+        ("done", look.one("SELECT count(*) FROM images"))
+    ]
+
+
+def test_eight_processes_claim_and_commit_each_image_exactly_once(url: str) -> None:
+    register(url, ("default", "small"))
+    taken = [take for part in run_together(drain, [(url, 25)] * PROCESSES) for take in part]
+    works = Counter(
+        (name(n), profile, f"{name(n)}/v1/{profile}") for n in range(IMAGES) for profile in ("default", "small")
+    )
+    assert_each_once(url, taken, works)
+    # The profiles of a photo stay together: it is fetched once.
+    batches = {(take.image_id, take.profile): take.batch_id for take in taken}
+    assert all(batches[name(n), "default"] == batches[name(n), "small"] for n in range(IMAGES))
+
+
+def test_processes_that_die_holding_a_batch_lose_nothing_and_double_nothing(url: str) -> None:
+    register(url)
+    dead = [take for part in run_together(drain_and_die, [(url, 25)] * (PROCESSES // 2)) for take in part]
+    assert len(dead) == 25 * (PROCESSES // 2)  # each held a batch
+    taken = [take for part in run_together(drain, [(url, 25)] * PROCESSES) for take in part]
+    assert_each_once(url, taken, Counter((name(n), "default", f"{name(n)}/v1/default") for n in range(IMAGES)))
+    # What the dead held was finished under the id that the catalogue may know.
+    assert {take.batch_id for take in dead} <= {take.batch_id for take in taken}
+
+
+def test_poll_backfill_and_replay_at_the_same_time_do_each_version_once(url: str) -> None:
+    with State.open(StateSettings.model_validate({"url": url})):
+        pass
+    # Three processes bring the same images in the same and in other versions, in different order, and work on them.
+    plans = [(url, IMAGES // 10, seed, 12) for seed in range(PROCESSES)]
+    taken = [take for part in run_together(poll_and_drain, plans) for take in part]
+    taken += drain(url, 100)
+    committed = Counter((take.image_id, take.fingerprint) for take in taken)
+    assert max(committed.values()) == 1
+    look = Look(url)
+    assert look.rows("SELECT DISTINCT state FROM images") == [("done",)]
+    assert look.one("SELECT count(*) FROM images") == IMAGES // 10
+    # The last version won, whoever brought it, and it is the one that was committed last.
+    assert look.rows("SELECT DISTINCT version FROM images") == [("v12",)]
+    assert {(name(n), f"{name(n)}/v12/default") for n in range(IMAGES // 10)} <= set(committed)
+
+
+def test_failures_takeovers_and_replays_at_the_same_time_neither_deadlock_nor_double(url: str) -> None:
+    register(url)
+    images = IMAGES // 10
+    bad = [("work badly", url, seed, 60) for seed in range(PROCESSES - 3)]
+    others = [("replay", url, 0, 60), ("poll and drain", url, images, 1, 5), ("poll and drain", url, images, 2, 5)]
+    taken = [take for part in run_together(act, [*bad, *others]) for take in part]
+    with State.open(StateSettings.model_validate({"url": url})) as state:
+        state.revive()
+        while state.report().images["claimed"]:  # leases of a twentieth of a second
+            taken += drain(url, 100)
+        taken += drain(url, 100)
+    committed = Counter((take.image_id, take.fingerprint) for take in taken)
+    twice = {work: count for work, count in committed.items() if count > 1}
+    last = {(name(n), f"{name(n)}/v{5 if n < images else 1}/default") for n in range(IMAGES)}
+    print(f"works={IMAGES} committed={sum(committed.values())} twice={len(twice)} lost={len(last - set(committed))}")
+    assert (twice, last - set(committed)) == ({}, set())
+    assert Look(url).rows("SELECT state, count(*) FROM images GROUP BY state") == [("done", IMAGES)]
+    assert Look(url).rows("SELECT state, sum(works) FROM tallies GROUP BY state HAVING sum(works) <> 0") == [
+        ("done", IMAGES)
+    ]

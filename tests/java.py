@@ -1,0 +1,54 @@
+"""Finds a Java 17+ for Spark, or puts one into the virtual environment and says so. Never skips in silence.
+
+``python -m tests.java`` looks and installs; with ``--print`` it only prints the JAVA_HOME to use.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+WANTED = 17
+OWN = Path(sys.prefix) / "jre"
+
+
+def major_version(java: str) -> int:
+    """17 for a Java 17; 0 when it cannot run."""
+    try:
+        said = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=True).stderr
+    except (OSError, subprocess.SubprocessError):
+        return 0
+    found = re.search(r'version "(?:1\.)?(\d+)', said)
+    return int(found.group(1)) if found else 0
+
+
+def java_home() -> Path | None:
+    """Home of the first Java that is new enough: JAVA_HOME, the PATH, our own."""
+    own = sorted(OWN.glob("*/bin/java"))
+    candidates = [Path(os.environ["JAVA_HOME"]) / "bin" / "java"] if os.environ.get("JAVA_HOME") else []
+    candidates += [Path(found)] if (found := shutil.which("java")) else []
+    for java in [*candidates, *own]:
+        if major_version(str(java)) >= WANTED:
+            return java.resolve().parent.parent
+    return None
+
+
+def main() -> None:
+    """Print or provide."""
+    home = java_home()
+    if "--print" in sys.argv:
+        print(home or "")
+        return
+    if home is None:
+        import jdk
+
+        print(f"no Java {WANTED}+ found: installing a JRE into {OWN} for the Spark tests", flush=True)
+        jdk.install(str(WANTED), jre=True, path=str(OWN))
+        if java_home() is None:
+            raise SystemExit(f"a JRE was installed into {OWN}, but it does not run")
+
+
+if __name__ == "__main__":
+    main()

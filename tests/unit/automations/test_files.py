@@ -1,0 +1,131 @@
+"""prefect.yaml and the automations' files: the shipped ones are good, and mistakes are told before Prefect reads them."""
+
+from __future__ import annotations
+
+import inspect
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prefect import Flow
+from prefect.utilities.callables import parameter_schema
+
+from automations.apply import read_file
+from automations.form import form_schema
+from automations.prefect_yaml import check, deployments, refuse_mistakes
+from cropline.errors import SettingsError
+
+ROOT = Path(__file__).resolve().parents[3]
+PREFECT_YAML = ROOT / "prefect.yaml"
+BLOCK = "b3514963-02b1-47a5-93d1-6eeb131041cb"
+
+
+def test_the_shipped_file_has_no_mistake() -> None:
+    assert check(PREFECT_YAML) == []
+
+
+def test_every_deployment_is_a_flow_of_its_own_name_with_a_runbook() -> None:
+    names = []
+    for entry in deployments(PREFECT_YAML):
+        module, _, name = entry["entrypoint"].partition(":")
+        flow = getattr(import_module(module), name)
+        assert isinstance(flow, Flow)
+        assert flow.name == entry["name"] == name == module.removeprefix("flows.")
+        assert "**When it fails.**" in str(flow.description), f"{name}: its docstring is its runbook"
+        assert "cropline" in entry["tags"], "automations/zombies.yaml looks for the tag"
+        names.append(name)
+    assert set(names) >= {"poll", "process", "backfill", "replay", "maintain"}
+
+
+def test_every_parameter_has_a_title_and_help_in_the_form() -> None:
+    for entry in deployments(PREFECT_YAML):
+        module, _, name = entry["entrypoint"].partition(":")
+        flow = getattr(import_module(module), name)
+        schema = form_schema(flow, parameter_schema(flow.fn).model_dump())
+        assert schema["additionalProperties"] is False
+        assert set(schema["properties"]) == set(inspect.signature(flow.fn).parameters)
+        for field, shown in [*schema["properties"].items(), *_nested(schema)]:
+            assert shown.get("title", field) != field, f"{name}.{field} has no title"
+            is_group = "$ref" in shown or "allOf" in shown
+            assert is_group or shown.get("description"), f"{name}.{field} has no help"
+
+
+def _nested(schema: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return [
+        (f"{model}.{name}", shown)
+        for model, definition in schema["definitions"].items()
+        for name, shown in definition.get("properties", {}).items()
+    ]
+
+
+MISTAKES = [
+    ({"shedule": []}, "deployment 'poll': unknown key 'shedule'; Prefect would ignore it"),
+    ({"concurrency_limit": {"limits": 1}}, "deployment 'poll', concurrency_limit: unknown key 'limits'"),
+    ({"work_pool": {"name": "p", "jobvariables": {}}}, "deployment 'poll', work_pool: unknown key 'jobvariables'"),
+    ({"work_pool": {"name": "p", "job_variables": {"stream": 1}}}, "job_variables: unknown key 'stream'"),
+    ({"schedules": [{"slug": "s", "cron": "* * * * *", "timezon": "UTC"}]}, "schedule: unknown key 'timezon'"),
+    ({"schedules": [{"cron": "* * * * *"}]}, "a schedule without a slug is doubled"),
+    ({"parameters": {"max_batch": 1}}, "deployment 'poll': poll takes no parameter 'max_batch'"),
+    ({"entrypoint": "flows/poll.py:poll"}, "is a file; workers run installed code"),
+    ({"entrypoint": "flows.poll:nothing"}, "entrypoint 'flows.poll:nothing' cannot be loaded"),
+    ({"entrypoint": "flows.process:drain"}, "entrypoint 'flows.process:drain' is no flow"),
+    (
+        {"work_pool": {"name": "p", "job_variables": {"env": {"X": "{{ prefect.blocks.secret.token }}"}}}},
+        "looks like a secret; Prefect would store it in plain text",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "told"), MISTAKES)
+def test_mistakes_are_told(tmp_path: Path, change: dict[str, Any], told: str) -> None:
+    entry = {"name": "poll", "entrypoint": "flows.poll:poll", "work_pool": {"name": "p"}}
+    path = tmp_path / "prefect.yaml"
+    path.write_text(yaml.safe_dump({"deployments": [entry]}))
+    assert check(path) == []
+    path.write_text(yaml.safe_dump({"deployments": [entry | change]}))
+    assert len(check(path)) == 1
+    with pytest.raises(SettingsError, match=".*") as caught:
+        refuse_mistakes(path)
+    assert told in str(caught.value)
+
+
+def test_unknown_keys_at_the_top_and_doubled_names_are_told(tmp_path: Path) -> None:
+    entry = {"name": "poll", "entrypoint": "flows.poll:poll", "work_pool": {"name": "p"}}
+    path = tmp_path / "prefect.yaml"
+    path.write_text(yaml.safe_dump({"deployment": [], "deployments": [entry, entry]}))
+    assert check(path) == [
+        "prefect.yaml: unknown key 'deployment'; Prefect would ignore it",
+        "prefect.yaml: deployment 'poll' is there twice",
+    ]
+
+
+def test_the_shipped_automations_are_read() -> None:
+    (zombies,) = read_file(ROOT / "automations" / "zombies.yaml", None)
+    assert zombies.actions[0].type == "change-flow-run-state"
+    alerts = read_file(ROOT / "automations" / "alerts.yaml", BLOCK)
+    assert len({alert.name for alert in alerts}) == len(alerts) == 5
+    assert {str(alert.actions[0].block_document_id) for alert in alerts} == {BLOCK}  # type: ignore[union-attr]
+
+
+def test_alerts_without_a_block_are_refused() -> None:
+    with pytest.raises(SettingsError, match="needs a notification block; give --notify"):
+        read_file(ROOT / "automations" / "alerts.yaml", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("name: x\ntriger: {}\n", "unknown keys triger; Prefect would ignore them"),
+        ("name: x\nactions: []\n", "x: trigger"),
+        ("- just text\n", "an automation is a mapping"),
+        ("name: [\n", "no YAML"),
+    ],
+)
+def test_broken_automations_are_refused(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        read_file(path, None)
+    assert told in str(caught.value)

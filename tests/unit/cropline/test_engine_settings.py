@@ -1,0 +1,51 @@
+"""A wrong engine, address or conf is one clear line, before anything starts."""
+
+from typing import Any
+
+import pytest
+
+from cropline.errors import SettingsError
+from cropline.settings import load_settings
+
+WRONG = [
+    ({"KIND": "flink"}, "CROPLINE_ENGINE__KIND"),
+    ({"MASTER": "10.0.0.1:7077"}, "CROPLINE_ENGINE__MASTER: must be local, local[N]"),
+    ({"MASTER": "local[0]"}, "CROPLINE_ENGINE__MASTER"),
+    ({"CONF": '{"executor.cores": "2"}'}, "'executor.cores' is no name of a Spark setting"),
+    ({"CONF": '{"spark.master": "local"}'}, "settings of their own"),
+    ({"CONF": "spark.a=1"}, "CROPLINE_ENGINE: not JSON"),
+    ({"KIND": "spark-connect"}, "needs CROPLINE_ENGINE__CONNECT__URL"),
+    ({"KIND": "auto", "AUTO__BURST": "spark-connect"}, "needs CROPLINE_ENGINE__CONNECT__URL"),
+    ({"CONNECT__URL": "http://host:15002"}, "must be sc://host"),
+    ({"CONNECT__URL": "sc://host/;token=canary"}, "must not hold a token"),
+    ({"SPARK__MIN_EXECUTORS": "5", "SPARK__MAX_EXECUTORS": "2"}, "max_executors is below"),
+    ({"SPARK__EXECUTORS": "5"}, "CROPLINE_ENGINE__SPARK__EXECUTORS: unknown setting"),
+]
+
+
+@pytest.mark.parametrize(("values", "told"), WRONG, ids=[told for _, told in WRONG])
+def test_a_wrong_engine_setting_is_told_by_its_name(
+    values: dict[str, str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(f"CROPLINE_ENGINE__{name}", value)
+    with pytest.raises(SettingsError) as failure:
+        load_settings()
+    assert told in str(failure.value)
+    assert "canary" not in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    "master", ["local", "local[*]", "local[4,2]", "spark://a:7077,b:7077", "yarn", "k8s://https://h"]
+)
+def test_masters_that_spark_knows_are_taken(master: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CROPLINE_ENGINE__MASTER", master)
+    assert load_settings().engine.master == master
+
+
+def test_groups_are_frozen_and_secrets_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CROPLINE_ENGINE__CONNECT__TOKEN", "canary")
+    engine: Any = load_settings().engine
+    assert "canary" not in repr(engine)
+    with pytest.raises(ValueError, match="frozen"):
+        engine.spark.idle_s = 1

@@ -1,0 +1,116 @@
+"""Charts and tables of the reports: what is drawn is what was counted, and text from outside stays text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from cropline.funnel import EngineUse, Funnel
+from cropline.report.backlog import backlog_markdown, backlog_svg, backlog_verdict
+from cropline.report.chart import Panel, Series, svg
+from cropline.report.failures import failure_rows
+from cropline.report.pace import engine_rows, pace_svg
+from cropline.state import WORK_STATES, BacklogSample, ReasonCount, SourceState, StateReport
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def _shapes(picture: str, colour: str) -> list[dict[str, str]]:
+    root = ElementTree.fromstring(picture)
+    return [dict(entry.attrib) for entry in root.iter() if entry.get("fill") == colour and entry.get("rx") is None]
+
+
+def _texts(picture: str) -> list[str]:
+    return [entry.text or "" for entry in ElementTree.fromstring(picture).iter(f"{SVG}text")]
+
+
+def test_bars_are_as_high_as_their_values() -> None:
+    panel = Panel("t", [Series("s", "#123456", [(0, 5), (1, 10), (2, 0)])], "bars")
+    bars = _shapes(svg([panel], 0, 3), "#123456")
+    assert [float(bar["height"]) for bar in bars] == [60.0, 120.0], "of a panel of 120, whose top is 10"
+
+
+def test_areas_are_stacked() -> None:
+    low, high = Series("low", "#111111", [(0, 2)]), Series("high", "#222222", [(0, 3)])
+    picture = svg([Panel("t", [low, high])], 0, 10)
+    (below,), (above,) = _shapes(picture, "#111111"), _shapes(picture, "#222222")
+    # The top of a panel of 120 is 5: y grows downwards from 40.
+    assert "V112.0H" in below["d"]
+    assert "V40.0H" in above["d"]
+    assert {"low", "high"} <= set(_texts(picture))
+
+
+def test_names_cannot_break_the_picture() -> None:
+    picture = svg([Panel("<script>&", [Series("a<b", "#111111", [(0, 1)]), Series("c", "#222222", [(0, 1)])])], 0, 1)
+    assert "<script>&" in _texts(picture)
+
+
+@pytest.mark.parametrize(("seconds", "bars"), [(1, 1), (60, 60), (120, 120), (121, 61), (86_400, 120)])
+def test_a_long_run_is_drawn_in_at_most_120_bars_and_loses_no_box(seconds: int, bars: int) -> None:
+    start = int(NOON.timestamp())
+    funnel = Funnel(pace=Counter({start + second: 4 for second in range(seconds)}))
+    picture = pace_svg(funnel)
+    assert picture is not None
+    assert len(_shapes(picture, "#12b886")) == bars
+
+
+def test_executors_are_drawn_and_charged() -> None:
+    start = NOON.timestamp()
+    use = EngineUse("spark", "set", 4, 30.0, ((start, start + 20), (start + 5, start + 30)))
+    funnel = Funnel(pace=Counter({int(start) + 10: 100}), engines=[use])
+    picture = pace_svg(funnel)
+    assert picture is not None
+    assert "executors" in _texts(picture)
+    assert engine_rows(funnel) == [("spark: set", "1 x, 30 s, 45 executor seconds")]
+
+
+def test_nothing_cut_is_no_picture() -> None:
+    assert pace_svg(Funnel()) is None
+
+
+def test_a_failure_tells_what_to_do_and_how_to_look_at_it() -> None:
+    failure: dict[str, Any] = {
+        "image_id": "a b;rm", "box_id": None, "profile": "p", "store_id": "s1", "camera_id": None,
+        "reason": "http_404", "detail": "404",
+    }  # fmt: skip
+    (row,) = failure_rows([failure])
+    assert row["look at it"] == "cropline show 'a b;rm'"
+    assert (row["what to do"], row["tried again"]) == ("ask the camera vendor", "no")
+
+
+def _report(**values: Any) -> StateReport:
+    return StateReport(
+        **{
+            "at": NOON, "images": dict.fromkeys(WORK_STATES, 0) | {"pending": 3}, "backlog": 3,
+            "oldest_pending_since": NOON - timedelta(minutes=45), "oldest_pending_age": timedelta(minutes=45),
+            "sources": [SourceState("cams", "2026-11-22", NOON, timedelta(seconds=30))], "batches": [],
+            "open_batches": 0, "stale_batches": 1, "outbox": 0, "oldest_event_at": None,
+            "reasons": [ReasonCount("failed", "http_5xx", 2)],
+        }
+        | values
+    )  # fmt: skip
+
+
+def test_the_backlog_is_told_in_a_sentence_and_drawn_over_the_last_day() -> None:
+    samples = [
+        BacklogSample(NOON - timedelta(hours=hour), hour, 1, 0, 0, NOON - timedelta(hours=hour, minutes=10))
+        for hour in range(23, -1, -1)
+    ]
+    assert backlog_verdict(_report()) == "3 wait, the oldest for 45 min; 1 stale batches are resumed by the next run."
+    text = backlog_markdown(_report(), samples)
+    assert "![backlog and age over the last day](data:image/svg+xml;base64," in text
+    assert "| failed | http_5xx | 2 |" in text
+    assert "| cams | 2026-11-22 | less than a minute |" in text
+    picture = backlog_svg(samples, NOON)
+    assert "50" in _texts(picture), "the scale fits 24 photos"
+    assert "10" in _texts(picture), "and ten minutes"
+
+
+def test_no_backlog_is_said_so() -> None:
+    empty = _report(backlog=0, stale_batches=0, oldest_pending_age=None)
+    assert backlog_verdict(empty) == "Nothing waits."

@@ -1,0 +1,67 @@
+"""A wrong setting is one clear line that names its variable; a secret is never in it."""
+
+import pytest
+
+from cropline.errors import SettingsError
+from cropline.settings import Profile, load_settings
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("CROPLINE_API__URL", "cameras.example", "CROPLINE_API__URL: must be http(s)://"),
+        ("CROPLINE_API__URL", "https://user:pass@cameras.example", "CROPLINE_API__URL: must be http(s)://"),
+        ("CROPLINE_API__URL", "http://host:notaport", "CROPLINE_API__URL: must be http(s)://"),
+        ("CROPLINE_API__NOPE", "1", "CROPLINE_API__NOPE: unknown setting"),
+        ("CROPLINE_APPI__URL", "http://x", "CROPLINE_APPI__URL: unknown setting; groups are api"),
+        ("CROPLINE_ENGINE__KIND", "sparkk", "CROPLINE_ENGINE__KIND: Input should be 'native'"),
+        ("CROPLINE_STORAGE__URL", "ftp://x/y", "CROPLINE_STORAGE__URL: must be file:///folder"),
+        ("CROPLINE_STORAGE__URL", "s3://key:secret@bucket/x", "CROPLINE_STORAGE__URL: must not hold credentials"),
+        ("CROPLINE_STATE__URL", "mysql://root:hunter2@db/x", "CROPLINE_STATE__URL: must start with sqlite"),
+        ("CROPLINE_PROFILES", "{broken", "CROPLINE_PROFILES: not JSON"),
+        ("CROPLINE_PROFILES", "{}", "CROPLINE_PROFILES: at least one profile"),
+        ("CROPLINE_PROFILES", '{"Bad Name!": {}}', "CROPLINE_PROFILES__BAD NAME!: "),
+        ("CROPLINE_PROFILES__THUMB__QUALITY", "101", "CROPLINE_PROFILES__THUMB__QUALITY: "),
+        ("CROPLINE_API__FIELDS__IMAGE_ID", "a..b", "CROPLINE_API__FIELDS__IMAGE_ID: not a JMESPath"),
+        ("CROPLINE_LINEAGE__TRANSPORT", "http", "CROPLINE_LINEAGE: transport http needs url"),
+        ("CROPLINE_API__START", "yesterday", "CROPLINE_API__START: not a moment in ISO 8601"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_names_its_variable(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, says: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    message = str(caught.value)
+    assert message.startswith(says), message
+    assert "\n" not in message
+    assert "hunter2" not in message
+    assert "secret@" not in message
+
+
+def test_every_wrong_setting_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CROPLINE_ENGINE__KIND", "sparkk")
+    monkeypatch.setenv("CROPLINE_BATCH__IMAGES", "0")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert "CROPLINE_ENGINE__KIND" in str(caught.value)
+    assert "CROPLINE_BATCH__IMAGES" in str(caught.value)
+
+
+def test_secrets_do_not_show_in_a_repr(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CROPLINE_API__TOKEN", "canary-token")
+    monkeypatch.setenv("CROPLINE_STATE__URL", "postgresql+psycopg://me:canary-password@db/x")
+    assert "canary" not in repr(load_settings())
+
+
+def test_settings_are_frozen() -> None:
+    settings = load_settings()
+    with pytest.raises(Exception, match="frozen"):
+        settings.batch.images = 5
+
+
+def test_a_recipe_has_one_hash_and_another_recipe_another() -> None:
+    assert Profile().hash == Profile().hash
+    assert Profile(quality=91).hash != Profile(quality=90).hash
+    assert Profile(max_side=100).hash != Profile(max_side=None).hash

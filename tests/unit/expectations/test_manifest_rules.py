@@ -1,0 +1,250 @@
+"""Each rule of the manifest suite, on rows that break it alone, and on rows that come close and must not."""
+
+from datetime import UTC, timedelta
+from typing import Any
+
+import pytest
+
+from cropline.settings import ApiSettings, ExpectationSettings
+from expectations.manifest import SHAPE_RULES, VERSION_RULES, row_rules
+from expectations.validate import Verdict, validate_manifest
+from tests.unit.expectations.rows import NOW, box, item, landed
+
+HOSTS = ("photos.example", "cams.example:8443", "[2001:db8::1]")
+RULES = ExpectationSettings(max_boxes=5, max_age=timedelta(days=30), max_ahead=timedelta(hours=1))
+
+LONG_AGO = (NOW - timedelta(days=30, seconds=1)).isoformat()
+ALMOST_LONG_AGO = (NOW - timedelta(days=30)).isoformat()
+AHEAD = (NOW + timedelta(hours=1, seconds=1)).isoformat()
+ALMOST_AHEAD = (NOW + timedelta(hours=1)).isoformat()
+ELSEWHERE = NOW.astimezone(UTC).isoformat().replace("+00:00", "+14:00")
+
+# What is wrong -> (changes to a good item, the rules that the row must break, in the suite's order).
+CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "nothing": ({}, []),
+    "no id": ({"id": None}, ["image_id_present"]),
+    "empty id": ({"id": ""}, ["image_id_present"]),
+    "blank id": ({"id": " \t"}, ["image_id_present"]),
+    "an id that is a number": ({"id": 17}, []),
+    "an id that is a list": ({"id": ["a"]}, ["image_id_present", "fields_readable"]),
+    "longest id": ({"id": "ü" * 1024}, []),
+    "too long an id": ({"id": "ü" * 1025}, ["image_id_length"]),
+    "no version": ({"etag": None, "sha256": None, "updated_at": None}, ["version_present", "updated_at_present"]),
+    "version from the hash": ({"etag": None}, []),
+    "no store and no camera": ({"store_id": None, "camera_id": None}, []),
+    "unknown store": ({"store_id": "s9"}, []),
+    "no address": ({"url": None}, ["url_present"]),
+    "a file": ({"url": "file:///etc/passwd"}, ["url_scheme", "url_well_formed"]),
+    "ftp": ({"url": "ftp://photos.example/1.jpg"}, ["url_scheme"]),
+    "capital scheme and host": ({"url": "HTTPS://Photos.Example/1.jpg"}, []),
+    "no scheme": ({"url": "photos.example/1.jpg"}, ["url_scheme", "url_well_formed"]),
+    "empty address": ({"url": ""}, ["url_scheme", "url_well_formed"]),
+    "no host": ({"url": "https:///1.jpg"}, ["url_well_formed"]),
+    "blank in the address": ({"url": "https://photos.example/a b.jpg"}, ["url_well_formed"]),
+    "line end in the address": ({"url": "https://photos.example/1.jpg\n"}, ["url_well_formed"]),
+    "no-break space": ({"url": "https://photos.example/\u00a0.jpg"}, ["url_well_formed"]),
+    "backslash": ({"url": "http://127.0.0.1:80\\@photos.example/"}, ["url_well_formed", "url_without_user"]),
+    "user and password": ({"url": "https://u:p@photos.example/1.jpg"}, ["url_without_user"]),
+    "an @ in the path": ({"url": "https://photos.example/a@b.jpg?c@d"}, []),
+    "odd port": ({"url": "https://photos.example:port/1.jpg"}, ["url_well_formed"]),
+    "host elsewhere": ({"url": "https://evil.example/1.jpg"}, ["url_host_allowed"]),
+    "host that ends alike": ({"url": "https://notphotos.example/1.jpg"}, ["url_host_allowed"]),
+    "host that starts alike": ({"url": "https://photos.example.evil.example/"}, ["url_host_allowed"]),
+    "listed with its port": ({"url": "https://cams.example:8443/1.jpg"}, []),
+    "listed with another port": ({"url": "https://cams.example/1.jpg"}, ["url_host_allowed"]),
+    "another port where each is listed": ({"url": "https://photos.example:9/1.jpg"}, []),
+    "IPv6 host": ({"url": "https://[2001:db8::1]/1.jpg"}, []),
+    "no time of capture": ({"captured_at": None}, ["captured_at_present"]),
+    "unreadable time": ({"captured_at": "yesterday"}, ["fields_readable", "captured_at_present"]),
+    "captured ahead": ({"captured_at": AHEAD}, ["captured_at_not_ahead"]),
+    "captured a little ahead": ({"captured_at": ALMOST_AHEAD}, []),
+    "captured in a zone far east": ({"captured_at": ELSEWHERE}, []),
+    "captured long ago": ({"captured_at": LONG_AGO}, ["captured_at_recent"]),
+    "captured almost long ago": ({"captured_at": ALMOST_LONG_AGO}, []),
+    "captured in the year 1": ({"captured_at": "0001-01-01T00:00:00Z"}, ["captured_at_recent"]),
+    "captured in the year 9999": ({"captured_at": "9999-12-31T23:59:59Z"}, ["captured_at_not_ahead"]),
+    "no time of update": ({"updated_at": None}, ["updated_at_present"]),
+    "updated ahead": ({"updated_at": AHEAD}, ["updated_at_not_ahead"]),
+    "updated long ago": ({"updated_at": LONG_AGO}, []),
+    "no boxes": ({"boxes": None}, ["boxes_present"]),
+    "boxes that are no list": ({"boxes": {"a": 1}}, ["fields_readable", "boxes_present"]),
+    "an empty list of boxes": ({"boxes": []}, []),
+    "as many boxes as may be": ({"boxes": [box(id=str(n), xmin=n / 100) for n in range(5)]}, []),
+    "too many boxes": ({"boxes": [box(id=str(n), xmin=n / 100) for n in range(6)]}, ["boxes_not_too_many"]),
+    "xmin is text": ({"boxes": [box(xmin="left")]}, ["boxes_readable", "boxes_finite"]),
+    "a label that is a list": ({"boxes": [box(label=["cola"])]}, ["boxes_readable"]),
+    "a box and a width that are text": (
+        {"boxes": [box(xmin="left")], "width": "wide"},
+        ["fields_readable", "boxes_readable", "boxes_finite"],
+    ),
+    "xmin is missing": ({"boxes": [box(xmin=None)]}, ["boxes_finite"]),
+    "ymax is not a number": ({"boxes": [box(ymax=float("nan"))]}, ["boxes_finite"]),
+    "xmax is infinite": ({"boxes": [box(xmax=float("inf"))]}, ["boxes_finite"]),
+    "the second box is bad": ({"boxes": [box(), box(id="b1", ymin=None)]}, ["boxes_finite"]),
+    "sticks out a little": ({"boxes": [box(xmin=-0.02)]}, []),
+    "sticks out by half the picture": ({"boxes": [box(xmin=-0.5, ymax=1.5)]}, []),
+    "sticks out by more": ({"boxes": [box(xmin=-0.501)]}, ["boxes_in_range"]),
+    "sticks out far below": ({"boxes": [box(ymax=1.501)]}, ["boxes_in_range"]),
+    "pixels sent as shares": ({"boxes": [box(xmin=57.0, xmax=120.0)]}, ["boxes_in_range"]),
+    "left and right exchanged": ({"boxes": [box(xmin=0.3, xmax=0.1)]}, ["boxes_ordered"]),
+    "top and bottom exchanged": ({"boxes": [box(ymin=0.5, ymax=0.2)]}, ["boxes_ordered"]),
+    "both exchanged": ({"boxes": [box(xmin=0.3, xmax=0.1, ymin=0.5, ymax=0.2)]}, ["boxes_ordered"]),
+    "exchanged and far out": ({"boxes": [box(xmin=9.0, xmax=0.1)]}, ["boxes_in_range", "boxes_ordered"]),
+    "a line": ({"boxes": [box(xmin=0.3)]}, ["boxes_have_area"]),
+    "a point": ({"boxes": [box(xmin=0.3, ymin=0.5)]}, ["boxes_have_area"]),
+    "one id twice": ({"boxes": [box(), box(xmin=0.2)]}, ["box_ids_unique"]),
+    "no box ids": ({"boxes": [box(id=None), box(id=None, xmin=0.2)]}, []),
+    "one rectangle twice": ({"boxes": [box(), box(id="b1")]}, []),
+    "no declared sizes": ({"width": None, "height": None, "bytes": None, "sha256": None}, []),
+    "no width": ({"width": 0}, ["width_positive"]),
+    "negative height": ({"height": -1}, ["height_positive"]),
+    "no bytes": ({"bytes": 0}, ["bytes_positive"]),
+    "a short hash": ({"sha256": "a" * 63}, ["sha256_form"]),
+    "a hash with a line end": ({"sha256": "a" * 64 + "\n"}, ["sha256_form"]),
+    "a hash in capitals": ({"sha256": "A" * 64}, []),
+    "a hash that is none": ({"sha256": "g" * 64}, ["sha256_form"]),
+}
+
+
+@pytest.fixture(scope="module")
+def verdict() -> Verdict:
+    manifest = landed(item(at, **changes) for at, (changes, _) in enumerate(CASES.values()))
+    return validate_manifest(manifest, RULES, run_name="unit", now=NOW, allowed_hosts=HOSTS, known_stores={"s1"})
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_row_breaks_what_it_should_and_nothing_else(verdict: Verdict, case: str) -> None:
+    assert verdict.bad_rows.get(list(CASES).index(case), []) == CASES[case][1]
+
+
+def test_every_warning_on_single_rows_is_broken_by_some_case() -> None:
+    warnings = {rule.name for rule in row_rules(RULES, hosts=HOSTS, stores={"s1"}) if rule.severity == "warning"}
+    # Landing writes these two itself, from settings: no item can make them wrong.
+    assert warnings - {name for _, broken in CASES.values() for name in broken} == {
+        "coordinates_known",
+        "orientation_known",
+    }
+
+
+def test_what_only_informs_is_counted_and_quarantines_nothing(verdict: Verdict) -> None:
+    counts = {outcome.name: outcome.unexpected for outcome in verdict.outcomes if outcome.severity == "info"}
+    assert counts == {
+        "store_id_present": 1,
+        "camera_id_present": 1,
+        "boxes_some": 1,
+        "box_ids_present": 1,
+        "boxes_distinct": 1,
+        "store_known": 1,
+    }
+
+
+def test_outcomes_count_what_was_looked_at(verdict: Verdict) -> None:
+    outcomes = {outcome.name: outcome for outcome in verdict.outcomes}
+    assert outcomes["image_id_present"].evaluated == len(CASES)
+    assert outcomes["url_scheme"].evaluated == len(CASES) - 1  # one has no address
+    assert outcomes["captured_at_recent"].column == "captured_at"
+    assert outcomes["columns_present"].column is None
+    assert not outcomes["image_id_present"].success
+    assert outcomes["row_unique"].success
+
+
+@pytest.mark.parametrize(
+    ("ahead", "text"),
+    [
+        (timedelta(hours=1), "at most 1 hour in the future"),
+        (timedelta(minutes=90), "at most 1.5 hours in the future"),
+        (timedelta(days=2), "at most 2 days in the future"),
+        (timedelta(0), "at most 0 s in the future"),
+    ],
+)
+def test_limits_are_said_as_people_say_them(ahead: timedelta, text: str) -> None:
+    rules = {rule.name: rule.description for rule in row_rules(ExpectationSettings(max_ahead=ahead))}
+    assert rules["captured_at_not_ahead"] == f"Captured {text}"
+
+
+def test_rule_names_are_distinct_words() -> None:
+    names = [rule.name for rule in (*SHAPE_RULES, *row_rules(RULES, hosts=HOSTS, stores=()), *VERSION_RULES)]
+    assert len(names) == len(set(names))
+    assert all(name.replace("_", "").isascii() and name == name.lower() for name in names)
+    assert all(name.replace("_", "").isalnum() for name in names)
+
+
+PIXELS = ApiSettings(coordinates="pixels")
+STORED = ApiSettings(coordinates="pixels", orientation="stored")
+
+
+@pytest.mark.parametrize(
+    ("api", "changes", "broken"),
+    [
+        (PIXELS, {"boxes": [box(xmin=57, ymin=80, xmax=4000, ymax=3000)]}, []),
+        (PIXELS, {"boxes": [box(xmin=57, ymin=80, xmax=6000, ymax=4500)]}, []),
+        (PIXELS, {"boxes": [box(xmin=57, ymin=80, xmax=6001, ymax=3000)]}, ["boxes_in_range"]),
+        (PIXELS, {"boxes": [box(xmin=57, ymin=80, xmax=4000, ymax=4501)]}, ["boxes_in_range"]),
+        # A picture stored on its side is 3000 wide and 4000 high, and declared as 4000 by 3000.
+        (STORED, {"boxes": [box(xmin=57, ymin=80, xmax=400, ymax=6000)]}, []),
+        (STORED, {"boxes": [box(xmin=57, ymin=80, xmax=400, ymax=6001)]}, ["boxes_in_range"]),
+        (PIXELS, {"boxes": [box(xmin=57, ymin=80, xmax=9000, ymax=9000)], "width": None, "height": None}, []),
+        (
+            PIXELS,
+            {"boxes": [box(xmin=57, ymin=80, xmax=1e9, ymax=9)], "width": None},
+            ["boxes_in_range", "boxes_ordered"],
+        ),
+    ],
+)
+def test_pixels_are_measured_by_the_declared_size(api: ApiSettings, changes: dict[str, Any], broken: list[str]) -> None:
+    verdict = validate_manifest(landed([item(0, **changes)], api), RULES, run_name="unit", now=NOW)
+    assert verdict.bad_rows == ({0: broken} if broken else {})
+
+
+def test_a_manifest_of_other_conventions_is_not_guessed_at() -> None:
+    manifest = landed([item(0)])
+    for name in ("coordinates", "orientation"):
+        manifest = manifest.set_column(manifest.schema.get_field_index(name), name, [["percent"]])
+    verdict = validate_manifest(manifest, RULES, run_name="unit", now=NOW)
+    assert verdict.bad_rows == {0: ["coordinates_known", "orientation_known"]}
+
+
+def test_bad_boxes_can_be_left_to_the_crop_job() -> None:
+    boxes = [
+        box(),
+        box(id="b1", xmin="left"),
+        box(id="b2", xmin=0.9, xmax=0.1),
+        box(id="b3", ymax=57.0),
+        box(id="b4", xmin=0.3),
+    ]
+    items = [item(0, boxes=boxes), item(1, boxes=[box(), box()]), item(2, boxes=boxes, width=0), item(3, boxes=None)]
+    verdict = validate_manifest(landed(items), RULES, run_name="unit", now=NOW, boxes_fail_alone=True)
+    assert verdict.bad_rows == {1: ["box_ids_unique"], 2: ["width_positive"], 3: ["boxes_present"]}
+    counts = {outcome.name: outcome.unexpected for outcome in verdict.outcomes if outcome.severity == "info"}
+    faults = ("boxes_readable", "boxes_finite", "boxes_in_range", "boxes_ordered", "boxes_have_area")
+    assert {name: counts[name] for name in faults} == dict.fromkeys(faults, 2)
+
+
+@pytest.mark.parametrize(
+    ("items", "bad"),
+    [
+        ([item(0), item(0)], {1: ["row_not_repeated"]}),
+        ([item(0), item(1), item(0), item(0)], {2: ["row_not_repeated"], 3: ["row_not_repeated"]}),
+        ([item(0, etag="old", updated_at="2026-11-22T07:00:00Z"), item(0)], {0: ["version_newest"]}),
+        ([item(0), item(0, etag="old", updated_at="2026-11-22T07:00:00Z")], {1: ["version_newest"]}),
+        # The same time: the API named the later row last.
+        ([item(0, etag="a"), item(0, etag="b")], {0: ["version_newest"]}),
+        ([item(0, etag="a"), item(0, etag="b"), item(0, etag="a")], {0: ["version_newest"], 2: ["row_not_repeated"]}),
+        # A bad newest version takes nothing away from the good one before it.
+        (
+            [item(0, etag="old", updated_at="2026-11-22T07:00:00Z"), item(0, boxes=None)],
+            {1: ["boxes_present"]},
+        ),
+        ([item(0, boxes=None), item(0)], {0: ["boxes_present"]}),
+        ([item(0, boxes=None), item(0, boxes=None)], {0: ["boxes_present"], 1: ["boxes_present"]}),
+        # Names that only look alike.
+        ([item(0, id="A"), item(0, id="a"), item(0, id="a ")], {}),
+    ],
+)
+def test_one_version_of_an_image_goes_on(items: list[dict[str, Any]], bad: dict[int, list[str]]) -> None:
+    assert validate_manifest(landed(items), RULES, run_name="unit", now=NOW).bad_rows == bad
+
+
+def test_of_equal_rows_with_several_times_the_newest_goes_on() -> None:
+    items = [item(0, updated_at=f"2026-11-22T0{hour}:00:00Z") for hour in (6, 8, 7)]
+    assert sorted(validate_manifest(landed(items), RULES, run_name="unit", now=NOW).bad_rows) == [0, 2]

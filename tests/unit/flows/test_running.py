@@ -1,0 +1,49 @@
+"""What is refused before a run begins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import gettempdir
+
+import pytest
+
+from cropline.errors import SettingsError
+from cropline.settings import Settings, load_settings
+from flows.running import refuse_fleeting_places
+
+# As Prefect names the folder of one run.
+OF_A_RUN = Path(gettempdir()).resolve() / "tmpx1y2prefect"
+
+
+def _settings(storage: str, state: str) -> Settings:
+    return load_settings(storage={"url": storage}, state={"url": state})
+
+
+LOST, KEPT = f"file://{OF_A_RUN}/cropline-output", "file:///srv/cropline"
+
+
+@pytest.mark.parametrize(
+    ("storage", "state", "names"),
+    [
+        (LOST, "sqlite:////srv/state.db", ["CROPLINE_STORAGE__URL"]),
+        (KEPT, "sqlite:///cropline-output/state.db", ["CROPLINE_STATE__URL"]),
+        (LOST, "sqlite:///state.db", ["CROPLINE_STORAGE__URL", "CROPLINE_STATE__URL"]),
+    ],
+)
+def test_places_that_vanish_with_the_run_are_refused(storage: str, state: str, names: list[str]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        refuse_fleeting_places(_settings(storage, state), OF_A_RUN)
+    assert str(caught.value).startswith(", ".join(names) + ": lies in the folder of this one run")
+
+
+@pytest.mark.parametrize(
+    ("storage", "state", "here"),
+    [
+        (KEPT, "sqlite:////srv/state.db", OF_A_RUN),
+        ("s3://bucket/prefix", "postgresql+psycopg://somewhere/db", OF_A_RUN),
+        ("memory:///", "sqlite:////srv/state.db", OF_A_RUN),
+        ("file:///srv/work/cropline-output", "sqlite:///cropline-output/state.db", Path("/srv/work")),
+    ],
+)
+def test_places_that_stay_are_good(storage: str, state: str, here: Path) -> None:
+    refuse_fleeting_places(_settings(storage, state), here)

@@ -1,0 +1,94 @@
+"""Formats, sizes and scans as the bytes tell them, before anything is decoded."""
+
+import io
+import random
+
+import pytest
+from PIL import Image
+
+from cropline.failures import PhotoFailure
+from cropline.settings import PictureLimits
+from fugue_jobs.headers import check_header, count_scans, declared_size, sniff
+from tests.photos import drawn, encoded
+from tests.unit.fugue_jobs import hostile
+
+EVERY = {
+    "JPEG": hostile.JPEG,
+    "PNG": hostile.PNG,
+    "WEBP": hostile.WEBP,
+    "TIFF": hostile.TIFF,
+    "BMP": hostile.BMP,
+    "GIF": hostile.GIF,
+    "AVIF": hostile.AVIF,
+}
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_each_format_is_told_by_its_bytes(kind: str) -> None:
+    assert sniff(EVERY[kind]) == kind
+    assert check_header(EVERY[kind], PictureLimits(formats=(kind,))) == kind  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_declared_sizes_are_those_that_pillow_reads(kind: str) -> None:
+    assert declared_size(kind, EVERY[kind]) in ((320, 240), None)
+
+
+@pytest.mark.parametrize("options", [{"lossless": True}, {"quality": 50}, {"exif": b"Exif\0\0"}, {"xmp": b"<x/>"}])
+def test_each_kind_of_webp_declares_its_size(options: dict[str, object]) -> None:
+    data = encoded(drawn(123, 457), "WEBP", **options)
+    assert declared_size("WEBP", data) == (123, 457)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_scans_are_counted_as_they_are_in_the_file(progressive: bool, mode: str) -> None:
+    data = encoded(drawn(200, 150).convert(mode), progressive=progressive, quality=90)
+    # Stuffed bytes keep the marker out of coded data, and these files hold no thumbnail.
+    assert count_scans(data, 1000) == data.count(b"\xff\xda")
+
+
+def test_scans_of_a_thumbnail_and_behind_the_end_do_not_count() -> None:
+    thumbnail = encoded(drawn(64, 64), progressive=True)
+    exif = Image.Exif()
+    exif[0x9286] = thumbnail
+    data = encoded(drawn(200, 150), progressive=True, exif=exif.tobytes())
+    plain = encoded(drawn(200, 150), progressive=True)
+    assert data.count(b"\xff\xda") > plain.count(b"\xff\xda")
+    assert count_scans(data + thumbnail * 50, 1000) == plain.count(b"\xff\xda")
+
+
+def test_counting_stops_when_there_are_enough() -> None:
+    assert count_scans(hostile.progressive_bomb(500), 7) == 7
+
+
+def test_counting_ends_on_any_bytes() -> None:
+    dice = random.Random(11)
+    for _ in range(300):
+        noise = b"\xff\xd8\xff" + bytes(dice.choice(b"\xff\x00\xda\xc0\xd9\x01\xd0\x02") for _ in range(200))
+        assert 0 <= count_scans(noise, 50) <= 50
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"", "nothing"),
+        (b"\xef\xbb\xbf <HTML>", "HTML"),
+        (b" [1]", "JSON"),
+        (b"<svg/>", "XML"),
+        (b"??", "something else"),
+    ],
+)
+def test_what_is_no_picture_is_said_without_quoting_it(data: bytes, what: str) -> None:
+    with pytest.raises(PhotoFailure) as refused:
+        check_header(data, PictureLimits())
+    assert refused.value.detail == f"{len(data)} bytes of {what}"
+
+
+def test_limits_are_inclusive() -> None:
+    out = io.BytesIO()
+    Image.new("L", (200, 50)).save(out, "PNG")
+    assert check_header(out.getvalue(), PictureLimits(max_pixels=10_000, max_side=200)) == "PNG"
+    for limits in (PictureLimits(max_pixels=9_999), PictureLimits(max_side=199)):
+        with pytest.raises(PhotoFailure, match="picture_too_large"):
+            check_header(out.getvalue(), limits)
