@@ -18,7 +18,7 @@ image_html                200, text/html                               not_a_pic
 image_slow_drip           the bytes, 1 KiB every ``seconds`` (0.2)     timeout: tried again later
 image_truncated           Content-Length right, half the body, closed  truncated: tried again later
 image_truncated_chunked   chunked, half, closed without an end chunk   truncated: tried again later
-image_truncated_silently  chunked, half, properly ended                hash_mismatch: only the listing tells
+image_truncated_silently  chunked, half, properly ended                truncated: only the listing tells
 image_corrupt_scan        bits flipped in the scan; still decodes      hash_mismatch: only the listing tells
 image_corrupt_header      the first KiB is zeros                       hash_mismatch
 image_gzip_bomb           Content-Encoding gzip, 24 KiB make 24 MiB    encoded_body: never unpacked

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _READ_BACK = 20
 
 
-@task(name="check", task_run_name="check batch {batch.batch_id}", tags=["expectations"], **STEP)
+@task(name="check", task_run_name="check batch {batch.batch_id}", **STEP)
 def check(run: Run, batch: Batch, crops: pa.Table) -> None:
     """Hold a committed batch to the catalogue's expectations. Raises CatalogueError when crops were lost or mixed up."""
     from expectations.catalogue import check_batch, claimed_boxes, read_objects, sample_keys

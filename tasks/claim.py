@@ -23,7 +23,7 @@ def has_work(run: Run) -> bool:
     return run.state.has_work(run.settings.api.source)
 
 
-@task(name="claim", task_run_name="claim up to {run.settings.batch.images} images", tags=["state"], **STEP)
+@task(name="claim", task_run_name="claim up to {run.settings.batch.images} images", **STEP)
 def claim(run: Run) -> Batch | None:
     """Lease the next batch to this run; None when another run took what there was."""
     batch = run.state.claim(

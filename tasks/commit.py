@@ -33,7 +33,7 @@ def committed_crops(run: Run, batch: Batch) -> pa.Table | None:
     return catalogue.batch_rows(batch.batch_id) if catalogue.fence(batch.batch_id, batch.attempt) else None
 
 
-@task(name="commit", task_run_name="commit batch {batch.batch_id}", tags=["catalogue", "state"], **STEP)
+@task(name="commit", task_run_name="commit batch {batch.batch_id}", **STEP)
 def commit(run: Run, batch: Batch, crops: pa.Table, started_at: datetime) -> pa.Table:
     """Append to the catalogue, then mark images and batch and write the outbox in one SQL transaction.
 

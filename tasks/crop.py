@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 @task(
     name="crop",
     task_run_name="crop {batch.images.num_rows} images on {run.settings.engine.kind}",
-    tags=["crop"],
     **STEP,
 )
 def crop(run: Run, batch: Batch) -> pa.Table:

@@ -30,7 +30,7 @@ Place = tuple[str, int]
 _KEEP_ALL_DIGESTS = datetime(1, 1, 2, tzinfo=UTC)
 
 
-@task(name="enlist", task_run_name="enlist {part.count} images", tags=["state"], **STEP)
+@task(name="enlist", task_run_name="enlist {part.count} images", **STEP)
 def enlist(run: Run, plan: Plan, part: Slice) -> Batch | None:
     """Claim the slice's works; None when other runs have them all."""
     _register(run, plan, part)
@@ -42,7 +42,7 @@ def enlist(run: Run, plan: Plan, part: Slice) -> Batch | None:
     return batch
 
 
-@task(name="quarantine", task_run_name="quarantine bad rows", tags=["manifest"], **STEP)
+@task(name="quarantine", task_run_name="quarantine bad rows", **STEP)
 def quarantine_bad(run: Run, plan: Plan) -> int:
     """Bad rows of the plan are landed and registered as quarantined, with their reasons. Gives how many."""
     import io

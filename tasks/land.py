@@ -16,7 +16,7 @@ from tasks.options import STEP
 from tasks.poll import Polled
 
 
-@task(name="land", task_run_name="land {polled.fresh} items", tags=["manifest"], **STEP)
+@task(name="land", task_run_name="land {polled.fresh} items", **STEP)
 def land(run: Run, polled: Polled) -> str:
     """Write the manifest; gives its storage key. The same items always land under the same key."""
     api = run.settings.api

@@ -16,7 +16,7 @@ from tasks.options import STEP
 from tasks.show import show
 
 
-@task(name="maintain", task_run_name="maintain the catalogue", tags=["catalogue"], **STEP)
+@task(name="maintain", task_run_name="maintain the catalogue", **STEP)
 def maintain_catalogue(run: Run, keep_days: int, dry_run: bool) -> Maintained | None:
     """Compact, vacuum and checkpoint; None when there is no catalogue yet."""
     catalogue = Catalogue(run.spec)

@@ -56,7 +56,7 @@ class Replayed:
     order: Order
 
 
-@task(name="plan", task_run_name="plan from {asked.announced}", tags=["state"], **STEP | {"retries": 0})
+@task(name="plan", task_run_name="plan from {asked.announced}", **STEP | {"retries": 0})
 def plan(run: Run, asked: Asked, done_since: datetime | None) -> Plan:
     """The plan of a backfill. ``done_since``: works that ended after it are done, also for mode "all"."""
     announced = _announced(run, asked)
@@ -89,7 +89,7 @@ def profiles(run: Run, photos: Photos) -> dict[str, str]:
     return {name: known[name] for name in photos.profiles or known}
 
 
-@task(name="plan", task_run_name="plan the replay", tags=["state"], **STEP)
+@task(name="plan", task_run_name="plan the replay", **STEP)
 def plan_replay(run: Run, asked: Replayed) -> Plan:
     """The plan of a replay: works that ended badly, and quarantined ones that are good by today's rules."""
     left: Counter[str] = Counter()

@@ -34,7 +34,7 @@ class Polled:
     complete: bool  # False: stopped at max_pages, the next poll goes on
 
 
-@task(name="poll", task_run_name="poll the image API", tags=["api"], **STEP | {"retries": 0})
+@task(name="poll", task_run_name="poll the image API", **STEP | {"retries": 0})
 def poll(run: Run, look_back: timedelta | None = None) -> Polled:
     """Page through the API since the cursor, less the overlap. Items that were landed before are counted and left.
 

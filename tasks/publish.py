@@ -12,7 +12,7 @@ from tasks.options import STEP
 _AT_A_TIME = 500
 
 
-@task(name="publish", task_run_name="publish lineage", tags=["lineage"], **STEP)
+@task(name="publish", task_run_name="publish lineage", **STEP)
 def publish(run: Run) -> int:
     """Send what waits, oldest first; gives how many were taken. What was not taken waits for the next run."""
     from cropline.lineage import Publisher

@@ -29,7 +29,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-@task(name="register", task_run_name="register {validated.rows} rows", tags=["state"], **STEP)
+@task(name="register", task_run_name="register {validated.rows} rows", **STEP)
 def register(run: Run, polled: Polled, validated: Validated) -> Registered:
     """Make new and changed images pending, remember what was seen, move the cursor: all of it or nothing."""
     from cropline.state import Registration

@@ -16,7 +16,7 @@ from tasks.options import STEP
 from tasks.show import show
 
 
-@task(name="report", task_run_name="report", tags=["report"], **STEP)
+@task(name="report", task_run_name="report", **STEP)
 def report(run: Run) -> UUID:
     """Show what the run did; gives the artifact's id."""
     funnel, context = run.funnel, run.context

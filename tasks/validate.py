@@ -36,7 +36,7 @@ class Validated:
     events: list[dict[str, Any]]  # for lineage: they are stored when the rows are registered
 
 
-@task(name="validate", task_run_name="validate {manifest_key}", tags=["manifest", "expectations"], **STEP)
+@task(name="validate", task_run_name="validate {manifest_key}", **STEP)
 def validate(run: Run, manifest_key: str) -> Validated:
     """Judge every row of a landed manifest; write the bad ones to quarantine. Raises ManifestRejected over the budget."""
     import pyarrow as pa

@@ -122,6 +122,7 @@ DECLARED: dict[str, tuple[Answer, dict[str, object], str]] = {
     "one bit differs": (ok(FLIPPED), {"expected_bytes": len(PHOTO), "expected_sha256": SHA}, "hash_mismatch"),
     "one bit of the first byte differs": (ok(b"\x7f" + PHOTO[1:]), {"expected_sha256": SHA}, "hash_mismatch"),
     "another length, same framing": (ok(PHOTO[:-1]), {"expected_bytes": len(PHOTO)}, "hash_mismatch"),
+    "fewer chunks than declared, ended well": (chunked(PHOTO[:5000]), {"expected_bytes": len(PHOTO), "expected_sha256": SHA}, "truncated"),
     "longer than declared": (hang_up(head(200) + PHOTO), {"expected_bytes": 5}, "hash_mismatch"),
     "declared hash is no hash": (ok(), {"expected_sha256": "md5:0"}, "hash_mismatch"),
     "cut where only the manifest can tell": (hang_up(head(200) + PHOTO[:-1]), {"expected_bytes": len(PHOTO)}, "truncated"),
