@@ -10,6 +10,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+CROPS = "crops"
+"""Prefix of all crops' keys; below it a folder a profile, in it one a source and image, see image_key."""
+
 _UNSAFE = re.compile(r"[^a-z0-9_-]+")
 _BOX_FIELDS = ("box_id", "xmin", "ymin", "xmax", "ymax", "label")
 
@@ -67,4 +70,4 @@ def crop_key(
     It holds the box's position: a photo whose boxes share an id still has one key a box.
     """
     box = f"{box_index:04d}-{safe_name(box_id, keep=24)}"
-    return f"crops/{safe_name(profile, keep=20)}/{image_key(source, image_id)}/{fingerprint_[:20]}/{box}.{extension}"
+    return f"{CROPS}/{safe_name(profile, keep=20)}/{image_key(source, image_id)}/{fingerprint_[:20]}/{box}.{extension}"

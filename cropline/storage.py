@@ -6,6 +6,7 @@ Belongs here: opening a store and the few calls that every step makes. Does not:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -128,6 +129,33 @@ def list_keys(spec: StoreSpec, prefix: str) -> list[str]:
         return sorted(meta["path"] for page in obstore.list(open_store(spec), prefix=prefix) for meta in page)
     except (OSError, obstore.exceptions.BaseError) as error:
         raise StorageError(f"cannot list {spec.uri(prefix)}: {type(error).__name__}") from error
+
+
+def list_folders(spec: StoreSpec, prefix: str) -> list[str]:
+    """The names directly below prefix that have keys below them, as prefixes without a slash at their end."""
+    import obstore
+
+    try:
+        return sorted(obstore.list_with_delimiter(open_store(spec), prefix)["common_prefixes"])
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise StorageError(f"cannot list {spec.uri(prefix)}: {type(error).__name__}") from error
+
+
+def delete(spec: StoreSpec, keys: Sequence[str]) -> None:
+    """Take the objects away; those that are not there are passed over."""
+    import obstore
+
+    store = open_store(spec)
+    # A local store stops at the first one that is missing.
+    parts = [[key] for key in keys] if spec.local_path is not None else [list(keys)]
+    for part in parts:
+        try:
+            if part:
+                obstore.delete(store, part)
+        except (FileNotFoundError, obstore.exceptions.NotFoundError):
+            continue
+        except (OSError, obstore.exceptions.BaseError) as error:
+            raise StorageError(f"cannot delete below {spec.url}: {type(error).__name__}") from error
 
 
 def check_writable(spec: StoreSpec) -> None:

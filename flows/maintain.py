@@ -9,6 +9,7 @@ from pydantic import Field
 
 from cropline.catalogue import Maintained
 from flows.running import open_run, run_name
+from tasks.forget import finish_erasures
 from tasks.maintain import maintain_catalogue, show_maintained
 
 
@@ -32,6 +33,8 @@ def maintain(
     **Look at** its artifact for the number of files before and after.
     """
     with open_run("maintain") as run:
+        if not dry_run:
+            finish_erasures(run)
         done = maintain_catalogue(run, keep_days, dry_run)
         show_maintained(run, done)
         return done

@@ -14,6 +14,7 @@ from tasks.check import check
 from tasks.claim import claim, freed_on_failure, has_work
 from tasks.commit import commit, committed_crops
 from tasks.crop import crop
+from tasks.forget import finish_erasures
 
 MaxBatches = Annotated[
     int | None,
@@ -52,3 +53,4 @@ def drain(run: Run, max_batches: int | None) -> None:
             held = committed_crops(run, batch) if batch.resumed else None
             crops = commit(run, batch, crop(run, batch) if held is None else held, started_at)
         check(run, batch, crops)
+        finish_erasures(run)

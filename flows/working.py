@@ -24,6 +24,7 @@ from tasks.claim import freed_on_failure
 from tasks.commit import commit, committed_crops
 from tasks.crop import crop
 from tasks.enlist import enlist, quarantine_bad
+from tasks.forget import finish_erasures
 from tasks.show import ProgressBoard, show
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def _finish_abandoned(run: Run) -> None:
             held = committed_crops(run, batch)
             crops = commit(run, batch, crop(run, batch) if held is None else held, started_at)
         check(run, batch, crops)
+        finish_erasures(run)
 
 
 def _states(run: Run, part: Slice) -> dict[tuple[str, str], str]:
@@ -129,6 +131,7 @@ class _Hands:
         crops = commit(self._run, oldest.batch, crops, oldest.started_at)
         self._held.popleft().held.close()
         check(self._run, oldest.batch, crops)
+        finish_erasures(self._run)
         return oldest.part
 
     def _let_go(self) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from cropline.state import Batch
+    from expectations.catalogue import StoredObject
 
 # Of a batch's crops so many are read back: enough to notice a store that loses or mixes up, cheap at any batch size.
 _READ_BACK = 20
@@ -32,9 +33,22 @@ def check(run: Run, batch: Batch, crops: pa.Table) -> None:
     from expectations.drift import find_poor_photos
 
     claimed = claimed_boxes(batch_images(run, batch), batch.images)
-    verdict = check_batch(crops, claimed, read_objects(run.spec, sample_keys(crops, _READ_BACK)))
+    objects = _but_forgotten(run, crops, read_objects(run.spec, sample_keys(crops, _READ_BACK)))
+    verdict = check_batch(crops, claimed, objects)
     if verdict.critical:
         raise CatalogueError(f"batch {batch.batch_id} is committed but wrong: {', '.join(verdict.critical)}")
     for name, rows in verdict.broken.items():
         get_run_logger().warning("batch %s: %d rows break %s", batch.batch_id, len(rows), name)
     warn(run, find_poor_photos(crops))
+
+
+def _but_forgotten(
+    run: Run, crops: pa.Table, objects: dict[str, StoredObject | None]
+) -> dict[str, StoredObject | None]:
+    """Without crops that are missing because their photo was forgotten since the commit."""
+    missing = {key for key, found in objects.items() if found is None}
+    if not missing:
+        return objects
+    image_of = dict(zip(crops["key"].to_pylist(), crops["image_id"].to_pylist(), strict=True))
+    gone = run.state.forgotten(run.settings.api.source, sorted({image_of[key] for key in missing}))
+    return {key: found for key, found in objects.items() if found is not None or image_of[key] not in gone}

@@ -11,6 +11,7 @@ Belongs here: the decision, as a table of cases that the tests repeat. Does not:
     failed or dead      -            failed     failed       revived
     done                -            -          again        revived, unless this backfill has done it
     claimed             -            -          -            left to the run that has it
+    forgotten           -            -          -            never comes back
 """
 
 from __future__ import annotations
@@ -69,7 +70,11 @@ def classify(rows: Sequence[Row], selection: Selection, state: State, left: Coun
                 limit=IDS_AT_ONCE * 1_000,
             )
         }
+        gone = state.forgotten(selection.source, [row.image_id for row in part])
         for row in part:
+            if row.image_id in gone:
+                left["forgotten"] += len(selection.profiles)
+                continue
             for profile, recipe in selection.profiles.items():
                 action, why = decide(row, recipe, known.get((row.image_id, profile)), selection)
                 if action is None:

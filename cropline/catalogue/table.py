@@ -25,7 +25,7 @@ import pyarrow as pa
 from cropline import storage
 from cropline.catalogue import delta, history, maintain
 from cropline.catalogue.history import Held
-from cropline.catalogue.rows import CATALOGUE, ImageProfile, find, replacing, to_catalogue
+from cropline.catalogue.rows import CATALOGUE, ImageProfile, find, of_images, replacing, scan, to_catalogue
 from cropline.errors import CatalogueError, StaleLease
 from cropline.storage import StoreSpec
 
@@ -196,6 +196,27 @@ class Catalogue:
                 empty = CATALOGUE.empty_table()
                 return empty.select(list(columns)) if columns is not None else empty
             return _read(table, where, columns)
+
+    def images_rows(self, source: str, image_ids: Collection[str]) -> pa.Table:
+        """The current rows (CATALOGUE) of some images of a source, all profiles."""
+        with delta.catalogue_errors("read", self._spec):
+            table = delta.open_table(self._spec)
+            return CATALOGUE.empty_table() if table is None else scan(table, of_images(source, image_ids))
+
+    def forget_images(self, source: str, image_ids: Collection[str]) -> int | None:
+        """Delete the rows of these images. Gives the version without them; None when there is no table.
+
+        Earlier versions hold them until ``maintain`` has vacuumed their files.
+        """
+        predicate = of_images(source, image_ids)
+
+        def commit(table: DeltaTable) -> int:
+            if len(scan(table, predicate)):
+                table.delete(predicate)
+            return int(table.version())
+
+        with delta.catalogue_errors("write", self._spec):
+            return None if delta.open_table(self._spec) is None else self._until_committed(commit)
 
     def version(self) -> int | None:
         """The newest version, from 0; None when there is no table yet."""

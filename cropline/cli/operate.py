@@ -28,7 +28,7 @@ MaxBytes = Annotated[int | None, typer.Option(min=1, help="stop after so many do
 
 def add_to(app: typer.Typer) -> None:
     """Give the app these commands."""
-    for command in (watch, backfill, replay, maintain, deploy, up, copy_state):
+    for command in (watch, backfill, replay, maintain, forget, deploy, up, copy_state):
         app.command()(command)
 
 
@@ -117,6 +117,20 @@ def maintain(
 
     _quiet(verbose)
     run_maintain(keep_days, dry_run=dry_run)
+
+
+def forget(
+    image: Annotated[list[str] | None, typer.Option(help="id of a photo; can be repeated")] = None,
+    store: Annotated[list[str] | None, typer.Option(help="all photos of this store so far; can be repeated")] = None,
+    before: Annotated[
+        str | None, typer.Option(help="all photos captured before, ISO 8601; without an offset it is UTC")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would go; do nothing")] = False,
+) -> None:
+    """Remove all crops of some photos, their catalogue rows and their work, for good; a receipt says what went."""
+    from cropline.cli.forget import asked_selection, run_forget
+
+    run_forget(asked_selection(image, store, before), dry_run=dry_run)
 
 
 def deploy(

@@ -18,6 +18,7 @@ from sqlalchemy.types import TypeEngine
 from cropline.errors import NotReconciled, StaleLease
 from cropline.state.bulk import unnested
 from cropline.state.database import Database, plan_by_index
+from cropline.state.erasures import bury
 from cropline.state.model import Batch, Committed, Counts, Event, Outcome
 from cropline.state.outbox import enqueue
 from cropline.state.tables import AnyText, UtcTime, batches, constant, images, tallies
@@ -91,6 +92,7 @@ def commit(database: Database, batch: Batch, ending: Ending, retries: Retries) -
         plan_by_index(connection)
         outcomes = _matched(batch, members, told)
         _reconcile(batch, members, ending.counts)
+        bury(connection, batch.batch_id)
         committed = _settle(connection, batch, members, outcomes, retries, now)
         _close(connection, batch, ending, now)
         enqueue(connection, ending.events, now)

@@ -15,17 +15,20 @@ from cropline.state.tables import (
     backfills,
     backlog_samples,
     batches,
+    erasures,
     images,
     manifests,
     outbox,
     profiles,
     recent_items,
     sources,
+    tombstones,
 )
 
 # Not the tallies, which the triggers keep, nor the schema's version, which the migrations do.
 _TABLES: tuple[Table, ...] = (
     sources, profiles, manifests, recent_items, batches, images, outbox, backfills, backlog_samples,
+    erasures, tombstones,
 )  # fmt: skip
 _ROWS_AT_ONCE = 1_000
 

@@ -186,6 +186,25 @@ MIGRATIONS: tuple[Migration, ...] = (
             """,
         ),
     ),
+    # Images that were forgotten and must not come back, and the erasures that did it.
+    Migration(
+        (
+            """
+            CREATE TABLE erasures (
+                erasure_id {text} NOT NULL PRIMARY KEY, source {text} NOT NULL, selection {text} NOT NULL,
+                began_at {time} NOT NULL, ended_at {time}
+            )
+            """,
+            "CREATE INDEX erasures_open ON erasures (source) WHERE ended_at IS NULL",
+            """
+            CREATE TABLE tombstones (
+                source {text} NOT NULL, image_id {text} NOT NULL, erasure_id {text} NOT NULL,
+                since {time} NOT NULL, erased_at {time}, PRIMARY KEY (source, image_id)
+            )
+            """,
+            "CREATE INDEX tombstones_open ON tombstones (erasure_id) WHERE erased_at IS NULL",
+        ),
+    ),
 )
 
 

@@ -205,3 +205,14 @@ class BacklogSample:
     failed: int
     dead: int
     oldest_pending_since: datetime | None
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """Images that are to be forgotten, all those that one selection named. ``resumed``: an earlier call began it."""
+
+    erasure_id: str
+    source: str
+    selection: str  # JSON
+    began_at: datetime
+    resumed: bool

@@ -13,6 +13,7 @@ What a candidate does, by the state that its work is in:
 
 A bad version never takes away good work: the crops of the last good version stay, and quarantine holds the bad row.
 A good version always ends a quarantine, also one that is older than the bad one: some crop is better than none.
+A candidate of an image that was forgotten (erasures.py) does nothing, whatever it is.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from cropline.state.bulk import unnested
 from cropline.state.database import Database, plan_by_index
 from cropline.state.model import Registered, Registration
 from cropline.state.outbox import enqueue
-from cropline.state.tables import UtcTime, images, manifests, profiles, recent_items, sources
+from cropline.state.tables import UtcTime, images, manifests, profiles, recent_items, sources, tombstones
 from cropline.state.upsert import upsert
 
 _WANTED = (
@@ -175,10 +176,11 @@ def _chosen(now: ColumnElement[datetime]) -> Any:
         images.c.state != "quarantined",
         ranked.c.state == "pending",
     )
+    forgotten = exists().where(tombstones.c.source == ranked.c.source, tombstones.c.image_id == ranked.c.image_id)
     names = ["source", "image_id", "profile", "state", "reason", *_WANTED]
     return (
         select(*(ranked.c[name] for name in names), now, now, literal(0))
-        .where(ranked.c.place == 1, ~known)
+        .where(ranked.c.place == 1, ~known, ~forgotten)
         .order_by(ranked.c.source, ranked.c.image_id, ranked.c.profile)
     )
 

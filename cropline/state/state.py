@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from cropline.settings import StateSettings
-from cropline.state import backfills, batches, history, outbox, register, replay, reports
+from cropline.state import backfills, batches, erasures, history, outbox, register, replay, reports
 from cropline.state import commit as commits
 from cropline.state import copy as copies
 from cropline.state.database import Clock, Database
@@ -23,6 +23,7 @@ from cropline.state.model import (
     Began,
     Committed,
     Counts,
+    Erasure,
     Event,
     ImageState,
     Outcome,
@@ -219,6 +220,50 @@ class State:
     def unfinished_backfill(self, backfill_id: str) -> Began | None:
         """The backfill of this id that was begun and is not at its end, if there is one."""
         return backfills.look(self._database, backfill_id)
+
+    def begin_erasure(
+        self,
+        source: str,
+        selection: str,
+        *,
+        image_ids: Sequence[str] = (),
+        stores: Sequence[str] = (),
+        until: datetime | None = None,
+    ) -> Erasure:
+        """Put tombstones on the named images and on those of these stores or captured before; they never come back.
+
+        Goes on with the unfinished erasure of the same selection, if there is one.
+        """
+        which = replay.Filter(stores=stores, until=until) if stores or until else None
+        return erasures.begin(self._database, source, selection, which, image_ids)
+
+    def settle_erasure(self, erasure_id: str) -> int:
+        """Take away the works of its images, but for those that a batch holds: their commit does. Gives how many."""
+        return erasures.settle(self._database, erasure_id)
+
+    def images_to_erase(self, erasure_id: str, limit: int) -> list[str]:
+        """Some of its images that are not erased yet and that no batch holds."""
+        return erasures.to_erase(self._database, erasure_id, limit)
+
+    def images_in_work(self, erasure_id: str) -> int:
+        """How many of its images a batch holds: what comes of them is still to be erased."""
+        return erasures.in_work(self._database, erasure_id)
+
+    def mark_erased(self, erasure_id: str, image_ids: Sequence[str]) -> None:
+        """Nothing is left of these images."""
+        erasures.mark_erased(self._database, erasure_id, image_ids)
+
+    def end_erasure(self, erasure_id: str) -> datetime:
+        """Nothing is left of any of its images. Gives when it ended, the first time that it did."""
+        return erasures.end(self._database, erasure_id)
+
+    def unfinished_erasures(self, source: str) -> list[Erasure]:
+        """The erasures that are not at their end, oldest first."""
+        return erasures.unfinished(self._database, source)
+
+    def forgotten(self, source: str, image_ids: Sequence[str]) -> set[str]:
+        """Those of the images that were forgotten: registering them does nothing."""
+        return erasures.forgotten(self._database, source, image_ids)
 
     def sample_backlog(self, *, at_most_every: timedelta = timedelta(0), keep: timedelta = timedelta(days=2)) -> bool:
         """Note how large the backlog is now; False when the last sample is younger than ``at_most_every``."""

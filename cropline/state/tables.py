@@ -230,3 +230,24 @@ backlog_samples = Table(
     Column("dead", BigInteger, nullable=False),
     Column("oldest_pending_since", UtcTime),
 )
+
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("erasure_id", AnyText, primary_key=True),
+    Column("source", AnyText, nullable=False),
+    Column("selection", AnyText, nullable=False),  # JSON, for people and for finding it again
+    Column("began_at", UtcTime, nullable=False),
+    Column("ended_at", UtcTime),
+)
+
+# An image that is named here is never registered again.
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("source", AnyText, primary_key=True),
+    Column("image_id", AnyText, primary_key=True),
+    Column("erasure_id", AnyText, nullable=False),  # the last one that named it
+    Column("since", UtcTime, nullable=False),
+    Column("erased_at", UtcTime),  # when its crops were found gone
+)

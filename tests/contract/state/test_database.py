@@ -33,7 +33,8 @@ class TestMigrations:
     def test_eight_processes_that_start_together_make_it_once(self, url: str) -> None:
         run_together(open_and_register, [(url, f"p{n}") for n in range(8)])
         look = Look(url)
-        assert look.rows("SELECT version FROM cropline_schema ORDER BY version") == [(1,), (2,)]
+        versions = look.rows("SELECT version FROM cropline_schema ORDER BY version")
+        assert versions == [(number,) for number in range(1, len(versions) + 1)]
         assert look.one("SELECT count(*) FROM images") == 8
 
     def test_opening_again_keeps_what_is_there(self, url: str) -> None:

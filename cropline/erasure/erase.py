@@ -1,0 +1,145 @@
+"""An erasure from its beginning to its receipt. Killed anywhere and called again, it ends the same.
+
+Belongs here: the order of the steps. Does not: what a step removes (traces.py), or who holds a photo (cropline/state).
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cropline import storage
+from cropline.catalogue import Catalogue
+from cropline.erasure.selection import Selection
+from cropline.erasure.traces import Portion, Traces, collect, remove
+from cropline.keys import digest
+
+if TYPE_CHECKING:
+    from cropline.state import Erasure, State
+    from cropline.storage import StoreSpec
+
+_PORTION = 200  # photos whose traces are in memory at once
+_STAYS = (
+    "what was announced of these photos stays in manifests and quarantine until it is aged out; earlier versions of the "
+    "catalogue hold the rows until maintain has vacuumed them; what was copied or exported from here is not known here"
+)
+
+
+@dataclass(frozen=True)
+class Erased:
+    """What an erasure came to. ``receipt`` None: photos are in work, and what comes of them is still to be removed."""
+
+    erasure_id: str
+    images: int
+    rows: int
+    objects: int
+    in_work: int
+    receipt: str | None  # storage key
+
+
+def foresee(spec: StoreSpec, state: State, source: str, selection: Selection) -> Erased:
+    """What ``forget`` would remove now; changes nothing."""
+    wanted = sorted(selection.in_state(state, source) | selection.in_catalogue(Catalogue(spec), source))
+    rows = objects = 0
+    for start in range(0, len(wanted), _PORTION):
+        portion = collect(spec, source, wanted[start : start + _PORTION])
+        rows += sum(image.rows for image in portion.images)
+        objects += sum(len(image.objects) for image in portion.images)
+    works = state.find_images(states=["claimed"], sources=[source], limit=1_000_000)
+    held = {work.image_id for work in works} & set(wanted)
+    return Erased("", len(wanted), rows, objects, len(held), None)
+
+
+def forget(spec: StoreSpec, state: State, source: str, selection: Selection) -> Erased:
+    """Forget these photos, or go on with it. Also safe while they are being cropped, by whomever."""
+    found = selection.in_catalogue(Catalogue(spec), source)
+    erasure = state.begin_erasure(
+        source, selection.text, image_ids=sorted(found), stores=selection.stores, until=selection.before
+    )
+    return finish(spec, state, erasure)
+
+
+def finish(spec: StoreSpec, state: State, erasure: Erasure) -> Erased:
+    """Remove what can be removed now; when nothing is left, write the receipt and end the erasure."""
+    state.settle_erasure(erasure.erasure_id)
+    log = _Log(spec, erasure.erasure_id)
+    # What an earlier call was about to remove when it ended.
+    for portion in log.portions():
+        remove(spec, erasure.source, portion)
+    while wanted := state.images_to_erase(erasure.erasure_id, _PORTION):
+        portion = collect(spec, erasure.source, wanted)
+        log.add(portion)
+        remove(spec, erasure.source, portion)
+        state.mark_erased(erasure.erasure_id, wanted)
+    in_work = state.images_in_work(erasure.erasure_id)
+    totals = log.totals()
+    receipt = None if in_work else _write_receipt(spec, state, erasure, log, totals)
+    return Erased(erasure.erasure_id, totals["images"], totals["rows"], totals["objects"], in_work, receipt)
+
+
+class _Log:
+    """The portions of an erasure, as objects: what is in one may be half removed, and is named in the receipt."""
+
+    def __init__(self, spec: StoreSpec, erasure_id: str) -> None:
+        self._spec = spec
+        self.folder = f"receipts/{erasure_id}/"
+
+    def add(self, portion: Portion) -> None:
+        data = portion.to_json()
+        storage.write(self._spec, f"{self.folder}{digest(data.decode())[:24]}.json", data)
+
+    def portions(self) -> Iterator[Portion]:
+        for key in storage.list_keys(self._spec, self.folder):
+            yield Portion.from_json(storage.read(self._spec, key))
+
+    def images(self) -> Iterator[Traces]:
+        """Each photo once. A portion that was killed before it was marked is found anew, and emptier, by the next call."""
+        found: dict[str, Traces] = {}
+        for portion in self.portions():
+            for image in portion.images:
+                known = found.get(image.image_id)
+                if known is None or (len(image.objects), image.rows) > (len(known.objects), known.rows):
+                    found[image.image_id] = image
+        for image_id in sorted(found):
+            yield found[image_id]
+
+    def totals(self) -> dict[str, int]:
+        totals = {"images": 0, "rows": 0, "objects": 0}
+        for image in self.images():
+            totals["images"] += 1
+            totals["rows"] += image.rows
+            totals["objects"] += len(image.objects)
+        return totals
+
+
+def _write_receipt(spec: StoreSpec, state: State, erasure: Erasure, log: _Log, totals: dict[str, int]) -> str:
+    """The receipt is there before the erasure is at its end: one that has ended has its receipt."""
+    key = f"receipts/{erasure.erasure_id}.json"
+    head: dict[str, Any] = {
+        "erasure": erasure.erasure_id,
+        "source": erasure.source,
+        "asked": json.loads(erasure.selection),
+        "began_at": erasure.began_at.astimezone(UTC).isoformat(),
+        "nothing_left_at": datetime.now(UTC).isoformat(),
+        "catalogue_version": Catalogue(spec).version(),
+        **totals,
+        "reports": sorted({key for portion in log.portions() for key in portion.reports}),
+        "stays": _STAYS,
+    }
+    with tempfile.TemporaryDirectory(prefix="cropline-") as folder:
+        path = Path(folder) / "receipt.json"
+        with path.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(head, indent=2).removesuffix("\n}") + ',\n  "went": [')
+            for number, image in enumerate(log.images()):
+                entry = {"image_id": image.image_id, "rows": image.rows, "objects": image.objects}
+                file.write((",\n    " if number else "\n    ") + json.dumps(entry))
+            file.write("\n  ]\n}\n")
+        storage.write(spec, key, path)
+    state.end_erasure(erasure.erasure_id)
+    storage.delete(spec, storage.list_keys(spec, log.folder))
+    return key

@@ -1,0 +1,165 @@
+"""Forgetting photos: everything that was made of them goes, once and for good, whoever is at work and whatever is killed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+from cropline import storage
+from cropline.erasure import Erased, Selection, foresee, forget
+from cropline.state import State
+from tests.integration.conftest import Workspace
+
+# Kills the command at a place that the profiler sees from outside.
+KILLED_AT = """
+import os, signal, sys, threading
+from cropline.erasure import Selection, forget
+from cropline.settings import load_settings
+from cropline.state import State
+settings = load_settings()
+def watch(frame, event, arg):
+    if event == "{event}" and frame.f_code.co_qualname == "{function}":
+        os.kill(os.getpid(), signal.SIGKILL)
+with State.open(settings.state) as state:
+    threading.setprofile(watch)
+    sys.setprofile(watch)
+    forget(settings.storage.spec, state, "cams", Selection(images=({image!r},)))
+"""
+PLACES = [
+    (function, event)
+    for function in ("State.begin_erasure", "_Log.add", "Catalogue.forget_images", "delete", "State.mark_erased",
+                     "_write_receipt", "State.end_erasure")
+    for event in ("call", "return")
+]  # fmt: skip
+
+
+def _forget(workspace: Workspace, *images: str, **which: Any) -> Erased:
+    settings = workspace.settings
+    with State.open(settings.state) as state:
+        return forget(settings.storage.spec, state, "cams", Selection(images=images, **which))
+
+
+def _receipt(workspace: Workspace, erased: Erased) -> dict[str, Any]:
+    assert erased.receipt is not None
+    return dict(json.loads(storage.read(workspace.settings.storage.spec, erased.receipt)))
+
+
+def _ids(workspace: Workspace) -> list[str]:
+    return sorted(row["id"] for row in workspace.api.control.images())
+
+
+def _all_keys(workspace: Workspace) -> list[str]:
+    spec = workspace.settings.storage.spec
+    return [key for folder in ("crops", "receipts", "reports") for key in storage.list_keys(spec, folder)]
+
+
+def test_a_forgotten_photo_leaves_nothing_and_never_comes_back(workspace: Workspace) -> None:
+    workspace.poll()
+    gone, *others = _ids(workspace)
+    before, rows = workspace.objects(), workspace.rows()
+    # An older version of it, known to no current row.
+    workspace.api.control.change_box(gone)
+    workspace.poll()
+    everything = set(workspace.objects())
+    mine = {key for key in everything if key not in {row["key"] for row in rows if row["image_id"] != gone}}
+    assert len(mine) > len([row for row in rows if row["image_id"] == gone])
+
+    erased = _forget(workspace, gone)
+
+    receipt = _receipt(workspace, erased)
+    assert [entry["image_id"] for entry in receipt["went"]] == [gone]
+    assert set(receipt["went"][0]["objects"]) == mine
+    assert (receipt["images"], receipt["objects"], erased.in_work) == (1, len(mine), 0)
+    assert set(workspace.objects()) == everything - mine
+    assert all(before[key] == data for key, data in workspace.objects().items())
+    assert {row["image_id"] for row in workspace.rows()} == set(others) == set(workspace.states())
+    # Announced again, changed: it stays away, and nothing else is disturbed.
+    workspace.api.control.change_etag(gone)
+    workspace.api.control.clear_log()
+    funnel = workspace.poll()
+    assert (funnel.landed, funnel.new, funnel.changed, funnel.batches) == (1, 0, 0, 0)
+    assert gone not in workspace.api.control.counts()
+    assert set(workspace.states()) == set(others)
+
+
+def test_a_dry_run_counts_what_goes_and_changes_nothing(workspace: Workspace) -> None:
+    workspace.poll()
+    store = workspace.rows()[0]["store_id"]
+    end, keys = workspace.end_state(), _all_keys(workspace)
+    settings = workspace.settings
+    with State.open(settings.state) as state:
+        foreseen = foresee(settings.storage.spec, state, "cams", Selection(stores=(store,)))
+    assert (workspace.end_state(), _all_keys(workspace)) == (end, keys)
+    erased = _forget(workspace, stores=(store,))
+    assert (foreseen.images, foreseen.rows, foreseen.objects) == (erased.images, erased.rows, erased.objects)
+    assert erased.rows == len(end["rows"]) - len(workspace.rows()) > 0
+    assert all(row["store_id"] != store for row in workspace.rows())
+
+
+def test_photos_before_a_day_go_and_later_ones_stay(workspace: Workspace) -> None:
+    workspace.poll()
+    moments = sorted({row["captured_at"] for row in workspace.rows()})
+    erased = _forget(workspace, before=moments[2])
+    assert erased.images == 2
+    assert sorted({row["captured_at"] for row in workspace.rows()}) == moments[2:]
+
+
+def test_photos_in_work_are_forgotten_when_their_batch_ends(workspace: Workspace) -> None:
+    from flows.poll import poll
+
+    workspace.set(BATCH__IMAGES="3", STATE__LEASE_S="0.2")
+    poll(max_batches=1)
+    settings = workspace.settings
+    with State.open(settings.state) as state:
+        # As a poll has it that is being cut while someone else forgets; it will be resumed.
+        batch = state.claim(limit=3, owner="a poll that is killed")
+        assert batch is not None
+        held = batch.images["image_id"].to_pylist()[0]
+        done = next(name for name, word in workspace.states().items() if word == "done")
+        erased = forget(settings.storage.spec, state, "cams", Selection(images=(held, done)))
+        assert (erased.in_work, erased.receipt, erased.images) == (1, None, 1)
+        assert workspace.states()[held] == "claimed"
+    assert workspace.process().resumed == 1
+    left = set(_ids(workspace)) - {held, done}
+    assert {row["image_id"] for row in workspace.rows()} == left == set(workspace.states())
+    assert {row["key"] for row in workspace.rows()} == set(workspace.objects())
+    (receipt,) = storage.list_keys(settings.storage.spec, "receipts")
+    went = json.loads(storage.read(settings.storage.spec, receipt))["went"]
+    assert [entry["image_id"] for entry in went] == sorted([held, done])
+    assert all(entry["rows"] and entry["objects"] for entry in went)
+
+
+def test_killed_anywhere_and_called_again_it_ends_the_same(workspace: Workspace) -> None:
+    workspace.poll()
+    gone = _ids(workspace)[0]
+    kept = workspace.folder / "kept"
+    _copy(workspace.folder, kept)
+    erased = _forget(workspace, gone)
+    undisturbed = (_receipt(workspace, erased)["went"], workspace.end_state())
+    for function, event in PLACES:
+        _copy(kept, workspace.folder)
+        killed = workspace.child(KILLED_AT.format(function=function, event=event, image=gone))
+        assert killed.returncode == -signal.SIGKILL, (function, event, killed.stderr[-1000:])
+        _forget(workspace, gone)
+        # Killed after its end it begins anew and finds nothing: the first receipt stays as it was.
+        spec = workspace.settings.storage.spec
+        first = min(key for key in storage.list_keys(spec, "receipts") if key.count("/") == 1)
+        went = json.loads(storage.read(spec, first))["went"]
+        assert (went, workspace.end_state()) == undisturbed, (function, event)
+
+
+def _copy(source: Path, target: Path) -> None:
+    for name in ("output", "state.db"):
+        shutil.rmtree(target / name, ignore_errors=True)
+        if (source / name).is_dir():
+            shutil.copytree(source / name, target / name)
+        else:
+            target.mkdir(exist_ok=True)
+            shutil.copy(source / name, target / name)
+            for beside in ("state.db-wal", "state.db-shm"):
+                (target / beside).unlink(missing_ok=True)
+                if (source / beside).exists():
+                    shutil.copy(source / beside, target / beside)
