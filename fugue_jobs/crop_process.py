@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cropline.failures import PhotoFailure
 from fugue_jobs.canvas import Canvas
-from fugue_jobs.pixels import Cut, cut, open_photo
+from fugue_jobs.decode import open_photo
+from fugue_jobs.pixels import Cut, cut
 from fugue_jobs.storing import CropStore
 from fugue_jobs.work import CropOutcome, ImageOutcome, ImageWork, failed, failed_photo
 
@@ -171,9 +172,8 @@ class Stages:
                 self._allowed.acquire()
                 self._send(("decoding", ticket.number))
             self._told = monotonic()
-            photo.load(self._canvas)
-            ticket.facts["width"], ticket.facts["height"] = photo.upright_size
-            for piece in cut(photo, ticket.work, self._limits, lambda: self._progress(ticket)):
+            for piece in cut(photo, ticket.work, self._limits, lambda: self._progress(ticket), self._canvas):
+                ticket.facts["width"], ticket.facts["height"] = photo.upright_size
                 ticket.begin()
                 if piece.data is None:
                     ticket.end(piece.outcome)

@@ -70,7 +70,7 @@ def place(
     ``turned`` is the EXIF orientation that the box was not yet turned by: 1 for boxes of the upright picture.
     Raises PhotoFailure with a ``box_*`` code.
     """
-    edges = _checked(_upright(_in_pixels(box, width, height, coordinates, turned), width, height, turned))
+    edges = _checked(to_upright(_in_pixels(box, width, height, coordinates, turned), width, height, turned))
     inside = _share_inside(edges, width, height)
     if inside <= 0:
         raise PhotoFailure("box_outside", "the box lies outside the picture")
@@ -94,18 +94,8 @@ def to_stored(region: Region, width: int, height: int, orientation: int) -> Regi
     return Region(top, left, bottom, right) if swap else Region(left, top, right, bottom)
 
 
-def _in_pixels(box: Box, width: int, height: int, coordinates: str, turned: int) -> Edges:
-    numbers = (box.xmin, box.ymin, box.xmax, box.ymax)
-    if any(number is None or not math.isfinite(number) for number in numbers):
-        raise PhotoFailure("box_not_finite", "a coordinate is missing, NaN or infinite")
-    xmin, ymin, xmax, ymax = (float(number) for number in numbers if number is not None)
-    if coordinates != "normalised":
-        return xmin, ymin, xmax, ymax
-    across, down = (height, width) if swaps_sides(turned) else (width, height)
-    return xmin * across, ymin * down, xmax * across, ymax * down
-
-
-def _upright(edges: Edges, width: int, height: int, turned: int) -> Edges:
+def to_upright(edges: Edges, width: int, height: int, turned: int) -> Edges:
+    """Edges in the stored picture as edges in the upright one of ``width`` x ``height``."""
     swap, mirror_x, mirror_y = _TURNS[turned]
     xmin, ymin, xmax, ymax = edges
     if swap:
@@ -115,6 +105,17 @@ def _upright(edges: Edges, width: int, height: int, turned: int) -> Edges:
     if mirror_y:
         ymin, ymax = height - ymax, height - ymin
     return xmin, ymin, xmax, ymax
+
+
+def _in_pixels(box: Box, width: int, height: int, coordinates: str, turned: int) -> Edges:
+    numbers = (box.xmin, box.ymin, box.xmax, box.ymax)
+    if any(number is None or not math.isfinite(number) for number in numbers):
+        raise PhotoFailure("box_not_finite", "a coordinate is missing, NaN or infinite")
+    xmin, ymin, xmax, ymax = (float(number) for number in numbers if number is not None)
+    if coordinates != "normalised":
+        return xmin, ymin, xmax, ymax
+    across, down = (height, width) if swaps_sides(turned) else (width, height)
+    return xmin * across, ymin * down, xmax * across, ymax * down
 
 
 def _checked(edges: Edges) -> Edges:

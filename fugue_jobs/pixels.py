@@ -1,52 +1,29 @@
-"""One photo's bytes to its crops: opened once, decoded once, each box cut, coloured, encoded. The engine's heart.
+"""One photo's bytes to its crops: each box cut, coloured, shrunk, encoded. The engine's heart.
 
-Belongs here: the order of these steps for one photo. Does not: what is allowed (headers.py), where a box lies
-(geometry.py), colour (colour.py), files (encode.py), or anything about processes, networks and stores.
-Pillow's own messages never leave: they may quote the bytes of a photo.
+Belongs here: the order of these steps for one photo. Does not: decoding (decode.py), what is allowed (headers.py), where
+a box lies (geometry.py), at which scale a photo is decoded (passes.py), colour (colour.py), files (encode.py), or anything
+about processes, networks and stores.
 """
 
 from __future__ import annotations
 
-import io
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from importlib import import_module
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
-from PIL import ExifTags, Image
+from PIL import Image
 
 from cropline.failures import PhotoFailure
 from fugue_jobs import measure
 from fugue_jobs.canvas import Canvas
 from fugue_jobs.colour import Coloured, to_rgb
+from fugue_jobs.decode import UPRIGHT, Photo
 from fugue_jobs.encode import Recipe, encode, read_recipe, sha256, shrunk_size
-from fugue_jobs.geometry import Placement, Region, place, swaps_sides, to_stored
-from fugue_jobs.headers import Limits, check_header, check_size
+from fugue_jobs.geometry import Edges, Region, to_stored, to_upright
+from fugue_jobs.headers import Limits
+from fugue_jobs.passes import passes, place_box
 from fugue_jobs.work import CropOutcome, ImageWork, failed
-
-if TYPE_CHECKING:
-    from PIL.ImageFile import ImageFile
-
-_T = TypeVar("_T")
-_PLUGINS = {
-    "JPEG": "JpegImagePlugin",
-    "PNG": "PngImagePlugin",
-    "WEBP": "WebPImagePlugin",
-    "TIFF": "TiffImagePlugin",
-    "BMP": "BmpImagePlugin",
-    "GIF": "GifImagePlugin",
-    "AVIF": "AvifImagePlugin",
-}
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 class CropLimits(Limits, Protocol):
@@ -58,39 +35,6 @@ class CropLimits(Limits, Protocol):
     def min_iou(self) -> float: ...
 
 
-@dataclass(slots=True)
-class Photo:
-    """A photo whose header was read and found allowed; its pixels are decoded by load()."""
-
-    image: ImageFile
-    stored_width: int
-    stored_height: int
-    flags: tuple[str, ...]
-    orientation: int = 1
-
-    @property
-    def pixels(self) -> int:
-        return self.stored_width * self.stored_height
-
-    @property
-    def upright_size(self) -> tuple[int, int]:
-        """(width, height) px once turned upright."""
-        if swaps_sides(self.orientation):
-            return self.stored_height, self.stored_width
-        return self.stored_width, self.stored_height
-
-    def load(self, canvas: Canvas | None = None) -> None:
-        """Decode, into the canvas when there is one. Raises PhotoFailure corrupt_picture."""
-        if canvas is not None:
-            canvas.lend(self.image)
-        _guarded(self.image.load)
-        self.orientation, readable = _orientation(self.image)
-        if not readable:
-            self.flags += ("exif_ignored",)
-        # TIFF's plugin turns the picture upright by itself while it loads.
-        self.stored_width, self.stored_height = self.image.size
-
-
 class Cut(NamedTuple):
     """One crop: its outcome, and its file when there is one to be stored."""
 
@@ -98,43 +42,43 @@ class Cut(NamedTuple):
     data: bytes | None
 
 
-def open_photo(data: bytes, limits: Limits) -> Photo:
-    """Read the header and check it against the limits; nothing is decoded.
+class _Piece(NamedTuple):
+    """A box's pixels, upright. ``within``: the part of them that is the box, when they are of a reduced decode."""
 
-    Raises PhotoFailure: not_a_picture, format_refused, picture_too_large, too_many_scans, corrupt_picture.
-    """
-    kind = check_header(data, limits)
-    import_module(f"PIL.{_PLUGINS[kind]}")
-    # Not Image.open: it tries other formats and warns by limits of its own.
-    factory = Image.OPEN[kind][0]
-    image: ImageFile = _guarded(lambda: factory(io.BytesIO(data), ""))
-    check_size(*image.size, limits)
-    # One call into the decoder for the whole file, so that other threads are held up once and not forty times.
-    image.decodermaxblock = max(len(data), image.decodermaxblock)
-    # Not n_frames: a GIF's is found by walking through all of them.
-    animated = kind != "TIFF" and _guarded(lambda: getattr(image, "is_animated", False))
-    return Photo(image, *image.size, flags=("first_frame",) if animated else ())
+    coloured: Coloured
+    within: Edges | None
 
 
-def cut(photo: Photo, work: ImageWork, limits: CropLimits, on_progress: Callable[[], None]) -> Iterator[Cut]:
-    """Every crop of a loaded photo, one for each box and profile, boxes outermost. Calls on_progress before each box.
+# What was cut of the current box already, for the next profile.
+_Seen = dict[tuple[Region, bool], _Piece]
 
-    A box that cannot be cut is an outcome with its reason, never an exception.
+
+def cut(
+    photo: Photo, work: ImageWork, limits: CropLimits, on_progress: Callable[[], None], canvas: Canvas | None = None
+) -> Iterator[Cut]:
+    """Decode the photo and cut it: every crop, one for each box and profile. Calls on_progress before each box.
+
+    Profiles of one scale share a decode (passes.py); within it boxes are outermost. A box that cannot be cut is an outcome
+    with its reason, never an exception. Raises PhotoFailure corrupt_picture when the photo cannot be decoded.
     """
     recipes = [_recipe_or_failure(order.recipe) for order in work.orders]
     repeated = _repeated_ids(work)
-    for index in range(len(work.boxes)):
+    for scale, numbers in passes(photo, work, recipes):
         on_progress()
-        flags = (*photo.flags, "duplicate_box_id") if work.boxes[index].box_id in repeated else photo.flags
-        seen: dict[tuple[Region, bool], Coloured] = {}
-        for number, recipe in enumerate(recipes):
-            if isinstance(recipe, PhotoFailure):
-                yield Cut(failed(number, index, recipe), None)
-                continue
-            try:
-                yield _cut_one(photo, work, limits, recipe, (number, index), flags, seen)
-            except PhotoFailure as failure:
-                yield Cut(failed(number, index, failure), None)
+        photo.load(canvas, scale)
+        for index in range(len(work.boxes)):
+            on_progress()
+            flags = (*photo.flags, "duplicate_box_id") if work.boxes[index].box_id in repeated else photo.flags
+            seen: _Seen = {}
+            for number in numbers:
+                recipe = recipes[number]
+                if isinstance(recipe, PhotoFailure):
+                    yield Cut(failed(number, index, recipe), None)
+                    continue
+                try:
+                    yield _cut_one(photo, work, limits, recipe, (number, index), flags, seen)
+                except PhotoFailure as failure:
+                    yield Cut(failed(number, index, failure), None)
 
 
 def _cut_one(
@@ -144,9 +88,9 @@ def _cut_one(
     recipe: Recipe,
     position: tuple[int, int],
     flags: tuple[str, ...],
-    seen: dict[tuple[Region, bool], Coloured],
+    seen: _Seen,
 ) -> Cut:
-    placement = _place(photo, work, limits, recipe, position[1])
+    placement = place_box(photo, work, recipe, position[1], limits.min_iou)
     region = placement.region
     notes = (*flags, "clipped") if placement.clipped else flags
     outcome = CropOutcome(*position, "skipped", **region._asdict())
@@ -155,13 +99,17 @@ def _cut_one(
         return Cut(outcome._replace(reason="below_min_side", detail=detail, flags=_join(notes)), None)
     key = (region, recipe.keeps_icc)
     if key not in seen:
-        seen[key] = _coloured(photo, region, keep_icc=recipe.keeps_icc)
-    crop = seen[key]
-    size = shrunk_size(region.width, region.height, recipe.max_side)
-    if size != crop.image.size:
-        crop = crop._replace(image=crop.image.resize(size, Image.Resampling.LANCZOS))
+        seen[key] = _piece(photo, region, keep_icc=recipe.keeps_icc)
+    crop = _shrunk(seen[key], shrunk_size(region.width, region.height, recipe.max_side))
     data, image = encode(crop, recipe)
     return Cut(_written(outcome, data, image, recipe, (*notes, crop.note) if crop.note else notes), data)
+
+
+def _shrunk(piece: _Piece, size: tuple[int, int]) -> Coloured:
+    crop = piece.coloured
+    if piece.within is None and size == crop.image.size:
+        return crop
+    return crop._replace(image=crop.image.resize(size, Image.Resampling.LANCZOS, box=piece.within))
 
 
 def _written(
@@ -180,48 +128,29 @@ def _written(
     )
 
 
-def _place(photo: Photo, work: ImageWork, limits: CropLimits, recipe: Recipe, index: int) -> Placement:
-    width, height = photo.upright_size
-    return place(
-        work.boxes[index],
-        width,
-        height,
-        coordinates=work.coordinates,
-        turned=photo.orientation if work.orientation == "stored" else 1,
-        padding=recipe.padding,
-        min_iou=limits.min_iou,
-    )
-
-
-def _coloured(photo: Photo, region: Region, *, keep_icc: bool) -> Coloured:
+def _piece(photo: Photo, region: Region, *, keep_icc: bool) -> _Piece:
     width, height = photo.upright_size
     stored = to_stored(region, width, height, photo.orientation)
+    whole = _outer(stored, photo.scale)
     # Not Image.crop: the memory may be a canvas, larger than the photo.
-    crop = photo.image._new(photo.image.im.crop(stored))
+    crop = photo.image._new(photo.image.im.crop(whole))
     icc = photo.image.info.get("icc_profile")
     coloured = to_rgb(crop, icc if isinstance(icc, bytes) else None, keep_icc)
-    turn = _UPRIGHT.get(photo.orientation)
-    # Turning the crop and not the photo: the same pixels for a fraction of the work.
-    return coloured if turn is None else coloured._replace(image=coloured.image.transpose(turn))
+    turn = UPRIGHT.get(photo.orientation)
+    if turn is not None:
+        # Turning the crop and not the photo: the same pixels for a fraction of the work.
+        coloured = coloured._replace(image=coloured.image.transpose(turn))
+    if photo.scale == 1:
+        return _Piece(coloured, None)
+    left, top, right, bottom = (edge / photo.scale for edge in stored)
+    inner = left - whole[0], top - whole[1], right - whole[0], bottom - whole[1]
+    return _Piece(coloured, to_upright(inner, *coloured.image.size, photo.orientation))
 
 
-def _orientation(image: Image.Image) -> tuple[int, bool]:
-    """(EXIF orientation 1..8, whether the EXIF block could be read). What cannot be read turns nothing."""
-    try:
-        value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # noqa: BLE001 - EXIF is hostile input; its parser raises whatever the bytes lead it to
-        return 1, False
-    return (value, True) if value in _UPRIGHT else (1, True)
-
-
-def _guarded(step: Callable[[], _T]) -> _T:
-    """Run one of Pillow's steps over hostile bytes: whatever it raises means that the picture cannot be decoded."""
-    try:
-        return step()
-    except MemoryError:
-        raise
-    except Exception as error:  # noqa: BLE001 - decoders raise anything from SyntaxError to struct.error
-        raise PhotoFailure("corrupt_picture", f"cannot be decoded: {type(error).__name__}") from None
+def _outer(stored: Region, scale: int) -> tuple[int, int, int, int]:
+    """The pixels of a decode at 1/scale that the region touches."""
+    left, top, right, bottom = stored
+    return left // scale, top // scale, math.ceil(right / scale), math.ceil(bottom / scale)
 
 
 def _recipe_or_failure(text: str) -> Recipe | PhotoFailure:

@@ -4,7 +4,8 @@ from typing import Any
 
 from cropline.failures import PhotoFailure
 from cropline.settings import PictureLimits, Profile
-from fugue_jobs.pixels import Cut, cut, open_photo
+from fugue_jobs.decode import open_photo
+from fugue_jobs.pixels import Cut, cut
 from fugue_jobs.work import Box, ImageWork, Order
 
 WHOLE = Box("whole", 0.0, 0.0, 1.0, 1.0)
@@ -30,7 +31,6 @@ def cuts(data: bytes, work: ImageWork | None = None, **limits: Any) -> list[Cut]
     """Raises PhotoFailure when the photo itself is at fault."""
     bounds = PictureLimits(**limits)
     photo = open_photo(data, bounds)
-    photo.load()
     return list(cut(photo, work or work_for(), bounds, lambda: None))
 
 

@@ -8,7 +8,8 @@ from PIL import Image
 from cropline.failures import PhotoFailure
 from cropline.settings import PictureLimits
 from fugue_jobs.canvas import Canvas
-from fugue_jobs.pixels import cut, open_photo
+from fugue_jobs.decode import open_photo
+from fugue_jobs.pixels import cut
 from fugue_jobs.work import Box, CropOutcome
 from tests.photos import drawn, encoded, with_orientation
 from tests.unit.fugue_jobs import hostile

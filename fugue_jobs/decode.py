@@ -1,0 +1,145 @@
+"""A photo's bytes to its pixels: opened by its header, decoded when asked, whole or at a reduced scale.
+
+Belongs here: the one place where photos are decoded. Does not: what is allowed (headers.py), the memory that is decoded
+into (canvas.py), which scale is right (passes.py), cutting (pixels.py).
+Pillow's own messages never leave: they may quote the bytes of a photo.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, TypeVar
+
+from PIL import ExifTags, Image
+
+from cropline.failures import PhotoFailure
+from fugue_jobs.canvas import Canvas
+from fugue_jobs.geometry import swaps_sides
+from fugue_jobs.headers import Limits, check_header, check_size
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
+
+_T = TypeVar("_T")
+_PLUGINS = {
+    "JPEG": "JpegImagePlugin",
+    "PNG": "PngImagePlugin",
+    "WEBP": "WebPImagePlugin",
+    "TIFF": "TiffImagePlugin",
+    "BMP": "BmpImagePlugin",
+    "GIF": "GifImagePlugin",
+    "AVIF": "AvifImagePlugin",
+}
+# EXIF orientation -> what turns the stored picture upright.
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(slots=True)
+class Photo:
+    """A photo whose header was read and found allowed; its pixels are decoded by load(), as often as it is called."""
+
+    kind: str
+    data: bytes = field(repr=False)
+    image: ImageFile
+    stored_width: int
+    stored_height: int
+    flags: tuple[str, ...]
+    orientation: int = 1
+    scale: int = 0  # the image's pixels are those of a decode at 1/scale; 0: not decoded yet
+
+    @property
+    def pixels(self) -> int:
+        return self.stored_width * self.stored_height
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """(width, height) px once turned upright, at full scale."""
+        if swaps_sides(self.orientation):
+            return self.stored_height, self.stored_width
+        return self.stored_width, self.stored_height
+
+    @property
+    def can_scale(self) -> bool:
+        """Whether it can be decoded at 1/2, 1/4 and 1/8 too, and its orientation is known before: JPEGs in RGB or grey."""
+        return self.kind == "JPEG" and self.image.mode in ("RGB", "L") and len(self.image.tile) == 1
+
+    def load(self, canvas: Canvas | None = None, scale: int = 1) -> None:
+        """Decode at 1/scale, into the canvas when there is one. Raises PhotoFailure corrupt_picture.
+
+        Pixels of an earlier load are gone. A scale beyond 1 is for photos that ``can_scale``.
+        """
+        if self.scale:
+            self.image = _opened(self.kind, self.data)
+        if scale > 1:
+            self.image.draft(None, (self.stored_width // scale, self.stored_height // scale))
+        if canvas is not None:
+            canvas.lend(self.image)
+        _guarded(self.image.load)
+        if not self.scale and self.kind != "JPEG":
+            # PNGs may tell it behind their pixels.
+            self.read_orientation()
+            # TIFF's plugin turns the picture upright by itself while it loads.
+            self.stored_width, self.stored_height = self.image.size
+        self.scale = scale
+
+    def read_orientation(self) -> None:
+        """What EXIF says of it, as far as it was read."""
+        self.orientation, readable = _orientation(self.image)
+        if not readable:
+            self.flags += ("exif_ignored",)
+
+
+def open_photo(data: bytes, limits: Limits) -> Photo:
+    """Read the header and check it against the limits; nothing is decoded.
+
+    Raises PhotoFailure: not_a_picture, format_refused, picture_too_large, too_many_scans, corrupt_picture.
+    """
+    kind = check_header(data, limits)
+    image = _opened(kind, data)
+    check_size(*image.size, limits)
+    # Not n_frames: a GIF's is found by walking through all of them.
+    animated = kind != "TIFF" and _guarded(lambda: getattr(image, "is_animated", False))
+    photo = Photo(kind, data, image, *image.size, flags=("first_frame",) if animated else ())
+    if kind == "JPEG":
+        photo.read_orientation()
+    return photo
+
+
+def _opened(kind: str, data: bytes) -> ImageFile:
+    import_module(f"PIL.{_PLUGINS[kind]}")
+    # Not Image.open: it tries other formats and warns by limits of its own.
+    factory = Image.OPEN[kind][0]
+    image: ImageFile = _guarded(lambda: factory(io.BytesIO(data), ""))
+    # One call into the decoder for the whole file, so that other threads are held up once and not forty times.
+    image.decodermaxblock = max(len(data), image.decodermaxblock)
+    return image
+
+
+def _orientation(image: Image.Image) -> tuple[int, bool]:
+    """(EXIF orientation 1..8, whether the EXIF block could be read). What cannot be read turns nothing."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # noqa: BLE001 - EXIF is hostile input; its parser raises whatever the bytes lead it to
+        return 1, False
+    return (value, True) if value in UPRIGHT else (1, True)
+
+
+def _guarded(step: Callable[[], _T]) -> _T:
+    """Run one of Pillow's steps over hostile bytes: whatever it raises means that the picture cannot be decoded."""
+    try:
+        return step()
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - decoders raise anything from SyntaxError to struct.error
+        raise PhotoFailure("corrupt_picture", f"cannot be decoded: {type(error).__name__}") from None

@@ -1,0 +1,72 @@
+"""At which scale a photo is decoded for each of its profiles, and which profiles share a decode.
+
+Belongs here: that choice. Does not: decoding (decode.py), cutting (pixels.py). docs/decisions/0002-reduced-scale-decoding.md
+
+A profile's scale depends on the photo, its boxes and that profile's recipe, which its fingerprint holds, and on nothing
+else: not on the other profiles of the pass, whose companions change, nor on settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from cropline.failures import PhotoFailure
+from fugue_jobs.decode import Photo
+from fugue_jobs.encode import Recipe, shrunk_size
+from fugue_jobs.geometry import Placement, Region, place
+from fugue_jobs.work import ImageWork
+
+# A crop is decoded at least so many times larger, a side, than it is wanted: below 3 the difference begins to show.
+_GAP = 3
+# Boxes that cover less than this share of the photo are shrunk sooner than the photo is decoded once more, as it has to be
+# when another profile wants it whole.
+_WORTH = 0.4
+_SCALES = (8, 4, 2)
+
+
+def passes(photo: Photo, work: ImageWork, recipes: Sequence[Recipe | PhotoFailure]) -> Iterator[tuple[int, list[int]]]:
+    """(scale, numbers of the recipes) for each decode that the photo needs, the largest picture first."""
+    scales = [_scale(photo, work, recipe) for recipe in recipes]
+    for scale in sorted(set(scales)):
+        yield scale, [number for number, own in enumerate(scales) if own == scale]
+
+
+def place_box(photo: Photo, work: ImageWork, recipe: Recipe, index: int, min_iou: float) -> Placement:
+    """Where a box of the work lies in the upright photo. Raises PhotoFailure with a ``box_*`` code."""
+    width, height = photo.upright_size
+    return place(
+        work.boxes[index],
+        width,
+        height,
+        coordinates=work.coordinates,
+        turned=photo.orientation if work.orientation == "stored" else 1,
+        padding=recipe.padding,
+        min_iou=min_iou,
+    )
+
+
+def _scale(photo: Photo, work: ImageWork, recipe: Recipe | PhotoFailure) -> int:
+    if isinstance(recipe, PhotoFailure) or recipe.max_side is None or not photo.can_scale:
+        return 1
+    regions = list(_regions(photo, work, recipe))
+    if sum(region.width * region.height for region in regions) < _WORTH * photo.pixels:
+        return 1
+    return next((scale for scale in _SCALES if all(_spares(region, scale, recipe) for region in regions)), 1)
+
+
+def _regions(photo: Photo, work: ImageWork, recipe: Recipe) -> Iterator[Region]:
+    for index in range(len(work.boxes)):
+        try:
+            # Not the setting's min_iou: a box that it refuses must not change the others' bytes.
+            region = place_box(photo, work, recipe, index, 0.0).region
+        except PhotoFailure:
+            continue
+        if min(region.width, region.height) >= recipe.min_side:
+            yield region
+
+
+def _spares(region: Region, scale: int, recipe: Recipe) -> bool:
+    """Whether the region, decoded at 1/scale, is still that much larger than its crop."""
+    width, height = shrunk_size(region.width, region.height, recipe.max_side)
+    # Half a pixel: its sides were rounded.
+    return region.width >= _GAP * scale * (width - 0.5) and region.height >= _GAP * scale * (height - 0.5)
