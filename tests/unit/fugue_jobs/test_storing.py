@@ -1,5 +1,9 @@
 """Crops into stores: where they lie, what lies beside them, and what a broken write leaves."""
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,6 +58,37 @@ def test_an_unfinished_write_is_no_object(tmp_path: Path) -> None:
     # As a process leaves it that is killed in the middle of a write.
     (tmp_path / f"{key}#4711").write_bytes(b"half")
     assert list_keys(spec, "crops") == [key]
+
+
+KILLED_WHILE_WRITING = """
+import os, signal, sys
+from fugue_jobs.storing import _write
+def watch(frame, event, arg):
+    if event == "c_return" and arg is os.write:
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.setprofile(watch)
+_write(sys.argv[1], b"bytes")
+"""
+
+
+@pytest.mark.parametrize("there", [None, b"bytes"], ids=["new", "again"])
+def test_a_process_killed_while_it_writes_leaves_no_file(tmp_path: Path, there: bytes | None) -> None:
+    path = tmp_path / "crops" / "a.jpg"
+    if there is not None:
+        path.parent.mkdir()
+        path.write_bytes(there)
+    ended = subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, str(path)], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()] == ([there] if there else [])
+
+
+def test_writing_the_same_again_makes_it_young(tmp_path: Path) -> None:
+    """What removes old objects that nobody names must see that somebody is about to name this one."""
+    store, work = CropStore(StoreSpec(tmp_path.as_uri())), work_for()
+    path = tmp_path / (store.put(work, OUTCOME, b"bytes").key or "")
+    os.utime(path, (0, 0))
+    store.put(work, OUTCOME, b"bytes")
+    assert path.stat().st_mtime > 0
 
 
 def test_a_full_or_closed_disk_fails_the_crop_with_its_reason(tmp_path: Path) -> None:
