@@ -59,8 +59,8 @@ format: $(BIN)/.dev  ## let ruff mend what it can
 bench: $(BIN)/.dev  ## ratios against the plain code: make bench ONLY=crop_engine
 	@$(BIN)/python -m benchmarks $(ONLY)
 
-chaos: $(BIN)/.dev  ## kill the run at random, again and again: make chaos KILLS=200 IMAGES=500 SEED=1
-	@$(BIN)/python -m tests.integration.chaos $(or $(KILLS),200) $(or $(IMAGES),500) $(SEED)
+chaos: $(BIN)/.dev  ## kill and pause runs at random: make chaos KILLS=200 IMAGES=500 STATE=postgresql SEED=1
+	@$(BIN)/python -m tests.integration.chaos $(or $(KILLS),200) $(or $(IMAGES),500) $(or $(SEED),$$(date +%s)) $(or $(STATE),sqlite)
 
 up: $(BIN)/.run  ## the whole stack until Ctrl-C: Prefect, worker, simulated cameras; DEMO=0 for your own API
 	@$(BIN)/cropline up $(if $(filter 0,$(DEMO)),--no-demo) $(ARGS)

@@ -1,9 +1,10 @@
-"""Random kills over many images: the run is killed at a random moment, again and again, until nothing waits.
+"""Random kills and pauses over many images: the run is stopped at a random moment, again and again, until nothing waits.
 
-    python -m tests.integration.chaos [KILLS] [IMAGES] [SEED]
+    python -m tests.integration.chaos [KILLS] [IMAGES] [SEED] [sqlite | postgresql]
 
-Its last line is ``lost=0 duplicated=0 orphaned=0 kills=N seed=S``; it exits with 1 when a count is off. What is right is
-counted here from the camera API's own list, the files and the Delta log's Parquet, with none of the product's code.
+Of the stops some kill the run alone, some its crop processes with it, and some let all of them sleep for three lease
+times, while another run takes their work over, and wake them. The last line is ``lost=0 duplicated=0 orphaned=0 kills=N
+seed=S`` (N: stops of any kind); the exit status is 1 when a count is off. What is right is counted by oracle.py.
 """
 
 from __future__ import annotations
@@ -11,39 +12,29 @@ from __future__ import annotations
 import os
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import requests
-from deltalake import DeltaTable
 
 from demo.server import DemoServer
+from tests.contract.state.servers import Postgres
+from tests.integration.oracle import Place, Tally, books, boxes
 
 POLL = [sys.executable, "-c", "from flows.poll import poll; poll()"]
+LEASE_S = 1.0
+# How a run is stopped, and how often each.
+STOPS = {"kill": 4, "kill with its crop processes": 3, "pause": 1}
 
 
-@dataclass(frozen=True)
-class Tally:
-    """What an undisturbed end would have none of."""
-
-    lost: int
-    duplicated: int
-    orphaned: int
-    unfinished: int
-
-    @property
-    def clean(self) -> bool:
-        return not (self.lost or self.duplicated or self.orphaned or self.unfinished)
-
-
-def environment(api: DemoServer, folder: Path, server: str) -> dict[str, str]:
-    """Settings with short leases, so that a killed run's batch is soon resumed."""
+def environment(api: DemoServer, place: Place, server: str) -> dict[str, str]:
+    """Settings with short leases, so that a stopped run's batch is soon resumed."""
     return os.environ | {
         "PREFECT_API_URL": server,
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
@@ -51,80 +42,100 @@ def environment(api: DemoServer, folder: Path, server: str) -> dict[str, str]:
         "CROPLINE_API__URL": api.base_url,
         "CROPLINE_API__TOKEN": api.token,
         "CROPLINE_FETCH__ALLOW_LOOPBACK": "true",
-        "CROPLINE_STORAGE__URL": (folder / "output").as_uri(),
-        "CROPLINE_STATE__URL": f"sqlite:///{folder / 'state.db'}",
-        "CROPLINE_STATE__LEASE_S": "1",
+        "CROPLINE_STORAGE__URL": place.output,
+        "CROPLINE_STATE__URL": place.state,
+        "CROPLINE_STATE__LEASE_S": str(LEASE_S),
+        "CROPLINE_STATE__BACKOFF_S": "0.01",
         "CROPLINE_BATCH__IMAGES": "20",
     }
 
 
-def kill_at_random(settings: dict[str, str], chance: random.Random, longest_s: float) -> bool:
-    """Start a poll, kill it after a random while; False when it had ended by itself."""
-    run = subprocess.Popen(POLL, env=settings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def start(settings: dict[str, str]) -> subprocess.Popen[bytes]:
+    """A poll in a process group of its own, with the crop processes that it starts."""
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(POLL, env=settings, stdout=quiet, stderr=quiet, start_new_session=True)
+
+
+def stop_at_random(settings: dict[str, str], chance: random.Random, longest_s: float) -> str | None:
+    """Start a poll and stop it after a random while. Gives how; None when it had ended by itself."""
+    (how,) = chance.choices(list(STOPS), list(STOPS.values()))
+    run = start(settings)
     try:
-        run.wait(timeout=chance.uniform(0.5, longest_s))
+        run.wait(timeout=chance.uniform(0.1, longest_s))
     except subprocess.TimeoutExpired:
-        run.send_signal(signal.SIGKILL)
-        run.wait()
-        return True
-    return False
+        if how == "pause":
+            pause(run, settings)
+        elif how == "kill":
+            run.kill()
+        else:
+            os.killpg(run.pid, signal.SIGKILL)
+        run.wait(timeout=300)
+        return how
+    return None
 
 
-def finish(settings: dict[str, str]) -> None:
+def pause(run: subprocess.Popen[bytes], settings: dict[str, str]) -> None:
+    """Stop the run and its crop processes for three lease times, let another run work, wake them while it does."""
+    os.killpg(run.pid, signal.SIGSTOP)
+    time.sleep(3 * LEASE_S)
+    other = start(settings)
+    try:
+        other.wait(timeout=10)  # longer only when the sleeper holds SQLite's lock
+    except subprocess.TimeoutExpired:
+        print("woken while the other run works", flush=True)
+    os.killpg(run.pid, signal.SIGCONT)
+    other.wait(timeout=300)
+
+
+def finish(settings: dict[str, str], place: Place) -> None:
     """Poll until one ends by itself and leaves nothing to do."""
     for _ in range(20):
         subprocess.run(POLL, env=settings, check=True, capture_output=True, timeout=600)
-        path = settings["CROPLINE_STATE__URL"].removeprefix("sqlite:///")
-        with sqlite3.connect(path) as database:
-            waiting = database.execute("SELECT count(*) FROM images WHERE state <> 'done'").fetchone()[0]
-        database.close()
-        if not waiting:
+        if place.query("SELECT count(*) FROM images WHERE state <> 'done'") == [(0,)]:
             return
-        time.sleep(0.2)  # the killed run's lease ends
+        time.sleep(LEASE_S)  # the last stopped run's lease ends
 
 
-def tally(api: DemoServer, folder: Path) -> Tally:
-    """Compare what the API lists with what lies there."""
-    wanted = Counter((row["id"], box["id"]) for row in api.control.images() for box in row["boxes"])
-    rows = DeltaTable(str(folder / "output" / "catalogue")).to_pyarrow_table().to_pylist()
-    held = Counter((row["image_id"], row["box_id"]) for row in rows if row["status"] == "written")
-    keys = Counter(row["key"] for row in rows if row["status"] == "written")
-    output = folder / "output"
-    files = {str(path.relative_to(output)) for path in (output / "crops").rglob("*") if path.is_file()}
-    database = sqlite3.connect(folder / "state.db")
-    unfinished = database.execute("SELECT count(*) FROM images WHERE state <> 'done'").fetchone()[0]
-    database.close()
-    missing_files = sum(1 for key in keys if key not in files)
-    return Tally(
-        lost=(wanted - held).total() + missing_files,
-        duplicated=(held - wanted).total() + sum(count - 1 for count in keys.values()),
-        orphaned=len(files - set(keys)),
-        unfinished=unfinished,
-    )
-
-
-def chaos(kills: int, images: int, seed: int, server: str, folder: Path) -> Tally:
-    """Kill ``kills`` times, finish, count."""
+def chaos(kills: int, images: int, seed: int, server: str, folder: Path, state: str) -> Tally:
+    """Stop ``kills`` runs, finish, count."""
     chance = random.Random(seed)
-    print(f"seed={seed} kills={kills} images={images}", flush=True)
-    with DemoServer(photos=max(1, images // 2), megapixels=0.2, cache_dir=folder / "photos") as api:
-        settings = environment(api, folder, server)
-        done, added = 0, len(api.control.images())
+    print(f"seed={seed} kills={kills} images={images} on {state.partition(':')[0]}", flush=True)
+    place = Place((folder / "output").as_uri(), state)
+    with DemoServer(photos=max(1, images // 4), megapixels=0.2, cache_dir=folder / "photos") as api:
+        settings = environment(api, place, server)
+        added = len(api.control.images())
+        began = time.monotonic()
+        finish(settings, place)
+        longest_s = time.monotonic() - began  # stops fall anywhere in a whole run
+        stops: Counter[str | None] = Counter()
         for turn in range(kills * 4):
-            if done == kills:
+            if stops.total() - stops[None] == kills:
                 break
-            done += kill_at_random(settings, chance, longest_s=6.0)
-            if added < images and turn % 2:  # new photos while runs die
+            if added < images:  # new photos while runs die
                 more = min(images - added, max(1, images // kills))
                 api.control.advance(photos=more)
                 added += more
-        finish(settings)
-        result = tally(api, folder)
-    print(
-        f"lost={result.lost} duplicated={result.duplicated} orphaned={result.orphaned} kills={done} seed={seed}",
-        flush=True,
-    )
+            how = stop_at_random(settings, chance, longest_s)
+            stops[how] += 1
+            print(f"{turn}: {how or 'ended by itself'}", flush=True)
+        finish(settings, place)
+        result = books(place).against_boxes(boxes(api.control.images()))
+    print(f"{added} images, a whole run takes {longest_s:.1f} s, {dict(stops)}, unfinished={result.unfinished}")
+    print(f"{result} kills={stops.total() - stops[None]} seed={seed}", flush=True)
     return result
+
+
+@contextmanager
+def state_of_kind(database: str, folder: Path) -> Iterator[str]:
+    """The URL of an empty state database."""
+    if database == "sqlite":
+        yield f"sqlite:///{folder / 'state.db'}"
+        return
+    server = Postgres()
+    try:
+        yield server.fresh()
+    finally:
+        server.close()
 
 
 def main() -> None:
@@ -132,15 +143,13 @@ def main() -> None:
     from prefect.settings import PREFECT_API_URL
     from prefect.testing.utilities import prefect_test_harness
 
-    kills, images, seed = (
-        int(value) for value in [*sys.argv[1:], *("200", "500", str(int(time.time())))[len(sys.argv) - 1 :]]
-    )
+    given = [*sys.argv[1:], *("200", "500", str(int(time.time())), "sqlite")[len(sys.argv) - 1 :]]
+    kills, images, seed = (int(value) for value in given[:3])
     with tempfile.TemporaryDirectory() as name, prefect_test_harness(server_startup_timeout=120):
         requests.get(PREFECT_API_URL.value() + "/health", timeout=10).raise_for_status()
-        result = chaos(kills, images, seed, PREFECT_API_URL.value(), Path(name))
-    if result.unfinished:
-        print(f"{result.unfinished} images are not done")
-    raise SystemExit(not result.clean)
+        with state_of_kind(given[3], Path(name)) as state:
+            result = chaos(kills, images, seed, PREFECT_API_URL.value(), Path(name), state)
+    raise SystemExit(result != Tally())
 
 
 if __name__ == "__main__":

@@ -1,15 +1,19 @@
-"""The short form of ``make chaos``: a few random kills, counted from outside."""
+"""The short form of ``make chaos``: a few random kills and pauses on each database, counted from outside."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
 
+import pytest
 from prefect.settings import PREFECT_API_URL
 
-from tests.integration.chaos import Tally, chaos
+from tests.integration.chaos import chaos, state_of_kind
+from tests.integration.oracle import Tally
 
 
-def test_random_kills_lose_double_and_orphan_nothing(prefect_server: None, tmp_path: Path) -> None:
-    result = chaos(kills=6, images=60, seed=int(time.time()), server=PREFECT_API_URL.value(), folder=tmp_path)
-    assert result == Tally(lost=0, duplicated=0, orphaned=0, unfinished=0)
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_random_kills_lose_double_and_orphan_nothing(prefect_server: None, tmp_path: Path, database: str) -> None:
+    with state_of_kind(database, tmp_path) as state:
+        result = chaos(5, 60, int(time.time()), PREFECT_API_URL.value(), tmp_path, state)
+    assert result == Tally()
