@@ -25,6 +25,8 @@ from cropline.state.tables import AnyText, UtcTime, batches, constant, images, t
 
 _Key = tuple[str, str]  # image id, profile
 
+_JITTER = 1.5
+
 
 class _Held(NamedTuple):
     """One work of the batch, as the table has it."""
@@ -54,7 +56,9 @@ _FREED = {
 
 @dataclass(frozen=True)
 class Retries:
-    """When a transient failure is tried again, and how often. Jitter spreads an outage's images over half of the wait."""
+    """When a transient failure is tried again, and how often. Jitter spreads an outage's images over half of the wait, also
+    of the longest one and of one that the photos' host asked for.
+    """
 
     max_attempts: int
     backoff: timedelta
@@ -62,9 +66,10 @@ class Retries:
 
     def wait(self, attempts: int, retry_after_s: int | None) -> timedelta:
         """How long after failure number ``attempts`` (from 1); what the host asked for is honoured up to the cap."""
-        exponential = min(self.backoff * (1 << min(attempts - 1, 30)), self.cap)
-        spread = exponential * random.uniform(1.0, 1.5)  # noqa: S311 - no secret
-        return min(max(spread, timedelta(seconds=retry_after_s or 0)), self.cap)
+        longest = self.cap / _JITTER
+        exponential = min(self.backoff * (1 << min(attempts - 1, 30)), longest)
+        asked = timedelta(seconds=retry_after_s or 0)
+        return min(max(exponential, asked) * random.uniform(1.0, _JITTER), self.cap)  # noqa: S311 - no secret
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def take(connection: Connection, wish: Wish, source: str, batch_id: str, now: da
             first = select(_place(connection, images)).where(images.c.source == source, kind(images))
             chosen = first.order_by(order).limit(room)
             if several:
-                chosen = _with_siblings(connection, chosen, kind, wish, now)
+                chosen = _with_siblings(connection, chosen, kind, wish, catch)
             _mark(connection, catch, chosen if several else _locked(chosen, images))
     return catch
 
@@ -105,25 +105,31 @@ def _locked(query: Select[Any], table: Any) -> Select[Any]:
     return query.with_for_update(skip_locked=True, of=table)
 
 
-def _with_siblings(connection: Connection, chosen: Select[Any], kind: Any, wish: Wish, now: datetime) -> Select[Any]:
+def _with_siblings(connection: Connection, chosen: Select[Any], kind: Any, wish: Wish, catch: Catch) -> Select[Any]:
     """The claimable works of the chosen images, so that a photo is fetched once for all of its profiles.
 
     An image is locked by the first of its works: no two claims take parts of the same image. Works that came from
-    another manifest row are left for the next batch.
+    another manifest row are left for the next batch, also when the image's others were caught as retries.
     """
-    other, work = images.alias("other"), images.alias("work")
+    other, work, caught = images.alias("other"), images.alias("work"), images.alias("caught")
     first = ~exists().where(
         other.c.source == images.c.source,
         other.c.image_id == images.c.image_id,
         other.c.profile < images.c.profile,
         kind(other),
     )
+    if catch.members:
+        first &= ~exists().where(
+            caught.c.source == images.c.source,
+            caught.c.image_id == images.c.image_id,
+            caught.c.batch_id == catch.batch_id,
+        )
     same = ("source", "image_id", "manifest", "manifest_row")
     led = _locked(chosen.with_only_columns(*(images.c[name] for name in same)).where(first), images).cte("led")
     siblings = (
         select(_place(connection, work))
         .join(led, and_(*(work.c[name] == led.c[name] for name in same)))
-        .where(or_(_pending(wish, work), _due(wish, now, work)))
+        .where(or_(_pending(wish, work), _due(wish, catch.now, work)))
     )
     return _locked(siblings, work)
 

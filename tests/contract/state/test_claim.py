@@ -88,6 +88,27 @@ def test_a_batch_never_mixes_two_manifest_rows_of_one_image(state: State) -> Non
     assert sorted(found) == [[("m1", 4, ["default"])], [("m2", 7, ["small"])]]
 
 
+def test_a_retry_is_not_mixed_with_new_work_from_another_manifest_row_of_its_image(
+    open_state: Open, clock: Clock
+) -> None:
+    """As after a backfill of a new profile, while an old profile's work waits for its next try."""
+    state = open_state(backoff_s=1)
+    state.register(registration([candidate("a", profile="default", manifest_row=4, boxes=3)], manifest="m1"))
+    failing = state.claim(limit=20, owner="test")
+    assert failing is not None
+    told = outcomes(failing, reasons={"a": "timeout"})
+    state.commit(failing, told, counts=counts(failing), catalogue_version=1)
+    state.register(registration([candidate("a", profile="small", manifest_row=7, boxes=5)], manifest="m2"))
+    clock.forward(minutes=1)
+    batches = [state.claim(limit=20, owner="test") for _ in range(3)]
+    found = [
+        [(i["manifest"], i["manifest_row"], [w["profile"] for w in i["work"]]) for i in batch.images.to_pylist()]
+        for batch in batches
+        if batch is not None
+    ]
+    assert sorted(found) == [[("m1", 4, ["default"])], [("m2", 7, ["small"])]]
+
+
 def test_a_batch_is_of_one_source_and_the_sources_take_turns(state: State) -> None:
     for source in ("busy", "calm"):
         rows = [candidate(f"{source}{n}", source=source, at=0 if source == "calm" else n) for n in range(4)]
