@@ -19,7 +19,7 @@ from statistics import median
 
 from demo.server import DemoServer
 
-PHOTOS, WARM_UP = 60, 8
+PHOTOS, WARM_UP = 40, 5
 RATE_S = 1.0
 IDLE_S = 20
 RESULTS = Path(__file__).parent / "results"

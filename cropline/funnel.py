@@ -11,6 +11,9 @@ from typing import Any
 
 from cropline.errors import NotReconciled
 
+_INTAKE = ("polled", "repeated", "landed", "valid", "quarantined", "new", "changed", "known")
+_NEWEST = 100  # warnings that a run of many polls keeps
+
 
 @dataclass(frozen=True)
 class EngineUse:
@@ -74,6 +77,15 @@ class Funnel:
     @property
     def crops_per_s(self) -> float:
         return self.written / self.seconds if self.seconds > 0 else 0.0
+
+    def add_intake(self, part: Funnel) -> None:
+        """Add what one of several polls of a run took in, from the API to the state table."""
+        for name in _INTAKE:
+            setattr(self, name, getattr(self, name) + getattr(part, name))
+        for name in ("manifest", "quarantine", "docs"):
+            setattr(self, name, getattr(part, name) or getattr(self, name))
+        self.broken += part.broken
+        self.warnings = [*self.warnings, *part.warnings][-_NEWEST:]
 
     def reconcile(self) -> None:
         """Raise NotReconciled unless every item and every box is accounted for."""

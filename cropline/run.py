@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+from uuid import UUID
 
 from cropline import storage
 from cropline.errors import StaleLease
@@ -80,6 +81,7 @@ class Run:
         self.on_progress = _noting(self.funnel, on_progress)
         self.spec = settings.storage.spec
         self.story = Story(settings, context)
+        self.shown: dict[str, UUID] = {}  # key of an artifact -> its id, once it was shown
         self._state: State | None = None
         self._folder: Path | None = None
 
@@ -97,6 +99,12 @@ class Run:
             self._state.close()
         if self._folder is not None:
             shutil.rmtree(self._folder)
+
+    def part(self) -> Run:
+        """The same run with counts of its own, for one of its polls. It needs no closing: state and folder are ours."""
+        part = Run(self.settings, self.context, self.on_progress)
+        part._state, part._folder = self.state, self.folder
+        return part
 
     @property
     def state(self) -> State:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Annotated
 
+import httpx
 from prefect import flow, get_run_logger
 from pydantic import Field
 
-from cropline.errors import CroplineError
+from cropline.errors import ApiError, CroplineError, ManifestError, ManifestRejected
 from cropline.funnel import Funnel
-from cropline.run import Run, watcher
-from cropline.watched import Watched
+from cropline.run import Run
+from cropline.scrub import one_line
 from flows.running import open_run, run_name
-from tasks.backlog import note_backlog
+from tasks.backlog import note_backlog, tell
 from tasks.check import check
 from tasks.claim import claim, freed_on_failure, has_work
 from tasks.commit import commit, committed_crops
@@ -30,8 +32,19 @@ from tasks.validate import validate
 
 # Between whole looks a poll goes back so far only: late arrivals are found by the whole ones.
 _SHORT_LOOK = timedelta(seconds=5)
-_TELL_EVERY_S = 60
+_WHOLE_EVERY_S = 60
 _LONGEST_PAUSE_S = 60
+_STUCK_AFTER_S = 300
+
+
+@dataclass
+class Watched:
+    """What a watch came to: looks that found nothing, looks that found something, looks that failed, and their work."""
+
+    idle: int = 0
+    found: int = 0
+    failed: int = 0
+    funnel: Funnel = field(default_factory=Funnel)
 
 
 @flow(name="watch", flow_run_name=run_name("watch"), persist_result=False)
@@ -46,67 +59,123 @@ def watch(
     """Look for new photos every second and crop them at once.
 
     **What it does.** Keeps one process, so that nothing is imported twice, and asks the API for news since the cursor
-    with one call a look. When there are some, or work waits, it takes the same steps as a poll, but not as task runs of
-    Prefect's: those would take longer than the crops. Once a minute it looks back as far as a poll does, for late
-    arrivals, publishes its lineage and shows what it did.
+    with one call a look. When there are some, or work waits, it takes the same steps as a poll, a batch a look, but not
+    as task runs of Prefect's: those would take longer than the crops. Once a minute it looks back as far as a poll does,
+    for late arrivals, publishes its lineage and brings its artifacts up to date.
 
     **Beside poll.** Both may run: what one has taken the other leaves. Pause the schedule of `poll`, or keep it as a
     safety net.
 
-    **When it fails.** A look that fails is logged and tried again after a pause that grows to a minute. Start it again
-    whenever you like: a batch in hand is resumed.
+    **When it fails.** A look that fails is logged and tried again after a pause that grows to a minute; what was
+    registered before is cropped meanwhile, if it is the API that fails. When looks fail for five minutes it emits
+    `cropline.watch.stuck`, and goes on. It fails at its end if its last look did. Start it again whenever you like: a
+    batch in hand is resumed.
 
-    **Look at** its summary artifacts, one a minute, and `backlog`.
+    **Look at** its summary and its log while it runs, and at `backlog`.
     """
-    watched = Watched()
     with open_run("watch") as run:
-        limited = is_limited()
-        until, told, pause = time.monotonic() + minutes * 60, 0.0, 0.0
-        while (began := time.monotonic()) < until:
-            whole = began - told >= _TELL_EVERY_S
-            try:
-                if whole:
-                    told = began
-                    _tell(run, watched)
-                if whole or anything_new(run, limited):
-                    watched.add(_take(run, None if whole else _SHORT_LOOK))
-                else:
-                    watched.idle += 1
-                pause = 0.0
-            except CroplineError as error:
-                watched.failed += 1
-                pause = min(max(2 * pause, every_s), _LONGEST_PAUSE_S)
-                get_run_logger().warning("%s: %s; the next look is in %.0f s", error.code, error, pause)
-            time.sleep(max(0.0, every_s + pause - (time.monotonic() - began)))
-        _tell(run, watched)
-    return watched
+        looking = _Looking(run, every_s)
+        until = time.monotonic() + minutes * 60
+        try:
+            while time.monotonic() < until:
+                looking.look()
+                looking.rest()
+        except KeyboardInterrupt:
+            get_run_logger().info("asked to end; a batch in hand is left to the next run")
+        else:
+            looking.end()
+        return looking.watched
 
 
-def _take(run: Run, look_back: timedelta | None) -> Funnel:
-    """One poll and the work that waits, counted apart. The steps run as plain functions."""
-    with Run(run.settings, run.context, watcher()) as look:
-        polled = poll_images.fn(look, look_back)
-        if polled.fresh:
-            validated = validate.fn(look, land.fn(look, polled))
-            register.fn(look, polled, validated)
-        while has_work(look):
-            batch = claim.fn(look)
-            if batch is None:
-                break
-            with freed_on_failure(look, batch) as started_at:
-                held = committed_crops(look, batch) if batch.resumed else None
-                crops = commit.fn(look, batch, crop.fn(look, batch) if held is None else held, started_at)
-            check.fn(look, batch, crops)
-        look.funnel.reconcile()
-        return look.funnel
+class _Looking:
+    """Looks again and again; holds what the next look needs to know of those before."""
+
+    def __init__(self, run: Run, every_s: float) -> None:
+        self._run, self._every_s = run, every_s
+        self._limited = is_limited()
+        self._whole_at = self._began = float("-inf")
+        self._pause = 0.0
+        self._failing_since: float | None = None
+        self._told_stuck = False
+        self._error: CroplineError | httpx.HTTPError | None = None
+        self.watched = Watched(funnel=run.funnel)
+
+    def look(self) -> None:
+        """One look; its failure is logged and kept. Anything that neither we nor the server raise is a bug and ends all."""
+        self._began = time.monotonic()
+        try:
+            found = self._look()
+        except (CroplineError, httpx.HTTPError) as error:  # httpx: Prefect's server is away
+            self._failed(error)
+        else:
+            self.watched.found += found
+            self.watched.idle += not found
+            self._error, self._failing_since, self._told_stuck, self._pause = None, None, False, 0.0
+
+    def rest(self) -> None:
+        """Until the next look is due."""
+        time.sleep(max(0.0, self._every_s + self._pause - (time.monotonic() - self._began)))
+
+    def end(self) -> None:
+        """Raise the failure of the last look, if it failed."""
+        if self._error is not None:
+            raise self._error
+
+    def _look(self) -> bool:
+        whole = self._began - self._whole_at >= _WHOLE_EVERY_S
+        if whole:
+            self._whole_at = self._began
+            _tell(self._run)
+        try:
+            found = (whole or anything_new(self._run, self._limited)) and _take_in(
+                self._run, None if whole else _SHORT_LOOK
+            )
+        except (ApiError, ManifestError):
+            # What is registered does not wait for the API or for a mended manifest.
+            _crop_a_batch(self._run)
+            raise
+        return _crop_a_batch(self._run) or found
+
+    def _failed(self, error: CroplineError | httpx.HTTPError) -> None:
+        self.watched.failed += 1
+        self._error = error
+        self._failing_since = self._failing_since or self._began
+        self._pause = min(max(2 * self._pause, self._every_s), _LONGEST_PAUSE_S)
+        told = one_line(f"{getattr(error, 'code', 'prefect')}: {error}")
+        get_run_logger().warning("%s; the next look is in %.0f s", told, self._every_s + self._pause)
+        if isinstance(error, ManifestRejected) and self._pause <= self._every_s:
+            tell("manifest.rejected", self._run, told)
+        if not self._told_stuck and self._began - self._failing_since >= _STUCK_AFTER_S:
+            self._told_stuck = True
+            tell("watch.stuck", self._run, told)
 
 
-def _tell(run: Run, watched: Watched) -> None:
-    """What was done since the last time, to the lineage collector and to people."""
+def _take_in(run: Run, look_back: timedelta | None) -> bool:
+    """One poll, from the API to the state table, its steps as plain functions; whether it brought anything."""
+    part = run.part()
+    polled = poll_images.fn(part, look_back)
+    if polled.fresh:
+        validated = validate.fn(part, land.fn(part, polled))
+        register.fn(part, polled, validated)
+    run.funnel.add_intake(part.funnel)
+    return polled.fresh > 0
+
+
+def _crop_a_batch(run: Run) -> bool:
+    """The next batch, if anything waits. Only one: photos that come meanwhile are newer and go first."""
+    batch = claim.fn(run) if has_work(run) else None
+    if batch is None:
+        return False
+    with freed_on_failure(run, batch) as started_at:
+        held = committed_crops(run, batch) if batch.resumed else None
+        crops = commit.fn(run, batch, crop.fn(run, batch) if held is None else held, started_at)
+    check.fn(run, batch, crops)
+    return True
+
+
+def _tell(run: Run) -> None:
+    """What was done so far, to the lineage collector and to people."""
     publish.fn(run)
-    run.funnel = watched.minute
     if not run.funnel.nothing_new:
         report.fn(run)
     note_backlog(run)
-    watched.next_minute()
-    run.funnel = watched.minute

@@ -62,14 +62,12 @@ def poll(run: Run, look_back: timedelta | None = None) -> Polled:
 
 
 def anything_new(run: Run, limited: bool) -> bool:
-    """Whether the API's first page since the cursor holds an item that was not landed, or work waits. Not a task: for
-    a watcher, which asks every second.
+    """Whether the API's first page since the cursor, without the overlap, holds an item that was not landed.
+
+    Not a task: for a watcher, which asks every second. ``limited``: what is_limited said.
     """
     api, state = run.settings.api, run.state
-    if state.has_work(api.source):
-        return True
-    pages = paced(image_api.pages(api, state.cursor(api.source) or api.start), limited)
-    for page in pages:
+    for page in paced(image_api.pages(api, state.cursor(api.source) or api.start), limited):
         return bool(state.unseen(api.source, [manifest.item_digest(item) for item in page]))
     return False
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from uuid import UUID
 
 from prefect import task
@@ -18,9 +17,9 @@ from tasks.show import show
 
 @task(name="report", task_run_name="report", **STEP)
 def report(run: Run) -> UUID:
-    """Show what the run did; gives the artifact's id."""
+    """Show what the run did so far, in the artifacts that it has already if it was shown before; gives the summary's id."""
     funnel, context = run.funnel, run.context
-    key = report_key(context.flow_name, context.flow_run_id, f"{datetime.now(UTC):%Y-%m-%d}")
+    key = report_key(context.flow_name, context.flow_run_id, f"{context.started_at:%Y-%m-%d}")
     sheet_key = key.removesuffix(".html") + ".jpg"
     funnel.report, funnel.sheet = key, sheet_key if funnel.samples else None
     summary = summarise(context.run_name, funnel, places(run.settings, funnel), run.spec)
@@ -28,5 +27,6 @@ def report(run: Run) -> UUID:
         storage.write(run.spec, sheet_key, summary.sheet)
     storage.write(run.spec, key, html_page(summary).encode())
     if summary.failures:
-        show("table", f"{context.flow_name}-failures", json.dumps(summary.failures), f"{context.run_name}: what failed")
-    return show("markdown", f"{context.flow_name}-summary", markdown(summary), summary.verdict)
+        failures = json.dumps(summary.failures)
+        show("table", f"{context.flow_name}-failures", failures, f"{context.run_name}: what failed", run.shown)
+    return show("markdown", f"{context.flow_name}-summary", markdown(summary), summary.verdict, run.shown)

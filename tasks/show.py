@@ -17,8 +17,21 @@ from cropline.backfill.progress import Progress
 from cropline.report.backfill import progress_markdown
 
 
-def show(kind: Literal["markdown", "table", "progress"], key: str, data: Any, description: str) -> UUID:
-    """One artifact of this run; ``key`` in lower case letters, digits and dashes. Gives its id."""
+def show(
+    kind: Literal["markdown", "table", "progress"],
+    key: str,
+    data: Any,
+    description: str,
+    shown: dict[str, UUID] | None = None,
+) -> UUID:
+    """One artifact of this run; ``key`` in lower case letters, digits and dashes. Gives its id.
+
+    ``shown``: what this run has shown so far; an artifact of the same key is then updated, and no second one made.
+    """
+    if shown is not None and key in shown:
+        with get_client(sync_client=True) as client:
+            client.update_artifact(shown[key], ArtifactUpdate(data=data, description=description))
+        return shown[key]
     artifact = ArtifactCreate(
         type=kind,
         key=key,
@@ -29,6 +42,8 @@ def show(kind: Literal["markdown", "table", "progress"], key: str, data: Any, de
     )
     with get_client(sync_client=True) as client:
         made: UUID = client.create_artifact(artifact).id
+    if shown is not None:
+        shown[key] = made
     return made
 
 

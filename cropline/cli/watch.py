@@ -14,23 +14,20 @@ def run_watch(every_s: float, minutes: float) -> None:
     check_settings(needs_api=True)
     from flows.watch import watch
 
-    crops = 0
-    with console.status("watching") as line:
+    boxes = 0
+    with console.status("watching; Ctrl-C ends it") as line:
 
         def on_progress(stage: str, more: int, total: int) -> None:  # noqa: ARG001
-            nonlocal crops
+            nonlocal boxes
             if stage == "crops":
-                crops += more
-                line.update(f"watching: {crops:,} boxes so far")
+                boxes += more
+                line.update(f"watching: {boxes:,} boxes so far; Ctrl-C ends it")
 
-        try:
-            with on_screen(on_progress):
-                watched = watch(every_s=every_s, minutes=minutes)
-        except KeyboardInterrupt:
-            console.print(f"ended after {crops:,} boxes", highlight=False)
-            return
+        with on_screen(on_progress):
+            watched = watch(every_s=every_s, minutes=minutes)
     console.print(
-        f"{watched.written:,} crops from {watched.images:,} images in {watched.polls:,} polls; "
-        f"{watched.idle:,} looks found nothing new, {watched.failed:,} failed",
+        f"{watched.funnel.written:,} crops from {watched.funnel.images:,} images, {watched.funnel.failed:,} failed; "
+        f"of the looks {watched.found:,} found something, {watched.idle:,} nothing new, {watched.failed:,} failed",
         highlight=False,
+        soft_wrap=True,
     )

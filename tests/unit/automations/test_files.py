@@ -105,7 +105,7 @@ def test_the_shipped_automations_are_read() -> None:
     (zombies,) = read_file(ROOT / "automations" / "zombies.yaml", None)
     assert zombies.actions[0].type == "change-flow-run-state"
     alerts = read_file(ROOT / "automations" / "alerts.yaml", BLOCK)
-    assert len({alert.name for alert in alerts}) == len(alerts) == 5
+    assert len({alert.name for alert in alerts}) == len(alerts) == 6
     assert {str(alert.actions[0].block_document_id) for alert in alerts} == {BLOCK}  # type: ignore[union-attr]
 
 
