@@ -67,7 +67,7 @@ class Funnel:
     samples: list[dict[str, Any]] = field(
         default_factory=list
     )  # rows of written crops for the contact sheet, worst first
-    failures: list[dict[str, Any]] = field(default_factory=list)  # the first failed boxes: image, box, reason, detail
+    failures: list[dict[str, Any]] = field(default_factory=list)  # the first: image, its box_ids, reason, detail
     pace: Counter[int] = field(default_factory=Counter)  # boxes done by the second of the Unix clock
 
     @property

@@ -108,11 +108,13 @@ def add_to(funnel: Funnel, batch: Batch, crops: pa.Table, counted: Counts) -> No
 
 
 def _failed(crops: pa.Table, room: int) -> list[dict[str, Any]]:
+    """The first failures, boxes of one photo that failed alike together: a photo that fails whole is one of them."""
     import pyarrow.compute as pc
 
-    columns = ["image_id", "box_id", "profile", "store_id", "camera_id", "reason", "detail"]
-    failed = crops.filter(pc.field("status") == "failed").select(columns)
-    return list(failed.slice(0, max(0, room)).to_pylist())
+    alike = ["image_id", "profile", "store_id", "camera_id", "reason", "detail"]
+    failed = crops.filter(pc.field("status") == "failed").select([*alike, "box_id"])
+    grouped = failed.group_by(alike, use_threads=False).aggregate([("box_id", "list")])
+    return list(grouped.rename_columns([*alike, "box_ids"]).slice(0, max(0, room)).to_pylist())
 
 
 def _written(crops: pa.Table, batch: Batch) -> list[dict[str, Any]]:

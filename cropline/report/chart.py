@@ -69,7 +69,7 @@ def _panel(panel: Panel, top: float, start: float, end: float) -> str:
         for value, y in ((0, floor), (peak / 2, (floor + roof) / 2), (peak, roof))
     )
     times = "".join(
-        f'<text x="{_x(moment, start, end):.1f}" y="{floor + 18:.1f}" text-anchor="middle" fill="{_QUIET}">{_clock(moment, end - start)}</text>'
+        f'<text x="{_x(moment, start, end):.1f}" y="{floor + 18:.1f}" text-anchor="{_anchor(moment, start, end)}" fill="{_QUIET}">{_clock(moment, end - start)}</text>'
         for moment in _ticks(start, end)
     )
     return (
@@ -158,6 +158,11 @@ def _ticks(start: float, end: float) -> list[float]:
     step = next((step for step in _TICKS if (end - start) / step <= 8), (end - start) / 8)
     first = math.ceil(start / step) * step
     return [first + step * number for number in range(int((end - first) // step) + 1)]
+
+
+def _anchor(moment: float, start: float, end: float) -> str:
+    """A label at the right edge ends there: in the middle of it the paper would cut it."""
+    return "end" if (end - moment) < (end - start) / 30 else "middle"
 
 
 def _clock(moment: float, span: float) -> str:

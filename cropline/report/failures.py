@@ -1,4 +1,4 @@
-"""The boxes that failed in a run, as a table: which, why, what to do, and the command that shows it.
+"""What failed in a run, as a table: which photo and boxes, why, what to do, and the command that shows it.
 
 Belongs here: the rows. Does not: the reasons (failures.py of the package above).
 """
@@ -11,9 +11,11 @@ from typing import Any
 
 from cropline.failures import FAILURES
 
+_NAMED = 3
+
 
 def failure_rows(failures: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
-    """One row a failed box, as Prefect's table artifact takes them."""
+    """One row for the boxes of a photo that failed alike, as Prefect's table artifact takes them."""
     return [_row(failure) for failure in failures]
 
 
@@ -21,7 +23,7 @@ def _row(failure: dict[str, Any]) -> dict[str, str]:
     known = FAILURES.get(failure["reason"])
     return {
         "image": failure["image_id"],
-        "box": failure["box_id"] or "",
+        "boxes": _boxes(failure["box_ids"]),
         "profile": failure["profile"],
         "where": " ".join(part for part in (failure["store_id"], failure["camera_id"]) if part),
         "reason": failure["reason"],
@@ -30,3 +32,8 @@ def _row(failure: dict[str, Any]) -> dict[str, str]:
         "tried again": "yes" if known and known.transient else "no",
         "look at it": f"cropline show {shlex.quote(failure['image_id'])}",
     }
+
+
+def _boxes(ids: Sequence[str | None]) -> str:
+    named = [box_id or "?" for box_id in ids[:_NAMED]]
+    return ", ".join(named) if len(ids) <= _NAMED else f"{', '.join(named)} ... {len(ids):,} in all"

@@ -169,7 +169,7 @@ def _two(name: str, what: str) -> str:
 
 
 def _failures(rows: Sequence[dict[str, str]]) -> str:
-    shown = ("image", "box", "reason", "what happened", "what to do", "look at it")
+    shown = ("image", "boxes", "reason", "what happened", "what to do", "look at it")
     head = "".join(f"<td class=q>{name}</td>" for name in shown)
     return _table([head, *("".join(f"<td>{html.escape(row[name])}</td>" for name in shown) for row in rows)])
 

@@ -7,14 +7,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from xml.etree import ElementTree
 
+import pyarrow as pa
 import pytest
 
 from cropline.funnel import EngineUse, Funnel
+from cropline.outcomes import add_to
 from cropline.report.backlog import backlog_markdown, backlog_svg, backlog_verdict
 from cropline.report.chart import Panel, Series, svg
 from cropline.report.failures import failure_rows
 from cropline.report.pace import engine_rows, pace_svg
-from cropline.state import WORK_STATES, BacklogSample, ReasonCount, SourceState, StateReport
+from cropline.schemas import CLAIM, CROPS
+from cropline.state import WORK_STATES, BacklogSample, Batch, Counts, ReasonCount, SourceState, StateReport
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SVG = "{http://www.w3.org/2000/svg}"
@@ -75,12 +78,15 @@ def test_nothing_cut_is_no_picture() -> None:
 
 def test_a_failure_tells_what_to_do_and_how_to_look_at_it() -> None:
     failure: dict[str, Any] = {
-        "image_id": "a b;rm", "box_id": None, "profile": "p", "store_id": "s1", "camera_id": None,
+        "image_id": "a b;rm", "box_ids": [None], "profile": "p", "store_id": "s1", "camera_id": None,
         "reason": "http_404", "detail": "404",
     }  # fmt: skip
     (row,) = failure_rows([failure])
     assert row["look at it"] == "cropline show 'a b;rm'"
     assert (row["what to do"], row["tried again"]) == ("ask the camera vendor", "no")
+    assert row["boxes"] == "?"
+    (row,) = failure_rows([failure | {"box_ids": ["b1", "b2", "b3", "b4", "b5"]}])
+    assert row["boxes"] == "b1, b2, b3 ... 5 in all"
 
 
 def _report(**values: Any) -> StateReport:
@@ -114,3 +120,20 @@ def test_the_backlog_is_told_in_a_sentence_and_drawn_over_the_last_day() -> None
 def test_no_backlog_is_said_so() -> None:
     empty = _report(backlog=0, stale_batches=0, oldest_pending_age=None)
     assert backlog_verdict(empty) == "Nothing waits."
+
+
+def test_a_photo_that_failed_whole_is_one_failure_beside_the_others() -> None:
+    rows = [
+        {"image_id": image, "box_id": f"b{number}", "reason": reason, "status": "failed"}
+        for image, reason in (("first", "http_404"), ("second", "timeout"))
+        for number in range(40)
+    ]
+    schema = pa.schema([field.with_nullable(True) for field in CROPS])
+    crops = pa.Table.from_pylist([dict.fromkeys(CROPS.names) | row for row in rows], schema=schema)
+    batch = Batch("b", 1, "cams", NOON, False, NOON, CLAIM.empty_table(), ())
+    funnel = Funnel()
+    add_to(funnel, batch, crops, Counts(2, 80, 0, 80, 0))
+    assert [(one["image_id"], one["reason"], len(one["box_ids"])) for one in funnel.failures] == [
+        ("first", "http_404", 40),
+        ("second", "timeout", 40),
+    ]
