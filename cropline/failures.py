@@ -59,7 +59,7 @@ FAILURES: dict[str, Failure] = {
             "forbidden_address",
             False,
             "the host leads to a private, loopback, metadata or otherwise special address",
-            "find out who published that address; nothing was sent to it",
+            "find out who published that address; nothing was sent to it; on premises: CROPLINE_FETCH__PRIVATE_NETWORKS",
         ),
         Failure(
             "bad_redirect",

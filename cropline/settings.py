@@ -7,10 +7,10 @@ refused. Secrets are SecretStr: they never show in a repr, a log or an error.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -19,11 +19,14 @@ from pydantic_settings.exceptions import SettingsError as SettingsSourceError
 
 from cropline.engine_settings import EngineSettings as EngineSettings
 from cropline.errors import SettingsError
+from cropline.hosts import check_authorities, read_host, read_private_network
 from cropline.keys import canonical_json, digest
 from cropline.settings_group import Group as Group
 from cropline.storage import StoreSpec
 
 PREFIX = "CROPLINE_"
+
+_T = TypeVar("_T")
 
 
 class FieldMap(Group):
@@ -129,7 +132,15 @@ class FetchSettings(Group):
     """How photos are downloaded, and from where they may come."""
 
     allowed_hosts: tuple[str, ...] = Field(
-        (), description="hosts that photos may come from; empty allows every public host"
+        (), description="host or host:port that photos may come from; empty allows every public host"
+    )
+    private_networks: tuple[str, ...] = Field(
+        (),
+        description="private networks, such as 10.20.0.0/16, that allowed_hosts may lead to: cameras on premises; "
+        "never metadata addresses",
+    )
+    ca_file: Path | None = Field(
+        None, description="PEM file, on every worker, of authorities to trust beside the system's: hosts on premises"
     )
     allow_loopback: bool = Field(False, description="allow 127.0.0.0/8 and ::1: for the demo and for tests")
     max_bytes: int = Field(25_000_000, gt=0)
@@ -139,6 +150,43 @@ class FetchSettings(Group):
     token: SecretStr = Field(SecretStr(""), description="bearer token sent with photo requests to token_host only")
     token_host: str = Field("", description="host[:port] that gets the token")
     connections_per_host: int = Field(8, ge=1, le=256)
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_read_entry(number, entry, read_host) for number, entry in enumerate(value))
+
+    @field_validator("private_networks")
+    @classmethod
+    def _are_private(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(_read_entry(number, entry, read_private_network)) for number, entry in enumerate(value))
+
+    @field_validator("token_host")
+    @classmethod
+    def _is_host(cls, value: str) -> str:
+        return read_host(value) if value else value
+
+    @field_validator("ca_file")
+    @classmethod
+    def _is_pem(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            check_authorities(value)
+        return value
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> Self:
+        if self.private_networks and not self.allowed_hosts:
+            raise ValueError("private_networks needs allowed_hosts: name the hosts that may lead there")
+        if self.token.get_secret_value() and not self.token_host:
+            raise ValueError("token needs token_host: name the host[:port] that gets it")
+        return self
+
+
+def _read_entry(number: int, entry: str, read: Callable[[str], _T]) -> _T:
+    try:
+        return read(entry)
+    except ValueError as wrong:
+        raise ValueError(f"entry {number}: {wrong}") from None
 
 
 PictureFormat = Literal["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF"]

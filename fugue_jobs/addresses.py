@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from cropline.failures import PhotoFailure
+from cropline.hosts import Network
 
 Address = IPv4Address | IPv6Address
 # Host name and port -> every IP address, as text. Raises OSError when the name cannot be looked up.
@@ -133,7 +134,15 @@ def system_resolver(host: str, port: int) -> Sequence[str]:
     return [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
-def checked_addresses(answers: Sequence[str], *, allow_loopback: bool) -> list[Address]:
+@dataclass(frozen=True)
+class Opened:
+    """What the settings open of what is forbidden: this machine's own addresses, private networks."""
+
+    loopback: bool = False
+    networks: tuple[Network, ...] = ()
+
+
+def checked_addresses(answers: Sequence[str], opened: Opened) -> list[Address]:
     """The answers as addresses, without repeats, in their order.
 
     Raises PhotoFailure(forbidden_address) when ANY of them may not be dialled: a name with one good and one private
@@ -147,7 +156,7 @@ def checked_addresses(answers: Sequence[str], *, allow_loopback: bool) -> list[A
             address = ip_address(answer)
         except ValueError:
             address = None
-        reason = "no IP address" if address is None else forbidden(address, allow_loopback=allow_loopback)
+        reason = "no IP address" if address is None else forbidden(address, opened)
         if address is None or reason:
             raise PhotoFailure("forbidden_address", f"the host leads to a forbidden address: {reason}")
         if address not in addresses:
@@ -193,18 +202,22 @@ _FORBIDDEN_V6 = [
         ("3fff::/20", "documentation"),
     )
 ]
+# Amazon's, Google's and Oracle's, within fd00::/8.
+_METADATA_V6 = frozenset(map(IPv6Address, ("fd00:ec2::254", "fd20:ce::254", "fd00:c1::a9fe:a9fe")))
 _PUBLIC_V6 = IPv6Network("2000::/3")
 _NAT64 = IPv6Network("64:ff9b::/96")
 _LOOPBACKS = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 
 
-def forbidden(address: Address, *, allow_loopback: bool) -> str | None:
-    """Why an address may not be dialled, or None. ``allow_loopback`` opens 127.0.0.0/8 and ::1, and nothing else."""
+def forbidden(address: Address, opened: Opened) -> str | None:
+    """Why an address may not be dialled, or None. Metadata addresses are never open, whatever ``opened`` says."""
     if isinstance(address, IPv4Address):
         reason = next((why for network, why in _FORBIDDEN_V4 if address in network), None)
     else:
         reason = _forbidden_v6(address)
-    if reason and allow_loopback and any(address in network for network in _LOOPBACKS):
+    if reason and opened.loopback and any(address in network for network in _LOOPBACKS):
+        return None
+    if reason not in ("metadata", "scoped") and any(address in network for network in opened.networks):
         return None
     if not reason and not address.is_global:
         return "not global"
@@ -214,9 +227,11 @@ def forbidden(address: Address, *, allow_loopback: bool) -> str | None:
 def _forbidden_v6(address: IPv6Address) -> str | None:
     if address.scope_id:
         return "scoped"
+    if address in _METADATA_V6:
+        return "metadata"
     if address in _NAT64:
-        # The only way to IPv4 hosts from a network without IPv4, so what it wraps decides.
-        return forbidden(IPv4Address(int(address) & 0xFFFFFFFF), allow_loopback=False)
+        # The only way to IPv4 hosts from a network without IPv4, so what it wraps decides; nothing is open behind it.
+        return forbidden(IPv4Address(int(address) & 0xFFFFFFFF), Opened())
     if address not in _PUBLIC_V6:
         return "loopback" if address.is_loopback else "not a public IPv6 address"
     if (int(address) >> 32) & 0xFDFFFFFF == 0x00005EFE:

@@ -21,8 +21,9 @@ import urllib3
 from requests.structures import CaseInsensitiveDict
 
 from cropline.failures import PhotoFailure
+from cropline.hosts import check_authorities, read_private_network
 from cropline.settings import FetchSettings
-from fugue_jobs.addresses import Resolver, Target, is_listed, is_origin, read_url, system_resolver
+from fugue_jobs.addresses import Opened, Resolver, Target, is_listed, is_origin, read_url, system_resolver
 from fugue_jobs.answers import WIRE_ERRORS, Body, Photo, checked, drain, read_body, refusal, wire_failure
 from fugue_jobs.transport import Connect, Dialler, PinnedAdapter, StaleConnection, hush_targets, system_connect
 
@@ -44,8 +45,14 @@ class Fetcher:
         hush_targets()
         self._settings = settings
         self._slots = _Slots(settings.connections_per_host)
+        networks = tuple(map(read_private_network, settings.private_networks))
+        if settings.ca_file is not None:
+            # Again: it was checked where the settings were read, which may be another machine.
+            check_authorities(settings.ca_file)
         self._adapter = PinnedAdapter(
-            Dialler(resolve, connect, settings.allow_loopback), connections_per_host=settings.connections_per_host
+            Dialler(resolve, connect, Opened(settings.allow_loopback, networks)),
+            connections_per_host=settings.connections_per_host,
+            ca_file=settings.ca_file,
         )
 
     def __enter__(self) -> Self:

@@ -17,6 +17,7 @@ from functools import cached_property
 from http.client import RemoteDisconnected
 from ipaddress import ip_address
 from math import inf
+from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
 
@@ -29,31 +30,37 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from cropline.failures import PhotoFailure
-from fugue_jobs.addresses import Address, Resolver, checked_addresses
+from fugue_jobs.addresses import Address, Opened, Resolver, checked_addresses
 
 # Hosts whose idle connections are kept.
 KEPT_HOSTS = 32
 
 
 class DeadlineSocket(socket.socket):
-    """A TCP socket whose every recv ends at ``deadline`` (monotonic seconds)."""
+    """A TCP socket whose every recv ends at ``deadline`` (monotonic seconds) and counts what it has ``received``."""
 
     deadline = inf
+    received = 0
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
         self.settimeout(_left(self.deadline))
-        return super().recv_into(*args, **kwargs)
+        count = super().recv_into(*args, **kwargs)
+        self.received += count
+        return count
 
 
 class DeadlineTlsSocket(ssl.SSLSocket):
     """The same over TLS, where a peer that vanishes without saying goodbye is an error, not the end of the body."""
 
     deadline = inf
+    received = 0
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
         self.suppress_ragged_eofs = False
         self.settimeout(_left(self.deadline))
-        return super().recv_into(*args, **kwargs)
+        count = super().recv_into(*args, **kwargs)
+        self.received += count
+        return count
 
 
 def _left(deadline: float) -> float | None:
@@ -93,7 +100,7 @@ class Dialler:
 
     resolve: Resolver
     connect: Connect
-    allow_loopback: bool
+    opened: Opened
 
     def dial(self, host: str, port: int, timeout_s: float) -> socket.socket:
         """A connected socket. Raises PhotoFailure: forbidden_address, connection or timeout."""
@@ -119,7 +126,7 @@ class Dialler:
         except ValueError:
             literal = []
         answers = literal or _in_time(lambda: self.resolve(host, port), timeout_s)
-        return checked_addresses(answers, allow_loopback=self.allow_loopback)
+        return checked_addresses(answers, self.opened)
 
 
 def _peer_checked(sock: socket.socket, address: Address) -> socket.socket:
@@ -193,10 +200,13 @@ def _seconds(timeout: object) -> float:
 
 def _answer(connection: Any, receive: Callable[[], Any]) -> Any:
     """The response's head. urllib3 has set ``connection.timeout`` to what is left of the total."""
-    if connection.sock is not None:
-        connection.sock.deadline = monotonic() + _seconds(connection.timeout)
+    wire = connection.sock
+    if wire is not None:
+        wire.deadline = monotonic() + _seconds(connection.timeout)
+        wire.received = 0
     try:
         response = receive()
+        response.wire = wire
     except (RemoteDisconnected, ConnectionError, ssl.SSLEOFError):
         if not connection.answered:
             raise
@@ -209,8 +219,9 @@ def _answer(connection: Any, receive: Callable[[], Any]) -> Any:
 class PinnedAdapter(HTTPAdapter):
     """requests over those pools: no proxies, no cookies, no retries, certificates always verified."""
 
-    def __init__(self, dialler: Dialler, *, connections_per_host: int) -> None:
+    def __init__(self, dialler: Dialler, *, connections_per_host: int, ca_file: Path | None = None) -> None:
         self._dialler = dialler
+        self._ca_file = ca_file
         super().__init__(pool_connections=KEPT_HOSTS, pool_maxsize=connections_per_host)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:
@@ -226,12 +237,14 @@ class PinnedAdapter(HTTPAdapter):
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
-        """The system's authorities (SSL_CERT_FILE and SSL_CERT_DIR are OpenSSL's own way to add more) and certifi's.
+        """The system's authorities (SSL_CERT_FILE and SSL_CERT_DIR are OpenSSL's own way to add more), certifi's and ca_file's.
 
         Made when the first https URL comes, since it takes 40 ms.
         """
         context = ssl.create_default_context()
         context.load_verify_locations(cafile=DEFAULT_CA_BUNDLE_PATH)
+        if self._ca_file is not None:
+            context.load_verify_locations(cafile=self._ca_file)
         context.sslsocket_class = DeadlineTlsSocket
         return context
 

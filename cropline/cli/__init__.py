@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -94,6 +94,58 @@ def show(
     from cropline.cli.show import show_image
 
     show_image(image_id, out)
+
+
+@app.command()
+def crop(
+    photo: Annotated[str, typer.Argument(help="a picture's file, or its http(s) URL")],
+    boxes: Annotated[
+        Path,
+        typer.Option(
+            help="JSON: [[xmin, ymin, xmax, ymax], ...], or a list of boxes as the image API gives them "
+            '({"id": "7", "xmin": 0.1, ...}), or a whole item of the API'
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="folder for the crops, boxes.jpg and crops.json")],
+    profile: Annotated[
+        list[str] | None, typer.Option(help="name of a crop profile of the settings; can be repeated; not given: all")
+    ] = None,
+    format: Annotated[
+        Literal["jpeg", "png", "webp", "avif"] | None,
+        typer.Option(help="this and the next change the profiles; without --profile they change a plain one"),
+    ] = None,
+    quality: Annotated[int | None, typer.Option(help="1 to 100: jpeg, webp, avif")] = None,
+    max_side: Annotated[int | None, typer.Option(help="px; a crop with a longer side is shrunk to it")] = None,
+    min_side: Annotated[int | None, typer.Option(help="px; a crop with a shorter side is skipped")] = None,
+    padding: Annotated[float | None, typer.Option(help="fraction of the box's side added on each side")] = None,
+    colour: Annotated[Literal["srgb", "keep_icc"] | None, typer.Option(help="convert to sRGB, or not")] = None,
+    coordinates: Annotated[
+        Literal["normalised", "pixels"] | None,
+        typer.Option(help="of the boxes; not given: as CROPLINE_API__COORDINATES"),
+    ] = None,
+    orientation: Annotated[
+        Literal["upright", "stored"] | None,
+        typer.Option(help="of the picture that the boxes mean, by EXIF; not given: as CROPLINE_API__ORIENTATION"),
+    ] = None,
+    allow_loopback: Annotated[
+        bool, typer.Option("--allow-loopback", help="let the URL be one of this machine")
+    ] = False,
+) -> None:
+    """Try the engine on one picture: cut its boxes. Exit code 1 when a box failed; nothing else is remembered."""
+    from cropline.cli.crop import Wanted, run_crop
+
+    changes = {
+        "format": format,
+        "quality": quality,
+        "max_side": max_side,
+        "min_side": min_side,
+        "padding": padding,
+        "colour": colour,
+    }
+    given = {name: value for name, value in changes.items() if value is not None}
+    wanted = Wanted(photo, boxes, out, tuple(profile or ()), given, coordinates, orientation, allow_loopback)
+    if not run_crop(wanted):
+        raise typer.Exit(1)
 
 
 operate.add_to(app)

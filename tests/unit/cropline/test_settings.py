@@ -24,6 +24,22 @@ from cropline.settings import Profile, load_settings
         ("CROPLINE_PROFILES__THUMB__QUALITY", "101", "CROPLINE_PROFILES__THUMB__QUALITY: "),
         ("CROPLINE_API__FIELDS__IMAGE_ID", "a..b", "CROPLINE_API__FIELDS__IMAGE_ID: not a JMESPath"),
         ("CROPLINE_LINEAGE__TRANSPORT", "http", "CROPLINE_LINEAGE: transport http needs url"),
+        (
+            "CROPLINE_FETCH__ALLOWED_HOSTS",
+            '["a.example", "https://secret@x"]',
+            "CROPLINE_FETCH__ALLOWED_HOSTS: entry 1: must",
+        ),
+        ("CROPLINE_FETCH__ALLOWED_HOSTS", '["*.example"]', "CROPLINE_FETCH__ALLOWED_HOSTS: entry 0: must be host"),
+        ("CROPLINE_FETCH__TOKEN_HOST", "https://x.example/", "CROPLINE_FETCH__TOKEN_HOST: must be host or host:port"),
+        ("CROPLINE_FETCH__TOKEN", "hunter2", "CROPLINE_FETCH: token needs token_host"),
+        ("CROPLINE_FETCH__PRIVATE_NETWORKS", '["10.0.0.0/8"]', "CROPLINE_FETCH: private_networks needs allowed_hosts"),
+        (
+            "CROPLINE_FETCH__PRIVATE_NETWORKS",
+            '["169.254.0.0/16"]',
+            "CROPLINE_FETCH__PRIVATE_NETWORKS: entry 0: must lie",
+        ),
+        ("CROPLINE_FETCH__CA_FILE", "/nope.pem", "CROPLINE_FETCH__CA_FILE: there is no file /nope.pem"),
+        ("CROPLINE_FETCH__CA_FILE", __file__, f"CROPLINE_FETCH__CA_FILE: {__file__} holds no certificates"),
         ("CROPLINE_API__START", "yesterday", "CROPLINE_API__START: not a moment in ISO 8601"),
     ],
 )

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cropline.failures import PhotoFailure
-from fugue_jobs.addresses import checked_addresses, forbidden, is_listed, is_origin, read_url
+from cropline.hosts import read_host, read_private_network
+from fugue_jobs.addresses import Opened, checked_addresses, forbidden, is_listed, is_origin, read_url
 
 LOOPBACK = ["127.0.0.1", "127.0.0.2", "127.255.255.254", "::1"]
 FORBIDDEN = [
@@ -38,25 +39,25 @@ PUBLIC = [
 @pytest.mark.parametrize("address", FORBIDDEN)
 @pytest.mark.parametrize("allow_loopback", [False, True])
 def test_special_addresses_are_never_dialled(address: str, allow_loopback: bool) -> None:
-    assert forbidden(ip_address(address), allow_loopback=allow_loopback)
+    assert forbidden(ip_address(address), Opened(loopback=allow_loopback))
 
 
 @pytest.mark.parametrize("address", LOOPBACK)
 def test_loopback_is_dialled_only_when_allowed(address: str) -> None:
-    assert forbidden(ip_address(address), allow_loopback=False) == "loopback"
-    assert forbidden(ip_address(address), allow_loopback=True) is None
+    assert forbidden(ip_address(address), Opened()) == "loopback"
+    assert forbidden(ip_address(address), Opened(loopback=True)) is None
 
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_public_addresses_are_dialled(address: str) -> None:
-    assert forbidden(ip_address(address), allow_loopback=False) is None
+    assert forbidden(ip_address(address), Opened()) is None
 
 
 @settings(max_examples=400, deadline=None, derandomize=True)
 @given(st.ip_addresses(v=4))
 def test_no_ipv4_address_that_python_calls_special_is_dialled(address: IPv4Address) -> None:
     special = not address.is_global or address.is_multicast or address.is_reserved or address.is_link_local
-    assert not special or forbidden(address, allow_loopback=False)
+    assert not special or forbidden(address, Opened())
 
 
 @settings(max_examples=400, deadline=None, derandomize=True)
@@ -66,7 +67,7 @@ def test_no_ipv6_address_that_python_calls_special_is_dialled(address: IPv6Addre
     special = not address.is_global or address.is_multicast or address.is_reserved or address.is_site_local or wraps
     # NAT64 stands in a block that Python calls reserved; the test after the next judges it.
     special = special and address not in IPv6Network("64:ff9b::/96")
-    assert not special or forbidden(address, allow_loopback=False)
+    assert not special or forbidden(address, Opened())
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
@@ -74,7 +75,7 @@ def test_no_ipv6_address_that_python_calls_special_is_dialled(address: IPv6Addre
     st.sampled_from(["::", "::ffff:0:0", "::ffff:0:0:0", "64:ff9b:1::", "2606:4700::5efe:0:0"]), st.ip_addresses(v=4)
 )
 def test_no_wrapping_lets_any_ipv4_address_through(prefix: str, inner: IPv4Address) -> None:
-    assert forbidden(IPv6Address(int(IPv6Address(prefix)) | int(inner)), allow_loopback=True) or (
+    assert forbidden(IPv6Address(int(IPv6Address(prefix)) | int(inner)), Opened(loopback=True)) or (
         prefix,
         int(inner),
     ) == ("::", 1)
@@ -84,7 +85,7 @@ def test_no_wrapping_lets_any_ipv4_address_through(prefix: str, inner: IPv4Addre
 @given(st.ip_addresses(v=4))
 def test_nat64_is_judged_by_what_it_wraps(inner: IPv4Address) -> None:
     wrapped = IPv6Address(int(IPv6Address("64:ff9b::")) | int(inner))
-    assert bool(forbidden(wrapped, allow_loopback=True)) == bool(forbidden(inner, allow_loopback=False))
+    assert bool(forbidden(wrapped, Opened(loopback=True))) == bool(forbidden(inner, Opened()))
 
 
 @pytest.mark.parametrize(
@@ -103,15 +104,15 @@ def test_nat64_is_judged_by_what_it_wraps(inner: IPv4Address) -> None:
 )
 def test_one_bad_answer_spoils_a_name(answers: list[str], passes: bool) -> None:
     if passes:
-        assert [str(address) for address in checked_addresses(answers, allow_loopback=False)] == answers
+        assert [str(address) for address in checked_addresses(answers, Opened())] == answers
     else:
         with pytest.raises(PhotoFailure) as caught:
-            checked_addresses(answers, allow_loopback=False)
+            checked_addresses(answers, Opened())
         assert caught.value.code == "forbidden_address"
 
 
 def test_answers_that_repeat_are_dialled_once() -> None:
-    assert checked_addresses(["8.8.8.8", "8.8.8.8"], allow_loopback=False) == [ip_address("8.8.8.8")]
+    assert checked_addresses(["8.8.8.8", "8.8.8.8"], Opened()) == [ip_address("8.8.8.8")]
 
 
 @pytest.mark.parametrize(
@@ -242,3 +243,64 @@ def test_a_target_shows_no_path_and_no_query() -> None:
     target = read_url("https://camera.example/secret/path?sig=secret")
     assert "secret" not in repr(target)
     assert "secret" not in target.origin
+
+
+EVERYTHING = Opened(
+    loopback=True,
+    networks=tuple(
+        read_private_network(network)
+        for network in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
+    ),
+)
+
+
+@pytest.mark.parametrize("address", [*FORBIDDEN, "fd00:c1::a9fe:a9fe"])
+def test_private_networks_open_nothing_but_themselves(address: str) -> None:
+    own = ip_address(address)
+    private = any(own in network for network in EVERYTHING.networks)
+    metadata = address in ("100.100.100.200", "fd00:ec2::254", "fd20:ce::254", "fd00:c1::a9fe:a9fe")
+    assert (forbidden(own, EVERYTHING) is None) == (private and not metadata)
+
+
+def test_a_private_network_opens_its_own_addresses_only() -> None:
+    opened = Opened(networks=(read_private_network("10.20.0.0/16"), read_private_network("fd12:3456::/32")))
+    for address in ("10.20.0.1", "10.20.255.255", "fd12:3456::1", "8.8.8.8"):
+        assert forbidden(ip_address(address), opened) is None
+    for address in ("10.21.0.1", "192.168.0.1", "127.0.0.1", "fd12:3457::1", "::ffff:10.20.0.1", "64:ff9b::a14:1"):
+        assert forbidden(ip_address(address), opened)
+
+
+@pytest.mark.parametrize(
+    ("entry", "read"),
+    [
+        ("Camera.Example", "camera.example"),
+        (" camera.example:8443 ", "camera.example:8443"),
+        ("camera_1", "camera_1"),
+        ("10.1.2.3:080", "10.1.2.3:80"),
+        ("[FD00:0::1]:443", "[fd00::1]:443"),
+    ],
+)
+def test_an_entry_is_brought_into_the_spelling_it_is_compared_in(entry: str, read: str) -> None:
+    assert read_host(entry) == read
+    assert is_listed(read_url(f"http://{entry.strip()}/"), [read])
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["", "*", "*.example", "https://camera.example", "camera.example/photos", "user@camera.example", "a b", "bücher.example",
+     "camera..example", "-a.example", "camera.example.", "127.1", "0x7f.1", "10.0.0.256", "fd00::1", "[fd00::1", "[nope]",
+     "camera.example:", "camera.example:0", "camera.example:65536", "camera.example:https", "a" * 300, "10.0.0.0/8"],
+)  # fmt: skip
+def test_an_entry_that_no_url_can_match_is_refused(entry: str) -> None:
+    with pytest.raises(ValueError, match=r"must be|within|no IPv6"):
+        read_host(entry)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["", "10.0.0.1/8", "10.0.0.0/7", "0.0.0.0/0", "127.0.0.0/8", "169.254.0.0/16", "169.254.169.254", "8.8.8.0/24",
+     "168.63.129.16/32", "::/0", "::1/128", "fe80::/10", "::ffff:10.0.0.0/104", "camera.example"],
+)  # fmt: skip
+def test_what_is_no_private_network_cannot_be_opened(entry: str) -> None:
+    with pytest.raises(ValueError, match=r"must (be|lie)"):
+        read_private_network(entry)

@@ -309,3 +309,32 @@ def test_no_failure_leaves_a_connection_open() -> None:
             fetcher.fetch(server.url("/unknown"))
     assert len(kept.sockets) > len(answers) / 2
     assert kept.open_now == 0
+
+
+def test_a_body_in_millions_of_one_byte_chunks_is_refused_long_before_its_end() -> None:
+    sent = 0
+
+    def endless(exchange: Exchange) -> None:
+        nonlocal sent
+        exchange.send(head(200, "Transfer-Encoding: chunked"))
+        while not exchange.stop.is_set():
+            exchange.send(b"1\r\nx\r\n" * 10_000)
+            sent += 60_000
+
+    with (
+        serving(endless) as server,
+        Fetcher(timed(timeout_s=30)) as fetcher,
+        pytest.raises(PhotoFailure, match="too_large: sent in chunks of a few bytes"),
+    ):
+        fetcher.fetch(server.url())
+    # Without a bound of its own it would be six times max_bytes; what lies in the sockets' buffers counts here too.
+    assert sent < FetchSettings().max_bytes
+
+
+def test_small_chunks_that_are_worth_their_framing_pass() -> None:
+    body = b"\xff\xd8\xff" + bytes(200_000)
+    with (
+        serving(chunked(*(body[at : at + 64] for at in range(0, len(body), 64)))) as server,
+        Fetcher(timed(timeout_s=30)) as fetcher,
+    ):
+        assert fetcher.fetch(server.url()).data == body

@@ -11,7 +11,7 @@ from cropline.failures import PhotoFailure
 from cropline.settings import FetchSettings
 from fugue_jobs.addresses import Address
 from fugue_jobs.fetch import Fetcher
-from fugue_jobs.transport import system_connect
+from fugue_jobs.transport import DeadlineSocket, system_connect
 from tests.unit.fugue_jobs.fetch_servers import PHOTO, Answer, Exchange, Names, certificates, head, ok, serving
 
 TOKEN = "canary-token"
@@ -202,7 +202,7 @@ def test_the_token_goes_to_its_own_host_only() -> None:
         with Fetcher(demo(token=TOKEN, token_host=f"127.0.0.1:{own.port}")) as fetcher:
             fetcher.fetch(own.url())
             fetcher.fetch(other.url())
-        with Fetcher(demo(token=TOKEN, token_host="")) as fetcher:
+        with Fetcher(demo()) as fetcher:
             fetcher.fetch(own.url())
     assert [exchange.headers.get("authorization") for exchange in own.exchanges] == [f"Bearer {TOKEN}", None]
     assert [exchange.headers.get("authorization") for exchange in other.exchanges] == [None]
@@ -311,3 +311,53 @@ def test_a_tls_body_that_ends_without_goodbye_is_truncated(tmp_path: Path, monke
         Fetcher(demo()) as fetcher,
     ):
         assert code(fetcher, server.url()) == "truncated"
+
+
+class Elsewhere(DeadlineSocket):
+    """A real connection to loopback that says that its peer is another: the network in between."""
+
+    peer: tuple[str, int]
+
+    def getpeername(self) -> tuple[str, int]:
+        return self.peer
+
+
+def to_loopback(address: Address, port: int, timeout_s: float) -> socket.socket:
+    sock = Elsewhere(socket.AF_INET, socket.SOCK_STREAM)
+    sock.settimeout(timeout_s)
+    sock.connect(("127.0.0.1", port))
+    sock.peer = (str(address), port)
+    return sock
+
+
+def test_listed_hosts_may_lead_into_private_networks_that_are_opened_and_no_others() -> None:
+    names = Names({
+        "door.test": [["10.20.0.7"]], "office.test": [["10.21.0.7"]], "cloud.test": [["169.254.169.254"]],
+        "mixed.test": [["10.20.0.7", "10.21.0.7"]], "stranger.test": [["10.20.0.7"]],
+    })  # fmt: skip
+    listed = ("door.test", "office.test", "cloud.test", "mixed.test")
+    settings = FetchSettings(private_networks=("10.20.0.0/16",), allowed_hosts=listed, timeout_s=10)
+    with serving({"/photo.jpg": ok(), "/away": moved("http://stranger.test/")}) as server:
+        with Fetcher(settings, resolve=names, connect=to_loopback) as fetcher:
+            assert fetcher.fetch(server.url(host="door.test")).data == PHOTO
+            assert code(fetcher, server.url("/away", host="door.test")) == "forbidden_host"
+            assert code(fetcher, server.url(host="stranger.test")) == "forbidden_host"
+            for host in ("office.test", "cloud.test", "mixed.test"):
+                assert code(fetcher, server.url(host=host)) == "forbidden_address"
+        assert server.paths == ["/photo.jpg", "/away"]
+        closed = FetchSettings(allowed_hosts=listed)
+        with Fetcher(closed, resolve=names, connect=to_loopback) as fetcher:
+            assert code(fetcher, server.url(host="door.test")) == "forbidden_address"
+
+
+def test_a_ca_file_is_trusted_beside_the_systems(tmp_path: Path) -> None:
+    authority, context = certificates(tmp_path, "127.0.0.1")
+    with serving(ok(), tls=context) as server:
+        with Fetcher(demo()) as fetcher:
+            assert code(fetcher, server.url()) == "tls"
+        with Fetcher(demo(ca_file=authority)) as fetcher:
+            assert fetcher.fetch(server.url()).data == PHOTO
+    settings = demo(ca_file=authority)
+    authority.unlink()
+    with pytest.raises(ValueError, match="there is no file"):
+        Fetcher(settings)

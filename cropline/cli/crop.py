@@ -1,0 +1,301 @@
+"""cropline crop: the engine on one picture, for people who are trying it.
+
+Belongs here: one photo's way into crop_images and what came of it, as files and on the screen. Does not: state, catalogue or
+Prefect; nothing is remembered. A file is served to the crop processes over loopback, since they take nothing but URLs: so it
+meets the limits and the fate of any photo.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from cropline.cli.boxes_file import read_boxes
+from cropline.errors import SettingsError
+from cropline.failures import FAILURES, PhotoFailure
+from cropline.report.contact_sheet import Tile, boxes_on_photo
+from cropline.settings import FetchSettings, Profile, Settings, load_settings
+from cropline.storage import StoreSpec
+
+# The photo itself, upright, for the picture with the boxes: cut by the engine like any box, so that nothing is decoded here.
+_VIEW = "view"
+_VIEW_PROFILE = Profile(max_side=2000)
+_WHOLE = {"box_id": "photo", "xmin": 0.0, "ymin": 0.0, "xmax": 1.0, "ymax": 1.0}
+_PICTURE, _LIST = "boxes.jpg", "crops.json"
+_SHOWN = (
+    *("profile", "box_index", "box_id", "label", "status", "reason", "detail", "file", "width", "height", "bytes"),
+    *("sha256", "left", "top", "right", "bottom", "luminance", "sharpness", "flags"),
+)
+_ROWS_SHOWN = 60
+_OUR_NAME = re.compile(r"[a-z0-9_-]{1,40}/[0-9]{4}[A-Za-z0-9_-]*[.](?:jpg|png|webp|avif)")
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The options of the command."""
+
+    photo: str
+    boxes: Path
+    out: Path
+    profiles: tuple[str, ...]
+    changes: dict[str, Any]  # fields of settings.Profile
+    coordinates: str | None
+    orientation: str | None
+    allow_loopback: bool
+
+
+def run_crop(wanted: Wanted) -> bool:
+    """Cut, write the crops, the picture and the list into ``out``, show what came of each box: whether none failed.
+
+    Raises SettingsError for wrong options and files. What is wrong with the photo or a box is a reason code in its row.
+    """
+    settings = load_settings()
+    profiles = _profiles(settings, wanted)
+    boxes = read_boxes(wanted.boxes, settings.api)
+    _make_folder(wanted.out)
+    console = Console(highlight=False)
+    try:
+        with console.status("fetching"):
+            data = _bytes(wanted, settings)
+    except PhotoFailure as failure:
+        _show_photo_failure(console, failure.code, failure.detail)
+        return False
+    with _scratch(wanted.out) as scratch:
+        with console.status(f"cutting {len(boxes):,} boxes"):
+            rows = _cut(data, boxes, profiles, wanted, settings, StoreSpec(scratch.absolute().as_uri()))
+        view, crops = rows[-1], rows[:-1]
+        _keep(crops, scratch, wanted.out)
+        if view["status"] == "written":
+            (wanted.out / _PICTURE).write_bytes(_picture(scratch / view["key"], view, crops, wanted.out))
+    listed = [{name: row.get(name) for name in _SHOWN} for row in crops]
+    (wanted.out / _LIST).write_text(json.dumps(listed, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    _show(console, crops, wanted)
+    return all(row["status"] != "failed" for row in crops)
+
+
+def _make_folder(out: Path) -> None:
+    """There, writable, and rid of what an earlier run of this command left in it."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name in (*_listed(out), _PICTURE, _LIST):
+            (out / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise SettingsError(f"--out {out}: cannot be written to ({error.strerror})") from None
+
+
+@contextmanager
+def _scratch(out: Path) -> Iterator[Path]:
+    """A folder on the same disk, for a while."""
+    try:
+        folder = tempfile.TemporaryDirectory(dir=out, prefix=".cropline-")
+    except OSError as error:
+        raise SettingsError(f"--out {out}: cannot be written to ({error.strerror})") from None
+    with folder as name:
+        yield Path(name)
+
+
+def _listed(out: Path) -> list[str]:
+    """The files of an earlier run, by its list; names that are not of our making are left alone."""
+    try:
+        rows = json.loads((out / _LIST).read_text(encoding="utf-8"))
+        return [row["file"] for row in rows if row["file"] and _OUR_NAME.fullmatch(row["file"])]
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
+
+
+def _profiles(settings: Settings, wanted: Wanted) -> dict[str, Profile]:
+    unknown = [name for name in wanted.profiles if name not in settings.profiles]
+    if unknown:
+        raise SettingsError(f"--profile {unknown[0]}: there are {', '.join(settings.profiles)} in CROPLINE_PROFILES")
+    if wanted.profiles:
+        chosen = {name: settings.profiles[name] for name in wanted.profiles}
+    else:
+        chosen = {"custom": Profile()} if wanted.changes else dict(settings.profiles)
+    try:
+        return {name: Profile(**profile.model_dump() | wanted.changes) for name, profile in chosen.items()}
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise SettingsError(f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}") from None
+
+
+def _bytes(wanted: Wanted, settings: Settings) -> bytes:
+    if "://" not in wanted.photo:
+        try:
+            return Path(wanted.photo).read_bytes()
+        except OSError as error:
+            raise SettingsError(f"{wanted.photo}: cannot be read ({error.strerror})") from None
+    from fugue_jobs.fetch import Fetcher
+
+    # Not what the settings say of loopback: here, whoever means it says it.
+    with Fetcher(settings.fetch.model_copy(update={"allow_loopback": wanted.allow_loopback})) as fetcher:
+        return fetcher.fetch(wanted.photo).data
+
+
+def _cut(
+    data: bytes,
+    boxes: list[dict[str, Any]],
+    profiles: Mapping[str, Profile],
+    wanted: Wanted,
+    settings: Settings,
+    store: StoreSpec,
+) -> list[dict[str, Any]]:
+    """Rows of schemas.CROPS by box and profile; the last is of the photo itself."""
+    import pyarrow as pa
+
+    from cropline.schemas import IMAGES
+    from fugue_jobs.crop_images import CropJob, crop_images
+
+    with _served(data) as url:
+        fetch = FetchSettings(allow_loopback=True, max_bytes=settings.fetch.max_bytes)
+        geometry = {
+            "coordinates": wanted.coordinates or settings.api.coordinates,
+            "orientation": wanted.orientation or settings.api.orientation,
+        }
+        images = [
+            _image_row("crops", 0, url, boxes, profiles) | geometry,
+            _image_row(_VIEW, 1, url, [_WHOLE], {_VIEW: _VIEW_PROFILE}),
+        ]
+        job = CropJob(store, fetch, settings.pictures, processes=1)
+        tables = crop_images(job)([pa.Table.from_pylist(images, schema=IMAGES)])
+        return [row for table in tables for row in table.to_pylist()]
+
+
+def _image_row(
+    name: str, number: int, url: str, boxes: list[dict[str, Any]], profiles: Mapping[str, Profile]
+) -> dict[str, Any]:
+    work = [
+        {"profile": name, "profile_hash": profile.hash, "recipe": profile.recipe, "fingerprint": profile.hash}
+        for name, profile in profiles.items()
+    ]
+    return {
+        "source": "crop",
+        "image_id": name,
+        "manifest": "crop",
+        "manifest_row": number,
+        "url": url,
+        "coordinates": "normalised",
+        "orientation": "upright",
+        "boxes": boxes,
+        "work": work,
+    }
+
+
+@contextmanager
+def _served(data: bytes) -> Iterator[str]:
+    """A URL on this machine that gives these bytes to whoever knows it."""
+    path = f"/{secrets.token_hex(16)}"
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            known = self.path == path
+            self.send_response(200 if known else 404)
+            self.send_header("Content-Length", str(len(data) if known else 0))
+            self.end_headers()
+            if known:
+                self.wfile.write(data)
+
+        def log_message(self, *_: Any) -> None:
+            """Not on the user's screen."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}{path}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def _keep(crops: list[dict[str, Any]], scratch: Path, out: Path) -> None:
+    """Give the crops names for people: PROFILE/NUMBER-BOX.jpg."""
+    for row in crops:
+        if row["status"] != "written":
+            continue
+        found = scratch / row["key"]
+        # The number tells them apart; of the id stays what is readable and safe.
+        box = _UNSAFE.sub("-", row["box_id"] or "")[:40].strip("-")
+        row["file"] = f"{row['profile']}/{row['box_index']:04d}{box and f'-{box}'}{found.suffix}"
+        (out / row["profile"]).mkdir(exist_ok=True)
+        found.replace(out / row["file"])
+
+
+def _picture(view: Path, whole: Mapping[str, Any], crops: list[dict[str, Any]], out: Path) -> bytes:
+    from PIL import Image
+
+    shrunk = whole["width"] / whole["image_width"]
+    first = {row["box_index"]: row for row in reversed(crops) if row["left"] is not None}
+    boxes = [
+        (*(round(row[edge] * shrunk) for edge in ("left", "top", "right", "bottom")), _name(row), "file" in row)
+        for row in first.values()
+    ]
+    tiles = [
+        Tile((out / row["file"]).read_bytes(), _name(row), f"{row['width']} x {row['height']} px {row['profile']}")
+        for row in crops[:_ROWS_SHOWN]
+        if "file" in row
+    ]
+    with Image.open(view) as photo:
+        return boxes_on_photo(photo, boxes, tiles)
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return " ".join(str(part) for part in (row["box_id"] or row["box_index"], row["label"]) if part is not None)
+
+
+def _show(console: Console, crops: list[dict[str, Any]], wanted: Wanted) -> None:
+    if crops[0]["image_width"] is None:
+        _show_photo_failure(console, crops[0]["reason"], crops[0]["detail"])
+    else:
+        console.print(_table(crops[:_ROWS_SHOWN]))
+        if len(crops) > _ROWS_SHOWN:
+            console.print(f"... and {len(crops) - _ROWS_SHOWN:,} more in {_LIST}")
+        for code in sorted({row["reason"] for row in crops if row["reason"]}):
+            console.print(f"  {code}: {FAILURES[code].meaning}; {FAILURES[code].remedy}", soft_wrap=True)
+        if wanted.coordinates is None and any(_looks_like_pixels(row) for row in crops):
+            console.print("  the boxes look like pixels: if they are, say --coordinates pixels", soft_wrap=True)
+    counts = ", ".join(
+        f"{sum(row['status'] == status for row in crops):,} {status}" for status in ("written", "skipped", "failed")
+    )
+    console.print(f"\n{len(crops):,} crops: {counts}")
+    for name, what in (("", "crops"), (_PICTURE, "the boxes"), (_LIST, "the list")):
+        if (wanted.out / name).exists():
+            console.print(f"  {what:<10} {wanted.out / name}", soft_wrap=True)
+
+
+def _looks_like_pixels(row: Mapping[str, Any]) -> bool:
+    return row["reason"] == "box_outside" and min(row[edge] or 0 for edge in ("xmax", "ymax")) > 2
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    from rich.markup import escape
+
+    table = Table(show_edge=False, pad_edge=False, header_style="bold")
+    for name in ("box", "profile", "", "size px", "bytes", "file, or why not"):
+        table.add_column(name, justify="right" if name in ("size px", "bytes") else "left", overflow="fold")
+    for row in rows:
+        written = row["status"] == "written"
+        said = row["file"] if written else f"{row['reason']}: {row['detail']}"
+        size = (f"{row['width']} x {row['height']}", f"{row['bytes']:,}") if written else ("", "")
+        table.add_row(escape(_name(row)), row["profile"], row["status"], *size, escape(said))
+    return table
+
+
+def _show_photo_failure(console: Console, code: str, detail: str) -> None:
+    console.print(f"the photo cannot be cut: {code}: {detail}", markup=False, soft_wrap=True)
+    console.print(f"  {FAILURES[code].meaning}; {FAILURES[code].remedy}", markup=False, soft_wrap=True)
+    if code == "forbidden_address" and "loopback" in detail:
+        console.print("  --allow-loopback allows photos of this machine", soft_wrap=True)

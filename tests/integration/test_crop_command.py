@@ -1,0 +1,193 @@
+"""cropline crop: what lies in the folder is what the plain way gives, and what fails is shown with its reason."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, ImageChops, ImageOps, ImageStat
+
+from cropline.cli.boxes_file import read_boxes
+from cropline.errors import SettingsError
+from cropline.settings import ApiSettings, FieldMap
+from tests.photos import PhotoServer, drawn, encoded, photo_server, with_orientation
+
+PHOTO = encoded(drawn(900, 600), quality=92, exif=with_orientation(6))
+LISTS = [[0.1, 0.2, 0.4, 0.5], [0.5, 0.25, 1.0, 0.75]]
+
+
+@pytest.fixture
+def server() -> Iterator[PhotoServer]:
+    with photo_server() as served:
+        served.photos["photo.jpg"] = PHOTO
+        yield served
+
+
+def crop(folder: Path, photo: str, boxes: Any, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    (folder / "boxes.json").write_text(boxes if isinstance(boxes, str) else json.dumps(boxes))
+    arguments = ["crop", photo, "--boxes", "boxes.json", "--out", "out", *options]
+    return subprocess.run(
+        [sys.executable, "-c", "from cropline.cli import main; main()", *arguments],
+        env=os.environ | {"COLUMNS": "160"} | environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def listed(folder: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads((folder / "out" / "crops.json").read_text())
+    return rows
+
+
+def plain(box: list[float]) -> Image.Image:
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(PHOTO))).convert("RGB")
+    sides = (image.width, image.height) * 2
+    return image.crop(tuple(math.floor(edge * side + 0.5) for edge, side in zip(box, sides, strict=True)))  # type: ignore[arg-type]
+
+
+def test_a_files_crops_are_those_of_the_plain_way(tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(PHOTO)
+    ended = crop(tmp_path, "photo.jpg", LISTS, "--format", "png")
+    assert ended.returncode == 0, ended.stderr
+    assert "2 crops: 2 written, 0 skipped, 0 failed" in ended.stdout
+    for row, box in zip(listed(tmp_path), LISTS, strict=True):
+        with Image.open(tmp_path / "out" / row["file"]) as found:
+            assert (found.size, found.tobytes()) == (plain(box).size, plain(box).tobytes())
+    left = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert left == {"boxes.jpg", "crops.json", "custom/0000.png", "custom/0001.png"}
+
+
+def test_the_picture_shows_the_upright_photo_with_its_boxes(tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(PHOTO)
+    crop(tmp_path, "photo.jpg", [[0.25, 0.25, 0.75, 0.75]])
+    upright = plain([0, 0, 1, 1]).resize((1400, 2100), Image.Resampling.LANCZOS)
+    with Image.open(tmp_path / "out" / "boxes.jpg") as picture:
+        shown = picture.convert("RGB")
+    assert shown.height > 2100, "the crops stand below"
+    for at in ((351, 1000), (1048, 1000), (700, 526), (700, 1573)):
+        found: Any = shown.getpixel(at)
+        assert max(abs(level - wanted) for level, wanted in zip(found, (43, 138, 62), strict=True)) < 40, at
+    for inside in ((10, 10, 340, 2090), (400, 600, 1000, 1500), (1060, 10, 1390, 2090)):
+        difference = ImageChops.difference(shown.crop(inside), upright.crop(inside)).convert("L")
+        assert ImageStat.Stat(difference).mean[0] < 6
+
+
+def test_items_of_the_api_named_profiles_and_pixels(tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(PHOTO)
+    box = {"id": "door/../7", "xmin": 60, "ymin": 90, "xmax": 360, "ymax": 450, "label": "[red]cola[/red]"}
+    profiles = json.dumps({"thumb": {"max_side": 64}, "other": {}})
+    options = ("--coordinates", "pixels", "--profile", "thumb", "--quality", "70")
+    ended = crop(tmp_path, "photo.jpg", {"id": "1", "boxes": [box]}, *options, CROPLINE_PROFILES=profiles)
+    assert ended.returncode == 0, ended.stderr
+    assert "[red]cola[/red]" in ended.stdout, "text from outside stays text"
+    (row,) = listed(tmp_path)
+    assert (row["profile"], row["file"], row["box_id"]) == ("thumb", "thumb/0000-door-7.jpg", "door/../7")
+    with Image.open(tmp_path / "out" / row["file"]) as found:
+        assert found.size == (53, 64)
+
+
+def test_boxes_that_fail_are_shown_with_their_reasons_and_spare_the_others(tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(PHOTO)
+    boxes = "[[0.1, 0.2, 0.4, 0.5], [0.5, 0.2, 0.1, 0.6], [NaN, 0, 1, 1], [0.9, 0.9, 1.5, 1.5], [60, 90, 360, 450]]"
+    ended = crop(tmp_path, "photo.jpg", boxes)
+    assert ended.returncode == 1
+    assert "5 crops: 1 written, 0 skipped, 4 failed" in ended.stdout
+    assert "--coordinates pixels" in ended.stdout
+    reasons = [row["reason"] for row in listed(tmp_path)]
+    assert reasons == [None, "box_inverted", "box_not_finite", "box_mostly_outside", "box_outside"]
+    assert all(reason in ended.stdout for reason in reasons[1:])
+
+
+def test_what_an_earlier_run_left_goes_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(PHOTO)
+    crop(tmp_path, "photo.jpg", LISTS)
+    (tmp_path / "out" / "default" / "mine.jpg").write_text("mine")
+    rows = [*listed(tmp_path), {"file": "default/mine.jpg"}, {"file": "../boxes.json"}, {"file": "/etc/hostname"}]
+    (tmp_path / "out" / "crops.json").write_text(json.dumps(rows))
+    crop(tmp_path, "photo.jpg", LISTS[:1])
+    left = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert left == {"boxes.jpg", "crops.json", "default/0000.jpg", "default/mine.jpg"}
+
+
+def test_a_hostile_file_ends_with_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_text("<!doctype html><title>Sign in</title>")
+    ended = crop(tmp_path, "photo.jpg", LISTS)
+    assert ended.returncode == 1
+    assert "not_a_picture" in ended.stdout
+    assert [row["reason"] for row in listed(tmp_path)] == ["not_a_picture"] * 2
+    assert "Traceback" not in ended.stdout + ended.stderr
+
+
+def test_loopback_needs_its_flag_whatever_the_settings_say(server: PhotoServer, tmp_path: Path) -> None:
+    url = server.url("photo.jpg?sig=tweet")
+    refused = crop(tmp_path, url, LISTS, CROPLINE_FETCH__ALLOW_LOOPBACK="true")
+    assert refused.returncode == 1
+    assert "forbidden_address" in refused.stdout
+    assert "--allow-loopback" in refused.stdout
+    assert not server.served
+    allowed = crop(tmp_path, url, LISTS, "--allow-loopback")
+    assert allowed.returncode == 0, allowed.stdout + allowed.stderr
+    assert server.served["photo.jpg"] == 1
+    gone = crop(tmp_path, server.url("gone.jpg?sig=tweet"), LISTS, "--allow-loopback")
+    assert "http_404" in gone.stdout
+    everything = "".join(path.read_text() for path in (tmp_path / "out").rglob("*.json"))
+    assert "tweet" not in "".join((everything, *(ended.stdout + ended.stderr for ended in (refused, allowed, gone))))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--profile", "nope"), "--profile nope: there are default"),
+        (("--quality", "101"), "--quality: "),
+        (("--out", "photo.jpg"), "--out photo.jpg: cannot be written to"),
+        (("--boxes", "gone.json"), "--boxes gone.json: cannot be read"),
+    ],
+)
+def test_a_wrong_option_is_one_clear_line(tmp_path: Path, options: tuple[str, ...], says: str) -> None:
+    (tmp_path / "photo.jpg").write_bytes(PHOTO)
+    ended = crop(tmp_path, "photo.jpg", LISTS, *options)
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1), ended.stderr
+    assert says in ended.stderr
+
+
+WRONG_BOXES = {
+    "no JSON": ("{", "not JSON (line 1)"),
+    "a number": ("3", "must be a list of boxes"),
+    "no box": ("[]", "no boxes at boxes"),
+    "an object without boxes": ('{"id": "7"}', "no boxes at boxes"),
+    "three numbers": ("[[1, 2, 3]]", "box 0 is not [xmin, ymin, xmax, ymax]"),
+    "lists and objects": ('[[1, 2, 3, 4], {"xmin": 1}]', "box 1 is not [xmin, ymin, xmax, ymax]"),
+    "text": ('[{"xmin": "left"}]', "boxes[0].xmin cannot be read"),
+    "true": ("[[true, 0, 1, 1]]", "boxes[0].xmin cannot be read"),
+    "other names": ('[{"x": 1, "y": 2}]', "no box has a value at xmin"),
+    "too deep": ("[" * 100_000, "not JSON (RecursionError)"),
+}
+
+
+@pytest.mark.parametrize(("text", "says"), WRONG_BOXES.values(), ids=WRONG_BOXES.keys())
+def test_a_wrong_boxes_file_is_told_what_is_wrong(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "b.json"
+    path.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        read_boxes(path, ApiSettings())
+    assert says in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_boxes_are_found_where_the_settings_say_the_api_has_them(tmp_path: Path) -> None:
+    path = tmp_path / "b.json"
+    path.write_text(json.dumps({"found": [{"box": {"l": 0.1, "t": 0.2, "r": 0.3, "b": 0.4}, "n": 7}]}))
+    fields = FieldMap(boxes="found", box_id="n", xmin="box.l", ymin="box.t", xmax="box.r", ymax="box.b")
+    (box,) = read_boxes(path, ApiSettings(fields=fields))
+    assert (box["box_id"], box["xmin"], box["ymin"], box["xmax"], box["ymax"]) == ("7", 0.1, 0.2, 0.3, 0.4)
