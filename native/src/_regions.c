@@ -1,0 +1,377 @@
+/* The part of cropline-regions that must be C: libjpeg-turbo's scanlines into memory, with the GIL released.
+ *
+ * Belongs here: calls of libjpeg and the checks that keep them inside their memory. Does not: which rows and columns are
+ * wanted (__init__.py plans that), or any link to a libjpeg: the functions are those of the library that Pillow itself
+ * was linked with, looked up once by bind(). So the pixels are Pillow's, and so are its security fixes.
+ *
+ * A stream is hostile. Every size is checked against its header before anything is allocated by it; every row pointer
+ * lies in memory of output_width times the pixel's size; libjpeg's errors come back by longjmp to the one function that
+ * called it, which holds nothing that could leak: all memory hangs on struct job, which release() empties.
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <dlfcn.h>
+#include <setjmp.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <jerror.h>
+#include <jpeglib.h>
+
+#if !defined(LIBJPEG_TURBO_VERSION_NUMBER) || !defined(JCS_EXTENSIONS)
+#error "the headers must be libjpeg-turbo's"
+#endif
+
+#define FUNCTIONS(X)                                                                                                 \
+  X(jpeg_std_error)                                                                                                  \
+  X(jpeg_CreateDecompress)                                                                                           \
+  X(jpeg_mem_src)                                                                                                    \
+  X(jpeg_read_header)                                                                                                \
+  X(jpeg_has_multiple_scans)                                                                                         \
+  X(jpeg_calc_output_dimensions)                                                                                     \
+  X(jpeg_start_decompress)                                                                                           \
+  X(jpeg_crop_scanline)                                                                                              \
+  X(jpeg_skip_scanlines)                                                                                             \
+  X(jpeg_read_scanlines)                                                                                             \
+  X(jpeg_destroy_decompress)
+
+#define POINTER(name) static __typeof__(name) *lib_##name;
+FUNCTIONS(POINTER)
+
+static int bound = 0;
+static PyObject *undecoded; /* the exception: (reason, detail) */
+
+struct band {
+  JDIMENSION top, bottom;
+  unsigned char *pixels; /* of the bytes object below */
+  PyObject *bytes;
+};
+
+struct job {
+  struct jpeg_decompress_struct jpeg;
+  struct jpeg_error_mgr errors;
+  jmp_buf on_error;
+  int warning; /* number of the last one */
+  const char *reason; /* why not, once it is known */
+  char detail[JMSG_LENGTH_MAX];
+  Py_buffer data;
+  JDIMENSION scale, left, width;
+  const unsigned char *scan; /* where the entropy-coded bytes begin */
+  struct band *bands;
+  Py_ssize_t count;
+};
+
+/* ---- libjpeg's callbacks ---- */
+
+static void on_error(j_common_ptr common) {
+  struct job *job = common->client_data;
+  job->reason = "failed";
+  /* The message's number, never its text: it may quote what the stream holds. */
+  snprintf(job->detail, sizeof job->detail, "libjpeg error %d", common->err->msg_code);
+  longjmp(job->on_error, 1);
+}
+
+static void on_message(j_common_ptr common, int level) {
+  if (level >= 0) return;
+  struct job *job = common->client_data;
+  job->warning = common->err->msg_code;
+  common->err->num_warnings++;
+}
+
+static void on_output(j_common_ptr common) { (void)common; }
+
+/* ---- the three steps; each returns 0, or -1 with job->reason set. They run without the GIL. ---- */
+
+static int refuse(struct job *job, const char *reason) {
+  job->reason = reason;
+  return -1;
+}
+
+static int warned(struct job *job) {
+  if (job->errors.num_warnings == 0) return 0;
+  snprintf(job->detail, sizeof job->detail, "libjpeg warning %d", job->warning);
+  return refuse(job, "corrupt");
+}
+
+static int acceptable(struct job *job) {
+  struct jpeg_decompress_struct *jpeg = &job->jpeg;
+  if (jpeg->arith_code) return refuse(job, "arithmetic");
+  if (jpeg->data_precision != 8) return refuse(job, "precision");
+  if (jpeg->progressive_mode) return refuse(job, "progressive");
+  if (lib_jpeg_has_multiple_scans(jpeg)) return refuse(job, "several_scans");
+  if (jpeg->num_components != 1 && jpeg->num_components != 3) return refuse(job, "components");
+  J_COLOR_SPACE space = jpeg->jpeg_color_space;
+  if (jpeg->num_components == 1 ? space != JCS_GRAYSCALE : space != JCS_YCbCr && space != JCS_RGB)
+    return refuse(job, "colour_space");
+  return 0;
+}
+
+static int read_header(struct job *job) {
+  struct jpeg_decompress_struct *jpeg = &job->jpeg;
+  if (setjmp(job->on_error)) return -1;
+  jpeg->err = lib_jpeg_std_error(&job->errors);
+  job->errors.error_exit = on_error;
+  job->errors.emit_message = on_message;
+  job->errors.output_message = on_output;
+  jpeg->client_data = job;
+  lib_jpeg_CreateDecompress(jpeg, JPEG_LIB_VERSION, sizeof *jpeg);
+  /* It zeroes the struct but for err and client_data. */
+  lib_jpeg_mem_src(jpeg, job->data.buf, (unsigned long)job->data.len);
+  lib_jpeg_read_header(jpeg, TRUE);
+  if (acceptable(job)) return -1;
+  jpeg->out_color_space = jpeg->num_components == 1 ? JCS_GRAYSCALE : JCS_EXT_RGBX;
+  jpeg->scale_num = 1;
+  jpeg->scale_denom = job->scale;
+  lib_jpeg_calc_output_dimensions(jpeg);
+  return warned(job);
+}
+
+/* The columns are widened by libjpeg to whole blocks on the left: job->left and job->width become what it decodes. */
+static int start(struct job *job) {
+  struct jpeg_decompress_struct *jpeg = &job->jpeg;
+  if (setjmp(job->on_error)) return -1;
+  lib_jpeg_start_decompress(jpeg);
+  job->scan = jpeg->src->next_input_byte;
+  if (job->left != 0 || job->width != jpeg->output_width) lib_jpeg_crop_scanline(jpeg, &job->left, &job->width);
+  if (job->width != jpeg->output_width) return refuse(job, "failed");
+  return warned(job);
+}
+
+/* Whether what was not decoded ends as it must: entropy-coded bytes and restarts up to the end marker. Any other marker,
+ * or none, is for Pillow to judge, which reads all of it: both ways must fail alike. */
+static int ends_well(const struct job *job) {
+  const unsigned char *end = (const unsigned char *)job->data.buf + job->data.len;
+  const unsigned char *at = end - job->jpeg.src->bytes_in_buffer;
+  /* libjpeg has read ahead: bits in hand, perhaps a marker. */
+  at = at - job->scan > 32 ? at - 32 : job->scan;
+  while (at > job->scan && at[-1] == 0xFF) at--;
+  while (at < end && (at = memchr(at, 0xFF, (size_t)(end - at))) != NULL) {
+    while (at < end && *at == 0xFF) at++;
+    if (at == end) return 0;
+    if (*at == 0xD9) return 1;
+    if (*at != 0x00 && (*at < 0xD0 || *at > 0xD7)) return 0;
+    at++;
+  }
+  return 0;
+}
+
+static int decode_bands(struct job *job) {
+  struct jpeg_decompress_struct *jpeg = &job->jpeg;
+  size_t stride = (size_t)job->width * (size_t)jpeg->output_components;
+  if (setjmp(job->on_error)) return -1;
+  for (struct band *band = job->bands; band < job->bands + job->count; band++) {
+    JDIMENSION gap = band->top - jpeg->output_scanline;
+    if (gap > 0 && lib_jpeg_skip_scanlines(jpeg, gap) != gap) return refuse(job, "failed");
+    while (jpeg->output_scanline < band->bottom) {
+      JSAMPROW rows[16];
+      JDIMENSION wanted = band->bottom - jpeg->output_scanline;
+      if (wanted > 16) wanted = 16;
+      for (JDIMENSION row = 0; row < wanted; row++)
+        rows[row] = band->pixels + (size_t)(jpeg->output_scanline - band->top + row) * stride;
+      JDIMENSION came = lib_jpeg_read_scanlines(jpeg, rows, wanted);
+      if (came == 0 || came > wanted) return refuse(job, "failed");
+      if (warned(job)) return -1;
+    }
+  }
+  if (warned(job)) return -1;
+  return ends_well(job) ? 0 : refuse(job, "corrupt");
+}
+
+static void release(struct job *job) {
+  /* Safe at any stage: a struct that was never created holds no memory. */
+  if (job->jpeg.mem != NULL) lib_jpeg_destroy_decompress(&job->jpeg);
+  if (job->data.obj != NULL) PyBuffer_Release(&job->data);
+  for (Py_ssize_t i = 0; i < job->count; i++) Py_CLEAR(job->bands[i].bytes);
+  PyMem_Free(job->bands);
+  PyMem_Free(job);
+}
+
+/* ---- Python's side ---- */
+
+static PyObject *raise_refusal(const struct job *job) {
+  PyObject *value = Py_BuildValue("ss", job->reason, job->detail);
+  if (value != NULL) {
+    PyErr_SetObject(undecoded, value);
+    Py_DECREF(value);
+  }
+  return NULL;
+}
+
+static struct job *new_job(void) {
+  if (!bound) {
+    PyErr_SetString(PyExc_RuntimeError, "bind() comes first");
+    return NULL;
+  }
+  struct job *job = PyMem_Calloc(1, sizeof *job);
+  if (job == NULL) PyErr_NoMemory();
+  return job;
+}
+
+static int good_scale(unsigned int scale) {
+  if (scale == 1 || scale == 2 || scale == 4 || scale == 8) return 1;
+  PyErr_SetString(PyExc_ValueError, "scale is 1, 2, 4 or 8");
+  return 0;
+}
+
+static int run(struct job *job, int (*step)(struct job *)) {
+  int status;
+  Py_BEGIN_ALLOW_THREADS;
+  status = step(job);
+  Py_END_ALLOW_THREADS;
+  if (status != 0) raise_refusal(job);
+  return status;
+}
+
+static PyObject *py_size(PyObject *self, PyObject *args) {
+  (void)self;
+  PyObject *answer = NULL;
+  struct job *job = new_job();
+  if (job == NULL) return NULL;
+  if (PyArg_ParseTuple(args, "y*I", &job->data, &job->scale) && good_scale(job->scale) && run(job, read_header) == 0)
+    answer = Py_BuildValue("II", job->jpeg.output_width, job->jpeg.output_height);
+  release(job);
+  return answer;
+}
+
+/* The wanted rows as bands: within the picture, in order, not overlapping. */
+static int take_bands(struct job *job, PyObject *rows) {
+  JDIMENSION end = 0;
+  Py_ssize_t count = PyTuple_GET_SIZE(rows);
+  if (count == 0) {
+    PyErr_SetString(PyExc_ValueError, "no band is wanted");
+    return -1;
+  }
+  job->bands = PyMem_Calloc((size_t)count, sizeof *job->bands);
+  if (job->bands == NULL) {
+    PyErr_NoMemory();
+    return -1;
+  }
+  job->count = count;
+  for (Py_ssize_t i = 0; i < count; i++) {
+    struct band *band = &job->bands[i];
+    PyObject *item = PyTuple_GET_ITEM(rows, i);
+    if (!PyTuple_Check(item)) {
+      PyErr_SetString(PyExc_TypeError, "a band is a tuple (top, bottom)");
+      return -1;
+    }
+    if (!PyArg_ParseTuple(item, "II", &band->top, &band->bottom)) return -1;
+    if (band->top < end || band->bottom <= band->top || band->bottom > job->jpeg.output_height) {
+      PyErr_SetString(PyExc_ValueError, "bands are (top, bottom) within the picture, in order, not overlapping");
+      return -1;
+    }
+    end = band->bottom;
+  }
+  return 0;
+}
+
+static int take_columns(struct job *job, unsigned int left, unsigned int right) {
+  if (left >= right || right > job->jpeg.output_width) {
+    PyErr_SetString(PyExc_ValueError, "the columns are (left, right) within the picture");
+    return -1;
+  }
+  job->left = left;
+  job->width = right - left;
+  return 0;
+}
+
+static int allocate(struct job *job) {
+  size_t stride = (size_t)job->width * (size_t)job->jpeg.output_components;
+  if (job->jpeg.output_components != (job->jpeg.num_components == 1 ? 1 : 4)) {
+    PyErr_SetString(PyExc_SystemError, "libjpeg would write pixels of another size");
+    return -1;
+  }
+  for (Py_ssize_t i = 0; i < job->count; i++) {
+    struct band *band = &job->bands[i];
+    size_t rows = band->bottom - band->top;
+    if (stride > (size_t)PY_SSIZE_T_MAX / rows) {
+      PyErr_NoMemory();
+      return -1;
+    }
+    band->bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(stride * rows));
+    if (band->bytes == NULL) return -1;
+    band->pixels = (unsigned char *)PyBytes_AS_STRING(band->bytes);
+  }
+  return 0;
+}
+
+static PyObject *answer_of(struct job *job) {
+  PyObject *bands = PyTuple_New(job->count);
+  if (bands == NULL) return NULL;
+  for (Py_ssize_t i = 0; i < job->count; i++) {
+    PyTuple_SET_ITEM(bands, i, job->bands[i].bytes);
+    job->bands[i].bytes = NULL;
+  }
+  const char *mode = job->jpeg.output_components == 1 ? "L" : "RGBX";
+  return Py_BuildValue("sIIN", mode, job->left, job->width, bands);
+}
+
+static PyObject *py_decode(PyObject *self, PyObject *args) {
+  (void)self;
+  PyObject *answer = NULL, *rows;
+  unsigned int left, right;
+  struct job *job = new_job();
+  if (job == NULL) return NULL;
+  if (PyArg_ParseTuple(args, "y*I(II)O!", &job->data, &job->scale, &left, &right, &PyTuple_Type, &rows) &&
+      good_scale(job->scale) && run(job, read_header) == 0 && take_columns(job, left, right) == 0 &&
+      take_bands(job, rows) == 0 && run(job, start) == 0 && allocate(job) == 0 && run(job, decode_bands) == 0)
+    answer = answer_of(job);
+  release(job);
+  return answer;
+}
+
+static int try_library(struct job *job) {
+  if (setjmp(job->on_error)) return -1;
+  job->jpeg.err = lib_jpeg_std_error(&job->errors);
+  job->errors.error_exit = on_error;
+  job->jpeg.client_data = job;
+  lib_jpeg_CreateDecompress(&job->jpeg, JPEG_LIB_VERSION, sizeof job->jpeg);
+  return 0;
+}
+
+static PyObject *py_bind(PyObject *self, PyObject *args) {
+  (void)self;
+  PyObject *path = NULL;
+  if (!PyArg_ParseTuple(args, "O&", PyUnicode_FSConverter, &path)) return NULL;
+  /* Only looked at, never loaded: dlsym searches the module and the libraries that it was linked with. */
+  void *handle = dlopen(PyBytes_AS_STRING(path), RTLD_LAZY | RTLD_NOLOAD);
+  Py_DECREF(path);
+  if (handle == NULL) {
+    PyErr_SetString(PyExc_OSError, "the module is not loaded");
+    return NULL;
+  }
+  /* The handle stays open, so that the functions stay where they are. */
+#define FIND(name)                                                                                                   \
+  lib_##name = (__typeof__(name) *)dlsym(handle, #name);                                                             \
+  if (lib_##name == NULL) return PyErr_Format(PyExc_OSError, "Pillow's JPEG library does not show %s", #name);
+  FUNCTIONS(FIND)
+  bound = 1;
+  struct job *job = new_job();
+  if (job == NULL) return NULL;
+  bound = try_library(job) == 0;
+  release(job);
+  if (bound) Py_RETURN_NONE;
+  return PyErr_Format(PyExc_OSError, "Pillow's JPEG library has another interface than %d", JPEG_LIB_VERSION);
+}
+
+static PyMethodDef methods[] = {
+    {"bind", py_bind, METH_VARARGS, "bind(path): use the libjpeg-turbo that this loaded module was linked with."},
+    {"size", py_size, METH_VARARGS, "size(data, scale) -> (width, height) of the scaled picture."},
+    {"decode", py_decode, METH_VARARGS,
+     "decode(data, scale, (left, right), ((top, bottom), ...)) -> (mode, left, width, (bytes, ...))."},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef module = {
+    PyModuleDef_HEAD_INIT, .m_name = "cropline_regions._regions", .m_size = -1, .m_methods = methods};
+
+PyMODINIT_FUNC PyInit__regions(void) {
+  PyObject *made = PyModule_Create(&module);
+  if (made == NULL) return NULL;
+  undecoded = PyErr_NewException("cropline_regions._regions.Refusal", NULL, NULL);
+  if (undecoded == NULL || PyModule_AddObjectRef(made, "Refusal", undecoded) < 0) {
+    Py_DECREF(made);
+    return NULL;
+  }
+  return made;
+}

@@ -1,0 +1,80 @@
+"""JPEGs for the tests and the fuzz: of every shape that is taken or refused, drawn by a seed, written by Pillow.
+
+Pillow writes 4:4:4, 4:2:2 and 4:2:0. The other samplings are grey JPEGs whose header is exchanged: the same blocks are
+then read as luma and chroma of another layout. Their colours are wild, which is welcome.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+from typing import Any
+
+from PIL import Image
+
+# Sampling factors of the luma; an MCU holds their product of luma blocks and two of chroma.
+SAMPLINGS = {"444": (1, 1), "422": (2, 1), "420": (2, 2), "440": (1, 2), "411": (4, 1), "410": (4, 2), "441": (1, 4)}
+_WRITTEN = {"444": 0, "422": 1, "420": 2}
+
+
+def drawn(width: int, height: int, seed: int, mode: str = "RGB") -> Image.Image:
+    """Noise on fields of colour: every block has high frequencies and a colour of its own."""
+    chance = random.Random(seed)
+    bands = len(mode)
+    fields = Image.frombytes(mode, (5, 5), chance.randbytes(25 * bands)).resize((width, height), 0)
+    return Image.blend(fields, Image.frombytes(mode, (width, height), chance.randbytes(width * height * bands)), 0.2)
+
+
+def jpeg(image: Image.Image, **options: Any) -> bytes:
+    out = io.BytesIO()
+    image.save(out, "JPEG", **options)
+    return out.getvalue()
+
+
+def sampled(width: int, height: int, seed: int, sampling: str, *, restart: int = 0, **options: Any) -> bytes:
+    """A colour JPEG with this chroma subsampling; a restart marker after every ``restart`` MCUs."""
+    if sampling in _WRITTEN:
+        return jpeg(
+            drawn(width, height, seed), subsampling=_WRITTEN[sampling], restart_marker_blocks=restart, **options
+        )
+    across, down = SAMPLINGS[sampling]
+    blocks = across * down + 2
+    mcus = -(-width // (8 * across)) * -(-height // (8 * down))
+    # As wide as a JPEG may be, with a number of blocks that fits exactly.
+    wide = next(number for number in range(4096, 0, -1) if mcus * blocks % number == 0)
+    grey = drawn(8 * wide, 8 * (mcus * blocks // wide), seed, "L")
+    return _as_colour(jpeg(grey, restart_marker_blocks=restart * blocks, **options), width, height, across, down, restart)
+
+
+def _as_colour(data: bytes, width: int, height: int, across: int, down: int, restart: int) -> bytes:
+    size = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    frame = b"\xff\xc0\x00\x11\x08" + size + bytes([3, 1, across << 4 | down, 0, 2, 0x11, 0, 3, 0x11, 0])
+    scan = b"\xff\xda\x00\x0c" + bytes([3, 1, 0, 2, 0, 3, 0, 0, 63, 0])
+    interval = b"\xff\xdd\x00\x04" + restart.to_bytes(2, "big")
+    out, at = data[:2], 2
+    while True:
+        marker, end = data[at + 1], at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == 0xDA:
+            return out + scan + data[end:]
+        out += {0xC0: frame, 0xDD: interval}.get(marker, data[at:end])
+        at = end
+
+
+def entropy(data: bytes) -> int:
+    """Where the entropy-coded bytes of a one-scan JPEG begin."""
+    at = 2
+    while data[at + 1] != 0xDA:
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+
+
+def whole(data: bytes, scale: int = 1) -> Image.Image:
+    """Pillow's decode of all of it, at 1/scale. Raises what Pillow raises."""
+    image: Any = Image.open(io.BytesIO(data), formats=["JPEG"])
+    if scale > 1:
+        # What draft() sets, without its choice of the scale.
+        image._size = -(-image.width // scale), -(-image.height // scale)
+        image.decoderconfig = (scale, 0)
+        image.tile = [image.tile[0]._replace(extents=(0, 0, *image._size))]
+    image.load()
+    return image  # type: ignore[no-any-return]

@@ -1,0 +1,297 @@
+"""What cropline_regions promises: Pillow's pixels, or a refusal; never anything else."""
+
+from __future__ import annotations
+
+import ctypes
+import random
+import sys
+import threading
+import time
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jpegs import SAMPLINGS, drawn, entropy, jpeg, sampled, whole
+from PIL import Image
+
+regions = pytest.importorskip("cropline_regions", reason="cropline-regions is not built: make native")
+
+# Hypothesis prints the example that fails; its seed is fixed by derandomize, so that a failure is there again.
+PROPERTY = settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+
+
+@st.composite
+def orders(draw: st.DrawFn) -> tuple[bytes, int, list[tuple[int, int, int, int]]]:
+    """(JPEG, scale, boxes at that scale): odd sizes, every sampling, boxes at edges, of 1 px, overlapping."""
+    width, height = draw(st.integers(1, 300)), draw(st.integers(1, 300))
+    scale = draw(st.sampled_from([1, 1, 1, 2, 4, 8]))
+    kind = draw(st.sampled_from([*SAMPLINGS, "grey"]))
+    options: dict[str, Any] = {"quality": draw(st.integers(20, 100)), "optimize": draw(st.booleans())}
+    restart = draw(st.sampled_from([0, 0, 1, 3, 17]))
+    seed = draw(st.integers(0, 2**32))
+    if kind == "grey":
+        data = jpeg(drawn(width, height, seed, "L"), restart_marker_blocks=restart, **options)
+    else:
+        data = sampled(width, height, seed, kind, restart=restart, **options)
+    across, down = -(-width // scale), -(-height // scale)
+    box = st.tuples(_side(across), _side(down)).map(lambda sides: (sides[0][0], sides[1][0], sides[0][1], sides[1][1]))
+    return data, scale, draw(st.lists(box, min_size=1, max_size=6))
+
+
+def _side(size: int) -> st.SearchStrategy[tuple[int, int]]:
+    edges = st.tuples(st.integers(0, size - 1), st.integers(1, min(size, 60)))
+    return edges.map(lambda edge: (edge[0], min(size, edge[0] + edge[1])))
+
+
+def cropped(bands: Any, box: tuple[int, int, int, int]) -> Image.Image:
+    band = next(band for band in bands if band.top <= box[1] and box[3] <= band.top + band.height)
+    moved = (box[0] - band.left, box[1] - band.top, box[2] - band.left, box[3] - band.top)
+    crop: Image.Image = band.image().crop(moved)
+    return crop if crop.mode == "L" else crop.convert("RGB")
+
+
+@PROPERTY
+@given(orders())
+def test_every_box_has_the_pixels_of_pillows_whole_decode(
+    order: tuple[bytes, int, list[tuple[int, int, int, int]]],
+) -> None:
+    data, scale, boxes = order
+    expected = whole(data, scale)
+    bands = regions.decode(data, boxes, scale=scale)
+    assert regions.size(data, scale=scale) == expected.size
+    for box in boxes:
+        assert cropped(bands, box).tobytes() == expected.crop(box).tobytes(), box
+
+
+def test_only_the_bands_and_columns_of_the_boxes_are_in_memory() -> None:
+    data = sampled(1600, 1200, 1, "420")
+    bands = regions.decode(data, [(800, 100, 900, 150), (700, 900, 750, 1000), (720, 1000, 760, 1010)])
+    assert [(band.top, band.height) for band in bands] == [(84, 82), (884, 142)]
+    assert all(band.left <= 684 and 684 - band.left < 16 and band.left + band.width == 916 for band in bands)
+    assert all(len(band.data) == band.width * band.height * 4 for band in bands)
+
+
+def test_a_bands_picture_is_its_memory_and_not_a_copy() -> None:
+    band = regions.decode(sampled(64, 64, 1, "420"), [(0, 0, 64, 64)])[0]
+    held = sys.getrefcount(band.data)
+    picture = band.image()
+    assert sys.getrefcount(band.data) > held
+    assert picture.mode == "RGBX"
+    assert picture.tobytes() == band.data
+    assert memoryview(band.data).nbytes == 64 * 64 * 4
+
+
+def with_frame_byte(data: bytes, offset: int, value: int) -> bytes:
+    at = data.index(b"\xff\xc0") + offset
+    return data[:at] + bytes([value]) + data[at + 1 :]
+
+
+def plain() -> bytes:
+    return sampled(160, 120, 1, "420")
+
+
+def without_end(data: bytes) -> bytes:
+    return data[: entropy(data) + (len(data) - entropy(data)) // 2]
+
+
+REFUSED = {
+    "progressive": lambda: jpeg(drawn(64, 64, 1), progressive=True),
+    "components": lambda: jpeg(drawn(64, 64, 1, "CMYK")),
+    "precision": lambda: with_frame_byte(plain(), 4, 12),
+    "arithmetic": lambda: plain().replace(b"\xff\xc0", b"\xff\xc9", 1),
+    "several_scans": lambda: two_scans(),
+}
+
+
+def two_scans() -> bytes:
+    """The luma alone in a first scan: a header that says so is enough to be refused."""
+    data = plain()
+    at = data.index(b"\xff\xda")
+    return data[:at] + b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" + data[entropy(data) :]
+
+
+@pytest.mark.parametrize("reason", list(REFUSED))
+def test_what_is_not_supported_is_refused_with_its_reason(reason: str) -> None:
+    with pytest.raises(regions.Undecoded) as refused:
+        regions.decode(REFUSED[reason](), [(0, 0, 8, 8)])
+    assert refused.value.reason == reason
+
+
+def restart_lost() -> bytes:
+    data = sampled(160, 120, 1, "420", restart=4)
+    at = data.index(b"\xff\xd1", entropy(data))
+    return data[:at] + data[at + 2 :]
+
+
+CORRUPT = {
+    "cut off": lambda: without_end(plain()),
+    "without its end marker": lambda: plain()[:-2],
+    "another marker in it": lambda: without_end(plain()) + b"\xff\xc4\x00\x02\xff\xd9",
+    "another picture's scan after it": lambda: plain()[:-2] + plain()[plain().index(b"\xff\xda") :],
+    "a restart lost": restart_lost,
+    "bytes of nothing": lambda: plain()[: entropy(plain())] + bytes(200) + b"\xff\xd9",
+}
+
+
+@pytest.mark.parametrize("kind", CORRUPT)
+def test_corrupt_data_is_left_to_pillow(kind: str) -> None:
+    with pytest.raises(regions.Undecoded) as refused:
+        regions.decode(CORRUPT[kind](), [(0, 0, 160, 120)])
+    assert refused.value.reason == "corrupt"
+
+
+def test_a_picture_cut_off_below_the_last_box_is_left_to_pillow_too() -> None:
+    """Nothing of it is decoded, but Pillow would fail on the whole picture."""
+    data = sampled(160, 800, 1, "420")
+    assert regions.decode(data, [(0, 0, 8, 8)])
+    for end in (len(data) - 1, len(data) - 2, len(data) - 400):
+        with pytest.raises(regions.Undecoded) as refused:
+            regions.decode(data[:end], [(0, 0, 8, 8)])
+        assert refused.value.reason == "corrupt"
+        with pytest.raises(OSError, match="truncated"):
+            whole(data[:end])
+
+
+def test_bytes_after_the_end_marker_are_nobodys() -> None:
+    data = plain() + b"\xff\xd8\xff\xe1more of it"
+    assert cropped(regions.decode(data, [(0, 0, 9, 9)]), (0, 0, 9, 9)).tobytes() == whole(data).crop((0, 0, 9, 9)).tobytes()
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff", b"\xff\xd8", b"no picture", plain()[:200]])
+def test_what_is_no_jpeg_is_refused(data: bytes) -> None:
+    with pytest.raises(regions.Undecoded) as refused:
+        regions.decode(data, [(0, 0, 1, 1)])
+    assert refused.value.reason in ("failed", "corrupt")
+
+
+@pytest.mark.parametrize(
+    "box", [(0, 0, 161, 1), (0, 0, 1, 121), (-1, 0, 1, 1), (0, -1, 1, 1), (5, 5, 5, 6), (5, 5, 6, 5), (9, 0, 3, 1)]
+)
+def test_a_box_outside_the_picture_is_a_value_error(box: tuple[int, int, int, int]) -> None:
+    with pytest.raises(ValueError, match="sticks out of 160 x 120 px"):
+        regions.decode(plain(), [box])
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows"),
+    [
+        ((0, 161), ((0, 1),)),
+        ((5, 5), ((0, 1),)),
+        ((7, 5), ((0, 1),)),
+        ((0, 1), ()),
+        ((0, 1), ((0, 121),)),
+        ((0, 1), ((5, 5),)),
+        ((0, 1), ((5, 9), (8, 12))),
+        ((0, 1), ((5, 9), (1, 3))),
+        ((0, 2**32 - 1), ((0, 1),)),
+        ((0, 1), ((0, 2**32 - 1),)),
+    ],
+)
+def test_the_extension_checks_sizes_against_the_header_by_itself(columns: Any, rows: Any) -> None:
+    from cropline_regions import _regions
+
+    with pytest.raises(ValueError, match="within the picture|no band"):
+        _regions.decode(plain(), 1, columns, rows)
+
+
+@pytest.mark.parametrize("scale", [0, 3, 16, 2**31])
+def test_only_the_four_scales_are_taken(scale: int) -> None:
+    with pytest.raises(ValueError, match="scale is 1, 2, 4 or 8"):
+        regions.decode(plain(), [(0, 0, 1, 1)], scale=scale)
+
+
+def test_a_header_that_promises_the_largest_picture_costs_only_its_band() -> None:
+    data = plain()
+    at = data.index(b"\xff\xc0") + 5
+    data = data[:at] + (65_500).to_bytes(2, "big") * 2 + data[at + 4 :]
+    with pytest.raises(regions.Undecoded) as refused:
+        regions.decode(data, [(0, 0, 10, 10)])
+    assert refused.value.reason == "corrupt"
+
+
+class _Mallinfo(ctypes.Structure):
+    _fields_ = tuple((f"field{number}", ctypes.c_size_t) for number in range(10))
+
+
+def _in_use() -> int:
+    """Bytes that glibc's malloc has given out, mapped ones too."""
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallinfo2") or hasattr(libc, "__asan_init"):
+        pytest.skip("only glibc can tell, and not under the sanitizer, which looks for leaks itself")
+    libc.mallinfo2.restype = _Mallinfo
+    info = libc.mallinfo2()
+    return int(info.field7) + int(info.field4)
+
+
+def test_failing_in_the_middle_leaks_nothing() -> None:
+    data = sampled(1200, 900, 1, "420")
+    cut = without_end(data)
+    broken = [cut, data[:500], cut + b"\xff\xd9", jpeg(drawn(64, 64, 1), progressive=True)]
+
+    def fail() -> None:
+        for each in broken:
+            with pytest.raises(regions.Undecoded):
+                regions.decode(each, [(10, 10, 1100, 40 if each is cut else 55)] if len(each) > 9000 else [(0, 0, 8, 8)])
+
+    for _ in range(5):
+        fail()
+    before = _in_use()
+    for _ in range(100):
+        fail()
+    # One leaked row buffer of each failure would be a hundred times 30 KB.
+    assert _in_use() - before < 500_000
+
+
+def test_other_threads_run_while_it_decodes() -> None:
+    """The decoder would never be interrupted: what the other thread does meanwhile, it does because it was let."""
+    data = sampled(2400, 1800, 1, "420", quality=95)
+    steps = [0]
+    begun, stop = threading.Event(), threading.Event()
+
+    def step() -> None:
+        begun.wait()
+        while not stop.is_set():
+            steps[0] += 1
+            time.sleep(0)
+
+    thread = threading.Thread(target=step)
+    thread.start()
+    held = sys.getswitchinterval()
+    sys.setswitchinterval(60)
+    try:
+        begun.set()
+        regions.decode(data, [(0, 0, 2400, 1800)])
+        assert steps[0] > 0
+    finally:
+        stop.set()
+        sys.setswitchinterval(held)
+        thread.join()
+
+
+def test_threads_do_not_disturb_each_other() -> None:
+    pictures = [sampled(300 + 10 * number, 200, number, "420") for number in range(4)]
+    expected = [whole(data).crop((20, 30, 200, 150)).tobytes() for data in pictures]
+    wrong: list[int] = []
+
+    def run(number: int) -> None:
+        for _ in range(30):
+            bands = regions.decode(pictures[number], [(20, 30, 200, 150)])
+            if cropped(bands, (20, 30, 200, 150)).tobytes() != expected[number]:
+                wrong.append(number)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_bands_nearer_than_the_cost_of_a_band_are_one() -> None:
+    chance = random.Random(3)
+    boxes = [(x, y, x + 5, y + 9) for x, y in ((chance.randrange(100), chance.randrange(900)) for _ in range(9))]
+    columns, rows = regions.plan(boxes, 2000, 1000)
+    assert all(below[0] - above[1] >= regions.MERGED for above, below in zip(rows, rows[1:], strict=False))
+    assert all(any(top <= box[1] and box[3] <= bottom for top, bottom in rows) for box in boxes)
+    assert columns == (max(0, min(box[0] for box in boxes) - 16), max(box[2] for box in boxes) + 16)
