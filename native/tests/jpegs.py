@@ -43,7 +43,9 @@ def sampled(width: int, height: int, seed: int, sampling: str, *, restart: int =
     # As wide as a JPEG may be, with a number of blocks that fits exactly.
     wide = next(number for number in range(4096, 0, -1) if mcus * blocks % number == 0)
     grey = drawn(8 * wide, 8 * (mcus * blocks // wide), seed, "L")
-    return _as_colour(jpeg(grey, restart_marker_blocks=restart * blocks, **options), width, height, across, down, restart)
+    return _as_colour(
+        jpeg(grey, restart_marker_blocks=restart * blocks, **options), width, height, across, down, restart
+    )
 
 
 def _as_colour(data: bytes, width: int, height: int, across: int, down: int, restart: int) -> bytes:

@@ -1,0 +1,191 @@
+"""Mutated JPEGs against the extension and against Pillow: ``python tests/fuzz.py --seconds 600 --seed 1``.
+
+Each case follows from the seed and its number. It must be decoded to Pillow's pixels, or refused with Undecoded. What
+Pillow fails on must be refused. Anything else ends the run with status 1 and the case in build/; a crash leaves its number there.
+``--only N`` does one case again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import mmap
+import random
+import struct
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import cropline_regions as regions
+from jpegs import SAMPLINGS, drawn, jpeg, sampled, whole
+from PIL import Image
+
+PIXELS = 2_000_000  # a header that promises more is not decoded whole: that would fuzz Pillow's patience
+BUILD = Path(__file__).parents[1] / "build"
+
+
+def corpus(chance: random.Random) -> list[bytes]:
+    """Small ones, so that a case takes a millisecond: every sampling, restarts, grey, optimised, what is refused."""
+    found = [
+        sampled(chance.randrange(1, 130), chance.randrange(1, 130), number, kind, restart=restart, optimize=optimize)
+        for number, kind in enumerate(SAMPLINGS)
+        for restart in (0, 2)
+        for optimize in (False, True)
+    ]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    found.append(jpeg(drawn(90, 70, 1), exif=exif, comment=b"here", icc_profile=bytes(500)))
+    found += [jpeg(drawn(90, 70, 1, "L")), jpeg(drawn(90, 70, 1), progressive=True), jpeg(drawn(40, 40, 1, "CMYK"))]
+    return found
+
+
+def flip(data: bytearray, chance: random.Random) -> None:
+    data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+
+
+def overwrite(data: bytearray, chance: random.Random) -> None:
+    at = chance.randrange(len(data))
+    data[at : at + chance.randrange(1, 5)] = chance.randbytes(chance.randrange(1, 5))
+
+
+def head(data: bytearray, chance: random.Random) -> None:
+    """A byte of the segments, where sizes, tables and samplings are."""
+    data[chance.randrange(2, min(len(data), 700))] = chance.choice([0, 1, 2, 4, 8, 0x11, 0x22, 0x7F, 0x80, 0xFF])
+
+
+def frame(data: bytearray, chance: random.Random) -> None:
+    at = max(data.find(b"\xff\xc0"), 0)
+    if at + 19 < len(data):
+        data[at + chance.randrange(1, 19)] = chance.randrange(256)
+
+
+def cut_off(data: bytearray, chance: random.Random) -> None:
+    del data[chance.randrange(2, len(data)) :]
+
+
+def cut_out(data: bytearray, chance: random.Random) -> None:
+    at = chance.randrange(2, len(data))
+    del data[at : at + chance.randrange(1, 200)]
+
+
+def repeat(data: bytearray, chance: random.Random) -> None:
+    at, length = chance.randrange(len(data)), chance.randrange(1, 300)
+    data[at:at] = data[at : at + length]
+
+
+def marker(data: bytearray, chance: random.Random) -> None:
+    """Somewhere a marker that does not belong there, perhaps with a segment."""
+    at = chance.randrange(2, len(data))
+    segment = struct.pack(">BBH", 0xFF, chance.randrange(0xC0, 0x100), chance.choice([0, 1, 2, 4, 70, 65535]))
+    data[at:at] = segment[: chance.choice([2, 4])]
+
+
+MUTATIONS: tuple[Callable[[bytearray, random.Random], None], ...] = (
+    flip,
+    overwrite,
+    head,
+    frame,
+    cut_off,
+    cut_out,
+    repeat,
+    marker,
+)
+
+
+def mutated(data: bytes, chance: random.Random) -> bytes:
+    changed = bytearray(data)
+    for _ in range(chance.choice([0, 1, 1, 1, 2, 4, 8])):
+        if len(changed) > 4:
+            chance.choice(MUTATIONS)(changed, chance)
+    return bytes(changed)
+
+
+def boxes_in(width: int, height: int, chance: random.Random) -> list[tuple[int, int, int, int]]:
+    boxes = []
+    for _ in range(chance.randrange(1, 4)):
+        left, top = chance.randrange(width), chance.randrange(height)
+        boxes.append((left, top, chance.randrange(left + 1, width + 1), chance.randrange(top + 1, height + 1)))
+    return boxes
+
+
+def try_case(data: bytes, chance: random.Random) -> str:
+    """How it ended. Raises AssertionError where the promise does not hold, and whatever else went wrong."""
+    scale = chance.choice([1, 1, 1, 2, 4, 8])
+    try:
+        width, height = regions.size(data, scale=scale)
+        if width * height > PIXELS:
+            boxes = boxes_in(min(width, 64), min(height, 64), chance)
+            regions.decode(data, boxes, scale=scale)
+            return "too large to compare"
+        boxes = boxes_in(width, height, chance)
+        bands = regions.decode(data, boxes, scale=scale)
+    except regions.Undecoded as refused:
+        return refused.reason
+    try:
+        expected = whole(data, scale)
+    except Exception as error:
+        raise AssertionError(f"decoded what Pillow fails on with {type(error).__name__}: {error}") from error
+    assert expected.size == (width, height)
+    for box in boxes:
+        band = next(band for band in bands if band.top <= box[1] and box[3] <= band.top + band.height)
+        crop = band.image().crop((box[0] - band.left, box[1] - band.top, box[2] - band.left, box[3] - band.top))
+        assert (crop if crop.mode == "L" else crop.convert("RGB")).tobytes() == expected.crop(box).tobytes(), box
+    return "decoded"
+
+
+def leaks() -> bool:
+    """Whether the leak sanitizer, when it is there, finds memory that nothing points to."""
+    check = getattr(ctypes.CDLL(None), "__lsan_do_recoverable_leak_check", None)
+    return bool(check and check())
+
+
+def fuzz(seconds: float, seed: int, only: int | None) -> bool:
+    """Whether every case kept the promise."""
+    pictures = corpus(random.Random(seed))
+    BUILD.mkdir(exist_ok=True)
+    ended: Counter[str] = Counter()
+    end = time.monotonic() + seconds
+    number = only or 0
+    with (BUILD / "fuzz-at").open("w+b") as file:
+        file.write(bytes(8))
+        file.flush()
+        at = mmap.mmap(file.fileno(), 8)
+        while time.monotonic() < end:
+            at[:] = struct.pack("<q", number)
+            chance = random.Random(f"{seed}-{number}")
+            data = mutated(chance.choice(pictures), chance)
+            try:
+                ended[try_case(data, chance)] += 1
+            except Exception as error:
+                (BUILD / f"fuzz-{seed}-{number}.jpg").write_bytes(data)
+                print(f"case {number}: {type(error).__name__}: {error}", flush=True)
+                return False
+            if only is not None:
+                break
+            number += 1
+    print(f"{number} cases: {dict(ended.most_common())}", flush=True)
+    return True
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--only", type=int)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    print(f"seed {options.seed}, {options.seconds:g} s, {regions.__file__}", flush=True)
+    if not fuzz(options.seconds, options.seed, options.only):
+        return 1
+    # Here and not there: the sanitizer cannot see what a running function's variables hold.
+    if leaks():
+        print("memory leaked", flush=True)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
