@@ -48,6 +48,7 @@ CANDIDATES_IN = WORKS // 10
 CLAIM = min(20_000, CANDIDATES_IN // 10)
 RESULT = Path(__file__).parent / "results" / "state.json"
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+NEW_MANIFEST = "manifests/cams/2026/11/20261122T120000Z-new.parquet"
 HASH = hashlib.sha256(b"profile").hexdigest()
 RECIPE = '{"format":"jpeg","quality":90}'
 SEED = 20261122
@@ -77,10 +78,11 @@ def candidates(works: int, rows: int) -> Iterator[pa.Table]:
     known = rng.sample(range(works), rows // 2)
     numbers = [number for pair in zip(known, range(works, works + rows // 2), strict=True) for number in pair]
     for start in range(0, len(numbers), 50_000):
-        yield _table(numbers[start : start + 50_000], start)
+        yield candidate_rows(numbers[start : start + 50_000], start)
 
 
-def _table(numbers: list[int], first_row: int) -> pa.Table:
+def candidate_rows(numbers: list[int], first_row: int, manifest: str = NEW_MANIFEST) -> pa.Table:
+    """CANDIDATES for the images of these numbers, one every 100 ms."""
     texts = [str(n).encode() for n in numbers]
     at = [NOON + timedelta(milliseconds=100 * n) for n in numbers]
     count = len(numbers)
@@ -91,7 +93,7 @@ def _table(numbers: list[int], first_row: int) -> pa.Table:
         "profile_hash": [HASH] * count,
         "version": [hashlib.md5(b"v" + t).hexdigest() for t in texts],
         "fingerprint": [hashlib.sha256(t).hexdigest() for t in texts],
-        "manifest": ["manifests/cams/2026/11/20261122T120000Z-new.parquet"] * count,
+        "manifest": [manifest] * count,
         "manifest_row": list(range(first_row, first_row + count)),
         "boxes": [37] * count,
         "bytes": [2_600_000] * count,
