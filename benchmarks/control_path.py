@@ -151,7 +151,9 @@ def crop_rows(batch: Batch) -> pa.Table:
     images = batch.images.num_rows
     rows = images * BOXES
     number = np.arange(rows)
-    ids = pa.DictionaryArray.from_arrays(pa.array(number // BOXES, pa.int32()), batch.images["image_id"].combine_chunks())
+    ids = pa.DictionaryArray.from_arrays(
+        pa.array(number // BOXES, pa.int32()), batch.images["image_id"].combine_chunks()
+    )
     manifests = pa.DictionaryArray.from_arrays(
         pa.array(number // BOXES, pa.int32()), batch.images["manifest"].combine_chunks()
     )
@@ -218,7 +220,11 @@ def measure(server: Postgres, folder: Path) -> dict[str, float]:
         told.append(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout))
         vacuum(url)
         write(figures(told))
-        print(f"{(number + 1) * each:>12,} images: {rate(told[-1]):,.0f} a second in this round", file=sys.stderr, flush=True)
+        print(
+            f"{(number + 1) * each:>12,} images: {rate(told[-1]):,.0f} a second in this round",
+            file=sys.stderr,
+            flush=True,
+        )
     return figures(told)
 
 

@@ -23,6 +23,9 @@ class SparkSettings(Group):
         300, ge=1, description="max_executors 0: as many as work the backlog off in about this time"
     )
     connect_timeout_s: float = Field(5, gt=0, description="for the master or Connect server to answer at all")
+    grant_timeout_s: int = Field(
+        600, ge=1, description="for a cluster to give a batch an executor; then the batch is let go with an error"
+    )
 
 
 class ConnectSettings(Group):
@@ -45,6 +48,34 @@ class ConnectSettings(Group):
         return value
 
 
+class EmrSettings(Group):
+    """An EMR Serverless application on AWS. Credentials come from boto3's chain."""
+
+    application_id: str = Field("", pattern=r"^[0-9a-z]{0,64}$", description="of a Spark application")
+    role_arn: str = Field("", description="the job's execution role: it reads and writes CROPLINE_STORAGE__URL")
+    region: str | None = Field(None, description="empty is the storage's region, else boto3's")
+    environment: str = Field(
+        "",
+        description="s3:// address of a packed Python environment with the wheels; empty: the application's image has it",
+    )
+    timeout_minutes: int = Field(60, ge=5, le=1_000_000, description="AWS ends a job that runs longer")
+    poll_s: float = Field(5, gt=0, description="between two questions how the job is doing")
+
+    @field_validator("role_arn")
+    @classmethod
+    def _is_role(cls, value: str) -> str:
+        if value and not re.fullmatch(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/\S{1,512}", value):
+            raise ValueError("must be arn:aws:iam::ACCOUNT:role/NAME")
+        return value
+
+    @field_validator("environment")
+    @classmethod
+    def _is_archive(cls, value: str) -> str:
+        if value and not re.fullmatch(r"s3://[a-z0-9.-]{3,63}/[^\s#?,]+\.(tar\.gz|tgz|zip)", value):
+            raise ValueError("must be s3://bucket/name.tar.gz")
+        return value
+
+
 class DaskSettings(Group):
     """A Dask cluster."""
 
@@ -62,10 +93,10 @@ class AutoSettings(Group):
 
     images: int = Field(1_000, ge=1, description="images that wait")
     boxes: int = Field(40_000, ge=1, description="boxes of the batch, times profiles")
-    burst: Literal["spark", "spark-connect"] = "spark"
+    burst: Literal["spark", "spark-connect", "emr-serverless"] = "spark"
 
 
-EngineKind = Literal["native", "duckdb", "spark", "spark-connect", "dask", "ray", "auto"]
+EngineKind = Literal["native", "duckdb", "spark", "spark-connect", "emr-serverless", "dask", "ray", "auto"]
 _MASTER = re.compile(
     r"local(\[(\*|[1-9][0-9]*)(,[0-9]+)?\])?|local-cluster\[[0-9]+,[0-9]+,[0-9]+\]|yarn|k8s://\S+"
     r"|spark://[^\s:/,]+:[0-9]{1,5}(,[^\s:/,]+:[0-9]{1,5})*"
@@ -90,6 +121,7 @@ class EngineSettings(Group):
     )
     spark: SparkSettings = SparkSettings()
     connect: ConnectSettings = ConnectSettings()
+    emr: EmrSettings = EmrSettings()
     dask: DaskSettings = DaskSettings()
     ray: RaySettings = RaySettings()
     auto: AutoSettings = AutoSettings()
@@ -113,8 +145,12 @@ class EngineSettings(Group):
 
     @model_validator(mode="after")
     def _has_address(self) -> Self:
-        connects = self.kind == "spark-connect" or (self.kind == "auto" and self.auto.burst == "spark-connect")
-        if connects and not self.connect.url:
+        kinds = {self.kind, self.auto.burst} if self.kind == "auto" else {self.kind}
+        if "emr-serverless" in kinds and not (self.emr.application_id and self.emr.role_arn):
+            raise ValueError(
+                "emr-serverless needs CROPLINE_ENGINE__EMR__APPLICATION_ID and CROPLINE_ENGINE__EMR__ROLE_ARN"
+            )
+        if "spark-connect" in kinds and not self.connect.url:
             raise ValueError("spark-connect needs CROPLINE_ENGINE__CONNECT__URL = sc://host:port")
         if self.spark.max_executors and self.spark.max_executors < self.spark.min_executors:
             raise ValueError("spark.max_executors is below spark.min_executors")

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -210,10 +213,43 @@ def read(spec: StoreSpec, key: str, columns: Sequence[str] | None = None) -> pa.
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    with _manifest_errors(key):
+        return pq.read_table(pa.BufferReader(storage.read(spec, key)), columns=list(columns) if columns else None)
+
+
+def read_rows(spec: StoreSpec, key: str, rows: Sequence[int], columns: Sequence[str]) -> pa.Table:
+    """These rows of a landed manifest, as far as it has them, in its order. ``columns`` may name a part of a nested one.
+
+    Only the row groups that hold them are read, and of these the columns: memory goes by what is asked for.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    wanted = pa.array(sorted(set(rows)), pa.int64())
+    with (
+        _manifest_errors(key),
+        storage.open_object(spec, key) as source,
+        pq.ParquetFile(source, pre_buffer=True) as file,
+    ):
+        first = [0, *accumulate(file.metadata.row_group(i).num_rows for i in range(file.num_row_groups))]
+        groups = sorted({bisect_right(first, row) - 1 for row in wanted.to_pylist() if 0 <= row < first[-1]})
+        found = [
+            group.filter(pc.is_in(group["row"], wanted))
+            for group in (file.read_row_group(i, columns=["row", *columns]) for i in groups)
+        ]
+        # Without a group there is still a shape.
+        return pa.concat_tables(found or [file.read_row_groups([], columns=["row", *columns])])
+
+
+@contextmanager
+def _manifest_errors(key: str) -> Iterator[None]:
+    import pyarrow as pa
+
     from cropline.errors import StorageError
 
     try:
-        return pq.read_table(pa.BufferReader(storage.read(spec, key)), columns=list(columns) if columns else None)
+        yield
     except StorageError as error:
         raise ManifestError(f"manifest {key}: {error}") from error
     except (pa.ArrowInvalid, KeyError) as error:

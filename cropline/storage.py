@@ -6,11 +6,12 @@ Belongs here: opening a store and the few calls that every step makes. Does not:
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from cropline.errors import StorageError
@@ -93,6 +94,52 @@ def read(spec: StoreSpec, key: str) -> bytes:
         return bytes(obstore.get(open_store(spec), key).bytes())
     except (OSError, obstore.exceptions.BaseError) as error:
         raise StorageError(f"cannot read {spec.uri(key)}: {type(error).__name__}") from error
+
+
+def open_object(spec: StoreSpec, key: str) -> io.RawIOBase:
+    """An object to read parts of, as Parquet readers do. Raises StorageError, also when it is not there."""
+    import obstore
+
+    try:
+        size = obstore.head(open_store(spec), key)["size"]
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise StorageError(f"cannot read {spec.uri(key)}: {type(error).__name__}") from error
+    return _Object(spec, key, size)
+
+
+class _Object(io.RawIOBase):
+    """Seeks without asking, and asks for what is read, no more."""
+
+    def __init__(self, spec: StoreSpec, key: str, size: int) -> None:
+        self._spec, self._key, self._size = spec, key, size
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        import obstore
+
+        end = min(self._at + len(buffer), self._size)
+        if end <= self._at:
+            return 0
+        try:
+            part = obstore.get_range(open_store(self._spec), self._key, start=self._at, end=end)
+        except (OSError, obstore.exceptions.BaseError) as error:
+            raise StorageError(f"cannot read {self._spec.uri(self._key)}: {type(error).__name__}") from error
+        buffer[: len(part)] = memoryview(part)
+        self._at += len(part)
+        return len(part)
 
 
 def write(spec: StoreSpec, key: str, data: bytes | Path, *, only_new: bool = False) -> bool:

@@ -17,23 +17,26 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cropline.errors import EngineError
+from cropline.funnel import EngineUse
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from cropline.funnel import EngineUse
     from cropline.settings import EngineSettings
     from fugue_jobs.crop_images import CropJob
+    from fugue_jobs.manifests import Images
     from fugue_jobs.plan import Cost
+
+    Spans = tuple[tuple[float, float], ...]
 
 log = logging.getLogger(__name__)
 
 # Kinds whose workers are other processes, perhaps elsewhere.
-DISTRIBUTED = ("spark", "spark-connect", "dask", "ray")
+DISTRIBUTED = ("spark", "spark-connect", "emr-serverless", "dask", "ray")
 
 
 def run_crop_job(
-    images: pa.Table,
+    images: Images,
     claimed: pa.Table,
     stores: pa.Table,
     job: CropJob,
@@ -45,7 +48,8 @@ def run_crop_job(
 ) -> pa.Table:
     """Crop every box of every claimed image, by every claimed profile.
 
-    images: manifest rows, schemas.IMAGES without its work and store columns; rows that nobody claimed are left alone.
+    images: ManifestRows, which Spark's workers read themselves and every other engine has read here; or the rows at
+    hand, manifests.IMAGE_ROWS. Rows that nobody claimed are left alone.
     claimed: schemas.CLAIM. stores: schemas.STORES, may be empty. Returns schemas.CROPS, exactly one row a box and
     profile, ordered by manifest, row, box and profile. ``on_image`` gets the number of rows after each image
     (not on clusters, whose workers are elsewhere). waiting: images that wait beside these, which kind=auto and
@@ -54,26 +58,29 @@ def run_crop_job(
     that breaks its contract. Whatever else it raises, a signal's exception too, the work on the cluster has been ended.
     """
     from fugue_jobs import plan
+    from fugue_jobs.manifests import sizes
     from fugue_jobs.rows import in_order
 
-    _check_keys(images, claimed, stores)
-    cost = plan.cost(images, claimed)
+    counts = sizes(images)
+    _check_keys(counts, claimed, stores)
+    cost = plan.cost(counts, claimed)
     kind, reason = engine.kind, "set"
     if engine.kind == "auto":
         kind, reason = plan.choose(cost, waiting, engine.auto)  # type: ignore[assignment]
     log.info("%s: %s", kind, reason)
     settings = engine.model_copy(update={"kind": kind})
-    batch = _Batch(images, claimed, stores, job, settings, cost, waiting)
+    batch = _Batch(images, counts, claimed, stores, job, settings, cost, waiting)
     started = time.time()
-    crops = _run_distributed(batch) if kind in DISTRIBUTED else _run_here(batch, on_image)
+    ran = _run_distributed(batch) if kind in DISTRIBUTED else _run_here(batch, on_image)
     if on_engine is not None:
-        on_engine(_use(batch, reason, started))
-    return in_order(crops)
+        on_engine(EngineUse(kind, reason, ran.partitions, time.time() - started, ran.executors))
+    return in_order(ran.crops)
 
 
 @dataclass(frozen=True)
 class _Batch:
-    images: pa.Table
+    images: Images
+    counts: pa.Table
     claimed: pa.Table
     stores: pa.Table
     job: CropJob
@@ -90,30 +97,54 @@ class _Batch:
         return plan.partitions(self.cost, self.settings.partitions)
 
 
-def _run_here(batch: _Batch, on_image: Callable[[int], None] | None) -> pa.Table:
+@dataclass(frozen=True)
+class _Ran:
+    crops: pa.Table
+    partitions: int = 1
+    executors: Spans = ()
+
+
+def _run_here(batch: _Batch, on_image: Callable[[int], None] | None) -> _Ran:
     from fugue_jobs.crop_images import crop_images
 
     if batch.settings.kind == "duckdb":
         import fugue_duckdb  # noqa: F401 - registers the engine
-    return _run(batch, batch.settings.kind, crop_images(batch.job, on_image), lambda table: table)
+    return _Ran(_run(batch, batch.settings.kind, crop_images(batch.job, on_image), _here))
 
 
-def _run_distributed(batch: _Batch) -> pa.Table:
+def _run_distributed(batch: _Batch) -> _Ran:
     from fugue_jobs.crop_images import crop_images
-    from fugue_jobs.spark import in_own_thread
+    from fugue_jobs.spark import cause, in_own_thread
 
+    if batch.settings.kind == "emr-serverless":
+        return _run_on_emr(batch)
     # A task is one slot: its core is one crop process.
     transformer = crop_images(replace(batch.job, processes=batch.job.processes or 1))
     if batch.settings.kind in ("dask", "ray"):
-        return _run(batch, _other_cluster(batch.settings), transformer, lambda table: table)
+        return _Ran(_run(batch, _other_cluster(batch.settings), transformer, _here), batch.partitions)
+    started = time.time()
     cluster = _cluster(batch)
     try:
-        return in_own_thread(lambda: _run_on(cluster, batch, transformer))
+        crops = in_own_thread(lambda: _run_on(cluster, batch, transformer), cluster.check)
+        return _Ran(crops, batch.partitions, cluster.executors(started))
     except BaseException as error:
         _abandon(cluster)
         if isinstance(error, EngineError) or not isinstance(error, Exception):
             raise
-        raise EngineError(f"the job failed on {batch.settings.kind}: {_first_line(error)}") from error
+        raise EngineError(f"the job failed on {batch.settings.kind}: {cause(error)}") from error
+
+
+def _run_on_emr(batch: _Batch) -> _Ran:
+    from fugue_jobs.emr import dispatch
+
+    done = dispatch(batch.images, batch.claimed, batch.stores, batch.job, batch.settings, batch.cost, batch.waiting)
+    return _Ran(done.crops, done.partitions, done.executors)
+
+
+def _here(table: Images) -> pa.Table:
+    from fugue_jobs.manifests import at_hand
+
+    return at_hand(table)
 
 
 def _run_on(cluster: Any, batch: _Batch, transformer: Any) -> pa.Table:
@@ -123,13 +154,13 @@ def _run_on(cluster: Any, batch: _Batch, transformer: Any) -> pa.Table:
     return _run(batch, cluster.engine, transformer, partial(as_spark_frame, cluster.session))
 
 
-def _run(batch: _Batch, engine: Any, transformer: Any, as_frame: Callable[[pa.Table], Any]) -> pa.Table:
+def _run(batch: _Batch, engine: Any, transformer: Any, as_frame: Callable[[Images], Any]) -> pa.Table:
     from fugue_jobs.script import read_script, rehearse
 
     script = read_script(batch.settings.script)
     frames = {name: as_frame(getattr(batch, name)) for name in ("images", "claimed", "stores")}
     if batch.settings.script is not None:
-        rehearse(lambda stand_in: _run_script(script, batch, engine, frames, stand_in), batch.images, batch.claimed)
+        rehearse(lambda stand_in: _run_script(script, batch, engine, frames, stand_in), batch.counts, batch.claimed)
     return _run_script(script, batch, engine, frames, transformer)
 
 
@@ -149,8 +180,8 @@ def _run_script(script: str, batch: _Batch, engine: Any, frames: dict[str, Any],
     return native.toArrow() if hasattr(native, "toArrow") else as_arrow(crops)
 
 
-def _check_keys(images: pa.Table, claimed: pa.Table, stores: pa.Table) -> None:
-    known = list(zip(images["manifest"].to_pylist(), images["manifest_row"].to_pylist(), strict=True))
+def _check_keys(counts: pa.Table, claimed: pa.Table, stores: pa.Table) -> None:
+    known = list(zip(counts["manifest"].to_pylist(), counts["manifest_row"].to_pylist(), strict=True))
     wanted = list(zip(claimed["manifest"].to_pylist(), claimed["manifest_row"].to_pylist(), strict=True))
     missing = set(wanted) - set(known)
     if missing:
@@ -160,14 +191,6 @@ def _check_keys(images: pa.Table, claimed: pa.Table, stores: pa.Table) -> None:
     ids = stores["store_id"].to_pylist()
     if len(set(ids)) < len(ids):
         raise EngineError("the stores table has a store_id twice: the join would double its images")
-
-
-def _use(batch: _Batch, reason: str, started: float) -> EngineUse:
-    from cropline.funnel import EngineUse
-
-    executors = _kept[1].executors(started) if _kept and batch.settings.kind.startswith("spark") else ()
-    seconds = time.time() - started
-    return EngineUse(batch.settings.kind, reason, max(1, batch.partitions), seconds, executors)
 
 
 # The cluster of this process and the settings that it was opened by: starting one takes seconds, a batch may take less.

@@ -33,29 +33,21 @@ class Cost:
     core_s: float  # estimated CPU time of one core
 
 
-def cost(images: pa.Table, claimed: pa.Table) -> Cost:
-    """The cost of the claimed images: by their bytes and crops, not by their number."""
-    known = {
-        (row["manifest"], row["manifest_row"]): (row["bytes"], row["boxes"])
-        for row in _counted(images, ("manifest", "manifest_row", "bytes"), "boxes")
-    }
+def cost(counts: pa.Table, claimed: pa.Table) -> Cost:
+    """The cost of the claimed images: by their bytes and crops, not by their number. counts: manifests.COUNTS."""
+    import pyarrow.compute as pc
+
+    known = {(row["manifest"], row["manifest_row"]): (row["bytes"], row["boxes"]) for row in counts.to_pylist()}
+    # The number of profiles in the work's place: nobody needs the recipes here.
+    profiles = pc.fill_null(pc.list_value_length(claimed["work"]), 0)
     crops, seconds = 0, 0.0
-    for row in _counted(claimed, ("manifest", "manifest_row"), "work"):
+    for row in claimed.select(["manifest", "manifest_row"]).append_column("profiles", profiles).to_pylist():
         size, boxes = known[row["manifest"], row["manifest_row"]]
-        pieces = boxes * row["work"]
+        pieces = boxes * row["profiles"]
         crops += pieces
         if pieces:
             seconds += _IMAGE_S + _BYTE_S * min(size or _UNKNOWN_BYTES, 100_000_000) + _CROP_S * pieces
     return Cost(claimed.num_rows, crops, seconds)
-
-
-def _counted(table: pa.Table, names: tuple[str, ...], nested: str) -> list[dict[str, int]]:
-    """Rows with the length of a nested column in its place: nobody needs the boxes themselves as Python objects."""
-    import pyarrow.compute as pc
-
-    lengths = pc.fill_null(pc.list_value_length(table[nested]), 0)
-    rows: list[dict[str, int]] = table.select(list(names)).append_column(nested, lengths).to_pylist()
-    return rows
 
 
 def partitions(batch: Cost, wanted: int) -> int:

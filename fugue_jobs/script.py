@@ -48,10 +48,10 @@ def crops_schema() -> str:
     return fugue_expression(CROPS)
 
 
-def rehearse(run: Callable[[Any], pa.Table], images: pa.Table, claimed: pa.Table) -> None:
+def rehearse(run: Callable[[Any], pa.Table], counts: pa.Table, claimed: pa.Table) -> None:
     """Run the script with a transformer that fetches nothing, on the batch itself, and hold its rows to the claims.
 
-    run: takes a transformer, gives the script's crops. Raises EngineError, which names the rule that was broken.
+    run: takes a transformer, gives the script's crops. counts: manifests.COUNTS. Raises EngineError, which names the rule that was broken.
     """
     try:
         crops = run(stand_in)
@@ -66,7 +66,7 @@ def rehearse(run: Callable[[Any], pa.Table], images: pa.Table, claimed: pa.Table
         rows = crops.select(list(_KEY)).cast(pa.schema([CROPS.field(name) for name in _KEY]))
     except pa.ArrowInvalid:
         raise EngineError("the script's crops have columns of other types than crop_images gave") from None
-    _compare(_expected(images, claimed), _counter(tuple(row.values()) for row in rows.to_pylist()))
+    _compare(_expected(counts, claimed), _counter(tuple(row.values()) for row in rows.to_pylist()))
 
 
 def _compare(expected: Counter[Any], found: Counter[Any]) -> None:
@@ -103,11 +103,8 @@ def _rows(image: dict[str, Any]) -> Iterable[dict[str, Any]]:
             }
 
 
-def _expected(images: pa.Table, claimed: pa.Table) -> Counter[Any]:
-    boxes = {
-        (row["manifest"], row["manifest_row"]): len(row["boxes"] or ())
-        for row in images.select(["manifest", "manifest_row", "boxes"]).to_pylist()
-    }
+def _expected(counts: pa.Table, claimed: pa.Table) -> Counter[Any]:
+    boxes = {(row["manifest"], row["manifest_row"]): row["boxes"] for row in counts.to_pylist()}
     return _counter(
         (row["manifest"], row["manifest_row"], index, work["profile"])
         for row in claimed.select(["manifest", "manifest_row", "work"]).to_pylist()

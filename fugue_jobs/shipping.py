@@ -11,14 +11,17 @@ from pathlib import Path
 import cropline
 import fugue_jobs
 
-# What crop_images.py and the crop processes import; the rest of cropline stays at home.
+# What fugue_jobs imports, here and in a job that is dispatched whole; the rest of cropline stays at home.
 _OF_CROPLINE = (
     "__init__",
     "engine_settings",
     "errors",
     "failures",
+    "funnel",
     "keys",
+    "manifest",
     "schemas",
+    "scrub",
     "settings",
     "settings_group",
     "storage",
@@ -29,7 +32,10 @@ _TIMESTAMP = (1980, 1, 1, 0, 0, 0)
 
 @cache
 def zipped_packages() -> Path:
-    """A zip of fugue_jobs and the modules of cropline that it uses, in a folder of this process."""
+    """A zip of fugue_jobs and the modules of cropline that it uses: in a folder of this process, or what this runs from."""
+    home = Path(cropline.__file__).parents[1]
+    if zipfile.is_zipfile(home):
+        return home
     target = Path(tempfile.mkdtemp(prefix="cropline-code-")) / "cropline-code.zip"
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in _OF_CROPLINE:

@@ -7,6 +7,7 @@ engine (engines.py).
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sys
 import threading
@@ -17,11 +18,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from cropline.errors import EngineError
+from cropline.scrub import one_line
+from fugue_jobs.manifests import IMAGE_ROWS, Images, ManifestRows
 from fugue_jobs.shipping import zipped_packages
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
+    from cropline.engine_settings import SparkSettings
     from cropline.settings import EngineSettings
 
 Result = TypeVar("Result")
@@ -29,6 +31,7 @@ Result = TypeVar("Result")
 GROUP = "cropline"
 # A hung cluster must not hold up a run that is being cancelled.
 STOP_S = 8
+CHECK_S = 1
 DEFAULTS = {
     "spark.ui.showConsoleProgress": "false",
     # Safe, since a photo cut twice writes the same bytes to the same keys; a straggler is one only after a while.
@@ -51,6 +54,8 @@ class SparkCluster:
 
         check_reachable("Spark master", _addresses(settings.master), settings.spark.connect_timeout_s)
         self._own = True
+        self._grant_timeout_s = settings.spark.grant_timeout_s
+        self._without_since = time.monotonic()
         self.session: Any = self._open(settings, most_executors)
         # Our own packages: workers need only the third-party wheels.
         self.session.sparkContext.addPyFile(str(zipped_packages()))
@@ -64,6 +69,11 @@ class SparkCluster:
         if running is not None:
             if running.master != settings.master:
                 raise EngineError(f"a Spark application already runs here on {running.master}, not {settings.master}")
+            other = [name for name, value in settings.conf.items() if running.getConf().get(name) != value]
+            if other:
+                raise EngineError(
+                    f"a Spark application already runs here, with another {min(other)} than CROPLINE_ENGINE__CONF"
+                )
             self._own = False
             return SparkSession(running)
         builder = SparkSession.builder.master(settings.master).appName(GROUP)
@@ -72,7 +82,7 @@ class SparkCluster:
         try:
             session = builder.getOrCreate()
         except Exception as error:  # py4j and PySpark share no base
-            raise EngineError(f"Spark did not start on {settings.master}: {_first_line(error)}") from error
+            raise EngineError(f"Spark did not start on {settings.master}: {cause(error)}") from error
         # Else workers would run whatever "python3" is there.
         session.sparkContext.pythonExec = settings.spark.python or os.environ.get("PYSPARK_PYTHON") or sys.executable
         return session
@@ -80,6 +90,22 @@ class SparkCluster:
     def begin(self) -> None:
         """What runs from here on can be ended by cancel()."""
         self.session.sparkContext.setJobGroup(GROUP, "crops of a batch", interruptOnCancel=True)
+        self._without_since = time.monotonic()
+
+    def check(self) -> None:
+        """Called while work waits or runs. Raises EngineError when the cluster has given it no executor for too long."""
+        context = self.session.sparkContext
+        now = time.monotonic()
+        if context.master.startswith("local") or context._jsc.sc().statusStore().executorList(True).size() > 1:
+            self._without_since = now  # the driver is one of the list
+        elif now - self._without_since > self._grant_timeout_s:
+            asked = context.getConf()
+            raise EngineError(
+                f"{context.master} gave no executor in {self._grant_timeout_s} s; one asks for "
+                f"{asked.get('spark.executor.cores', '1')} cores and {asked.get('spark.executor.memory', '1g')} of memory: "
+                "see whether its workers have that free, ask for less (CROPLINE_ENGINE__SPARK__EXECUTOR_CORES, "
+                "spark.executor.memory in CROPLINE_ENGINE__CONF) or wait longer (CROPLINE_ENGINE__SPARK__GRANT_TIMEOUT_S)"
+            )
 
     def cancel(self) -> None:
         """End what runs since begin()."""
@@ -112,12 +138,12 @@ def options(settings: EngineSettings, most_executors: int) -> dict[str, str]:
     if settings.master.startswith("local"):
         chosen["spark.ui.enabled"] = "false"
     else:
-        chosen |= _autoscaled(settings, most_executors)
+        chosen |= autoscaled(settings.spark, most_executors)
     return chosen | settings.conf
 
 
-def _autoscaled(settings: EngineSettings, most_executors: int) -> dict[str, str]:
-    spark = settings.spark
+def autoscaled(spark: SparkSettings, most_executors: int) -> dict[str, str]:
+    """Executors that come and go between the settings' bounds, or the most of them for good."""
     cores = {"spark.executor.cores": str(spark.executor_cores)}
     if not spark.autoscale:
         # Without it a standalone master gives an application every core there is.
@@ -158,17 +184,24 @@ def _addresses(master: str) -> list[tuple[str, int]]:
     return [(part.hostname or "", part.port or 7077) for part in parts]
 
 
-def as_spark_frame(session: Any, table: pa.Table) -> Any:
-    """The table as a frame of the session. Empty ones are given their schema: Connect does not take it from the table."""
+def as_spark_frame(session: Any, table: Images) -> Any:
+    """The table as a frame of the session; rows that lie in manifests are read by its workers.
+
+    Empty ones are given their schema: Connect does not take it from the table.
+    """
     from pyspark.sql.pandas.types import from_arrow_schema
 
+    if isinstance(table, ManifestRows):
+        return as_spark_frame(session, table.parts).mapInArrow(table.reader, from_arrow_schema(IMAGE_ROWS))
     if table.num_rows:
         return session.createDataFrame(table)
     return session.createDataFrame([], schema=from_arrow_schema(table.schema))
 
 
-def in_own_thread(work: Callable[[], Result]) -> Result:
+def in_own_thread(work: Callable[[], Result], check: Callable[[], None]) -> Result:
     """work(), in a thread of its own, while this one waits: a signal's exception then comes through at once.
+
+    ``check`` is called every second; what it raises ends the waiting, not the work.
 
     PySpark's collect, interrupted, waits for its job to end before it lets the exception go.
     """
@@ -181,7 +214,13 @@ def in_own_thread(work: Callable[[], Result]) -> Result:
             outcome.set_exception(error)
 
     threading.Thread(target=run, name="spark job", daemon=True).start()
-    return outcome.result()
+    while True:
+        try:
+            return outcome.result(CHECK_S)
+        except TimeoutError:
+            if outcome.done():
+                raise  # the work's own
+        check()
 
 
 def end_within(seconds: float, *steps: Callable[[], None]) -> None:
@@ -196,5 +235,12 @@ def end_within(seconds: float, *steps: Callable[[], None]) -> None:
     thread.join(seconds)
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n", 1)[0][:200] or type(error).__name__
+def cause(error: BaseException) -> str:
+    """One line of what Spark's long texts say: our own error on a worker, else Java's behind py4j's, else the first line."""
+    text = str(error).strip()
+    ours = re.search(r"^(?:pyspark\S+ )?cropline\.errors\.\w+: (.+)$", text, re.MULTILINE)
+    if ours:
+        return one_line(ours[1])
+    lines = text.split("\n")
+    behind = len(lines) > 1 and lines[0].startswith("An error occurred while calling")
+    return one_line(lines[1].removeprefix(": ") if behind else lines[0]) or type(error).__name__

@@ -54,16 +54,28 @@ class ConnectCluster:
         check_reachable("Spark Connect server", [where], settings.spark.connect_timeout_s)
         try:
             self.session: Any = SparkSession.builder.remote(_with_token(settings)).create()
-            for name, value in _settable(settings.conf).items():
-                self.session.conf.set(name, value)
+            self._set(_settable(settings.conf))
             # Once a session: the zip's name holds its hash, so a server that kept it from before is no trouble.
             self.session.addArtifacts(str(zipped_packages()), pyfile=True)
         except (PySparkException, RpcError) as error:
             raise EngineError(f"the Spark Connect server at {where[0]}:{where[1]}: {_why(error)}") from None
         self.engine = ConnectEngine(self.session)
 
+    def _set(self, conf: dict[str, str]) -> None:
+        for name, value in conf.items():
+            try:
+                self.session.conf.set(name, value)
+            except PySparkException as error:
+                self.session.stop()
+                raise EngineError(
+                    f"the Spark Connect server refuses {name} of CROPLINE_ENGINE__CONF: {_why(error)}"
+                ) from None
+
     def begin(self) -> None:
         """Nothing: the session is ours alone, and cancel() ends all that it runs."""
+
+    def check(self) -> None:
+        """Nothing: what executors its cluster has is between the server and the cluster."""
 
     def cancel(self) -> None:
         """End what this session runs on the server."""

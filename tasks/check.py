@@ -12,7 +12,6 @@ from prefect import get_run_logger, task
 
 from cropline.errors import CatalogueError
 from cropline.run import Run
-from tasks.crop import batch_images
 from tasks.options import STEP
 from tasks.warnings import warn
 
@@ -31,8 +30,9 @@ def check(run: Run, batch: Batch, crops: pa.Table) -> None:
     """Hold a committed batch to the catalogue's expectations. Raises CatalogueError when crops were lost or mixed up."""
     from expectations.catalogue import check_batch, claimed_boxes, read_objects, sample_keys
     from expectations.drift import find_poor_photos
+    from fugue_jobs.manifests import ManifestRows
 
-    claimed = claimed_boxes(batch_images(run, batch), batch.images)
+    claimed = claimed_boxes(ManifestRows.of(run.spec, batch.images).table(), batch.images)
     objects = _but_forgotten(run, crops, read_objects(run.spec, sample_keys(crops, _READ_BACK)))
     verdict = check_batch(crops, claimed, objects)
     if verdict.critical:

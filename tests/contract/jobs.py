@@ -1,14 +1,18 @@
 """Tables for the crop job, made by hand, for tests."""
 
 import hashlib
+import io
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from cropline import schemas
+from cropline import schemas, storage
 from cropline.settings import FetchSettings, PictureLimits, Profile
 from cropline.storage import StoreSpec
 from fugue_jobs.crop_images import CropJob
+from fugue_jobs.manifests import ManifestRows
 
 MANIFEST = "manifests/one.parquet"
 CLAIMED_COLUMNS = ("work", "store_name", "city", "region", "store_format")
@@ -56,6 +60,19 @@ def image(row: int, url: str, boxes: list[dict[str, Any]] | None, **changes: Any
 
 def images(rows: list[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=IMAGE_ROWS)
+
+
+def landed(spec: StoreSpec, rows: list[dict[str, Any]]) -> ManifestRows:
+    """The rows as a manifest lies in the store, by its own schema, three rows to a row group."""
+    taken = [
+        {"row": row["manifest_row"], "captured_at": datetime.fromisoformat(row["captured_at"])}
+        | {name: row[name] for name in schemas.MANIFEST.names if name in row and name != "captured_at"}
+        for row in rows
+    ]
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(taken, schema=schemas.MANIFEST), sink, row_group_size=3)
+    storage.write(spec, MANIFEST, sink.getvalue())
+    return ManifestRows(spec, ((MANIFEST, tuple(row["manifest_row"] for row in rows)),))
 
 
 def work(name: str, profile: Profile, image_id: str) -> dict[str, str]:

@@ -69,6 +69,19 @@ def test_a_server_that_is_not_there_is_told_at_once(server: PhotoServer, tmp_pat
     assert not server.served
 
 
+def test_a_conf_that_spark_cannot_use_is_told_with_its_name(server: PhotoServer, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"Spark did not start on local\[2\]: .*spark\.driver\.maxResultSize.*lots"):
+        run(server, tmp_path, {"kind": "spark", "conf": {"spark.driver.maxResultSize": "lots"}})
+
+
+def test_a_conf_that_a_connect_server_refuses_is_told_with_its_name(
+    server: PhotoServer, tmp_path: Path, spark_connect_url: str
+) -> None:
+    settings = {"kind": "spark-connect", "connect": {"url": spark_connect_url}, "conf": {"spark.executor.memory": "2g"}}
+    with pytest.raises(EngineError, match=r"refuses spark\.executor\.memory of CROPLINE_ENGINE__CONF: CANNOT_MODIFY"):
+        run(server, tmp_path, settings)
+
+
 @pytest.mark.parametrize("kind", ["dask", "ray"])
 def test_an_engine_that_is_not_installed_says_how_to_install_it(server: PhotoServer, tmp_path: Path, kind: str) -> None:
     if {"dask": "distributed", "ray": "ray"}[kind] in {path.name for path in Path(pa.__file__).parents[1].iterdir()}:

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from cropline.errors import EngineError
 from cropline.schemas import CROPS
 from cropline.settings import EngineSettings, Profile
+from cropline.storage import StoreSpec
 from fugue_jobs.engines import run_crop_job, stop_engines
 from tests.contract import jobs
 from tests.photos import PhotoServer, drawn, encoded, photo_server, with_orientation
@@ -84,9 +85,8 @@ def batch(server: PhotoServer) -> list[dict[str, Any]]:
 
 def run(server: PhotoServer, engine: EngineSettings, folder: Path) -> pa.Table:
     rows = batch(server)
-    return run_crop_job(
-        jobs.images(rows), jobs.claims(rows[:-1], PROFILES), jobs.stores("s1", "s2"), jobs.job(folder), engine
-    )
+    images = jobs.landed(StoreSpec(folder.as_uri()), rows)
+    return run_crop_job(images, jobs.claims(rows[:-1], PROFILES), jobs.stores("s1", "s2"), jobs.job(folder), engine)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def this_run(
 def files(folder: Path) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in folder.rglob("*")
+        for path in (folder / "crops").rglob("*")
         if path.is_file()
     }
 
@@ -190,7 +190,7 @@ def test_rows_hold_what_came_and_no_signature(this_run: Any) -> None:
     row = this_run[0].to_pylist()[0]
     assert (row["label"], row["score"], row["xmin"]) == ("label of a", 0.5, 0.1)
     assert (row["left"], row["top"], row["right"], row["bottom"]) == (64, 96, 320, 288)
-    assert row["captured_at"] == "2026-11-22T08:40:00+00:00"
+    assert row["captured_at"] == "2026-11-22T08:40:00.000000Z"
     assert "canary" not in str(this_run[0].to_pylist())
 
 

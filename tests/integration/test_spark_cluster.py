@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from cropline.errors import EngineError
 from cropline.funnel import EngineUse
 from cropline.settings import EngineSettings, Profile
 from fugue_jobs.engines import run_crop_job, stop_engines
@@ -129,6 +130,20 @@ def test_boxes_are_cut_once_when_an_executor_and_then_a_worker_are_killed(
         os.killpg(cluster.workers[1].process.pid, signal.SIGKILL)
         photos.release.set()
         assert_each_box_once(job.result(LIMIT_S), 12, tmp_path / "out")
+
+
+def test_a_cluster_that_gives_no_executor_is_not_waited_for_without_end(
+    cluster: StandaloneCluster, photos: HoldingServer, tmp_path: Path
+) -> None:
+    engine = settings(cluster, **{"spark.executor.memory": "900g"})
+    engine["spark"]["grant_timeout_s"] = 3
+    with pytest.raises(EngineError, match="gave no executor in 3 s; one asks for 1 cores and 900g of memory: ") as told:
+        run(photos, ["free.jpg"], tmp_path / "out", engine)
+    assert "CROPLINE_ENGINE__SPARK__GRANT_TIMEOUT_S" in str(told.value)
+    assert not photos.asked
+    eventually("its application is ended", lambda: not cluster.state()["activeapps"], LIMIT_S)
+    # The next batch finds a session that works.
+    assert_each_box_once(run(photos, ["free.jpg"], tmp_path / "out", settings(cluster)), 1, tmp_path / "out")
 
 
 CANCELLED = """

@@ -4,6 +4,7 @@ import pyarrow as pa
 
 from cropline.settings import EngineSettings, Profile
 from fugue_jobs import plan
+from fugue_jobs.manifests import sizes
 from tests.contract import jobs
 
 TWO = {"a": Profile(), "b": Profile(format="png")}
@@ -12,7 +13,7 @@ TWO = {"a": Profile(), "b": Profile(format="png")}
 def tables(count: int, boxes: int, size: int | None, profiles: dict[str, Profile] = TWO) -> tuple[pa.Table, pa.Table]:
     box = jobs.box("x", 0, 0, 1, 1)
     rows = [jobs.image(i, "http://h/x.jpg", [box] * boxes, bytes=size) for i in range(count)]
-    return jobs.images(rows), jobs.claims(rows, profiles)
+    return sizes(jobs.images(rows)), jobs.claims(rows, profiles)
 
 
 def test_cost_counts_each_box_for_each_profile() -> None:
@@ -33,8 +34,8 @@ def test_images_of_unknown_size_cost_like_ordinary_ones_and_those_without_boxes_
 
 
 def test_images_that_nobody_claimed_cost_nothing() -> None:
-    images, claimed = tables(10, 3, 1_000_000)
-    assert plan.cost(images, claimed.slice(0, 4)).crops == 4 * 3 * 2
+    counts, claimed = tables(10, 3, 1_000_000)
+    assert plan.cost(counts, claimed.slice(0, 4)).crops == 4 * 3 * 2
 
 
 def test_there_are_never_more_parts_than_images_nor_fewer_than_one() -> None:
