@@ -91,8 +91,9 @@ class RaySettings(Group):
 class AutoSettings(Group):
     """kind=auto: what waits decides. More than either number goes to ``burst``, the rest is cut in process."""
 
-    images: int = Field(1_000, ge=1, description="images that wait")
-    boxes: int = Field(40_000, ge=1, description="boxes of the batch, times profiles")
+    # Measured: docs/decisions/0007-engines.md.
+    images: int = Field(1_500, ge=1, description="images that wait")
+    boxes: int = Field(55_000, ge=1, description="boxes of the batch, times profiles")
     burst: Literal["spark", "spark-connect", "emr-serverless"] = "spark"
 
 

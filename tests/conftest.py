@@ -14,6 +14,8 @@ os.environ.update(
     GX_ANALYTICS_ENABLED="false",
     RUNTIME__DLTHUB_TELEMETRY="false",
     AWS_EC2_METADATA_DISABLED="true",
+    # Spark's JVMs live for seconds here: compiling well and collecting in parallel costs them more than it saves.
+    JAVA_TOOL_OPTIONS="-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
 )
 
 _connect = socket.socket.connect
