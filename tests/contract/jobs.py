@@ -3,6 +3,7 @@
 import hashlib
 import io
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -19,9 +20,9 @@ CLAIMED_COLUMNS = ("work", "store_name", "city", "region", "store_format")
 IMAGE_ROWS = pa.schema([field for field in schemas.IMAGES if field.name not in CLAIMED_COLUMNS])
 
 
-def job(folder: Any, **changes: Any) -> CropJob:
+def job(where: Path | StoreSpec, **changes: Any) -> CropJob:
     settings: dict[str, Any] = {
-        "store": StoreSpec(folder.as_uri()),
+        "store": where if isinstance(where, StoreSpec) else StoreSpec(where.as_uri()),
         "fetch": FetchSettings(allow_loopback=True),
         "pictures": PictureLimits(),
         "processes": 2,
@@ -62,15 +63,15 @@ def images(rows: list[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=IMAGE_ROWS)
 
 
-def landed(spec: StoreSpec, rows: list[dict[str, Any]]) -> ManifestRows:
-    """The rows as a manifest lies in the store, by its own schema, three rows to a row group."""
+def landed(spec: StoreSpec, rows: list[dict[str, Any]], group: int = 3) -> ManifestRows:
+    """The rows as a manifest lies in the store, by its own schema, so many rows to a row group."""
     taken = [
         {"row": row["manifest_row"], "captured_at": datetime.fromisoformat(row["captured_at"])}
         | {name: row[name] for name in schemas.MANIFEST.names if name in row and name != "captured_at"}
         for row in rows
     ]
     sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(taken, schema=schemas.MANIFEST), sink, row_group_size=3)
+    pq.write_table(pa.Table.from_pylist(taken, schema=schemas.MANIFEST), sink, row_group_size=group)
     storage.write(spec, MANIFEST, sink.getvalue())
     return ManifestRows(spec, ((MANIFEST, tuple(row["manifest_row"] for row in rows)),))
 

@@ -70,7 +70,7 @@ def test_a_server_that_is_not_there_is_told_at_once(server: PhotoServer, tmp_pat
 
 
 def test_a_conf_that_spark_cannot_use_is_told_with_its_name(server: PhotoServer, tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match=r"Spark did not start on local\[2\]: .*spark\.driver\.maxResultSize.*lots"):
+    with pytest.raises(EngineError, match=r"Spark did not start on local\[2\]: .*lots.*spark\.driver\.maxResultSize"):
         run(server, tmp_path, {"kind": "spark", "conf": {"spark.driver.maxResultSize": "lots"}})
 
 

@@ -80,7 +80,7 @@ def run(photos: PhotoServer, store: StoreSpec, engine: EngineSettings, **more: A
     rows = [jobs.image(i, photos.url(f"{1 + i // 3}.jpg"), boxes, store_id=f"s{i}") for i in range(4)]
     fetch = more.pop("fetch", FetchSettings(allow_loopback=True))
     given = jobs.landed(store, rows), jobs.claims(rows, PROFILES), jobs.stores("s0", "s1")
-    return run_crop_job(*given, jobs.job(None, store=store, fetch=fetch, processes=1), engine, **more)
+    return run_crop_job(*given, jobs.job(store, fetch=fetch, processes=1), engine, **more)
 
 
 def test_its_crops_and_failures_are_those_of_the_native_engine(

@@ -58,7 +58,7 @@ def test_no_more_of_a_manifest_is_read_than_the_row_groups_of_the_batch(store: S
 
 
 def test_what_is_sent_to_the_workers_holds_no_row(store: StoreSpec) -> None:
-    landed = jobs.landed(store, rows(2_500))
+    landed = jobs.landed(store, rows(2_500), group=500)
     assert [len(part["rows"]) for part in landed.parts.to_pylist()] == [1_000, 1_000, 500]
     sent = pickle.dumps((landed.reader, landed.parts))
     assert b"canary" not in sent
