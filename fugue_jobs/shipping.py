@@ -11,38 +11,22 @@ from pathlib import Path
 import cropline
 import fugue_jobs
 
-# What fugue_jobs imports, here and in a job that is dispatched whole; the rest of cropline stays at home.
-_OF_CROPLINE = (
-    "__init__",
-    "engine_settings",
-    "errors",
-    "failures",
-    "funnel",
-    "keys",
-    "manifest",
-    "schemas",
-    "scrub",
-    "settings",
-    "settings_group",
-    "storage",
-)
 # The same code always gives the same zip.
 _TIMESTAMP = (1980, 1, 1, 0, 0, 0)
 
 
 @cache
 def zipped_packages() -> Path:
-    """A zip of fugue_jobs and the modules of cropline that it uses: in a folder of this process, or what this runs from."""
+    """A zip of fugue_jobs and of cropline without its subpackages: in a folder of this process, or what this runs from."""
     home = Path(cropline.__file__).parents[1]
     if zipfile.is_zipfile(home):
         return home
     target = Path(tempfile.mkdtemp(prefix="cropline-code-")) / "cropline-code.zip"
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in _OF_CROPLINE:
-            _add(archive, Path(cropline.__file__).with_name(f"{name}.py"), "cropline")
-        for source in sorted(Path(fugue_jobs.__file__).parent.iterdir()):
-            if source.suffix in (".py", ".fsql"):
-                _add(archive, source, "fugue_jobs")
+        for package in (cropline, fugue_jobs):
+            for source in sorted(Path(str(package.__file__)).parent.iterdir()):
+                if source.suffix in (".py", ".fsql"):
+                    _add(archive, source, package.__name__)
     return target
 
 
