@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -75,7 +75,7 @@ class ManifestRows:
         return partial(_read_parts, self.store)
 
 
-Images = pa.Table | ManifestRows
+Images: TypeAlias = pa.Table | ManifestRows
 
 
 def sizes(images: Images) -> pa.Table:

@@ -236,11 +236,16 @@ def end_within(seconds: float, *steps: Callable[[], None]) -> None:
 
 
 def cause(error: BaseException) -> str:
-    """One line of what Spark's long texts say: our own error on a worker, else Java's behind py4j's, else the first line."""
+    """One line of what Spark's long texts say: our own error on a worker, what else Python raised there, what Java says
+    behind py4j, else the first line.
+    """
     text = str(error).strip()
-    ours = re.search(r"^(?:pyspark\S+ )?cropline\.errors\.\w+: (.+)$", text, re.MULTILINE)
+    ours = re.search(r"^cropline\.errors\.\w+: (.+)$", text, re.MULTILINE)
     if ours:
         return one_line(ours[1])
+    raised = re.search(r"^[A-Za-z_][\w.]*(?:Error|Exception): .+$", text.partition("\nTraceback (")[2], re.MULTILINE)
+    if raised:
+        return one_line(raised[0])
     lines = text.split("\n")
     behind = len(lines) > 1 and lines[0].startswith("An error occurred while calling")
     return one_line(lines[1].removeprefix(": ") if behind else lines[0]) or type(error).__name__

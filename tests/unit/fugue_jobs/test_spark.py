@@ -57,6 +57,11 @@ cropline.errors.ManifestError: manifest manifests/gone.parquet: cannot read s3:/
             "An error occurred while calling None.org.apache.spark.api.java.JavaSparkContext.\n: java.lang.Oops: no\n\tat x",
             "java.lang.Oops: no",
         ),
+        (
+            "An exception was thrown from the Python worker:\nTraceback (most recent call last):\n  File x\n"
+            "ModuleNotFoundError: No module named 'PIL'\n\njava.lang.Oops: no",
+            "ModuleNotFoundError: No module named 'PIL'",
+        ),
         ("[TABLE_NOT_FOUND] none\nJVM stacktrace", "[TABLE_NOT_FOUND] none"),
         ("", "RuntimeError"),
     ],
