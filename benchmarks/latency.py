@@ -2,7 +2,7 @@
 
 One new photo a second, 8-12 MP with its boxes, from the simulated cameras; ``cropline watch`` in a process of its own with
 a Prefect server of its own, SQLite and local files. A photo appears when the API has answered that it lists it; its crops
-are there when the commit's file is in the catalogue's log. Also shown: the same for a poll every minute, as arithmetic.
+are there when the commit's file is in the catalogue's log.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from statistics import median
@@ -30,10 +29,10 @@ def main() -> int:
         folder = Path(name)
         _draw_ahead(folder)
         with DemoServer(photos=4, cache_dir=folder / "photos") as api, _watch(api, folder) as process:
-            _until_catalogued(folder, 4)
+            _until_catalogued(process, folder, 4)
             idle = _idle_cpu(process)
             appeared = _appear(api)
-            committed = _until_catalogued(folder, 4 + PHOTOS + WARM_UP)
+            committed = _until_catalogued(process, folder, 4 + PHOTOS + WARM_UP)
     waits = sorted(committed[image] - moment for image, moment in list(appeared.items())[WARM_UP:])
     result = {
         "p50_s": round(median(waits), 3),
@@ -56,6 +55,8 @@ def _draw_ahead(folder: Path) -> None:
 
 
 class _watch:  # noqa: N801 - a context manager
+    """The command, with the settings that a user gives; its log lies in the folder."""
+
     def __init__(self, api: DemoServer, folder: Path) -> None:
         self._folder = folder
         self._environment = {name: value for name, value in os.environ.items() if not name.startswith(("CROPLINE_", "PREFECT_"))} | {
@@ -103,20 +104,18 @@ def _cpu(pid: int) -> float:
 def _appear(api: DemoServer) -> dict[str, float]:
     """One photo a second, whatever becomes of it; image id -> when the API had it."""
     appeared: dict[str, float] = {}
-    lock = threading.Lock()
     start = time.monotonic()
     for number in range(PHOTOS + WARM_UP):
         time.sleep(max(0.0, start + number * RATE_S - time.monotonic()))
         added, _ = api.control.advance(photos=1)
-        with lock:
-            appeared |= dict.fromkeys(added, time.time())
+        appeared |= dict.fromkeys(added, time.time())
     return appeared
 
 
-def _until_catalogued(folder: Path, images: int) -> dict[str, float]:
+def _until_catalogued(process: subprocess.Popen[bytes], folder: Path, images: int) -> dict[str, float]:
     """Wait for so many images; image id -> when the commit that brought it was in the log."""
-    deadline = time.monotonic() + 600
-    while time.monotonic() < deadline:
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and process.poll() is None:
         found = _catalogued(folder)
         if len(found) >= images:
             return found

@@ -149,7 +149,12 @@ class FetchSettings(Group):
     max_redirects: int = Field(3, ge=0, le=10)
     token: SecretStr = Field(SecretStr(""), description="bearer token sent with photo requests to token_host only")
     token_host: str = Field("", description="host[:port] that gets the token")
-    connections_per_host: int = Field(8, ge=1, le=256)
+    connections_per_host: int = Field(
+        8,
+        ge=1,
+        le=256,
+        description="at one time, shared by the crop processes of a run (on a cluster: of a worker); each has one",
+    )
 
     @field_validator("allowed_hosts")
     @classmethod
@@ -266,6 +271,16 @@ class StorageSettings(Group):
     url: str = Field("", description="file:///folder, s3://bucket/prefix or memory:///; empty is ./cropline-output")
     endpoint: str | None = Field(None, description="an S3-speaking server other than AWS")
     region: str | None = None
+    browse_url: str = Field(
+        "", description="http(s) address under which a browser finds what lies in url; the summaries then link there"
+    )
+
+    @field_validator("browse_url")
+    @classmethod
+    def _is_web(cls, value: str) -> str:
+        if value and not _is_plain_http(value):
+            raise ValueError("must be http(s)://host[:port][/path], without user, query or fragment")
+        return value
 
     @field_validator("url")
     @classmethod

@@ -91,7 +91,10 @@ def _merged(site: DocsSite, record: Record, now: datetime) -> list[Record]:
     known = _read_history(site)
     prefixes = ["runs/"] if known is None else [f"runs/{now - timedelta(days=days):%Y-%m-%d}/" for days in (1, 0)]
     records = {past.page: past for past in known or ()} | {record.page: record}
-    missed = [key for prefix in prefixes for key in _record_keys(site, prefix) if _page_key(key) not in records]
+    # What is older than all of a full history has left it for good.
+    oldest = min(records) if len(records) > NEWEST else ""
+    keys = (key for prefix in prefixes for key in _record_keys(site, prefix))
+    missed = [key for key in keys if _page_key(key) not in records and _page_key(key) > oldest]
     records |= {past.page: past for past in (_load(site, key) for key in missed[-NEWEST:])}
     return [records[page] for page in sorted(records, reverse=True)[:NEWEST]]
 

@@ -65,11 +65,17 @@ class _Desk:
         return len(self.tickets) < AHEAD and not any(ticket.alone for ticket in self.tickets.values())
 
 
+def _shared(assignment: Assignment, size: int) -> Assignment:
+    """What one of ``size`` processes is started with: its share of the connections to a host, one at the least."""
+    share = max(1, assignment.fetch.connections_per_host // size)
+    return assignment._replace(fetch=assignment.fetch.model_copy(update={"connections_per_host": share}))
+
+
 class CropPool:
     """Crop processes for one assignment. Used by one thread at a time; they live until close()."""
 
     def __init__(self, assignment: Assignment, size: int) -> None:
-        self._assignment = assignment
+        self._assignment = _shared(assignment, size)
         self._size = size
         self._desks: list[_Desk] = []
         self._waiting: deque[_Ticket] = deque()

@@ -22,7 +22,8 @@ def report(run: Run) -> UUID:
     key = report_key(context.flow_name, context.flow_run_id, f"{context.started_at:%Y-%m-%d}")
     sheet_key = key.removesuffix(".html") + ".jpg"
     funnel.report, funnel.sheet = key, sheet_key if funnel.samples else None
-    summary = summarise(context.run_name, funnel, places(run.settings, funnel), run.spec)
+    browse_url = run.settings.storage.browse_url
+    summary = summarise(context.run_name, funnel, places(run.settings, funnel), run.spec, browse_url)
     if summary.sheet:
         storage.write(run.spec, sheet_key, summary.sheet)
     storage.write(run.spec, key, html_page(summary).encode())

@@ -16,6 +16,8 @@ def run_copy(to_env: str) -> None:
     """Copy, and say how many rows of each table. Raises SettingsError when the variable holds no database's URL."""
     settings = load_settings().state
     url = os.environ.get(to_env, "")
+    if not url:
+        raise SettingsError(f"{to_env}: is not set; put the new database's URL into it")
     if url == settings.url.get_secret_value():
         raise SettingsError(f"{to_env}: is the database of the settings itself")
     try:

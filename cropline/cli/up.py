@@ -23,6 +23,7 @@ from rich.console import Console
 
 from cropline.errors import CroplineError, SettingsError
 from cropline.settings import load_settings
+from cropline.storage import StoreSpec
 
 if TYPE_CHECKING:
     from demo.server import DemoServer
@@ -48,9 +49,13 @@ def run_up(out: Path, port: int, *, demo: bool) -> None:
     port = _free(port)
     with _ends_on_signals(), ExitStack() as stack:
         cameras = stack.enter_context(_cameras(folder, console)) if demo else None
-        environment = _environment(folder, port, _demo_settings(cameras, folder) if cameras else _own_settings(root))
+        settings = _demo_settings(cameras, folder) if cameras else _own_settings(root)
+        files, shown = _browsable(settings)
+        environment = _environment(folder, port, settings | shown)
         parts = _Parts(root, folder / "logs", environment)
         stack.callback(parts.end)
+        if files:
+            parts.start("files", "http.server", *files)
         _start(parts, port, console)
         if cameras is not None:
             stack.enter_context(_bursts(cameras))
@@ -150,7 +155,7 @@ def _tell(
     if cameras is not None:
         lines.append(("camera API", f"{cameras.base_url}/docs"))
     lines += [
-        ("output", environment["CROPLINE_STORAGE__URL"]),
+        ("output", environment.get("CROPLINE_STORAGE__BROWSE_URL") or environment["CROPLINE_STORAGE__URL"]),
         ("logs", str(folder / "logs")),
         ("its commands", f"export PREFECT_API_URL=http://127.0.0.1:{port}/api"),
     ]
@@ -172,6 +177,17 @@ def _environment(folder: Path, port: int, settings: Mapping[str, str]) -> dict[s
         "DO_NOT_TRACK": "1",
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def _browsable(settings: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
+    """A web server for an output on this disk, so that the summaries' links open: its arguments, and the setting."""
+    here = StoreSpec(settings["CROPLINE_STORAGE__URL"]).local_path
+    if here is None or "CROPLINE_STORAGE__BROWSE_URL" in settings:
+        return [], {}
+    here.mkdir(parents=True, exist_ok=True)
+    port = _free(0)
+    arguments = [str(port), "--bind", "127.0.0.1", "--directory", str(here)]
+    return arguments, {"CROPLINE_STORAGE__BROWSE_URL": f"http://127.0.0.1:{port}"}
 
 
 def _demo_settings(cameras: DemoServer, folder: Path) -> dict[str, str]:

@@ -71,6 +71,7 @@ def _panel(panel: Panel, top: float, start: float, end: float) -> str:
     times = "".join(
         f'<text x="{_x(moment, start, end):.1f}" y="{floor + 18:.1f}" text-anchor="{_anchor(moment, start, end)}" fill="{_QUIET}">{_clock(moment, end - start)}</text>'
         for moment in _ticks(start, end)
+        if _x(moment, start, end) < WIDTH - _RIGHT - 10  # it would stick out
     )
     return (
         f'<text x="{_LEFT}" y="{top + 22}" fill="{_INK}" font-weight="600">{html.escape(panel.title)}</text>'

@@ -24,13 +24,14 @@ def _row(failure: dict[str, Any]) -> dict[str, str]:
     return {
         "image": failure["image_id"],
         "boxes": _boxes(failure["box_ids"]),
-        "profile": failure["profile"],
-        "where": " ".join(part for part in (failure["store_id"], failure["camera_id"]) if part),
         "reason": failure["reason"],
-        "what happened": failure["detail"] or "",
-        "what to do": known.remedy if known else "",
-        "tried again": "yes" if known and known.transient else "no",
+        # At the left: the table is wider than the page.
         "look at it": f"cropline show {shlex.quote(failure['image_id'])}",
+        "what to do": known.remedy if known else "",
+        "what happened": failure["detail"] or "",
+        "tried again": "yes" if known and known.transient else "no",
+        "where": " ".join(part for part in (failure["store_id"], failure["camera_id"]) if part),
+        "profile": failure["profile"],
     }
 
 

@@ -17,6 +17,7 @@ from cropline.funnel import Funnel
 from cropline.report.chart import data_uri
 from cropline.report.contact_sheet import Tile, contact_sheet
 from cropline.report.failures import failure_rows
+from cropline.report.links import relative_links, web_links
 from cropline.report.pace import engine_rows, pace_svg
 from cropline.storage import StoreSpec, read
 
@@ -33,14 +34,18 @@ class Summary:
     reasons: list[tuple[str, int]]
     warnings: list[tuple[str, str]]
     places: list[tuple[str, str]]
+    links: dict[str, str]  # place -> address for the browser that shows the Markdown
+    near: dict[str, str]  # place -> address as seen from the HTML file
     engines: list[tuple[str, str]]
     failures: list[dict[str, str]]  # see failure_rows
     pace: str | None  # SVG
     sheet: bytes | None  # JPEG
 
 
-def summarise(title: str, funnel: Funnel, places: Sequence[tuple[str, str]], spec: StoreSpec) -> Summary:
-    """Gather what is shown; reads the sampled crops back from the store."""
+def summarise(
+    title: str, funnel: Funnel, places: Sequence[tuple[str, str]], spec: StoreSpec, browse_url: str = ""
+) -> Summary:
+    """Gather what is shown; reads the sampled crops back from the store. ``browse_url``: where browsers find the output."""
     tiles = list(_tiles(funnel.samples, spec))
     reasons = [*funnel.reasons.most_common(), *((f"quarantined: {name}", n) for name, n in funnel.broken.most_common())]
     return Summary(
@@ -50,6 +55,8 @@ def summarise(title: str, funnel: Funnel, places: Sequence[tuple[str, str]], spe
         reasons=reasons,
         warnings=funnel.warnings,
         places=list(places),
+        links=web_links(places, spec, browse_url),
+        near=relative_links(places, spec),
         engines=engine_rows(funnel),
         failures=failure_rows(funnel.failures),
         pace=pace_svg(funnel),
@@ -113,8 +120,12 @@ def markdown(summary: Summary) -> str:
         parts += ["", "| cut on | |", "|---|---|"]
         parts += [f"| {plain(name)} | {plain(what)} |" for name, what in summary.engines]
     parts += ["", "| what | where |", "|---|---|"]
-    parts += [f"| {plain(name)} | `{plain(where)}` |" for name, where in summary.places]
+    parts += [f"| {_linked(name, summary.links)} | `{plain(where)}` |" for name, where in summary.places]
     return "\n".join(parts) + "\n"
+
+
+def _linked(name: str, links: dict[str, str]) -> str:
+    return f"[{plain(name)}]({links[name]})" if name in links else plain(name)
 
 
 def plain(text: str) -> str:
@@ -137,7 +148,7 @@ section{background:var(--card);border:1px solid var(--line);border-radius:10px;p
 h2{font-size:.8rem;letter-spacing:.06em;text-transform:uppercase;color:var(--quiet);margin:0 0 .5rem}
 table{border-collapse:collapse}td{padding:.2rem 1rem .2rem 0;border-top:1px solid var(--line);vertical-align:top}
 tr:first-child td{border-top:0}td.n{text-align:right;font-variant-numeric:tabular-nums}
-td.q{color:var(--quiet);overflow-wrap:anywhere}
+a{color:var(--accent)}td.q{color:var(--quiet);overflow-wrap:anywhere}
 img+img{margin-top:1.25rem}
 img{max-width:100%;border-radius:10px;border:1px solid var(--line);display:block}
 """
@@ -151,7 +162,7 @@ def html_page(summary: Summary) -> str:
     steps = _table([f"<td>{esc(n)}</td><td class=n>{c}</td><td class=q>{esc(r)}</td>" for n, c, r in summary.steps])
     reasons = _table([f"<td>{esc(name)}</td><td class=n>{count:,}</td>" for name, count in summary.reasons])
     warnings = _table([f"<td>{esc(kind)}</td><td class=q>{esc(message)}</td>" for kind, message in summary.warnings])
-    places = _table([f"<td>{esc(name)}</td><td class=q>{esc(where)}</td>" for name, where in summary.places])
+    places = _table([_place(name, where, summary.near) for name, where in summary.places])
     cards = [("counts", steps), ("reasons", reasons if summary.reasons else "<p>none</p>"), ("where it lies", places)]
     cards[2:2] = [("unusual", warnings)] if summary.warnings else []
     cards += [("cut on", _table([_two(*row) for row in summary.engines]))] if summary.engines else []
@@ -162,6 +173,12 @@ def html_page(summary: Summary) -> str:
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style><main><h1>{esc(summary.title)}</h1>'
         f'<p class="verdict">{esc(summary.verdict)}</p>{picture}<div class="cards">{body}</div></main></html>\n'
     )
+
+
+def _place(name: str, where: str, near: dict[str, str]) -> str:
+    if name not in near:
+        return _two(name, where)
+    return f'<td><a href="{html.escape(near[name])}">{html.escape(name)}</a></td><td class=q>{html.escape(where)}</td>'
 
 
 def _two(name: str, what: str) -> str:

@@ -109,6 +109,13 @@ def test_the_shipped_automations_are_read() -> None:
     assert {str(alert.actions[0].block_document_id) for alert in alerts} == {BLOCK}  # type: ignore[union-attr]
 
 
+def test_every_alert_has_a_runbook() -> None:
+    guide = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    for alert in read_file(ROOT / "automations" / "alerts.yaml", BLOCK):
+        what = alert.name.removeprefix("cropline alert: ")
+        assert f"\n### {what[0].upper()}{what[1:]}\n" in guide, what
+
+
 def test_alerts_without_a_block_are_refused() -> None:
     with pytest.raises(SettingsError, match="needs a notification block; give --notify"):
         read_file(ROOT / "automations" / "alerts.yaml", None)

@@ -126,3 +126,16 @@ def test_the_index_shows_the_newest_only(tmp_path: Path, runs: list[SuiteRun]) -
     assert newest.endswith(listed(site)[0])
     assert listed(site)[-1] == "runs/2026-11-20/000001Z-poll.html"
     assert len(list(tmp_path.glob("runs/*/*.html"))) == 2, "pages are never removed"
+
+
+def test_a_busy_day_does_not_read_again_what_has_left_the_index(tmp_path: Path, runs: list[SuiteRun]) -> None:
+    site = DocsSite.at(tmp_path)
+    keep(site, runs, at=NOW - timedelta(minutes=30))
+    for record in tmp_path.glob("runs/*/*.json"):
+        record.write_text("not to be read")
+    page = {"run_name": "poll", "at": "then", "rows": 1, "bad": 0, "critical": [], "broken": []}
+    many = [page | {"page": f"runs/2026-11-22/{82_000 + n:06}Z-poll.html"} for n in range(data_docs.NEWEST)]
+    (tmp_path / "history.json").write_text(json.dumps(many))
+    newest = keep(site, runs)
+    assert newest.endswith(listed(site)[0])
+    assert len(listed(site)) == data_docs.NEWEST

@@ -20,6 +20,7 @@ from fugue_jobs.processes import CropPool, borrow_pool, close_idle_pools, return
 from fugue_jobs.work import Box, ImageOutcome, ImageWork
 from tests.photos import PhotoServer, drawn, encoded, photo_server
 from tests.unit.fugue_jobs.cutting import work_for
+from tests.unit.fugue_jobs.fetch_servers import Exchange, ok, serving
 from tests.unit.fugue_jobs.hostile import flat_bomb
 
 LIMITS: dict[str, Any] = {"max_scans": 1_000_000, "decode_timeout_s": 60.0}
@@ -81,6 +82,19 @@ def test_no_more_processes_start_than_there_are_images(server: PhotoServer, tmp_
     with CropPool(assignment(tmp_path), 8) as pool:
         assert endings(list(pool.run(works(server, "1.jpg", "2.jpg")))) == [GOOD] * 2
         assert len(pool.pids) == 2
+
+
+def test_the_processes_share_the_capped_connections_to_a_host(tmp_path: Path) -> None:
+    def slowly(exchange: Exchange) -> None:
+        exchange.stop.wait(0.1)
+        exchange.send(ok())
+
+    with serving(slowly) as host:
+        asked = [work_for(Box("a", 0, 0, 1, 1), url=host.url(f"/{n}"), image_id=str(n)) for n in range(12)]
+        fetch = FetchSettings(allow_loopback=True, connections_per_host=2)
+        with CropPool(assignment(tmp_path)._replace(fetch=fetch), 2) as pool:
+            assert len(list(pool.run(asked))) == 12
+    assert host.most_open == 2
 
 
 def test_a_photo_whose_decoding_hangs_fails_alone(server: PhotoServer, tmp_path: Path) -> None:
