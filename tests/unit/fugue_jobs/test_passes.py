@@ -2,10 +2,12 @@
 
 import io
 import math
+import random
 
 import pytest
 from PIL import Image, ImageChops, ImageOps, ImageStat
 
+from cropline.failures import PhotoFailure
 from cropline.settings import PictureLimits, Profile
 from fugue_jobs.canvas import Canvas
 from fugue_jobs.decode import open_photo
@@ -14,7 +16,10 @@ from fugue_jobs.passes import passes
 from fugue_jobs.pixels import cut
 from fugue_jobs.work import Box, ImageWork
 from tests.photos import drawn, encoded, with_orientation
+from tests.unit.fugue_jobs import hostile
 from tests.unit.fugue_jobs.cutting import WHOLE, cuts, work_for
+
+pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
 
 JPEG = encoded(drawn(1201, 803, seed=3), quality=92)
 PARTS = (Box("a", 0.1003, 0.2017, 0.8311, 0.9001), Box("b", 0.3, 0.0, 1.0, 0.77))
@@ -111,3 +116,34 @@ def test_a_canvas_that_held_another_photo_changes_nothing() -> None:
     work = work_for(*PARTS, profiles=(SMALL, Profile(), Profile(max_side=90)))
     open_photo(encoded(Image.new("RGB", (1500, 1500), "white")), limits).load(canvas)
     assert list(cut(open_photo(JPEG, limits), work, limits, lambda: None, canvas)) == cuts(JPEG, work)
+
+
+def test_a_spoilt_photo_ends_the_same_whatever_is_decoded_beside_or_before_it() -> None:
+    seed = 91
+    print(f"seed {seed}")
+    dice, canvas, limits, endings = random.Random(seed), Canvas(), PictureLimits(), set()
+    white = encoded(Image.new("RGB", (500, 500), "white"))
+    small, full = Profile(max_side=16), Profile()
+
+    def ended(data: bytes, used: Canvas | None, *profiles: Profile) -> list[bytes | None] | str:
+        """Of the first profile."""
+        try:
+            found = list(cut(open_photo(data, limits), work_for(profiles=profiles), limits, lambda: None, used))
+        except PhotoFailure as failure:
+            return failure.code
+        return [piece.data for piece in found if piece.outcome.order == 0]
+
+    kinds = [encoded(drawn(320, 240), progressive=True), encoded(drawn(320, 240).convert("L")), hostile.JPEG]
+    for _ in range(60):
+        data = bytearray(dice.choice(kinds))
+        for _ in range(dice.randrange(1, 6)):
+            at = dice.randrange(2, len(data))
+            data[at : at + dice.randrange(3)] = dice.randbytes(dice.randrange(3))
+        if dice.random() < 0.3:
+            del data[dice.randrange(100, len(data)) :]
+        alone = ended(bytes(data), None, small)
+        open_photo(white, limits).load(canvas)
+        assert ended(bytes(data), canvas, small, full) == alone
+        assert ended(bytes(data), None, full, small) == ended(bytes(data), None, full)
+        endings.add(type(alone))
+    assert endings == {list, str}, "else the spoiling spoils nothing or all"

@@ -10,7 +10,7 @@ from cropline.failures import FAILURES
 from cropline.settings import Profile
 from fugue_jobs.work import Box
 from tests.unit.fugue_jobs import hostile
-from tests.unit.fugue_jobs.cutting import cuts, photo_failure, work_for
+from tests.unit.fugue_jobs.cutting import WHOLE, cuts, photo_failure, work_for
 
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
 
@@ -28,10 +28,11 @@ SEEDS = [
     hostile.animated("WEBP"),
 ]
 BUDGET = settings(max_examples=250, derandomize=True, deadline=None)
-PROFILES = (Profile(max_side=40), Profile(format="png", padding=0.3, min_side=3))
+# The smallest is decoded at a reduced scale, where the boxes are large enough.
+PROFILES = (Profile(max_side=40), Profile(max_side=8), Profile(format="png", padding=0.3, min_side=3))
 
 edges = st.one_of(st.none(), st.floats(), st.floats(-0.5, 1.5))
-boxes = st.builds(Box, st.one_of(st.none(), st.text(max_size=5)), edges, edges, edges, edges)
+boxes = st.one_of(st.just(WHOLE), st.builds(Box, st.one_of(st.none(), st.text(max_size=5)), edges, edges, edges, edges))
 patches = st.lists(
     st.tuples(
         st.one_of(st.integers(0, 400), st.integers(0, 100_000)),
