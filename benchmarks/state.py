@@ -61,6 +61,23 @@ _FILL = f"""
         'store-' || n %% 900, 'camera-' || n %% 4000, at, '20261101-000000-' || n / 500, '20261101-000000-' || n / 500
     FROM (SELECT n, timestamptz '2026-11-01' + n * interval '100 milliseconds' AS at FROM generate_series(%s::int, %s::int) AS n) AS g
 """
+_AT = "timestamptz '2026-11-01' + n * interval '50 seconds'"
+_BATCHES = f"""
+    INSERT INTO batches (batch_id, source, state, attempt, owner, created_at, lease_until, committed_at, images, works,
+        boxes, written, failed, skipped, catalogue_version)
+    SELECT '20261101-000000-' || n, 'cams', 'committed', 1, 'benchmark', {_AT}, {_AT}, {_AT}, 500, 500, 18500, 18500, 0, 0, n
+    FROM generate_series(%s::int, %s::int) AS n
+"""
+_MANIFESTS = f"""
+    INSERT INTO manifests (manifest, source, registered_at, new, changed, known, quarantined)
+    SELECT 'manifests/cams/2026/11/20261101T000000Z-' || n || '.parquet', 'cams', {_AT}, 5000, 0, 0, 0
+    FROM generate_series(%s::int, %s::int) AS n
+"""
+# A START and an end for each batch, published.
+_EVENTS = f"""
+    INSERT INTO outbox (event_id, payload, enqueued_at, published_at, attempts)
+    SELECT md5('event' || n), repeat('x', 2000), {_AT}, {_AT}, 0 FROM generate_series(%s::int, %s::int) AS n
+"""
 _WANTED = ", ".join(CANDIDATES.names)
 _CHANGES = ", ".join(
     f"{name} = excluded.{name}" for name in CANDIDATES.names if name not in ("source", "image_id", "profile")
@@ -158,14 +175,18 @@ def vacuum(url: str) -> None:
     """What autovacuum would have done by then, and a checkpoint, so that no run pays for the one before."""
     with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
         connection.execute("VACUUM (ANALYZE, INDEX_CLEANUP ON) images")
+        connection.execute("VACUUM ANALYZE batches, manifests, outbox")
         connection.execute("CHECKPOINT")
 
 
 def fill(url: str, first: int, last: int) -> None:
-    """Works that are done, numbered first..last-1."""
+    """Works that are done, numbered first..last-1, with the batches, manifests and events that they would have left."""
     with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
         for start in range(first, last, 1_000_000):
-            connection.execute(_FILL.encode(), (start, min(start + 1_000_000, last) - 1))
+            stop = min(start + 1_000_000, last)
+            connection.execute(_FILL.encode(), (start, stop - 1))
+            for statement, every in ((_BATCHES, 500), (_MANIFESTS, 5_000), (_EVENTS, 250)):
+                connection.execute(statement.encode(), (start // every, stop // every - 1))
     vacuum(url)
 
 

@@ -7,12 +7,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import boto3
 import pyarrow as pa
 import pytest
+from moto.server import ThreadedMotoServer
 from prefect.settings import PREFECT_API_URL
 from prefect.testing.utilities import prefect_test_harness
 
@@ -22,6 +26,9 @@ from cropline.funnel import Funnel
 from cropline.settings import Settings, load_settings
 from cropline.state import State
 from demo.server import DemoServer
+from tests.contract.state.servers import Postgres
+from tests.integration.faulty_proxy import FaultyProxy, faulty_proxy
+from tests.integration.oracle import Ledger, Place, books
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +68,16 @@ class Workspace:
     @property
     def settings(self) -> Settings:
         return load_settings()
+
+    @property
+    def place(self) -> Place:
+        """Where its outputs and its state lie, for the oracle."""
+        set_here = self.environment
+        return Place(
+            set_here["CROPLINE_STORAGE__URL"],
+            set_here["CROPLINE_STATE__URL"],
+            set_here.get("CROPLINE_STORAGE__ENDPOINT"),
+        )
 
     def poll(self) -> Funnel:
         from flows.poll import poll
@@ -118,31 +135,96 @@ class Workspace:
 @pytest.fixture
 def workspace(
     tmp_path: Path, camera_api: DemoServer, prefect_server: None, monkeypatch: pytest.MonkeyPatch
-) -> Workspace:
+) -> Iterator[Workspace]:
     """Settings as a user makes them: in the environment."""
+    with _settled(tmp_path, camera_api, monkeypatch) as here:
+        yield here
+
+
+@contextmanager
+def _settled(folder: Path, api: DemoServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
     for name in [name for name in os.environ if name.startswith("CROPLINE_")]:
         monkeypatch.delenv(name)
     # Children use the session's server too; a server of their own would outlive them when they are killed.
     monkeypatch.setenv("PREFECT_API_URL", PREFECT_API_URL.value())
-    here = Workspace(tmp_path, camera_api)
+    here = Workspace(folder, api)
     values = {
         "API__SOURCE": "cams",
-        "API__URL": camera_api.base_url,
-        "API__TOKEN": camera_api.token,
+        "API__URL": api.base_url,
+        "API__TOKEN": api.token,
         "API__PAGE_SIZE": "4",
         "API__RETRIES": "1",
         "FETCH__ALLOW_LOOPBACK": "true",
         "FETCH__TIMEOUT_S": "3",
-        "STORAGE__URL": (tmp_path / "output").as_uri(),
-        "STATE__URL": f"sqlite:///{tmp_path / 'state.db'}",
+        "STORAGE__URL": (folder / "output").as_uri(),
+        "STATE__URL": f"sqlite:///{folder / 'state.db'}",
         "ENGINE__PROCESSES": "2",
     }
     for name, value in values.items():
         monkeypatch.setenv(f"CROPLINE_{name}", value)  # monkeypatch takes back what Workspace.set changes of these
     here.set(**values)
-    yield here  # type: ignore[misc]
+    yield here
     for name in here.environment:
         os.environ.pop(name, None)
+
+
+@pytest.fixture(scope="session")
+def steady_api(photo_cache: Path) -> Iterator[DemoServer]:
+    """Six small photos that no test changes, so that one undisturbed run is right for all of them."""
+    with DemoServer(photos=6, megapixels=0.3, cache_dir=photo_cache) as api:
+        yield api
+
+
+@pytest.fixture(scope="session")
+def undisturbed(steady_api: DemoServer, prefect_server: None, tmp_path_factory: pytest.TempPathFactory) -> Ledger:
+    """The books after one poll of the steady API that nothing disturbed."""
+    with pytest.MonkeyPatch.context() as patch, _settled(tmp_path_factory.mktemp("clean"), steady_api, patch) as here:
+        here.set(LINEAGE__TRANSPORT="none")
+        here.poll()
+        ledger = books(here.place)
+    assert ledger.crops.total() == sum(len(row["boxes"]) for row in steady_api.control.images())
+    return ledger
+
+
+@pytest.fixture
+def disturbed(
+    tmp_path: Path, undisturbed: Ledger, steady_api: DemoServer, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Workspace]:
+    """A place of its own before the same API; leases are short, so that the next run need not wait for them."""
+    with _settled(tmp_path, steady_api, monkeypatch) as here:
+        here.set(LINEAGE__TRANSPORT="none", STATE__LEASE_S="0.2", STATE__BACKOFF_S="0.001")
+        yield here
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """The address of an S3 server."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def store(disturbed: Workspace, s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
+    """The disturbed place's outputs on S3, behind a proxy."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    bucket = f"crops-{uuid4().hex[:8]}"
+    boto3.client("s3", endpoint_url=s3).create_bucket(Bucket=bucket)
+    with faulty_proxy(s3) as proxy:
+        disturbed.set(STORAGE__URL=f"s3://{bucket}/cropline", STORAGE__ENDPOINT=proxy.url)
+        yield proxy
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A server for the session; each test takes a fresh database of it."""
+    server = Postgres()
+    yield server
+    server.close()
 
 
 def picture(data: bytes) -> Any:
@@ -163,15 +245,3 @@ def artifact_text(key: str) -> str:
     wanted = ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
     with get_client(sync_client=True) as client:  # Artifact.get leaves its connection open
         return str(client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.CREATED_DESC, limit=1)[0].data)
-
-
-@pytest.fixture
-def undisturbed(workspace: Workspace) -> dict[str, Any]:
-    """What one poll leaves. Its output is then set aside, so that the disturbed run begins from nothing."""
-    workspace.set(LINEAGE__TRANSPORT="none", LINEAGE__PATH=str(workspace.folder / "none"))
-    workspace.poll()
-    end = workspace.end_state()
-    assert end["objects"]
-    (workspace.folder / "output").rename(workspace.folder / "undisturbed")
-    workspace.set(STATE__URL=f"sqlite:///{workspace.folder / 'other.db'}", STATE__LEASE_S="0.2")
-    return end

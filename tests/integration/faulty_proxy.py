@@ -1,4 +1,4 @@
-"""A real HTTP proxy before an object store, which can break chosen requests: before they arrive, or only their reply.
+"""A real HTTP proxy before an object store or a collector, which can break chosen requests.
 
 Belongs here: the transport fault. Does not: any test.
 """
@@ -7,35 +7,52 @@ from __future__ import annotations
 
 import http.client
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 from urllib.parse import urlsplit
 
-Fault = Literal["lost reply", "reset", "503", "slow down"]
+Fault = Literal["lost reply", "reset", "500", "503", "slow down", "refused", "refused late", "call", "call late"]
+"""What a request meets. ``lost reply``, ``refused late`` and ``call late`` come when it has been carried out, the others
+before; ``call`` calls a function of the test and goes on, or is cut off when the function says so (False)."""
+
+_ANSWERS = {"500": 500, "503": 503, "slow down": 429, "refused": 403, "refused late": 403}
+_LATE = ("lost reply", "refused late", "call late")
+
+
+@dataclass
+class _Plan:
+    fault: Fault
+    method: str
+    part: str
+    times: int
+    every: int
+    call: Callable[[], bool]
+    seen: int = 0
 
 
 class FaultyProxy:
-    """Forwards to ``upstream``; the next ``times`` requests of a method whose path holds ``part`` meet the fault."""
+    """Forwards to ``upstream``; requests that ``strike`` names meet its fault."""
 
     def __init__(self, upstream: str) -> None:
         self.struck = 0
-        self._plan: tuple[Fault, str, str, int] | None = None
+        self._plan: _Plan | None = None
         self._lock = threading.Lock()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            # An answer in two packets would wait 40 ms between them.
+            wbufsize = 1 << 16
+            disable_nagle_algorithm = True
 
             def handle_any(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                fault = outer.fault_for(self.command, self.path)
-                if fault == "reset":
-                    self.close_connection = True
-                    return
-                if fault in ("503", "slow down"):
-                    self.answer(503 if fault == "503" else 429, {}, b"<Error><Code>SlowDown</Code></Error>")
+                plan = outer.plan_for(self.command, self.path)
+                fault = plan.fault if plan is not None else None
+                if fault not in (None, *_LATE) and not self.go_on(plan):
                     return
                 connection = http.client.HTTPConnection(urlsplit(upstream).netloc, timeout=30)
                 try:
@@ -44,10 +61,20 @@ class FaultyProxy:
                     data = response.read()
                 finally:
                     connection.close()
-                if fault == "lost reply":
-                    self.close_connection = True
+                if fault in _LATE and not self.go_on(plan):
                     return
                 self.answer(response.status, dict(response.getheaders()), data)
+
+            def go_on(self, plan: _Plan | None) -> bool:
+                """Do what the plan says; whether the request goes on as if nothing were."""
+                assert plan is not None
+                if plan.fault in _ANSWERS:
+                    self.answer(_ANSWERS[plan.fault], {}, b"<Error><Code>SlowDown</Code></Error>")
+                    return False
+                if plan.fault.startswith("call") and plan.call():
+                    return True
+                self.close_connection = True
+                return False
 
             def answer(self, status: int, headers: dict[str, str], data: bytes) -> None:
                 self.send_response(status)
@@ -69,19 +96,34 @@ class FaultyProxy:
         self.server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
-    def strike(self, fault: Fault, method: str, part: str, times: int = 1) -> None:
+    def strike(
+        self,
+        fault: Fault,
+        method: str = "",
+        part: str = "",
+        times: int = 1,
+        every: int = 1,
+        call: Callable[[], bool] = bool,
+    ) -> None:
+        """Of the requests of a method whose path holds ``part`` (empty: any) each ``every``-th, ``times`` of them at most."""
         with self._lock:
-            self._plan, self.struck = (fault, method, part, times), 0
+            self._plan, self.struck = _Plan(fault, method, part, times, every, call), 0
 
-    def fault_for(self, method: str, path: str) -> Fault | None:
+    def calm(self) -> None:
+        """Break nothing from now on."""
         with self._lock:
-            if self._plan is None:
+            self._plan = None
+
+    def plan_for(self, method: str, path: str) -> _Plan | None:
+        with self._lock:
+            plan = self._plan
+            if plan is None or plan.method not in ("", method) or plan.part not in path or self.struck >= plan.times:
                 return None
-            fault, wanted, part, times = self._plan
-            if method != wanted or part not in path or self.struck >= times:
+            plan.seen += 1
+            if plan.seen % plan.every:
                 return None
             self.struck += 1
-            return fault
+            return plan
 
 
 @contextmanager

@@ -6,33 +6,55 @@ function begin and return. Nothing of the product is replaced.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from tests.integration.conftest import Workspace
+from tests.integration.oracle import Ledger, Tally, books
 
 # {function}: where a side effect happens; "call" is before it, "return" after it, when its reply is lost to the caller.
 AT = """
 import os, signal, sys, threading
 from flows.poll import poll
-class Lost(RuntimeError): pass
 def watch(frame, event, arg):
     if event == "{event}" and frame.f_code.co_qualname == "{function}":
         sys.setprofile(None); threading.setprofile(None)
-        if "{how}" == "SIGKILL":
-            os.kill(os.getpid(), signal.SIGKILL)
-        raise Lost("{event} of {function}")
+        os.kill(os.getpid(), signal.{signal})
 threading.setprofile(watch)
 sys.setprofile(watch)
 poll()
 """
 
 
-def assert_same(end: dict[str, Any], undisturbed: dict[str, Any]) -> None:
-    lost = set(undisturbed["objects"]) - set(end["objects"])
-    orphaned = set(end["objects"]) - {row[5] for row in end["rows"]}
-    doubled = len(end["rows"]) - len(set(end["rows"]))
-    print(f"lost={len(lost)} duplicated={doubled} orphaned={len(orphaned)}")
-    assert (len(lost), doubled, len(orphaned)) == (0, 0, 0)
+class Lost(RuntimeError):
+    """What a run meets that is to end by an exception."""
+
+
+@contextmanager
+def lost_at(function: str, event: str) -> Iterator[None]:
+    """In this thread, the function's call or return raises Lost."""
+
+    def watch(frame: FrameType, happened: str, _arg: Any) -> None:
+        if happened == event and frame.f_code.co_qualname == function:
+            sys.setprofile(None)
+            raise Lost(f"{event} of {function}")
+
+    sys.setprofile(watch)
+    try:
+        yield
+    finally:
+        sys.setprofile(None)
+
+
+def assert_same(workspace: Workspace, undisturbed: Ledger) -> None:
+    """What lies there is what a run leaves that nobody disturbed: crops, catalogue, manifests and state."""
+    end = books(workspace.place)
+    tally = end.against(undisturbed)
+    print(f"{tally} crops={end.crops.total()}")
+    assert tally == Tally()
     assert end == undisturbed
 
 

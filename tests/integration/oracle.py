@@ -10,6 +10,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,9 +47,9 @@ class Place:
         client = boto3.client("s3", endpoint_url=self.endpoint)
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}{below}/")
         keys = [entry["Key"] for page in pages for entry in page.get("Contents", ())]
-        return {
-            key.removeprefix(prefix): client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in sorted(keys)
-        }
+        with ThreadPoolExecutor(16) as pool:  # moto takes 40 ms for each on a connection that it knows
+            found = pool.map(lambda key: client.get_object(Bucket=bucket, Key=key)["Body"].read(), keys)
+            return {key.removeprefix(prefix): data for key, data in zip(keys, found, strict=True)}
 
     def rows(self) -> list[dict[str, Any]]:
         """The catalogue as a reader sees it."""

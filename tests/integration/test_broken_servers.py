@@ -2,66 +2,134 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from cropline.errors import StorageError
+from cropline.errors import ApiUnavailable, CatalogueError, StateError, StorageError
+from tests.contract.state.servers import Postgres
+from tests.integration.collector import Collector
 from tests.integration.conftest import Workspace
+from tests.integration.faulty_proxy import Fault, FaultyProxy
+from tests.integration.killing import assert_same, run_until_nothing_waits
+from tests.integration.oracle import Ledger, Tally, books, boxes
 
 
-class Collector:
-    """A lineage collector: real HTTP, keeps what it is sent."""
-
-    def __init__(self) -> None:
-        self.events: list[dict[str, Any]] = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                outer.events.append(json.loads(body))
-                self.send_response(201)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        self.thread = threading.Thread(target=self.server.serve_forever)
-        self.thread.start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
+@pytest.mark.parametrize("fault", ["slow down", "500", "503", "reset", "lost reply"])
+def test_a_store_that_stumbles_through_a_whole_run_loses_nothing(
+    disturbed: Workspace, undisturbed: Ledger, store: FaultyProxy, fault: Fault
+) -> None:
+    """Every third request, of whatever kind, from the first to the last of the run."""
+    store.strike(fault, times=10_000, every=3)
+    try:
+        how = f"{disturbed.poll().written} crops written"
+    except (StorageError, CatalogueError) as error:
+        how = str(error)
+    print(f"{fault}: {store.struck} requests broken; {how}")
+    assert store.struck > 10
+    store.calm()
+    run_until_nothing_waits(disturbed)
+    assert_same(disturbed, undisturbed)
 
 
-def test_a_dead_collector_fails_nothing_and_gets_every_event_once_it_lives(workspace: Workspace) -> None:
-    workspace.set(LINEAGE__TRANSPORT="http", LINEAGE__URL="http://127.0.0.1:1")
-    assert workspace.poll().images == 6
-    assert workspace.end_state()["unpublished"] == 6
+def test_a_store_that_goes_away_in_the_middle_fails_the_run_and_the_next_one_finishes(
+    disturbed: Workspace, undisturbed: Ledger, store: FaultyProxy
+) -> None:
+    def refuse_all() -> bool:
+        store.strike("refused", times=10_000)
+        return False
+
+    store.strike("call", "PUT", "/crops/", call=refuse_all)
+    with pytest.raises((StorageError, CatalogueError)) as failed:
+        disturbed.poll()
+    print(failed.value)
+    assert "\n" not in str(failed.value)
+    store.calm()
+    run_until_nothing_waits(disturbed)
+    assert_same(disturbed, undisturbed)
+
+
+@pytest.fixture
+def own_postgres(disturbed: Workspace) -> Iterator[Postgres]:
+    """The disturbed place's state in a server that nobody else uses, so that it may be stopped."""
+    server = Postgres()
+    disturbed.set(STATE__URL=server.fresh())
+    yield server
+    server.close()
+
+
+def test_postgresql_stopped_and_started_in_the_middle_of_a_run_is_waited_for(
+    disturbed: Workspace, undisturbed: Ledger, store: FaultyProxy, own_postgres: Postgres
+) -> None:
+    """Stopped as by a crash when the catalogue takes the batch: the state's commit is next."""
+    back = threading.Timer(2, own_postgres.start)
+
+    def stop() -> bool:
+        own_postgres.stop()
+        back.start()
+        return True
+
+    store.strike("call late", "PUT", "/_delta_log/", every=2, call=stop)
+    funnel = disturbed.poll()
+    back.join()
+    assert (store.struck, funnel.written) == (1, undisturbed.crops.total())
+    assert disturbed.poll().nothing_new
+    assert_same(disturbed, undisturbed)
+
+
+@pytest.mark.parametrize("where", ["/crops/", "/_delta_log/"], ids=["while it crops", "between the commits"])
+def test_postgresql_that_stays_away_fails_the_run_and_the_next_one_finishes(
+    disturbed: Workspace, undisturbed: Ledger, store: FaultyProxy, own_postgres: Postgres, where: str
+) -> None:
+    def stop() -> bool:
+        own_postgres.stop()
+        return True
+
+    store.strike("call late", "PUT", where, every=2, call=stop)
+    with pytest.raises(StateError) as failed:
+        disturbed.poll()
+    print(failed.value)
+    assert "\n" not in str(failed.value)
+    own_postgres.start()
+    run_until_nothing_waits(disturbed)
+    assert_same(disturbed, undisturbed)
+
+
+def test_an_api_that_is_down_for_a_whole_run_fails_it_and_the_next_one_reads_all(
+    disturbed: Workspace, undisturbed: Ledger
+) -> None:
+    disturbed.set(API__URL="http://127.0.0.1:1", API__RETRIES="0")
+    with pytest.raises(ApiUnavailable):
+        disturbed.poll()
+    disturbed.set(API__URL=disturbed.api.base_url)
+    run_until_nothing_waits(disturbed)
+    assert_same(disturbed, undisturbed)
+
+
+def test_a_dead_collector_fails_nothing_and_gets_every_event_once_it_lives(
+    disturbed: Workspace, undisturbed: Ledger
+) -> None:
+    disturbed.set(LINEAGE__TRANSPORT="http", LINEAGE__URL="http://127.0.0.1:1")
+    assert disturbed.poll().images == 6
+    left = books(disturbed.place)
+    print(f"{left.against(undisturbed)} unpublished={left.unpublished}")
+    assert (left.against(undisturbed), left.unpublished) == (Tally(), 6)
     collector = Collector()
     try:
-        workspace.set(LINEAGE__URL=collector.url)
-        assert workspace.poll().nothing_new
+        disturbed.set(LINEAGE__URL=collector.url)
+        assert disturbed.poll().nothing_new
     finally:
         collector.close()
-    assert workspace.end_state()["unpublished"] == 0
     ends = Counter(event["run"]["runId"] for event in collector.events if event["eventType"] != "START")
     starts = Counter(event["run"]["runId"] for event in collector.events if event["eventType"] == "START")
     assert ends == starts
     assert set(ends.values()) == {1}
     assert len(ends) == 4  # two polls, one validation, one batch
+    assert_same(disturbed, undisturbed)
 
 
 @pytest.fixture
@@ -93,10 +161,10 @@ def test_a_full_disk_fails_boxes_or_the_run_and_loses_nothing(workspace: Workspa
     _refill(small_disk, 200)
     workspace.poll()
     workspace.process()
-    assert set(workspace.states().values()) == {"done"}
-    rows, objects = workspace.rows(), workspace.objects()
-    assert len(rows) == sum(len(row["boxes"]) for row in workspace.api.control.images())
-    assert {row["key"]: row["bytes"] for row in rows} == {key: len(data) for key, data in objects.items()}
+    left = books(workspace.place)
+    tally = left.against_boxes(boxes(workspace.api.control.images()))
+    print(f"{tally} crops={left.crops.total()}")
+    assert tally == Tally()
 
 
 def test_an_output_that_went_away_fails_the_run_in_one_line(workspace: Workspace) -> None:

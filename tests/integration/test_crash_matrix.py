@@ -1,27 +1,139 @@
-"""Stop the run before and after every side effect, by a kill, an exception or a lost reply; run again; compare."""
+"""Stop the run before and after every side effect, by a kill, an exception or a lost reply; run again; compare.
+
+Kills and exceptions inside the run are made by the profiler (killing.py). What happens beyond it (crops are PUT by other
+processes, replies are lost on the way) is made on the wire: by a proxy before S3, one before PostgreSQL, one before the
+lineage collector.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import signal
-from typing import Any
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 
+from tests.contract.state.servers import Postgres
+from tests.integration.collector import Collector
 from tests.integration.conftest import Workspace
-from tests.integration.killing import AT, assert_same, run_until_nothing_waits
+from tests.integration.cutting_proxy import CuttingProxy, Moment, cutting_proxy
+from tests.integration.faulty_proxy import Fault, FaultyProxy, faulty_proxy
+from tests.integration.killing import AT, Lost, assert_same, lost_at, run_until_nothing_waits
+from tests.integration.oracle import Ledger
 
-MATRIX = [
-    (function, event, how)
-    for function in ("land", "State.register", "Catalogue.append", "State.commit", "Publisher.publish")
-    for event, how in (("call", "SIGKILL"), ("return", "SIGKILL"), ("return", "exception"))
-]
+SIDE_EFFECTS = ("land", "State.register", "Catalogue.append", "State.commit", "Publisher.publish")
 
 
-@pytest.mark.parametrize(("function", "event", "how"), MATRIX, ids=lambda value: str(value))
-def test_stopped_at_a_side_effect_it_ends_as_if_undisturbed(
-    workspace: Workspace, undisturbed: dict[str, Any], function: str, event: str, how: str
+@pytest.mark.parametrize("event", ["call", "return"], ids=["before", "after"])
+@pytest.mark.parametrize("function", SIDE_EFFECTS)
+def test_killed_at_a_side_effect_it_ends_as_if_undisturbed(
+    disturbed: Workspace, undisturbed: Ledger, function: str, event: str
 ) -> None:
-    stopped = workspace.child(AT.format(function=function, event=event, how=how))
-    assert stopped.returncode == (-signal.SIGKILL if how == "SIGKILL" else 1), stopped.stderr[-2000:]
-    run_until_nothing_waits(workspace)
-    assert_same(workspace.end_state(), undisturbed)
+    killed = disturbed.child(AT.format(function=function, event=event, signal="SIGKILL"))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    run_until_nothing_waits(disturbed)
+    assert_same(disturbed, undisturbed)
+
+
+@pytest.mark.parametrize("event", ["call", "return"], ids=["before", "after"])
+@pytest.mark.parametrize("function", SIDE_EFFECTS)
+def test_an_exception_at_a_side_effect_fails_the_run_and_the_next_ends_as_if_undisturbed(
+    disturbed: Workspace, undisturbed: Ledger, function: str, event: str
+) -> None:
+    """The exception after it: what was done stands, and its caller believes that it failed."""
+    with pytest.raises(Lost), lost_at(function, event):
+        disturbed.poll()
+    run_until_nothing_waits(disturbed)
+    assert_same(disturbed, undisturbed)
+
+
+@pytest.mark.parametrize("fault", ["call", "call late"], ids=["before", "after"])
+def test_killed_at_a_put_it_ends_as_if_undisturbed(
+    disturbed: Workspace, undisturbed: Ledger, store: FaultyProxy, fault: Fault
+) -> None:
+    """The run and the crop process that holds the crop, when the PUT arrives and when it was carried out."""
+    run = subprocess.Popen(
+        [sys.executable, "-c", "from flows.poll import poll; poll()"], env=os.environ.copy(), start_new_session=True
+    )
+
+    def kill() -> bool:
+        os.killpg(run.pid, signal.SIGKILL)
+        return False
+
+    store.strike(fault, "PUT", "/crops/", call=kill)
+    assert run.wait(timeout=120) == -signal.SIGKILL
+    assert store.struck == 1
+    run_until_nothing_waits(disturbed)
+    assert_same(disturbed, undisturbed)
+
+
+@pytest.mark.parametrize("fault", ["refused", "refused late"], ids=["before", "after"])
+def test_a_put_that_is_refused_fails_its_photo_and_the_next_run_ends_as_if_undisturbed(
+    disturbed: Workspace, undisturbed: Ledger, store: FaultyProxy, fault: Fault
+) -> None:
+    store.strike(fault, "PUT", "/crops/")
+    funnel = disturbed.poll()
+    assert (store.struck, funnel.reasons) == (1, Counter(storage=1))
+    run_until_nothing_waits(disturbed)
+    assert_same(disturbed, undisturbed)
+
+
+@pytest.mark.parametrize("fault", ["reset", "lost reply"], ids=["before", "after"])
+@pytest.mark.parametrize("where", ["/manifests/", "/crops/", "/_delta_log/"], ids=["land", "PUT", "catalogue commit"])
+def test_a_lost_reply_of_the_store_changes_nothing(
+    disturbed: Workspace, undisturbed: Ledger, store: FaultyProxy, where: str, fault: Fault
+) -> None:
+    """``_delta_log``: the second commit there; the first one makes the table."""
+    store.strike(fault, "PUT", where, every=2 if "delta" in where else 1)
+    run_until_nothing_waits(disturbed)
+    assert store.struck == 1
+    assert_same(disturbed, undisturbed)
+
+
+@pytest.fixture
+def line(disturbed: Workspace, postgres: Postgres) -> Iterator[CuttingProxy]:
+    """The run's state in PostgreSQL, behind a proxy."""
+    with cutting_proxy(postgres.url) as proxy:
+        disturbed.set(STATE__URL=proxy.url(postgres.fresh().rsplit("%3D", 1)[1]))
+        yield proxy
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize(
+    "statement",
+    ["INSERT INTO manifests", "INSERT INTO batches", "committed_at="],
+    ids=["register", "claim", "state commit"],
+)
+def test_a_lost_commit_or_its_lost_reply_changes_nothing(
+    disturbed: Workspace, undisturbed: Ledger, line: CuttingProxy, statement: str, moment: Moment
+) -> None:
+    """The connection is cut when COMMIT is on its way to the server, or its answer on its way back."""
+    line.strike(moment, statement)
+    run_until_nothing_waits(disturbed)
+    assert line.struck == 1
+    assert_same(disturbed, undisturbed)
+
+
+@pytest.mark.parametrize("fault", ["reset", "lost reply"], ids=["before", "after"])
+def test_an_event_whose_reply_was_lost_is_sent_again_under_the_same_id(
+    disturbed: Workspace, undisturbed: Ledger, fault: Fault
+) -> None:
+    collector = Collector()
+    try:
+        with faulty_proxy(collector.url) as proxy:
+            disturbed.set(LINEAGE__TRANSPORT="http", LINEAGE__URL=proxy.url)
+            proxy.strike(fault, "POST", "")
+            run_until_nothing_waits(disturbed)
+            assert proxy.struck == 1
+    finally:
+        collector.close()
+    sent = Counter((event["run"]["runId"], event["eventType"]) for event in collector.events)
+    told = {json.dumps(event, sort_keys=True) for event in collector.events}
+    print(f"events={len(told)} sent={sent.total()}")
+    assert sent.total() == len(sent) + (fault == "lost reply")
+    assert len(told) == len(sent), "an event that is sent again is the same"
+    assert_same(disturbed, undisturbed)

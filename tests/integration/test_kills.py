@@ -9,12 +9,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.integration.conftest import Workspace
 from tests.integration.killing import AT, assert_same, run_until_nothing_waits
+from tests.integration.oracle import Ledger, books
 
 BETWEEN = """
 import os, signal, importlib
@@ -27,12 +27,12 @@ poll()
 
 @pytest.mark.parametrize("step", ["poll", "land", "validate", "register", "claim", "crop", "commit", "publish"])
 def test_killed_between_two_steps_it_ends_as_if_undisturbed(
-    workspace: Workspace, undisturbed: dict[str, Any], step: str
+    disturbed: Workspace, undisturbed: Ledger, step: str
 ) -> None:
-    killed = workspace.child(BETWEEN.format(step=step))
+    killed = disturbed.child(BETWEEN.format(step=step))
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
-    run_until_nothing_waits(workspace)
-    assert_same(workspace.end_state(), undisturbed)
+    run_until_nothing_waits(disturbed)
+    assert_same(disturbed, undisturbed)
 
 
 def _wait_until(holds: Callable[[], bool], seconds: float = 60) -> None:
@@ -43,19 +43,18 @@ def _wait_until(holds: Callable[[], bool], seconds: float = 60) -> None:
 
 
 def test_a_run_that_sleeps_through_its_lease_cannot_commit_when_it_wakes(
-    workspace: Workspace, undisturbed: dict[str, Any]
+    disturbed: Workspace, undisturbed: Ledger
 ) -> None:
-    workspace.set(STATE__LEASE_S="1")
+    disturbed.set(STATE__LEASE_S="1")
     # It stops itself where its crops are cut and its commit begins: the moment at which waking late could do most harm.
-    sleeper = AT.format(function="commit", event="call", how="SIGKILL").replace("SIGKILL)", "SIGSTOP)", 1)
-    sleeper = sleeper.replace('raise Lost("call of commit")', "return")
+    sleeper = AT.format(function="commit", event="call", signal="SIGSTOP")
     child = subprocess.Popen([sys.executable, "-c", sleeper], env=os.environ.copy(), stderr=subprocess.PIPE, text=True)
     try:
         _wait_until(lambda: "(stopped)" in Path(f"/proc/{child.pid}/status").read_text())
         time.sleep(3)  # three lease times: that is what this test is about
-        taken_over = workspace.process()
+        taken_over = disturbed.process()
         assert (taken_over.batches, taken_over.resumed, taken_over.images) == (1, 1, 6)
-        before = workspace.end_state()
+        before = books(disturbed.place)
         child.send_signal(signal.SIGCONT)
         _, said = child.communicate(timeout=60)
     finally:
@@ -63,6 +62,6 @@ def test_a_run_that_sleeps_through_its_lease_cannot_commit_when_it_wakes(
         child.wait()
     assert child.returncode == 1
     assert "StaleLease" in said
-    assert workspace.end_state()["rows"] == before["rows"]
-    assert workspace.poll().nothing_new
-    assert_same(workspace.end_state(), undisturbed)
+    assert books(disturbed.place).rows == before.rows
+    assert disturbed.poll().nothing_new
+    assert_same(disturbed, undisturbed)
