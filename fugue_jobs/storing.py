@@ -109,10 +109,14 @@ def _write_named(path: str, data: bytes) -> None:
     unfinished = f"{path}#{os.getpid()}"
     file = os.open(unfinished, _NEW, 0o666)
     try:
-        _fill(file, data)
-    finally:
-        os.close(file)
-    os.replace(unfinished, path)  # noqa: PTH105 - a Path for each of thousands of crops costs as much as the write
+        try:
+            _fill(file, data)
+        finally:
+            os.close(file)
+        os.replace(unfinished, path)  # noqa: PTH105 - a Path for each of thousands of crops costs as much as the write
+    except OSError:
+        os.unlink(unfinished)  # noqa: PTH108 - as above; a full disk would keep one for each crop that it refused
+        raise
 
 
 def _fill(file: int, data: bytes) -> None:
