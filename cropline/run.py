@@ -27,7 +27,7 @@ from cropline.settings import Settings
 
 if TYPE_CHECKING:
     from cropline.lineage import RunContext
-    from cropline.state import Batch, Event, State
+    from cropline.state import Event, State
 
 # Called with ("images" or "crops", how many more, of how many in all so far known).
 OnProgress = Callable[[str, int, int], None]
@@ -122,6 +122,16 @@ class Run:
         """Put lineage events into the outbox on their own, when no transaction of a step carries them."""
         self.state.enqueue_events(self.events(told))
 
+    def begin(self) -> Heartbeat:
+        """Tell lineage that the run is under way. While the answer is entered, the state knows that it still runs."""
+        flow_run = self.context.flow_run_id
+        self.state.begin_run(flow_run, self.events(self.story.began())[0])
+        return Heartbeat(lambda: self.state.keep_run(flow_run), self.settings.state.lease_s / 3, f"run {flow_run}")
+
+    def end(self, told: Sequence[dict[str, Any]]) -> bool:
+        """Tell lineage how the run ended; False when another took it for dead and has told so."""
+        return self.state.end_run(self.context.flow_run_id, self.events(told))
+
     @property
     def folder(self) -> Path:
         """A local folder that lives as long as the run."""
@@ -131,14 +141,14 @@ class Run:
 
 
 class Heartbeat:
-    """Renews a batch's lease while work on it goes on. ``lost`` is set when another attempt has taken the batch."""
+    """Renews a lease, of a batch or of the run itself, while it is entered. ``lost`` is set when the lease is another's."""
 
-    def __init__(self, state: State, batch: Batch, every_s: float) -> None:
+    def __init__(self, renew: Callable[[], None], every_s: float, of: str) -> None:
         self.lost = threading.Event()
         self.error: Exception | None = None
-        self._state, self._batch, self._every_s = state, batch, every_s
+        self._renew, self._every_s = renew, every_s
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name=f"lease {batch.batch_id}", daemon=True)
+        self._thread = threading.Thread(target=self._beat, name=f"lease of {of}", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -155,7 +165,7 @@ class Heartbeat:
 
         while not self._stop.wait(self._every_s):
             try:
-                self._state.renew(self._batch)
+                self._renew()
                 self.error = None
             except StaleLease:
                 self.lost.set()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
@@ -328,14 +329,27 @@ class LineageSettings(Group):
     """Where OpenLineage events go."""
 
     namespace: str = "cropline"
-    transport: Literal["file", "http", "none"] = "file"
+    transport: Literal["file", "http", "kafka", "composite", "none"] = "file"
+    transports: tuple[Literal["file", "http", "kafka"], ...] = Field(
+        (), description='composite: those that each get every event, as ["file", "http"]'
+    )
     path: str | None = Field(
         None,
         description="file: local path; empty is lineage/events.ndjson below a file:// storage, else ./cropline-lineage.ndjson",
     )
     url: str | None = Field(None, description="http: base address of the collector")
     token: SecretStr = Field(SecretStr(""), description="http: bearer token")
-    timeout_s: float = Field(2, gt=0, le=60)
+    topic: str = Field("openlineage", min_length=1, description="kafka: where the events go")
+    kafka: dict[str, SecretStr] = Field(
+        {}, description="kafka: what librdkafka is set to, at least bootstrap.servers, as a JSON object"
+    )
+    timeout_s: float = Field(2, gt=0, le=60, description="what lineage may cost a run, whatever the other side does")
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """The transports that events take; the file comes first, since it costs no time."""
+        named = self.transports if self.transport == "composite" else (self.transport,)
+        return tuple(sorted(named, key=("file", "http", "kafka", "none").index))
 
     def file_path(self, spec: StoreSpec) -> Path:
         """Where the file transport writes, when nothing else is set: beside a local storage's other things."""
@@ -344,9 +358,18 @@ class LineageSettings(Group):
         return spec.local_path / "lineage" / "events.ndjson" if spec.local_path else Path("cropline-lineage.ndjson")
 
     @model_validator(mode="after")
-    def _http_needs_url(self) -> Self:
-        if self.transport == "http" and not (self.url and _is_plain_http(self.url)):
+    def _can_be_sent(self) -> Self:
+        if self.transport == "composite" and (len(self.transports) < 2 or len(set(self.ways)) < len(self.ways)):
+            raise ValueError('transport composite needs transports, each once, as ["file", "http"]')
+        if self.transports and self.transport != "composite":
+            raise ValueError("transports are those of transport composite")
+        if "http" in self.ways and not (self.url and _is_plain_http(self.url)):
             raise ValueError("transport http needs url = http(s)://host[:port]")
+        if "kafka" in self.ways:
+            if "bootstrap.servers" not in self.kafka:
+                raise ValueError('transport kafka needs kafka = {"bootstrap.servers": "host:9092"}')
+            if find_spec("confluent_kafka") is None:
+                raise ValueError("transport kafka needs confluent-kafka: install cropline[kafka]")
         return self
 
 

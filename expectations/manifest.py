@@ -69,6 +69,8 @@ VERSION_RULES = (
     Rule("version_newest", "version", "superseded", NONE, "Of an image's versions only the newest goes on"),
 )
 
+VERSION_RULE_NAMES = frozenset(rule.name for rule in VERSION_RULES)
+
 
 def row_rules(
     rules: ExpectationSettings,

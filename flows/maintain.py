@@ -9,8 +9,9 @@ from pydantic import Field
 
 from cropline.catalogue import Maintained
 from flows.running import open_run, run_name
+from tasks.ending import told_when_it_fails
 from tasks.forget import finish_erasures
-from tasks.maintain import maintain_catalogue, show_maintained
+from tasks.maintain import failed_upkeep, maintain_catalogue, show_maintained
 
 
 @flow(name="maintain", flow_run_name=run_name("maintain"), persist_result=False)
@@ -35,6 +36,7 @@ def maintain(
     with open_run("maintain") as run:
         if not dry_run:
             finish_erasures(run)
-        done = maintain_catalogue(run, keep_days, dry_run)
+        with told_when_it_fails(run, failed_upkeep(run)):
+            done = maintain_catalogue(run, keep_days, dry_run)
         show_maintained(run, done)
         return done

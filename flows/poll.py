@@ -13,10 +13,11 @@ from cropline.funnel import Funnel
 from cropline.run import Run
 from flows.process import MaxBatches, drain
 from flows.running import open_run, run_name
+from tasks.ending import told_when_it_fails
 from tasks.land import land
 from tasks.poll import poll as poll_images
 from tasks.register import register
-from tasks.validate import validate
+from tasks.validate import unjudged, validate
 
 LookBack = Annotated[
     int | None,
@@ -63,5 +64,7 @@ def _take_in(run: Run, look_back: timedelta | None) -> None:
     """From the API to the state table."""
     polled = poll_images(run, look_back)
     if polled.fresh:
-        validated = validate(run, land(run, polled))
+        manifest = land(run, polled)
+        with told_when_it_fails(run, unjudged(run, manifest)):
+            validated = validate(run, manifest)
         register(run, polled, validated)

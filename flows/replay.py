@@ -37,6 +37,12 @@ def replay(
         list[str],
         Field(title="Reasons", description="reason codes (docs/failures.md) or expectations; empty is every reason"),
     ] = [],  # noqa: B006
+    manifests: Annotated[
+        list[str],
+        Field(
+            title="Manifests", description="of quarantined rows: storage keys, or the ends of them; empty is every one"
+        ),
+    ] = [],  # noqa: B006
     photos: Annotated[Photos, Field(title="Which photos")] = Photos(),  # noqa: B008 - frozen
     order: Annotated[Order, Field(title="Order", description="which photos come first, by capture time")] = "newest",
     dry_run: Annotated[
@@ -47,15 +53,16 @@ def replay(
     """Try again what failed, is dead, or lies in quarantine.
 
     **What it does.** Finds the works in the state table by how they ended, by reason, store, camera and capture time,
-    gives them all of their tries back and crops them. Quarantined rows are judged again by today's expectations; those
-    that are good now become crops, the others stay. What succeeded is never repeated. It asks nothing of the image API.
+    gives them all of their tries back and crops them. Quarantined rows are found in quarantine and judged again by today's
+    expectations; those that are good now become crops and are marked as replayed, the others stay. What succeeded is
+    never repeated. It asks nothing of the image API.
 
     **Before it.** Mend the cause: docs/failures.md says for each reason what to do. A dry run shows how many works that is.
 
     **When it fails.** As `process` does; run it again. Cancel it whenever you like: what it has not begun stays as it was.
     """
     with open_run("replay") as run:
-        planned = plan_replay(run, Replayed(photos, ended, reasons, order))
+        planned = plan_replay(run, Replayed(photos, ended, reasons, order, manifests))
         if dry_run:
             return show_plan(run, planned, limits)
         work_off(run, planned, limits)

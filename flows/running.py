@@ -12,7 +12,6 @@ from pathlib import Path
 from tempfile import gettempdir
 
 from prefect import get_run_logger, runtime
-from prefect.exceptions import TerminationSignal
 
 from cropline.errors import CroplineError, ManifestRejected, SettingsError
 from cropline.lineage import EventKind, RunContext
@@ -20,6 +19,7 @@ from cropline.run import Run, watcher
 from cropline.scrub import one_line
 from cropline.settings import Settings, load_settings
 from tasks.backlog import note_backlog, tell
+from tasks.ending import kind_of_end
 from tasks.publish import publish
 from tasks.report import report
 
@@ -41,14 +41,14 @@ def open_run(flow: str) -> Iterator[Run]:
     A failure inside is reported the same way and then raised: whatever was committed before it stands.
     """
     with bare_run(flow) as run:
-        run.tell(run.story.began())
-        try:
-            yield run
-            run.funnel.reconcile()
-        except BaseException as error:
-            _tell_failure(run, error)
-            raise
-        _tell_end(run, "COMPLETE", None)
+        with run.begin():
+            try:
+                yield run
+                run.funnel.reconcile()
+            except BaseException as error:
+                _tell_failure(run, error)
+                raise
+            _tell_end(run, "COMPLETE", None)
         if run.funnel.nothing_new:
             publish.fn(run)  # an idle poll does not pay for a task run
         else:
@@ -90,9 +90,10 @@ def refuse_fleeting_places(settings: Settings, here: Path) -> None:
 
 def _tell_failure(run: Run, error: BaseException) -> None:
     """Report how it ended without hiding why: what goes wrong here is logged, the failure itself is raised."""
-    stopped = isinstance(error, TerminationSignal | KeyboardInterrupt | SystemExit)
+    kind = kind_of_end(error)
+    stopped = kind == "ABORT"
     try:
-        _tell_end(run, "ABORT" if stopped else "FAIL", one_line(f"{type(error).__name__}: {error}"))
+        _tell_end(run, kind, one_line(f"{type(error).__name__}: {error}"))
         if not stopped:  # a cancelled run has seconds to live; its events wait in the outbox
             publish(run)
             if not run.funnel.nothing_new:
@@ -106,16 +107,16 @@ def _tell_failure(run: Run, error: BaseException) -> None:
 
 def _tell_end(run: Run, kind: EventKind, error: str | None) -> None:
     funnel = run.funnel
-    run.tell(
-        run.story.ended(
-            datetime.now(UTC),
-            kind=kind,
-            error=error,
-            polled=funnel.polled,
-            landed=funnel.landed,
-            manifest=funnel.manifest,
-        )
+    told = run.story.ended(
+        datetime.now(UTC),
+        kind=kind,
+        error=error,
+        polled=funnel.polled,
+        landed=funnel.landed,
+        manifest=funnel.manifest,
     )
+    if not run.end(told):
+        get_run_logger().warning("lineage: another run took this one for dead and has told its end")
 
 
 def _context(flow: str, engine: str) -> RunContext:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from prefect import get_run_logger, task
 
 from cropline.errors import CroplineError, StaleLease
+from cropline.lineage import EventKind
 from cropline.run import Run
 from cropline.scrub import one_line
+from tasks.ending import kind_of_end
 from tasks.options import STEP
 
 if TYPE_CHECKING:
@@ -47,13 +49,13 @@ def freed_on_failure(run: Run, batch: Batch) -> Iterator[datetime]:
     except StaleLease:
         raise  # it is no longer ours to free
     except BaseException as error:
-        _let_go(run, batch, started_at, one_line(f"{type(error).__name__}: {error}"))
+        _let_go(run, batch, started_at, kind_of_end(error), one_line(f"{type(error).__name__}: {error}"))
         raise
 
 
-def _let_go(run: Run, batch: Batch, started_at: datetime, why: str) -> None:
+def _let_go(run: Run, batch: Batch, started_at: datetime, kind: EventKind, why: str) -> None:
     told = run.story.crop_failed(
-        datetime.now(UTC), started_at=started_at, batch_id=batch.batch_id, attempt=batch.attempt, error=why
+        datetime.now(UTC), started_at=started_at, batch_id=batch.batch_id, attempt=batch.attempt, kind=kind, error=why
     )
     try:
         run.state.release(batch, why)

@@ -38,7 +38,7 @@ def crop(run: Run, batch: Batch) -> pa.Table:
     expected = _boxes_in(images.counts, batch)
     job = CropJob(run.spec, settings.fetch, settings.pictures, settings.engine.processes)
     started = time.monotonic()
-    with Heartbeat(run.state, batch, settings.state.lease_s / 3):
+    with Heartbeat(lambda: run.state.renew(batch), settings.state.lease_s / 3, f"batch {batch.batch_id}"):
         crops = run_crop_job(
             images,
             batch.images,

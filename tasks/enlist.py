@@ -45,12 +45,7 @@ def enlist(run: Run, plan: Plan, part: Slice) -> Batch | None:
 @task(name="quarantine", task_run_name="quarantine bad rows", **STEP)
 def quarantine_bad(run: Run, plan: Plan) -> int:
     """Bad rows of the plan are landed and registered as quarantined, with their reasons. Gives how many."""
-    import io
-
-    import pyarrow.parquet as pq
-
-    from cropline import storage
-    from cropline.quarantine import quarantine_key
+    from cropline.quarantine import add_rows
     from expectations.quarantine import quarantine_table
     from expectations.validate import Verdict
 
@@ -58,9 +53,7 @@ def quarantine_bad(run: Run, plan: Plan) -> int:
     for key, broken in _by_manifest(plan.bad, places).items():
         rows = manifest.read(run.spec, key)
         verdict = Verdict(bad_rows=broken, outcomes=[], critical=[], rows=rows.num_rows, docs_url=None)
-        buffer = io.BytesIO()
-        pq.write_table(quarantine_table(rows, verdict, key), buffer, compression="zstd")
-        storage.write(run.spec, quarantine_key(key), buffer.getvalue(), only_new=True)
+        add_rows(run.spec, key, quarantine_table(rows, verdict, key))
     _write(run, [_candidate(run, row, name, places[id(row)]) for row in plan.bad for name in run.settings.profiles])
     return len(plan.bad)
 
@@ -71,6 +64,22 @@ def _register(run: Run, plan: Plan, part: Slice) -> None:
         return
     places = _landed(run, plan, [row for row, _ in works])
     _write(run, [_candidate(run, row, profile, places[id(row)]) for row, profile in works])
+    if plan.from_quarantine:
+        _mark(run, [(places[id(row)], profile) for row, profile in works])
+
+
+def _mark(run: Run, replayed: Sequence[tuple[Place, str]]) -> None:
+    """After they are registered: a run that dies in between leaves rows that look as if they waited, and do no harm."""
+    from cropline.quarantine import Mark, mark_replayed
+
+    profiles: dict[Place, set[str]] = {}
+    for place, profile in replayed:
+        profiles.setdefault(place, set()).add(profile)
+    marks: dict[tuple[str, tuple[str, ...]], list[int]] = {}
+    for (key, row), names in profiles.items():
+        marks.setdefault((key, tuple(sorted(names))), []).append(row)
+    for (key, names), rows in marks.items():
+        mark_replayed(run.spec, key, rows, Mark(run.context.flow_run_id, datetime.now(UTC), names))
 
 
 def _revive(run: Run, part: Slice) -> None:

@@ -12,6 +12,7 @@ from prefect import task
 from cropline.catalogue import Catalogue, Maintained
 from cropline.report.maintain import maintained_verdict
 from cropline.run import Run
+from tasks.ending import Tell
 from tasks.options import STEP
 from tasks.show import show
 
@@ -32,6 +33,13 @@ def maintain_catalogue(run: Run, keep_days: int, dry_run: bool) -> Maintained | 
             )
         )
     return done
+
+
+def failed_upkeep(run: Run) -> Tell:
+    """What is told of an upkeep that went wrong."""
+    return lambda at, began, kind, why: run.story.maintained(
+        at, started_at=began, catalogue_version=None, changed=False, error=why, kind=kind
+    )
 
 
 def show_maintained(run: Run, done: Maintained | None) -> None:

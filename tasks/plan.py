@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from prefect import task
 
 from cropline import image_api
-from cropline.backfill.choose import Chosen, Row, choose, judge_rows
+from cropline.backfill.choose import Chosen, Row, choose
 from cropline.backfill.classify import IDS_AT_ONCE, Selection, Work, classify, of_bad
 from cropline.backfill.plan import Plan, ordered
 from cropline.backfill.request import Ended, From, Limits, Mode, Order, Photos, in_utc
@@ -24,6 +24,7 @@ from cropline.errors import ManifestRejected, SettingsError
 from cropline.failures import FAILURES
 from cropline.run import Run
 from cropline.stores import read_stores
+from expectations.manifest import VERSION_RULE_NAMES
 from tasks.options import STEP
 from tasks.pace import paced
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from cropline.state import ImageState, WorkState
 
+_FOR_EVER = datetime(9999, 1, 1, tzinfo=UTC)
 _AT_MOST = 1_000_000  # works that one replay looks at
 
 
@@ -54,6 +56,7 @@ class Replayed:
     ended: Sequence[Ended]
     reasons: Sequence[str]
     order: Order
+    manifests: Sequence[str] = ()  # of quarantined rows
 
 
 @task(name="plan", task_run_name="plan from {asked.announced}", **STEP | {"retries": 0})
@@ -93,18 +96,19 @@ def profiles(run: Run, photos: Photos) -> dict[str, str]:
 def plan_replay(run: Run, asked: Replayed) -> Plan:
     """The plan of a replay: works that ended badly, and quarantined ones that are good by today's rules."""
     left: Counter[str] = Counter()
-    found = {ended: _ended(run, asked, ended) for ended in asked.ended}
+    found = {ended: _ended(run, asked, ended) for ended in asked.ended if ended != "quarantined"}
     works = [
         Work(
             w.image_id, w.profile, ended if not w.reason else f"{ended}: {w.reason}", "revive", w.captured_at, w.boxes,
             None, state=w.state,
         )
         for ended, states in found.items()
-        if ended != "quarantined"
         for w in states
     ]  # fmt: skip
-    sheets, again = _good_now(run, found.get("quarantined", []), left)
-    return Plan(ordered([*works, *again], asked.order), sheets=sheets, left=left)
+    if "quarantined" not in asked.ended:
+        return Plan(ordered(works, asked.order), left=left)
+    sheets, again, read = _good_now(run, asked, left)
+    return Plan(ordered([*works, *again], asked.order), sheets=sheets, left=left, read=read, from_quarantine=True)
 
 
 def _ended(run: Run, asked: Replayed, ended: Ended) -> list[ImageState]:
@@ -116,10 +120,9 @@ def _ended(run: Run, asked: Replayed, ended: Ended) -> list[ImageState]:
             return []
     photos = asked.photos
     states: Sequence[WorkState] = ["done"] if ended == "partial" else [ended]
-    found = run.state.find_images(
+    return run.state.find_images(
         states=states,
-        # The reason of a quarantined work is a list of expectations.
-        reasons=reasons if ended != "quarantined" else [],
+        reasons=reasons,
         sources=[run.settings.api.source],
         stores=photos.stores,
         cameras=photos.cameras,
@@ -128,45 +131,49 @@ def _ended(run: Run, asked: Replayed, ended: Ended) -> list[ImageState]:
         until=in_utc(photos.until) if photos.until else None,
         limit=_AT_MOST,
     )
-    if ended == "quarantined" and reasons:
-        return [work for work in found if set((work.reason or "").split(",")) & set(reasons)]
-    return found
 
 
-def _good_now(run: Run, found: Sequence[ImageState], left: Counter[str]) -> tuple[list[Sheet], list[Work]]:
-    """The manifests of quarantined works, and those of them whose row is good by today's rules."""
-    keys = list(dict.fromkeys(work.manifest for work in found))
-    sheets, number_of = [Sheet(key, None) for key in keys], {key: number for number, key in enumerate(keys)}
-    rows = {(number_of[w.manifest], w.manifest_row): _row(number_of[w.manifest], w) for w in found}
-    if rows:
-        judge_rows(list(rows.values()), sheets, run.spec, _Rules(run).judge)
-    works = []
-    for work in found:
-        row = rows[number_of[work.manifest], work.manifest_row]
-        if row.broken:
-            left[f"still bad: {', '.join(row.broken)}"] += 1
-        elif work.profile not in run.settings.profiles:
-            left["its profile is no longer set"] += 1
-        else:
-            works.append(
-                Work(row.image_id, work.profile, "good now", "register", row.captured_at, row.boxes, row.bytes, row)
-            )
-    return sheets, works
+def _good_now(run: Run, asked: Replayed, left: Counter[str]) -> tuple[list[Sheet], list[Work], int]:
+    """Quarantined rows that are good by today's rules and that nothing newer has overtaken, as works with their sheets."""
+    rows, recipes = _waiting(run, asked, left), profiles(run, asked.photos)
+    sheets = [Sheet(key, None) for key in rows]
+    # A clock that is ahead may be what the rules now allow.
+    photos = asked.photos.model_copy(update={"until": asked.photos.until or _FOR_EVER})
+    chosen = choose(sheets, run.spec, photos, datetime.now(UTC), _Rules(run).judge, list(rows.values()))
+    left.update(f"still bad: {', '.join(row.broken)}" for row in chosen.bad)
+    left.update(chosen.outside)
+    selection = Selection(run.settings.api.source, "missing", recipes, None)
+    works = [
+        replace(work, why="good now")
+        for work in classify(chosen.good, selection, run.state, left)
+        if work.action == "register"
+    ]
+    return sheets, works, sum(map(len, rows.values()))
 
 
-def _row(sheet: int, work: ImageState) -> Row:
-    return Row(
-        sheet=sheet,
-        row=work.manifest_row,
-        image_id=work.image_id,
-        version=work.version,
-        content_hash="",
-        captured_at=work.captured_at or datetime.now(UTC),
-        updated_at=work.updated_at,
-        store_id=work.store_id,
-        camera_id=work.camera_id,
-        bytes=None,
+def _waiting(run: Run, asked: Replayed, left: Counter[str]) -> dict[str, set[int]]:
+    """Manifest -> its rows in quarantine that were not replayed yet."""
+    from cropline import quarantine
+
+    photos, recipes = asked.photos, profiles(run, asked.photos)
+    wanted = quarantine.Wanted(
+        asked.manifests,
+        asked.reasons,
+        photos.stores,
+        photos.cameras,
+        since=in_utc(photos.since) if photos.since else None,
+        until=in_utc(photos.until) if photos.until else None,
     )
+    rows: dict[str, set[int]] = {}
+    for entry in quarantine.find(run.spec, run.settings.api.source, wanted):
+        if entry.replayed(recipes):
+            left["replayed before"] += 1
+        elif set(entry.row["broken"]) <= VERSION_RULE_NAMES:
+            left["another row of its manifest went on"] += 1
+        else:
+            key, row = entry.place
+            rows.setdefault(key, set()).add(row)
+    return rows
 
 
 def _announced(run: Run, asked: Asked) -> Announced:
@@ -198,6 +205,7 @@ class _Rules:
             now=datetime.now(UTC),
             allowed_hosts=settings.fetch.allowed_hosts,
             known_stores=self._stores,
+            boxes_fail_alone=settings.expectations.boxes_fail_alone,
         )
         if verdict.critical:
             raise ManifestRejected(f"the announced rows are broken as a whole ({', '.join(verdict.critical)})")

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from prefect import get_run_logger, task
 
 from cropline.run import Run
 from tasks.options import STEP
+
+if TYPE_CHECKING:
+    from cropline.lineage import PublishResult
+    from cropline.state import Event
 
 _AT_A_TIME = 500
 
@@ -17,19 +24,38 @@ def publish(run: Run) -> int:
     """Send what waits, oldest first; gives how many were taken. What was not taken waits for the next run."""
     from cropline.lineage import Publisher
 
+    end_silent_runs(run)
     publisher = Publisher(run.settings.lineage, run.spec)
     sent = 0
     while events := run.state.pending_events(_AT_A_TIME):
-        result = publisher.publish([json.loads(event.payload) for event in events])
-        arrived = [event.event_id for event, to in zip(events, result.deliveries, strict=True) if to.ok]
-        refused = [
-            event.event_id for event, to in zip(events, result.deliveries, strict=True) if to.tried and not to.ok
-        ]
-        run.state.mark_published(arrived)
-        sent += len(arrived)
-        if refused:
-            run.state.mark_publish_failed(refused, result.reason or "")
+        result = publisher.publish([json.loads(event.payload) for event in events], [event.arrived for event in events])
+        sent += _note(run, events, result)
         if not result.complete:
             get_run_logger().warning("lineage: %s; what is left waits for the next run", result.reason)
             break
     return sent
+
+
+def _note(run: Run, events: Sequence[Event], result: PublishResult) -> int:
+    """Remember what became of each event; gives how many need not be sent again."""
+    pairs = [(event, to) for event, to in zip(events, result.deliveries, strict=True)]
+    arrived = [event.event_id for event, to in pairs if to.ok]
+    run.state.mark_published(arrived)
+    run.state.mark_arrived(
+        {event.event_id: to.arrived for event, to in pairs if not to.ok and to.arrived != event.arrived}
+    )
+    if refused := [event.event_id for event, to in pairs if to.tried and not to.ok]:
+        run.state.mark_publish_failed(refused, result.reason or "")
+    return len(arrived)
+
+
+def end_silent_runs(run: Run) -> int:
+    """Tell the end of runs that were killed and could not; gives how many."""
+    from cropline.lineage import abort_of
+
+    ended = 0
+    for silent in run.state.silent_runs():
+        why = f"nothing was heard of it since {silent.alive_until:%Y-%m-%d %H:%M:%S} UTC: it was killed, or its host went away"
+        told = abort_of(json.loads(silent.start), datetime.now(UTC), why)
+        ended += run.state.end_run(silent.flow_run, run.events([told]), silent_only=True)
+    return ended

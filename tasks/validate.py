@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import task
 
-from cropline import manifest, storage
+from cropline import manifest
 from cropline.errors import ManifestRejected
 from cropline.run import Run
 from cropline.stores import read_stores
+from tasks.ending import Tell
 from tasks.options import STEP
 from tasks.warnings import warn
 
@@ -71,6 +72,13 @@ def validate(run: Run, manifest_key: str) -> Validated:
     return Validated(manifest_key, rows.num_rows, verdict.bad_rows, events)
 
 
+def unjudged(run: Run, manifest_key: str) -> Tell:
+    """What is told of a validation that could not be done."""
+    return lambda at, began, kind, why: run.story.validate_failed(
+        at, started_at=began, manifest=manifest_key, error=why, kind=kind
+    )
+
+
 def _judge(run: Run, rows: pa.Table, manifest_key: str) -> Verdict:
     from expectations.validate import validate_manifest
 
@@ -89,17 +97,11 @@ def _judge(run: Run, rows: pa.Table, manifest_key: str) -> Verdict:
 
 
 def _quarantine(run: Run, rows: pa.Table, verdict: Verdict, manifest_key: str) -> str:
-    import io
-
-    import pyarrow.parquet as pq
-
+    from cropline.quarantine import add_rows, quarantine_key
     from expectations.quarantine import quarantine_table
 
-    key = manifest_key.replace("manifests/", "quarantine/", 1)
-    buffer = io.BytesIO()
-    pq.write_table(quarantine_table(rows, verdict, manifest_key), buffer, compression="zstd")
-    storage.write(run.spec, key, buffer.getvalue())
-    return key
+    add_rows(run.spec, manifest_key, quarantine_table(rows, verdict, manifest_key))
+    return quarantine_key(manifest_key)
 
 
 def _over_budget(run: Run, verdict: Verdict, manifest_key: str) -> str | None:

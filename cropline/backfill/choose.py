@@ -7,7 +7,7 @@ Two passes over the sheets: the first reads a few columns of all, the second who
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -56,13 +56,36 @@ class Chosen:
     outside: Counter[str] = field(default_factory=Counter)  # why a row does not count
 
 
-def choose(sheets: list[Sheet], spec: StoreSpec, photos: Photos, now: datetime, judge: Judge) -> Chosen:
-    """Read all sheets. Every row is in exactly one of good, bad and outside."""
+def choose(
+    sheets: list[Sheet],
+    spec: StoreSpec,
+    photos: Photos,
+    now: datetime,
+    judge: Judge,
+    only: Sequence[Collection[int]] | None = None,
+) -> Chosen:
+    """Read all sheets. Every row is in exactly one of good, bad and outside. ``only``: for each sheet the rows that count."""
     chosen = Chosen()
     versions: dict[str, list[Row]] = {}
     for number, sheet in enumerate(sheets):
-        for row in _asked(sheet.read(spec, _LIGHT), number, _Filter(photos, now), chosen):
+        rows = sheet.read(spec, _LIGHT)
+        if only is not None:
+            rows = _those(rows, only[number])
+        for row in _asked(rows, number, _Filter(photos, now), chosen):
             versions.setdefault(row.image_id, []).append(row)
+    return _chosen(versions, sheets, spec, judge, chosen)
+
+
+def _those(rows: pa.Table, numbers: Collection[int]) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return rows.filter(pc.is_in(rows["row"], pa.array(sorted(numbers), pa.int64())))
+
+
+def _chosen(
+    versions: dict[str, list[Row]], sheets: list[Sheet], spec: StoreSpec, judge: Judge, chosen: Chosen
+) -> Chosen:
     for rows in versions.values():
         rows.sort(key=lambda row: (row.updated_at or _NEVER, row.sheet, row.row))
         _drop_repeats(rows, chosen)

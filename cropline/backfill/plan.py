@@ -49,6 +49,7 @@ class Plan:
     ``works``: in the order in which they are to be done, those of a photo together. ``bad``: rows for quarantine.
     ``read``: announced rows that were looked at; ``outside``: those that do not count, by why. ``left``: works that are
     not to be done, by why. ``calls``: pages read from the API. ``complete`` False: there may be more.
+    ``from_quarantine``: rows that are registered are noted as replayed.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Plan:
         calls: int = 0,
         complete: bool = True,
         note: str | None = None,
+        from_quarantine: bool = False,
     ) -> None:
         self.works = works
         self.bad = bad
@@ -73,6 +75,7 @@ class Plan:
         self.calls = calls
         self.complete = complete
         self.note = note
+        self.from_quarantine = from_quarantine
         self.images = len({work.image_id for work in works})
 
 

@@ -77,6 +77,7 @@ def run_replay(
     *,
     dry_run: bool,
     limits: dict[str, int | None],
+    manifests: Sequence[str] = (),
 ) -> None:
     """Replay in this process and show what it did, or would do."""
     settings = check_settings(needs_api=False)
@@ -88,6 +89,7 @@ def run_replay(
         lambda: replay(
             ended=list(ended),  # type: ignore[arg-type]  # checked by asked_ended
             reasons=list(reasons),
+            manifests=list(manifests),
             photos=photos,
             order=order,
             dry_run=dry_run,

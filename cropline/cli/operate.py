@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from cropline.cli import quarantine
+
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="show the logs of the run")]
 Since = Annotated[str | None, typer.Option(help="captured at or after, ISO 8601; without an offset it is UTC")]
 Until = Annotated[str | None, typer.Option(help="captured before; not given: now")]
@@ -30,6 +32,7 @@ def add_to(app: typer.Typer) -> None:
     """Give the app these commands."""
     for command in (watch, backfill, replay, maintain, forget, deploy, up, copy_state):
         app.command()(command)
+    app.add_typer(quarantine.app)
 
 
 def watch(

@@ -5,10 +5,11 @@ Belongs here: building events (events.py, facets.py, datasets.py, story.py), sen
 openlineage: docs/decisions/0006-lineage.md says why the events are built without its classes.
 """
 
+from cropline.lineage.delivery import Delivery, PublishResult
 from cropline.lineage.events import Event, EventKind, RunContext, abort_of, engine_version, event_id, run_event, run_id
 from cropline.lineage.graph import lineage_svg
 from cropline.lineage.story import Story
-from cropline.lineage.transports import Delivery, Publisher, PublishResult
+from cropline.lineage.transports import Publisher
 
 __all__ = [
     "Delivery",

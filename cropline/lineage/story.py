@@ -73,6 +73,13 @@ class Story:
             outputs.append(self._files("quarantine", quarantine, outputs=statistics))
         return self._both(VALIDATE, started_at, at, manifest, [self._manifests(manifest, quality)], outputs, error)
 
+    def validate_failed(
+        self, at: datetime, *, started_at: datetime, manifest: str, error: str, kind: EventKind = "FAIL"
+    ) -> list[Event]:
+        """validate, when it could not judge the manifest at all."""
+        inputs = [self._manifests(manifest, None)]
+        return self._both(VALIDATE, started_at, at, manifest, inputs, [], error, bad_end=kind)
+
     def cropped(
         self,
         at: datetime,
@@ -102,12 +109,12 @@ class Story:
         return self._both(CROP, started_at, at, batch_id, self._crop_inputs(images), outputs, None, tags)
 
     def crop_failed(
-        self, at: datetime, *, started_at: datetime, batch_id: str, attempt: int, error: str
+        self, at: datetime, *, started_at: datetime, batch_id: str, attempt: int, error: str, kind: EventKind = "FAIL"
     ) -> list[Event]:
         """crop, for one attempt at a batch that ended without a commit. The next attempt is a run of its own."""
         tags = {"cropline.batch": batch_id, "cropline.attempt": str(attempt)}
         part = f"{batch_id}#{attempt}"
-        return self._both(CROP, started_at, at, part, self._crop_inputs(None), [], error, tags)
+        return self._both(CROP, started_at, at, part, self._crop_inputs(None), [], error, tags, kind)
 
     def maintained(
         self,
@@ -117,6 +124,7 @@ class Story:
         catalogue_version: int | None,
         changed: bool,
         error: str | None = None,
+        kind: EventKind = "FAIL",
     ) -> list[Event]:
         """Upkeep of the catalogue, from START to end. ``changed``: files were rewritten (no row changes)."""
         name = datasets.stored(self._spec, "catalogue")
@@ -130,7 +138,9 @@ class Story:
                 lifecycleStateChange=facets.lifecycle("OVERWRITE") if changed else None,
             )
         ]
-        return self._both(MAINTAIN, started_at, at, "", [datasets.dataset(name, storage=storage)], outputs, error)
+        return self._both(
+            MAINTAIN, started_at, at, "", [datasets.dataset(name, storage=storage)], outputs, error, bad_end=kind
+        )
 
     def _both(
         self,
@@ -142,8 +152,9 @@ class Story:
         outputs: list[dict[str, Any]],
         error: str | None,
         tags: Mapping[str, str] | None = None,
+        bad_end: EventKind = "FAIL",
     ) -> list[Event]:
-        kind: EventKind = "COMPLETE" if error is None else "FAIL"
+        kind: EventKind = "COMPLETE" if error is None else bad_end
         bare_in, bare_out = (
             [datasets.dataset((d["namespace"], d["name"])) for d in group] for group in (inputs, outputs)
         )

@@ -1,4 +1,4 @@
-"""The way out of lineage events: a file, an HTTP collector, or nowhere, within a time that is bounded for all of them.
+"""The ways out of lineage events: a file, an HTTP collector, Kafka, several of them, or nowhere, within one bounded time.
 
 Belongs here: sending, and saying of each event whether it arrived. Does not: trying again; what did not arrive stays in
 the outbox. openlineage-python's own transports are not used: they block for 9 s or lose events (0006-lineage.md).
@@ -10,11 +10,12 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cropline.lineage.delivery import NOT_REACHED, Delivery, PublishResult
 from cropline.lineage.events import Event
 from cropline.scrub import one_line
 
@@ -25,37 +26,6 @@ if TYPE_CHECKING:
     from cropline.storage import StoreSpec
 
 _ENDPOINT = "/api/v1/lineage"
-_NOT_REACHED = "not tried: the time for lineage was used up"
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """One event: whether it arrived, and if not, why, scrubbed. ``tried`` False: nothing was learned about it."""
-
-    ok: bool
-    reason: str | None = None
-    tried: bool = True
-
-
-@dataclass(frozen=True)
-class PublishResult:
-    """One delivery an event, in the order given."""
-
-    deliveries: tuple[Delivery, ...]
-
-    @property
-    def published(self) -> int:
-        return sum(delivery.ok for delivery in self.deliveries)
-
-    @property
-    def complete(self) -> bool:
-        """Whether all arrived. If not, going on in this run would only cost time."""
-        return self.published == len(self.deliveries)
-
-    @property
-    def reason(self) -> str | None:
-        """Why the first one that did not arrive did not."""
-        return next((delivery.reason for delivery in self.deliveries if not delivery.ok), None)
 
 
 class Publisher:
@@ -69,22 +39,50 @@ class Publisher:
         self._spec = spec
         self._left_s = settings.timeout_s
 
-    def publish(self, events: Sequence[Event]) -> PublishResult:
-        """Send the events in order."""
+    def publish(self, events: Sequence[Event], arrived: Sequence[Collection[str]] = ()) -> PublishResult:
+        """Send the events in order. ``arrived``: for each of them the ways of a composite that have it already."""
         if not events:
             return PublishResult(())
         started = time.monotonic()
         try:
-            return PublishResult(tuple(self._send(events, started + self._left_s)))
+            return PublishResult(tuple(self._send(events, arrived, started + self._left_s)))
         finally:
             self._left_s = max(0.0, self._left_s - (time.monotonic() - started))
 
-    def _send(self, events: Sequence[Event], deadline: float) -> list[Delivery]:
-        settings = self._settings
-        if settings.transport == "none":
+    def _send(self, events: Sequence[Event], arrived: Sequence[Collection[str]], deadline: float) -> list[Delivery]:
+        kind = self._settings.transport
+        if kind == "none":
             return [Delivery(True)] * len(events)
-        if settings.transport == "file":
+        if kind == "composite":
+            return self._send_all_ways(events, [set(names) for names in arrived] or [set() for _ in events], deadline)
+        return self._send_one_way(kind, events, deadline)
+
+    def _send_all_ways(self, events: Sequence[Event], has: Sequence[set[str]], deadline: float) -> list[Delivery]:
+        """Each way by itself: one that is ill keeps nothing from the others, and what a way has it is not sent again."""
+        failed: dict[int, Delivery] = {}
+        ways = self._settings.ways
+        for number, way in enumerate(ways):
+            missing = [at for at in range(len(events)) if way not in has[at]]
+            now = time.monotonic()
+            until = now + max(0.0, deadline - now) / (len(ways) - number)
+            for at, delivery in zip(
+                missing, self._send_one_way(way, [events[at] for at in missing], until) if missing else (), strict=True
+            ):
+                if delivery.ok:
+                    has[at].add(way)
+                elif at not in failed or not failed[at].tried:
+                    failed[at] = replace(delivery, reason=f"{way}: {delivery.reason}")
+        return [replace(failed.get(at, Delivery(True)), arrived=tuple(sorted(names))) for at, names in enumerate(has)]
+
+    def _send_one_way(self, way: str, events: Sequence[Event], deadline: float) -> list[Delivery]:
+        settings = self._settings
+        if way == "file":
             return append_lines(settings.file_path(self._spec), events, deadline)
+        if way == "kafka":
+            from cropline.lineage.kafka import produce
+
+            config = {name: value.get_secret_value() for name, value in settings.kafka.items()}
+            return produce(config, settings.topic, events, deadline)
         headers = {"Content-Type": "application/json"}
         if token := settings.token.get_secret_value():
             headers["Authorization"] = f"Bearer {token}"
@@ -152,7 +150,7 @@ class Post:
 
     def deliver(self, deadline: float) -> list[Delivery]:
         if time.monotonic() >= deadline:
-            return [Delivery(False, _NOT_REACHED, tried=False)] * len(self._events)
+            return [Delivery(False, NOT_REACHED, tried=False)] * len(self._events)
         thread = threading.Thread(target=self._run, args=(deadline,), name="lineage", daemon=True)
         thread.start()
         thread.join(max(0.0, deadline - time.monotonic()))
@@ -162,7 +160,7 @@ class Post:
             _cut(self._connection)
             if len(done) < len(self._events):
                 done.append(Delivery(False, "the collector did not answer in time"))
-        return done + [Delivery(False, _NOT_REACHED, tried=False)] * (len(self._events) - len(done))
+        return done + [Delivery(False, NOT_REACHED, tried=False)] * (len(self._events) - len(done))
 
     def _run(self, deadline: float) -> None:
         try:

@@ -30,6 +30,9 @@ def places(settings: Settings, funnel: Funnel) -> list[tuple[str, str]]:
 def lineage_place(settings: Settings) -> str | None:
     """Where lineage events go, without any secret."""
     lineage = settings.lineage
-    if lineage.transport == "none":
-        return None
-    return lineage.url if lineage.transport == "http" else str(lineage.file_path(settings.storage.spec))
+    where = {
+        "file": str(lineage.file_path(settings.storage.spec)),
+        "http": lineage.url,
+        "kafka": f"Kafka topic {lineage.topic}",
+    }
+    return ", ".join(place for way in lineage.ways if (place := where.get(way))) or None

@@ -21,6 +21,7 @@ from cropline.state.tables import (
     outbox,
     profiles,
     recent_items,
+    runs,
     sources,
     tombstones,
 )
@@ -28,7 +29,7 @@ from cropline.state.tables import (
 # Not the tallies, which the triggers keep, nor the schema's version, which the migrations do.
 _TABLES: tuple[Table, ...] = (
     sources, profiles, manifests, recent_items, batches, images, outbox, backfills, backlog_samples,
-    erasures, tombstones,
+    erasures, tombstones, runs,
 )  # fmt: skip
 _ROWS_AT_ONCE = 1_000
 

@@ -205,6 +205,17 @@ MIGRATIONS: tuple[Migration, ...] = (
             "CREATE INDEX tombstones_open ON tombstones (erasure_id) WHERE erased_at IS NULL",
         ),
     ),
+    # Flow runs under way: a killed one is found by its silence. Events that went some of their ways.
+    Migration(
+        (
+            """
+            CREATE TABLE runs (
+                flow_run {text} NOT NULL PRIMARY KEY, start {text} NOT NULL, alive_until {time} NOT NULL
+            )
+            """,
+            "ALTER TABLE outbox ADD COLUMN arrived {text}",
+        ),
+    ),
 )
 
 

@@ -26,6 +26,16 @@ class Event:
     payload: str  # JSON, scrubbed by whoever made it
     attempts: int = 0  # how often publishing it failed
     last_error: str | None = None
+    arrived: tuple[str, ...] = ()  # of several ways out, those that have it
+
+
+@dataclass(frozen=True)
+class SilentRun:
+    """A flow run that has told its START and then fell silent. ``start``: that event, JSON."""
+
+    flow_run: str
+    start: str
+    alive_until: datetime
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Belongs here: the queue of events. Does not: making or sending them (lineage and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, bindparam, delete, select, update
@@ -38,13 +38,13 @@ def enqueue_events(database: Database, events: Sequence[Event]) -> None:
 def pending_events(database: Database, limit: int) -> list[Event]:
     """The next events to publish, at most ``limit``: those that never failed first, then in the order they came."""
     pending = (
-        select(outbox.c.event_id, outbox.c.payload, outbox.c.attempts, outbox.c.last_error)
+        select(outbox.c.event_id, outbox.c.payload, outbox.c.attempts, outbox.c.last_error, outbox.c.arrived)
         .where(outbox.c.published_at.is_(None))
         .order_by(outbox.c.attempts, outbox.c.id)
         .limit(limit)
     )
     with database.reading() as connection:
-        return [Event(*row) for row in connection.execute(pending)]
+        return [Event(*row[:4], _names(row.arrived)) for row in connection.execute(pending)]
 
 
 def mark_published(database: Database, event_ids: Sequence[str]) -> None:
@@ -55,10 +55,24 @@ def mark_published(database: Database, event_ids: Sequence[str]) -> None:
         connection.execute(delete(outbox).where(outbox.c.published_at < now - _KEEP_PUBLISHED))
 
 
+def mark_arrived(database: Database, arrived: Mapping[str, Sequence[str]]) -> None:
+    """Event id -> the ways that have it. It still waits for the others."""
+    rows = [{"wanted": event_id, "names": ",".join(sorted(names))} for event_id, names in sorted(arrived.items())]
+    if not rows:
+        return
+    which = (outbox.c.event_id == bindparam("wanted"), outbox.c.published_at.is_(None))
+    with database.atomic() as connection:
+        connection.execute(update(outbox).where(*which).values(arrived=bindparam("names")), rows)
+
+
 def mark_publish_failed(database: Database, event_ids: Sequence[str], error: str) -> None:
     """These events did not arrive: they go behind those that have failed less often. ``error`` must be scrubbed."""
     with database.atomic() as connection:
         _update_each(connection, event_ids, attempts=outbox.c.attempts + 1, last_error=error[:_LONGEST_ERROR])
+
+
+def _names(arrived: str | None) -> tuple[str, ...]:
+    return tuple(arrived.split(",")) if arrived else ()
 
 
 def _update_each(connection: Connection, event_ids: Sequence[str], **values: object) -> None:

@@ -5,13 +5,13 @@ Belongs here: the surface and what each call promises. Does not: the SQL, which 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Self
 
 from cropline.settings import StateSettings
-from cropline.state import backfills, batches, erasures, history, outbox, register, replay, reports
+from cropline.state import backfills, batches, erasures, history, outbox, register, replay, reports, runs
 from cropline.state import commit as commits
 from cropline.state import copy as copies
 from cropline.state.database import Clock, Database
@@ -29,6 +29,7 @@ from cropline.state.model import (
     Outcome,
     Registered,
     Registration,
+    SilentRun,
     StateReport,
     WorkState,
 )
@@ -146,6 +147,22 @@ class State:
         """Put events into the outbox; an id that was there before is left as it is."""
         outbox.enqueue_events(self._database, events)
 
+    def begin_run(self, flow_run: str, start: Event) -> None:
+        """A flow run is under way: its START is enqueued, and it is kept for lease_s."""
+        runs.begin(self._database, flow_run, start, self._lease)
+
+    def keep_run(self, flow_run: str) -> None:
+        """The heartbeat: the run goes on, lease_s from now. Raises StaleLease when it was ended."""
+        runs.keep(self._database, flow_run, self._lease)
+
+    def end_run(self, flow_run: str, events: Sequence[Event], *, silent_only: bool = False) -> bool:
+        """Enqueue the end of a flow run, once: False when it has ended already, or (``silent_only``) was heard of since."""
+        return runs.end(self._database, flow_run, events, silent_only=silent_only)
+
+    def silent_runs(self) -> list[SilentRun]:
+        """Flow runs that began, did not end, and have not been heard of for lease_s: they were killed."""
+        return runs.silent(self._database)
+
     def pending_events(self, limit: int) -> list[Event]:
         """The next events to publish."""
         return outbox.pending_events(self._database, limit)
@@ -153,6 +170,10 @@ class State:
     def mark_published(self, event_ids: Sequence[str]) -> None:
         """These events arrived."""
         outbox.mark_published(self._database, event_ids)
+
+    def mark_arrived(self, arrived: Mapping[str, Sequence[str]]) -> None:
+        """Event id -> those of several ways out that have it; it still waits for the others."""
+        outbox.mark_arrived(self._database, arrived)
 
     def mark_publish_failed(self, event_ids: Sequence[str], error: str) -> None:
         """These events did not arrive; ``error`` is one scrubbed line."""

@@ -209,6 +209,15 @@ outbox = Table(
     Column("published_at", UtcTime),
     Column("attempts", Integer, nullable=False),
     Column("last_error", AnyText),
+    Column("arrived", AnyText),  # of a composite: the ways that have it, with commas
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("flow_run", AnyText, primary_key=True),
+    Column("start", AnyText, nullable=False),  # its START event, JSON: an end can be made of it
+    Column("alive_until", UtcTime, nullable=False),
 )
 
 backfills = Table(

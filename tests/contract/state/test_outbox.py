@@ -59,3 +59,10 @@ def test_a_payload_comes_back_as_it_went_in(state: State) -> None:
     payload = '{"a":"\\u0000 é \U000f0000"}'
     state.enqueue_events([type(event("x"))("x", payload)])
     assert state.pending_events(1)[0].payload == payload
+
+
+def test_of_several_ways_out_those_that_have_an_event_are_remembered(state: State) -> None:
+    state.enqueue_events([event("a"), event("b"), event("c")])
+    state.mark_published(["c"])
+    state.mark_arrived({"a": ("http", "file"), "c": ("file",), "unknown": ("file",)})
+    assert [(e.event_id, e.arrived) for e in state.pending_events(10)] == [("a", ("file", "http")), ("b", ())]

@@ -1,0 +1,305 @@
+"""cropline quarantine: bad rows of manifests, looked at and tried again. Nothing here takes a row out of it.
+
+Belongs here: names, options, and what is shown. Does not: finding rows (cropline/quarantine.py) or replaying them
+(flows/replay.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+
+import typer
+
+if TYPE_CHECKING:
+    from cropline.quarantine import Entry, Wanted
+    from cropline.settings import Settings
+
+Standing = Literal["waiting", "replayed", "overtaken"]
+STANDINGS: tuple[Standing, ...] = get_args(Standing)
+
+app = typer.Typer(
+    name="quarantine",
+    help="Bad rows of manifests: list them, look at them, try them again.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Manifests = Annotated[
+    list[str] | None, typer.Option("--manifest", help="storage key of a manifest, or the end of it; can be repeated")
+]
+Rules = Annotated[list[str] | None, typer.Option("--rule", help="broken expectation; can be repeated")]
+Stores = Annotated[list[str] | None, typer.Option("--store", help="id of a store; can be repeated")]
+Cameras = Annotated[list[str] | None, typer.Option("--camera", help="id of a camera; can be repeated")]
+Since = Annotated[str | None, typer.Option(help="captured at or after, ISO 8601; without an offset it is UTC")]
+Until = Annotated[str | None, typer.Option(help="captured before")]
+Which = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--standing",
+        help="waiting; replayed; overtaken: a good row of the same photo went on. Can be repeated",
+    ),
+]
+
+
+@app.command(name="list")
+def list_rows(
+    manifest: Manifests = None,
+    rule: Rules = None,
+    store: Stores = None,
+    camera: Cameras = None,
+    since: Since = None,
+    until: Until = None,
+    standing: Which = None,
+) -> None:
+    """What lies in quarantine, by manifest and by rule."""
+    from rich.console import Console
+
+    settings, wanted = _asked(manifest, rule, store, camera, since, until)
+    console = Console(highlight=False)
+    sums = _sum_up(_found(settings, wanted, _standings(standing)))
+    if not sums.manifests:
+        console.print("Nothing in quarantine" + (" that matches." if wanted != _any() or standing else "."))
+        return
+    for table in _tables(sums):
+        console.print(table)
+        console.print()
+    console.print("look at rows: cropline quarantine show    try again what is good now: cropline quarantine replay")
+
+
+@app.command()
+def show(
+    image_id: Annotated[list[str] | None, typer.Argument(help="ids of images; not given: any")] = None,
+    manifest: Manifests = None,
+    rule: Rules = None,
+    store: Stores = None,
+    camera: Cameras = None,
+    since: Since = None,
+    until: Until = None,
+    standing: Which = None,
+    limit: Annotated[int, typer.Option(min=1, help="rows to show at most")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a row, for other programs")] = False,
+) -> None:
+    """Rows as they came, secrets cut out, each with the rules it breaks."""
+    from rich.console import Console
+
+    settings, wanted = _asked(manifest, rule, store, camera, since, until, image_id)
+    console = Console(highlight=False)
+    shown = left = 0
+    for entry, stands in _found(settings, wanted, _standings(standing)):
+        if shown == limit:
+            left += 1
+            continue
+        shown += 1
+        if as_json:
+            typer.echo(json.dumps(_plain(entry, stands), default=str))
+        else:
+            _print(console, entry, stands)
+    if not shown and not as_json:
+        console.print("No row in quarantine matches.")
+    if left and not as_json:
+        console.print(f"{left:,} rows more; --limit shows more of them")
+
+
+@app.command()
+def replay(
+    manifest: Manifests = None,
+    rule: Rules = None,
+    store: Stores = None,
+    camera: Cameras = None,
+    since: Since = None,
+    until: Until = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done; do nothing")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="show the logs of the run")] = False,
+) -> None:
+    """Judge rows again by today's rules: those that are good now become crops and are marked, the others stay."""
+    from cropline.cli import quiet_prefect
+    from cropline.cli.backfill import asked_photos, run_replay
+
+    quiet_prefect(verbose)
+    photos = asked_photos(since=since, until=until, stores=store, cameras=camera)
+    _check_rules(rule or ())
+    run_replay(["quarantined"], rule or (), photos, "newest", dry_run=dry_run, limits={}, manifests=manifest or ())
+
+
+def _any() -> Wanted:
+    from cropline.quarantine import Wanted
+
+    return Wanted()
+
+
+def _asked(
+    manifests: Sequence[str] | None,
+    rules: Sequence[str] | None,
+    stores: Sequence[str] | None,
+    cameras: Sequence[str] | None,
+    since: str | None,
+    until: str | None,
+    images: Sequence[str] | None = None,
+) -> tuple[Settings, Wanted]:
+    from cropline.backfill.request import in_utc
+    from cropline.cli.backfill import asked_photos
+    from cropline.quarantine import Wanted
+    from cropline.settings import load_settings
+
+    photos = asked_photos(since=since, until=until, stores=stores, cameras=cameras)
+    _check_rules(rules or ())
+    wanted = Wanted(
+        tuple(manifests or ()),
+        tuple(rules or ()),
+        tuple(photos.stores),
+        tuple(photos.cameras),
+        tuple(images or ()),
+        in_utc(photos.since) if photos.since else None,
+        in_utc(photos.until) if photos.until else None,
+    )
+    return load_settings(), wanted
+
+
+def _standings(names: Sequence[str] | None) -> Sequence[str]:
+    for name in names or ():
+        if name not in STANDINGS:
+            raise typer.BadParameter(f"{name!r} is not one of {', '.join(STANDINGS)}", param_hint="--standing")
+    return names or STANDINGS
+
+
+def _check_rules(names: Iterable[str]) -> None:
+    known = _descriptions()
+    for name in names:
+        if name not in known:
+            raise typer.BadParameter(f"{name!r} is not one of {', '.join(sorted(known))}", param_hint="--rule")
+
+
+def _descriptions() -> dict[str, str]:
+    """Every rule that can put a row into quarantine, and its sentence."""
+    from cropline.settings import ExpectationSettings
+    from expectations.manifest import VERSION_RULES, row_rules
+
+    every = (*row_rules(ExpectationSettings(), hosts=("any",), stores=()), *VERSION_RULES)
+    return {rule.name: rule.description for rule in every if rule.severity == "warning"}
+
+
+def _found(settings: Settings, wanted: Wanted, standings: Sequence[str]) -> Iterator[tuple[Entry, Standing]]:
+    from itertools import islice
+
+    from cropline.quarantine import find
+    from cropline.state import State
+
+    entries = find(settings.storage.spec, settings.api.source, wanted)
+    with State.open(settings.state) as state:
+        while part := list(islice(entries, 500)):
+            known = _updates(state, settings.api.source, part)
+            for entry in part:
+                stands = _standing(entry, settings.profiles, known)
+                if stands in standings:
+                    yield entry, stands
+
+
+def _updates(state: Any, source: str, entries: Sequence[Entry]) -> dict[str, Any]:
+    """image id -> when the good row that the state knows of it was updated."""
+    ids = list(dict.fromkeys(entry.row["image_id"] for entry in entries if entry.row["image_id"]))
+    works = state.find_images(sources=[source], images=ids, limit=500_000) if ids else []
+    return {work.image_id: work.updated_at for work in works if work.state != "quarantined"}
+
+
+def _standing(entry: Entry, profiles: Iterable[str], good: dict[str, Any]) -> Standing:
+    from expectations.manifest import VERSION_RULE_NAMES
+
+    if entry.replayed(list(profiles)):
+        return "replayed"
+    row = entry.row
+    if set(row["broken"]) <= VERSION_RULE_NAMES:
+        return "overtaken"
+    if row["image_id"] not in good:
+        return "waiting"
+    known, ours = good[row["image_id"]], row["updated_at"]
+    return "overtaken" if known is not None and ours is not None and known >= ours else "waiting"
+
+
+@dataclass
+class _Sums:
+    manifests: dict[str, Counter[str]] = field(default_factory=dict)  # rows by standing
+    broken: dict[str, Counter[str]] = field(default_factory=dict)  # rows by rule
+    docs: dict[str, str] = field(default_factory=dict)
+
+
+def _sum_up(found: Iterable[tuple[Entry, Standing]]) -> _Sums:
+    sums = _Sums()
+    for entry, stands in found:
+        key, _ = entry.place
+        sums.manifests.setdefault(key, Counter())[stands] += 1
+        sums.broken.setdefault(key, Counter()).update(entry.row["broken"])
+        if entry.row["docs"]:
+            sums.docs[key] = entry.row["docs"]
+    return sums
+
+
+def _tables(sums: _Sums) -> Iterator[Any]:
+    from rich.markup import escape
+    from rich.table import Table
+
+    plain = {"show_edge": False, "pad_edge": False, "header_style": "bold"}
+    by_manifest = Table("manifest", "rows", *STANDINGS, "broken rules", **plain)  # type: ignore[arg-type]
+    for key, rows in sums.manifests.items():
+        numbers = [rows.total(), *(rows[name] for name in STANDINGS)]
+        rules = ", ".join(f"{name} {count:,}" for name, count in sums.broken[key].most_common(4))
+        more = len(sums.broken[key]) - 4
+        where = escape(key) + (f"\n  {escape(sums.docs[key])}" if key in sums.docs else "")
+        told = [f"{number:,}" if number else "" for number in numbers]
+        by_manifest.add_row(where, *told, f"{rules} and {more} more" if more > 0 else rules)
+    yield by_manifest
+    by_rule = Table("rule", "rows", "what a good row is", **plain)  # type: ignore[arg-type]
+    said = _descriptions()
+    total: Counter[str] = sum(sums.broken.values(), Counter())
+    for name, count in total.most_common():
+        by_rule.add_row(escape(name), f"{count:,}", escape(said.get(name, "a rule of another version")))
+    for table in (by_manifest, by_rule):
+        for column in table.columns[1:5] if table is by_manifest else table.columns[1:2]:
+            column.justify = "right"
+    yield by_rule
+
+
+def _plain(entry: Entry, stands: Standing) -> dict[str, Any]:
+    marks = [{"flow_run": mark.flow_run, "at": mark.at, "profiles": mark.profiles} for mark in entry.marks]
+    return {"standing": stands, "replays": marks, **entry.row}
+
+
+_BOXES_SHOWN = 5
+
+
+def _print(console: Any, entry: Entry, stands: Standing) -> None:
+    from rich.markup import escape
+
+    row, said = entry.row, _descriptions()
+    colour = {"waiting": "yellow", "replayed": "green", "overtaken": "dim"}[stands]
+    console.print(f"[bold]{escape(row['image_id'] or '(no id)')}[/bold]  [{colour}]{stands}[/{colour}]", soft_wrap=True)
+    for rule in row["broken"]:
+        console.print(f"  breaks    {rule}: {escape(said.get(rule, ''))}", soft_wrap=True)
+    for name, text in _facts(row):
+        console.print(f"  {name:<9} {escape(text)}", soft_wrap=True)
+    for mark in entry.marks:
+        names = ", ".join(mark.profiles)
+        console.print(
+            f"  replayed  {mark.at:%Y-%m-%d %H:%M} UTC by flow run {mark.flow_run} for {names}", soft_wrap=True
+        )
+    console.print()
+
+
+def _facts(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "manifest", f"{row['manifest']}, row {row['row']}"
+    yield "photo", f"{row['url']}"
+    yield "taken", f"{row['captured_at']} by {row['camera_id']} in {row['store_id']}, updated {row['updated_at']}"
+    yield "declared", f"{row['width']} x {row['height']} px, {row['bytes']} bytes, sha256 {row['sha256']}"
+    boxes = row["boxes"]
+    yield "boxes", "no list" if boxes is None else f"{len(boxes)}, {row['coordinates']}, {row['orientation']}"
+    for box in (boxes or [])[:_BOXES_SHOWN]:
+        yield "", ", ".join(f"{name} {value}" for name, value in (box or {}).items())
+    if boxes and len(boxes) > _BOXES_SHOWN:
+        yield "", f"and {len(boxes) - _BOXES_SHOWN} more"
+    if row["unreadable"]:
+        yield "unread", ", ".join(row["unreadable"])
+    if row["docs"]:
+        yield "Data Docs", row["docs"]

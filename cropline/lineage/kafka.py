@@ -1,0 +1,80 @@
+"""Lineage events to a Kafka topic, each answered for by the broker, within a time.
+
+Belongs here: the one producer. Does not: trying again (the outbox does). The library is the extra cropline[kafka]; it is
+imported inside a call, since few need it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cropline.lineage.delivery import NOT_REACHED, Delivery
+from cropline.lineage.events import Event
+from cropline.scrub import one_line
+
+if TYPE_CHECKING:
+    from confluent_kafka import KafkaError, Message, Producer
+
+
+def produce(config: Mapping[str, str], topic: str, events: Sequence[Event], deadline: float) -> list[Delivery]:
+    """Send the events, those of one run in their order (its id is the key), and wait until the brokers have them.
+
+    ``config``: librdkafka's names. Nothing that a broker does, or does not, is raised.
+    """
+    from confluent_kafka import KafkaException
+
+    left = deadline - time.monotonic()
+    if left <= 0:
+        return [Delivery(False, NOT_REACHED, tried=False)] * len(events)
+    try:
+        producer = _producer(config, left)
+    except (KafkaException, ValueError, TypeError) as error:
+        # What is wrong with a setting is said with its value, which may be a password.
+        return [Delivery(False, f"the settings for Kafka are refused ({_code(error)})")] * len(events)
+    told: dict[int, Delivery] = {}
+    for number, event in enumerate(events):
+        _put(producer, topic, event, number, told)
+    producer.flush(max(0.0, deadline - time.monotonic()))
+    producer.purge()
+    producer.flush(0.1)
+    late = Delivery(False, "Kafka did not answer in time")
+    return [told.get(number, late) for number in range(len(events))]
+
+
+def _producer(config: Mapping[str, str], left_s: float) -> Producer:
+    from confluent_kafka import Producer
+
+    ours = {
+        "enable.idempotence": "true",
+        "linger.ms": "0",
+        "message.timeout.ms": str(max(1, int(left_s * 1000))),
+        # Its own words would go to standard error; what matters of them comes back with each message.
+        "log_level": "0",
+        "error_cb": _unheard,
+    }
+    return Producer({**ours, **config})
+
+
+def _unheard(error: KafkaError) -> None:
+    """Trouble with a broker shows in each delivery."""
+
+
+def _put(producer: Producer, topic: str, event: Event, number: int, told: dict[int, Delivery]) -> None:
+    def answered(error: KafkaError | None, _message: Message) -> None:
+        told[number] = Delivery(True) if error is None else Delivery(False, one_line(f"Kafka: {error.name()}"))
+
+    try:
+        producer.produce(topic, json.dumps(event).encode(), key=event["run"]["runId"], on_delivery=answered)
+    except BufferError:
+        told[number] = Delivery(False, "more events at once than the producer holds", tried=False)
+    except Exception as error:  # noqa: BLE001 - KafkaException derives from Exception alone
+        told[number] = Delivery(False, f"Kafka: {_code(error)}")
+    producer.poll(0)
+
+
+def _code(error: Any) -> str:
+    first = error.args[0] if error.args else None
+    return str(first.name()) if hasattr(first, "name") else type(error).__name__

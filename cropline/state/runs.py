@@ -1,0 +1,61 @@
+"""Flow runs under way: each is here from the moment its START is told until its one end is.
+
+Belongs here: who still runs, and who has fallen silent. Does not: making the events (lineage). A run that is killed tells no
+end itself; it stops being kept, and the next run that publishes ends it in its place. Whoever ends a run first has ended it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from sqlalchemy import delete, select, update
+
+from cropline.errors import StaleLease
+from cropline.state.database import Database
+from cropline.state.model import Event, SilentRun
+from cropline.state.outbox import enqueue
+from cropline.state.tables import runs
+from cropline.state.upsert import upsert
+
+
+def begin(database: Database, flow_run: str, start: Event, lease: timedelta) -> None:
+    """The run is under way, and its START waits to be published: both or neither."""
+    with database.atomic() as connection:
+        now = database.now(connection)
+        enqueue(connection, [start], now)
+        connection.execute(
+            upsert(connection, runs)
+            .values(flow_run=flow_run, start=start.payload, alive_until=now + lease)
+            .on_conflict_do_update(index_elements=[runs.c.flow_run], set_={"alive_until": now + lease})
+        )
+
+
+def keep(database: Database, flow_run: str, lease: timedelta) -> None:
+    """It still runs. Raises StaleLease when it was ended, by itself or by another that took it for dead."""
+    with database.atomic() as connection:
+        alive = update(runs).where(runs.c.flow_run == flow_run).values(alive_until=database.now(connection) + lease)
+        if connection.execute(alive).rowcount != 1:
+            raise StaleLease(f"run {flow_run} has ended")
+
+
+def end(database: Database, flow_run: str, events: Sequence[Event], *, silent_only: bool = False) -> bool:
+    """The run's end waits to be published; False, and nothing is done, when it has ended already.
+
+    ``silent_only``: leave it when it has been heard of since.
+    """
+    with database.atomic() as connection:
+        now = database.now(connection)
+        which = [runs.c.flow_run == flow_run, *([runs.c.alive_until <= now] if silent_only else [])]
+        if connection.execute(delete(runs).where(*which)).rowcount != 1:
+            return False
+        enqueue(connection, events, now)
+        return True
+
+
+def silent(database: Database) -> list[SilentRun]:
+    """The runs that nothing has been heard of for longer than their lease, those silent longest first."""
+    with database.reading() as connection:
+        now = database.now(connection)
+        found = select(runs.c.flow_run, runs.c.start, runs.c.alive_until).where(runs.c.alive_until <= now)
+        return [SilentRun(*row) for row in connection.execute(found.order_by(runs.c.alive_until))]
