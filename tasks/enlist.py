@@ -78,8 +78,8 @@ def _mark(run: Run, replayed: Sequence[tuple[Place, str]]) -> None:
     marks: dict[tuple[str, tuple[str, ...]], list[int]] = {}
     for (key, row), names in profiles.items():
         marks.setdefault((key, tuple(sorted(names))), []).append(row)
-    for (key, names), rows in marks.items():
-        mark_replayed(run.spec, key, rows, Mark(run.context.flow_run_id, datetime.now(UTC), names))
+    for (key, which), rows in marks.items():
+        mark_replayed(run.spec, key, rows, Mark(run.context.flow_run_id, datetime.now(UTC), which))
 
 
 def _revive(run: Run, part: Slice) -> None:

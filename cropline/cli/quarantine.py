@@ -216,7 +216,8 @@ def _standing(entry: Entry, profiles: Iterable[str], good: dict[str, Any]) -> St
     if row["image_id"] not in good:
         return "waiting"
     known, ours = good[row["image_id"]], row["updated_at"]
-    return "overtaken" if known is not None and ours is not None and known >= ours else "waiting"
+    # A row that does not say when it was updated counts as older than any that does, as in a replay.
+    return "overtaken" if ours is None or (known is not None and known >= ours) else "waiting"
 
 
 @dataclass

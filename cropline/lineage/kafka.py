@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cropline.lineage.delivery import NOT_REACHED, Delivery
 from cropline.lineage.events import Event
@@ -17,6 +17,10 @@ from cropline.scrub import one_line
 
 if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message, Producer
+
+_LATE = Delivery(False, "Kafka did not answer in time")
+# A message that waited too long, by the library's clock or by ours.
+_GIVEN_UP = ("_MSG_TIMED_OUT", "_PURGE_QUEUE", "_PURGE_INFLIGHT")
 
 
 def produce(config: Mapping[str, str], topic: str, events: Sequence[Event], deadline: float) -> list[Delivery]:
@@ -40,8 +44,7 @@ def produce(config: Mapping[str, str], topic: str, events: Sequence[Event], dead
     producer.flush(max(0.0, deadline - time.monotonic()))
     producer.purge()
     producer.flush(0.1)
-    late = Delivery(False, "Kafka did not answer in time")
-    return [told.get(number, late) for number in range(len(events))]
+    return [told.get(number, _LATE) for number in range(len(events))]
 
 
 def _producer(config: Mapping[str, str], left_s: float) -> Producer:
@@ -64,7 +67,10 @@ def _unheard(error: KafkaError) -> None:
 
 def _put(producer: Producer, topic: str, event: Event, number: int, told: dict[int, Delivery]) -> None:
     def answered(error: KafkaError | None, _message: Message) -> None:
-        told[number] = Delivery(True) if error is None else Delivery(False, one_line(f"Kafka: {error.name()}"))
+        if error is None:
+            told[number] = Delivery(True)
+        else:
+            told[number] = _LATE if error.name() in _GIVEN_UP else Delivery(False, one_line(f"Kafka: {error.name()}"))
 
     try:
         producer.produce(topic, json.dumps(event).encode(), key=event["run"]["runId"], on_delivery=answered)
@@ -75,6 +81,7 @@ def _put(producer: Producer, topic: str, event: Event, number: int, told: dict[i
     producer.poll(0)
 
 
-def _code(error: Any) -> str:
-    first = error.args[0] if error.args else None
-    return str(first.name()) if hasattr(first, "name") else type(error).__name__
+def _code(error: Exception) -> str:
+    """The code of a KafkaException, or what kind of error it is."""
+    name = getattr(error.args[0] if error.args else None, "name", None)
+    return str(name()) if name is not None else type(error).__name__

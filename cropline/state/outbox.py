@@ -44,7 +44,10 @@ def pending_events(database: Database, limit: int) -> list[Event]:
         .limit(limit)
     )
     with database.reading() as connection:
-        return [Event(*row[:4], _names(row.arrived)) for row in connection.execute(pending)]
+        return [
+            Event(row.event_id, row.payload, row.attempts, row.last_error, _names(row.arrived))
+            for row in connection.execute(pending)
+        ]
 
 
 def mark_published(database: Database, event_ids: Sequence[str]) -> None:
