@@ -11,6 +11,7 @@ images_per_s          register, claim and commit of all images, one after the ot
 register_us, claim_us, commit_us   microseconds of an image; append_us: of the catalogue, from the batches that were appended
 append_s              seconds of one batch's append
 first_per_s, last_per_s       images_per_s of the first and the last round: what a growing table costs
+first_cpu_us, last_cpu_us     the same as CPU of an image, client and PostgreSQL: what it costs on a machine that does other work
 client_share, database_share  CPU time of this process and of PostgreSQL over the time of the three steps: the larger saturates first
 peak_rss_mb           of the process that does a round
 
@@ -242,6 +243,8 @@ def figures(rounds: list[dict[str, Any]]) -> dict[str, float]:
         "append_s": round(spent["append"] / sum(one["appends"] for one in rounds), 2),
         "first_per_s": round(rate(rounds[0])),
         "last_per_s": round(rate(rounds[-1])),
+        "first_cpu_us": round(cpu_us(rounds[0]), 1),
+        "last_cpu_us": round(cpu_us(rounds[-1]), 1),
         "client_share": round(sum(one["client"] for one in rounds) / wall, 2),
         "database_share": round(sum(one["database"] for one in rounds) / wall, 2),
         "peak_rss_mb": round(max(one["peak_rss_mb"] for one in rounds)),
@@ -251,6 +254,11 @@ def figures(rounds: list[dict[str, Any]]) -> dict[str, float]:
 def rate(one: dict[str, Any]) -> float:
     """Images a second of a round."""
     return float(one["images"] / sum(one["seconds"][step] for step in STEPS))
+
+
+def cpu_us(one: dict[str, Any]) -> float:
+    """Microseconds of CPU of an image of a round, here and in PostgreSQL."""
+    return float(1e6 * (one["client"] + one["database"]) / one["images"])
 
 
 def write(results: dict[str, float]) -> None:

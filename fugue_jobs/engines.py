@@ -121,7 +121,7 @@ def _run_distributed(batch: _Batch) -> _Ran:
     # A task is one slot: its core is one crop process.
     transformer = crop_images(replace(batch.job, processes=batch.job.processes or 1))
     if batch.settings.kind in ("dask", "ray"):
-        return _Ran(_run(batch, _other_cluster(batch.settings), transformer, _here), batch.partitions)
+        return _Ran(_run_elsewhere(batch, transformer), batch.partitions)
     started = time.time()
     cluster = _cluster(batch)
     try:
@@ -139,6 +139,18 @@ def _run_on_emr(batch: _Batch) -> _Ran:
 
     done = dispatch(batch.images, batch.claimed, batch.stores, batch.job, batch.settings, batch.cost, batch.waiting)
     return _Ran(done.crops, done.partitions, done.executors)
+
+
+def _run_elsewhere(batch: _Batch, transformer: Any) -> pa.Table:
+    from fugue_jobs.spark import cause
+
+    engine = _other_cluster(batch.settings)
+    try:
+        return _run(batch, engine, transformer, _here)
+    except EngineError:
+        raise
+    except Exception as error:
+        raise EngineError(f"the job failed on {batch.settings.kind}: {cause(error)}") from error
 
 
 def _here(table: Images) -> pa.Table:

@@ -48,8 +48,9 @@ def test_cancelling_the_flow_run_in_prefect_ends_its_spark_job_and_frees_its_bat
         stack.until(lambda: crop_processes(cluster), "a photo is being fetched on the cluster", timeout=400)
         assert stack.works()[photo] == "claimed"
         stack.cancel(run)
-        took = eventually("the cluster is free", lambda: cluster.executors() == 0, 10)
-        took += eventually("crop processes are gone", lambda: not crop_processes(cluster), 10 - took)
+        # Prefect's worker may take some seconds to hear of it; what follows is ours, and test_spark_cluster.py bounds it.
+        took = eventually("the cluster is free", lambda: cluster.executors() == 0, 60)
+        took += eventually("crop processes are gone", lambda: not crop_processes(cluster), 60)
         print(f"free {took:.1f} s after the cancel")
         assert stack.ended(run) == "CANCELLED"
     batch, state, attempt, lease_until = stack.batches()[-1]
