@@ -17,7 +17,7 @@ import pytest
 
 from cropline.errors import EngineError
 from cropline.funnel import EngineUse
-from cropline.settings import EngineSettings, Profile
+from cropline.settings import EngineSettings, FetchSettings, Profile
 from fugue_jobs.engines import run_crop_job, stop_engines
 from tests.contract import jobs
 from tests.contract.spark_servers import (
@@ -77,7 +77,8 @@ def run(photos: HoldingServer, names: list[str], folder: Path, engine: dict[str,
         jobs.images(rows),
         jobs.claims(rows, PROFILES),
         jobs.stores(),
-        jobs.job(folder, processes=1),
+        # A photo that is held back is to fail no test by itself.
+        jobs.job(folder, processes=1, fetch=FetchSettings(allow_loopback=True, timeout_s=110)),
         EngineSettings.model_validate(engine),
         **more,
     )
