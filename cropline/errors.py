@@ -12,6 +12,7 @@ CroplineError                  everything below; ``code`` is stable, ``str()`` i
 │   └── SchemaTooNew           a newer cropline migrated the database
 ├── StorageError               the object store could not be used
 ├── CatalogueError             the Delta table could not be read or written
+├── ExportError                an export cannot be made: its condition is none, or its folder cannot be written
 ├── EngineError                the engine setting names something that cannot run here
 └── NotReconciled              boxes in != written + failed + skipped
 
@@ -68,6 +69,10 @@ class StorageError(CroplineError):
 
 class CatalogueError(CroplineError):
     code = "catalogue"
+
+
+class ExportError(CroplineError):
+    code = "export"
 
 
 class EngineError(CroplineError):

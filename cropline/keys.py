@@ -46,6 +46,19 @@ def fingerprint(content: str, profile_hash: str) -> str:
     return digest(content, profile_hash)
 
 
+def box_fingerprint(
+    version: str | None, coordinates: str, orientation: str, box: Mapping[str, Any], profile_hash: str
+) -> str | None:
+    """The name of the work of one box: its crop is the same wherever this is. None without a version: nothing is known.
+
+    Other boxes and the label are left out: they change no pixel of it.
+    """
+    if not version:
+        return None
+    place = canonical_json([box.get(name) for name in _BOX_FIELDS[:-1]])
+    return digest(version, coordinates, orientation, place, profile_hash)
+
+
 def safe_name(identifier: str, *, keep: int = 40) -> str:
     """A path segment for an identifier from outside: readable, at most ``keep`` + 17 characters, distinct.
 

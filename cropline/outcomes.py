@@ -122,7 +122,20 @@ def _written(crops: pa.Table, batch: Batch) -> list[dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    columns = ["key", "label", "box_id", "store_id", "store_name", "camera_id", "image_id", "profile", "sharpness"]
+    columns = [
+        "key",
+        "shard",
+        "offset",
+        "bytes",
+        "label",
+        "box_id",
+        "store_id",
+        "store_name",
+        "camera_id",
+        "image_id",
+        "profile",
+        "sharpness",
+    ]
     written = crops.filter(pc.field("status") == "written").select(columns)
     worst = pc.sort_indices(written, [("sharpness", "ascending")]).to_pylist()[:_WORST]
     # The seed makes a rerun's sheet the same; sampling keys needs no secret.

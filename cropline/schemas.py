@@ -61,6 +61,7 @@ WORK = pa.struct(
         ("profile_hash", pa.string()),
         ("fingerprint", pa.string()),
         ("recipe", pa.string()),  # the profile as JSON, as it stood when the batch was claimed
+        ("only", pa.string()),  # positions of the boxes to cut, comma-separated: the others' crops are there; null: all
     ]
 )
 
@@ -120,13 +121,16 @@ CROPS = pa.schema(
         ("profile", pa.string()),
         ("profile_hash", pa.string()),
         ("fingerprint", pa.string()),
+        ("box_fingerprint", pa.string()),  # of what this one crop depends on; null when the image has no version
         ("box_id", pa.string()),
         ("box_index", pa.int64()),  # position in the image's boxes, from 0
         ("status", pa.string()),  # written | failed | skipped
         ("reason", pa.string()),  # a code of failures.py; null when written
         ("detail", pa.string()),  # one scrubbed line for people; null when written
         ("retry_after_s", pa.int64()),  # what the server asked for, when it did
-        ("key", pa.string()),  # object key below the storage root; null unless written
+        ("key", pa.string()),  # the crop's name for good, and its object key when shard is null; null unless written
+        ("shard", pa.string()),  # object key of the pack that holds it; null: it is an object of its own
+        ("offset", pa.int64()),  # where its bytes begin in the shard; bytes says how many
         ("bytes", pa.int64()),
         ("sha256", pa.string()),
         ("width", pa.int64()),  # px of the crop as written

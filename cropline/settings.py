@@ -212,6 +212,10 @@ class PictureLimits(Group):
     )
 
 
+# Of a profile, what changes no crop: changing it makes no image other work.
+_NO_WORK = {"output", "shard_mb", "retention_days"}
+
+
 class Profile(Group):
     """A named crop recipe."""
 
@@ -226,6 +230,13 @@ class Profile(Group):
         "#ffffff", description="what shows through transparency where the format has none"
     )
     colour: Literal["srgb", "keep_icc"] = "srgb"
+    output: Literal["objects", "shards", "parquet"] = Field(
+        "objects", description="one object a crop, or many crops in a WebDataset tar or a Parquet file; no other work"
+    )
+    retention_days: int | None = Field(
+        None, ge=1, description="maintain removes crops this long after their commit; empty keeps them"
+    )
+    shard_mb: int = Field(256, ge=1, le=512, description="MB at which a shard or Parquet file is full")
 
     @property
     def extension(self) -> str:
@@ -234,7 +245,7 @@ class Profile(Group):
     @property
     def recipe(self) -> str:
         """The profile as canonical JSON, as it travels with the work."""
-        return canonical_json(self.model_dump(mode="json"))
+        return canonical_json(self.model_dump(mode="json", exclude=_NO_WORK))
 
     @property
     def hash(self) -> str:
@@ -325,6 +336,19 @@ class ExpectationSettings(Group):
     boxes_fail_alone: bool = Field(False, description="a bad box fails alone, with its reason, while its image goes on")
 
 
+class RetentionSettings(Group):
+    """How long maintain keeps what runs leave besides crops, whose profiles say it. Empty keeps it for ever."""
+
+    manifests_days: int | None = Field(
+        None, ge=1, description="of a poll's manifests; those that some work needs stay, and trace finds no URL without"
+    )
+    quarantine_days: int | None = Field(None, ge=1)
+    reports_days: int | None = Field(None, ge=1, description="reports and contact sheets")
+    orphans: timedelta = Field(
+        timedelta(days=2), ge=timedelta(days=1), description="crops that no batch knows are removed after so long"
+    )
+
+
 class LineageSettings(Group):
     """Where OpenLineage events go."""
 
@@ -395,6 +419,7 @@ class Settings(BaseSettings):
     batch: BatchSettings = BatchSettings()
     expectations: ExpectationSettings = ExpectationSettings()
     lineage: LineageSettings = LineageSettings()
+    retention: RetentionSettings = RetentionSettings()
 
     @field_validator("profiles")
     @classmethod

@@ -7,8 +7,9 @@ Belongs here: opening a store and the few calls that every step makes. Does not:
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from urllib.parse import unquote, urlsplit
 from cropline.errors import StorageError
 
 if TYPE_CHECKING:
+    from typing import BinaryIO
+
     from obstore.store import ObjectStore
 
 
@@ -142,7 +145,31 @@ class _Object(io.RawIOBase):
         return len(part)
 
 
-def write(spec: StoreSpec, key: str, data: bytes | Path, *, only_new: bool = False) -> bool:
+def read_range(spec: StoreSpec, key: str, start: int, length: int) -> bytes:
+    """Some of the object's bytes. Raises StorageError, also when it is not there or shorter."""
+    import obstore
+
+    try:
+        data = bytes(obstore.get_range(open_store(spec), key, start=start, length=length))
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise StorageError(f"cannot read {spec.uri(key)}: {type(error).__name__}") from error
+    if len(data) != length:
+        raise StorageError(f"{spec.uri(key)} ends before byte {start + length}")
+    return data
+
+
+def stream(spec: StoreSpec, key: str) -> Iterator[bytes]:
+    """The object's bytes in parts. Raises StorageError, also when it is not there."""
+    import obstore
+
+    try:
+        for part in obstore.get(open_store(spec), key).stream():
+            yield bytes(part)
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise StorageError(f"cannot read {spec.uri(key)}: {type(error).__name__}") from error
+
+
+def write(spec: StoreSpec, key: str, data: bytes | Path | BinaryIO, *, only_new: bool = False) -> bool:
     """Put bytes, or a local file's, at key, whole or not at all. With only_new an object that is there stays; False says so."""
     import obstore
 
@@ -166,6 +193,18 @@ def exists(spec: StoreSpec, key: str) -> bool:
     except (OSError, obstore.exceptions.BaseError) as error:
         raise StorageError(f"cannot look at {spec.uri(key)}: {type(error).__name__}") from error
     return True
+
+
+def written_at(spec: StoreSpec, key: str, missing: datetime) -> datetime:
+    """When the object was last written; ``missing`` when it is not there."""
+    import obstore
+
+    try:
+        return obstore.head(open_store(spec), key)["last_modified"]
+    except (FileNotFoundError, obstore.exceptions.NotFoundError):
+        return missing
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise StorageError(f"cannot look at {spec.uri(key)}: {type(error).__name__}") from error
 
 
 def list_keys(spec: StoreSpec, prefix: str) -> list[str]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cropline import storage
+from cropline.crops import COLUMNS, read_crop
 from cropline.errors import CatalogueError, ManifestError
 from cropline.failures import FAILURES
 from expectations.manifest import NONE, PRESENT, Check, Rule
@@ -115,13 +116,19 @@ def sample_keys(crops: pa.Table, at_most: int) -> list[str]:
     return keys[::step] if step else []
 
 
-def read_objects(spec: StoreSpec, keys: Sequence[str]) -> dict[str, StoredObject | None]:
-    """What lies at the keys; None where nothing does. Reads every byte. Raises StorageError."""
-    return {key: _read_object(spec, key) if storage.exists(spec, key) else None for key in keys}
+def read_objects(spec: StoreSpec, crops: pa.Table, keys: Sequence[str]) -> dict[str, StoredObject | None]:
+    """What lies where the rows of these keys say; None where nothing does. Reads every byte. Raises StorageError."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    rows = crops.select(list(COLUMNS)).filter(pc.is_in(crops["key"], pa.array(list(keys), pa.string())))
+    return {row["key"]: _read_object(spec, row) for row in rows.to_pylist()}
 
 
-def _read_object(spec: StoreSpec, key: str) -> StoredObject:
-    data = storage.read(spec, key)
+def _read_object(spec: StoreSpec, row: dict[str, Any]) -> StoredObject | None:
+    if not storage.exists(spec, row["shard"] or row["key"]):
+        return None
+    data = read_crop(spec, row)
     return StoredObject(len(data), hashlib.sha256(data).hexdigest())
 
 

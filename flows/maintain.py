@@ -1,4 +1,4 @@
-"""The maintain deployment: the nightly upkeep of the catalogue."""
+"""The maintain deployment: the nightly upkeep of the catalogue and of what lies beside it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from prefect import flow
 from pydantic import Field
 
 from cropline.catalogue import Maintained
+from cropline.upkeep.taken import Taken
 from flows.running import open_run, run_name
 from tasks.ending import told_when_it_fails
 from tasks.forget import finish_erasures
-from tasks.maintain import failed_upkeep, maintain_catalogue, show_maintained
+from tasks.maintain import age, failed_upkeep, maintain_catalogue, show_maintained, sweep_orphans
 
 
 @flow(name="maintain", flow_run_name=run_name("maintain"), persist_result=False)
@@ -23,11 +24,16 @@ def maintain(
         ),
     ] = 30,
     dry_run: Annotated[bool, Field(title="Dry run", description="count what would go; do nothing")] = False,
-) -> Maintained | None:
-    """Keep the catalogue quick to read.
+) -> tuple[Maintained | None, list[Taken]]:
+    """Keep the catalogue quick to read, and the store free of what nobody needs.
 
-    **What it does.** Merges small files, deletes files that no version of the last `keep_days` days reads, and shortens
-    the table's log. No row changes, and polls go on beside it.
+    **What it does.** Removes crops that are past their profile's `retention_days`, and manifests, quarantine and reports past
+    theirs (`CROPLINE_RETENTION__...`; nothing unless set). Merges small files of the catalogue, deletes files that no
+    version of the last `keep_days` days reads, shortens the table's log. Then removes orphans: crops older than
+    `CROPLINE_RETENTION__ORPHANS` and than any open batch that no version of the catalogue names any more. Ends erasures
+    (`cropline forget`) that met photos in work. Polls go on beside it.
+
+    **Start with a dry run** after changing what is kept: its artifact counts what would go.
 
     **When it fails.** Nothing is lost; run it again, or wait for the next night. A commit that came between is no failure.
 
@@ -37,6 +43,8 @@ def maintain(
         if not dry_run:
             finish_erasures(run)
         with told_when_it_fails(run, failed_upkeep(run)):
+            aged = age(run, dry_run)
             done = maintain_catalogue(run, keep_days, dry_run)
-        show_maintained(run, done)
-        return done
+            taken = [*aged, *sweep_orphans(run, dry_run)]
+        show_maintained(run, done, taken, dry_run)
+        return done, taken

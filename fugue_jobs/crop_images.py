@@ -17,6 +17,7 @@ from cropline.failures import PhotoFailure
 from cropline.settings import FetchSettings, PictureLimits
 from cropline.storage import StoreSpec
 from fugue_jobs.crop_process import Assignment
+from fugue_jobs.packing import Packed
 from fugue_jobs.processes import borrow_pool, return_pool, usable_cores
 from fugue_jobs.rows import Ended, crop_rows, read_images
 from fugue_jobs.work import ImageOutcome, ImageWork, failed_photo
@@ -32,6 +33,8 @@ class CropJob:
     fetch: FetchSettings
     pictures: PictureLimits
     processes: int = 0  # crop processes of a worker; 0 is one a core
+    packed: Packed = ()  # profiles whose crops go into packs; all others' are objects
+    batch: str = ""  # names the folder of its packs
 
 
 def crop_images(
@@ -108,11 +111,11 @@ class _Images:
 
 
 def _outcomes(job: CropJob, works: Iterator[ImageWork]) -> Iterator[tuple[int, ImageOutcome]]:
-    assignment = Assignment(job.store, job.fetch, job.pictures)
+    assignment = Assignment(job.store, job.fetch, job.pictures, job.packed)
     size = job.processes or usable_cores()
     pool = borrow_pool(assignment, size)
     try:
-        yield from pool.run(works)
+        yield from pool.run(works, job.batch)
     except BaseException:
         # Also when the consumer walks away: photos are under way in it.
         pool.close()

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cropline.failures import PhotoFailure
 from fugue_jobs.canvas import Canvas
 from fugue_jobs.decode import open_photo
+from fugue_jobs.packing import Packed, Packer
 from fugue_jobs.pixels import Cut, cut
 from fugue_jobs.storing import CropStore
 from fugue_jobs.work import CropOutcome, ImageOutcome, ImageWork, failed, failed_photo
@@ -51,6 +52,7 @@ class Assignment(NamedTuple):
     store: StoreSpec
     fetch: FetchSettings
     pictures: PictureLimits
+    packed: Packed = ()
 
 
 class Room:
@@ -77,9 +79,10 @@ class Room:
 class _Ticket:
     """One image on its way through the stages; ``finish`` is called once, when its last crop is stored."""
 
-    def __init__(self, number: int, work: ImageWork, finish: Callable[[_Ticket], None]) -> None:
+    def __init__(self, number: int, work: ImageWork, batch: str, finish: Callable[[_Ticket], None]) -> None:
         self.number = number
         self.work = work
+        self.batch = batch
         self.crops: list[CropOutcome] = []
         self.facts: dict[str, Any] = {}
         self.failure: PhotoFailure | None = None
@@ -114,6 +117,7 @@ class Stages:
         self._limits = assignment.pictures
         self._fetcher = fetcher
         self._store = CropStore(assignment.store)
+        self._packer = Packer(assignment.store, assignment.packed)
         self._send = send
         self._allowed = threading.Semaphore(0)
         self._to_fetch: SimpleQueue[_Ticket] = SimpleQueue()
@@ -125,9 +129,13 @@ class Stages:
         self._told = 0.0
         self._start([self._fetch] * FETCHERS + [self._decode] + [self._put] * self._store.concurrency)
 
-    def take(self, number: int, work: ImageWork) -> None:
+    def take(self, number: int, work: ImageWork, batch: str) -> None:
         """Begin one image; ``done`` is sent when all of it is stored or has failed."""
-        self._to_fetch.put(_Ticket(number, work, self._done))
+        self._to_fetch.put(_Ticket(number, work, batch, self._done))
+
+    def seal(self) -> None:
+        """No more images will come for now: what is packed is stored as it is."""
+        self._packer.seal_all()
 
     def allow(self) -> None:
         """The parent's answer to ``asks``: the large photo may be decoded now."""
@@ -165,6 +173,7 @@ class Stages:
 
     def _cut_all(self, ticket: _Ticket, data: bytes) -> None:
         self._send(("decoding", ticket.number))
+        packed = False
         try:
             photo = open_photo(data, self._limits)
             if photo.pixels > OWN_PIXELS:
@@ -177,6 +186,10 @@ class Stages:
                 ticket.begin()
                 if piece.data is None:
                     ticket.end(piece.outcome)
+                elif self._packer.takes(ticket.work.orders[piece.outcome.order].profile):
+                    # Ends when its pack is stored; the parent need not wait with the next photo.
+                    packed = True
+                    self._packer.add(ticket.work, ticket.batch, piece, ticket.end)
                 elif self._store.concurrency == 0:
                     self._put_one(ticket, piece)
                 else:
@@ -184,6 +197,8 @@ class Stages:
                     self._to_store.put((ticket, piece))
         finally:
             self._send(("decoded", ticket.number))
+            if packed:
+                self._send(("packed", ticket.number))
 
     def _progress(self, ticket: _Ticket) -> None:
         now = monotonic()
@@ -258,7 +273,9 @@ def serve(pipe: Connection) -> None:
         except (EOFError, ConnectionError):
             return
         if message[0] == "image":
-            stages.take(message[1], message[2])
+            stages.take(message[1], message[2], message[3])
+        elif message[0] == "seal":
+            stages.seal()
         else:
             stages.allow()
 

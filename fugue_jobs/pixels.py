@@ -64,6 +64,8 @@ def cut(
     recipes = [_recipe_or_failure(order.recipe) for order in work.orders]
     repeated = _repeated_ids(work)
     for scale, numbers in passes(photo, work, recipes):
+        if all(work.orders[number].only == frozenset() for number in numbers):
+            continue
         on_progress()
         photo.load(canvas, scale)
         for index in range(len(work.boxes)):
@@ -71,6 +73,8 @@ def cut(
             flags = (*photo.flags, "duplicate_box_id") if work.boxes[index].box_id in repeated else photo.flags
             seen: _Seen = {}
             for number in numbers:
+                if not work.orders[number].wants(index):
+                    continue
                 recipe = recipes[number]
                 if isinstance(recipe, PhotoFailure):
                     yield Cut(failed(number, index, recipe), None)

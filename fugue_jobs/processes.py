@@ -33,6 +33,7 @@ from fugue_jobs.work import ImageOutcome, ImageWork, failed_photo
 log = logging.getLogger(__name__)
 
 AHEAD = 3  # images in a process: one being fetched, one decoded, one stored
+SEAL_S = 900  # a pack of half a gigabyte goes over a slow line; the store's own timeouts are shorter
 STALL_S = 300  # beyond the fetch and decode limits: a process that says nothing for so long is lost
 MAX_LOSSES = 5  # processes lost in a row without one image done between: they cannot work here
 # Sent to whole process groups by people and schedulers: no photo's fault.
@@ -56,9 +57,15 @@ class _Desk:
 
     child: Child
     tickets: dict[int, _Ticket] = field(default_factory=dict)
+    packed: dict[int, _Ticket] = field(default_factory=dict)  # all cut; done when the packs with their crops are stored
+    sealing: bool = False  # was told that no more will come
     decoding: int | None = None
     pixels: int = 0  # granted beyond OWN_PIXELS
     heard: float = field(default_factory=monotonic)
+
+    @property
+    def owes(self) -> bool:
+        return bool(self.tickets) or self.sealing
 
     @property
     def can_take(self) -> bool:
@@ -103,7 +110,7 @@ class CropPool:
         busy = [(desk, desk.tickets.get(desk.decoding)) for desk in self._desks if desk.decoding is not None]
         return {desk.child.pid: ticket.work.image_id for desk, ticket in busy if ticket is not None}
 
-    def run(self, works: Iterable[ImageWork]) -> Iterator[tuple[int, ImageOutcome]]:
+    def run(self, works: Iterable[ImageWork], batch: str = "") -> Iterator[tuple[int, ImageOutcome]]:
         """(position in works, its outcome) for every image, in the order in which they end. Pulls works as it needs them.
 
         Raises EngineError when processes cannot be started or keep dying without a photo to blame.
@@ -117,9 +124,11 @@ class CropPool:
                     exhausted = True
                 else:
                     self._waiting.append(_Ticket(number, work))
-            self._hand_out()
+            self._hand_out(batch)
             if exhausted and not self._waiting and not any(desk.tickets for desk in self._desks):
-                return
+                if not any(desk.packed for desk in self._desks):
+                    return
+                self._seal()
             yield from self._listen()
 
     def close(self) -> None:
@@ -130,7 +139,13 @@ class CropPool:
         self._waiting.clear()
         self._asking.clear()
 
-    def _hand_out(self) -> None:
+    def _seal(self) -> None:
+        for desk in self._desks:
+            if desk.packed and not desk.sealing:
+                desk.sealing, desk.heard = True, monotonic()
+                desk.child.send(("seal",))
+
+    def _hand_out(self, batch: str) -> None:
         for _ in range(len(self._waiting)):
             ticket = self._waiting.popleft()
             desk = self._desk_for(ticket)
@@ -139,7 +154,7 @@ class CropPool:
                 continue
             desk.tickets[ticket.number] = ticket
             desk.heard = monotonic()
-            desk.child.send(("image", ticket.number, ticket.work))
+            desk.child.send(("image", ticket.number, ticket.work, batch))
 
     def _desk_for(self, ticket: _Ticket) -> _Desk | None:
         idle = [desk for desk in self._desks if not desk.tickets]
@@ -166,17 +181,19 @@ class CropPool:
                 else:
                     yield from self._heard(desk, message)
         for desk in list(self._desks):
-            if desk.tickets and monotonic() - desk.heard > self._limit(desk):
+            if desk.owes and monotonic() - desk.heard > self._limit(desk):
                 yield from self._overdue(desk)
 
     def _patience(self) -> float | None:
-        busy = [desk.heard + self._limit(desk) for desk in self._desks if desk.tickets]
+        busy = [desk.heard + self._limit(desk) for desk in self._desks if desk.owes]
         return max(0.0, min(busy) - monotonic()) + 0.01 if busy else None
 
     def _limit(self, desk: _Desk) -> float:
         settings = self._assignment
         if desk.decoding is not None:
             return settings.pictures.decode_timeout_s
+        if desk.sealing:
+            return SEAL_S
         return settings.fetch.timeout_s + settings.pictures.decode_timeout_s + STALL_S
 
     def _heard(self, desk: _Desk, message: tuple[Any, ...]) -> Iterator[tuple[int, ImageOutcome]]:
@@ -192,11 +209,15 @@ class CropPool:
             self._grant()
         elif kind == "decoded":
             self._release(desk)
+        elif kind == "packed":
+            desk.packed[message[1]] = desk.tickets.pop(message[1])
+            desk.sealing = False  # it came after what was sealed
         elif kind == "done":
             _, number, outcome, faults = message
+            ticket = desk.tickets.pop(number, None) or desk.packed.pop(number)
+            desk.sealing = desk.sealing and bool(desk.packed)
             for fault in faults:
-                log.error("image %s: %s", desk.tickets[number].work.image_id, fault)
-            del desk.tickets[number]
+                log.error("image %s: %s", ticket.work.image_id, fault)
             self._losses = 0
             yield number, outcome
 
@@ -226,6 +247,7 @@ class CropPool:
     def _overdue(self, desk: _Desk) -> Iterator[tuple[int, ImageOutcome]]:
         decoding = desk.decoding
         self._drop(desk)
+        self._waiting.extend(desk.packed.values())
         for ticket in desk.tickets.values():
             if decoding is None:
                 yield from self._suspect(ticket, "decode_hung")
@@ -240,6 +262,7 @@ class CropPool:
         status = self._drop(desk)
         log.warning("a crop process ended with status %s: %s", status, desk.child.last_words)
         blamed = desk.tickets.keys() if desk.decoding is None else {desk.decoding}
+        self._waiting.extend(desk.packed.values())  # the packs that they were in are lost, and not through their fault
         code = "decoder_killed" if status == -signal.SIGKILL else "decoder_died"
         for ticket in desk.tickets.values():
             if ticket.number in blamed and -status not in _FROM_OUTSIDE:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cropline.keys import box_fingerprint
 from cropline.schemas import BOX, CROPS, IMAGES, WORK
 from fugue_jobs.work import Box, CropOutcome, ImageOutcome, ImageWork, Order
 
@@ -96,7 +97,11 @@ def _work(row: dict[str, Any]) -> ImageWork:
         coordinates=row["coordinates"],
         orientation=row["orientation"],
         boxes=tuple(Box(*(box[name] for name in Box._fields)) for box in row["boxes"] or ()),
-        orders=tuple(Order(work["profile"], work["fingerprint"], work["recipe"]) for work in row["work"] or ()),
+        orders=tuple(
+            Order(work["profile"], work["fingerprint"], work["recipe"], positions(work["only"]))
+            for work in row["work"] or ()
+        ),
+        **{name: row[name] for name in ("version", "captured_at", "store_id", "camera_id")},
     )
 
 
@@ -107,11 +112,28 @@ def _column(name: str, ended: list[Ended]) -> list[Any]:
     if name in _OF_PHOTO:
         of = attrgetter(_OF_PHOTO[name])
         return [value for _, outcome in ended for value in (of(outcome),) * len(outcome.crops)]
+    if name == "box_fingerprint":
+        return [
+            box_fingerprint(
+                image["version"],
+                image["coordinates"],
+                image["orientation"],
+                image["boxes"][crop.box_index],
+                image["work"][crop.order]["profile_hash"],
+            )
+            for image, outcome in ended
+            for crop in outcome.crops
+        ]
     if name in _OF_BOX:
         return [_plain(image["boxes"][crop.box_index][name]) for image, outcome in ended for crop in outcome.crops]
     if name in _OF_WORK:
         return [image["work"][crop.order][name] for image, outcome in ended for crop in outcome.crops]
     return [value for image, outcome in ended for value in (image[name],) * len(outcome.crops)]
+
+
+def positions(only: str | None) -> frozenset[int] | None:
+    """WORK.only as numbers."""
+    return None if only is None else frozenset(int(number) for number in only.split(",") if number)
 
 
 def _plain(value: Any) -> Any:

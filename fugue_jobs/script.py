@@ -92,13 +92,13 @@ def stand_in(tables: Iterable[pa.Table]) -> Iterable[pa.Table]:
 def _rows(image: dict[str, Any]) -> Iterable[dict[str, Any]]:
     for work in image["work"] or ():
         # DuckDB puts quotes around some names of nested fields.
-        profile = next(value for name, value in work.items() if name.strip('"') == "profile")
-        for index in range(len(image["boxes"] or ())):
+        named = {name.strip('"'): value for name, value in work.items()}
+        for index in _wanted(named["only"], len(image["boxes"] or ())):
             yield {
                 "manifest": image["manifest"],
                 "manifest_row": image["manifest_row"],
                 "box_index": index,
-                "profile": profile,
+                "profile": named["profile"],
                 "status": "failed",
             }
 
@@ -109,8 +109,13 @@ def _expected(counts: pa.Table, claimed: pa.Table) -> Counter[Any]:
         (row["manifest"], row["manifest_row"], index, work["profile"])
         for row in claimed.select(["manifest", "manifest_row", "work"]).to_pylist()
         for work in row["work"]
-        for index in range(boxes[row["manifest"], row["manifest_row"]])
+        for index in _wanted(work["only"], boxes[row["manifest"], row["manifest_row"]])
     )
+
+
+def _wanted(only: str | None, boxes: int) -> Iterable[int]:
+    """Positions of the boxes that are to be cut, see schemas.WORK."""
+    return range(boxes) if only is None else sorted(int(number) for number in only.split(",") if number)
 
 
 def _counter(keys: Iterable[Any]) -> Counter[Any]:

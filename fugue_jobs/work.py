@@ -19,6 +19,7 @@ class Box(NamedTuple):
     ymin: float | None
     xmax: float | None
     ymax: float | None
+    label: str | None = None
 
 
 class Order(NamedTuple):
@@ -27,6 +28,11 @@ class Order(NamedTuple):
     profile: str
     fingerprint: str
     recipe: str
+    only: frozenset[int] | None = None  # boxes to cut; None: all
+
+    def wants(self, box_index: int) -> bool:
+        """Whether this box is to be cut."""
+        return self.only is None or box_index in self.only
 
 
 class ImageWork(NamedTuple):
@@ -41,11 +47,16 @@ class ImageWork(NamedTuple):
     orientation: str
     boxes: tuple[Box, ...]
     orders: tuple[Order, ...]
+    # What packs tell of the photo beside each crop.
+    version: str | None = None
+    captured_at: str | None = None
+    store_id: str | None = None
+    camera_id: str | None = None
 
     @property
     def crops(self) -> int:
         """How many rows this image must end as."""
-        return len(self.boxes) * len(self.orders)
+        return sum(len(self.boxes) if order.only is None else len(order.only) for order in self.orders)
 
 
 class CropOutcome(NamedTuple):
@@ -70,6 +81,8 @@ class CropOutcome(NamedTuple):
     luminance: float | None = None
     sharpness: float | None = None
     flags: str | None = None
+    shard: str | None = None
+    offset: int | None = None
 
 
 class ImageOutcome(NamedTuple):
@@ -97,5 +110,10 @@ def failed(order: int, box_index: int, failure: PhotoFailure) -> CropOutcome:
 def failed_photo(work: ImageWork, failure: PhotoFailure) -> ImageOutcome:
     """A photo that cannot be used: each of its boxes fails, for each profile, with the photo's reason."""
     return ImageOutcome(
-        [failed(order, box, failure) for order in range(len(work.orders)) for box in range(len(work.boxes))]
+        [
+            failed(number, box, failure)
+            for number, order in enumerate(work.orders)
+            for box in range(len(work.boxes))
+            if order.wants(box)
+        ]
     )

@@ -33,7 +33,7 @@ def check(run: Run, batch: Batch, crops: pa.Table) -> None:
     from fugue_jobs.manifests import ManifestRows
 
     claimed = claimed_boxes(ManifestRows.of(run.spec, batch.images).table(), batch.images)
-    objects = _but_forgotten(run, crops, read_objects(run.spec, sample_keys(crops, _READ_BACK)))
+    objects = _but_forgotten(run, crops, read_objects(run.spec, crops, sample_keys(crops, _READ_BACK)))
     verdict = check_batch(crops, claimed, objects)
     if verdict.critical:
         raise CatalogueError(f"batch {batch.batch_id} is committed but wrong: {', '.join(verdict.critical)}")

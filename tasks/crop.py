@@ -7,11 +7,13 @@ Belongs here: gathering the job's three inputs and checking that its rows accoun
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from prefect import get_run_logger, task
 
 from cropline.errors import NotReconciled
+from cropline.keeping import keep
 from cropline.run import Heartbeat, Run
 from cropline.stores import read_stores
 from tasks.options import STEP
@@ -29,19 +31,28 @@ if TYPE_CHECKING:
 )
 def crop(run: Run, batch: Batch) -> pa.Table:
     """schemas.CROPS, one row for each box and profile of the batch; crops are durable when this returns."""
+    import pyarrow as pa
+
     from fugue_jobs.crop_images import CropJob
     from fugue_jobs.engines import run_crop_job
     from fugue_jobs.manifests import ManifestRows
+    from fugue_jobs.rows import in_order
 
     settings = run.settings
     images = ManifestRows.of(run.spec, batch.images)
     expected = _boxes_in(images.counts, batch)
-    job = CropJob(run.spec, settings.fetch, settings.pictures, settings.engine.processes)
+    packed = tuple(
+        (name, profile.output, profile.shard_mb * 1_000_000)
+        for name, profile in sorted(settings.profiles.items())
+        if profile.output != "objects"
+    )
+    kept, claims = _kept(run, batch)
+    job = CropJob(run.spec, settings.fetch, settings.pictures, settings.engine.processes, packed, batch.batch_id)
     started = time.monotonic()
     with Heartbeat(lambda: run.state.renew(batch), settings.state.lease_s / 3, f"batch {batch.batch_id}"):
         crops = run_crop_job(
             images,
-            batch.images,
+            claims,
             read_stores(run.spec, settings.engine.stores),
             job,
             settings.engine,
@@ -59,9 +70,32 @@ def crop(run: Run, batch: Batch) -> pa.Table:
         used.seconds,
         used.executor_seconds,
     )
-    if crops.num_rows != expected:
-        raise NotReconciled(f"batch {batch.batch_id}: {expected} boxes went in, {crops.num_rows} rows came out")
-    return crops
+    if crops.num_rows + kept.num_rows != expected:
+        came_out = f"{crops.num_rows} rows came out, {kept.num_rows} were kept"
+        raise NotReconciled(f"batch {batch.batch_id}: {expected} boxes went in, {came_out}")
+    return in_order(pa.concat_tables([crops, kept])) if kept.num_rows else crops
+
+
+def _kept(run: Run, batch: Batch) -> tuple[pa.Table, pa.Table]:
+    """(rows of boxes whose crops are there already, the claims without these): only boxes whose own work changed are cut."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from cropline.catalogue import Catalogue
+    from cropline.schemas import CROPS
+    from fugue_jobs.manifests import ManifestRows
+
+    earlier = {image_id for _, image_id, _ in batch.superseding}
+    if not earlier:
+        return CROPS.empty_table(), batch.images
+    rows = Catalogue(run.spec).images_rows(batch.source, earlier)
+    again = batch.images.filter(pc.is_in(batch.images["image_id"], pa.array(sorted(earlier))))
+    images = ManifestRows.of(run.spec, again).table()
+    keeps = {name: profile.retention_days for name, profile in run.settings.profiles.items()}
+    kept, claims = keep(rows, images, batch.images, keeps, datetime.now(UTC))
+    if kept.num_rows:
+        get_run_logger().info("%d boxes have not changed: their crops stay", kept.num_rows)
+    return kept, claims
 
 
 def _waiting(run: Run) -> int:

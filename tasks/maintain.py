@@ -1,17 +1,20 @@
-"""maintain: upkeep of the catalogue, told to lineage and shown in the Prefect UI.
+"""maintain: upkeep of the catalogue and of what lies beside it, told to lineage and shown in the Prefect UI.
 
-Belongs here: the one call and what is said about it. Does not: the upkeep itself (cropline/catalogue/maintain.py).
+Belongs here: the calls and what is said about them. Does not: the upkeep itself (cropline/catalogue/maintain.py,
+cropline/upkeep).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from prefect import task
 
 from cropline.catalogue import Catalogue, Maintained
-from cropline.report.maintain import maintained_verdict
+from cropline.report.maintain import maintained_table, maintained_verdict
 from cropline.run import Run
+from cropline.upkeep.taken import Taken
 from tasks.ending import Tell
 from tasks.options import STEP
 from tasks.show import show
@@ -42,7 +45,26 @@ def failed_upkeep(run: Run) -> Tell:
     )
 
 
-def show_maintained(run: Run, done: Maintained | None) -> None:
+@task(name="age out", task_run_name="age out", **STEP)
+def age(run: Run, dry_run: bool) -> list[Taken]:
+    """Crops, manifests, quarantine and reports that are past their days."""
+    from cropline.upkeep import age_out, expire_crops
+
+    aged = age_out(run.spec, run.state, run.settings, dry_run=dry_run)
+    return [*expire_crops(run.spec, run.settings, dry_run=dry_run), *aged]
+
+
+@task(name="sweep", task_run_name="sweep orphans", **STEP)
+def sweep_orphans(run: Run, dry_run: bool) -> list[Taken]:
+    """Crops and packs that no version of the catalogue names."""
+    from cropline.upkeep import sweep
+
+    settings = run.settings
+    return sweep(run.spec, run.state, settings.api.source, safe=settings.retention.orphans, dry_run=dry_run)
+
+
+def show_maintained(run: Run, done: Maintained | None, taken: Sequence[Taken], dry_run: bool) -> None:
     """What upkeep did, as an artifact."""
     told = maintained_verdict(done)
-    show("markdown", "maintain-summary", f"## {run.context.run_name}\n\n**{told}**\n", told)
+    table = maintained_table(taken, dry_run)
+    show("markdown", "maintain-summary", f"## {run.context.run_name}\n\n**{told}**\n\n{table}\n", told)

@@ -14,6 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from cropline.catalogue.rows import CATALOGUE, PARTITION, STATISTICS
 from cropline.errors import CatalogueError
 from cropline.scrub import one_line
@@ -68,7 +70,7 @@ def open_or_create(spec: StoreSpec) -> DeltaTable:
 
     table = open_table(spec)
     if table is not None:
-        return table
+        return _with_all_columns(table)
     try:
         return DeltaTable.create(
             _address(spec),
@@ -85,6 +87,18 @@ def open_or_create(spec: StoreSpec) -> DeltaTable:
         if table is None:
             raise
         return table
+
+
+def _with_all_columns(table: DeltaTable) -> DeltaTable:
+    """Columns that this version of cropline added; rows of before have nulls there."""
+    from deltalake import Field, Schema
+
+    known = {field.name for field in table.schema().fields}
+    missing = [name for name in CATALOGUE.names if name not in known]
+    if missing:
+        fields: list[Field] = list(Schema.from_arrow(pa.schema([CATALOGUE.field(name) for name in missing])).fields)
+        table.alter.add_columns(fields)
+    return table
 
 
 @contextmanager

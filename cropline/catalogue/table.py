@@ -25,12 +25,24 @@ import pyarrow as pa
 from cropline import storage
 from cropline.catalogue import delta, history, maintain
 from cropline.catalogue.history import Held
-from cropline.catalogue.rows import CATALOGUE, ImageProfile, find, of_images, replacing, scan, to_catalogue
+from cropline.catalogue.rows import (
+    CATALOGUE,
+    ImageProfile,
+    committed_before,
+    equalling,
+    find,
+    of_images,
+    replacing,
+    scan,
+    to_catalogue,
+)
 from cropline.errors import CatalogueError, StaleLease
+from cropline.schemas import UTC
 from cropline.storage import StoreSpec
 
 if TYPE_CHECKING:
     from deltalake import CommitProperties, DeltaTable
+    from pyarrow.dataset import Dataset
 
 T = TypeVar("T")
 
@@ -203,6 +215,50 @@ class Catalogue:
             table = delta.open_table(self._spec)
             return CATALOGUE.empty_table() if table is None else scan(table, of_images(source, image_ids))
 
+    def shard_rows(self, shard: str) -> pa.Table:
+        """The current rows (CATALOGUE) whose crops a pack holds."""
+        with delta.catalogue_errors("read", self._spec):
+            table = delta.open_table(self._spec)
+            return CATALOGUE.empty_table() if table is None else scan(table, equalling(shard=shard))
+
+    def rewrite_shard(self, shard: str, rewrite: Callable[[pa.Table], pa.Table]) -> None:
+        """Put what ``rewrite`` makes of a pack's current rows in their place, in one commit.
+
+        It is called again when another writer was faster. Its rows name another pack, all the same one; or there are none.
+        """
+
+        def commit(table: DeltaTable) -> None:
+            from deltalake import write_deltalake
+
+            here = equalling(shard=shard)
+            rows = scan(table, here)
+            if not len(rows):
+                return
+            rewritten = rewrite(rows)
+            if len(rewritten):
+                (new,) = set(rewritten["shard"].to_pylist())
+                write_deltalake(table, rewritten, mode="overwrite", predicate=f"{here} OR {equalling(shard=new)}")
+            else:
+                table.delete(here)
+
+        with delta.catalogue_errors("write", self._spec):
+            if delta.open_table(self._spec) is not None:
+                self._until_committed(commit)
+
+    def expired(self, profile: str, before: datetime) -> pa.Table:
+        """Key, shard and bytes of a profile's rows that were committed before a moment."""
+        import pyarrow.compute as pc
+
+        where = (pc.field("profile") == profile) & (pc.field("committed_at") < pa.scalar(_utc(before), UTC))
+        return self.rows(where, columns=["key", "shard", "bytes"])
+
+    def expire(self, profile: str, before: datetime) -> None:
+        """Delete a profile's rows that were committed before a moment."""
+        predicate = committed_before(profile, _utc(before))
+        with delta.catalogue_errors("write", self._spec):
+            if delta.open_table(self._spec) is not None:
+                self._until_committed(lambda table: table.delete(predicate))
+
     def forget_images(self, source: str, image_ids: Collection[str]) -> int | None:
         """Delete the rows of these images. Gives the version without them; None when there is no table.
 
@@ -217,6 +273,14 @@ class Catalogue:
 
         with delta.catalogue_errors("write", self._spec):
             return None if delta.open_table(self._spec) is None else self._until_committed(commit)
+
+    def dataset(self) -> Dataset:
+        """The newest version as a pyarrow dataset, for engines that read such. Raises CatalogueError when there is none."""
+        with delta.catalogue_errors("read", self._spec):
+            table = delta.open_table(self._spec)
+            if table is None:
+                raise CatalogueError(f"there is no catalogue yet at {self._spec.url}")
+            return table.to_pyarrow_dataset(schema=CATALOGUE)
 
     def version(self) -> int | None:
         """The newest version, from 0; None when there is no table yet."""

@@ -15,7 +15,7 @@ from cropline.backfill.request import From, Limits, Mode, Order, Photos
 from cropline.cli.runs import check_settings, funnel_table, progress_of, show_places
 from cropline.funnel import Funnel
 from cropline.report.backfill import cost_rows, day_rows
-from cropline.report.maintain import maintained_verdict
+from cropline.report.maintain import maintained_verdict, taken_rows
 from cropline.report.places import places
 from cropline.run import watch
 
@@ -103,7 +103,12 @@ def run_maintain(keep_days: int, *, dry_run: bool) -> None:
     check_settings(needs_api=False)
     from flows.maintain import maintain
 
-    Console().print(maintained_verdict(maintain(keep_days=keep_days, dry_run=dry_run)), highlight=False)
+    console = Console()
+    done, taken = maintain(keep_days=keep_days, dry_run=dry_run)
+    console.print(maintained_verdict(done), highlight=False)
+    for name, count, size in taken_rows(taken):
+        gone = "would go" if dry_run else "removed"
+        console.print(f"  {name}: {count} {gone}{f', {size} MB' if size else ''}", highlight=False)
 
 
 def _show(name: str, settings: Any, run: Callable[[], Funnel | Foreseen]) -> None:

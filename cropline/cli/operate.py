@@ -30,7 +30,7 @@ MaxBytes = Annotated[int | None, typer.Option(min=1, help="stop after so many do
 
 def add_to(app: typer.Typer) -> None:
     """Give the app these commands."""
-    for command in (watch, backfill, replay, maintain, forget, deploy, up, copy_state):
+    for command in (watch, plan, backfill, replay, maintain, forget, export, deploy, up, copy_state):
         app.command()(command)
     app.add_typer(quarantine.app)
 
@@ -45,6 +45,13 @@ def watch(
 
     _quiet(verbose)
     run_watch(every_s, minutes)
+
+
+def plan() -> None:
+    """What today's profiles would cut again: photos, bytes, crops and PUTs. Does nothing."""
+    from cropline.cli.plan import show_plan
+
+    show_plan()
 
 
 def backfill(
@@ -134,6 +141,23 @@ def forget(
     from cropline.cli.forget import asked_selection, run_forget
 
     run_forget(asked_selection(image, store, before), dry_run=dry_run)
+
+
+def export(
+    out: Annotated[Path, typer.Argument(help="a new folder")],
+    where: Annotated[
+        str | None,
+        typer.Option(help="SQL condition over the catalogue's columns: store_id = 's1' and label like 'cola%'"),
+    ] = None,
+    kind: Annotated[
+        Literal["folder", "webdataset", "parquet", "coco"], typer.Option("--format", help="what tools shall read it")
+    ] = "folder",
+    limit: Annotated[int | None, typer.Option(min=1, help="at most so many crops, the first by key")] = None,
+) -> None:
+    """Copy the crops of a condition into a local folder, with what is known of each."""
+    from cropline.cli.export import run_export
+
+    run_export(out, where, kind, limit)
 
 
 def deploy(

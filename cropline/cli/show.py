@@ -8,8 +8,9 @@ from typing import Any
 
 from rich.console import Console
 
-from cropline import keys, manifest, storage
+from cropline import keys, manifest
 from cropline.catalogue import Catalogue
+from cropline.crops import read_crop
 from cropline.errors import CatalogueError, CroplineError, StorageError
 from cropline.failures import PhotoFailure
 from cropline.report.contact_sheet import Tile, boxes_on_photo
@@ -58,7 +59,7 @@ def _tile(settings: Settings, row: dict[str, Any]) -> Tile | None:
     if row["status"] != "written":
         return None
     try:
-        data = storage.read(settings.storage.spec, row["key"])
+        data = read_crop(settings.storage.spec, row)
     except StorageError:
         data = b""
     return Tile(data, f"{row['box_id']} {row['label'] or ''}", f"{row['width']} x {row['height']} px {row['profile']}")

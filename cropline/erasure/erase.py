@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 from cropline import storage
 from cropline.catalogue import Catalogue
 from cropline.erasure.selection import Selection
-from cropline.erasure.traces import Portion, Traces, collect, remove
+from cropline.erasure.traces import Packs, Portion, Traces, collect, remove
 from cropline.keys import digest
 
 if TYPE_CHECKING:
     from cropline.state import Erasure, State
     from cropline.storage import StoreSpec
 
+_AT_MOST = 100_000_000
 _PORTION = 200  # photos whose traces are in memory at once
 _STAYS = (
     "what was announced of these photos stays in manifests and quarantine until it is aged out; earlier versions of the "
@@ -46,8 +47,9 @@ def foresee(spec: StoreSpec, state: State, source: str, selection: Selection) ->
     """What ``forget`` would remove now; changes nothing."""
     wanted = sorted(selection.in_state(state, source) | selection.in_catalogue(Catalogue(spec), source))
     rows = objects = 0
+    packs = Packs(spec, source, wanted)
     for start in range(0, len(wanted), _PORTION):
-        portion = collect(spec, source, wanted[start : start + _PORTION])
+        portion = collect(spec, source, wanted[start : start + _PORTION], packs)
         rows += sum(image.rows for image in portion.images)
         objects += sum(len(image.objects) for image in portion.images)
     works = state.find_images(states=["claimed"], sources=[source], limit=1_000_000)
@@ -71,8 +73,10 @@ def finish(spec: StoreSpec, state: State, erasure: Erasure) -> Erased:
     # What an earlier call was about to remove when it ended.
     for portion in log.portions():
         remove(spec, erasure.source, portion)
+    packs: Packs | None = None
     while wanted := state.images_to_erase(erasure.erasure_id, _PORTION):
-        portion = collect(spec, erasure.source, wanted)
+        packs = packs or Packs(spec, erasure.source, state.images_to_erase(erasure.erasure_id, _AT_MOST))
+        portion = collect(spec, erasure.source, wanted, packs)
         log.add(portion)
         remove(spec, erasure.source, portion)
         state.mark_erased(erasure.erasure_id, wanted)
@@ -128,6 +132,7 @@ def _write_receipt(spec: StoreSpec, state: State, erasure: Erasure, log: _Log, t
         "nothing_left_at": datetime.now(UTC).isoformat(),
         "catalogue_version": Catalogue(spec).version(),
         **totals,
+        "packs": sorted({key for portion in log.portions() for key in portion.packs}),
         "reports": sorted({key for portion in log.portions() for key in portion.reports}),
         "stays": _STAYS,
     }

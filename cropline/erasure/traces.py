@@ -8,13 +8,16 @@ one reads there what was being removed, removes what is left of it, and the rece
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from cropline import keys, storage
 from cropline.catalogue import Catalogue
+from cropline.erasure.rewriting import rewrite
+from cropline.packs import index_key
+from cropline.packs.reading import holds, list_packs
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,6 +42,7 @@ class Portion:
 
     images: list[Traces]
     reports: list[str]
+    packs: list[str]  # they hold crops of these photos, and of others, which move to new packs
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self), indent=1).encode()
@@ -46,10 +50,27 @@ class Portion:
     @classmethod
     def from_json(cls, data: bytes) -> Portion:
         found = json.loads(data)
-        return cls([Traces(**entry) for entry in found["images"]], found["reports"])
+        return cls([Traces(**entry) for entry in found["images"]], found["reports"], found["packs"])
 
 
-def collect(spec: StoreSpec, source: str, image_ids: Sequence[str]) -> Portion:
+class Packs:
+    """Which packs hold crops of some photos. Looks into every pack that lies in the store, once."""
+
+    def __init__(self, spec: StoreSpec, source: str, image_ids: Iterable[str]) -> None:
+        wanted = {keys.image_key(source, image_id) for image_id in image_ids}
+        packs = list_packs(spec)
+        with ThreadPoolExecutor(_LISTS_AT_ONCE, thread_name_prefix="erasure") as pool:
+            held = pool.map(lambda pack: holds(spec, pack) & wanted, packs)
+            self._held = {pack: found for pack, found in zip(packs, held, strict=True) if found}
+        self._source = source
+
+    def of(self, image_ids: Iterable[str]) -> list[str]:
+        """The packs of these of the photos."""
+        wanted = {keys.image_key(self._source, image_id) for image_id in image_ids}
+        return [pack for pack, found in self._held.items() if found & wanted]
+
+
+def collect(spec: StoreSpec, source: str, image_ids: Sequence[str], packs: Packs) -> Portion:
     """Look for them in the store itself: old versions and what a killed run left are in no row of the catalogue."""
     rows = Catalogue(spec).images_rows(source, image_ids)
     counts: dict[str, int] = {}
@@ -57,13 +78,21 @@ def collect(spec: StoreSpec, source: str, image_ids: Sequence[str]) -> Portion:
         counts[image_id] = counts.get(image_id, 0) + 1
     objects = _objects(spec, source, image_ids)
     found = [Traces(image_id, counts.get(image_id, 0), objects[image_id]) for image_id in image_ids]
-    return Portion(found, _reports(spec, rows))
+    # Packs were looked into a while ago: what was written since is named by rows.
+    named = {shard for shard in rows["shard"].to_pylist() if shard}
+    return Portion(found, _reports(spec, rows), sorted({*packs.of(image_ids), *named}))
 
 
 def remove(spec: StoreSpec, source: str, portion: Portion) -> int | None:
     """Rows first: no reader is led to an object that is gone. Gives the catalogue's version without them."""
-    version = Catalogue(spec).forget_images(source, [image.image_id for image in portion.images])
-    storage.delete(spec, [*(key for image in portion.images for key in image.objects), *portion.reports])
+    gone = {image.image_id for image in portion.images}
+    for pack in portion.packs:
+        rewrite(spec, pack, source, gone)
+    version = Catalogue(spec).forget_images(source, gone)
+    packs = [pack for pack in portion.packs if not len(Catalogue(spec).shard_rows(pack))]
+    beside = [index for pack in packs if (index := index_key(pack)) is not None]
+    objects = [key for image in portion.images for key in image.objects]
+    storage.delete(spec, [*objects, *packs, *beside, *portion.reports])
     return version
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cropline.crops import read_crop
 from cropline.errors import StorageError
 from cropline.funnel import Funnel
 from cropline.report.chart import data_uri
@@ -19,7 +20,7 @@ from cropline.report.contact_sheet import Tile, contact_sheet
 from cropline.report.failures import failure_rows
 from cropline.report.links import relative_links, web_links
 from cropline.report.pace import engine_rows, pace_svg
-from cropline.storage import StoreSpec, read
+from cropline.storage import StoreSpec
 
 SAMPLE = 24
 
@@ -94,7 +95,7 @@ def _steps(funnel: Funnel) -> list[tuple[str, str, str]]:
 def _tiles(samples: Sequence[dict[str, Any]], spec: StoreSpec) -> Iterator[Tile]:
     for row in samples[:SAMPLE]:
         try:
-            data = read(spec, row["key"])
+            data = read_crop(spec, row)
         except StorageError:
             data = b""  # the tile says that it cannot be shown; a report never fails a run
         place = " · ".join(str(part) for part in (row["store_name"] or row["store_id"], row["camera_id"]) if part)

@@ -53,6 +53,7 @@ def claim_table(source: str, members: Sequence[Member], recipes: Mapping[tuple[s
         [m.profile_hash for m in members],
         [m.fingerprint for m in members],
         [_recipe(recipes, m) for m in members],
+        [None] * len(members),
     ]
     works = pa.StructArray.from_arrays([pa.array(column, pa.string()) for column in columns], fields=list(WORK))
     return pa.Table.from_arrays(

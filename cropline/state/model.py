@@ -226,3 +226,15 @@ class Erasure:
     selection: str  # JSON
     began_at: datetime
     resumed: bool
+
+
+@dataclass(frozen=True)
+class Recrop:
+    """What a profile's recipe of today would cut again or for the first time, by the state table. Quarantined works are not in it."""
+
+    profile: str
+    changed: int  # photos whose work is of another recipe
+    missing: int  # photos that have no work of this profile
+    boxes: int  # of both
+    bytes: int  # of both photos, as far as they were announced
+    recipes: tuple[str, ...]  # hashes of the other recipes

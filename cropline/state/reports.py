@@ -19,6 +19,7 @@ from cropline.state.model import (
     Counts,
     ImageState,
     ReasonCount,
+    Recrop,
     SourceState,
     StateReport,
     WorkState,
@@ -81,6 +82,22 @@ def recipe(database: Database, profile_hash: str) -> str | None:
         return connection.scalar(select(profiles.c.recipe).where(profiles.c.hash == profile_hash).limit(1))
 
 
+def oldest_open_batch(database: Database) -> datetime | None:
+    """When the oldest batch was made that has not ended."""
+    with database.reading() as connection:
+        oldest = select(func.min(batches.c.created_at)).where(batches.c.state == constant("open"))
+        return connection.execute(oldest).scalar()
+
+
+def needed_manifests(database: Database) -> set[str]:
+    """The manifests that works which are not done lie in."""
+    undone = images.c.state != constant("done")
+    with database.reading() as connection:
+        wanted = connection.execute(select(images.c.manifest).where(undone).distinct()).scalars().all()
+        claimed = select(images.c.claimed_manifest).where(images.c.state == constant("claimed")).distinct()
+        return {*wanted, *connection.execute(claimed).scalars()}
+
+
 def find_images(database: Database, which: Sequence[Any], limit: int) -> list[ImageState]:
     """Works that a filter of replay.py chooses, newest captured first."""
     query = select(*_IMAGE).where(*which).order_by(images.c.captured_at.desc().nulls_last(), images.c.image_id)
@@ -138,3 +155,38 @@ def _reasons(connection: Connection) -> list[ReasonCount]:
         .limit(_REASONS)
     )
     return [ReasonCount(row.state, row.reason or "", row.works) for row in connection.execute(query)]
+
+
+def recrops(database: Database, source: str, profile: str, profile_hash: str) -> Recrop:
+    """The works of a profile that were cut, or are to be, by another recipe than this one, and photos that never had one."""
+    good = images.c.state != constant("quarantined")
+    other = [images.c.source == source, images.c.profile == profile, images.c.profile_hash != profile_hash, good]
+    sums = [func.count(), func.coalesce(func.sum(images.c.boxes), 0), func.coalesce(func.sum(images.c.bytes), 0)]
+    with database.reading() as connection:
+        of_other = connection.execute(select(*sums).where(*other)).one()
+        hashes = connection.execute(select(images.c.profile_hash).where(*other).distinct()).scalars().all()
+        mine = images.alias("mine")
+        has = select(1).where(
+            mine.c.source == images.c.source, mine.c.image_id == images.c.image_id, mine.c.profile == profile
+        )
+        # One row a photo: any profile's work knows its boxes and bytes.
+        smaller = images.alias("smaller")
+        first = (
+            ~select(1)
+            .where(
+                smaller.c.source == images.c.source,
+                smaller.c.image_id == images.c.image_id,
+                smaller.c.profile < images.c.profile,
+            )
+            .exists()
+        )
+        lead = select(*sums).where(images.c.source == source, good, ~has.exists(), first)
+        of_none = connection.execute(lead).one()
+    return Recrop(
+        profile,
+        changed=int(of_other[0]),
+        missing=int(of_none[0]),
+        boxes=int(of_other[1] + of_none[1]),
+        bytes=int(of_other[2] + of_none[2]),
+        recipes=tuple(sorted(hashes)),
+    )

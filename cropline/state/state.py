@@ -27,6 +27,7 @@ from cropline.state.model import (
     Event,
     ImageState,
     Outcome,
+    Recrop,
     Registered,
     Registration,
     SilentRun,
@@ -194,6 +195,18 @@ class State:
     def recipe(self, profile_hash: str) -> str | None:
         """The recipe (JSON) that was registered under a hash; None when this table never saw it."""
         return reports.recipe(self._database, profile_hash)
+
+    def recrops(self, source: str, profile: str, profile_hash: str) -> Recrop:
+        """What a profile's recipe of today would cut again or for the first time. Reads the whole table of works."""
+        return reports.recrops(self._database, source, profile, profile_hash)
+
+    def oldest_open_batch(self) -> datetime | None:
+        """When the oldest batch was made that has not ended; None when none is open."""
+        return reports.oldest_open_batch(self._database)
+
+    def needed_manifests(self) -> set[str]:
+        """The manifests that works which are not done lie in. Reads the whole table of works."""
+        return reports.needed_manifests(self._database)
 
     def find_images(
         self,

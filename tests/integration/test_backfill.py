@@ -188,13 +188,13 @@ def test_a_replay_takes_out_of_quarantine_what_todays_rules_call_good(workspace:
 def test_upkeep_changes_no_row_and_a_dry_run_changes_nothing(workspace: Workspace) -> None:
     from flows.maintain import maintain
 
-    assert maintain() is None, "no catalogue yet"
+    assert maintain()[0] is None, "no catalogue yet"
     workspace.set(BATCH__IMAGES="1")
     workspace.poll()
     rows = workspace.rows()
-    dry = maintain(dry_run=True)
+    dry, _ = maintain(dry_run=True)
     assert dry is not None
-    done = maintain()
+    done, _ = maintain()
     assert done is not None
     assert (dry.files_before, dry.files_after) == (done.files_before, done.files_before)
     assert done.files_after < done.files_before

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
+import cropline
 from cropline import storage
 from cropline.erasure import Erased, Selection, foresee, forget
 from cropline.state import State
@@ -130,6 +132,67 @@ def test_photos_in_work_are_forgotten_when_their_batch_ends(workspace: Workspace
     went = json.loads(storage.read(settings.storage.spec, receipt))["went"]
     assert [entry["image_id"] for entry in went] == sorted([held, done])
     assert all(entry["rows"] and entry["objects"] for entry in went)
+
+
+PACKED = '{"default": {}, "tar": {"output": "shards"}, "table": {"output": "parquet"}}'
+PACK_PLACES = [
+    (function, event)
+    for function in ("Catalogue.rewrite_shard", "Spool.put", "Catalogue.forget_images", "delete")
+    for event in ("call", "return")
+]
+
+
+def _bytes_of_packs(workspace: Workspace) -> list[bytes]:
+    spec = workspace.settings.storage.spec
+    return [storage.read(spec, key) for key in storage.list_keys(spec, "shards")]
+
+
+def _readable(workspace: Workspace, but: str = "") -> dict[tuple[str, str, int], str]:
+    """Every row's crop, read as users read it: its hash by photo, profile and box. ``but``: a photo that is left out."""
+    spec = workspace.settings.storage.spec
+    return {
+        (row["image_id"], row["profile"], row["box_index"]): hashlib.sha256(
+            cropline.open_crop(row, spec).read()
+        ).hexdigest()
+        for row in workspace.rows()
+        if row["image_id"] != but
+    }
+
+
+def test_packs_are_rewritten_without_a_forgotten_photo_wherever_it_is_killed(workspace: Workspace) -> None:
+    workspace.set(PROFILES=PACKED, ENGINE__PROCESSES="1")
+    workspace.poll()
+    gone = _ids(workspace)[0]
+    # An older version of a box of it lies in a pack too, and no current row names it.
+    old = {
+        row["sha256"]: cropline.open_crop(row, workspace.settings.storage.spec).read()
+        for row in workspace.rows()
+        if row["image_id"] == gone and row["profile"] != "default"
+    }
+    workspace.api.control.change_box(gone)
+    workspace.poll()
+    others = _readable(workspace, but=gone)
+    assert all(any(data in pack for pack in _bytes_of_packs(workspace)) for data in old.values())
+    kept = workspace.folder / "kept"
+    _copy(workspace.folder, kept)
+    for function, event in [("", ""), *PACK_PLACES]:
+        _copy(kept, workspace.folder)
+        if function:
+            killed = workspace.child(KILLED_AT.format(function=function, event=event, image=gone))
+            assert killed.returncode == -signal.SIGKILL, (function, event, killed.stderr[-1000:])
+            # In between nothing of the others is lost.
+            assert _readable(workspace, but=gone) == others, (function, event)
+        receipt = _receipt(workspace, _forget(workspace, gone))
+        assert len(receipt["packs"]) >= 2
+        assert _readable(workspace) == others
+        packs = _bytes_of_packs(workspace)
+        assert not any(data in pack for pack in packs for data in old.values()), (function, event)
+        assert not any(gone.encode() in pack for pack in packs)
+        spec = workspace.settings.storage.spec
+        named = {row["shard"] for row in workspace.rows() if row["shard"]}
+        lying = {key for key in storage.list_keys(spec, "shards") if not key.endswith(".json")}
+        # A new pack of a killed call is the same as that of the next one; nothing else may be left.
+        assert lying == named, (function, event)
 
 
 def test_killed_anywhere_and_called_again_it_ends_the_same(workspace: Workspace) -> None:

@@ -9,6 +9,7 @@ from collections import Counter
 import requests
 from PIL import Image, ImageOps
 
+from cropline.state import State
 from tests.integration.conftest import Workspace, artifact_text, picture
 
 
@@ -64,19 +65,37 @@ def test_a_second_poll_finds_nothing_new_and_writes_nothing(workspace: Workspace
     assert set(workspace.api.control.counts().values()) == {1}
 
 
-def test_a_changed_box_recrops_that_image_only_under_new_keys(workspace: Workspace) -> None:
+def test_a_changed_box_recuts_that_box_only_under_a_new_key(workspace: Workspace) -> None:
     workspace.poll()
     old_objects, old_rows = workspace.objects(), workspace.rows()
-    changed = workspace.api.control.change_box(sorted(_listed(workspace))[0])["id"]
+    image = workspace.api.control.change_box(sorted(_listed(workspace))[0], "b02")
     funnel = workspace.poll()
     assert (funnel.landed, funnel.changed, funnel.new, funnel.images) == (1, 1, 0, 1)
+    assert funnel.boxes == funnel.written == len(image["boxes"])
     new_objects, rows = workspace.objects(), workspace.rows()
     assert all(new_objects[key] == data for key, data in old_objects.items()), "an old version was overwritten"
-    added = set(new_objects) - set(old_objects)
-    assert added == {row["key"] for row in rows if row["image_id"] == changed}
-    others = [row["key"] for row in rows if row["image_id"] != changed]
-    assert others == [row["key"] for row in old_rows if row["image_id"] != changed]
-    assert len(rows) == len(old_rows), "downstream reads one current row a box"
+    (added,) = set(new_objects) - set(old_objects)
+    changed = {row["box_id"]: row for row in rows if row["image_id"] == image["id"]}
+    assert changed["b02"]["key"] == added
+    assert (len(rows), len(changed)) == (len(old_rows), len(image["boxes"])), "downstream reads one current row a box"
+    before = {(row["image_id"], row["box_id"]): row["key"] for row in old_rows}
+    same = {(row["image_id"], row["box_id"]): row["key"] for row in rows if row is not changed["b02"]}
+    assert same.items() <= before.items()
+    # All rows of the photo are of the new work: the next poll, and a repeat of this one, find nothing to do.
+    assert len({row["fingerprint"] for row in changed.values()}) == 1
+    assert {row["batch_id"] for row in changed.values()} == {changed["b02"]["batch_id"]}
+    assert workspace.poll().nothing_new
+
+
+def test_cropping_again_on_demand_cuts_every_box(workspace: Workspace) -> None:
+    workspace.poll()
+    gone = workspace.folder / "output" / workspace.rows()[0]["key"]
+    before = gone.read_bytes()
+    gone.unlink()
+    with State.open(workspace.settings.state) as state:
+        state.revive(states=["done"])
+    workspace.process()
+    assert gone.read_bytes() == before
 
 
 def test_a_changed_photo_recrops_that_image_only(workspace: Workspace) -> None:

@@ -83,7 +83,7 @@ def claimed() -> pa.Table:
 def judge(rows: list[Row], keys: list[str] | None = None) -> BatchVerdict:
     crops = pa.Table.from_pylist(rows, schema=CROPS)
     wanted = sample_keys(crops, 100) if keys is None else keys
-    return check_batch(crops, claimed(), read_objects(SPEC, wanted))
+    return check_batch(crops, claimed(), read_objects(SPEC, crops, wanted))
 
 
 def test_a_good_batch_breaks_nothing() -> None:

@@ -1,0 +1,16 @@
+"""cropline export: crops of a condition into a local folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from cropline.export import export
+from cropline.settings import load_settings
+
+
+def run_export(out: Path, where: str | None, kind: str, limit: int | None) -> None:
+    """Export, and say what was written."""
+    done = export(load_settings().storage.spec, out, where=where, kind=kind, limit=limit)
+    Console().print(f"{done.crops:,} crops, {done.bytes / 1e6:,.1f} MB: {done.folder}", highlight=False, soft_wrap=True)

@@ -1,0 +1,74 @@
+"""cropline plan: what today's profiles would cut again, and what that takes, before anything is done."""
+
+from __future__ import annotations
+
+import json
+from math import ceil
+
+from rich.console import Console
+from rich.table import Table
+
+from cropline.settings import Profile, Settings, load_settings
+from cropline.state import Recrop, State
+
+_HEAD = ("profile", "what changed", "photos", "photo GB", "crops", "PUTs")
+
+
+def show_plan() -> None:
+    """One line a profile, and the command that would do it."""
+    settings = load_settings()
+    console = Console()
+    table = Table(show_edge=False, pad_edge=False, header_style="bold")
+    for position, name in enumerate(_HEAD):
+        table.add_column(name, justify="left" if position < 2 else "right")
+    changed = []
+    with State.open(settings.state) as state:
+        for name, profile in sorted(settings.profiles.items()):
+            recrop = state.recrops(settings.api.source, name, profile.hash)
+            if recrop.changed or recrop.missing:
+                changed.append(name)
+            table.add_row(*_row(settings, state, recrop))
+    console.print(table)
+    if not changed:
+        console.print("\nEvery photo is cropped, or waits to be, by today's profiles.", highlight=False)
+        return
+    chosen = " ".join(f"--profile {name}" for name in changed)
+    console.print(f"\nNothing was done. To do it: cropline backfill --from manifests {chosen}", highlight=False)
+    console.print("Crops of the recipes before stay until they are superseded, photo by photo.", highlight=False)
+
+
+def _row(settings: Settings, state: State, recrop: Recrop) -> list[str]:
+    profile = settings.profiles[recrop.profile]
+    return [
+        recrop.profile,
+        _why(state, recrop, profile),
+        f"{recrop.changed + recrop.missing:,}",
+        f"{recrop.bytes / 1e9:,.2f}",
+        f"{recrop.boxes:,}",
+        f"{puts(profile, recrop.boxes):,}",
+    ]
+
+
+def puts(profile: Profile, crops: int, crop_bytes: int = 20_000) -> int:
+    """Requests that store so many crops. Of packs an estimate: a crop is taken to have ``crop_bytes``."""
+    if profile.output == "objects":
+        return crops
+    packs = ceil(crops * crop_bytes / (profile.shard_mb * 1_000_000))
+    return packs * (2 if profile.output == "shards" else 1)
+
+
+def _why(state: State, recrop: Recrop, profile: Profile) -> str:
+    """The recipe's fields that differ from those that the photos were cut by."""
+    today = json.loads(profile.recipe)
+    reasons = []
+    for recipe_hash in recrop.recipes:
+        before = json.loads(state.recipe(recipe_hash) or "{}")
+        fields = [
+            f"{name} {before.get(name)} -> {today.get(name)}"
+            for name in sorted(set(before) | set(today))
+            if before.get(name) != today.get(name)
+        ]
+        reasons.append(", ".join(fields) if before else "a recipe that is not known any more")
+    if recrop.missing:
+        reasons.append(f"{recrop.missing:,} photos never had it")
+    return "; ".join(reasons) or "-"

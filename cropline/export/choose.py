@@ -1,0 +1,49 @@
+"""The rows that a condition chooses. The condition is the user's own SQL expression, run by DuckDB over the catalogue.
+
+Belongs here: running it so that it can read the catalogue and nothing else. Does not: crops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from cropline.catalogue import Catalogue
+from cropline.errors import ExportError
+from cropline.scrub import one_line
+
+if TYPE_CHECKING:
+    from cropline.storage import StoreSpec
+
+_ROWS = 1_000
+
+# Of the connection, once the catalogue is registered: from here on no file, no network, no variable of ours, no other setting.
+_LOCKED = (
+    "SET python_enable_replacements = false",
+    "SET enable_external_access = false",
+    "SET lock_configuration = true",
+)
+
+
+def chosen(spec: StoreSpec, where: str | None, limit: int | None) -> Iterator[dict[str, Any]]:
+    """Written crops (catalogue rows) for which the condition holds, ordered by their keys.
+
+    Raises ExportError for a condition that is none, CatalogueError when there is no catalogue yet.
+    """
+    import duckdb
+
+    dataset = Catalogue(spec).dataset()
+    with duckdb.connect(":memory:") as database:
+        database.register("crops", dataset)
+        for statement in _LOCKED:
+            database.execute(statement)
+        try:
+            # As an expression, not as text in a statement of ours: it cannot end ours and begin another.
+            rows = database.table("crops").filter("status = 'written'")
+            rows = (rows.filter(where) if where else rows).order("key")
+            if limit is not None:
+                rows = rows.limit(limit)
+            while part := rows.fetchmany(_ROWS):
+                yield from (dict(zip(rows.columns, row, strict=True)) for row in part)
+        except duckdb.Error as error:
+            raise ExportError(f"--where: {one_line(str(error))}") from None

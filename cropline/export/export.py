@@ -1,0 +1,69 @@
+"""From a condition to a folder: crops are read one range each, several at once, and written in one of the formats.
+
+Belongs here: the run of an export. Does not: choosing rows (choose.py) or the formats (formats.py).
+The folder appears when it is whole: until then it lies beside, under a name that says so.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cropline.crops import read_crop
+from cropline.errors import ExportError
+from cropline.export.choose import chosen
+from cropline.export.formats import FORMATS as FORMATS
+from cropline.export.formats import Crop
+
+if TYPE_CHECKING:
+    from cropline.storage import StoreSpec
+
+_READS_AT_ONCE = 16
+_AHEAD = 64  # crops in memory
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote."""
+
+    crops: int
+    bytes: int
+    folder: Path
+
+
+def export(spec: StoreSpec, out: Path, *, where: str | None, kind: str, limit: int | None = None) -> Exported:
+    """Write the chosen crops to a new folder. The same catalogue and condition give the same files.
+
+    Raises ExportError when the folder holds something or the condition is none, StorageError when a crop cannot be read.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ExportError(f"{out} is there and not empty: name a new folder")
+    unfinished = out.with_name(f"{out.name}.unfinished-{os.getpid()}")
+    try:
+        unfinished.mkdir(parents=True)
+        crops = size = 0
+        with FORMATS[kind](unfinished) as write:
+            for crop in _read(spec, chosen(spec, where, limit)):
+                write(crop)
+                crops += 1
+                size += len(crop.data)
+        if out.exists():
+            out.rmdir()
+        unfinished.rename(out)
+    except OSError as error:
+        raise ExportError(f"{out} cannot be written: {error.strerror or type(error).__name__}") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return Exported(crops, size, out)
+
+
+def _read(spec: StoreSpec, rows: Iterator[dict[str, Any]]) -> Iterator[Crop]:
+    with ThreadPoolExecutor(_READS_AT_ONCE, thread_name_prefix="export") as pool:
+        while part := list(itertools.islice(rows, _AHEAD)):
+            yield from map(Crop, part, pool.map(lambda row: read_crop(spec, row), part))

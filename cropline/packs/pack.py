@@ -1,0 +1,60 @@
+"""What every kind of pack has in common: samples go in, one after the other; sealed, it says where each one's bytes lie.
+
+Belongs here: the interface and its shapes. Does not: a format (tar.py, parquet.py) or a store (spool.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+KINDS = {"shards": "tar", "parquet": "parquet"}
+"""Output kind of a profile -> extension of its packs."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One crop. ``name`` is unique in its pack and has no dot; ``facts`` are what a reader learns beside the picture."""
+
+    name: str
+    extension: str
+    facts: Mapping[str, str | int | float | None]
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A whole pack: hash of its bytes (hex), its size, and where each sample's picture begins, in the order of adding."""
+
+    sha256: str
+    size: int
+    offsets: list[int]
+
+
+class Pack(Protocol):
+    """A pack that is being written to a file of its own. The same samples in the same order give the same bytes."""
+
+    @property
+    def size(self) -> int:
+        """Bytes so far, about."""
+        ...
+
+    def add(self, sample: Sample) -> None:
+        """Append a sample."""
+        ...
+
+    def seal(self) -> Sealed:
+        """Write what belongs at the end; the file stays open. Nothing can be added any more."""
+        ...
+
+
+def new_pack(kind: str, file: BinaryIO) -> Pack:
+    """An empty pack of an output kind. ``file``: empty, opened for writing and reading."""
+    if kind == "shards":
+        from cropline.packs.tar import TarPack
+
+        return TarPack(file)
+    from cropline.packs.parquet import ParquetPack
+
+    return ParquetPack(file)

@@ -1,0 +1,123 @@
+"""Crops as rows of a Parquet file in the image layout of Hugging Face datasets: a struct of bytes and path, facts beside it.
+
+The pictures' bytes are stored as they are (they are compressed already, and no dictionary helps), so each lies in one piece
+somewhere in the file and can be read by its range like an object of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cropline.packs.pack import Sample, Sealed
+
+_ROW_GROUP = 16_000_000  # bytes of pictures in memory; readers stream a row group at a time
+
+_FACTS = pa.schema(
+    [
+        ("key", pa.string()),
+        ("source", pa.string()),
+        ("image_id", pa.string()),
+        ("version", pa.string()),
+        ("profile", pa.string()),
+        ("fingerprint", pa.string()),
+        ("box_id", pa.string()),
+        ("box_index", pa.int64()),
+        ("label", pa.string()),
+        ("store_id", pa.string()),
+        ("camera_id", pa.string()),
+        ("captured_at", pa.string()),
+        ("sha256", pa.string()),
+        ("width", pa.int64()),
+        ("height", pa.int64()),
+        ("left", pa.int64()),
+        ("top", pa.int64()),
+        ("right", pa.int64()),
+        ("bottom", pa.int64()),
+    ]
+)
+_PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def _features() -> dict[str, Any]:
+    """What ``datasets`` reads in the file's metadata to show pictures instead of bytes."""
+    plain = {pa.string(): "string", pa.int64(): "int64"}
+    facts = {field.name: {"dtype": plain[field.type], "_type": "Value"} for field in _FACTS}
+    return {"info": {"features": {"image": {"_type": "Image"}, **facts}}}
+
+
+SCHEMA = pa.schema([("image", _PICTURE), *_FACTS]).with_metadata({"huggingface": json.dumps(_features())})
+
+
+class ParquetPack:
+    """See pack.Pack. At most one row group of pictures is in memory."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        columns = ["image.bytes", "image.path", *_FACTS.names]
+        self._writer = pq.ParquetWriter(
+            file,
+            SCHEMA,
+            compression={name: "NONE" if name == "image.bytes" else "ZSTD" for name in columns},
+            use_dictionary=[name for name in columns if name != "image.bytes"],
+            write_statistics=[name for name in columns if name != "image.bytes"],
+        )
+        self._waiting: list[Sample] = []
+        self._held = 0
+        self._offsets: list[int] = []
+
+    @property
+    def size(self) -> int:
+        """Bytes so far, about."""
+        return self._file.tell() + self._held
+
+    def add(self, sample: Sample) -> None:
+        """Append a row."""
+        self._waiting.append(sample)
+        self._held += len(sample.data)
+        if self._held >= _ROW_GROUP:
+            self._flush()
+
+    def seal(self) -> Sealed:
+        """The file's index is its footer, which comes last."""
+        if self._waiting:
+            self._flush()
+        self._writer.close()
+        self._file.flush()
+        size = self._file.tell()
+        self._file.seek(0)
+        sha256 = hashlib.file_digest(self._file, "sha256").hexdigest()
+        return Sealed(sha256, size, self._offsets)
+
+    def _flush(self) -> None:
+        samples, self._waiting, self._held = self._waiting, [], 0
+        rows = [
+            {"image": {"bytes": s.data, "path": f"{s.name}.{s.extension}"}}
+            | {name: s.facts.get(name) for name in _FACTS.names}
+            for s in samples
+        ]
+        begin = self._file.tell()
+        self._writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
+        end = self._file.tell()
+        self._file.seek(begin)
+        written = self._file.read(end - begin)
+        self._offsets += [begin + place for place in _places(written, samples)]
+
+
+def _places(written: bytes, samples: list[Sample]) -> list[int]:
+    """Where the pictures lie in a row group, in their order: each is preceded by its length. Every byte is compared."""
+    places: list[int] = []
+    at = 0
+    for sample in samples:
+        wanted = struct.pack("<I", len(sample.data)) + sample.data
+        at = written.find(wanted, at)
+        if at < 0:
+            raise ValueError("the Parquet writer does not store the pictures as they are")
+        places.append(at + 4)
+        at += len(wanted)
+    return places

@@ -1,0 +1,76 @@
+"""What is removed because of its age: crops of profiles with days, manifests, quarantine and reports.
+
+Belongs here: ages. Does not: orphans (sweep.py). Manifests that some work still needs stay, however old.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from cropline import storage
+from cropline.catalogue import Catalogue
+from cropline.packs import index_key
+from cropline.upkeep.taken import Taken
+
+if TYPE_CHECKING:
+    from cropline.settings import Settings
+    from cropline.state import State
+    from cropline.storage import StoreSpec
+
+_DAY = re.compile(r"/(\d{4}-\d{2}-\d{2})/")
+_AT_MOST = 100_000_000
+
+
+def expire_crops(spec: StoreSpec, settings: Settings, *, dry_run: bool) -> list[Taken]:
+    """Rows and crops of profiles with ``retention_days``, counted from the commit. Their works stay done.
+
+    Rows go first. Killed in between, the objects are orphans, which a later sweep finds.
+    """
+    taken = []
+    catalogue = Catalogue(spec)
+    for name, profile in sorted(settings.profiles.items()):
+        if profile.retention_days is None:
+            continue
+        before = datetime.now(UTC) - timedelta(days=profile.retention_days)
+        rows = catalogue.expired(name, before)
+        size = sum(number or 0 for number in rows["bytes"].to_pylist())
+        if not dry_run and len(rows):
+            catalogue.expire(name, before)
+            _delete_crops(spec, catalogue, rows.to_pylist())
+        taken.append(Taken(f"crops of {name} older than {profile.retention_days} days", len(rows), size))
+    return taken
+
+
+def _delete_crops(spec: StoreSpec, catalogue: Catalogue, rows: list[dict[str, str | None]]) -> None:
+    storage.delete(spec, [row["key"] for row in rows if row["key"] and not row["shard"]])
+    # A pack may also hold crops that a younger batch took over.
+    packs = {row["shard"] for row in rows if row["shard"]}
+    alone = [pack for pack in sorted(packs) if not len(catalogue.shard_rows(pack))]
+    storage.delete(spec, [*alone, *(index for pack in alone if (index := index_key(pack)) is not None)])
+
+
+def age_out(spec: StoreSpec, state: State, settings: Settings, *, dry_run: bool) -> list[Taken]:
+    """Manifests, quarantine files and reports of days that are longer ago than the settings keep them."""
+    retention = settings.retention
+    needed = state.needed_manifests()
+    taken = []
+    for prefix, days in (
+        ("manifests", retention.manifests_days),
+        ("quarantine", retention.quarantine_days),
+        ("reports", retention.reports_days),
+    ):
+        if days is None:
+            continue
+        before = datetime.now(UTC).date() - timedelta(days=days)
+        old = [key for key in storage.list_keys(spec, f"{prefix}/") if _day(key) < before and key not in needed]
+        if not dry_run:
+            storage.delete(spec, old)
+        taken.append(Taken(f"{prefix} older than {days} days", len(old)))
+    return taken
+
+
+def _day(key: str) -> date:
+    found = _DAY.search(key)
+    return date.fromisoformat(found.group(1)) if found else date.max

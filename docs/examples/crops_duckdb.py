@@ -1,0 +1,18 @@
+"""Crops a store and day with DuckDB, and the pictures of the least sharp ones. Usage: crops_duckdb.py STORAGE_FOLDER"""
+
+import sys
+from pathlib import Path
+
+import duckdb
+from deltalake import DeltaTable
+
+import cropline
+
+root = Path(sys.argv[1]).resolve()
+crops = DeltaTable(str(root / "catalogue")).to_pyarrow_dataset()  # or, with DuckDB's extension: delta_scan('...')
+print(duckdb.sql("SELECT store_id, captured_date, count(*) AS crops FROM crops WHERE status = 'written' GROUP BY ALL"))
+
+worst = duckdb.sql("SELECT * FROM crops WHERE status = 'written' ORDER BY sharpness LIMIT 3").to_arrow_table()
+for row in worst.to_pylist():
+    # An object of its own, or a range of a pack: it is read the same way.
+    print(row["key"], len(cropline.open_crop(row, root.as_uri()).read()), "bytes")

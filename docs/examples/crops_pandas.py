@@ -1,0 +1,17 @@
+"""The catalogue as a pandas DataFrame, and a crop as a Pillow image. Usage: crops_pandas.py STORAGE_FOLDER"""
+
+import sys
+from pathlib import Path
+
+from deltalake import DeltaTable
+from PIL import Image
+
+import cropline
+
+root = Path(sys.argv[1]).resolve()
+frame = DeltaTable(str(root / "catalogue")).to_pandas(filters=[("status", "=", "written")])
+print(frame.groupby("label", dropna=False)["bytes"].agg(["count", "mean"]).head())
+
+first = frame.sort_values("key").iloc[0].to_dict()
+with Image.open(cropline.open_crop(first, root.as_uri())) as picture:
+    print(first["key"], picture.size)

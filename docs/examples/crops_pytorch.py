@@ -1,0 +1,35 @@
+"""Training on shards: profiles with output "shards", or `cropline export --format webdataset`. Usage: crops_pytorch.py FOLDER
+
+The folder holds .tar files, at any depth. A shard that no row of the catalogue names (a killed attempt's, until maintain
+removes it) doubles some crops: train on an export, or on the shards that the catalogue names.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import webdataset
+
+
+def samples(folder: Path) -> Any:
+    """(picture as a uint8 array, label) of every crop."""
+    shards = sorted(str(path) for path in folder.rglob("*.tar"))
+    data = webdataset.WebDataset(shards, shardshuffle=False).decode("rgb8").rename(picture="jpg;png;webp", facts="json")
+    return data.map(lambda sample: (sample["picture"], sample["facts"]["label"]))
+
+
+def batches(folder: Path, size: int = 32) -> Iterator[Any]:
+    """Batches of a PyTorch DataLoader; pictures differ in size, so they stay a list."""
+    from torch.utils.data import DataLoader
+
+    yield from DataLoader(samples(folder), batch_size=size, num_workers=2, collate_fn=list)
+
+
+if __name__ == "__main__":
+    try:
+        count = sum(len(batch) for batch in batches(Path(sys.argv[1])))
+    except ImportError:
+        print("PyTorch is not installed: read without its DataLoader")
+        count = sum(1 for _ in samples(Path(sys.argv[1])))
+    print(count, "crops")

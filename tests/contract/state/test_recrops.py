@@ -1,0 +1,35 @@
+"""What a changed profile would cut again, counted in the state; and what upkeep asks of it."""
+
+from __future__ import annotations
+
+from cropline.state import Recrop, State
+from tests.contract.state.build import NOON, Clock, candidate, counts, outcomes, registration
+
+
+def test_only_works_of_another_recipe_and_photos_without_one_count(state: State) -> None:
+    rows = [
+        candidate("a", boxes=2, bytes=100), candidate("b", boxes=3, bytes=None),
+        candidate("b", profile="small", boxes=3, bytes=None), candidate("bad", state="quarantined", reason="no_url"),
+        candidate("a", source="other"),
+    ]  # fmt: skip
+    state.register(registration(rows[:4]))
+    state.register(registration(rows[4:], source="other", manifest="manifests/2.parquet"))
+    assert state.recrops("cams", "default", "hash-of-default") == Recrop("default", 0, 0, 0, 0, ())
+    assert state.recrops("cams", "default", "new") == Recrop("default", 2, 0, 5, 100, ("hash-of-default",))
+    assert state.recrops("cams", "small", "hash-of-small") == Recrop("small", 0, 1, 2, 100, ())
+    assert state.recrops("cams", "third", "x") == Recrop("third", 0, 2, 5, 100, ())
+
+
+def test_manifests_of_works_that_are_not_done_are_needed(state: State, clock: Clock) -> None:
+    state.register(registration([candidate("a", at=2)], manifest="manifests/1.parquet"))
+    state.register(registration([candidate("b", at=1)], manifest="manifests/2.parquet"))
+    assert state.oldest_open_batch() is None
+    batch = state.claim(limit=1, owner="me")
+    assert batch is not None
+    assert state.oldest_open_batch() == NOON
+    # What is claimed needs the manifest that it was claimed with, whatever came since.
+    state.register(registration([candidate("a", version="v2", at=9)], manifest="manifests/3.parquet"))
+    assert state.needed_manifests() == {f"manifests/{number}.parquet" for number in (1, 2, 3)}
+    state.commit(batch, outcomes(batch), counts=counts(batch), catalogue_version=1)
+    assert state.needed_manifests() == {"manifests/2.parquet", "manifests/3.parquet"}
+    assert state.oldest_open_batch() is None

@@ -1,0 +1,117 @@
+"""Which crops stay when a photo is cropped again: those whose own work is the same, and no others."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from cropline.catalogue import CATALOGUE
+from cropline.keeping import keep
+from cropline.keys import box_fingerprint
+from cropline.schemas import CLAIM, CROPS
+
+NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
+TAKEN = "2026-11-22T08:40:00.000000Z"
+BOXES = [
+    {"box_id": f"b{n}", "xmin": n / 10, "ymin": 0.1, "xmax": n / 10 + 0.1, "ymax": 0.9, "label": "cola", "score": 0.5}
+    for n in range(4)
+]
+
+
+def _image(boxes: list[dict[str, Any]] = BOXES, **changes: Any) -> dict[str, Any]:
+    return {
+        "source": "cams", "image_id": "photo", "manifest": "m2", "manifest_row": 7, "version": "etag-1", "boxes": boxes,
+        "coordinates": "normalised", "orientation": "upright", "captured_at": TAKEN, "store_id": "s1", "camera_id": "c1",
+    } | changes  # fmt: skip
+
+
+def _rows(**changes: Any) -> list[dict[str, Any]]:
+    """The catalogue's rows of the photo, as it was cropped before."""
+    return [
+        {
+            "source": "cams", "image_id": "photo", "profile": "default", "profile_hash": "recipe", "fingerprint": "old",
+            "box_fingerprint": box_fingerprint("etag-1", "normalised", "upright", box, "recipe"), "box_id": box["box_id"],
+            "box_index": index, "status": "written", "key": f"crops/{index}", "label": "unknown", "manifest": "m1",
+            "manifest_row": 1, "captured_at": datetime(2026, 11, 22, 8, 40, tzinfo=UTC), "store_id": "s1",
+            "camera_id": "c1", "committed_at": NOW - timedelta(days=3),
+        } | changes
+        for index, box in enumerate(BOXES)
+    ]  # fmt: skip
+
+
+def _kept(
+    image: dict[str, Any], rows: list[dict[str, Any]], days: int | None = None, **work: Any
+) -> tuple[dict[int, str], str | None]:
+    """({box position: key that stays}, what is left to cut)."""
+    claimed = {"profile": "default", "profile_hash": "recipe", "fingerprint": "new", "recipe": "{}"} | work
+    claim = {"source": "cams", "image_id": "photo", "manifest": "m2", "manifest_row": 7, "work": [claimed]}
+    kept, claims = keep(
+        pa.Table.from_pylist(rows, schema=CATALOGUE),
+        pa.Table.from_pylist([image]),
+        pa.Table.from_pylist([claim], schema=CLAIM),
+        {"default": days},
+        NOW,
+    )
+    assert (kept.schema, claims.schema) == (CROPS, CLAIM)
+    return {row["box_index"]: row["key"] for row in kept.to_pylist()}, claims["work"][0].as_py()[0]["only"]
+
+
+def _moved(index: int) -> list[dict[str, Any]]:
+    return [box | {"xmin": box["xmin"] + 0.01} if n == index else box for n, box in enumerate(BOXES)]
+
+
+def test_a_box_that_moved_is_cut_and_the_others_stay() -> None:
+    assert _kept(_image(_moved(2)), _rows()) == ({0: "crops/0", 1: "crops/1", 3: "crops/3"}, "2")
+
+
+def test_a_box_that_went_moves_the_others_up_and_one_that_came_is_cut() -> None:
+    new = BOXES[0] | {"box_id": "b9", "xmin": 0.7, "xmax": 0.8}
+    assert _kept(_image([*BOXES[1:], new]), _rows()) == ({0: "crops/1", 1: "crops/2", 2: "crops/3"}, "3")
+
+
+def test_what_stays_is_told_as_it_is_now() -> None:
+    boxes = [box | {"label": "cola 0.5 l", "score": 0.9} for box in BOXES]
+    claim = {"profile": "default", "profile_hash": "recipe", "fingerprint": "new", "recipe": "{}"}
+    claims = [{"source": "cams", "image_id": "photo", "manifest": "m2", "manifest_row": 7, "work": [claim]}]
+    kept, _ = keep(
+        pa.Table.from_pylist(_rows(), schema=CATALOGUE),
+        pa.Table.from_pylist([_image(boxes)]),
+        pa.Table.from_pylist(claims, schema=CLAIM),
+        {},
+        NOW,
+    )
+    names = ("label", "score", "fingerprint", "manifest", "manifest_row", "captured_at")
+    assert [tuple(row[name] for name in names) for row in kept.to_pylist()] == [
+        ("cola 0.5 l", 0.9, "new", "m2", 7, TAKEN)
+    ] * 4
+
+
+EVERYTHING_IS_CUT = {
+    "another photo": (_image(version="etag-2"), _rows(), {}),
+    "no version": (_image(version=None), _rows(), {}),
+    "another recipe": (_image(), _rows(), {"profile_hash": "other"}),
+    "another profile": (_image(), _rows(profile="thumb"), {}),
+    "pixels, not shares": (_image(coordinates="pixels"), _rows(), {}),
+    "turned otherwise": (_image(orientation="stored"), _rows(), {}),
+    "another store": (_image(store_id="s2"), _rows(), {}),
+    "another moment": (_image(captured_at="2026-11-22T08:41:00.000000Z"), _rows(), {}),
+    "it failed before": (_image(), _rows(status="failed"), {}),
+    "rows of an older cropline": (_image(), _rows(box_fingerprint=None), {}),
+    "the same work, asked for again": (_image(), _rows(fingerprint="new"), {}),
+    "all boxes have one id": (_image([box | {"box_id": "b0"} for box in BOXES]), _rows(), {}),
+    "nothing there": (_image(), [], {}),
+}
+
+
+@pytest.mark.parametrize("why", EVERYTHING_IS_CUT)
+def test_everything_is_cut_anew(why: str) -> None:
+    image, rows, work = EVERYTHING_IS_CUT[why]
+    assert _kept(image, rows, **work) == ({}, None)
+
+
+@pytest.mark.parametrize(("days", "stay"), [(None, 4), (30, 4), (7, 4), (6, 0), (4, 0)])
+def test_crops_that_may_be_aged_out_soon_are_cut_anew(days: int | None, stay: int) -> None:
+    assert len(_kept(_image(), _rows(), days=days)[0]) == stay
