@@ -44,13 +44,14 @@ def run_whole_job(images: pa.Table, claims: pa.Table, job: CropJob) -> int:
     return int(crops["status"].to_pylist().count("written"))
 
 
-def crop_job(store: str, endpoint: str | None) -> CropJob:
+def crop_job(store: str, endpoint: str | None, packed: list[list[Any]] | None = None) -> CropJob:
     from cropline.settings import FetchSettings, PictureLimits
     from cropline.storage import StoreSpec
     from fugue_jobs.crop_images import CropJob
 
     spec = StoreSpec(store, endpoint, "us-east-1" if endpoint else None)
-    return CropJob(spec, FetchSettings(allow_loopback=True), PictureLimits(), processes=2)
+    kinds = tuple((profile, kind, full) for profile, kind, full in packed or ())
+    return CropJob(spec, FetchSettings(allow_loopback=True), PictureLimits(), processes=2, packed=kinds)
 
 
 def tables(ordered: list[Any]) -> tuple[pa.Table, pa.Table]:

@@ -45,7 +45,9 @@ def keep(
     left = claims.to_pylist()
     for claim in left:
         image = rows.get((claim["manifest"], claim["manifest_row"]))
-        for work in claim["work"] if image is not None else ():
+        if image is None:
+            continue  # the step that counts boxes says so
+        for work in claim["work"]:
             mine = known.of(image, work)
             if mine:
                 kept += mine.values()

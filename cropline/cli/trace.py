@@ -37,6 +37,7 @@ def chain(row: Mapping[str, Any], url: str | None, profile: str) -> list[tuple[s
     return [
         ("crop", row["key"]),
         ("", f"{row['width']} x {row['height']} px {row['format']}, {row['bytes']:,} bytes, sha256 {row['sha256']}"),
+        *([("", f"in {row['shard']}, from byte {row['offset']:,}")] if row["shard"] else []),
         ("box", f"{row['box_id']}, number {row['box_index']}, {row['label'] or 'no label'}"),
         (
             "",

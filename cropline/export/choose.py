@@ -39,11 +39,13 @@ def chosen(spec: StoreSpec, where: str | None, limit: int | None) -> Iterator[di
             database.execute(statement)
         try:
             # As an expression, not as text in a statement of ours: it cannot end ours and begin another.
-            rows = database.table("crops").filter("status = 'written'")
-            rows = (rows.filter(where) if where else rows).order("key")
+            rows: duckdb.DuckDBPyRelation = database.table("crops").filter("status = 'written'")
+            if where:
+                rows = rows.filter(where)
+            rows = rows.order("key")
             if limit is not None:
                 rows = rows.limit(limit)
-            while part := rows.fetchmany(_ROWS):
-                yield from (dict(zip(rows.columns, row, strict=True)) for row in part)
+            for part in rows.to_arrow_reader(_ROWS):
+                yield from part.to_pylist()
         except duckdb.Error as error:
             raise ExportError(f"--where: {one_line(str(error))}") from None

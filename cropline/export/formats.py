@@ -65,6 +65,7 @@ def _packs(out: Path, kind: str) -> Iterator[Write]:
         nonlocal number, file, pack
         if pack.size >= PACK_BYTES:
             pack.seal()
+            pack.close()
             file.close()
             number += 1
             file = (out / f"{number:06d}.{KINDS[kind]}").open("w+b")
@@ -76,6 +77,7 @@ def _packs(out: Path, kind: str) -> Iterator[Write]:
         yield write
         pack.seal()
     finally:
+        pack.close()
         file.close()
 
 

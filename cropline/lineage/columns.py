@@ -27,6 +27,7 @@ _FROM: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "profile": (_SAME, (), ("name",)),
     "profile_hash": (_SAME, (), ("hash",)),
     "fingerprint": (_MADE, ("content_hash",), ("hash",)),
+    "box_fingerprint": (_MADE, ("version", "boxes", "coordinates", "orientation"), ("hash",)),
     "captured_at": (_MADE, ("captured_at",), ()),
     "captured_date": (_MADE, ("captured_at",), ()),
     "key": (_MADE, ("source", "image_id", "content_hash", "boxes"), ("name", "hash")),
@@ -38,7 +39,7 @@ _FROM: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
 }
 
 # Given by the run, from no dataset.
-OF_THE_RUN = ("manifest", "batch_id", "attempt", "flow_run", "committed_at")
+OF_THE_RUN = ("manifest", "shard", "offset", "batch_id", "attempt", "flow_run", "committed_at")
 
 
 def catalogue_columns(manifest: Name, profiles: Name, images: Name, stores: Name | None) -> facets.Facet:

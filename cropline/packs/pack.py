@@ -48,6 +48,10 @@ class Pack(Protocol):
         """Write what belongs at the end; the file stays open. Nothing can be added any more."""
         ...
 
+    def close(self) -> None:
+        """Let go of the file, which is about to be closed, whether sealed or not."""
+        ...
+
 
 def new_pack(kind: str, file: BinaryIO) -> Pack:
     """An empty pack of an output kind. ``file``: empty, opened for writing and reading."""

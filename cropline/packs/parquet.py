@@ -91,8 +91,14 @@ class ParquetPack:
         self._file.flush()
         size = self._file.tell()
         self._file.seek(0)
-        sha256 = hashlib.file_digest(self._file, "sha256").hexdigest()
-        return Sealed(sha256, size, self._offsets)
+        sha256 = hashlib.sha256()
+        while part := self._file.read(1 << 20):
+            sha256.update(part)
+        return Sealed(sha256.hexdigest(), size, self._offsets)
+
+    def close(self) -> None:
+        """Arrow's writer would write to the closed file when it is collected."""
+        self._writer.close()
 
     def _flush(self) -> None:
         samples, self._waiting, self._held = self._waiting, [], 0

@@ -93,6 +93,8 @@ class Spool:
 
     def close(self) -> None:
         """Let go of it; what was not put is gone."""
+        if not self._file.closed:
+            self._pack.close()
         self._file.close()
         if self._path is not None:
             self._path.unlink(missing_ok=True)

@@ -35,6 +35,9 @@ class TarPack:
         self._file.flush()
         return Sealed(self._hash.hexdigest(), self.size, self._offsets)
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     def _write(self, data: bytes) -> None:
         self._file.write(data)
         self._hash.update(data)

@@ -105,3 +105,38 @@ def test_an_unknown_crop_or_image_is_named(workspace: Workspace) -> None:
         ended = _cropline(command, "nothing-like-it", cwd=workspace.folder)
         assert ended.returncode == 2
         assert "nothing-like-it" in ended.stderr
+
+
+def test_plan_forget_and_export_say_what_they_would_do_and_did(workspace: Workspace) -> None:
+    here = workspace.folder
+    workspace.poll()
+    rows = workspace.rows()
+    assert "by today's profiles" in _cropline("plan", cwd=here).stdout
+    planned = _cropline("plan", cwd=here, CROPLINE_PROFILES='{"default": {"quality": 80}, "new": {"output": "shards"}}')
+    lines = {line.split()[0]: line for line in planned.stdout.splitlines() if line}
+    assert "quality 90 -> 80" in lines["default"]
+    assert lines["default"].split()[-2:] == [f"{len(rows):,}"] * 2
+    assert "6 photos never had it" in lines["new"]
+    assert lines["new"].split()[-2:] == [f"{len(rows):,}", "2"]
+    assert "cropline backfill --from manifests --profile default --profile new" in planned.stdout
+
+    gone = rows[0]["image_id"]
+    foreseen = _cropline("forget", "--image", gone, "--dry-run", cwd=here)
+    mine = sum(row["image_id"] == gone for row in rows)
+    assert f"{mine:,} objects and {mine:,} catalogue rows of 1 photos would go. Nothing was done." in foreseen.stdout
+    assert workspace.rows() == rows
+    done = _cropline("forget", "--image", gone, cwd=here)
+    assert (done.returncode, "will not be cropped again" in done.stdout) == (0, True), done.stderr
+    assert {row["image_id"] for row in workspace.rows()} == {row["image_id"] for row in rows} - {gone}
+    for wrong in (["forget"], ["forget", "--image", "a", "--store", "b"], ["forget", "--before", "yesterday"]):
+        assert _cropline(*wrong, cwd=here).returncode == 2
+
+    out = here / "out"
+    exported = _cropline(
+        "export", str(out), "--where", f"image_id <> '{rows[-1]['image_id']}'", "--limit", "5", cwd=here
+    )
+    assert exported.stdout.startswith("5 crops, "), exported.stderr
+    assert len(list((out / "images").rglob("*.jpg"))) == 5
+    refused = _cropline("export", str(here / "no"), "--where", "1 = 1) --", cwd=here)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert refused.stderr.startswith("cropline: export: --where: ")

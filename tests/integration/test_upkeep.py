@@ -40,7 +40,7 @@ def _lost(root: Path, workspace: Workspace) -> list[Path]:
     """What killed attempts leave: a crop, a tar with its index, a half-written file."""
     folder = root / Path(workspace.rows()[0]["key"]).parent
     paths = [
-        folder.parent.parent / "gone-0123456789abcdef" / "f" * 2 / "0000-x.jpg",
+        folder.parent.parent / "gone-0123456789abcdef" / "ff" / "0000-x.jpg",
         root / "shards/default-x/20260101-1/aaaa.tar",
         root / "shards/default-x/20260101-1/aaaa.json",
         folder / "0000-b.jpg#123",

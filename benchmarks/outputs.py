@@ -1,0 +1,82 @@
+"""What each output kind costs: requests, bytes, crops/s. Writes results/outputs.json, for each kind of objects, shards, parquet:
+
+KIND_crops_per_s   of the whole job on local files, the best of all rounds, turn about
+KIND_vs_objects    that / that of objects, the median of the rounds' own ratios: packing is at least as fast as files
+KIND_puts          requests that store the same objects on S3: one each, and of what is larger than a part, one a part and two
+KIND_bytes         that lie in the store afterwards
+KIND_puts_per_1000_crops
+
+The whole job is that of crop_engine: 64 photos of 9 MP with 37 boxes, two crop processes; a pack is full at 256 MB.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import tempfile
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from benchmarks.bed import draw_bed, serve
+from benchmarks.crop_engine import PHOTOS, Bed, worker
+
+KINDS = ("objects", "shards", "parquet")
+ROUNDS = int(os.environ.get("ROUNDS", "7"))
+PART = 5 * 1024 * 1024  # obstore's
+RESULT = Path(__file__).parent / "results" / "outputs.json"
+
+
+def main() -> None:
+    photos = draw_bed(PHOTOS)
+    crops = sum(len(photo.boxes) for photo in photos)
+    with tempfile.TemporaryDirectory() as folder:
+        stores = {kind: Path(folder) / kind for kind in KINDS}
+        with serve(photos[0].path.parent, Path(folder)) as (_, address):
+            bed = Bed(photos, address, Path(folder))
+            seconds = measure(bed, stores)
+        figures: dict[str, Any] = {}
+        for kind in KINDS:
+            figures |= described(kind, seconds, [path.stat().st_size for path in first_round(stores[kind])], crops)
+    figures["crops"] = crops
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(figures, indent=2) + "\n")
+    for name, value in figures.items():
+        print(f"{name:<32}{value:>14}")
+
+
+def measure(bed: Bed, stores: dict[str, Path]) -> dict[str, list[float]]:
+    """Seconds of each kind by round; each round's crops go to a folder of their own."""
+    seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    with worker("benchmarks.whole_job") as ours:
+        ours.ask(order(bed, "objects", stores["objects"].with_name("warm")))
+        for number in range(ROUNDS):
+            for kind in KINDS[number % 3 :] + KINDS[: number % 3]:
+                seconds[kind].append(ours.ask(order(bed, kind, stores[kind] / str(number)))["seconds"])
+    return seconds
+
+
+def order(bed: Bed, kind: str, store: Path) -> dict[str, Any]:
+    packed = [] if kind == "objects" else [["default", kind, 256_000_000]]
+    return bed.order(store=store.as_uri()) | {"endpoint": None, "packed": packed}
+
+
+def first_round(store: Path) -> list[Path]:
+    return [path for path in (store / "0").rglob("*") if path.is_file()]
+
+
+def described(kind: str, seconds: dict[str, list[float]], sizes: list[int], crops: int) -> dict[str, Any]:
+    puts = sum(1 if size <= PART else ceil(size / PART) + 2 for size in sizes)
+    ratios = [base / own for base, own in zip(seconds["objects"], seconds[kind], strict=True)]
+    return {
+        f"{kind}_crops_per_s": round(crops / min(seconds[kind]), 1),
+        f"{kind}_vs_objects": round(statistics.median(ratios), 3),
+        f"{kind}_puts": puts,
+        f"{kind}_bytes": sum(sizes),
+        f"{kind}_puts_per_1000_crops": round(1000 * puts / crops, 1),
+    }
+
+
+if __name__ == "__main__":
+    main()
