@@ -106,8 +106,21 @@ def equalling(**columns: str) -> str:
 
 def committed_before(profile: str, moment: datetime) -> str:
     """The SQL predicate of a profile's rows that were committed before a moment."""
-    at = f"arrow_cast({round(moment.timestamp() * 1_000_000)}, 'Timestamp(Microsecond, Some(\"UTC\"))')"
-    return f"profile = {_quoted(profile)} AND committed_at < {at}"
+    return f"profile = {_quoted(profile)} AND committed_at < {_moment(moment)}"
+
+
+def captured_before(source: str, moment: datetime) -> str:
+    """The SQL predicate of a source's rows whose photos were captured before a moment."""
+    return f"source = {_quoted(source)} AND captured_at < {_moment(moment)}"
+
+
+def of_stores(source: str, stores: Collection[str]) -> str:
+    """The SQL predicate of a source's rows of these stores."""
+    return f"source = {_quoted(source)} AND store_id IN ({', '.join(_quoted(name) for name in sorted(set(stores)))})"
+
+
+def _moment(moment: datetime) -> str:
+    return f"arrow_cast({round(moment.timestamp() * 1_000_000)}, 'Timestamp(Microsecond, Some(\"UTC\"))')"
 
 
 def of_images(source: str, image_ids: Collection[str]) -> str:

@@ -28,21 +28,21 @@ from cropline.catalogue.history import Held
 from cropline.catalogue.rows import (
     CATALOGUE,
     ImageProfile,
+    captured_before,
     committed_before,
     equalling,
     find,
     of_images,
+    of_stores,
     replacing,
     scan,
     to_catalogue,
 )
 from cropline.errors import CatalogueError, StaleLease
-from cropline.schemas import UTC
 from cropline.storage import StoreSpec
 
 if TYPE_CHECKING:
     from deltalake import CommitProperties, DeltaTable
-    from pyarrow.dataset import Dataset
 
 T = TypeVar("T")
 
@@ -246,11 +246,18 @@ class Catalogue:
                 self._until_committed(commit)
 
     def expired(self, profile: str, before: datetime) -> pa.Table:
-        """Key, shard and bytes of a profile's rows that were committed before a moment."""
-        import pyarrow.compute as pc
+        """A profile's rows (CATALOGUE) that were committed before a moment."""
+        return self._scan(committed_before(profile, _utc(before)))
 
-        where = (pc.field("profile") == profile) & (pc.field("committed_at") < pa.scalar(_utc(before), UTC))
-        return self.rows(where, columns=["key", "shard", "bytes"])
+    def images_of(self, source: str, stores: Sequence[str], before: datetime | None) -> set[str]:
+        """The ids of a source's images that have rows: those of some stores, or those captured before a moment."""
+        rows = self._scan(of_stores(source, stores) if before is None else captured_before(source, _utc(before)))
+        return set(rows["image_id"].unique().to_pylist())
+
+    def _scan(self, predicate: str) -> pa.Table:
+        with delta.catalogue_errors("read", self._spec):
+            table = delta.open_table(self._spec)
+            return CATALOGUE.empty_table() if table is None else scan(table, predicate)
 
     def expire(self, profile: str, before: datetime) -> None:
         """Delete a profile's rows that were committed before a moment."""
@@ -274,13 +281,17 @@ class Catalogue:
         with delta.catalogue_errors("write", self._spec):
             return None if delta.open_table(self._spec) is None else self._until_committed(commit)
 
-    def dataset(self) -> Dataset:
-        """The newest version as a pyarrow dataset, for engines that read such. Raises CatalogueError when there is none."""
+    def reader(self) -> pa.RecordBatchReader:
+        """All current rows, a batch at a time, to be read once. Raises CatalogueError when there is no table.
+
+        Not a pyarrow dataset: files that a delete rewrote have string views, which its filters do not take.
+        """
         with delta.catalogue_errors("read", self._spec):
             table = delta.open_table(self._spec)
             if table is None:
                 raise CatalogueError(f"there is no catalogue yet at {self._spec.url}")
-            return table.to_pyarrow_dataset(schema=CATALOGUE)
+            reader: pa.RecordBatchReader = pa.RecordBatchReader.from_stream(table.scan())
+            return reader
 
     def version(self) -> int | None:
         """The newest version, from 0; None when there is no table yet."""

@@ -40,14 +40,9 @@ class Selection:
 
     def in_catalogue(self, catalogue: Catalogue, source: str) -> set[str]:
         """The ids of its photos that have rows: a state that was lost and made anew may not know them."""
-        import pyarrow.compute as pc
-
         if self.images:
             return set(self.images)
-        here = pc.field("source") == source
-        chosen = pc.field("captured_at") < self.before if self.before else pc.field("store_id").isin(list(self.stores))
-        found = catalogue.rows(here & chosen, columns=["image_id"])["image_id"]
-        return set(pc.unique(found).to_pylist())
+        return catalogue.images_of(source, self.stores, self.before)
 
     def in_state(self, state: State, source: str) -> set[str]:
         """The ids of its photos that the state table knows."""

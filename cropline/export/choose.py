@@ -32,9 +32,9 @@ def chosen(spec: StoreSpec, where: str | None, limit: int | None) -> Iterator[di
     """
     import duckdb
 
-    dataset = Catalogue(spec).dataset()
+    reader = Catalogue(spec).reader()
     with duckdb.connect(":memory:") as database:
-        database.register("crops", dataset)
+        database.register("crops", reader)
         for statement in _LOCKED:
             database.execute(statement)
         try:

@@ -115,9 +115,9 @@ def test_plan_forget_and_export_say_what_they_would_do_and_did(workspace: Worksp
     planned = _cropline("plan", cwd=here, CROPLINE_PROFILES='{"default": {"quality": 80}, "new": {"output": "shards"}}')
     lines = {line.split()[0]: line for line in planned.stdout.splitlines() if line}
     assert "quality 90 -> 80" in lines["default"]
-    assert lines["default"].split()[-2:] == [f"{len(rows):,}"] * 2
+    assert [cell.strip() for cell in lines["default"].split("│")][-2:] == [f"{len(rows):,}"] * 2
     assert "6 photos never had it" in lines["new"]
-    assert lines["new"].split()[-2:] == [f"{len(rows):,}", "2"]
+    assert [cell.strip() for cell in lines["new"].split("│")][-2:] == [f"{len(rows):,}", "2"]
     assert "cropline backfill --from manifests --profile default --profile new" in planned.stdout
 
     gone = rows[0]["image_id"]
