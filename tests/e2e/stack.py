@@ -52,6 +52,7 @@ class Stack:
             "CROPLINE_API__URL": api.base_url,
             "CROPLINE_API__TOKEN": api.token,
             "CROPLINE_FETCH__ALLOW_LOOPBACK": "true",
+            "CROPLINE_FETCH__TIMEOUT_S": "600",
             "CROPLINE_STORAGE__URL": (folder / "output").as_uri(),
             "CROPLINE_STATE__URL": f"sqlite:///{folder / 'state.db'}",
             "CROPLINE_ENGINE__PROCESSES": "2",
@@ -67,6 +68,14 @@ class Stack:
         return subprocess.run(
             [sys.executable, "-m", *arguments],
             env=self.environment, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False,
+        )  # fmt: skip
+
+    def shell(self, commands: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        """Run lines as a reader types them, with .venv activated; the first that fails ends it."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{self.environment.get('PATH', '')}"
+        return subprocess.run(
+            ["bash", "-euc", commands],
+            env=self.environment | {"PATH": path}, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False,
         )  # fmt: skip
 
     @contextmanager

@@ -1,24 +1,30 @@
-"""Operated as people do it: deploy, schedule, dry run, backfill, cancel, a dead worker, replay. Real server, pool and worker.
+"""Operated as people do it: deploy, schedule, dry run, backfill, cancel, replay, the guide's commands, alerts, the UI in a
+browser. Real server, pool and worker.
 
 The tests build on each other, in this order: the world that one leaves is what the next one finds.
 """
 
 from __future__ import annotations
 
+import json
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
+from tests.e2e.browser import Ui, chromium, ui
+from tests.e2e.guide import shell_blocks
 from tests.e2e.stack import ROOT, Stack
 
 EVERYTHING = {"since": "2026-01-01T00:00:00Z"}
-# A photo then takes half a minute: time enough to break something off.
-SLOW = {"fault": "image_slow_drip", "seconds": 0.3}
+# A photo then takes minutes: time enough to break something off.
+SLOW = {"fault": "image_slow_drip", "seconds": 1.0}
 
 
 @pytest.fixture(scope="module")
@@ -128,20 +134,27 @@ def test_a_dry_run_shows_what_the_backfill_then_does(stack: Stack, worker: None)
     assert set(stack.works().values()) == {"done"}
 
 
-def test_a_cancelled_backfill_frees_its_batch_and_the_next_run_goes_on(stack: Stack, worker: None) -> None:
-    stack.api.control.add_fault(**SLOW)
+def test_new_photos_do_not_wait_for_a_backfill_which_goes_on_after_it_was_cancelled(stack: Stack, worker: None) -> None:
+    for photo in stack.works():
+        stack.api.control.add_fault(**SLOW, image_id=photo)
     asked = {"photos": EVERYTHING, "mode": "all", "dry_run": False}
     run = stack.run("backfill", **asked)
     stack.until(lambda: "claimed" in stack.works().values(), "the backfill has claimed a batch", timeout=240)
+    (batch,) = (entry[0] for entry in stack.batches() if entry[1] == "open")
+    (fresh,) = stack.api.control.advance(photos=1)[0]
+    assert stack.ended(stack.run("poll")) == "COMPLETED"
+    assert stack.works()[fresh] == "done"
+    assert stack.state(run) == "RUNNING", "the new photo went first"
+
     stack.cancel(run)
     assert stack.ended(run) == "CANCELLED"
-    batch, state, attempt, lease_until = stack.batches()[-1]
+    ((state, attempt, lease_until),) = (entry[1:] for entry in stack.batches() if entry[0] == batch)
     assert (state, attempt) == ("open", 1)
     assert datetime.fromisoformat(lease_until) <= datetime.now(UTC), "its lease is over: anyone may go on"
     stack.api.control.clear_faults()
     stack.api.control.clear_log()
     assert stack.ended(stack.run("backfill", **asked)) == "COMPLETED"
-    assert stack.batches()[-1][:3] == (batch, "committed", 2)
+    assert (batch, "committed", 2) in [entry[:3] for entry in stack.batches()]
     assert set(stack.works().values()) == {"done"}
     assert sorted(stack.api.control.counts().values()) == [1, 1, 1, 1], "the two that were done are not done again"
 
@@ -155,3 +168,114 @@ def test_a_replay_tries_again_what_failed(stack: Stack, worker: None) -> None:
     assert stack.ended(stack.run("replay", ended=["failed"], reasons=["http_5xx"], dry_run=False)) == "COMPLETED"
     assert stack.works()[broken] == "done"
     assert stack.ended(stack.run("maintain")) == "COMPLETED"
+
+
+_GUIDE = ROOT / "docs" / "operations.md"
+_MAKE_BLOCK = """
+import sys
+from prefect.blocks.notifications import CustomWebhookNotificationBlock as Webhook
+Webhook(name="ops", url=sys.argv[1], json_data={"text": "{{subject}} | {{body}}"}).save("ops")
+"""
+
+
+@pytest.fixture(scope="module")
+def messages(stack: Stack) -> Iterator[list[str]]:
+    """What arrives at the notification block that the guide names: a real HTTP server behind a real block."""
+    arrived: list[str] = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            arrived.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        made = stack.shell(f"python -c '{_MAKE_BLOCK}' http://127.0.0.1:{server.server_port}/")
+        assert made.returncode == 0, made.stderr
+        yield arrived
+        server.shutdown()
+
+
+@pytest.mark.parametrize("commands", shell_blocks(_GUIDE), ids=lambda commands: commands.splitlines()[0])
+def test_the_commands_of_the_operations_guide_run_as_they_are_printed(
+    stack: Stack, worker: None, messages: list[str], commands: str
+) -> None:
+    done = stack.shell(commands)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_an_alert_of_the_shipped_file_reaches_its_receiver(stack: Stack, worker: None, messages: list[str]) -> None:
+    stack.api.control.add_fault("listing_html")
+    assert stack.ended(stack.run("poll")) == "FAILED"
+    stack.api.control.clear_faults()
+    (message,) = stack.until(lambda: [text for text in messages if "a run failed" in text], "the alert arrives")
+    assert "poll 20" in message, "which run"
+    assert "docs/operations.md" in message, "what to do"
+
+
+def test_an_event_starts_a_process_run(stack: Stack, worker: None) -> None:
+    before = len(stack.runs("process"))
+    done = stack.shell("prefect event emit cropline.process.wanted --resource-id cropline.source.cams")
+    assert done.returncode == 0, done.stderr
+    stack.until(lambda: len(stack.runs("process")) > before, "the event's run is there")
+    assert stack.ended(stack.runs("process")[-1]["id"]) == "COMPLETED"
+
+
+@pytest.fixture(scope="module")
+def browser(stack: Stack) -> Iterator[Ui]:
+    program = chromium()
+    if program is None:
+        pytest.skip("there is no Chromium on this machine (chromium, chromium-browser or google-chrome in PATH)")
+    with ui(program, stack.ui) as opened:
+        yield opened
+
+
+def _newest(stack: Stack, key: str, showing: str) -> str:
+    """The newest artifact of a key that shows something: a run that had nothing to do leaves its own."""
+    return next(str(artifact["id"]) for artifact in stack.artifacts(key) if showing in artifact["data"])
+
+
+def test_the_ui_lists_the_runs_by_what_and_when(stack: Stack, browser: Ui) -> None:
+    browser.open("/runs")
+    names = [run["name"] for name in ("poll", "backfill", "replay") for run in stack.runs(name) if run["start_time"]]
+    browser.sees(*sorted({name.split(" 20")[0] for name in names}))
+    browser.sees(*names[:1])
+    browser.keep("runs", 1400)
+
+
+def test_the_ui_shows_a_runs_summary_with_its_pictures(stack: Stack, browser: Ui) -> None:
+    browser.open(f"/artifacts/artifact/{_newest(stack, 'poll-summary', 'contact sheet')}")
+    assert browser.picture("contact sheet") > (800, 200)
+    assert browser.picture("throughput over time") > (800, 100)
+    browser.sees("crops written from", "boxes in", "Data Docs", "catalogue", "lineage")
+    browser.keep("summary", 2200)
+
+
+def test_the_ui_shows_what_failed_and_how_to_look_at_it(stack: Stack, browser: Ui) -> None:
+    browser.open(f"/artifacts/artifact/{_newest(stack, 'poll-failures', 'http_5xx')}")
+    browser.sees("http_5xx", "cropline show ")
+    browser.keep("failures")
+
+
+def test_the_ui_shows_the_backlog_as_a_picture(stack: Stack, browser: Ui) -> None:
+    browser.open(f"/artifacts/artifact/{_newest(stack, 'backlog', 'svg')}")
+    assert browser.picture("backlog and age over the last day") > (800, 300)
+    browser.keep("backlog", 1400)
+
+
+def test_the_ui_has_a_form_for_backfills_with_help_for_each_field(stack: Stack, browser: Ui) -> None:
+    found = stack.ask("GET", "/deployments/name/backfill/backfill")
+    browser.open(f"/deployments/deployment/{found['id']}/run")
+    browser.sees(
+        "Which photos", "Captured since", "the first moment that counts; without an offset it is UTC",
+        "Captured before", "Stores", "ids of stores; empty is every store", "Cameras", "Profiles",
+        "Announced by", "api: ask the image API again; manifests: read what earlier polls landed",
+        "What to do", "failed: failed and dead ones", "Order", "which photos come first, by capture time",
+        "Dry run", "say what would be done, why, and what it takes; do nothing", "Afresh",
+        "Limits", "Images", "at most so many photos", "API calls", "PUTs", "Bytes",
+    )  # fmt: skip
+    browser.keep("backfill-form", 2700)
