@@ -11,9 +11,7 @@ from typing import Any
 
 @dataclass
 class HoldingServer:
-    """``url("held-7.jpg")`` waits for ``release``, ``url("slow.jpg")`` only when it is asked for the first time; every other
-    name is served at once. ``asked`` counts by name.
-    """
+    """``url("held-7.jpg")`` waits for ``release``; every other name is served at once. ``asked`` counts by name."""
 
     port: int
     photo: bytes
@@ -39,7 +37,7 @@ def holding_server(photo: bytes) -> Iterator[HoldingServer]:
         def do_GET(self) -> None:
             name = self.path.lstrip("/")
             served.asked[name] += 1
-            if name.startswith("held") or (name.startswith("slow") and served.asked[name] == 1):
+            if name.startswith("held"):
                 served.release.wait(120)
             try:
                 self.send_response(200)

@@ -133,18 +133,6 @@ def test_boxes_are_cut_once_when_an_executor_and_then_a_worker_are_killed(
         assert_each_box_once(job.result(LIMIT_S), 12, tmp_path / "out")
 
 
-@pytest.mark.slow
-def test_a_straggler_is_run_a_second_time_and_its_boxes_are_there_once(
-    cluster: StandaloneCluster, photos: HoldingServer, tmp_path: Path
-) -> None:
-    names = [*(f"free-{i}.jpg" for i in range(11)), "slow.jpg"]
-    soon = {"spark.speculation.minTaskRuntime": "1s", "spark.speculation.quantile": "0.5"}
-    # Nobody releases the first asker: without a second run of its part the photo would fail in the end.
-    assert_each_box_once(run(photos, names, tmp_path / "out", settings(cluster, **soon)), 12, tmp_path / "out")
-    assert photos.asked["slow.jpg"] == 2
-    assert not photos.release.is_set()
-
-
 def test_a_cluster_that_gives_no_executor_is_not_waited_for_without_end(
     cluster: StandaloneCluster, photos: HoldingServer, tmp_path: Path
 ) -> None:
