@@ -12,7 +12,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export HAS_DLT_TELEMETRY := 0
 export RUNTIME__DLTHUB_TELEMETRY := false
 
-.PHONY: help demo test test-slow lint format bench chaos up lock clean
+.PHONY: help demo test test-slow lint format bench chaos up sanitize lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -30,12 +30,17 @@ $(BIN)/.run: $(BIN)/.installer requirements/run.lock pyproject.toml
 	@$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(BIN)/.dev: $(BIN)/.run requirements/dev.lock
+# The optional decoder, where a compiler and libjpeg-turbo's headers are; else one line says what is missing.
+$(BIN)/.native: $(BIN)/.run native/install.sh native/pyproject.toml native/src/_regions.c native/src/cropline_regions/__init__.py
+	@native/install.sh $(UV) $(BIN)/python
+	@touch $@
+
+$(BIN)/.dev: $(BIN)/.native requirements/dev.lock
 	@echo "installing what the tests need into $(VENV) ..."
 	@$(UV) pip install -q --python $(BIN)/python --require-hashes --compile-bytecode -r requirements/dev.lock
 	@touch $@
 
-demo: $(BIN)/.run  ## simulated cameras, two polls, crops and a report in demo-output/
+demo: $(BIN)/.native  ## simulated cameras, two polls, crops and a report in demo-output/
 	@$(BIN)/cropline demo --out demo-output
 
 test: $(BIN)/.dev  ## the whole test suite: unit, contract, integration
@@ -62,8 +67,11 @@ bench: $(BIN)/.dev  ## ratios against the plain code: make bench ONLY=crop_engin
 chaos: $(BIN)/.dev  ## kill and pause runs at random: make chaos KILLS=200 IMAGES=500 STATE=postgresql SEED=1
 	@$(BIN)/python -m tests.integration.chaos $(or $(KILLS),200) $(or $(IMAGES),500) $(or $(SEED),$$(date +%s)) $(or $(STATE),sqlite)
 
-up: $(BIN)/.run  ## the whole stack until Ctrl-C: Prefect, worker, simulated cameras; DEMO=0 for your own API
+up: $(BIN)/.native  ## the whole stack until Ctrl-C: Prefect, worker, simulated cameras; DEMO=0 for your own API
 	@$(BIN)/cropline up $(if $(filter 0,$(DEMO)),--no-demo) $(ARGS)
+
+sanitize: $(BIN)/.dev  ## the region decoder's tests under sanitizers; fuzzed: make -C native fuzz SECONDS=600 SEED=1
+	@$(MAKE) -s -C native sanitize PYTHON=$(abspath $(BIN)/python)
 
 lock: $(BIN)/.installer  ## resolve the requirements anew, with hashes
 	@$(UV) $(COMPILE) pyproject.toml -o requirements/run.lock

@@ -79,6 +79,22 @@ def _boxes(number: int, width: int, height: int) -> Iterator[tuple[float, float,
         yield left / width, top / height, (left + across) / width, (top + down) / height
 
 
+def shelf_boxes(photo: BedPhoto) -> list[tuple[float, float, float, float]]:
+    """As many boxes as the bed's, of its median size, where products stand: side by side on four shelves."""
+    dice = random.Random(f"{SEED}-{photo.path.name}-shelves")
+    found = []
+    for number in range(BOXES):
+        shelf, place = number % 4, number // 4
+        floor = (shelf + 0.9) / 4 * photo.height + dice.uniform(-20, 20)
+        across, down = 200 * math.exp(dice.gauss(0, 0.15)), 300 * math.exp(dice.gauss(0, 0.15))
+        left = (place + 0.1) / 10 * photo.width
+        found.append(
+            (left / photo.width, (floor - down) / photo.height, (left + across) / photo.width, floor / photo.height)
+        )
+    dice.shuffle(found)
+    return found
+
+
 def _draw(folder: Path, number: int) -> None:
     dice = random.Random(f"{SEED}-{number}-picture")
     width, height = _size(number)

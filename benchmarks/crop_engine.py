@@ -11,6 +11,14 @@ peak_rss_mb     this job's process and its crop processes together, 640 photos, 
 rss_growth      that / the same for 64 photos
 first_batch_vs_floor  vs_floor of a process's first batch, which also starts Fugue and the crop processes
 
+Decoding only what boxes need (cropline-regions; 0 where it is not installed). Of shelf boxes (bed.py: shelf_boxes), in
+four rows as products stand; the bed's own boxes lie anywhere, so that nearly every row of a photo is in one of them.
+
+regions_37_vs_pillow, regions_5_.., regions_1_..  CPU of Pillow's decode / CPU of decoding the bands of so many shelf boxes
+regions_37_anywhere_vs_pillow  the same with the bed's own boxes
+job_37_vs_floor, job_1_vs_floor  as vs_floor, with 37 shelf boxes a photo and with one
+peak_rss_one_mb, peak_rss_one_pillow_mb  the job with one shelf box a photo, 64 photos; the same without cropline-regions
+
 The whole job is run_crop_job through Fugue's native engine, two crop processes, default profile. Everything is measured
 turn about in one run and the best of all rounds is taken of each, since neighbours only ever slow things down.
 """
@@ -28,7 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import crop_ways
-from benchmarks.bed import BedPhoto, draw_bed, serve
+from benchmarks.bed import BedPhoto, draw_bed, serve, shelf_boxes
 
 PHOTOS = 64
 MANY = 640
@@ -42,9 +50,13 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
 class Worker:
     """A process that measures when it is told to: JSON lines in, JSON lines out."""
 
-    def __init__(self, *command: str) -> None:
+    def __init__(self, *command: str, path: Path | None = None) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | ({"PYTHONPATH": str(path)} if path else {}),
         )
 
     def tell(self, message: Any) -> None:
@@ -67,8 +79,8 @@ class Worker:
 
 
 @contextmanager
-def worker(*command: str) -> Iterator[Worker]:
-    running = Worker(*command)
+def worker(*command: str, path: Path | None = None) -> Iterator[Worker]:
+    running = Worker(*command, path=path)
     try:
         yield running
     finally:
@@ -82,7 +94,9 @@ class Bed:
         self.photos, self.address, self.out = photos, address, out
         self._round = 0
 
-    def order(self, count: int = PHOTOS, boxes: int = 1_000, store: str | None = None) -> dict[str, Any]:
+    def order(
+        self, count: int = PHOTOS, boxes: int = 1_000, store: str | None = None, shelf: bool = False
+    ) -> dict[str, Any]:
         """A whole job. Its image ids are new each time, so that no file is ever overwritten."""
         self._round += 1
         chosen = [self.photos[number % len(self.photos)] for number in range(count)]
@@ -90,13 +104,20 @@ class Bed:
             "store": store or self.out.as_uri(),
             "endpoint": self.address if store else None,
             "images": [
-                (f"{self._round}-{number}", f"{self.address}/photos/{photo.path.name}", photo.boxes[:boxes])
+                (
+                    f"{self._round}-{number}",
+                    f"{self.address}/photos/{photo.path.name}",
+                    (shelf_boxes(photo) if shelf else photo.boxes)[:boxes],
+                )
                 for number, photo in enumerate(chosen)
             ],
         }
 
     def boxes(self, each: int = 1_000) -> list[Any]:
         return [photo.boxes[:each] for photo in self.photos]
+
+    def shelf(self, each: int = 1_000) -> list[Any]:
+        return [shelf_boxes(photo)[:each] for photo in self.photos]
 
     def sample(self, prefix: str) -> list[tuple[str, crop_ways.Box, str]]:
         return [
@@ -116,8 +137,9 @@ def main() -> None:
         server, address = stack.enter_context(serve(photos[0].path.parent, sink))
         bed = Bed(photos, address, out)
         seconds = measure(bed)
-        peaks = [peak_rss_mb(bed, count) for count in (PHOTOS, MANY)]
-    report(seconds, peaks, photos, server)
+        peaks = [peak_rss_mb(bed.order(count)) for count in (PHOTOS, MANY)]
+        regions = measure_regions(bed, Path(folder))
+    report(seconds, peaks, regions, photos, server)
 
 
 def measure(bed: Bed) -> dict[str, float]:
@@ -140,13 +162,42 @@ def measure(bed: Bed) -> dict[str, float]:
     return {way: min(times) for way, times in taken.items()}
 
 
-def peak_rss_mb(bed: Bed, count: int) -> float:
-    """Of a new process that does one job of so many photos."""
-    with worker("benchmarks.whole_job") as ours:
-        return float(ours.ask(bed.order(count))["peak_rss_mb"])
+def measure_regions(bed: Bed, folder: Path) -> dict[str, float]:
+    """What decoding only the boxes' bands gives, as ratios."""
+    figures: dict[str, float] = {}
+    names = [str(photo.path) for photo in bed.photos[:16]]
+    with worker("benchmarks.decode_ways") as decoder:
+        ways = {"37": bed.shelf(), "5": bed.shelf(5), "1": bed.shelf(1), "37_anywhere": bed.boxes()}
+        for way, boxes in ways.items():
+            cpu = decoder.ask(list(zip(names, boxes[: len(names)], strict=True)))
+            figures[f"regions_{way}_vs_pillow"] = cpu["pillow"] / cpu["regions"] if cpu["regions"] else 0.0
+    with worker("benchmarks.crop_ways", "floor") as floor, worker("benchmarks.whole_job") as ours:
+        floor.tell([str(photo.path) for photo in bed.photos])
+        ours.ask(bed.order(4))
+        for each in (37, 1):
+            pairs = [
+                (floor.ask(bed.shelf(each)), ours.ask(bed.order(boxes=each, shelf=True))["seconds"])
+                for _ in range(ROUNDS)
+            ]
+            least = [min(times) for times in zip(*pairs, strict=True)]
+            figures[f"job_{each}_vs_floor"] = least[0] / least[1]
+    hidden = folder / "hidden"
+    hidden.mkdir()
+    (hidden / "cropline_regions.py").write_text("raise ModuleNotFoundError('hidden by the benchmark')\n")
+    figures["peak_rss_one_mb"] = peak_rss_mb(bed.order(boxes=1, shelf=True))
+    figures["peak_rss_one_pillow_mb"] = peak_rss_mb(bed.order(boxes=1, shelf=True), hidden)
+    return figures
 
 
-def report(seconds: dict[str, float], peaks: list[float], photos: list[BedPhoto], server: str) -> None:
+def peak_rss_mb(order: dict[str, Any], path: Path | None = None) -> float:
+    """Of a new process that does this one job."""
+    with worker("benchmarks.whole_job", path=path) as ours:
+        return float(ours.ask(order)["peak_rss_mb"])
+
+
+def report(
+    seconds: dict[str, float], peaks: list[float], regions: dict[str, float], photos: list[BedPhoto], server: str
+) -> None:
     boxes = len(photos[0].boxes)
     crops, sampled = PHOTOS * boxes, SAMPLE * boxes
     rate = crops / seconds["ours"]
@@ -161,6 +212,7 @@ def report(seconds: dict[str, float], peaks: list[float], photos: list[BedPhoto]
         "peak_rss_mb": peaks[1],
         "rss_growth": peaks[1] / peaks[0],
     }
+    figures |= regions
     figures |= {f"{way}_s": value for way, value in seconds.items()}
     result: dict[str, Any] = {name: round(value, 3) for name, value in figures.items()} | {"server": server}
     RESULT.parent.mkdir(exist_ok=True)

@@ -55,6 +55,7 @@ class Funnel:
     crop_bytes: int = 0
     seconds: float = 0.0  # spent in crop jobs
     reasons: Counter[str] = field(default_factory=Counter)  # of failed and skipped boxes
+    decoders: Counter[str] = field(default_factory=Counter)  # photos by what decoded them, see schemas.CROPS
     broken: Counter[str] = field(default_factory=Counter)  # expectation -> quarantined rows
     manifest: str | None = None
     quarantine: str | None = None  # storage keys and addresses of what the run left

@@ -99,12 +99,20 @@ def add_to(funnel: Funnel, batch: Batch, crops: pa.Table, counted: Counts) -> No
     funnel.failed += counted.failed
     funnel.skipped += counted.skipped
     funnel.reasons += reasons
+    funnel.decoders += _decoders(crops)
     funnel.retrying += sum(count for reason, count in reasons.items() if reason in FAILURES and is_transient(reason))
     funnel.crop_bytes += pc.sum(crops["bytes"]).as_py() or 0
     funnel.samples = _sample([*funnel.samples, *_written(crops, batch)], batch.batch_id)
     funnel.failures += _failed(crops, _FAILURES - len(funnel.failures))
     # Engines whose workers are elsewhere do not say when a box was done.
     funnel.pace[int(time.time())] += max(0, funnel.boxes - funnel.pace.total())
+
+
+def _decoders(crops: pa.Table) -> Counter[str]:
+    """How many photos each decoder took; a photo counts once, however many boxes and profiles it has."""
+    columns = (crops[name].to_pylist() for name in ("source", "image_id", "decoder"))
+    photos = {(source, image): decoder for source, image, decoder in zip(*columns, strict=True) if decoder}
+    return Counter(photos.values())
 
 
 def _failed(crops: pa.Table, room: int) -> list[dict[str, Any]]:

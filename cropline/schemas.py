@@ -150,6 +150,7 @@ CROPS = pa.schema(
         ("image_height", pa.int64()),
         ("image_sha256", pa.string()),  # of the bytes that were fetched
         ("image_bytes", pa.int64()),
+        ("decoder", pa.string()),  # regions, or pillow with the reason ("pillow: progressive"); null: not decoded
         ("luminance", pa.float64()),  # mean of the crop's luma, 0..255
         ("sharpness", pa.float64()),  # variance of the crop's luma's edges
         ("flags", pa.string()),  # comma-separated notes: clipped, animated, ...

@@ -183,6 +183,7 @@ class Stages:
             self._told = monotonic()
             for piece in cut(photo, ticket.work, self._limits, lambda: self._progress(ticket), self._canvas):
                 ticket.facts["width"], ticket.facts["height"] = photo.upright_size
+                ticket.facts["decoder"] = photo.decoder
                 ticket.begin()
                 if piece.data is None:
                     ticket.end(piece.outcome)

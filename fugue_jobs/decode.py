@@ -1,14 +1,14 @@
 """A photo's bytes to its pixels: opened by its header, decoded when asked, whole or at a reduced scale.
 
 Belongs here: the one place where photos are decoded. Does not: what is allowed (headers.py), the memory that is decoded
-into (canvas.py), which scale is right (passes.py), cutting (pixels.py).
+into (canvas.py), which scale is right (passes.py), decoding only what is wanted (regions.py), cutting (pixels.py).
 Pillow's own messages never leave: they may quote the bytes of a photo.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, TypeVar
@@ -19,6 +19,7 @@ from cropline.failures import PhotoFailure
 from fugue_jobs.canvas import Canvas
 from fugue_jobs.geometry import swaps_sides
 from fugue_jobs.headers import Limits, check_header, check_size
+from fugue_jobs.regions import Decoded, decode_regions
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -57,6 +58,8 @@ class Photo:
     flags: tuple[str, ...]
     orientation: int = 1
     scale: int = 0  # the image's pixels are those of a decode at 1/scale; 0: not decoded yet
+    decoder: str | None = None  # regions, or pillow; for a JPEG with the reason: "pillow: progressive"
+    regions: Decoded = field(default_factory=Decoded)  # its bands, when only parts of the photo were decoded
 
     @property
     def pixels(self) -> int:
@@ -74,24 +77,48 @@ class Photo:
         """Whether it can be decoded at 1/2, 1/4 and 1/8 too, and its orientation is known before: JPEGs in RGB or grey."""
         return self.kind == "JPEG" and self.image.mode in ("RGB", "L") and len(self.image.tile) == 1
 
-    def load(self, canvas: Canvas | None = None, scale: int = 1) -> None:
+    def load(
+        self, canvas: Canvas | None = None, scale: int = 1, wanted: Sequence[tuple[int, int, int, int]] = ()
+    ) -> None:
         """Decode at 1/scale, into the canvas when there is one. Raises PhotoFailure corrupt_picture.
 
-        Pixels of an earlier load are gone. A scale beyond 1 is for photos that ``can_scale``.
+        Pixels of an earlier load are gone. A scale beyond 1 is for photos that ``can_scale``. ``wanted``: what will be
+        cropped, in stored pixels at 1/scale; of a JPEG perhaps no more than that is decoded.
         """
         if self.scale:
             self.image = _opened(self.kind, self.data)
         if scale > 1:
             self.image.draft(None, (self.stored_width // scale, self.stored_height // scale))
-        if canvas is not None:
-            canvas.lend(self.image)
-        _guarded(self.image.load)
+        if not self._load_regions(scale, wanted):
+            self._load_whole(canvas)
         if not self.scale and self.kind != "JPEG":
             # PNGs may tell it behind their pixels.
             self.read_orientation()
             # TIFF's plugin turns the picture upright by itself while it loads.
             self.stored_width, self.stored_height = self.image.size
         self.scale = scale
+
+    def crop(self, edges: tuple[int, int, int, int]) -> Image.Image:
+        """A copy of these stored pixels at the decoded scale."""
+        if self.regions.bands:
+            return self.regions.crop(edges)
+        # Not Image.crop: the memory may be a canvas, larger than the photo.
+        return self.image._new(self.image.im.crop(edges))
+
+    def _load_whole(self, canvas: Canvas | None) -> None:
+        if canvas is not None:
+            canvas.lend(self.image)
+        _guarded(self.image.load)
+
+    def _load_regions(self, scale: int, wanted: Sequence[tuple[int, int, int, int]]) -> bool:
+        """Whether the optional decoder decoded what is wanted."""
+        if self.kind != "JPEG":
+            self.decoder = "pillow"
+            return False
+        self.regions = decode_regions(self.image, self.data, wanted, scale)
+        reason = self.regions.reason
+        self.decoder = "regions" if reason is None else f"pillow: {reason}"
+        return reason is None
 
     def read_orientation(self) -> None:
         """What EXIF says of it, as far as it was read."""

@@ -48,17 +48,18 @@ def place_box(photo: Photo, work: ImageWork, recipe: Recipe, index: int, min_iou
 def _scale(photo: Photo, work: ImageWork, recipe: Recipe | PhotoFailure) -> int:
     if isinstance(recipe, PhotoFailure) or recipe.max_side is None or not photo.can_scale:
         return 1
-    regions = list(_regions(photo, work, recipe))
-    if sum(region.width * region.height for region in regions) < _WORTH * photo.pixels:
+    # Not the setting's min_iou: a box that it refuses must not change the others' bytes.
+    found = list(regions(photo, work, recipe, 0.0))
+    if sum(region.width * region.height for region in found) < _WORTH * photo.pixels:
         return 1
-    return next((scale for scale in _SCALES if all(_spares(region, scale, recipe) for region in regions)), 1)
+    return next((scale for scale in _SCALES if all(_spares(region, scale, recipe) for region in found)), 1)
 
 
-def _regions(photo: Photo, work: ImageWork, recipe: Recipe) -> Iterator[Region]:
+def regions(photo: Photo, work: ImageWork, recipe: Recipe, min_iou: float) -> Iterator[Region]:
+    """The regions of the upright photo that become crops by this recipe."""
     for index in range(len(work.boxes)):
         try:
-            # Not the setting's min_iou: a box that it refuses must not change the others' bytes.
-            region = place_box(photo, work, recipe, index, 0.0).region
+            region = place_box(photo, work, recipe, index, min_iou).region
         except PhotoFailure:
             continue
         if min(region.width, region.height) >= recipe.min_side:

@@ -22,7 +22,7 @@ from fugue_jobs.decode import UPRIGHT, Photo
 from fugue_jobs.encode import Recipe, encode, read_recipe, sha256, shrunk_size
 from fugue_jobs.geometry import Edges, Region, to_stored, to_upright
 from fugue_jobs.headers import Limits
-from fugue_jobs.passes import passes, place_box
+from fugue_jobs.passes import passes, place_box, regions
 from fugue_jobs.work import CropOutcome, ImageWork, failed
 
 
@@ -67,7 +67,7 @@ def cut(
         if all(work.orders[number].only == frozenset() for number in numbers):
             continue
         on_progress()
-        photo.load(canvas, scale)
+        photo.load(canvas, scale, _wanted(photo, work, [recipes[number] for number in numbers], limits, scale))
         for index in range(len(work.boxes)):
             on_progress()
             flags = (*photo.flags, "duplicate_box_id") if work.boxes[index].box_id in repeated else photo.flags
@@ -136,8 +136,7 @@ def _piece(photo: Photo, region: Region, *, keep_icc: bool) -> _Piece:
     width, height = photo.upright_size
     stored = to_stored(region, width, height, photo.orientation)
     whole = _outer(stored, photo.scale)
-    # Not Image.crop: the memory may be a canvas, larger than the photo.
-    crop = photo.image._new(photo.image.im.crop(whole))
+    crop = photo.crop(whole)
     icc = photo.image.info.get("icc_profile")
     coloured = to_rgb(crop, icc if isinstance(icc, bytes) else None, keep_icc)
     turn = UPRIGHT.get(photo.orientation)
@@ -149,6 +148,21 @@ def _piece(photo: Photo, region: Region, *, keep_icc: bool) -> _Piece:
     left, top, right, bottom = (edge / photo.scale for edge in stored)
     inner = left - whole[0], top - whole[1], right - whole[0], bottom - whole[1]
     return _Piece(coloured, to_upright(inner, *coloured.image.size, photo.orientation))
+
+
+def _wanted(
+    photo: Photo, work: ImageWork, recipes: list[Recipe | PhotoFailure], limits: CropLimits, scale: int
+) -> list[tuple[int, int, int, int]]:
+    """What will be cropped of a JPEG, in stored pixels at 1/scale; of others the orientation is not known yet."""
+    if photo.kind != "JPEG":
+        return []
+    width, height = photo.upright_size
+    return [
+        _outer(to_stored(region, width, height, photo.orientation), scale)
+        for recipe in recipes
+        if isinstance(recipe, Recipe)
+        for region in regions(photo, work, recipe, limits.min_iou)
+    ]
 
 
 def _outer(stored: Region, scale: int) -> tuple[int, int, int, int]:

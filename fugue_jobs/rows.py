@@ -17,7 +17,13 @@ from cropline.keys import box_fingerprint
 from cropline.schemas import BOX, CROPS, IMAGES, WORK
 from fugue_jobs.work import Box, CropOutcome, ImageOutcome, ImageWork, Order
 
-_OF_PHOTO = {"image_width": "width", "image_height": "height", "image_sha256": "sha256", "image_bytes": "bytes"}
+_OF_PHOTO = {
+    "image_width": "width",
+    "image_height": "height",
+    "image_sha256": "sha256",
+    "image_bytes": "bytes",
+    "decoder": "decoder",
+}
 _OF_BOX = frozenset(field.name for field in BOX)
 _OF_WORK = frozenset(field.name for field in WORK)
 _KEYS = [(name, "ascending") for name in ("manifest", "manifest_row", "box_index", "profile")]

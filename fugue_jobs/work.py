@@ -93,6 +93,7 @@ class ImageOutcome(NamedTuple):
     height: int | None = None
     sha256: str | None = None
     bytes: int | None = None
+    decoder: str | None = None
 
 
 def failed(order: int, box_index: int, failure: PhotoFailure) -> CropOutcome:

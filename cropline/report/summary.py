@@ -83,13 +83,17 @@ def _steps(funnel: Funnel) -> list[tuple[str, str, str]]:
         ("changed", funnel.changed, "other version, boxes or recipe"),
         ("known", funnel.known, "nothing to do"),
         ("batches", funnel.batches, f"{funnel.resumed:,} resumed" if funnel.resumed else ""),
-        ("images cropped", funnel.images, ""),
+        ("images cropped", funnel.images, _decoders(funnel)),
         ("boxes in", funnel.boxes, "= written + failed + skipped"),
         ("written", funnel.written, f"{funnel.crop_bytes / 1e6:,.1f} MB"),
         ("failed", funnel.failed, f"{funnel.retrying:,} to be tried again" if funnel.retrying else ""),
         ("skipped", funnel.skipped, ""),
     )
     return [(name, f"{count:,}", remark) for name, count, remark in rows]
+
+
+def _decoders(funnel: Funnel) -> str:
+    return ", ".join(f"{photos:,} by {decoder}" for decoder, photos in funnel.decoders.most_common())
 
 
 def _tiles(samples: Sequence[dict[str, Any]], spec: StoreSpec) -> Iterator[Tile]:

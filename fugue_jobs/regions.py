@@ -1,0 +1,77 @@
+"""The optional decoder of only the parts of a JPEG that boxes need (native/, cropline-regions), and when it is used.
+
+Belongs here: that choice, with a reason for whoever asks why Pillow decoded a photo. Does not: decoding with Pillow
+(decode.py). docs/decisions/0009-regions.md
+
+Both decoders give the same pixels and fail on the same photos: whatever this one warns of is handed to Pillow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from PIL import Image
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
+
+Edges = tuple[int, int, int, int]
+
+# Reading the entropy-coded bytes is so much of a whole decode; the rest is work for each pixel that is wanted.
+_ENTROPY = 0.57
+# An estimate above this share of a whole decode is not worth a second way of decoding.
+_WORTH = 0.9
+
+
+class Decoded(NamedTuple):
+    """Bands of a picture, or the reason why there are none."""
+
+    bands: tuple[Any, ...] = ()
+    reason: str | None = None
+
+    def crop(self, edges: Edges) -> Image.Image:
+        """These pixels, which were among the wanted ones."""
+        left, top, right, bottom = edges
+        band = next(band for band in self.bands if band.top <= top and bottom <= band.top + band.height)
+        x, y = band.left, band.top
+        crop: Image.Image = band.image().crop((left - x, top - y, right - x, bottom - y))
+        return crop if crop.mode == "L" else crop.convert("RGB")
+
+
+def decode_regions(image: ImageFile, data: bytes, wanted: Sequence[Edges], scale: int) -> Decoded:
+    """The wanted pixels of a JPEG that Pillow has opened and not loaded; edges are those of the picture at 1/scale."""
+    extension, reason = _extension()
+    if extension is None:
+        return Decoded(reason=reason)
+    if image.mode not in ("RGB", "L") or len(image.tile) != 1:
+        return Decoded(reason="colour_space")
+    if not wanted:
+        return Decoded(reason="no_boxes")
+    if estimated_cost(extension.plan(list(wanted), *image.size), *image.size) > _WORTH:
+        return Decoded(reason="most_of_it")
+    try:
+        return Decoded(tuple(extension.decode(data, wanted, scale=scale)))
+    except extension.Undecoded as refused:
+        return Decoded(reason=str(refused.reason))
+
+
+def estimated_cost(plan: tuple[Any, Any], width: int, height: int) -> float:
+    """Of decoding these (columns, bands), as a share of what decoding the whole picture costs."""
+    (left, right), rows = plan
+    covered = (right - left) / width * sum(bottom - top for top, bottom in rows) / height
+    return float(_ENTROPY * rows[-1][1] / height + (1 - _ENTROPY) * covered)
+
+
+@cache
+def _extension() -> tuple[Any, str | None]:
+    """(the extension, None) or (None, why not). Asked once a process."""
+    try:
+        import cropline_regions
+    except ModuleNotFoundError:
+        return None, "not_installed"
+    except ImportError:
+        # Built for another libjpeg than this Pillow's, or for another machine.
+        return None, "not_usable"
+    return cropline_regions, None

@@ -1,0 +1,162 @@
+"""The optional decoder in the product: the crops are Pillow's, and what it does not take, Pillow decodes and says why."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from cropline.failures import PhotoFailure
+from cropline.settings import PictureLimits, Profile
+from fugue_jobs.decode import Photo, open_photo
+from fugue_jobs.pixels import cut
+from fugue_jobs.regions import estimated_cost
+from fugue_jobs.work import Box
+from tests.photos import drawn, encoded, with_orientation
+from tests.unit.fugue_jobs.cutting import photo_failure, work_for
+
+BOXES = [Box("a", 0.1, 0.2, 0.23, 0.31), Box("b", 0.14, 0.3, 0.33, 0.36), Box("c", 0.7, 0.38, 0.71, 0.39)]
+PROFILES = (Profile(format="png"), Profile(format="png", padding=0.2), Profile(max_side=40))
+
+WITHOUT = """
+import sys, json
+sys.modules["cropline_regions"] = None  # as if it were not installed
+from pathlib import Path
+from tests.unit.fugue_jobs.test_regions import decoded
+print(json.dumps([decoded(Path(path).read_bytes()) for path in sys.argv[1:]]))
+"""
+
+
+def decoded(data: bytes) -> list[Any]:
+    """[what decoded it, the crops' hashes]"""
+    limits = PictureLimits()
+    photo = open_photo(data, limits)
+    found = [piece.data for piece in cut(photo, work_for(*BOXES, profiles=PROFILES), limits, lambda: None)]
+    return [photo.decoder, [hashlib.sha256(each or b"").hexdigest() for each in found]]
+
+
+def decoded_without(folder: Path, photos: list[bytes]) -> list[Any]:
+    """The same in a process that has no cropline_regions."""
+    paths = []
+    for number, data in enumerate(photos):
+        paths.append(folder / str(number))
+        paths[-1].write_bytes(data)
+    done = subprocess.run([sys.executable, "-c", WITHOUT, *paths], capture_output=True, text=True, check=True)
+    found: list[Any] = json.loads(done.stdout)
+    return found
+
+
+def test_crops_have_the_same_bytes_with_and_without_it_in_every_orientation(tmp_path: Path) -> None:
+    pytest.importorskip("cropline_regions")
+    picture = drawn(531, 397)
+    photos = [
+        encoded(picture.convert(mode), exif=with_orientation(turn), subsampling=turn % 3, quality=91)
+        for turn in range(1, 9)
+        for mode in ("RGB", "L")
+    ]
+    with_it = [decoded(data) for data in photos]
+    without = decoded_without(tmp_path, photos)
+    # Turned by 90 degrees the boxes may lie at the stored picture's end, where a whole decode is as cheap.
+    assert {name for name, _ in with_it} <= {"regions", "pillow: most_of_it"}
+    assert sum(name == "regions" for name, _ in with_it) >= 8
+    assert {name for name, _ in without} == {"pillow: not_installed"}
+    assert [crops for _, crops in with_it] == [crops for _, crops in without]
+
+
+def test_a_box_that_is_refused_is_not_decoded_for() -> None:
+    pytest.importorskip("cropline_regions")
+    photo = opened(encoded(drawn(800, 600)))
+    outside, inside = Box("out", 0.9, 0.95, 3.0, 3.0), Box("in", 0.1, 0.1, 0.2, 0.2)
+    pieces = list(cut(photo, work_for(inside, outside), PictureLimits(), lambda: None))
+    assert [piece.outcome.status for piece in pieces] == ["written", "failed"]
+    assert [(band.top, band.height) for band in photo.regions.bands] == [(44, 92)]
+
+
+def opened(data: bytes) -> Photo:
+    return open_photo(data, PictureLimits())
+
+
+FALLBACKS = {
+    "progressive": lambda: encoded(drawn(400, 300), progressive=True),
+    "colour_space": lambda: encoded(drawn(400, 300).convert("CMYK")),
+}
+
+
+@pytest.mark.parametrize("reason", FALLBACKS)
+def test_what_it_does_not_take_is_decoded_by_pillow_and_said(reason: str) -> None:
+    pytest.importorskip("cropline_regions")
+    name, crops = decoded(FALLBACKS[reason]())
+    assert name == f"pillow: {reason}"
+    assert len(crops) == len(BOXES) * len(PROFILES)
+
+
+def test_a_photo_of_another_format_is_pillows_without_a_reason() -> None:
+    assert decoded(encoded(drawn(200, 100), "PNG"))[0] == "pillow"
+
+
+def test_boxes_over_the_whole_photo_are_decoded_whole() -> None:
+    pytest.importorskip("cropline_regions")
+    photo = opened(encoded(drawn(400, 300)))
+    list(cut(photo, work_for(Box("all", 0.0, 0.0, 1.0, 1.0)), PictureLimits(), lambda: None))
+    assert photo.decoder == "pillow: most_of_it"
+
+
+def test_a_photo_cut_off_below_its_boxes_fails_on_both_ways(tmp_path: Path) -> None:
+    pytest.importorskip("cropline_regions")
+    data = encoded(drawn(800, 600))
+    boxes = work_for(Box("top", 0.0, 0.0, 0.1, 0.05))
+    whole, cut_off = opened(data), data[:-30]
+    list(cut(whole, boxes, PictureLimits(), lambda: None))
+    assert whole.decoder == "regions"
+    failure = photo_failure(cut_off, boxes)
+    assert failure is not None
+    assert failure.code == "corrupt_picture"
+
+
+def test_a_photo_that_libjpeg_only_warns_of_comes_out_as_pillow_has_it(tmp_path: Path) -> None:
+    """Pillow says nothing of it: its pixels are what Pillow makes of them."""
+    pytest.importorskip("cropline_regions")
+    data = bytearray(encoded(drawn(531, 397), restart_marker_rows=1))
+    at = data.index(b"\xff\xd2", 700)
+    data[at + 40 : at + 60] = b"\xff\xd9" * 10
+    name, crops = decoded(bytes(data))
+    assert name == "pillow: corrupt"
+    assert [crops] == [found for _, found in decoded_without(tmp_path, [bytes(data)])]
+
+
+def test_the_estimate_of_bands_grows_with_their_end_and_their_area() -> None:
+    top = estimated_cost(((0, 100), ((0, 50),)), 1000, 1000)
+    deep = estimated_cost(((0, 100), ((900, 950),)), 1000, 1000)
+    wide = estimated_cost(((0, 1000), ((900, 950),)), 1000, 1000)
+    assert 0 < top < deep < wide < estimated_cost(((0, 1000), ((0, 1000),)), 1000, 1000) == pytest.approx(1)
+
+
+def test_hostile_photos_end_alike(tmp_path: Path) -> None:
+    """Each byte of a header, broken: the same crops or the same failure, whichever way."""
+    pytest.importorskip("cropline_regions")
+    data = encoded(drawn(64, 48))
+    photos = [data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :] for at in range(2, 200, 5)]
+    good = [photo for photo in photos if not isinstance(ended(photo), str)]
+    assert [ended(photo) for photo in good] == [crops for _, crops in decoded_without(tmp_path, good)]
+
+
+def ended(data: bytes) -> Any:
+    try:
+        return decoded(data)[1]
+    except PhotoFailure as failure:
+        return failure.code
+
+
+def test_bands_of_a_reduced_decode_are_those_of_the_reduced_photo() -> None:
+    pytest.importorskip("cropline_regions")
+    data = encoded(drawn(801, 603))
+    reduced, whole = opened(data), opened(data)
+    reduced.load(None, 4, [(10, 20, 60, 50)])
+    whole.load(None, 4)
+    assert (reduced.decoder, whole.decoder) == ("regions", "pillow: no_boxes")
+    assert reduced.crop((10, 20, 60, 50)).tobytes() == whole.crop((10, 20, 60, 50)).tobytes()
+    assert isinstance(reduced.crop((10, 20, 60, 50)), Image.Image)
