@@ -15,6 +15,7 @@ import json
 import os
 import statistics
 import tempfile
+from contextlib import ExitStack
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -47,13 +48,18 @@ def main() -> None:
 
 
 def measure(bed: Bed, stores: dict[str, Path]) -> dict[str, list[float]]:
-    """Seconds of each kind by round; each round's crops go to a folder of their own."""
+    """Seconds of each kind by round; each round's crops go to a folder of their own.
+
+    A process a kind: a job of another kind would start crop processes anew, which no run does between its batches.
+    """
     seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    with worker("benchmarks.whole_job") as ours:
-        ours.ask(order(bed, "objects", stores["objects"].with_name("warm")))
+    with ExitStack() as stack:
+        workers = {kind: stack.enter_context(worker("benchmarks.whole_job")) for kind in KINDS}
+        for kind in KINDS:
+            workers[kind].ask(order(bed, kind, stores[kind].with_name(f"warm-{kind}")))
         for number in range(ROUNDS):
             for kind in KINDS[number % 3 :] + KINDS[: number % 3]:
-                seconds[kind].append(ours.ask(order(bed, kind, stores[kind] / str(number)))["seconds"])
+                seconds[kind].append(workers[kind].ask(order(bed, kind, stores[kind] / str(number)))["seconds"])
     return seconds
 
 
