@@ -45,12 +45,6 @@ def quarantine_key(manifest_key: str) -> str:
     return PREFIX + manifest_key.removeprefix("manifests/")
 
 
-def list_files(spec: StoreSpec, source: str | None = None) -> list[str]:
-    """Storage keys of the quarantine files (of one source), oldest day first. Raises StorageError."""
-    keys = storage.list_keys(spec, f"{PREFIX}{source}/" if source else PREFIX)
-    return [key for key in keys if key.endswith(".parquet")]
-
-
 def read(spec: StoreSpec, key: str) -> pa.Table:
     """One quarantine file (QUARANTINE). Raises ManifestError when it is not there or is not one."""
     import pyarrow.parquet as pq

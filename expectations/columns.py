@@ -48,8 +48,16 @@ def shape_frame(manifest: pa.Table) -> pd.DataFrame:
     )
 
 
+_BETWEEN = "\x1f"  # ids hold no such character; one that does is told from no other
+
+
 def row_frame(
-    manifest: pa.Table, *, now: datetime, hosts: Collection[str] = (), known_stores: Collection[str] | None = None
+    manifest: pa.Table,
+    *,
+    now: datetime,
+    hosts: Collection[str] = (),
+    known_stores: Collection[str] | None = None,
+    known_cameras: Collection[tuple[str, str]] | None = None,
 ) -> pd.DataFrame:
     """The columns that rules on single rows look at; ``manifest`` has the right shape.
 
@@ -73,6 +81,10 @@ def row_frame(
     if known_stores is not None:
         known = pc.is_in(manifest["store_id"], value_set=pa.array(sorted(known_stores), pa.string()))
         columns["store_unknown"] = _flags(pc.and_(pc.invert(known), manifest["store_id"].is_valid()))
+    if known_cameras is not None:
+        pairs = pc.binary_join_element_wise(manifest["store_id"], manifest["camera_id"], _BETWEEN)
+        known = pc.is_in(pairs, value_set=pa.array(sorted(_BETWEEN.join(pair) for pair in known_cameras), pa.string()))
+        columns["camera_unknown"] = _flags(pc.and_(pc.invert(known), pairs.is_valid()))
     return pd.DataFrame(columns)
 
 

@@ -77,11 +77,12 @@ def row_rules(
     *,
     hosts: Collection[str] = (),
     stores: Collection[str] | None = None,
+    cameras: Collection[tuple[str, str]] | None = None,
     boxes_fail_alone: bool = False,
 ) -> tuple[Rule, ...]:
     """Every rule on single rows.
 
-    ``hosts``: photos may come only from these, if any are named; ``stores``: known ids; ``boxes_fail_alone``: what is
+    ``hosts``: photos may come only from these, if any are named; ``stores``: known ids; ``cameras``: known (store, camera); ``boxes_fail_alone``: what is
     wrong with single boxes only informs, and the crop job fails these boxes while their image goes on.
     """
     return (
@@ -91,7 +92,7 @@ def row_rules(
         *_time_rules(rules),
         *_list_of_boxes_rules(rules),
         *_single_box_rules("info" if boxes_fail_alone else "warning"),
-        *_declared_rules(stores),
+        *_declared_rules(stores, cameras),
     )
 
 
@@ -182,14 +183,17 @@ def _single_box_rules(severity: Severity) -> tuple[Rule, ...]:
     )
 
 
-def _declared_rules(stores: Collection[str] | None) -> tuple[Rule, ...]:
-    rules = (
+def _declared_rules(stores: Collection[str] | None, cameras: Collection[tuple[str, str]] | None) -> tuple[Rule, ...]:
+    rules: tuple[Rule, ...] = (
         Rule("width_positive", "width", "width", POSITIVE, "A declared width is positive"),
         Rule("height_positive", "height", "height", POSITIVE, "A declared height is positive"),
         Rule("bytes_positive", "bytes", "bytes", POSITIVE, "A declared size is positive"),
         Rule("sha256_form", "sha256", "sha256_malformed", NONE, "A declared hash is 64 hexadecimal digits"),
     )
-    if stores is None:
-        return rules
     # A shop that opened this morning must not wait for the store table: its crops only lack the store's name.
-    return (*rules, Rule("store_known", "store_id", "store_unknown", NONE, "The store is in the store table", "info"))
+    if stores is not None:
+        rules += (Rule("store_known", "store_id", "store_unknown", NONE, "The store is in the store table", "info"),)
+    if cameras is not None:
+        known = "The store table knows the camera as one of the store's"
+        rules += (Rule("camera_known", "camera_id", "camera_unknown", NONE, known, "info"),)
+    return rules

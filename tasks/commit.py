@@ -91,4 +91,5 @@ def _cropped(
         catalogue_version=version,
         crop_bytes=pc.sum(crops["bytes"]).as_py(),
         superseded=len(batch.superseding),
+        engine=run.funnel.engines[-1].kind if run.funnel.engines else None,
     )

@@ -23,7 +23,7 @@ from cropline.backfill.sheets import Announced, Sheet, landed, polled, start_of
 from cropline.errors import ManifestRejected, SettingsError
 from cropline.failures import FAILURES
 from cropline.run import Run
-from cropline.stores import read_stores
+from cropline.stores import read_cameras, read_stores
 from expectations.manifest import VERSION_RULE_NAMES
 from tasks.options import STEP
 from tasks.pace import paced
@@ -143,11 +143,12 @@ def _good_now(run: Run, asked: Replayed, left: Counter[str]) -> tuple[list[Sheet
     left.update(f"still bad: {', '.join(row.broken)}" for row in chosen.bad)
     left.update(chosen.outside)
     selection = Selection(run.settings.api.source, "missing", recipes, None)
-    works = [
-        replace(work, why="good now")
-        for work in classify(chosen.good, selection, run.state, left)
-        if work.action == "register"
-    ]
+    works = []
+    for work in classify(chosen.good, selection, run.state, left):
+        if work.action == "register":
+            works.append(replace(work, why="good now"))
+        else:
+            left["waiting already"] += 1
     return sheets, works, sum(map(len, rows.values()))
 
 
@@ -190,6 +191,7 @@ class _Rules:
     def __init__(self, run: Run) -> None:
         self._run = run
         stores = read_stores(run.spec, run.settings.engine.stores)
+        self._cameras = read_cameras(run.spec, run.settings.engine.stores)
         self._stores = set(stores["store_id"].to_pylist()) if stores.num_rows else None
         self.broken: Counter[str] = Counter()
         self.bad = 0
@@ -205,6 +207,7 @@ class _Rules:
             now=datetime.now(UTC),
             allowed_hosts=settings.fetch.allowed_hosts,
             known_stores=self._stores,
+            known_cameras=self._cameras,
             boxes_fail_alone=settings.expectations.boxes_fail_alone,
         )
         if verdict.critical:

@@ -8,6 +8,7 @@ from uuid import UUID
 from prefect import task
 
 from cropline import storage
+from cropline.report.lineage import RunRecord, counts_of, write_record
 from cropline.report.places import places, report_key
 from cropline.report.summary import html_page, markdown, summarise
 from cropline.run import Run
@@ -27,6 +28,8 @@ def report(run: Run) -> UUID:
     if summary.sheet:
         storage.write(run.spec, sheet_key, summary.sheet)
     storage.write(run.spec, key, html_page(summary).encode())
+    record = RunRecord(context.flow_run_id, context.run_name, counts_of(funnel), funnel.manifest, funnel.quarantine)
+    write_record(run.spec, key, record)
     if summary.failures:
         failures = json.dumps(summary.failures)
         show("table", f"{context.flow_name}-failures", failures, f"{context.run_name}: what failed", run.shown)

@@ -16,7 +16,7 @@ from prefect import task
 from cropline import manifest
 from cropline.errors import ManifestRejected
 from cropline.run import Run
-from cropline.stores import read_stores
+from cropline.stores import read_cameras, read_stores
 from tasks.ending import Tell
 from tasks.options import STEP
 from tasks.warnings import warn
@@ -43,6 +43,7 @@ def validate(run: Run, manifest_key: str) -> Validated:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    from cropline.lineage.metrics import column_metrics
     from expectations.drift import watch
 
     started_at = datetime.now(UTC)
@@ -63,6 +64,7 @@ def validate(run: Run, manifest_key: str) -> Validated:
         quarantined=len(verdict.bad_rows),
         quarantine=quarantine,
         error=rejected,
+        columns=column_metrics(rows),
     )
     if rejected is not None:
         run.tell(events)
@@ -91,6 +93,7 @@ def _judge(run: Run, rows: pa.Table, manifest_key: str) -> Verdict:
         now=datetime.now(UTC),
         allowed_hosts=settings.fetch.allowed_hosts,
         known_stores=set(stores["store_id"].to_pylist()) if stores.num_rows else None,
+        known_cameras=read_cameras(run.spec, settings.engine.stores),
         docs=run.spec,
         boxes_fail_alone=settings.expectations.boxes_fail_alone,
     )

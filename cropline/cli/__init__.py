@@ -78,11 +78,22 @@ def status() -> None:
 
 
 @app.command()
-def trace(crop: Annotated[str, typer.Argument(help="address or object key of a crop")]) -> None:
-    """Where a crop came from: box, image, manifest, batch, flow run, profile."""
+def trace(what: Annotated[str, typer.Argument(help="address or object key of a crop, or id of an image")]) -> None:
+    """Where a crop came from: box, image, manifest, batch, flow run, profile. Of an image: which crops it became."""
     from cropline.cli.trace import show_trace
 
-    show_trace(crop)
+    show_trace(what)
+
+
+@app.command()
+def lineage(
+    what: Annotated[str, typer.Argument(help="id of a flow run, or address or object key of a crop")],
+    out: Annotated[Path | None, typer.Option(help="the picture to write; lineage-....svg if not given")] = None,
+) -> None:
+    """The way from the camera API to the crops, with counts, as a picture (SVG) and in words."""
+    from cropline.cli.lineage import show_lineage
+
+    show_lineage(what, out)
 
 
 @app.command()

@@ -1,11 +1,13 @@
-"""cropline trace: from a crop back to where it came from, step by step, from the catalogue alone."""
+"""cropline trace: from a crop back to where it came from, or from an image to its crops, from the catalogue alone."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,17 +19,28 @@ from cropline.scrub import scrub
 from cropline.settings import Settings, load_settings
 from cropline.state import State
 
+if TYPE_CHECKING:
+    from cropline.catalogue.history import Held
 
-def show_trace(crop: str) -> None:
-    """Print crop -> box -> image -> manifest -> batch -> flow run -> profile. Raises CatalogueError for an unknown crop."""
+
+def show_trace(what: str) -> None:
+    """Print crop -> box -> image -> manifest -> batch -> flow run -> profile, or image -> versions -> crops.
+
+    Raises CatalogueError for what is neither.
+    """
     settings = load_settings()
-    row = Catalogue(settings.storage.spec).find(crop)
+    catalogue, console = Catalogue(settings.storage.spec), Console(highlight=False)
+    row = catalogue.find(what)
     if row is None:
-        raise CatalogueError(
-            f"no crop {crop} in {settings.storage.spec.uri('catalogue')}; give its object key or address as the "
-            "catalogue has it"
-        )
-    console = Console(highlight=False)
+        past = catalogue.image_history(settings.api.source, what)
+        if not past:
+            raise CatalogueError(
+                f"no crop and no image {what} in {settings.storage.spec.uri('catalogue')}; give a crop's object key or "
+                f"address as the catalogue has it, or the id of an image of {settings.api.source}"
+            )
+        for line in versions(past):
+            console.print(line, soft_wrap=True)
+        return
     for name, text in chain(row, _url(settings, row), _profile(settings, row)):
         console.print(f"[bold]{name:<10}[/bold] {escape(text)}", soft_wrap=True)
 
@@ -51,7 +64,37 @@ def chain(row: Mapping[str, Any], url: str | None, profile: str) -> list[tuple[s
         ("batch", f"{row['batch_id']}, attempt {row['attempt']}, committed {_moment(row['committed_at'])}"),
         ("flow run", row["flow_run"]),
         ("profile", f"{row['profile']}: {profile}"),
+        ("standing", _standing(row["superseded_in"])),
     ]
+
+
+def _standing(superseded_in: int | None) -> str:
+    if superseded_in is None:
+        return "current"
+    return f"superseded in version {superseded_in} of the catalogue: the image, its boxes or the recipe changed"
+
+
+def versions(past: Sequence[Held]) -> Iterator[str]:
+    """Lines, as rich markup: what an image became, newest first; each version with its batch and its crops."""
+    for held in past:
+        rows = held.rows.sort_by([("profile", "ascending"), ("box_index", "ascending")]).to_pylist()
+        for _, group in groupby(rows, key=itemgetter("profile", "fingerprint")):
+            yield from _version(list(group), held.superseded_in)
+
+
+def _version(crops: list[dict[str, Any]], superseded_in: int | None) -> Iterator[str]:
+    first, written = crops[0], sum(row["status"] == "written" for row in crops)
+    yield (
+        f"[bold]version {escape(first['version'])}[/bold] by profile {first['profile']}: {written} of {len(crops)} boxes "
+        f"written, {_standing(superseded_in)}"
+    )
+    yield (
+        f"  batch {first['batch_id']}, committed {_moment(first['committed_at'])} by flow run {first['flow_run']}, "
+        f"{escape(first['manifest'])} row {first['manifest_row']}"
+    )
+    for row in crops:
+        became = row["key"] or f"{row['status']}: {row['reason']}"
+        yield f"  box {row['box_index']:>3}  {escape(became)}"
 
 
 def _moment(moment: datetime | None) -> str:

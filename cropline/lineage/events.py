@@ -22,17 +22,23 @@ EventKind = Literal["START", "COMPLETE", "FAIL", "ABORT"]
 _IDS = uuid5(NAMESPACE_DNS, "lineage.cropline")
 
 # Whose version a run reports as its engine's. The native engine is Fugue's own, on pandas.
-_ENGINE_PACKAGES = {"native": "fugue", "duckdb": "duckdb", "spark": "pyspark"}
+_ENGINE_PACKAGES = {"native": "fugue", "spark": "pyspark", "spark-connect": "pyspark", "emr-serverless": "pyspark"}
+# Which of them is used is known of each batch, not of the run.
+_UNDECIDED = "auto"
 
 # Ours, not data: scrubbing would take the fragment of a schema's address for a secret.
 _KEPT = {"_schemaURL", "schemaURL", "_producer", "producer"}
 
 DESCRIPTIONS = {
     "cropline.poll": "Polls the camera API, validates and registers what came, and crops what waits.",
+    "cropline.watch": "Looks for news every second, and crops them at once.",
     "cropline.process": "Crops what waits, without polling.",
+    "cropline.backfill": "Crops photos of a window that polls did not, or did otherwise.",
+    "cropline.replay": "Tries again what failed, is dead, or lies in quarantine.",
     "cropline.validate": "Judges every row of one manifest; bad rows go to quarantine, good ones become work.",
     "cropline.crop": "Cuts the boxes of one batch of photos and commits the crops to the catalogue.",
-    "cropline.maintain": "Compacts and vacuums the catalogue.",
+    "cropline.maintain": "The nightly upkeep.",
+    "cropline.maintain.catalogue": "Compacts and vacuums the catalogue.",
 }
 
 
@@ -60,7 +66,7 @@ def engine_version(engine: str) -> str:
     """The version of the library behind an engine, read from its metadata: it is not imported."""
     from importlib.metadata import version
 
-    return version(_ENGINE_PACKAGES[engine])
+    return version(_ENGINE_PACKAGES.get(engine, engine))
 
 
 def run_id(flow_run_id: str, job: str, part: str = "") -> str:
@@ -85,10 +91,11 @@ def run_event(
     outputs: Sequence[Mapping[str, Any]] = (),
     error: str | None = None,
     tags: Mapping[str, str | None] | None = None,
+    engine: str | None = None,
 ) -> Event:
     """One OpenLineage RunEvent. ``job``: the flow's own (context.job) or a step's, which then has the flow as parent.
 
-    ``at`` needs a time zone. Every text in it is scrubbed; ``error`` becomes one line.
+    ``engine``: what the step ran on, when it was not the run's own. ``at`` needs a time zone. Every text in it is scrubbed; ``error`` becomes one line.
     """
     is_flow = job == context.job and not part
     event = {
@@ -98,7 +105,7 @@ def run_event(
         "schemaURL": facets.EVENT_SCHEMA,
         "run": {
             "runId": run_id(context.flow_run_id, job, part),
-            "facets": _run_facets(context, namespace, is_flow, error, tags or {}),
+            "facets": _run_facets(context, namespace, is_flow, error, tags or {}, engine or context.engine),
         },
         "job": {"namespace": namespace, "name": job, "facets": _job_facets(job, is_flow)},
         "inputs": [dict(dataset) for dataset in inputs],
@@ -118,12 +125,17 @@ def abort_of(start: Event, at: datetime, why: str) -> Event:
 
 
 def _run_facets(
-    context: RunContext, namespace: str, is_flow: bool, error: str | None, tags: Mapping[str, str | None]
+    context: RunContext,
+    namespace: str,
+    is_flow: bool,
+    error: str | None,
+    tags: Mapping[str, str | None],
+    engine: str,
 ) -> dict[str, Any]:
-    found = {
-        "processing_engine": facets.engine(context.engine, context.engine_version or engine_version(context.engine)),
-        "tags": facets.tags("PREFECT", {**_prefect_tags(context), **tags}),
-    }
+    found = {"tags": facets.tags("PREFECT", {**_prefect_tags(context), **tags})}
+    if engine != _UNDECIDED:
+        known = context.engine_version if engine == context.engine else ""
+        found["processing_engine"] = facets.engine(engine, known or engine_version(engine))
     if not is_flow:
         found["parent"] = facets.parent(run_id(context.flow_run_id, context.job), namespace, context.job)
     if context.nominal_time is not None:

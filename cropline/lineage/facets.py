@@ -185,8 +185,9 @@ def assertions(outcomes: Iterable[Expectation], columns: Sequence[str]) -> Facet
     )
 
 
-def quality_metrics(rows: int, size: int | None = None, files: int | None = None) -> Facet:
-    return facet("DataQualityMetricsInputDatasetFacet", rowCount=rows, bytes=size, fileCount=files, columnMetrics={})
+def quality_metrics(rows: int, columns: Mapping[str, Mapping[str, int | float]], files: int | None = None) -> Facet:
+    """``columns``: see metrics.py."""
+    return facet("DataQualityMetricsInputDatasetFacet", rowCount=rows, fileCount=files, columnMetrics=columns)
 
 
 def input_statistics(rows: int | None, size: int | None = None, files: int | None = None) -> Facet:

@@ -7,13 +7,14 @@ no script, and follows the reader's light or dark scheme.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from itertools import pairwise
 
 _WIDTH, _HEIGHT, _TITLE = 1180, 236, 34
 _TOP, _BOTTOM = 56, 172  # y of the two rows' middles
 _BOX_W, _BOX_H = 112, 52
+_SUB = 15  # characters that fit into a box
 _EXACT_BELOW = 10_000_000  # a longer number does not fit its edge; its tooltip has it
 
 _STYLE = """
@@ -36,6 +37,7 @@ class _Node:
     kind: str  # data | job | bad
     name: str
     sub: str
+    told: str = ""  # whole, when what is drawn may be cut short
 
 
 _NODES = {
@@ -52,11 +54,11 @@ _NODES = {
 COUNTS = ("polled", "landed", "valid", "quarantined", "images", "written", "failed", "skipped")
 
 
-def lineage_svg(counts: Mapping[str, int | None], *, title: str = "") -> str:
-    """The graph of one run as a standalone SVG document.
+def lineage_svg(counts: Mapping[str, int | None], *, title: str = "", names: Mapping[str, str] | None = None) -> str:
+    """The graph of one run, or of one crop, as a standalone SVG document.
 
     ``counts``: by the names in COUNTS; one that is missing or None is drawn as a dash. The catalogue's edge counts rows:
-    written + failed + skipped.
+    written + failed + skipped. ``names``: node -> which one it was (a manifest, a batch), drawn below its kind.
     """
     top = -_TITLE if title else 0
     heading = f'<text class="title" x="24" y="2" style="text-anchor:start">{escape(title)}</text>' if title else ""
@@ -65,8 +67,13 @@ def lineage_svg(counts: Mapping[str, int | None], *, title: str = "") -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 {top} {_WIDTH} {_HEIGHT - top}" role="img">'
         f"<title>{_summary(counts)}</title><style>{_STYLE}</style>"
         f'<rect class="card" x=".5" y="{top + 0.5}" width="{_WIDTH - 1}" height="{_HEIGHT - top - 1}" rx="12"/>{heading}'
-        f"{_edges()}{''.join(_node(node, quiet) for node in _NODES.values())}{''.join(_labels(counts))}</svg>"
+        f"{_edges()}{''.join(_node(_named(key, names or {}), quiet) for key, node in _NODES.items())}{''.join(_labels(counts))}</svg>"
     )
+
+
+def _named(key: str, names: Mapping[str, str]) -> _Node:
+    node = _NODES[key]
+    return replace(node, sub=names[key], told=names[key]) if names.get(key) else node
 
 
 def _edges() -> str:
@@ -113,12 +120,20 @@ def _node(node: _Node, quiet: bool) -> str:
     radius = _BOX_H // 2 if node.kind == "job" else 8
     left, top = node.x - _BOX_W // 2, node.y - _BOX_H // 2
     box = f'<rect class="{kind}" x="{left}" y="{top}" width="{_BOX_W}" height="{_BOX_H}" rx="{radius}"/>'
+    tip = f"<title>{escape(node.told)}</title>" if node.told else ""
+    sub = escape(_shortened(node.sub))
     if node.kind == "job":
-        return f'{box}<text class="job-name" x="{node.x}" y="{node.y + 5}">{node.name}</text>'
+        named = f'<text class="sub" x="{node.x}" y="{top - 8}">{sub}{tip}</text>' if sub else ""
+        return f'{box}<text class="job-name" x="{node.x}" y="{node.y + 5}">{node.name}</text>{named}'
     return (
         f'{box}<text class="name" x="{node.x}" y="{node.y - 1}">{node.name}</text>'
-        f'<text class="sub" x="{node.x}" y="{node.y + 15}">{node.sub}</text>'
+        f'<text class="sub" x="{node.x}" y="{node.y + 15}">{sub}{tip}</text>'
     )
+
+
+def _shortened(text: str) -> str:
+    """The end tells things apart: it stays."""
+    return text if len(text) <= _SUB else f"…{text[1 - _SUB :]}"
 
 
 def _edge(start: str, end: str) -> str:

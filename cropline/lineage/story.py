@@ -18,7 +18,10 @@ from cropline.lineage.events import Event, EventKind, RunContext, run_event
 if TYPE_CHECKING:
     from cropline.settings import Settings
 
-VALIDATE, CROP, MAINTAIN = "cropline.validate", "cropline.crop", "cropline.maintain"
+# The upkeep is a step of a flow that is called maintain: its job needs a name of its own.
+VALIDATE, CROP, MAINTAIN = "cropline.validate", "cropline.crop", "cropline.maintain.catalogue"
+# What judges manifests and keeps the catalogue up is no engine of the settings.
+_ENGINES = {VALIDATE: "great-expectations", MAINTAIN: "deltalake"}
 
 
 class Story:
@@ -58,19 +61,23 @@ class Story:
         quarantined: int,
         quarantine: str | None = None,
         error: str | None = None,
+        columns: Mapping[str, Mapping[str, int | float]] | None = None,
     ) -> list[Event]:
-        """validate, from its START to its end: COMPLETE, or FAIL when ``error`` says why (the budget was exceeded)."""
+        """validate, from its START to its end: COMPLETE, or FAIL when ``error`` says why (the budget was exceeded).
+
+        ``columns``: metrics of the manifest's columns, see metrics.py.
+        """
         from cropline.schemas import MANIFEST
 
         quality = {
             "dataQualityAssertions": facets.assertions(outcomes, MANIFEST.names),
-            "dataQualityMetrics": facets.quality_metrics(rows),
+            "dataQualityMetrics": facets.quality_metrics(rows, columns or {}, files=1),
             "inputStatistics": facets.input_statistics(rows, files=1),
         }
         outputs = [self._works(rows - quarantined)] if error is None else []
         if quarantined:
             statistics = {"outputStatistics": facets.output_statistics(quarantined, files=1)}
-            outputs.append(self._files("quarantine", quarantine, outputs=statistics))
+            outputs.append(self._quarantine(quarantine, statistics))
         return self._both(VALIDATE, started_at, at, manifest, [self._manifests(manifest, quality)], outputs, error)
 
     def validate_failed(
@@ -95,8 +102,12 @@ class Story:
         catalogue_version: int,
         crop_bytes: int | None = None,
         superseded: int = 0,
+        engine: str | None = None,
     ) -> list[Event]:
-        """crop, for one batch, from its START to its COMPLETE: to be stored in the batch's commit."""
+        """crop, for one batch, from its START to its COMPLETE: to be stored in the batch's commit.
+
+        ``engine``: the one that cut it; None when that is what the settings say.
+        """
         counts = {"images": images, "boxes": boxes, "written": written, "failed": failed, "skipped": skipped}
         crops = {"outputStatistics": facets.output_statistics(written, crop_bytes, written)}
         outputs = [
@@ -106,7 +117,7 @@ class Story:
         ]
         tags = {f"cropline.{name}": str(value) for name, value in counts.items()}
         tags |= {"cropline.batch": batch_id, "cropline.attempt": str(attempt)}
-        return self._both(CROP, started_at, at, batch_id, self._crop_inputs(images), outputs, None, tags)
+        return self._both(CROP, started_at, at, batch_id, self._crop_inputs(images), outputs, None, tags, engine=engine)
 
     def crop_failed(
         self, at: datetime, *, started_at: datetime, batch_id: str, attempt: int, error: str, kind: EventKind = "FAIL"
@@ -153,14 +164,15 @@ class Story:
         error: str | None,
         tags: Mapping[str, str] | None = None,
         bad_end: EventKind = "FAIL",
+        engine: str | None = None,
     ) -> list[Event]:
         kind: EventKind = "COMPLETE" if error is None else bad_end
         bare_in, bare_out = (
             [datasets.dataset((d["namespace"], d["name"])) for d in group] for group in (inputs, outputs)
         )
         return [
-            self._event("START", job, started_at, bare_in, bare_out, part=part, tags=tags),
-            self._event(kind, job, at, inputs, outputs, part=part, error=error, tags=tags),
+            self._event("START", job, started_at, bare_in, bare_out, part=part, tags=tags, engine=engine),
+            self._event(kind, job, at, inputs, outputs, part=part, error=error, tags=tags, engine=engine),
         ]
 
     def _event(
@@ -174,6 +186,7 @@ class Story:
         part: str = "",
         error: str | None = None,
         tags: Mapping[str, str] | None = None,
+        engine: str | None = None,
     ) -> Event:
         namespace = self._settings.lineage.namespace
         return run_event(
@@ -187,13 +200,14 @@ class Story:
             outputs=outputs,
             error=error,
             tags=tags,
+            engine=engine or _ENGINES.get(job),
         )
 
     def _flow_datasets(
         self, polled: int | None, landed: int | None, manifest: str | None = None
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Only a flow that polls has the API as input; its manifests are what comes of it."""
-        if self._context.job != "cropline.poll":
+        if self._context.job not in ("cropline.poll", "cropline.watch"):
             return [], []
         read = {"inputStatistics": facets.input_statistics(polled)} if polled is not None else None
         inputs = [datasets.dataset(datasets.api(self._settings), inputs=read)]
@@ -220,7 +234,16 @@ class Story:
     ) -> dict[str, Any]:
         from cropline.schemas import MANIFEST
 
-        return self._files("manifests", key, inputs=inputs, outputs=outputs, schema=facets.schema(MANIFEST))
+        layer = facets.storage(self._spec.scheme, "parquet")
+        return self._files(
+            "manifests", key, inputs=inputs, outputs=outputs, schema=facets.schema(MANIFEST), storage=layer
+        )
+
+    def _quarantine(self, key: str | None, outputs: dict[str, Any]) -> dict[str, Any]:
+        from cropline.quarantine import QUARANTINE
+
+        layer = facets.storage(self._spec.scheme, "parquet")
+        return self._files("quarantine", key, outputs=outputs, schema=facets.schema(QUARANTINE), storage=layer)
 
     def _files(
         self,

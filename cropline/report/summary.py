@@ -15,10 +15,12 @@ from typing import Any
 from cropline.crops import read_crop
 from cropline.errors import StorageError
 from cropline.funnel import Funnel
+from cropline.lineage.graph import lineage_svg
 from cropline.report.chart import data_uri
 from cropline.report.contact_sheet import Tile, contact_sheet
 from cropline.report.failures import failure_rows
 from cropline.report.links import relative_links, web_links
+from cropline.report.lineage import counts_of
 from cropline.report.pace import engine_rows, pace_svg
 from cropline.storage import StoreSpec
 
@@ -39,6 +41,7 @@ class Summary:
     near: dict[str, str]  # place -> address as seen from the HTML file
     engines: list[tuple[str, str]]
     failures: list[dict[str, str]]  # see failure_rows
+    lineage: str  # SVG
     pace: str | None  # SVG
     sheet: bytes | None  # JPEG
 
@@ -60,6 +63,7 @@ def summarise(
         near=relative_links(places, spec),
         engines=engine_rows(funnel),
         failures=failure_rows(funnel.failures),
+        lineage=lineage_svg(counts_of(funnel), title="From the camera API to crops"),
         pace=pace_svg(funnel),
         sheet=contact_sheet(tiles) if tiles else None,
     )
@@ -113,6 +117,7 @@ def markdown(summary: Summary) -> str:
         parts += [f"![contact sheet]({_data_uri(summary.sheet)})", ""]
     if summary.pace:
         parts += [f"![throughput over time]({data_uri(summary.pace)})", ""]
+    parts += [f"![from the camera API to crops]({data_uri(summary.lineage)})", ""]
     parts += ["| step | count | |", "|---|---:|---|"]
     parts += [f"| {name} | {count} | {plain(remark)} |" for name, count, remark in summary.steps]
     if summary.reasons:
@@ -163,6 +168,7 @@ def html_page(summary: Summary) -> str:
     """One self-contained file: no script, no address but its own."""
     esc = html.escape
     picture = f'<img alt="contact sheet of sampled crops" src="{_data_uri(summary.sheet)}">' if summary.sheet else ""
+    picture += f'<img alt="from the camera API to crops" src="{data_uri(summary.lineage)}">'
     picture += f'<img alt="throughput over time" src="{data_uri(summary.pace)}">' if summary.pace else ""
     steps = _table([f"<td>{esc(n)}</td><td class=n>{c}</td><td class=q>{esc(r)}</td>" for n, c, r in summary.steps])
     reasons = _table([f"<td>{esc(name)}</td><td class=n>{count:,}</td>" for name, count in summary.reasons])

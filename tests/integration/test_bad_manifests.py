@@ -21,7 +21,7 @@ import pytest
 from cropline import manifest as landing
 from cropline import quarantine
 from cropline.settings import ApiSettings, ExpectationSettings
-from cropline.storage import StoreSpec, read, write
+from cropline.storage import StoreSpec, list_keys, read, write
 from expectations.manifest import VERSION_RULES, row_rules
 from expectations.quarantine import quarantine_table
 from expectations.validate import Verdict, validate_manifest
@@ -252,7 +252,7 @@ def test_outcomes_add_up_to_the_table(outcome: Outcome) -> None:
 
 
 def test_quarantine_holds_each_bad_row_once_with_its_reasons(outcome: Outcome) -> None:
-    assert quarantine.list_files(outcome.spec) == [outcome.quarantine_key]
+    assert list_keys(outcome.spec, "quarantine/") == [outcome.quarantine_key]
     table = quarantine.read(outcome.spec, outcome.quarantine_key)
     rows = table.select(["row", "broken", "manifest", "docs"]).to_pylist()
     assert {row["row"]: set(row["broken"]) for row in rows} == outcome.feed.expected

@@ -9,16 +9,19 @@ import sys
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from uuid import UUID
 
+import pyarrow as pa
 import pytest
 from pydantic import SecretStr
 
 from cropline.catalogue import CATALOGUE
+from cropline.engine_settings import EngineKind
 from cropline.lineage import Event, RunContext, Story, abort_of, event_id, facets, run_event, run_id
 from cropline.lineage.columns import OF_THE_RUN
 from cropline.lineage.datasets import state_table, stored
+from cropline.lineage.metrics import column_metrics
 from cropline.schemas import MANIFEST, STORES
 from cropline.settings import (
     ApiSettings,
@@ -66,6 +69,12 @@ OUTCOMES = [
 ]
 
 
+METRICS = {
+    "url": {"nullCount": 1, "distinctCount": 99},
+    "boxes": {"nullCount": 0, "count": 100, "sum": 812.0, "min": 0, "max": 40},
+}
+
+
 def settings(tmp_path: Path, **groups: Any) -> Settings:
     given: dict[str, Any] = {
         "api": ApiSettings(url="https://api.example.test:8443/base"),
@@ -88,7 +97,7 @@ def every_event(tmp_path: Path, **groups: Any) -> list[Event]:
     return [
         *story.began(),
         *story.validated(
-            END, started_at=START, manifest="manifests/cameras/1.parquet", rows=100, outcomes=OUTCOMES, quarantined=3, quarantine="quarantine/cameras/1.parquet"
+            END, started_at=START, manifest="manifests/cameras/1.parquet", rows=100, outcomes=OUTCOMES, quarantined=3, quarantine="quarantine/cameras/1.parquet", columns=METRICS
         ),
         *story.validated(END, started_at=START, manifest="manifests/cameras/2.parquet", rows=9, outcomes=OUTCOMES, quarantined=9, error=fail),
         *story.cropped(
@@ -96,6 +105,8 @@ def every_event(tmp_path: Path, **groups: Any) -> list[Event]:
         ),
         *story.cropped(END, started_at=START, batch_id="b-2", attempt=1, images=5, boxes=0, written=0, failed=0, skipped=0, catalogue_version=7, superseded=2),
         *story.crop_failed(END, started_at=START, batch_id="b-3", attempt=1, error=fail),
+        *story.crop_failed(END, started_at=START, batch_id="b-4", attempt=1, error=fail, kind="ABORT"),
+        *story.validate_failed(END, started_at=START, manifest="manifests/cameras/3.parquet", error=fail),
         *story.maintained(END, started_at=START, catalogue_version=9, changed=True),
         *story.maintained(END, started_at=START, catalogue_version=None, changed=False, error=fail),
         *story.ended(END, polled=100, landed=100, manifest="manifests/cameras/1.parquet"),
@@ -166,7 +177,7 @@ def test_no_secret_is_in_any_event(tmp_path: Path) -> None:
         if "errorMessage" in event["run"]["facets"]
     ]
     assert set(told) == {"cannot reach https://***@h/p?*** Authorization: *** ***"}
-    assert len(told) == 6
+    assert len(told) == 8
 
 
 def test_texts_from_elsewhere_are_scrubbed_too(tmp_path: Path) -> None:
@@ -232,7 +243,7 @@ def test_steps_have_the_flow_as_parent_and_root(tmp_path: Path) -> None:
     flow = events[0]
     assert "parent" not in flow["run"]["facets"]
     steps = [event for event in events if event["job"]["name"] not in ("cropline.poll", "cropline.process")]
-    assert len(steps) == 14
+    assert len(steps) == 18
     for event in steps:
         parent = event["run"]["facets"]["parent"]
         assert parent["run"]["runId"] == parent["root"]["run"]["runId"] == flow["run"]["runId"] != event["run"]["runId"]
@@ -248,6 +259,10 @@ def test_a_run_says_its_engine_its_time_and_its_prefect_run(tmp_path: Path) -> N
     for engine, version in versions.items():
         run = Story(settings(tmp_path), replace(CONTEXT, engine=engine)).began()[0]["run"]["facets"]
         assert (run["processing_engine"]["name"], run["processing_engine"]["version"]) == (engine, version)
+    assert (
+        "processing_engine"
+        not in Story(settings(tmp_path), replace(CONTEXT, engine="auto")).began()[0]["run"]["facets"]
+    )
     assert run["nominalTime"]["nominalStartTime"] == "2026-11-22T08:39:58.000000Z"
     found = {tag["key"]: tag["value"] for tag in run["tags"]["tags"]}
     assert found["prefect.flow_run_id"] == CONTEXT.flow_run_id
@@ -354,3 +369,66 @@ def test_importing_lineage_imports_neither_openlineage_nor_http() -> None:
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )
+
+
+def test_metrics_are_counted_by_hand() -> None:
+    rows = [
+        {"image_id": "a", "version": "1", "url": "u", "width": 10, "boxes": [{"box_id": "x"}, {"box_id": "y"}]},
+        {"image_id": "a", "version": None, "url": "v", "width": 2**62, "boxes": []},
+        {"image_id": None, "version": None, "url": "u", "width": 2**62, "boxes": None},
+    ]
+    found = column_metrics(pa.Table.from_pylist(rows, schema=MANIFEST))
+    assert found["image_id"] == {"nullCount": 1, "distinctCount": 1}
+    assert found["version"] == {"nullCount": 2, "distinctCount": 1}
+    assert found["url"] == {"nullCount": 0, "distinctCount": 2}
+    assert found["width"] == {"nullCount": 0, "count": 3, "min": 10, "max": 2**62, "sum": 2.0**63 + 10}
+    assert found["height"] == {"nullCount": 3, "count": 0}
+    assert found["captured_at"] == {"nullCount": 3}
+    assert found["boxes"] == {"nullCount": 1, "count": 2, "min": 0, "max": 2, "sum": 2.0}
+    assert set(found) <= set(MANIFEST.names)
+
+
+@pytest.mark.parametrize("engine", get_args(EngineKind))
+def test_each_step_names_what_it_ran_on_whatever_the_settings_say(tmp_path: Path, engine: str) -> None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    package = {"native": "fugue", "spark": "pyspark", "spark-connect": "pyspark", "emr-serverless": "pyspark", "auto": "fugue"}.get(engine, engine)
+    try:
+        expected = version(package)
+    except PackageNotFoundError:
+        pytest.skip(f"{engine} is not installed")
+    story = Story(settings(tmp_path), replace(CONTEXT, engine=engine))
+    cut = {
+        "batch_id": "b",
+        "attempt": 1,
+        "images": 1,
+        "boxes": 1,
+        "written": 1,
+        "failed": 0,
+        "skipped": 0,
+        "catalogue_version": 2,
+    }
+    told = [
+        *story.cropped(END, started_at=START, **cut, engine="native" if engine == "auto" else engine),
+        *story.validated(END, started_at=START, manifest="m", rows=1, outcomes=[], quarantined=0),
+        *story.maintained(END, started_at=START, catalogue_version=1, changed=False),
+    ]
+    found = [
+        (e["run"]["facets"]["processing_engine"]["name"], e["run"]["facets"]["processing_engine"]["version"])
+        for e in told
+    ]
+    own = "native" if engine == "auto" else engine
+    assert found[::2] == [
+        (own, expected),
+        ("great-expectations", version("great-expectations")),
+        ("deltalake", version("deltalake")),
+    ]
+    assert found[::2] == found[1::2], "START and end agree"
+
+
+def test_the_upkeep_is_a_run_of_its_own_under_the_flow_of_that_name(tmp_path: Path) -> None:
+    story = Story(settings(tmp_path), replace(CONTEXT, flow_name="maintain"))
+    flow = [*story.began(), *story.ended(END)]
+    step = story.maintained(END, started_at=START, catalogue_version=1, changed=True)
+    assert len({event_id(event) for event in [*flow, *step]}) == 4
+    assert step[0]["run"]["facets"]["parent"]["run"]["runId"] == flow[0]["run"]["runId"]

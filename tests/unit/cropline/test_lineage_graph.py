@@ -75,3 +75,11 @@ def test_a_hostile_title_is_only_text_and_nothing_is_loaded() -> None:
     assert not any("href" in name or "src" in name for element in root.iter() for name in element.attrib)
     assert "url(" not in svg
     assert "@import" not in svg
+
+
+def test_what_it_was_is_named_and_long_names_are_whole_in_the_tooltip() -> None:
+    batch, hostile = "20261122-084003-0a1b2c3d4e5f", "<b>&'"
+    svg = lineage_svg(FULL, names={"crop": batch, "catalogue": hostile, "state": ""})
+    assert {"…-0a1b2c3d4e5f"[:1] + batch[-14:], hostile, "work queue"} <= set(texts(svg))
+    titles = [element.text for element in ElementTree.fromstring(svg).iter(f"{SVG}title")]
+    assert {batch, hostile} <= set(titles)

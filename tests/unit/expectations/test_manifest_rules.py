@@ -248,3 +248,18 @@ def test_one_version_of_an_image_goes_on(items: list[dict[str, Any]], bad: dict[
 def test_of_equal_rows_with_several_times_the_newest_goes_on() -> None:
     items = [item(0, updated_at=f"2026-11-22T0{hour}:00:00Z") for hour in (6, 8, 7)]
     assert sorted(validate_manifest(landed(items), RULES, run_name="unit", now=NOW).bad_rows) == [0, 2]
+
+
+def test_a_camera_that_the_store_does_not_have_is_counted_and_quarantines_nothing() -> None:
+    items = [
+        item(0),
+        item(1, camera_id="other"),
+        item(2, store_id="s2"),
+        item(3, camera_id=None),
+        item(4, store_id=None),
+    ]
+    known = item(0)["store_id"], item(0)["camera_id"]
+    verdict = validate_manifest(landed(items), RULES, run_name="unit", now=NOW, known_cameras={known, ("s2", "c9")})
+    assert verdict.bad_rows == {}
+    (outcome,) = [outcome for outcome in verdict.outcomes if outcome.name == "camera_known"]
+    assert (outcome.severity, outcome.unexpected) == ("info", 2)

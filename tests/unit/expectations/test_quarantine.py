@@ -79,17 +79,17 @@ def test_rows_stay_in_the_manifests_order_whatever_the_verdicts() -> None:
     assert [(r["row"], r["broken"], r["docs"]) for r in table.to_pylist()] == [(1, ["y"], None), (3, ["x"], None)]
 
 
-def test_files_are_found_by_source_and_read_back(tmp_path: Any) -> None:
+def test_rows_are_found_by_source_and_read_back(tmp_path: Any) -> None:
     spec = StoreSpec(tmp_path.as_uri())
-    assert quarantine.list_files(spec) == []
+    assert list(quarantine.find(spec, "cameras", quarantine.Wanted())) == []
     key = quarantine.quarantine_key("manifests/cameras/2026-11-22/m.parquet")
     assert key == "quarantine/cameras/2026-11-22/m.parquet"
     table = shaped(landed([item(0)]), {0: ["x"]})
     write(spec, key, _parquet(table))
     write(spec, "quarantine/others/2026-11-22/m.parquet", _parquet(table))
     write(spec, "quarantine/cameras/2026-11-22/readme.txt", b"")
-    assert quarantine.list_files(spec, "cameras") == [key]
-    assert len(quarantine.list_files(spec)) == 2
+    (entry,) = quarantine.find(spec, "cameras", quarantine.Wanted())
+    assert (entry.row, entry.marks) == (table.to_pylist()[0], ())
     assert quarantine.read(spec, key).to_pylist() == table.to_pylist()
 
 

@@ -1,0 +1,131 @@
+"""cropline lineage: the way from the camera API to the crops, of one run or of one crop, as a picture and in words.
+
+Belongs here: finding what the argument names, and showing it. Does not: drawing (cropline/lineage/graph.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from rich.console import Console
+from rich.markup import escape
+
+from cropline import keys, manifest, quarantine, storage
+from cropline.catalogue import Catalogue
+from cropline.errors import CatalogueError, CroplineError
+from cropline.lineage import lineage_svg
+from cropline.report.lineage import find_record
+from cropline.settings import Settings, load_settings
+
+
+@dataclass(frozen=True)
+class _Way:
+    """One way through the graph: its counts, and which manifest, batch and so on it was."""
+
+    title: str
+    file: str
+    counts: dict[str, int | None]
+    names: dict[str, str] = field(default_factory=dict)
+
+
+def show_lineage(what: str, out: Path | None) -> None:
+    """Draw the way of a flow run or of a crop. Raises CatalogueError when there is neither of that name."""
+    settings = load_settings()
+    way = _of_crop(settings, what) or _of_run(settings, what)
+    if way is None:
+        raise CatalogueError(
+            f"no crop and no run {what} in {settings.storage.url}; give a crop's key or address, or the id of a flow run "
+            "that did something"
+        )
+    console = Console(highlight=False)
+    console.print(f"[bold]{escape(way.title)}[/bold]", soft_wrap=True)
+    for line in _words(way):
+        console.print(f"  {escape(line)}", soft_wrap=True)
+    path = out or Path(f"lineage-{way.file}.svg")
+    path.write_text(lineage_svg(way.counts, title=way.title, names=way.names), encoding="utf-8")
+    console.print(f"\n  drawn in {path}", soft_wrap=True)
+
+
+def _words(way: _Way) -> Iterator[str]:
+    """The graph without a picture: an edge a line."""
+    counts, names = way.counts, way.names
+    rows = [counts.get(name) for name in ("written", "failed", "skipped")]
+    edges = (
+        ("api", "manifest", counts.get("landed"), "rows landed"),
+        ("manifest", "validate", counts.get("valid"), "valid"),
+        ("validate", "quarantine", counts.get("quarantined"), "quarantined"),
+        ("state", "crop", counts.get("images"), "images"),
+        ("crop", "crops", counts.get("written"), "written"),
+        ("crop", "catalogue", sum(row for row in rows if row is not None) if any(rows) else None, "rows"),
+    )
+    for start, end, count, unit in edges:
+        number = "-" if count is None else f"{count:,}"
+        named = f"   {names[end]}" if names.get(end) else ""
+        yield f"{start:>8} -> {end:<10} {number:>11} {unit:<12}{named}"
+
+
+def _host(settings: Settings) -> str:
+    return urlsplit(settings.api.url).hostname or ""
+
+
+def _of_run(settings: Settings, flow_run: str) -> _Way | None:
+    """From the record beside its report; of a run that left none (it was killed), from the catalogue."""
+    spec, names = settings.storage.spec, {"api": _host(settings)}
+    record = find_record(spec, flow_run)
+    if record is not None:
+        names |= {"manifest": record.manifest or "", "quarantine": record.quarantine or ""}
+        return _Way(record.title, flow_run, dict(record.counts), names)
+    import pyarrow.compute as pc
+
+    rows = Catalogue(spec).rows(pc.field("flow_run") == flow_run, columns=_COLUMNS)
+    if not len(rows):
+        return None
+    batches = sorted(set(rows["batch_id"].to_pylist()))
+    names["crop"] = batches[0] if len(batches) == 1 else f"{len(batches)} batches"
+    title = f"run {flow_run}, by what the catalogue holds of it"
+    return _Way(title, flow_run, _counted(rows), names)
+
+
+_COLUMNS = ("source", "image_id", "status", "batch_id")
+
+
+def _counted(rows: Any) -> dict[str, int | None]:
+    status = rows["status"].to_pylist()
+    images = set(zip(rows["source"].to_pylist(), rows["image_id"].to_pylist(), strict=True))
+    return {"images": len(images), **{name: status.count(name) for name in ("written", "failed", "skipped")}}
+
+
+def _of_crop(settings: Settings, crop: str) -> _Way | None:
+    """Of the crop's manifest and batch; the counts are of these, the names lead to the crop."""
+    catalogue = Catalogue(settings.storage.spec)
+    row = catalogue.find(crop)
+    if row is None:
+        return None
+    rows = catalogue.batch_rows(row["batch_id"])
+    counts = {**_landed(settings, row), **(_counted(rows) if rows is not None else {})}
+    names = {
+        "api": _host(settings),
+        "manifest": f"{row['manifest'].removesuffix('.parquet')} row {row['manifest_row']}",
+        "state": row["image_id"],
+        "crop": row["batch_id"],
+        "crops": row["key"],
+        "catalogue": f"box {row['box_id']}",
+    }
+    title = f"{row['key']}, in its batch"
+    return _Way(title, keys.safe_name(row["key"].rpartition("/")[2]), counts, names)
+
+
+def _landed(settings: Settings, row: dict[str, Any]) -> dict[str, int | None]:
+    """Counts of the crop's manifest; none when it was aged out."""
+    spec = settings.storage.spec
+    try:
+        landed = manifest.read(spec, row["manifest"], ["row"]).num_rows
+        held = quarantine.quarantine_key(row["manifest"])
+        bad = quarantine.read(spec, held).num_rows if storage.exists(spec, held) else 0
+    except CroplineError:
+        return {}
+    return {"polled": None, "landed": landed, "valid": landed - bad, "quarantined": bad}

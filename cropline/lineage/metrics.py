@@ -1,0 +1,45 @@
+"""What the columns of a manifest hold, in the numbers of OpenLineage's dataQualityMetrics. Numbers only: no value leaves.
+
+Belongs here: counting. Does not: judging (expectations/) or the facet's form (facets.py).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_TOLD_APART = ("image_id", "version", "store_id", "camera_id", "sha256", "url")
+_MEASURED = ("width", "height", "bytes")
+_PRESENT = ("captured_at", "updated_at")
+
+Metrics = dict[str, dict[str, int | float]]
+
+
+def column_metrics(manifest: pa.Table) -> Metrics:
+    """Column -> its metrics. ``boxes`` counts the boxes of an image: sum is all of them."""
+    import pyarrow.compute as pc
+
+    found: Metrics = {}
+    for name in (*_TOLD_APART, *_PRESENT):
+        found[name] = {"nullCount": manifest[name].null_count}
+    for name in _TOLD_APART:
+        found[name]["distinctCount"] = pc.count_distinct(manifest[name], mode="only_valid").as_py()
+    for name in _MEASURED:
+        found[name] = _numbers(manifest[name])
+    found["boxes"] = _numbers(pc.list_value_length(manifest["boxes"]))
+    return found
+
+
+def _numbers(column: pa.ChunkedArray) -> dict[str, int | float]:
+    """``count`` is of the values that are there; without any there is no least and no greatest."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    extremes = pc.min_max(column).as_py()
+    # In floating point: declared sizes are whatever came, and their sum may not fit.
+    total = pc.sum(column.cast(pa.float64(), safe=False)).as_py()
+    known = {"min": extremes["min"], "max": extremes["max"], "sum": total}
+    counts = {"nullCount": column.null_count, "count": len(column) - column.null_count}
+    return {**counts, **{name: value for name, value in known.items() if value is not None}}
