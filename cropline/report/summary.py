@@ -19,8 +19,8 @@ from cropline.lineage.graph import lineage_svg
 from cropline.report.chart import data_uri
 from cropline.report.contact_sheet import Tile, contact_sheet
 from cropline.report.failures import failure_rows
-from cropline.report.links import relative_links, web_links
 from cropline.report.lineage import counts_of
+from cropline.report.links import relative_links, web_links
 from cropline.report.pace import engine_rows, pace_svg
 from cropline.storage import StoreSpec
 

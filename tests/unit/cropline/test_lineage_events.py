@@ -392,7 +392,13 @@ def test_metrics_are_counted_by_hand() -> None:
 def test_each_step_names_what_it_ran_on_whatever_the_settings_say(tmp_path: Path, engine: str) -> None:
     from importlib.metadata import PackageNotFoundError, version
 
-    package = {"native": "fugue", "spark": "pyspark", "spark-connect": "pyspark", "emr-serverless": "pyspark", "auto": "fugue"}.get(engine, engine)
+    package = {
+        "native": "fugue",
+        "spark": "pyspark",
+        "spark-connect": "pyspark",
+        "emr-serverless": "pyspark",
+        "auto": "fugue",
+    }.get(engine, engine)
     try:
         expected = version(package)
     except PackageNotFoundError:
