@@ -44,7 +44,7 @@ def read_cameras(spec: StoreSpec, where: str | None) -> set[tuple[str, str]] | N
         return None
     try:
         cameras = table["cameras"].cast(pa.list_(pa.string())).to_pylist()
-    except pa.ArrowInvalid:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         raise ManifestError(f"stores table {where}: cameras is no list of ids") from None
     stores = table["store_id"].cast(pa.string()).to_pylist()
     return {
