@@ -34,7 +34,7 @@ def wanted(data: bytes, box: Box, max_side: int) -> Image.Image:
     """The plain way: decode it whole, turn it upright, crop, shrink."""
     image = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
     sides = (image.width, image.height) * 2
-    edges = [math.floor(edge * side + 0.5) for edge, side in zip(box[1:], sides, strict=True)]  # type: ignore[operator]
+    edges = [math.floor(edge * side + 0.5) for edge, side in zip(box[1:5], sides, strict=True)]  # type: ignore[operator]
     crop = image.crop(tuple(edges))  # type: ignore[arg-type]
     factor = max_side / max(crop.size)
     return crop.resize((round(crop.width * factor), round(crop.height * factor)), Image.Resampling.LANCZOS)
