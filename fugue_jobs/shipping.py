@@ -11,22 +11,27 @@ from pathlib import Path
 import cropline
 import fugue_jobs
 
+# What of cropline the crop code imports; the rest of its subpackages is for the machine that starts the job.
+_PACKAGES = ("cropline", "cropline/packs", "fugue_jobs")
+
 # The same code always gives the same zip.
 _TIMESTAMP = (1980, 1, 1, 0, 0, 0)
 
 
 @cache
 def zipped_packages() -> Path:
-    """A zip of fugue_jobs and of cropline without its subpackages: in a folder of this process, or what this runs from."""
+    """A zip of _PACKAGES, each without what lies below it: in a folder of this process, or what this runs from."""
     home = Path(cropline.__file__).parents[1]
     if zipfile.is_zipfile(home):
         return home
     target = Path(tempfile.mkdtemp(prefix="cropline-code-")) / "cropline-code.zip"
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for package in (cropline, fugue_jobs):
-            for source in sorted(Path(str(package.__file__)).parent.iterdir()):
+        for package in _PACKAGES:
+            top, _, below = package.partition("/")
+            folder = Path(str({"cropline": cropline, "fugue_jobs": fugue_jobs}[top].__file__)).parent / below
+            for source in sorted(folder.iterdir()):
                 if source.suffix in (".py", ".fsql"):
-                    _add(archive, source, package.__name__)
+                    _add(archive, source, package)
     return target
 
 
