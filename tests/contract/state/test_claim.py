@@ -59,7 +59,13 @@ def test_a_claim_is_one_row_an_image_with_all_of_its_profiles_and_their_recipes(
             "manifest": "manifests/1.parquet",
             "manifest_row": n,
             "work": [
-                {"profile": p, "profile_hash": RECIPES[p][0], "fingerprint": f"i{n}/v1/{p}", "recipe": RECIPES[p][1]}
+                {
+                    "profile": p,
+                    "profile_hash": RECIPES[p][0],
+                    "fingerprint": f"i{n}/v1/{p}",
+                    "recipe": RECIPES[p][1],
+                    "only": None,
+                }
                 for p in ("default", "small")
             ],
         }

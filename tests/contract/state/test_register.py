@@ -100,6 +100,7 @@ def test_a_changed_recipe_is_wanted_again_though_the_photo_is_the_same(state: St
         "profile_hash": "hash-2",
         "fingerprint": "a/v1/hash-2",
         "recipe": '{"quality":50}',
+        "only": None,
     }
     assert look.states() == {"a": "claimed"}
 
