@@ -25,7 +25,8 @@ from tasks.commit import commit, committed_crops
 from tasks.crop import crop
 from tasks.enlist import enlist, quarantine_bad
 from tasks.forget import finish_erasures
-from tasks.show import ProgressBoard, show
+from tasks.progress import ProgressBoard
+from tasks.show import show
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -1,4 +1,4 @@
-"""show: plans, progress and summaries as artifacts of the run, in the Prefect UI.
+"""show: plans and summaries as artifacts of the run, in the Prefect UI.
 
 Belongs here: making and updating artifacts. Does not: what they say (cropline/report). Not by Prefect's own
 ``create_..._artifact``: called from a flow like ours they leave their connection to the garbage collector.
@@ -12,9 +12,6 @@ from uuid import UUID
 from prefect import runtime
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
-
-from cropline.backfill.progress import Progress
-from cropline.report.backfill import progress_markdown
 
 
 def show(
@@ -49,19 +46,3 @@ def show(
 
 def _id(text: str | None) -> UUID | None:
     return UUID(text) if text else None
-
-
-class ProgressBoard:
-    """Two artifacts that move while the run works: a bar, and the days."""
-
-    def __init__(self, key: str, title: str, progress: Progress) -> None:
-        self._title, self._progress = title, progress
-        self._bar = show("progress", f"{key}-progress", progress.percent, title)
-        self._days = show("markdown", f"{key}-days", progress_markdown(title, progress, None), title)
-
-    def update(self, ended: str | None = None) -> None:
-        """Show how far it is. ``ended``: why the run ends here."""
-        days = progress_markdown(self._title, self._progress, ended)
-        with get_client(sync_client=True) as client:
-            client.update_artifact(artifact_id=self._bar, artifact=ArtifactUpdate(data=self._progress.percent))
-            client.update_artifact(artifact_id=self._days, artifact=ArtifactUpdate(data=days))
