@@ -94,7 +94,7 @@ def _files_of_newest(workspace: Workspace) -> list[str]:
 
 def test_crops_of_an_open_batch_and_of_photos_that_wait_stay(workspace: Workspace) -> None:
     workspace.set(STATE__LEASE_S="0.2", BATCH__IMAGES="3")
-    workspace.child(AT.format(function="Catalogue.append", event="call", how="SIGKILL"))
+    workspace.child(AT.format(function="Catalogue.append", event="call", signal="SIGKILL"))
     stored = workspace.objects()
     assert stored
     assert workspace.rows() == []
@@ -168,7 +168,7 @@ def test_manifests_quarantine_and_reports_age_out_but_for_manifests_that_work_ne
         assert storage.list_keys(spec, "manifests") == [manifest]
         assert age_out(spec, state, workspace.settings, dry_run=False) == foreseen
     assert storage.list_keys(spec, "manifests") == []
-    assert len(storage.list_keys(spec, "reports")) == 4, "today's stay"
+    assert len(storage.list_keys(spec, "reports")) == 6, "those of today's two runs stay: page, sheet and graph"
 
 
 def test_maintain_does_it_all_and_shows_it(workspace: Workspace) -> None:
