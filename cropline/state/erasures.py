@@ -152,7 +152,8 @@ def _keep_registrations_out(connection: Connection, source: str) -> None:
 
 
 def _new(connection: Connection, source: str, selection: str, now: datetime) -> Erasure:
-    erasure_id = f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
+    # Receipts sort by their ids: two of one second must keep their order.
+    erasure_id = f"{now:%Y%m%d-%H%M%S-%f}-{secrets.token_hex(4)}"
     values: dict[str, Any] = {
         "erasure_id": erasure_id,
         "source": source,

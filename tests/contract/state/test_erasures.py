@@ -103,3 +103,15 @@ def test_hostile_ids_are_forgotten_as_they_are(state: State) -> None:
     erasure = _forget(state, *hostile)
     assert state.settle_erasure(erasure) == len(hostile)
     assert state.images_to_erase(erasure, 10) == sorted(hostile, key=str.encode)
+
+
+def test_receipts_of_one_second_keep_their_order(state: State, clock: Clock) -> None:
+    begun = []
+    for image in "abcdefgh":
+        erasure = _forget(state, image)
+        state.settle_erasure(erasure)
+        state.end_erasure(erasure)
+        begun.append(erasure)
+        clock.forward(milliseconds=1)
+    assert begun == sorted(begun)
+    assert len(set(begun)) == len(begun)
