@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -71,7 +72,18 @@ class Packer:
                 if pack.spool.size >= full:
                     self._hand_over(order.profile)
         except OSError as error:
+            self._give_up(order.profile, error)
             end(_not_stored(outcome, error))
+
+    def _give_up(self, profile: str, error: OSError) -> None:
+        """A pack that could not be written to is not whole: what was put into it before fails too."""
+        with self._lock:
+            pack = self._open.pop(profile, None)
+        if pack is not None:
+            with suppress(OSError):  # closing it writes the rest, which nobody wants any more
+                pack.spool.close()
+            for outcome, end in pack.waiting:
+                end(_not_stored(outcome, error))
 
     def seal_all(self) -> None:
         """Store every pack as it is."""

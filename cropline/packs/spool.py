@@ -12,6 +12,7 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -93,11 +94,12 @@ class Spool:
 
     def close(self) -> None:
         """Let go of it; what was not put is gone."""
-        if not self._file.closed:
-            self._pack.close()
-        self._file.close()
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
+        with ExitStack() as ending:  # a full disk fails the first of these, and the file goes all the same
+            if self._path is not None:
+                ending.callback(self._path.unlink, missing_ok=True)
+            ending.callback(self._file.close)
+            if not self._file.closed:
+                self._pack.close()
 
 
 def _index(key: str, sealed: Sealed, names: Sequence[str]) -> bytes:

@@ -4,6 +4,8 @@ import hashlib
 import io
 import json
 import os
+import random
+import resource
 import signal
 import tarfile
 import threading
@@ -19,8 +21,10 @@ from cropline.packs import KINDS
 from cropline.settings import FetchSettings, PictureLimits
 from cropline.storage import StoreSpec, list_keys
 from fugue_jobs.crop_process import Assignment
+from fugue_jobs.packing import Packer
+from fugue_jobs.pixels import Cut
 from fugue_jobs.processes import CropPool
-from fugue_jobs.work import Box, ImageOutcome, ImageWork
+from fugue_jobs.work import Box, CropOutcome, ImageOutcome, ImageWork
 from tests.photos import PhotoServer, drawn, encoded, photo_server
 from tests.unit.fugue_jobs.cutting import work_for
 from tests.unit.fugue_jobs.test_storing import s3 as s3  # a real S3 server
@@ -174,3 +178,43 @@ def test_the_packs_of_a_pool_that_is_used_again_are_of_their_own_batch(server: P
             outcomes = [outcome for _, outcome in pool.run(works(server, "0.jpg", "1.jpg"), batch)]
             assert {Path(row["shard"]).parent.name for row in rows(outcomes)} == {batch}
         assert len(set(threading.enumerate()) - before) < 10
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_disk_that_fills_up_fails_the_crops_of_its_pack_and_no_other(tmp_path: Path, kind: str) -> None:
+    ended: dict[int, list[str | None]] = {}
+    packer = Packer(StoreSpec(tmp_path.as_uri()), (("p0", kind, 10_000_000),))
+    work = work_for(*[Box(str(number), 0.1, 0.1, 0.5, 0.5) for number in range(12)])
+
+    def add(number: int, size: int) -> None:
+        facts = {
+            "bytes": size,
+            "sha256": "0" * 64,
+            "width": 1,
+            "height": 1,
+            "left": 0,
+            "top": 0,
+            "right": 1,
+            "bottom": 1,
+        }
+        piece = Cut(CropOutcome(0, number, "written", **facts), random.Random(number).randbytes(size))
+        packer.add(work, "batch-1", piece, lambda outcome: ended.setdefault(number, []).append(outcome.reason))
+
+    large = 3_000_000
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2 * large + 500_000, limits[1]))
+    try:
+        for number in range(5):
+            add(number, large)
+        packer.seal_all()
+        # The last pack is stored by a thread of its own: a second one is handed over when that is done.
+        add(5, 100)
+        packer.seal_all()
+        add(6, 100)
+        packer.seal_all()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert all(len(reasons) == 1 for reasons in ended.values()), "each crop ends once"
+    assert set(ended) >= set(range(6))
+    assert [ended[2], ended[5]] == [["storage"], [None]]
+    assert not [path for path in tmp_path.rglob("*#*") if path.stat().st_size > 10_000]
