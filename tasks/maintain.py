@@ -60,7 +60,7 @@ def sweep_orphans(run: Run, dry_run: bool) -> list[Taken]:
     from cropline.upkeep import sweep
 
     settings = run.settings
-    return sweep(run.spec, run.state, settings.api.source, safe=settings.retention.orphans, dry_run=dry_run)
+    return sweep(run.spec, run.state, safe=settings.retention.orphans, dry_run=dry_run)
 
 
 def show_maintained(run: Run, done: Maintained | None, taken: Sequence[Taken], dry_run: bool) -> None:

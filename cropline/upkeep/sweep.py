@@ -35,7 +35,7 @@ _AT_ONCE = 500
 _AT_MOST = 100_000_000
 
 
-def sweep(spec: StoreSpec, state: State, source: str, *, safe: timedelta, dry_run: bool) -> list[Taken]:
+def sweep(spec: StoreSpec, state: State, *, safe: timedelta, dry_run: bool) -> list[Taken]:
     """Remove orphans. Raises StorageError for a ``safe`` under a day: crops of running batches could go."""
     if safe < timedelta(days=1):
         raise StorageError(f"orphans younger than a day may belong to a running batch: {safe} is too short")
@@ -54,7 +54,7 @@ def sweep(spec: StoreSpec, state: State, source: str, *, safe: timedelta, dry_ru
         _list(spec, database, before)
         # After the listing: what was committed since is named here.
         _name(spec, database)
-        _hold(state, database, source)
+        _hold(state, database)
         count, size = database.execute(_COUNT).fetchone() or (0, 0)
         if not dry_run:
             count, size = _remove(spec, database, before)
@@ -105,11 +105,12 @@ def _name(spec: StoreSpec, database: DuckDBPyConnection) -> None:
                 _insert(database, "named", pa.table({"key": column}))
 
 
-def _hold(state: State, database: DuckDBPyConnection, source: str) -> None:
+def _hold(state: State, database: DuckDBPyConnection) -> None:
+    """Of every source: the store is listed whole."""
     import pyarrow as pa
 
     database.execute("CREATE TABLE held (photo VARCHAR)")
-    works = state.find_images(states=["pending", "claimed", "failed"], sources=[source], limit=_AT_MOST)
+    works = state.find_images(states=["pending", "claimed", "failed"], limit=_AT_MOST)
     photos = sorted({keys.image_key(work.source, work.image_id) for work in works})
     _insert(database, "held", pa.table({"photo": pa.array(photos, pa.string())}))
 

@@ -12,6 +12,7 @@ import pytest
 from cropline import storage
 from cropline.catalogue import Catalogue
 from cropline.errors import StorageError
+from cropline.keys import image_key
 from cropline.state import State
 from cropline.upkeep import Taken, sweep
 from cropline.upkeep.ageing import age_out, expire_crops
@@ -32,7 +33,7 @@ def _age(root: Path, days: float, *prefixes: str) -> None:
 def _sweep(workspace: Workspace, *, dry_run: bool = False) -> dict[str, Taken]:
     settings = workspace.settings
     with State.open(settings.state) as state:
-        found = sweep(settings.storage.spec, state, "cams", safe=settings.retention.orphans, dry_run=dry_run)
+        found = sweep(settings.storage.spec, state, safe=settings.retention.orphans, dry_run=dry_run)
     return {taken.what: taken for taken in found}
 
 
@@ -104,11 +105,29 @@ def test_crops_of_an_open_batch_and_of_photos_that_wait_stay(workspace: Workspac
     assert set(stored) <= set(workspace.objects())
 
 
+def test_crops_of_photos_that_wait_stay_whatever_their_source(workspace: Workspace) -> None:
+    gone = workspace.api.control.images()[0]["id"]
+    workspace.api.control.add_fault("image_500", image_id=gone)
+    workspace.set(API__SOURCE="roof")
+    workspace.poll()
+    waiting, nobodys = (
+        workspace.folder / "output" / "crops" / "default-x" / image_key(source, gone) / "0000-a.jpg"
+        for source in ("roof", "cellar")
+    )
+    for path in (waiting, nobodys):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"crop")
+    _age(workspace.folder / "output", 30, "crops")
+    workspace.set(API__SOURCE="cams")
+    assert _sweep(workspace)["orphans"].count == 1
+    assert (waiting.exists(), nobodys.exists()) == (True, False)
+
+
 def test_a_safe_age_that_is_none_is_refused(workspace: Workspace) -> None:
     from datetime import timedelta
 
     with State.open(workspace.settings.state) as state, pytest.raises(StorageError, match="too short"):
-        sweep(workspace.settings.storage.spec, state, "cams", safe=timedelta(hours=1), dry_run=False)
+        sweep(workspace.settings.storage.spec, state, safe=timedelta(hours=1), dry_run=False)
 
 
 def test_crops_past_their_profiles_days_go_with_their_rows_and_are_not_cut_again(workspace: Workspace) -> None:
