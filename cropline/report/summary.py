@@ -74,7 +74,8 @@ def _verdict(funnel: Funnel) -> str:
         return "Nothing new."
     rate = f", {funnel.crops_per_s:,.0f} crops/s" if funnel.written else ""
     retry = f"; {funnel.retrying:,} of the failed will be tried again" if funnel.retrying else ""
-    return f"{funnel.written:,} crops written from {funnel.images:,} images, {funnel.failed:,} failed{retry}{rate}."
+    images = "1 image" if funnel.images == 1 else f"{funnel.images:,} images"
+    return f"{funnel.written:,} crops written from {images}, {funnel.failed:,} failed{retry}{rate}."
 
 
 def _steps(funnel: Funnel) -> list[tuple[str, str, str]]:
