@@ -89,7 +89,7 @@ class Photo:
             self.image = _opened(self.kind, self.data)
         if scale > 1:
             self.image.draft(None, (self.stored_width // scale, self.stored_height // scale))
-        if not self._load_regions(scale, wanted):
+        if not self._load_regions(canvas, scale, wanted):
             self._load_whole(canvas)
         if not self.scale and self.kind != "JPEG":
             # PNGs may tell it behind their pixels.
@@ -99,7 +99,7 @@ class Photo:
         self.scale = scale
 
     def crop(self, edges: tuple[int, int, int, int]) -> Image.Image:
-        """A copy of these stored pixels at the decoded scale."""
+        """These stored pixels at the decoded scale; valid until the next photo is decoded into the same canvas."""
         if self.regions.bands:
             return self.regions.crop(edges)
         # Not Image.crop: the memory may be a canvas, larger than the photo.
@@ -110,12 +110,13 @@ class Photo:
             canvas.lend(self.image)
         _guarded(self.image.load)
 
-    def _load_regions(self, scale: int, wanted: Sequence[tuple[int, int, int, int]]) -> bool:
+    def _load_regions(self, canvas: Canvas | None, scale: int, wanted: Sequence[tuple[int, int, int, int]]) -> bool:
         """Whether the optional decoder decoded what is wanted."""
         if self.kind != "JPEG":
             self.decoder = "pillow"
             return False
-        self.regions = decode_regions(self.image, self.data, wanted, scale)
+        memory = bytearray if canvas is None else canvas.room
+        self.regions = decode_regions(self.image, self.data, wanted, scale, memory)
         reason = self.regions.reason
         self.decoder = "regions" if reason is None else f"pillow: {reason}"
         return reason is None

@@ -8,7 +8,7 @@ Both decoders give the same pixels and fail on the same photos: whatever this on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,15 +32,16 @@ class Decoded(NamedTuple):
     reason: str | None = None
 
     def crop(self, edges: Edges) -> Image.Image:
-        """These pixels, which were among the wanted ones."""
-        left, top, right, bottom = edges
+        """These pixels, which were among the wanted ones: a view of the bands, no copy."""
+        _, top, _, bottom = edges
         band = next(band for band in self.bands if band.top <= top and bottom <= band.top + band.height)
-        x, y = band.left, band.top
-        crop: Image.Image = band.image().crop((left - x, top - y, right - x, bottom - y))
-        return crop if crop.mode == "L" else crop.convert("RGB")
+        crop: Image.Image = band.image(edges)
+        return crop
 
 
-def decode_regions(image: ImageFile, data: bytes, wanted: Sequence[Edges], scale: int) -> Decoded:
+def decode_regions(
+    image: ImageFile, data: bytes, wanted: Sequence[Edges], scale: int, memory: Callable[[int], bytearray]
+) -> Decoded:
     """The wanted pixels of a JPEG that Pillow has opened and not loaded; edges are those of the picture at 1/scale."""
     extension, reason = _extension()
     if extension is None:
@@ -52,7 +53,7 @@ def decode_regions(image: ImageFile, data: bytes, wanted: Sequence[Edges], scale
     if estimated_cost(extension.plan(list(wanted), *image.size), *image.size) > _WORTH:
         return Decoded(reason="most_of_it")
     try:
-        return Decoded(tuple(extension.decode(data, wanted, scale=scale)))
+        return Decoded(tuple(extension.decode(data, wanted, scale=scale, memory=memory)))
     except extension.Undecoded as refused:
         return Decoded(reason=str(refused.reason))
 

@@ -1,7 +1,7 @@
 /* The part of cropline-regions that must be C: libjpeg-turbo's scanlines into memory, with the GIL released.
  *
  * Belongs here: calls of libjpeg and the checks that keep them inside their memory. Does not: which rows and columns are
- * wanted (__init__.py plans that), or any link to a libjpeg: the functions are those of the library that Pillow itself
+ * wanted and whose memory it is (__init__.py), or any link to a libjpeg: the functions are those of the library that Pillow itself
  * was linked with, looked up once by bind(). So the pixels are Pillow's, and so are its security fixes.
  *
  * A stream is hostile. Every size is checked against its header before anything is allocated by it; every row pointer
@@ -44,10 +44,9 @@ static PyObject *undecoded; /* the exception: (reason, detail) */
 
 struct band {
   JDIMENSION top, bottom;
-  unsigned char *pixels; /* of the bytes object below */
-  PyObject *bytes;
+  unsigned char *pixels; /* in job->memory, where the band before it ends */
 #ifdef GUARDED
-  void *map; /* pixels lie here instead */
+  void *map; /* pixels lie here instead, until all are decoded */
   size_t length;
 #endif
 };
@@ -59,7 +58,7 @@ struct job {
   int warning; /* number of the last one */
   const char *reason; /* why not, once it is known */
   char detail[JMSG_LENGTH_MAX];
-  Py_buffer data;
+  Py_buffer data, memory; /* the JPEG, and where its bands go */
   JDIMENSION scale, left, width;
   const unsigned char *scan; /* where the entropy-coded bytes begin */
   struct band *bands;
@@ -86,34 +85,34 @@ static unsigned char *guarded(size_t size, void **map, size_t *length) {
 }
 #endif
 
-static int open_band(struct band *band, size_t size) {
-  band->bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
-  if (band->bytes == NULL) return -1;
-  band->pixels = (unsigned char *)PyBytes_AS_STRING(band->bytes);
+static int open_band(struct band *band, unsigned char *place, size_t size) {
+  band->pixels = place;
 #ifdef GUARDED
   band->pixels = guarded(size, &band->map, &band->length);
   if (band->pixels == NULL) {
     PyErr_NoMemory();
     return -1;
   }
+#else
+  (void)size;
 #endif
   return 0;
 }
 
-/* The band's bytes, now the caller's. */
-static PyObject *close_band(struct band *band) {
-  PyObject *bytes = band->bytes;
+static int close_band(struct band *band, unsigned char *place, size_t size) {
 #ifdef GUARDED
-  memcpy(PyBytes_AS_STRING(bytes), band->pixels, (size_t)PyBytes_GET_SIZE(bytes));
+  memcpy(place, band->pixels, size);
+#else
+  (void)band, (void)place, (void)size;
 #endif
-  band->bytes = NULL;
-  return bytes;
+  return 0;
 }
 
 static void drop_band(struct band *band) {
-  Py_CLEAR(band->bytes);
 #ifdef GUARDED
   if (band->map != NULL && band->map != MAP_FAILED) munmap(band->map, band->length);
+#else
+  (void)band;
 #endif
 }
 
@@ -237,6 +236,7 @@ static void release(struct job *job) {
   /* Safe at any stage: a struct that was never created holds no memory. */
   if (job->jpeg.mem != NULL) lib_jpeg_destroy_decompress(&job->jpeg);
   if (job->data.obj != NULL) PyBuffer_Release(&job->data);
+  if (job->memory.obj != NULL) PyBuffer_Release(&job->memory);
   for (Py_ssize_t i = 0; i < job->count; i++) drop_band(&job->bands[i]);
   PyMem_Free(job->bands);
   PyMem_Free(job);
@@ -330,30 +330,34 @@ static int take_columns(struct job *job, unsigned int left, unsigned int right) 
   return 0;
 }
 
-static int allocate(struct job *job) {
+/* Each band's place in the memory, one behind the other; told to the step, which opens or closes it. Its sizes are those
+ * that libjpeg will write by: start() comes first. */
+static int each_band(struct job *job, int (*step)(struct band *, unsigned char *, size_t)) {
   size_t stride = (size_t)job->width * (size_t)job->jpeg.output_components;
-  if (job->jpeg.output_components != (job->jpeg.num_components == 1 ? 1 : 4)) {
-    PyErr_SetString(PyExc_SystemError, "libjpeg would write pixels of another size");
-    return -1;
-  }
-  for (Py_ssize_t i = 0; i < job->count; i++) {
-    struct band *band = &job->bands[i];
+  size_t used = 0, all = (size_t)job->memory.len;
+  for (struct band *band = job->bands; band < job->bands + job->count; band++) {
     size_t rows = band->bottom - band->top;
-    if (stride > (size_t)PY_SSIZE_T_MAX / rows) {
-      PyErr_NoMemory();
+    if (stride > (all - used) / rows) {
+      PyErr_SetString(PyExc_ValueError, "the memory is too small for the bands");
       return -1;
     }
-    if (open_band(band, stride * rows) != 0) return -1;
+    if (step(band, (unsigned char *)job->memory.buf + used, stride * rows) != 0) return -1;
+    used += stride * rows;
   }
   return 0;
 }
 
+static int allocate(struct job *job) {
+  if (job->jpeg.output_components != (job->jpeg.num_components == 1 ? 1 : 4)) {
+    PyErr_SetString(PyExc_SystemError, "libjpeg would write pixels of another size");
+    return -1;
+  }
+  return each_band(job, open_band);
+}
+
 static PyObject *answer_of(struct job *job) {
-  PyObject *bands = PyTuple_New(job->count);
-  if (bands == NULL) return NULL;
-  for (Py_ssize_t i = 0; i < job->count; i++) PyTuple_SET_ITEM(bands, i, close_band(&job->bands[i]));
-  const char *mode = job->jpeg.output_components == 1 ? "L" : "RGBX";
-  return Py_BuildValue("sIIN", mode, job->left, job->width, bands); /* N: the tuple is given away */
+  if (each_band(job, close_band) != 0) return NULL;
+  return Py_BuildValue("sII", job->jpeg.output_components == 1 ? "L" : "RGB", job->left, job->width);
 }
 
 static PyObject *py_decode(PyObject *self, PyObject *args) {
@@ -362,7 +366,8 @@ static PyObject *py_decode(PyObject *self, PyObject *args) {
   unsigned int left, right;
   struct job *job = new_job();
   if (job == NULL) return NULL;
-  if (PyArg_ParseTuple(args, "y*I(II)O!", &job->data, &job->scale, &left, &right, &PyTuple_Type, &rows) &&
+  if (PyArg_ParseTuple(args, "y*I(II)O!w*", &job->data, &job->scale, &left, &right, &PyTuple_Type, &rows,
+                       &job->memory) &&
       good_scale(job->scale) && run(job, read_header) == 0 && take_columns(job, left, right) == 0 &&
       take_bands(job, rows) == 0 && run(job, start) == 0 && allocate(job) == 0 && run(job, decode_bands) == 0)
     answer = answer_of(job);
@@ -408,7 +413,8 @@ static PyMethodDef methods[] = {
     {"bind", py_bind, METH_VARARGS, "bind(path): use the libjpeg-turbo that this loaded module was linked with."},
     {"size", py_size, METH_VARARGS, "size(data, scale) -> (width, height) of the scaled picture."},
     {"decode", py_decode, METH_VARARGS,
-     "decode(data, scale, (left, right), ((top, bottom), ...)) -> (mode, left, width, (bytes, ...))."},
+     "decode(data, scale, (left, right), ((top, bottom), ...), memory) -> (mode, left, width). The bands' rows stand in the\n"
+     "memory one behind the other, of width pixels each: 4 bytes a pixel for RGB, 1 for L."},
     {NULL, NULL, 0, NULL},
 };
 

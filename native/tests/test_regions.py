@@ -47,9 +47,8 @@ def _side(size: int) -> st.SearchStrategy[tuple[int, int]]:
 
 def cropped(bands: Any, box: tuple[int, int, int, int]) -> Image.Image:
     band = next(band for band in bands if band.top <= box[1] and box[3] <= band.top + band.height)
-    moved = (box[0] - band.left, box[1] - band.top, box[2] - band.left, box[3] - band.top)
-    crop: Image.Image = band.image().crop(moved)
-    return crop if crop.mode == "L" else crop.convert("RGB")
+    crop: Image.Image = band.image(box)
+    return crop
 
 
 @PROPERTY
@@ -75,12 +74,29 @@ def test_only_the_bands_and_columns_of_the_boxes_are_in_memory() -> None:
 
 def test_a_bands_picture_is_its_memory_and_not_a_copy() -> None:
     band = regions.decode(sampled(64, 64, 1, "420"), [(0, 0, 64, 64)])[0]
-    held = sys.getrefcount(band.data)
-    picture = band.image()
-    assert sys.getrefcount(band.data) > held
-    assert picture.mode == "RGBX"
-    assert picture.tobytes() == band.data
-    assert memoryview(band.data).nbytes == 64 * 64 * 4
+    whole, corner = band.image(), band.image((60, 60, 64, 64))
+    assert (whole.mode, whole.convert("RGBX").tobytes()) == ("RGB", bytes(band.data))
+    band.memory[band.offset : band.offset + len(band.data)] = bytes(len(band.data))
+    assert (whole.getextrema(), corner.getextrema()) == (((0, 0),) * 3,) * 2
+
+
+def test_memory_that_is_given_is_decoded_into_and_grows_no_larger() -> None:
+    memory = bytearray(2_000_000)
+    bands = regions.decode(sampled(640, 480, 1, "420"), [(0, 0, 64, 64), (5, 300, 90, 340)], memory=lambda size: memory)
+    assert all(band.memory is memory for band in bands)
+    assert [band.offset for band in bands] == [0, bands[0].stride * bands[0].height]
+
+
+def test_memory_that_is_too_small_is_refused_and_not_written_beyond() -> None:
+    with pytest.raises(ValueError, match="too small"):
+        regions.decode(sampled(640, 480, 1, "420"), [(0, 0, 64, 64)], memory=lambda size: bytearray(64))
+
+
+@pytest.mark.parametrize("box", [(0, 0, 33, 32), (-1, 0, 8, 8), (8, 8, 8, 9), (0, 31, 8, 33), (9, 8, 8, 9)])
+def test_a_box_that_sticks_out_of_its_band_is_refused(box: tuple[int, int, int, int]) -> None:
+    band = regions.decode(sampled(32, 32, 1, "444"), [(0, 0, 32, 32)])[0]
+    with pytest.raises(ValueError, match="sticks out"):
+        band.image(box)
 
 
 def with_frame_byte(data: bytes, offset: int, value: int) -> bytes:
@@ -196,7 +212,7 @@ def test_the_extension_checks_sizes_against_the_header_by_itself(columns: Any, r
     from cropline_regions import _regions
 
     with pytest.raises(ValueError, match="within the picture|no band"):
-        _regions.decode(plain(), 1, columns, rows)
+        _regions.decode(plain(), 1, columns, rows, bytearray(1_000_000))
 
 
 @pytest.mark.parametrize("scale", [0, 3, 16, 2**31])

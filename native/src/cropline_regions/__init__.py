@@ -1,16 +1,17 @@
 """The parts of a JPEG that boxes need, without decoding the rest: the same pixels as Pillow's, for less.
 
     bands = decode(data, [(left, top, right, bottom), ...])
-    crop = bands[0].image()  # no copy
+    crop = bands[0].image((left, top, right, bottom))  # no copy
 
-Belongs here: which rows and columns are decoded for which boxes. Does not: libjpeg (src/_regions.c), EXIF or colour.
+Belongs here: which rows and columns are decoded for which boxes, and pictures over them. Does not: libjpeg (src/_regions.c),
+EXIF or colour.
 
 Importing raises ImportError when the JPEG library of this Pillow cannot be used; its message says why.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from PIL import Image, _imaging
@@ -22,6 +23,8 @@ __all__ = ["MERGED", "Band", "Box", "Undecoded", "decode", "plan", "size"]
 # Starting and ending a band costs about as much as decoding so many rows.
 MERGED = 32
 MARGIN = 16
+# libjpeg begins at a whole block of the coarsest sampling (4 x 8 px) and so may decode more columns on the left.
+_WIDENED = 32
 
 Box = tuple[int, int, int, int]
 
@@ -45,18 +48,52 @@ class Undecoded(Exception):
 
 
 class Band(NamedTuple):
-    """A rectangle of the picture in pixels; ``data`` holds its rows without padding, ``mode`` is RGBX or L."""
+    """A rectangle of the picture in pixels. Its rows stand in ``memory`` from ``offset`` on, without padding: 4 bytes a pixel
+    where ``mode`` is RGB, as Pillow holds it, 1 where it is L. Valid until somebody else is given the memory."""
 
     left: int
     top: int
     width: int
     height: int
     mode: str
-    data: bytes
+    memory: bytearray
+    offset: int
 
-    def image(self) -> Image.Image:
-        """The band as a picture over the same memory, not a copy of it."""
-        return Image.frombuffer(self.mode, (self.width, self.height), self.data, "raw", self.mode, 0, 1)
+    @property
+    def stride(self) -> int:
+        """Bytes of a row."""
+        return self.width * (1 if self.mode == "L" else 4)
+
+    @property
+    def data(self) -> memoryview:
+        """The band's rows."""
+        return memoryview(self.memory)[self.offset : self.offset + self.stride * self.height]
+
+    def image(self, box: Box | None = None) -> Image.Image:
+        """The band, or this box of the picture that lies in it, as a picture over the same memory, not a copy of it.
+
+        Raises ValueError for a box that is empty or sticks out of the band.
+        """
+        right, bottom = self.left + self.width, self.top + self.height
+        left, top, x, y = box or (self.left, self.top, right, bottom)
+        if not (self.left <= left < x <= right and self.top <= top < y <= bottom):
+            raise ValueError(f"{box} is empty or sticks out of {(self.left, self.top, right, bottom)}")
+        first = self.offset + (top - self.top) * self.stride + (left - self.left) * self.stride // self.width
+        return _mapped(self.memory, first, (x - left, y - top), self.mode, self.stride)
+
+
+def _mapped(memory: bytearray, first: int, size: tuple[int, int], mode: str, stride: int) -> Image.Image:
+    # Image.frombuffer does this for whole buffers, and not for RGB, whose pixels have four bytes inside Pillow only.
+    picture = Image.Image()._new(Image.core.map_buffer(memory, size, "raw", first, (mode, stride, 1)))
+    # Pillow copies it before it would draw into it.
+    picture.readonly = 1
+    return picture
+
+
+try:
+    _mapped(bytearray(8), 4, (1, 1), "RGB", 4)
+except (AttributeError, TypeError, ValueError) as error:
+    raise ImportError(f"this Pillow does not map memory as RGB: {error}") from None
 
 
 def size(data: bytes, *, scale: int = 1) -> tuple[int, int]:
@@ -67,22 +104,40 @@ def size(data: bytes, *, scale: int = 1) -> tuple[int, int]:
         raise Undecoded(*refusal.args) from None
 
 
-def decode(data: bytes, boxes: Iterable[Box], *, margin: int = MARGIN, scale: int = 1) -> list[Band]:
+def decode(
+    data: bytes,
+    boxes: Iterable[Box],
+    *,
+    margin: int = MARGIN,
+    scale: int = 1,
+    memory: Callable[[int], bytearray] = bytearray,
+) -> list[Band]:
     """Bands from top to bottom, all of the same columns; each box lies in one of them.
 
     Boxes are (left, top, right, bottom) in pixels of the picture as stored, at 1/scale (1, 2, 4, 8), right and bottom
     just outside. ``margin`` pixels around them are decoded too: next to an edge of what is decoded, chroma is
-    interpolated without its neighbours, so less than 2 is not exact.
+    interpolated without its neighbours, so less than 2 is not exact. ``memory`` gives at least so many bytes to decode
+    into; what gives the same again ends the bands that were there.
     Raises Undecoded, and ValueError for boxes that are empty or stick out of the picture.
     """
     try:
         columns, rows = plan(list(boxes), *_regions.size(data, scale), margin=margin)
-        mode, left, width, pixels = _regions.decode(data, scale, columns, rows)
+        room = memory(_bytes(columns, rows))
+        mode, left, width = _regions.decode(data, scale, columns, rows, room)
     except _regions.Refusal as refusal:
         raise Undecoded(*refusal.args) from None
-    return [
-        Band(left, top, width, bottom - top, mode, piece) for (top, bottom), piece in zip(rows, pixels, strict=True)
-    ]
+    bands: list[Band] = []
+    offset = 0
+    for top, bottom in rows:
+        bands.append(Band(left, top, width, bottom - top, mode, room, offset))
+        offset += len(bands[-1].data)
+    return bands
+
+
+def _bytes(columns: tuple[int, int], rows: tuple[tuple[int, int], ...]) -> int:
+    """What the bands need at most. One row more: a picture of the last box is mapped by whole strides."""
+    height = sum(bottom - top for top, bottom in rows) + 1
+    return (columns[1] - columns[0] + _WIDENED) * 4 * height
 
 
 def plan(

@@ -26,15 +26,15 @@ def outcome(data: bytes, canvas: Canvas | None) -> list[tuple[CropOutcome, bytes
     """What a photo becomes; the reason when it becomes nothing."""
     try:
         photo = open_photo(data, LIMITS)
-        photo.load(canvas)
+        return [tuple(piece) for piece in cut(photo, work_for(*BOXES), LIMITS, lambda: None, canvas)]  # type: ignore[misc]
     except PhotoFailure as failure:
         return failure.code
-    return [tuple(piece) for piece in cut(photo, work_for(*BOXES), LIMITS, lambda: None)]  # type: ignore[misc]
 
 
 def soiled(canvas: Canvas) -> Canvas:
-    """The same canvas after a photo that is white all over and larger than all others of this suite."""
+    """The same canvas after a photo that is white all over and larger than all others of this suite, by each decoder."""
     open_photo(WHITE, LIMITS).load(canvas)
+    open_photo(WHITE, LIMITS).load(canvas, wanted=[(0, 0, 700, 700)])
     return canvas
 
 
