@@ -19,11 +19,6 @@ if TYPE_CHECKING:
 
 Edges = tuple[int, int, int, int]
 
-# Reading the entropy-coded bytes is so much of a whole decode; the rest is work for each pixel that is wanted.
-_ENTROPY = 0.57
-# An estimate above this share of a whole decode is not worth a second way of decoding.
-_WORTH = 0.9
-
 
 class Decoded(NamedTuple):
     """Bands of a picture, or the reason why there are none."""
@@ -50,19 +45,10 @@ def decode_regions(
         return Decoded(reason="colour_space")
     if not wanted:
         return Decoded(reason="no_boxes")
-    if estimated_cost(extension.plan(list(wanted), *image.size), *image.size) > _WORTH:
-        return Decoded(reason="most_of_it")
     try:
         return Decoded(tuple(extension.decode(data, wanted, scale=scale, memory=memory)))
     except extension.Undecoded as refused:
         return Decoded(reason=str(refused.reason))
-
-
-def estimated_cost(plan: tuple[Any, Any], width: int, height: int) -> float:
-    """Of decoding these (columns, bands), as a share of what decoding the whole picture costs."""
-    (left, right), rows = plan
-    covered = (right - left) / width * sum(bottom - top for top, bottom in rows) / height
-    return float(_ENTROPY * rows[-1][1] / height + (1 - _ENTROPY) * covered)
 
 
 @cache
