@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import random
+from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image
@@ -37,21 +38,32 @@ def sampled(width: int, height: int, seed: int, sampling: str, *, restart: int =
         return jpeg(
             drawn(width, height, seed), subsampling=_WRITTEN[sampling], restart_marker_blocks=restart, **options
         )
-    across, down = SAMPLINGS[sampling]
-    blocks = across * down + 2
-    mcus = -(-width // (8 * across)) * -(-height // (8 * down))
+    return layered(width, height, seed, (SAMPLINGS[sampling], (1, 1), (1, 1)), restart=restart, **options)
+
+
+def layered(
+    width: int, height: int, seed: int, factors: Sequence[tuple[int, int]], *, restart: int = 0, **options: Any
+) -> bytes:
+    """One component for each (across, down) of its sampling factors: also what no camera writes, as chroma finer than luma."""
+    widest, highest = max(across for across, _ in factors), max(down for _, down in factors)
+    # A scan of one component is not interleaved: its factors say nothing.
+    alone = len(factors) == 1
+    blocks = 1 if alone else sum(across * down for across, down in factors)
+    mcus = -(-width // (8 if alone else 8 * widest)) * -(-height // (8 if alone else 8 * highest))
     # As wide as a JPEG may be, with a number of blocks that fits exactly.
     wide = next(number for number in range(4096, 0, -1) if mcus * blocks % number == 0)
     grey = drawn(8 * wide, 8 * (mcus * blocks // wide), seed, "L")
-    return _as_colour(
-        jpeg(grey, restart_marker_blocks=restart * blocks, **options), width, height, across, down, restart
-    )
+    data = jpeg(grey, restart_marker_blocks=restart * blocks, **options)
+    return _relabelled(data, width, height, factors, restart)
 
 
-def _as_colour(data: bytes, width: int, height: int, across: int, down: int, restart: int) -> bytes:
+def _relabelled(data: bytes, width: int, height: int, factors: Sequence[tuple[int, int]], restart: int) -> bytes:
+    count = len(factors)
+    parts = b"".join(bytes([number, across << 4 | down, 0]) for number, (across, down) in enumerate(factors, start=1))
     size = height.to_bytes(2, "big") + width.to_bytes(2, "big")
-    frame = b"\xff\xc0\x00\x11\x08" + size + bytes([3, 1, across << 4 | down, 0, 2, 0x11, 0, 3, 0x11, 0])
-    scan = b"\xff\xda\x00\x0c" + bytes([3, 1, 0, 2, 0, 3, 0, 0, 63, 0])
+    frame = b"\xff\xc0" + (8 + 3 * count).to_bytes(2, "big") + b"\x08" + size + bytes([count]) + parts
+    tables = b"".join(bytes([number, 0]) for number in range(1, count + 1))
+    scan = b"\xff\xda" + (6 + 2 * count).to_bytes(2, "big") + bytes([count]) + tables + b"\x00\x3f\x00"
     interval = b"\xff\xdd\x00\x04" + restart.to_bytes(2, "big")
     out, at = data[:2], 2
     while True:
@@ -60,6 +72,12 @@ def _as_colour(data: bytes, width: int, height: int, across: int, down: int, res
             return out + scan + data[end:]
         out += {0xC0: frame, 0xDD: interval}.get(marker, data[at:end])
         at = end
+
+
+def adobe(data: bytes, transform: int) -> bytes:
+    """Without JFIF's marker and with Adobe's: transform 0 says that three components are RGB, 1 that they are YCbCr."""
+    after = 4 + int.from_bytes(data[4:6], "big") if data[3] == 0xE0 else 2
+    return data[:2] + b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + bytes([transform]) + data[after:]
 
 
 def entropy(data: bytes) -> int:

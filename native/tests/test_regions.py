@@ -7,13 +7,14 @@ import random
 import sys
 import threading
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from jpegs import SAMPLINGS, drawn, entropy, jpeg, sampled, whole
+from jpegs import SAMPLINGS, adobe, drawn, entropy, jpeg, layered, sampled, whole
 from PIL import Image
 
 regions = pytest.importorskip("cropline_regions", reason="cropline-regions is not built: make native")
@@ -21,20 +22,37 @@ regions = pytest.importorskip("cropline_regions", reason="cropline-regions is no
 # Hypothesis prints the example that fails; its seed is fixed by derandomize, so that a failure is there again.
 PROPERTY = settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
+# Chroma finer than luma, the two chromas unlike, a luma that nothing else is as coarse as: what no camera writes.
+UNEVEN = [
+    ((1, 1), (2, 2), (1, 1)),
+    ((1, 1), (1, 4), (1, 2)),
+    ((2, 1), (1, 1), (2, 1)),
+    ((2, 2), (2, 1), (1, 2)),
+    ((2, 4), (1, 1), (1, 1)),
+    ((1, 3), (1, 1), (1, 1)),
+    ((2, 2), (2, 2), (1, 1)),
+]
+
 
 @st.composite
 def orders(draw: st.DrawFn) -> tuple[bytes, int, list[tuple[int, int, int, int]]]:
-    """(JPEG, scale, boxes at that scale): odd sizes, every sampling, boxes at edges, of 1 px, overlapping."""
+    """(JPEG, scale, boxes at that scale): odd sizes, every sampling, RGB too, boxes at edges, of 1 px, overlapping."""
     width, height = draw(st.integers(1, 300)), draw(st.integers(1, 300))
     scale = draw(st.sampled_from([1, 1, 1, 2, 4, 8]))
-    kind = draw(st.sampled_from([*SAMPLINGS, "grey"]))
+    kind = draw(st.sampled_from([*SAMPLINGS, "grey", "uneven"]))
     options: dict[str, Any] = {"quality": draw(st.integers(20, 100)), "optimize": draw(st.booleans())}
     restart = draw(st.sampled_from([0, 0, 1, 3, 17]))
     seed = draw(st.integers(0, 2**32))
     if kind == "grey":
-        data = jpeg(drawn(width, height, seed, "L"), restart_marker_blocks=restart, **options)
+        data = layered(
+            width, height, seed, [draw(st.sampled_from([(1, 1), (2, 2), (4, 1)]))], restart=restart, **options
+        )
+    elif kind == "uneven":
+        data = layered(width, height, seed, draw(st.sampled_from(UNEVEN)), restart=restart, **options)
     else:
         data = sampled(width, height, seed, kind, restart=restart, **options)
+    if kind != "grey" and draw(st.integers(0, 3)) == 0:
+        data = adobe(data, draw(st.sampled_from([0, 1])))
     across, down = -(-width // scale), -(-height // scale)
     box = st.tuples(_side(across), _side(down)).map(lambda sides: (sides[0][0], sides[1][0], sides[0][1], sides[1][1]))
     return data, scale, draw(st.lists(box, min_size=1, max_size=6))
@@ -178,6 +196,69 @@ def test_bytes_after_the_end_marker_are_nobodys() -> None:
     )
 
 
+def at_once(*segments: bytes) -> bytes:
+    """These behind the start of a picture."""
+    return b"\xff\xd8" + b"".join(segments) + plain()[2:]
+
+
+def segment(marker: int, body: bytes) -> bytes:
+    return b"\xff" + bytes([marker]) + (2 + len(body)).to_bytes(2, "big") + body
+
+
+def tall(height: int) -> bytes:
+    at = plain().index(b"\xff\xc0") + 5
+    return plain()[:at] + height.to_bytes(2, "big") + plain()[at + 2 :]
+
+
+DNL = segment(0xDC, (120).to_bytes(2, "big"))
+# (file, whether it is decoded here). What is not must be refused; whether Pillow then takes it is its own affair.
+ODD: dict[str, tuple[Callable[[], bytes], bool]] = {
+    "a thumbnail in EXIF": (lambda: at_once(segment(0xE1, b"Exif\0\0" + jpeg(drawn(40, 30, 2)))), True),
+    "a picture in a comment": (lambda: at_once(segment(0xFE, plain())), True),
+    "another picture behind it": (lambda: plain() + jpeg(drawn(99, 99, 2)), True),
+    "extended Huffman": (lambda: plain().replace(b"\xff\xc0", b"\xff\xc1", 1), True),
+    "fill bytes before a marker": (lambda: b"\xff\xd8\xff\xff\xff" + plain()[3:], True),
+    "RGB by the names of its components": (lambda: jpeg(drawn(160, 120, 1), keep_rgb=True), True),
+    "RGB by Adobe's marker": (lambda: adobe(plain(), 0), True),
+    "Adobe's marker with a transform of four components": (lambda: adobe(plain(), 2), False),
+    "more rows than it has": (lambda: tall(4000), True),
+    "fewer rows than it has": (lambda: tall(40), True),
+    "height zero": (lambda: tall(0), False),
+    "height zero, told behind the scan": (lambda: tall(0)[:-2] + DNL + b"\xff\xd9", False),
+    "height told twice": (lambda: plain()[:-2] + DNL + b"\xff\xd9", False),
+    "started twice": (lambda: b"\xff\xd8" + plain(), False),
+    "a frame within its frame": (lambda: at_once(plain()[2 : entropy(plain())]), False),
+    "lossless by its frame": (lambda: plain().replace(b"\xff\xc0", b"\xff\xc3", 1), False),
+    "two components": (lambda: layered(160, 120, 1, [(1, 1), (1, 1)]), False),
+    "four components": (lambda: layered(160, 120, 1, [(1, 1)] * 4), False),
+    "chroma that does not divide": (lambda: layered(160, 120, 1, [(3, 1), (2, 1), (1, 1)]), False),
+    "without Huffman tables, as in Motion JPEG": (lambda: plain().replace(b"\xff\xc4", b"\xff\xfe"), True),
+    "without quantisation tables": (lambda: plain().replace(b"\xff\xdb", b"\xff\xfe"), False),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_an_odd_file_is_decoded_as_pillow_does_or_refused(kind: str) -> None:
+    make, taken = ODD[kind]
+    data, box = make(), (3, 5, 31, 33)
+    if not taken:
+        with pytest.raises(regions.Undecoded):
+            regions.decode(data, [box])
+        return
+    assert cropped(regions.decode(data, [box]), box).tobytes() == whole(data).crop(box).tobytes()
+
+
+def test_a_picture_cut_off_anywhere_is_refused_or_has_the_pixels_that_pillow_finds() -> None:
+    data = layered(40, 90, 1, ((2, 2), (1, 1), (1, 1)), restart=3)
+    for end in range(2, len(data)):
+        for cut in (data[:end], data[:end] + b"\xff\xd9"):
+            try:
+                crop = cropped(regions.decode(cut, [(0, 0, 9, 9)]), (0, 0, 9, 9))
+            except regions.Undecoded:
+                continue
+            assert crop.tobytes() == whole(cut).crop((0, 0, 9, 9)).tobytes(), end
+
+
 @pytest.mark.parametrize("data", [b"", b"\xff", b"\xff\xd8", b"no picture", plain()[:200]])
 def test_what_is_no_jpeg_is_refused(data: bytes) -> None:
     with pytest.raises(regions.Undecoded) as refused:
@@ -317,3 +398,8 @@ def test_bands_nearer_than_the_cost_of_a_band_are_one() -> None:
     assert all(below[0] - above[1] >= regions.MERGED for above, below in pairwise(rows))
     assert all(any(top <= box[1] and box[3] <= bottom for top, bottom in rows) for box in boxes)
     assert columns == (max(0, min(box[0] for box in boxes) - 16), max(box[2] for box in boxes) + 16)
+
+
+def test_rows_are_never_skipped_within_one_row_of_mcus() -> None:
+    """There jpeg_skip_scanlines can give wrong rows (libjpeg-turbo's issue 915); an MCU has at most 4 x 8 rows."""
+    assert regions.MERGED >= 4 * 8
