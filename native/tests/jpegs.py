@@ -80,6 +80,14 @@ def adobe(data: bytes, transform: int) -> bytes:
     return data[:2] + b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + bytes([transform]) + data[after:]
 
 
+# Lossless JPEG (SOF3), 8 x 8 px of grey, as libjpeg-turbo 3.2 writes it: Pillow reads it, but at no reduced scale.
+LOSSLESS = bytes.fromhex(
+    "ffd8ffe000104a46494600010100000100010000ffc3000b080008000801011100ffc400160001010100000000000000000000000000060800"
+    "ffda00080101000100009fd42850a142889f2850a14285113e50a142850a227ca142850a1444f942850a142889f2850a14285113e50a142850"
+    "a227ca142850a1444fffd9"
+)
+
+
 def entropy(data: bytes) -> int:
     """Where the entropy-coded bytes of a one-scan JPEG begin."""
     at = 2

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from jpegs import SAMPLINGS, adobe, drawn, entropy, jpeg, layered, sampled, whole
+from jpegs import LOSSLESS, SAMPLINGS, adobe, drawn, entropy, jpeg, layered, sampled, whole
 from PIL import Image
 
 regions = pytest.importorskip("cropline_regions", reason="cropline-regions is not built: make native")
@@ -246,6 +246,14 @@ def test_an_odd_file_is_decoded_as_pillow_does_or_refused(kind: str) -> None:
             regions.decode(data, [box])
         return
     assert cropped(regions.decode(data, [box]), box).tobytes() == whole(data).crop(box).tobytes()
+
+
+@pytest.mark.xfail(reason="acceptable() lets SOF3 pass: it must refuse min_DCT_scaled_size != DCTSIZE", strict=True)
+@pytest.mark.parametrize("scale", [1, 2, 4, 8])
+def test_a_lossless_jpeg_is_refused(scale: int) -> None:
+    """libjpeg-turbo neither skips nor crops nor scales it: at 1/2 it gave pixels of the whole scale, where Pillow fails."""
+    with pytest.raises(regions.Undecoded):
+        regions.decode(LOSSLESS, [(0, 0, 1, 1)], scale=scale)
 
 
 def test_a_picture_cut_off_anywhere_is_refused_or_has_the_pixels_that_pillow_finds() -> None:
