@@ -17,7 +17,7 @@ from ways import LIBRARY, PHOTOS, Box, Sums, kinds, least, pillow, scratch
 from benchmarks.bed import draw_bed
 
 MCU = 16  # the bed's photos are 4:2:0
-MARGIN = 2
+MARGIN = 4
 
 
 class Picked:

@@ -12,7 +12,9 @@ from cropline_regions import _regions, decode
 from PIL import Image
 from ways import LIBRARY, Box, Sums, bed, kinds, least, pillow, scratch
 
-MARGIN = 2  # chroma is interpolated from the next sample, two pixels away
+MARGIN = (
+    4  # chroma comes from the next sample, two pixels away, and otherwise where a row holds no more than two of them
+)
 
 
 class Splice:
