@@ -18,7 +18,7 @@ from PIL import ExifTags, Image
 from cropline.failures import PhotoFailure
 from fugue_jobs.canvas import Canvas
 from fugue_jobs.geometry import swaps_sides
-from fugue_jobs.headers import Limits, check_header, check_size
+from fugue_jobs.headers import Limits, check_header, check_size, is_lossless
 from fugue_jobs.regions import Decoded, decode_regions
 
 if TYPE_CHECKING:
@@ -75,7 +75,9 @@ class Photo:
     @property
     def can_scale(self) -> bool:
         """Whether it can be decoded at 1/2, 1/4 and 1/8 too, and its orientation is known before: JPEGs in RGB or grey."""
-        return self.kind == "JPEG" and self.image.mode in ("RGB", "L") and len(self.image.tile) == 1
+        if self.kind != "JPEG" or self.image.mode not in ("RGB", "L") or len(self.image.tile) != 1:
+            return False
+        return not is_lossless(self.data)
 
     def load(
         self, canvas: Canvas | None = None, scale: int = 1, wanted: Sequence[tuple[int, int, int, int]] = ()

@@ -6,12 +6,16 @@ allocates by what a header declares. The file's name and the server's content ty
 
 import re
 import struct
+from collections.abc import Iterator
 from typing import Protocol
 
 from cropline.failures import PhotoFailure
 
 _SCAN, _END = 0xDA, 0xD9
 _SEQUENTIAL = frozenset([0xC0, 0xC1, 0xC9])
+_LOSSLESS = frozenset([0xC3, 0xC7, 0xCB, 0xCF])
+# SOF0-15; DHT, JPG and DAC stand between them.
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # Segments without a length: TEM, RST0-7, SOI.
 _BARE = frozenset([0x01, *range(0xD0, 0xD9)])
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
@@ -130,29 +134,39 @@ def count_scans(data: bytes, enough: int) -> int:
     A sequential picture whose first scan holds all of its components is decoded from that scan alone: 1, whatever
     follows. Entropy-coded bytes hold no marker but stuffed zeros and restarts, so other scans are found undecoded.
     """
-    scans, at, components = 0, 2, 0
-    while scans < enough:
+    scans, components = 0, 0
+    for marker, at in _segments(data):
+        if marker in _SEQUENTIAL:
+            components = data[at + 9] if at + 9 < len(data) else 0
+        elif marker == _SCAN:
+            scans += 1
+            if scans >= enough or (scans == 1 and components and data[at + 4] == components):
+                break
+    return scans
+
+
+def is_lossless(data: bytes) -> bool:
+    """Whether the JPEG at the start of data is a lossless one, which cannot be decoded at a reduced scale."""
+    return next((marker for marker, _ in _segments(data) if marker in _FRAMES), 0) in _LOSSLESS
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """(marker, where it stands) of each segment with a length, up to the end marker; four bytes of each are there."""
+    at = 2
+    while True:
         at = data.find(b"\xff", at)
         if at < 0 or at + 4 > len(data):
-            return scans
+            return
         marker = data[at + 1]
         if marker == _END:
-            return scans
+            return
         if marker == 0xFF:
             at += 1
         elif marker == 0x00 or marker in _BARE:
             at += 2
         else:
-            if marker in _SEQUENTIAL:
-                components = data[at + 9] if at + 9 < len(data) else 0
-            elif marker == _SCAN:
-                scans += 1
-                if scans == 1 and components and data[at + 4] == components:
-                    return scans
-                at = _after_scan(data, at)
-                continue
-            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return scans
+            yield marker, at
+            at = _after_scan(data, at) if marker == _SCAN else at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
 
 
 def _after_scan(data: bytes, at: int) -> int:

@@ -152,6 +152,7 @@ static int acceptable(struct job *job) {
   struct jpeg_decompress_struct *jpeg = &job->jpeg;
   if (jpeg->arith_code) return refuse(job, "arithmetic");
   if (jpeg->data_precision != 8) return refuse(job, "precision");
+  if (jpeg->min_DCT_scaled_size != DCTSIZE) return refuse(job, "lossless"); /* not scaled yet */
   if (jpeg->progressive_mode) return refuse(job, "progressive");
   if (lib_jpeg_has_multiple_scans(jpeg)) return refuse(job, "several_scans");
   if (jpeg->num_components != 1 && jpeg->num_components != 3) return refuse(job, "components");

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cropline_regions as regions
-from jpegs import SAMPLINGS, adobe, drawn, jpeg, layered, sampled, whole
+from jpegs import LOSSLESS, SAMPLINGS, adobe, drawn, jpeg, layered, sampled, whole
 from PIL import Image
 
 PIXELS = 2_000_000  # a header that promises more is not decoded whole: that would fuzz Pillow's patience
@@ -46,7 +46,12 @@ def corpus(chance: random.Random) -> list[bytes]:
     found += [layered(70, 90, 1, factors) for factors in (((1, 1), (2, 2), (1, 1)), ((2, 4), (1, 1), (1, 1)))]
     # A thumbnail in its EXIF block, and a second picture behind it.
     found.append(jpeg(drawn(90, 70, 1), exif=exif.tobytes() + jpeg(drawn(20, 20, 1))) + found[0])
-    found += [jpeg(drawn(90, 70, 1, "L")), jpeg(drawn(90, 70, 1), progressive=True), jpeg(drawn(40, 40, 1, "CMYK"))]
+    found += [
+        jpeg(drawn(90, 70, 1, "L")),
+        jpeg(drawn(90, 70, 1), progressive=True),
+        jpeg(drawn(40, 40, 1, "CMYK")),
+        LOSSLESS,
+    ]
     return found
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from cropline.failures import PhotoFailure
 from cropline.settings import PictureLimits
-from fugue_jobs.headers import check_header, count_scans, declared_size, sniff
+from fugue_jobs.headers import check_header, count_scans, declared_size, is_lossless, sniff
 from tests.photos import drawn, encoded
 from tests.unit.fugue_jobs import hostile
 
@@ -67,6 +67,14 @@ def test_counting_ends_on_any_bytes() -> None:
     for _ in range(300):
         noise = b"\xff\xd8\xff" + bytes(dice.choice(b"\xff\x00\xda\xc0\xd9\x01\xd0\x02") for _ in range(200))
         assert 0 <= count_scans(noise, 50) <= 50
+
+
+@pytest.mark.parametrize(
+    ("frame", "lossless"), [(0xC0, False), (0xC2, False), (0xC3, True), (0xCB, True), (0xC4, False)]
+)
+def test_a_lossless_jpeg_is_told_by_its_frame_whatever_stands_before_it(frame: int, lossless: bool) -> None:
+    before = b"\xff\xd8\xff\xe1\x00\x06\xff\xc3\xff\xc3\xff\xc4\x00\x03\x00"
+    assert is_lossless(before + bytes([0xFF, frame]) + b"\x00\x0b\x08\x00\x04\x00\x04\x01\x01\x11\x00") == lossless
 
 
 @pytest.mark.parametrize(
