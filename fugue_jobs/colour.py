@@ -17,6 +17,8 @@ _ALPHA_MODES = frozenset(["LA", "La", "PA", "RGBA", "RGBa"])
 _SIXTEEN_BITS = frozenset(["I;16", "I;16L", "I;16B", "I;16N"])
 # lcms's name of a profile's colour space -> the modes whose pixels it describes.
 _SPACES = {"RGB ": ("RGB", "RGBA"), "CMYK": ("CMYK",), "GRAY": ("L",)}
+# Profiles of presses come to 3 MB. With keep_icc a photo's goes into each of its crops, and the last ones are remembered.
+_MOST_ICC = 4_000_000
 
 
 class Coloured(NamedTuple):
@@ -42,6 +44,8 @@ def to_rgb(crop: Image.Image, icc: bytes | None, keep_icc: bool) -> Coloured:
 def _coloured(plain: Image.Image, icc: bytes | None, keep_icc: bool) -> Coloured:
     if icc is None:
         return Coloured(_without_profile(plain), None, None)
+    if len(icc) > _MOST_ICC:
+        return Coloured(_without_profile(plain), None, "icc_ignored")
     try:
         space, is_srgb = _describe(icc)
         if (plain.mode == "CMYK") != (space == "CMYK"):

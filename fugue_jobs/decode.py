@@ -34,6 +34,7 @@ _PLUGINS = {
     "GIF": "GifImagePlugin",
     "AVIF": "AvifImagePlugin",
 }
+_TILE_WIDTH, _TILE_LENGTH = 322, 323
 # EXIF orientation -> what turns the stored picture upright.
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -138,12 +139,21 @@ def open_photo(data: bytes, limits: Limits) -> Photo:
     kind = check_header(data, limits)
     image = _opened(kind, data)
     check_size(*image.size, limits)
+    if kind == "TIFF":
+        _check_tile(image, limits)
     # Not n_frames: a GIF's is found by walking through all of them.
     animated = kind != "TIFF" and _guarded(lambda: getattr(image, "is_animated", False))
     photo = Photo(kind, data, image, *image.size, flags=("first_frame",) if animated else ())
     if kind == "JPEG":
         photo.read_orientation()
     return photo
+
+
+def _check_tile(image: ImageFile, limits: Limits) -> None:
+    """A tile is decoded whole into memory of its own, however little of it is the picture."""
+    tags = getattr(image, "tag_v2", {})
+    width, height = _guarded(lambda: (int(tags.get(_TILE_WIDTH, 0)), int(tags.get(_TILE_LENGTH, 0))))
+    check_size(width, height, limits)
 
 
 def _opened(kind: str, data: bytes) -> ImageFile:

@@ -16,9 +16,12 @@ _SEQUENTIAL = frozenset([0xC0, 0xC1, 0xC9])
 _LOSSLESS = frozenset([0xC3, 0xC7, 0xCB, 0xCF])
 # SOF0-15; DHT, JPG and DAC stand between them.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-# Segments without a length: TEM, RST0-7, SOI.
-_BARE = frozenset([0x01, *range(0xD0, 0xD9)])
-_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
+# Without a length: reserved ones, TEM, RST0-7, SOI. A decoder stops at them or steps over two bytes, so what follows counts.
+_BARE = frozenset([*range(0xC0), *range(0xD0, 0xD9)])
+_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")
+# Cameras and editors write some dozens; profiles and notes that fill segment after segment come to some hundreds. Pillow
+# takes 5 us for each, and copies all of EXIF again for each further piece of it.
+_MOST_SEGMENTS = 2_000
 
 
 class Limits(Protocol):
@@ -97,7 +100,7 @@ def declared_size(kind: str, data: bytes) -> tuple[int, int] | None:
         if kind == "PNG":
             return struct.unpack(">II", data[16:24])
         if kind == "GIF":
-            return struct.unpack("<HH", data[6:10])
+            return _gif_size(data)
         if kind == "BMP":
             return _bmp_size(data)
         if kind == "WEBP":
@@ -105,6 +108,26 @@ def declared_size(kind: str, data: bytes) -> tuple[int, int] | None:
     except struct.error:
         raise PhotoFailure("corrupt_picture", f"the {kind} header ends early") from None
     return None
+
+
+def _gif_size(data: bytes) -> tuple[int, int]:
+    """Of the screen, or of a first frame that is larger: then that is what the frame is decoded into."""
+    width, height, packed = struct.unpack("<HHB", data[6:11])
+    at = 13 + _gif_colours(packed)
+    while data[at : at + 1] == b"!":
+        # An extension: its kind, then blocks of so many bytes up to one of none.
+        at += 2
+        while data[at : at + 1] not in (b"\0", b""):
+            at += 1 + data[at]
+        at += 1
+    if data[at : at + 1] != b",":
+        return width, height
+    left, top, across, down = struct.unpack("<HHHH", data[at + 1 : at + 9])
+    return max(width, left + across), max(height, top + down)
+
+
+def _gif_colours(packed: int) -> int:
+    return 3 << (packed & 7) + 1 if packed & 0x80 else 0
 
 
 def _bmp_size(data: bytes) -> tuple[int, int]:
@@ -133,6 +156,7 @@ def count_scans(data: bytes, enough: int) -> int:
 
     A sequential picture whose first scan holds all of its components is decoded from that scan alone: 1, whatever
     follows. Entropy-coded bytes hold no marker but stuffed zeros and restarts, so other scans are found undecoded.
+    Raises PhotoFailure corrupt_picture, as _segments does.
     """
     scans, components = 0, 0
     for marker, at in _segments(data):
@@ -151,8 +175,11 @@ def is_lossless(data: bytes) -> bool:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """(marker, where it stands) of each segment with a length, up to the end marker; four bytes of each are there."""
-    at = 2
+    """(marker, where it stands) of each segment with a length, up to the end marker; four bytes of each are there.
+
+    Raises PhotoFailure corrupt_picture for a file of so many segments that reading them would be the attack.
+    """
+    at, steps = 2, 0
     while True:
         at = data.find(b"\xff", at)
         if at < 0 or at + 4 > len(data):
@@ -160,16 +187,24 @@ def _segments(data: bytes) -> Iterator[tuple[int, int]]:
         marker = data[at + 1]
         if marker == _END:
             return
+        if marker == _SCAN:
+            yield marker, at
+            at = _after_scan(data, at)
+            continue
+        steps += 1
+        if steps > _MOST_SEGMENTS:
+            raise PhotoFailure("corrupt_picture", f"more than {_MOST_SEGMENTS} segments")
         if marker == 0xFF:
             at += 1
-        elif marker == 0x00 or marker in _BARE:
+        elif marker in _BARE:
             at += 2
         else:
             yield marker, at
-            at = _after_scan(data, at) if marker == _SCAN else at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
 
 
 def _after_scan(data: bytes, at: int) -> int:
     """Where the next marker that may matter begins. Searching for the few that do is faster than stepping over zeros."""
-    found = _MARKER.search(data, at + 2)
+    # Behind the scan's own header, whose bytes may look like a marker.
+    found = _MARKER.search(data, at + 2 + int.from_bytes(data[at + 2 : at + 4], "big"))
     return found.start() if found else len(data)

@@ -21,7 +21,7 @@ from fugue_jobs.work import Box, ImageOutcome, ImageWork
 from tests.photos import PhotoServer, drawn, encoded, photo_server
 from tests.unit.fugue_jobs.cutting import work_for
 from tests.unit.fugue_jobs.fetch_servers import Exchange, ok, serving
-from tests.unit.fugue_jobs.hostile import flat_bomb
+from tests.unit.fugue_jobs.forged import flat_bomb
 
 LIMITS: dict[str, Any] = {"max_scans": 1_000_000, "decode_timeout_s": 60.0}
 
