@@ -24,6 +24,7 @@ from queue import SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cropline.errors import CroplineError
 from cropline.failures import PhotoFailure
 from fugue_jobs.canvas import Canvas
 from fugue_jobs.decode import open_photo
@@ -264,7 +265,10 @@ def serve(pipe: Connection) -> None:
         stages = Stages(assignment, Fetcher(assignment.fetch), send)
     except EOFError:
         return
-    except Exception as error:  # noqa: BLE001 - the parent raises it as an EngineError
+    except CroplineError as error:
+        send(("broken", str(error), ""))
+        return
+    except Exception as error:  # noqa: BLE001 - the parent raises it as an EngineError, without a message that may hold anything
         send(("broken", type(error).__name__, "".join(traceback.format_tb(error.__traceback__))))
         return
     send(("ready",))

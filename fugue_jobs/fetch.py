@@ -7,10 +7,12 @@ Whatever a host does ends within ``timeout_s`` and ``max_bytes`` as a Photo or a
 of a URL than its scheme, host and port.
 """
 
+import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from time import monotonic
 from types import TracebackType
 from typing import Self
@@ -20,6 +22,7 @@ import requests
 import urllib3
 from requests.structures import CaseInsensitiveDict
 
+from cropline.errors import SettingsError
 from cropline.failures import PhotoFailure
 from cropline.hosts import check_authorities, read_private_network
 from cropline.settings import FetchSettings
@@ -36,7 +39,7 @@ class Fetcher:
     """Downloads photos; one a worker process, shared by its threads, never pickled.
 
     Connections are kept and reused a host, at most ``connections_per_host`` at a time, each pinned to an address that
-    was checked when it was opened.
+    was checked when it was opened. Raises SettingsError for a ca_file that is not on this machine, or is none.
     """
 
     def __init__(
@@ -47,8 +50,7 @@ class Fetcher:
         self._slots = _Slots(settings.connections_per_host)
         networks = tuple(map(read_private_network, settings.private_networks))
         if settings.ca_file is not None:
-            # Again: it was checked where the settings were read, which may be another machine.
-            check_authorities(settings.ca_file)
+            _check_here(settings.ca_file)
         self._adapter = PinnedAdapter(
             Dialler(resolve, connect, Opened(settings.allow_loopback, networks)),
             connections_per_host=settings.connections_per_host,
@@ -142,6 +144,15 @@ class Fetcher:
         if token and with_token and private and is_origin(target, self._settings.token_host):
             headers["Authorization"] = f"Bearer {token}"
         return headers
+
+
+def _check_here(ca_file: Path) -> None:
+    """Again: it was checked where the settings were read, which may be another machine."""
+    try:
+        check_authorities(ca_file)
+    except ValueError as error:
+        where = f"{socket.gethostname()}; every machine that crops needs it at this place"
+        raise SettingsError(f"CROPLINE_FETCH__CA_FILE: {error} on {where}") from None
 
 
 class _Slots:

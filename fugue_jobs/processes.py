@@ -199,7 +199,7 @@ class CropPool:
     def _heard(self, desk: _Desk, message: tuple[Any, ...]) -> Iterator[tuple[int, ImageOutcome]]:
         kind = message[0]
         if kind == "broken":
-            raise EngineError(f"a crop process cannot work: {message[1]}\n{message[2]}")
+            raise EngineError(f"a crop process cannot work: {message[1]}\n{message[2]}".rstrip())
         desk.heard = monotonic()
         if kind == "decoding":
             desk.decoding = message[1]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cropline.errors import SettingsError
 from cropline.failures import PhotoFailure
 from cropline.settings import FetchSettings
 from fugue_jobs.addresses import Address
@@ -359,5 +360,5 @@ def test_a_ca_file_is_trusted_beside_the_systems(tmp_path: Path) -> None:
             assert fetcher.fetch(server.url()).data == PHOTO
     settings = demo(ca_file=authority)
     authority.unlink()
-    with pytest.raises(ValueError, match="there is no file"):
+    with pytest.raises(SettingsError, match="CROPLINE_FETCH__CA_FILE: there is no file .*every machine that crops"):
         Fetcher(settings)

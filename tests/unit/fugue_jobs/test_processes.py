@@ -20,7 +20,7 @@ from fugue_jobs.processes import CropPool, borrow_pool, close_idle_pools, return
 from fugue_jobs.work import Box, ImageOutcome, ImageWork
 from tests.photos import PhotoServer, drawn, encoded, photo_server
 from tests.unit.fugue_jobs.cutting import work_for
-from tests.unit.fugue_jobs.fetch_servers import Exchange, ok, serving
+from tests.unit.fugue_jobs.fetch_servers import Exchange, certificates, ok, serving
 from tests.unit.fugue_jobs.forged import flat_bomb
 
 LIMITS: dict[str, Any] = {"max_scans": 1_000_000, "decode_timeout_s": 60.0}
@@ -153,14 +153,21 @@ def test_a_process_that_is_asked_to_end_blames_no_photo(server: PhotoServer, tmp
     assert endings(outcomes) == [["decode_hung"] * 2, GOOD], "it was tried after each of three ends, and hung at last"
 
 
-def test_processes_that_keep_ending_are_an_error_and_not_a_loop(server: PhotoServer, tmp_path: Path) -> None:
+def test_what_keeps_processes_from_working_is_an_error_and_not_a_loop(server: PhotoServer, tmp_path: Path) -> None:
     blocked = tmp_path / "a file"
     blocked.write_text("")
-    with (
-        CropPool(assignment(blocked / "folder"), 1) as pool,
-        pytest.raises(EngineError, match="a crop process cannot work: StorageError"),
+    authority, _ = certificates(tmp_path, "camera.test")
+    # As on a worker that has the settings of another machine, and not its files.
+    fetch = FetchSettings(allow_loopback=True, ca_file=authority)
+    authority.unlink()
+    for broken, says in (
+        (assignment(blocked / "folder"), f"cannot use {(blocked / 'folder').as_uri()}: "),
+        (assignment(tmp_path)._replace(fetch=fetch), f"CROPLINE_FETCH__CA_FILE: there is no file {authority} on "),
     ):
-        list(pool.run(works(server, "1.jpg")))
+        with CropPool(broken, 1) as pool, pytest.raises(EngineError) as caught:
+            list(pool.run(works(server, "1.jpg")))
+        assert str(caught.value).startswith(f"a crop process cannot work: {says}")
+        assert "\n" not in str(caught.value)
 
 
 def test_large_photos_wait_for_each_other(server: PhotoServer, tmp_path: Path) -> None:
