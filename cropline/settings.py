@@ -438,14 +438,17 @@ def load_settings(**groups: Any) -> Settings:
     try:
         return Settings(**groups)
     except ValidationError as error:
-        lines = sorted(
-            {f"{_variable(e['loc'])}: {_explain(e)}" for e in error.errors(include_input=False, include_url=False)}
-        )
-        raise SettingsError("; ".join(lines)) from None
+        raise SettingsError(mistakes(error)) from None
     except SettingsSourceError as error:
         # Its text names the field in quotes; the value, which may be secret, is in its cause only.
         field = str(error).split('"')[1]
         raise SettingsError(f"{PREFIX}{field.upper()}: not JSON, as a group, a list or a map must be") from None
+
+
+def mistakes(error: ValidationError, *group: str) -> str:
+    """All of them on one line, each with its variable and without its value. ``group``: whose fields were read."""
+    found = error.errors(include_input=False, include_url=False)
+    return "; ".join(sorted({f"{_variable((*group, *e['loc']))}: {_explain(e)}" for e in found}))
 
 
 def _refuse_unknown(environment: Mapping[str, str]) -> None:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
 from cropline import storage
-from cropline.errors import CroplineError
-from cropline.settings import EngineSettings, FetchSettings, PictureLimits
+from cropline.errors import CroplineError, SettingsError
+from cropline.settings import EngineSettings, FetchSettings, PictureLimits, mistakes
 from cropline.storage import StoreSpec
 from fugue_jobs.crop_images import CropJob
 from fugue_jobs.emr import USE
@@ -72,8 +73,15 @@ def _script(store: StoreSpec, key: str) -> str:
 
 
 def _job(store: StoreSpec, told: dict[str, Any]) -> CropJob:
-    fetch = FetchSettings.model_validate(told["fetch"])
-    return CropJob(store, fetch, PictureLimits.model_validate(told["pictures"]), told["processes"])
+    return CropJob(store, _fetch(told), PictureLimits.model_validate(told["pictures"]), told["processes"])
+
+
+def _fetch(told: dict[str, Any]) -> FetchSettings:
+    try:
+        return FetchSettings.model_validate(told["fetch"])
+    except ValidationError as error:
+        # They were right where they were set: a file of theirs is not on this machine.
+        raise SettingsError(mistakes(error, "fetch")) from None
 
 
 def _engine(told: dict[str, Any], script: str | None) -> EngineSettings:

@@ -1,10 +1,14 @@
 """What a Spark application of ours is told, and what Spark says in pages told in a line."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cropline.errors import SettingsError
 from cropline.settings import EngineSettings
+from cropline.storage import StoreSpec
+from fugue_jobs.emr_job import _job
 from fugue_jobs.spark import cause, options
 
 
@@ -69,3 +73,9 @@ cropline.errors.ManifestError: manifest manifests/gone.parquet: cannot read s3:/
 def test_the_cause_is_told_in_one_line_without_secrets(text: str, told: str) -> None:
     assert cause(RuntimeError(text)).startswith(told)
     assert "canary" not in cause(RuntimeError(text))
+
+
+def test_a_file_that_is_not_on_the_machine_of_an_emr_job_is_named(tmp_path: Path) -> None:
+    told = {"fetch": {"ca_file": str(tmp_path / "gone.pem")}, "pictures": {}, "processes": 0}
+    with pytest.raises(SettingsError, match=f"^CROPLINE_FETCH__CA_FILE: there is no file {tmp_path}/gone.pem$"):
+        _job(StoreSpec("s3://bucket"), told)
