@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from urllib.parse import urljoin
 
 from cropline.failures import PhotoFailure
 from cropline.hosts import Network
@@ -71,14 +72,25 @@ def read_url(url: str) -> Target:
     """The one reading of a URL. Raises PhotoFailure(bad_url), whose detail names the broken rule and quotes nothing."""
     if len(url) > MAX_URL_LENGTH:
         raise PhotoFailure("bad_url", f"longer than {MAX_URL_LENGTH} characters")
-    if _AMBIGUOUS.search(url):
-        raise PhotoFailure("bad_url", "holds a blank, a control character or a backslash")
+    _check_plain(url)
     match = _URL.fullmatch(url)
     if not match:
         raise PhotoFailure("bad_url", "not http://host/path or https://host/path")
     scheme = match["scheme"].lower()
     host, port = _read_authority(match["authority"])
     return Target(scheme, host, port or DEFAULT_PORTS[scheme], (match["path"] or "/") + (match["query"] or ""))
+
+
+def read_location(location: str, base: Target) -> Target:
+    """Where a redirect from ``base`` leads. Raises PhotoFailure(bad_url), or ValueError for what cannot be joined."""
+    # First: urljoin drops tabs and line ends without a word, and what they kept apart is another URL then.
+    _check_plain(location)
+    return read_url(urljoin(base.url, location))
+
+
+def _check_plain(url: str) -> None:
+    if _AMBIGUOUS.search(url):
+        raise PhotoFailure("bad_url", "holds a blank, a control character or a backslash")
 
 
 def _read_authority(authority: str) -> tuple[str, int | None]:

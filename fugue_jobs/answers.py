@@ -17,7 +17,7 @@ import urllib3
 
 from cropline.failures import PhotoFailure
 from fugue_jobs.addresses import Target
-from fugue_jobs.transport import StaleConnection
+from fugue_jobs.transport import ReceivedTooMuch, StaleConnection
 
 CHUNK = 256 * 1024
 # A refused answer's body of at most so much is read to its end, so that its connection can be kept.
@@ -90,6 +90,9 @@ def _content_length(response: requests.Response) -> int | None:
 
 
 def drain(response: requests.Response) -> None:
+    """Read a short body to its end, where there is one: what follows 1xx, 204 and 304 is the next answer or a lie."""
+    if response.status_code < 200 or response.status_code in (204, 304):
+        return
     size = _content_length(response)
     if size is not None and size <= DRAIN:
         response.raw.drain_conn()
@@ -125,6 +128,8 @@ WIRE_ERRORS = (StaleConnection, requests.RequestException, urllib3.exceptions.HT
 def wire_failure(error: Exception, *, in_body: bool) -> PhotoFailure:
     """What went wrong on the wire, told by the kinds of the errors; their texts quote URLs and never go on."""
     kinds = list(_causes(error))
+    if any(isinstance(kind, ReceivedTooMuch) for kind in kinds):
+        return PhotoFailure("too_large", "the answer goes on beyond what any photo takes")
     if any(isinstance(kind, _TIMEOUTS) for kind in kinds):
         return PhotoFailure("timeout", "the photo did not arrive in time")
     if in_body and any(isinstance(kind, _ENDED_EARLY) for kind in kinds):

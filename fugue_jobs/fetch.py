@@ -16,7 +16,6 @@ from pathlib import Path
 from time import monotonic
 from types import TracebackType
 from typing import Self
-from urllib.parse import urljoin
 
 import requests
 import urllib3
@@ -26,13 +25,24 @@ from cropline.errors import SettingsError
 from cropline.failures import PhotoFailure
 from cropline.hosts import check_authorities, read_private_network
 from cropline.settings import FetchSettings
-from fugue_jobs.addresses import Opened, Resolver, Target, is_listed, is_origin, read_url, system_resolver
+from fugue_jobs.addresses import (
+    Opened,
+    Resolver,
+    Target,
+    is_listed,
+    is_origin,
+    read_location,
+    read_url,
+    system_resolver,
+)
 from fugue_jobs.answers import WIRE_ERRORS, Body, Photo, checked, drain, read_body, refusal, wire_failure
 from fugue_jobs.transport import Connect, Dialler, PinnedAdapter, StaleConnection, hush_targets, system_connect
 
 __all__ = ["Fetcher", "Photo"]
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
+# What an answer may have on the wire beside its body, and beside a quarter of that for chunks.
+FRAMING = 1_000_000
 
 
 class Fetcher:
@@ -54,6 +64,7 @@ class Fetcher:
         self._adapter = PinnedAdapter(
             Dialler(resolve, connect, Opened(settings.allow_loopback, networks)),
             connections_per_host=settings.connections_per_host,
+            most_received=settings.max_bytes * 5 // 4 + FRAMING,
             ca_file=settings.ca_file,
         )
 
@@ -183,7 +194,7 @@ class _Slots:
 def _redirected(target: Target, location: str) -> Target:
     try:
         # http.client reads headers as Latin-1; what is not ASCII there can only be UTF-8.
-        to = read_url(urljoin(target.url, location.encode("latin-1").decode()))
+        to = read_location(location.encode("latin-1").decode(), target)
     except (PhotoFailure, ValueError):
         to = None
     if to is None or not location:

@@ -36,16 +36,21 @@ from fugue_jobs.addresses import Address, Opened, Resolver, checked_addresses
 KEPT_HOSTS = 32
 
 
+class ReceivedTooMuch(OSError):
+    """An answer goes on beyond what any photo takes, be it in headers, 1xx answers, chunk sizes or trailers."""
+
+
 class DeadlineSocket(socket.socket):
     """A TCP socket whose every recv ends at ``deadline`` (monotonic seconds) and counts what it has ``received``."""
 
     deadline = inf
     received = 0
+    most_received = inf
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
         self.settimeout(_left(self.deadline))
         count = super().recv_into(*args, **kwargs)
-        self.received += count
+        self.received = _counted(self.received + count, self.most_received)
         return count
 
 
@@ -54,12 +59,13 @@ class DeadlineTlsSocket(ssl.SSLSocket):
 
     deadline = inf
     received = 0
+    most_received = inf
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
         self.suppress_ragged_eofs = False
         self.settimeout(_left(self.deadline))
         count = super().recv_into(*args, **kwargs)
-        self.received += count
+        self.received = _counted(self.received + count, self.most_received)
         return count
 
 
@@ -70,6 +76,12 @@ def _left(deadline: float) -> float | None:
     if left <= 0:
         raise TimeoutError("deadline")
     return left
+
+
+def _counted(received: int, most: float) -> int:
+    if received > most:
+        raise ReceivedTooMuch
+    return received
 
 
 class StaleConnection(Exception):
@@ -160,7 +172,7 @@ def _in_time(look_up: Callable[[], Sequence[str]], timeout_s: float) -> Sequence
     return outcome[0]
 
 
-def _pool_classes(dialler: Dialler) -> dict[str, type[HTTPConnectionPool]]:
+def _pool_classes(dialler: Dialler, most_received: int) -> dict[str, type[HTTPConnectionPool]]:
     """urllib3's pools over connections that this dialler opens. Closures, since urllib3 makes the objects itself."""
 
     class PinnedConnection(HTTPConnection):
@@ -171,7 +183,7 @@ def _pool_classes(dialler: Dialler) -> dict[str, type[HTTPConnectionPool]]:
             return dialler.dial(self.host, self.port, _seconds(self.timeout))
 
         def getresponse(self) -> Any:
-            return _answer(self, super().getresponse)
+            return _answer(self, super().getresponse, most_received)
 
     class PinnedTlsConnection(HTTPSConnection):
         answered = False
@@ -181,7 +193,7 @@ def _pool_classes(dialler: Dialler) -> dict[str, type[HTTPConnectionPool]]:
             return dialler.dial(self.host, self.port, _seconds(self.timeout))
 
         def getresponse(self) -> Any:
-            return _answer(self, super().getresponse)
+            return _answer(self, super().getresponse, most_received)
 
     class PinnedPool(HTTPConnectionPool):
         ConnectionCls = PinnedConnection
@@ -198,12 +210,12 @@ def _seconds(timeout: object) -> float:
     return float(timeout)
 
 
-def _answer(connection: Any, receive: Callable[[], Any]) -> Any:
+def _answer(connection: Any, receive: Callable[[], Any], most_received: int) -> Any:
     """The response's head. urllib3 has set ``connection.timeout`` to what is left of the total."""
     wire = connection.sock
     if wire is not None:
         wire.deadline = monotonic() + _seconds(connection.timeout)
-        wire.received = 0
+        wire.received, wire.most_received = 0, most_received
     try:
         response = receive()
         response.wire = wire
@@ -219,14 +231,17 @@ def _answer(connection: Any, receive: Callable[[], Any]) -> Any:
 class PinnedAdapter(HTTPAdapter):
     """requests over those pools: no proxies, no cookies, no retries, certificates always verified."""
 
-    def __init__(self, dialler: Dialler, *, connections_per_host: int, ca_file: Path | None = None) -> None:
+    def __init__(
+        self, dialler: Dialler, *, connections_per_host: int, most_received: int, ca_file: Path | None = None
+    ) -> None:
         self._dialler = dialler
+        self._most_received = most_received  # bytes of one answer on the wire
         self._ca_file = ca_file
         super().__init__(pool_connections=KEPT_HOSTS, pool_maxsize=connections_per_host)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:
         super().init_poolmanager(connections, maxsize, block, **pool_kwargs)
-        self.poolmanager.pool_classes_by_scheme = _pool_classes(self._dialler)
+        self.poolmanager.pool_classes_by_scheme = _pool_classes(self._dialler, self._most_received)
 
     def build_connection_pool_key_attributes(self, request: PreparedRequest, verify: Any, cert: Any = None) -> Any:
         host, options = super().build_connection_pool_key_attributes(request, verify, cert)

@@ -99,6 +99,28 @@ BROKEN: dict[str, tuple[Answer, str]] = {
     "too long in chunks": (chunked(bytes(25_000), bytes(25_001)), "too_large"),
     "two lengths": (hang_up(head(200, "Content-Length: 5", "Content-Length: 6") + b"12345"), "connection"),
     "not HTTP": (hang_up(b"SSH-2.0-OpenSSH_9.6\r\n"), "connection"),
+    "HTTP/0.9, a body and no head": (hang_up(PHOTO), "connection"),
+    "HTTP/2 in clear": (hang_up(b"HTTP/2 200\r\n\r\n" + PHOTO), "connection"),
+    "early hints instead of an answer": (hang_up(head(103, "Link: </a.css>") + ok()), "http_other"),
+    "switching protocols": (hang_up(head(101, "Upgrade: h2c") + PHOTO), "http_other"),
+    "a chunk extension of 70 KB": (
+        hang_up(head(200, "Transfer-Encoding: chunked") + b"5;a=" + bytes(70_000) + b"\r\n"),
+        "connection",
+    ),
+    "a chunk size beyond all bounds": (
+        hang_up(head(200, "Transfer-Encoding: chunked") + b"f" * 300 + b"\r\n"),
+        "truncated",
+    ),
+    "a chunk of -1 bytes, which reads to the end": (
+        hang_up(head(200, "Transfer-Encoding: chunked") + b"-1\r\n" + PHOTO),
+        "truncated",
+    ),
+    "a negative chunk size": (
+        hang_up(head(200, "Transfer-Encoding: chunked") + b"-5\r\nabcde\r\n0\r\n\r\n"),
+        "connection",
+    ),
+    "a negative length": (hang_up(head(200, "Content-Length: -5") + bytes(50_001)), "too_large"),
+    "a length that is none": (hang_up(head(200, "Content-Length: 0x10") + bytes(50_001)), "too_large"),
     "hangs up at once": (hang_up(b""), "connection"),
     "hangs up in the head": (hang_up(b"HTTP/1.1 200 OK\r\nContent-"), "truncated"),
     "endless header line": (hang_up(b"HTTP/1.1 200 OK\r\nX: " + bytes(70_000)), "connection"),
@@ -217,6 +239,23 @@ def test_a_connection_with_an_unread_body_is_not_used_again() -> None:
         assert refused(fetcher, server.url("/big")).code == "too_large"
         assert fetcher.fetch(server.url("/a")).data == PHOTO
     assert server.connections == 2
+
+
+@pytest.mark.parametrize("status", [101, 103, 204, 304])
+def test_what_follows_an_answer_that_has_no_body_is_not_the_next_photo(status: int) -> None:
+    """A host, or a proxy before it, that counts a body where there is none would put each photo in the place of the next."""
+    answers: dict[str, Answer] = {"/a": head(status, "Content-Length: 0"), "/b": ok()}
+    with serving(answers) as server, Fetcher(demo()) as fetcher:
+        assert refused(fetcher, server.url("/a")).code == "http_other"
+        assert fetcher.fetch(server.url("/b")).data == PHOTO
+    assert server.connections == 2
+
+
+def test_bytes_behind_a_body_are_not_the_next_photo() -> None:
+    answers: dict[str, Answer] = {"/a": ok() + ok(b"\xff\xd8 stray"), "/b": ok(b"\xff\xd8 own")}
+    with serving(answers) as server, Fetcher(demo()) as fetcher:
+        for path, body in (("/a", PHOTO), ("/b", b"\xff\xd8 own")):
+            assert fetcher.fetch(server.url(path)).data == body
 
 
 def test_a_kept_connection_that_the_host_closes_unanswered_is_replaced_once() -> None:

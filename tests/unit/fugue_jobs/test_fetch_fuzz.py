@@ -24,6 +24,7 @@ SPELLINGS = [
     "localhost", "localhost.", "LOCALHOST", "lo\u200bcalhost", "user@127.0.0.1", "8.8.8.8\\@127.0.0.1", "127.0.0.1\\@8.8.8.8",
     "8.8.8.8#@127.0.0.1", "127.0.0.1#@8.8.8.8", "8.8.8.8?@127.0.0.1", "8.8.8.8 127.0.0.1", "8.8.8.8\t", "[::1", "[::1%25lo]",
     "[::ffff:7f00:1]", "a..b", "-a", "x" * 64, "a_b.test", "one.test", "two.test",
+    "xn--a.test", "xn--.test", "xn--0000000000.test", "XN--BCHER-KVA.test", "127.0.0.1.one.test",
 ]  # fmt: skip
 hosts = st.sampled_from(SPELLINGS) | st.sampled_from(ADDRESSES).map(lambda text: f"[{text}]" if ":" in text else text)
 schemes = st.sampled_from(

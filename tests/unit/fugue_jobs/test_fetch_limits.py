@@ -73,12 +73,15 @@ def test_every_kind_of_drip_ends_at_the_deadline_over_tls_too(
         times_out(fetcher, server.url())
 
 
-def test_one_tls_record_that_drips_ends_at_the_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("quick_bytes", [0, 3000], ids=["handshake", "record"])
+def test_one_tls_record_that_drips_ends_at_the_deadline(
+    quick_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     authority, context = certificates(tmp_path, "127.0.0.1")
     monkeypatch.setenv("SSL_CERT_FILE", str(authority))
     with ExitStack() as stack:
         server = stack.enter_context(serving(ok(bytes(9000)), tls=context))
-        slow = stack.enter_context(_dripping_relay(server.port, quick_bytes=3000))
+        slow = stack.enter_context(_dripping_relay(server.port, quick_bytes=quick_bytes))
         times_out(stack.enter_context(Fetcher(timed())), f"https://127.0.0.1:{slow}/")
 
 
@@ -329,6 +332,38 @@ def test_a_body_in_millions_of_one_byte_chunks_is_refused_long_before_its_end() 
         fetcher.fetch(server.url())
     # Without a bound of its own it would be six times max_bytes; what lies in the sockets' buffers counts here too.
     assert sent < FetchSettings().max_bytes
+
+
+ENDLESS = {
+    "100 Continue": (b"", head(100, "X: " + "x" * 60_000)),
+    "trailers": (head(200, "Transfer-Encoding: chunked") + b"5\r\nabcde\r\n0\r\n", b"X: " + b"x" * 60_000 + b"\r\n"),
+    "a chunk of -1 bytes": (head(200, "Transfer-Encoding: chunked") + b"-1\r\n", bytes(60_000)),
+    "body": (head(200), bytes(60_000)),
+    "body of an error": (head(500), bytes(60_000)),
+    "header lines": (b"HTTP/1.1 200 OK\r\n", b"X: " + b"x" * 60_000 + b"\r\n"),
+}
+
+
+@pytest.mark.parametrize(("start", "again"), ENDLESS.values(), ids=ENDLESS.keys())
+def test_nothing_that_goes_on_for_ever_is_listened_to_for_long(start: bytes, again: bytes) -> None:
+    sent = 0
+
+    def endless(exchange: Exchange) -> None:
+        nonlocal sent
+        exchange.send(start)
+        while not exchange.stop.is_set():
+            exchange.send(again)
+            sent += len(again)
+
+    with (
+        serving(endless) as server,
+        Fetcher(timed(timeout_s=5, max_bytes=2_000_000)) as fetcher,
+        pytest.raises(PhotoFailure) as caught,
+    ):
+        fetcher.fetch(server.url())
+    assert caught.value.code in ("too_large", "http_5xx", "connection")
+    # What was received, and what lies in the sockets' buffers.
+    assert sent < 20_000_000
 
 
 def test_small_chunks_that_are_worth_their_framing_pass() -> None:
