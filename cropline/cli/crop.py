@@ -134,15 +134,24 @@ def _profiles(settings: Settings, wanted: Wanted) -> dict[str, Profile]:
 
 def _bytes(wanted: Wanted, settings: Settings) -> bytes:
     if "://" not in wanted.photo:
-        try:
-            return Path(wanted.photo).read_bytes()
-        except OSError as error:
-            raise SettingsError(f"{wanted.photo}: cannot be read ({error.strerror})") from None
+        return _file(Path(wanted.photo), settings.fetch.max_bytes)
     from fugue_jobs.fetch import Fetcher
 
     # Not what the settings say of loopback: here, whoever means it says it.
     with Fetcher(settings.fetch.model_copy(update={"allow_loopback": wanted.allow_loopback})) as fetcher:
         return fetcher.fetch(wanted.photo).data
+
+
+def _file(path: Path, most: int) -> bytes:
+    """Its bytes, and no more than a URL may have: a video or a device is not read to its end."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({error.strerror})") from None
+    if len(data) > most:
+        raise PhotoFailure("too_large", f"more than {most} bytes")
+    return data
 
 
 def _cut(

@@ -129,6 +129,12 @@ def test_a_hostile_file_ends_with_its_reason(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stdout + ended.stderr
 
 
+def test_a_file_without_end_is_too_large(tmp_path: Path) -> None:
+    ended = crop(tmp_path, "/dev/zero", LISTS, CROPLINE_FETCH__MAX_BYTES="1000000")
+    assert ended.returncode == 1
+    assert "too_large: more than 1000000 bytes" in ended.stdout
+
+
 def test_loopback_needs_its_flag_whatever_the_settings_say(server: PhotoServer, tmp_path: Path) -> None:
     url = server.url("photo.jpg?sig=tweet")
     refused = crop(tmp_path, url, LISTS, CROPLINE_FETCH__ALLOW_LOOPBACK="true")
