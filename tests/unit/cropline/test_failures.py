@@ -52,6 +52,17 @@ def test_no_source_raises_a_code_that_is_not_in_the_table() -> None:
     assert codes <= FAILURES.keys()
 
 
+def test_every_code_of_the_table_is_told_by_some_source() -> None:
+    sources = [path for path in SOURCES if path.name != "failures.py"]
+    texts = {
+        node.value
+        for path in sources
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    assert FAILURES.keys() <= texts, "what is never told is a row that only misleads"
+
+
 def test_an_unknown_code_is_refused_at_once() -> None:
     with pytest.raises(KeyError):
         PhotoFailure("no_such_code", "")

@@ -3,7 +3,7 @@
 import pytest
 
 from cropline.errors import SettingsError
-from cropline.settings import Profile, load_settings
+from cropline.settings import FetchSettings, PictureLimits, Profile, load_settings
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,14 @@ def test_a_wrong_setting_is_one_line_that_names_its_variable(
     assert "\n" not in message
     assert "hunter2" not in message
     assert "secret@" not in message
+
+
+def test_what_is_handed_to_cropline_is_bounded_without_any_setting() -> None:
+    fetch, pictures = FetchSettings(), PictureLimits()
+    assert (fetch.max_bytes, fetch.timeout_s, fetch.max_redirects) == (25_000_000, 30, 3)
+    assert (fetch.allow_loopback, fetch.private_networks, fetch.allowed_hosts) == (False, (), ())
+    assert (pictures.max_pixels, pictures.max_side, pictures.max_scans) == (50_000_000, 20_000, 256)
+    assert (pictures.formats, pictures.max_boxes, pictures.min_iou) == (("JPEG", "PNG", "WEBP"), 1_000, 0.5)
 
 
 def test_every_wrong_setting_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,6 +140,12 @@ HOSTILE = [
     ),
     Hostile("a WebP cut in half", WEBP[: len(WEBP) // 2], "corrupt_picture"),
     Hostile("a WebP that declares 16384 x 16384", webp_declaring(16384, 16384), "picture_too_large"),
+    Hostile(
+        "a WebP that begins with a chunk of no kind",
+        b"RIFF" + struct.pack("<I", len(WEBP) + 4) + b"WEBPABCD\x04\0\0\0abcd" + WEBP[12:],
+        "corrupt_picture",
+    ),
+    Hostile("an animated WebP cut in half", animated("WEBP")[: len(animated("WEBP")) // 2], "corrupt_picture"),
     Hostile("a WebP without pictures", webp_declaring(300, 300), "corrupt_picture"),
     Hostile("an animated WebP", animated("WEBP"), None, "first_frame"),
     Hostile("an animated PNG", animated("PNG"), None, "first_frame"),

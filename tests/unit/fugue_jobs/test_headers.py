@@ -100,3 +100,8 @@ def test_limits_are_inclusive() -> None:
     for limits in (PictureLimits(max_pixels=9_999), PictureLimits(max_side=199)):
         with pytest.raises(PhotoFailure, match="picture_too_large"):
             check_header(out.getvalue(), limits)
+    bomb = hostile.progressive_bomb(20)
+    scans = count_scans(bomb, 1000)
+    assert check_header(bomb, PictureLimits(max_scans=scans)) == "JPEG"
+    with pytest.raises(PhotoFailure, match="too_many_scans"):
+        check_header(bomb, PictureLimits(max_scans=scans - 1))

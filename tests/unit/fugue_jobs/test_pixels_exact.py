@@ -3,6 +3,7 @@
 import io
 import math
 import struct
+import zlib
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from cropline.settings import Profile
 from fugue_jobs.work import Box
 from tests.photos import drawn, encoded, with_orientation
 from tests.unit.fugue_jobs.cutting import cuts, work_for
+from tests.unit.fugue_jobs.forged import chunk
 
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
 
@@ -40,7 +42,7 @@ def assert_same(found: Image.Image, wanted: Image.Image) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
 def test_crops_are_those_of_the_plain_way_in_every_orientation(orientation: int, kind: str) -> None:
     photo = encoded(drawn(301, 203), kind, exif=with_orientation(orientation))
     for box, cut in zip(BOXES, cuts(photo, work_for(*BOXES), formats=(kind,)), strict=True):
@@ -110,6 +112,19 @@ def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
     ramp.putdata([value * 257 for value in range(256)] * 2)
     found = opened(cuts(encoded(ramp, "PNG"))[0].data)
     assert [found.getpixel((x, 0)) for x in range(256)] == [(x, x, x) for x in range(256)]
+
+
+def test_sixteen_bits_of_any_byte_order_and_colour_are_scaled() -> None:
+    """Written by hand: Pillow writes 16 bits in one order and in grey only."""
+    header, pixel = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0), b"\0" + struct.pack(">HHH", 0x00FF, 0x80FF, 0xFFFF)
+    coloured = (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixel)) + chunk(b"IEND", b"")
+    )
+    assert opened(cuts(coloured)[0].data).getpixel((0, 0)) in ((0, 128, 255), (1, 129, 255))
+    grey = Image.new("I;16B", (2, 1))
+    grey.putdata([0x4040, 0xFFFF])
+    found = opened(cuts(encoded(grey, "TIFF"), formats=("TIFF",))[0].data)
+    assert [found.getpixel((x, 0)) for x in range(2)] == [(64, 64, 64), (255, 255, 255)]
 
 
 def cmyk_profile() -> bytes:

@@ -13,6 +13,7 @@ from cropline.settings import Profile
 from fugue_jobs.work import Box
 from tests.photos import drawn, encoded
 from tests.unit.fugue_jobs.cutting import cuts, work_for
+from tests.unit.fugue_jobs.forged import segment
 
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
 
@@ -36,8 +37,12 @@ def photos() -> dict[str, bytes]:
     text.add_text("Author", CANARY.decode(), zip=True)
     text.add_itxt("XML:com.adobe.xmp", XMP.decode())
     paletted = picture.quantize(32)
+    jpeg = encoded(picture, exif=exif(), xmp=XMP, comment=CANARY, dpi=(301, 301))
+    # IPTC, C2PA, FlashPix, ducky, notes of a vendor.
+    starts = ((0xED, b"Photoshop 3.0\0"), (0xEB, b"JP"), (0xE2, b"FPXR\0"), (0xEC, b"Ducky"), (0xE7, b""))
+    jpeg = jpeg[:2] + b"".join(segment(marker, start + CANARY) for marker, start in starts) + jpeg[2:]
     return {
-        "JPEG": encoded(picture, exif=exif(), xmp=XMP, comment=CANARY, dpi=(301, 301)) + CANARY,
+        "JPEG": jpeg + CANARY,
         "PNG": encoded(picture, "PNG", exif=exif(), pnginfo=text, dpi=(301, 301)) + CANARY,
         "WEBP": encoded(picture, "WEBP", exif=exif(), xmp=XMP),
         "TIFF": encoded(picture, "TIFF", exif=exif(), dpi=(301, 301)),
