@@ -8,7 +8,8 @@ Pillow's own messages never leave: they may quote the bytes of a photo.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, TypeVar
@@ -137,7 +138,8 @@ def open_photo(data: bytes, limits: Limits) -> Photo:
     Raises PhotoFailure: not_a_picture, format_refused, picture_too_large, too_many_scans, corrupt_picture.
     """
     kind = check_header(data, limits)
-    image = _opened(kind, data)
+    with _pillow_bound_to(limits.max_pixels):
+        image = _opened(kind, data)
     check_size(*image.size, limits)
     if kind == "TIFF":
         _check_tile(image, limits)
@@ -147,6 +149,18 @@ def open_photo(data: bytes, limits: Limits) -> Photo:
     if kind == "JPEG":
         photo.read_orientation()
     return photo
+
+
+@contextmanager
+def _pillow_bound_to(pixels: int) -> Iterator[None]:
+    """Some plugins make room as they open, a GIF's for a first frame that is larger than its screen: Pillow asks this
+    before. It refuses what has more than twice as many pixels.
+    """
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, -(-pixels // 2)
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def _check_tile(image: ImageFile, limits: Limits) -> None:
@@ -181,5 +195,7 @@ def _guarded(step: Callable[[], _T]) -> _T:
         return step()
     except MemoryError:
         raise
+    except Image.DecompressionBombError:
+        raise PhotoFailure("picture_too_large", "a part of it is larger than the whole may be") from None
     except Exception as error:  # noqa: BLE001 - decoders raise anything from SyntaxError to struct.error
         raise PhotoFailure("corrupt_picture", f"cannot be decoded: {type(error).__name__}") from None

@@ -100,7 +100,7 @@ def declared_size(kind: str, data: bytes) -> tuple[int, int] | None:
         if kind == "PNG":
             return struct.unpack(">II", data[16:24])
         if kind == "GIF":
-            return _gif_size(data)
+            return struct.unpack("<HH", data[6:10])
         if kind == "BMP":
             return _bmp_size(data)
         if kind == "WEBP":
@@ -108,26 +108,6 @@ def declared_size(kind: str, data: bytes) -> tuple[int, int] | None:
     except struct.error:
         raise PhotoFailure("corrupt_picture", f"the {kind} header ends early") from None
     return None
-
-
-def _gif_size(data: bytes) -> tuple[int, int]:
-    """Of the screen, or of a first frame that is larger: then that is what the frame is decoded into."""
-    width, height, packed = struct.unpack("<HHB", data[6:11])
-    at = 13 + _gif_colours(packed)
-    while data[at : at + 1] == b"!":
-        # An extension: its kind, then blocks of so many bytes up to one of none.
-        at += 2
-        while data[at : at + 1] not in (b"\0", b""):
-            at += 1 + data[at]
-        at += 1
-    if data[at : at + 1] != b",":
-        return width, height
-    left, top, across, down = struct.unpack("<HHHH", data[at + 1 : at + 9])
-    return max(width, left + across), max(height, top + down)
-
-
-def _gif_colours(packed: int) -> int:
-    return 3 << (packed & 7) + 1 if packed & 0x80 else 0
 
 
 def _bmp_size(data: bytes) -> tuple[int, int]:

@@ -114,8 +114,10 @@ def endless_gif(frames: int) -> bytes:
 
 
 def gif_frame_declaring(width: int, height: int) -> bytes:
-    """A GIF with a screen of one pixel and a first frame of this size, to be cleared when it was shown."""
-    extensions = b"\x21\xfe\x02hi\x01!\0" + b"\x21\xf9\x04\x08\0\0\0\0"
+    """A GIF with a screen of one pixel and, behind a byte that means nothing, a first frame of this size, to be cleared
+    when it was shown.
+    """
+    extensions = b"\x21\xfe\x02hi\x01!\0\x99" + b"\x21\xf9\x04\x08\0\0\0\0"
     frame = b"\x2c" + struct.pack("<HHHHB", 0, 0, width, height, 0) + b"\x02\x02\x44\x01\x00"
     return b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff" + extensions + frame + b";"
 
