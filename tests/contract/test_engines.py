@@ -50,7 +50,7 @@ def server() -> Iterator[PhotoServer]:
         yield served
 
 
-@pytest.fixture(scope="module", params=["native", "duckdb", "spark", "spark-cluster", "spark-connect"])
+@pytest.fixture(scope="module", params=["native", "duckdb", "spark", "spark-cluster", "spark-connect", "dask", "ray"])
 def engine(request: pytest.FixtureRequest) -> Iterator[EngineSettings]:
     settings: dict[str, Any] = {
         "kind": request.param.replace("-cluster", ""),

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from cropline.settings import EngineSettings
-from fugue_jobs.spark import cause, options
+from fugue_jobs.clusters import cause
+from fugue_jobs.spark import options
 
 
 def told(**settings: Any) -> dict[str, str]:
