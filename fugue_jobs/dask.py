@@ -42,7 +42,7 @@ class DaskCluster(TaskCluster):
                 address or self._local, timeout=settings.dask.connect_timeout_s, set_as_default=False
             )
             # To workers that come later, too.
-            self._client.upload_file(str(zipped_packages()), load=False)
+            self._client.upload_file(str(zipped_packages()))
         except OSError as error:
             raise EngineError(f"the Dask scheduler at {address}: {cause(error)}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -36,7 +37,7 @@ class RayCluster(TaskCluster):
                 )
             code = {"py_modules": [str(folder) for folder in package_folders()]}
             try:
-                ray.init(**where, runtime_env=code, log_to_driver=False, logging_level="warning")
+                ray.init(**where, runtime_env=code, log_to_driver=False, logging_level=logging.WARNING)
             except (OSError, RuntimeError) as error:
                 at = f" at {settings.ray.address}" if settings.ray.address else ""
                 raise EngineError(f"no Ray cluster answers{at}: {cause(error)}") from error

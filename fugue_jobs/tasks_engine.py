@@ -16,10 +16,14 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from fugue import ArrowDataFrame, DataFrame, ExecutionEngine, MapEngine, NativeExecutionEngine, PartitionSpec
+from fugue.collections.partition import PartitionSpec
 from fugue.constants import KEYWORD_PARALLELISM, KEYWORD_ROWCOUNT
+from fugue.dataframe.arrow_dataframe import ArrowDataFrame
+from fugue.dataframe.dataframe import DataFrame
+from fugue.execution.execution_engine import ExecutionEngine, MapEngine
+from fugue.execution.native_execution_engine import NativeExecutionEngine
 from fugue_duckdb.execution_engine import DuckExecutionEngine
-from triad import Schema
+from triad.collections.schema import Schema
 
 from cropline.errors import EngineError
 from fugue_jobs.manifests import at_hand
@@ -108,7 +112,7 @@ class _TaskEngine(DuckExecutionEngine):  # type: ignore[misc]
         return max(1, self.cluster.cores)
 
 
-class _TaskMapEngine(MapEngine):  # type: ignore[misc]
+class _TaskMapEngine(MapEngine):
     @property
     def execution_engine_constraint(self) -> type[ExecutionEngine]:
         return _TaskEngine
@@ -127,7 +131,7 @@ class _TaskMapEngine(MapEngine):  # type: ignore[misc]
         map_func_format_hint: str | None = None,  # noqa: ARG002 - Fugue's signature
     ) -> DataFrame:
         rows = df.as_arrow()
-        cluster = self.execution_engine.cluster
+        cluster: TaskCluster = self.execution_engine.cluster  # type: ignore[attr-defined]
         wanted = partition_spec.get_num_partitions(
             **{KEYWORD_ROWCOUNT: lambda: rows.num_rows, KEYWORD_PARALLELISM: lambda: max(1, cluster.cores)}
         )
