@@ -107,7 +107,7 @@ def _run_here(batch: _Batch, on_image: Callable[[int], None] | None) -> _Ran:
 
     if batch.settings.kind == "duckdb":
         import fugue_duckdb  # noqa: F401 - registers the engine
-    return _Ran(_run(batch, batch.settings.kind, crop_images(batch.job, on_image), _here))
+    return _Ran(_run(batch, lambda: batch.settings.kind, crop_images(batch.job, on_image), _here))
 
 
 def _run_distributed(batch: _Batch) -> _Ran:
@@ -145,17 +145,17 @@ def _here(table: Images) -> pa.Table:
 
 def _run_on(cluster: Any, batch: _Batch, transformer: Any) -> pa.Table:
     cluster.begin()
-    return _run(batch, cluster.engine, transformer, cluster.frame)
+    return _run(batch, lambda: cluster.engine, transformer, cluster.frame)
 
 
-def _run(batch: _Batch, engine: Any, transformer: Any, as_frame: Callable[[Images], Any]) -> pa.Table:
+def _run(batch: _Batch, engine: Callable[[], Any], transformer: Any, as_frame: Callable[[Images], Any]) -> pa.Table:
     from fugue_jobs.script import read_script, rehearse
 
     script = read_script(batch.settings.script)
     frames = {name: as_frame(getattr(batch, name)) for name in ("images", "claimed", "stores")}
     if batch.settings.script is not None:
-        rehearse(lambda stand_in: _run_script(script, batch, engine, frames, stand_in), batch.counts, batch.claimed)
-    return _run_script(script, batch, engine, frames, transformer)
+        rehearse(lambda stand_in: _run_script(script, batch, engine(), frames, stand_in), batch.counts, batch.claimed)
+    return _run_script(script, batch, engine(), frames, transformer)
 
 
 def _run_script(script: str, batch: _Batch, engine: Any, frames: dict[str, Any], transformer: Any) -> pa.Table:

@@ -57,7 +57,7 @@ class TaskCluster(ABC):
 
     @property
     def engine(self) -> ExecutionEngine:
-        """What Fugue runs on; a new one each time, since it keeps the frames that it has seen."""
+        """What Fugue runs a script on; a new one each time, since Fugue closes its DuckDB at the script's end."""
         return _TaskEngine(self)
 
     @property

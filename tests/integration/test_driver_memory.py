@@ -14,6 +14,7 @@ from tests.contract.state.build import candidate, registration
 
 BATCH = 50
 ROW_GROUP = 2_000  # as manifests are landed
+_POOLS: list[pa.MemoryPool] = []  # Arrow's memory must not outlive its pool
 BOXES = [jobs.box(f"box {n}", 0.1, 0.2, 0.5, 0.6) for n in range(4)]
 
 
@@ -31,7 +32,9 @@ def waiting(folder: Path, images: int) -> tuple[State, StoreSpec]:
 
 def held(state: State, store: StoreSpec) -> tuple[float, float]:
     """(MB of Python's, MB of Arrow's) memory at most, while the next batch is claimed, planned and read."""
-    counted, usual = pa.proxy_memory_pool(pa.default_memory_pool()), pa.default_memory_pool()
+    usual = pa.default_memory_pool()
+    counted = pa.proxy_memory_pool(usual)
+    _POOLS.append(counted)
     pa.set_memory_pool(counted)
     tracemalloc.start()
     try:
