@@ -19,7 +19,7 @@ from tests.integration.test_spark_cluster import LIMIT_S, assert_each_box_once, 
 from tests.photos import drawn, encoded
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed: make test-engines")
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
