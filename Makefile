@@ -12,7 +12,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export HAS_DLT_TELEMETRY := 0
 export RUNTIME__DLTHUB_TELEMETRY := false
 
-.PHONY: help demo test test-slow lint format bench chaos up sanitize lock clean
+.PHONY: help demo test test-slow test-engines lint format bench chaos up sanitize lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -40,6 +40,11 @@ $(BIN)/.dev: $(BIN)/.native requirements/dev.lock
 	@$(UV) pip install -q --python $(BIN)/python --require-hashes --compile-bytecode -r requirements/dev.lock
 	@touch $@
 
+$(BIN)/.engines: $(BIN)/.dev requirements/engines.lock
+	@echo "installing Dask and Ray into $(VENV) ..."
+	@$(UV) pip install -q --python $(BIN)/python --require-hashes --compile-bytecode -r requirements/engines.lock
+	@touch $@
+
 demo: $(BIN)/.native  ## simulated cameras, two polls, crops and a report in demo-output/
 	@$(BIN)/cropline demo --out demo-output
 
@@ -50,6 +55,9 @@ test: $(BIN)/.dev  ## the whole test suite: unit, contract, integration
 test-slow: $(BIN)/.dev  ## the longer proofs: a Spark cluster that grows and shrinks, cancels on Connect
 	@$(BIN)/python -m tests.java
 	@JAVA_HOME=$$($(BIN)/python -m tests.java --print) $(BIN)/python -m pytest -m slow $(ARGS)
+
+test-engines: $(BIN)/.engines  ## the contract suite on Ray too, which is installed for it; kept out of test for its size
+	@$(BIN)/python -m pytest tests/contract -k "dask or ray" $(ARGS)
 
 lint: $(BIN)/.dev  ## ruff, mypy and the import contracts
 	@$(BIN)/ruff check .
@@ -76,6 +84,7 @@ sanitize: $(BIN)/.dev  ## the region decoder's tests under sanitizers; fuzzed: m
 lock: $(BIN)/.installer  ## resolve the requirements anew, with hashes
 	@$(UV) $(COMPILE) pyproject.toml -o requirements/run.lock
 	@$(UV) $(COMPILE) --extra dev pyproject.toml -o requirements/dev.lock
+	@$(UV) $(COMPILE) --extra dask --extra ray pyproject.toml -o requirements/engines.lock
 	@$(UV) $(COMPILE) requirements/installer.in -o requirements/installer.lock
 
 clean:  ## remove what the targets made

@@ -3,13 +3,16 @@
 spark_vs_native   crops/s on Spark local[2] / crops/s of the native engine with two crop processes, turn about in one run
 native_crops_per_s, spark_crops_per_s   the same, apart
 startup_NAME_s    a first batch of one small photo in a new process, imports and session included: native, duckdb, spark
-                  (local[2]), cluster (standalone, two one-core workers), connect (its server runs already)
+                  (local[2]), cluster (standalone, two one-core workers), connect (its server runs already), dask and ray
+                  (their workers start too) where they are installed
 batch_NAME_s      a second such batch in the same process: what a batch costs beyond its photos
 worth_spark_images  backlog from which a cluster of twice this machine's cores is faster, start-up included; decides
                   CROPLINE_ENGINE__AUTO__IMAGES
 
-``PHOTOS`` (1000) photos of the bed, 2.6 MB with 37 boxes each; ``ROUNDS`` (2), best of. ``ONLY=startups`` or ``ONLY=rates`` measures
-one half and keeps what the file says of the other.
+driver_peak_mb, driver_growth   memory of the process that drives a batch, and what a backlog adds to it: driver.py
+
+``PHOTOS`` (1000) photos of the bed, 2.6 MB with 37 boxes each; ``ROUNDS`` (2), best of. ``ONLY=startups``, ``ONLY=rates`` or
+``ONLY=driver`` measures one part and keeps what the file says of the others.
 """
 
 from __future__ import annotations
@@ -21,10 +24,12 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from benchmarks.bed import BedPhoto, draw_bed, serve
+from benchmarks.driver import memory
 from benchmarks.whole_job import crop_job, tables
 from tests.contract.spark_servers import connect_server, python_without_cropline, standalone_cluster
 
@@ -46,7 +51,7 @@ def main() -> None:
         _, address = stack.enter_context(serve(photos[0].path.parent, folder / "sink"))
         bed = (address, photos, folder / "out")
         figures: dict[str, float] = json.loads(RESULT.read_text()) if ONLY and RESULT.exists() else {}
-        for name, measure in (("startups", startups), ("rates", rates)):
+        for name, measure in (("startups", startups), ("rates", rates), ("driver", driver)):
             if ONLY in ("", name):
                 figures |= measure(bed, folder)
                 keep(figures, len(photos[0].boxes))
@@ -74,7 +79,8 @@ def startups(bed: Bed, folder: Path) -> dict[str, float]:
     """The first and the second small batch of each engine, each in a process of its own."""
     found: dict[str, float] = {}
     python = python_without_cropline(folder / "python")
-    for name in ("native", "duckdb", "spark", "cluster", "connect"):
+    installed = [kind for kind, package in (("dask", "distributed"), ("ray", "ray")) if find_spec(package)]
+    for name in ("native", "duckdb", "spark", "cluster", "connect", *installed):
         with ExitStack() as stack:
             home = folder / name
             home.mkdir()
@@ -107,6 +113,11 @@ def rates(bed: Bed, _folder: Path) -> dict[str, float]:
         "photos": PHOTOS,
         "rounds": ROUNDS,
     }
+
+
+def driver(bed: Bed, folder: Path) -> dict[str, float]:
+    """See driver.py."""
+    return memory(bed[0], bed[1][0], folder)
 
 
 def order(bed: Bed, count: int, prefix: str, boxes: int = 1_000) -> dict[str, Any]:
@@ -160,7 +171,7 @@ class Jobs:
 def serve_jobs(engine: dict[str, Any]) -> None:
     from cropline.schemas import STORES
     from cropline.settings import EngineSettings
-    from fugue_jobs.engines import run_crop_job, stop_engines
+    from fugue_jobs.engines import DISTRIBUTED, run_crop_job, stop_engines
 
     settings = EngineSettings.model_validate(engine)
     for line in sys.stdin:
@@ -171,8 +182,8 @@ def serve_jobs(engine: dict[str, Any]) -> None:
             images,
             claims,
             STORES.empty_table(),
-            # Two processes in all: on Spark a slot is one.
-            crop_job_of(job["store"], 1 if settings.kind.startswith("spark") else 2),
+            # Two processes in all: on a cluster a slot is one.
+            crop_job_of(job["store"], 1 if settings.kind in DISTRIBUTED else 2),
             settings,
         )
         seconds = time.monotonic() - started

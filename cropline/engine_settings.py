@@ -80,12 +80,30 @@ class DaskSettings(Group):
     """A Dask cluster."""
 
     scheduler: str = Field("", description="tcp://host:port; empty starts one on this machine")
+    connect_timeout_s: float = Field(5, gt=0, description="for the scheduler to answer at all")
+    grant_timeout_s: int = Field(600, ge=1, description="for a cluster without workers to get one")
+
+    @field_validator("scheduler")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        if value and not re.fullmatch(r"(tcp|tls)://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}", value):
+            raise ValueError("must be tcp://host:port or tls://host:port")
+        return value
 
 
 class RaySettings(Group):
     """A Ray cluster."""
 
     address: str = Field("", description="host:port or ray://host:port; empty starts one on this machine")
+    connect_timeout_s: float = Field(5, gt=0, description="for the cluster to answer at all")
+    grant_timeout_s: int = Field(600, ge=1, description="for a cluster without workers to get one")
+
+    @field_validator("address")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        if value and not re.fullmatch(r"(ray://)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}", value):
+            raise ValueError("must be host:port or ray://host:port")
+        return value
 
 
 class AutoSettings(Group):

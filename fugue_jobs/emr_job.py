@@ -73,7 +73,9 @@ def _script(store: StoreSpec, key: str) -> str:
 
 
 def _job(store: StoreSpec, told: dict[str, Any]) -> CropJob:
-    return CropJob(store, _fetch(told), PictureLimits.model_validate(told["pictures"]), told["processes"])
+    pictures = PictureLimits.model_validate(told["pictures"])
+    packed = tuple((profile, kind, full) for profile, kind, full in told["packed"])
+    return CropJob(store, _fetch(told), pictures, told["processes"], packed, told["batch"])
 
 
 def _fetch(told: dict[str, Any]) -> FetchSettings:

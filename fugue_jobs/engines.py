@@ -1,19 +1,17 @@
 """The crop job on an engine of one's choice: one script, run in process, on DuckDB, Spark, Spark Connect, Dask or Ray.
 
 Belongs here: choosing and keeping engines, and running the job on them. Does not: what the job does to a row
-(crop_images.py), how Spark is started (spark.py, spark_connect.py), how a batch is laid out (plan.py).
+(crop_images.py), how clusters are reached (spark.py, spark_connect.py, dask.py, ray.py), how a batch is laid out (plan.py).
 Importing this module is cheap; Fugue, DuckDB and Spark are imported by the call that needs them.
 """
 
 from __future__ import annotations
 
 import atexit
-import importlib
 import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cropline.errors import EngineError
@@ -109,19 +107,17 @@ def _run_here(batch: _Batch, on_image: Callable[[int], None] | None) -> _Ran:
 
     if batch.settings.kind == "duckdb":
         import fugue_duckdb  # noqa: F401 - registers the engine
-    return _Ran(_run(batch, batch.settings.kind, crop_images(batch.job, on_image), _here))
+    return _Ran(_run(batch, lambda: batch.settings.kind, crop_images(batch.job, on_image), _here))
 
 
 def _run_distributed(batch: _Batch) -> _Ran:
+    from fugue_jobs.clusters import cause, in_own_thread
     from fugue_jobs.crop_images import crop_images
-    from fugue_jobs.spark import cause, in_own_thread
 
     if batch.settings.kind == "emr-serverless":
         return _run_on_emr(batch)
     # A task is one slot: its core is one crop process.
     transformer = crop_images(replace(batch.job, processes=batch.job.processes or 1))
-    if batch.settings.kind in ("dask", "ray"):
-        return _Ran(_run_elsewhere(batch, transformer), batch.partitions)
     started = time.time()
     cluster = _cluster(batch)
     try:
@@ -141,18 +137,6 @@ def _run_on_emr(batch: _Batch) -> _Ran:
     return _Ran(done.crops, done.partitions, done.executors)
 
 
-def _run_elsewhere(batch: _Batch, transformer: Any) -> pa.Table:
-    from fugue_jobs.spark import cause
-
-    engine = _other_cluster(batch.settings)
-    try:
-        return _run(batch, engine, transformer, _here)
-    except EngineError:
-        raise
-    except Exception as error:
-        raise EngineError(f"the job failed on {batch.settings.kind}: {cause(error)}") from error
-
-
 def _here(table: Images) -> pa.Table:
     from fugue_jobs.manifests import at_hand
 
@@ -160,20 +144,18 @@ def _here(table: Images) -> pa.Table:
 
 
 def _run_on(cluster: Any, batch: _Batch, transformer: Any) -> pa.Table:
-    from fugue_jobs.spark import as_spark_frame
-
     cluster.begin()
-    return _run(batch, cluster.engine, transformer, partial(as_spark_frame, cluster.session))
+    return _run(batch, lambda: cluster.engine, transformer, cluster.frame)
 
 
-def _run(batch: _Batch, engine: Any, transformer: Any, as_frame: Callable[[Images], Any]) -> pa.Table:
+def _run(batch: _Batch, engine: Callable[[], Any], transformer: Any, as_frame: Callable[[Images], Any]) -> pa.Table:
     from fugue_jobs.script import read_script, rehearse
 
     script = read_script(batch.settings.script)
     frames = {name: as_frame(getattr(batch, name)) for name in ("images", "claimed", "stores")}
     if batch.settings.script is not None:
-        rehearse(lambda stand_in: _run_script(script, batch, engine, frames, stand_in), batch.counts, batch.claimed)
-    return _run_script(script, batch, engine, frames, transformer)
+        rehearse(lambda stand_in: _run_script(script, batch, engine(), frames, stand_in), batch.counts, batch.claimed)
+    return _run_script(script, batch, engine(), frames, transformer)
 
 
 def _run_script(script: str, batch: _Batch, engine: Any, frames: dict[str, Any], transformer: Any) -> pa.Table:
@@ -218,23 +200,39 @@ def _cluster(batch: _Batch) -> Any:
         return _kept[1]
     stop_engines()
     try:
-        if wanted.kind == "spark":
-            from fugue_jobs.spark import SparkCluster
-
-            cluster: Any = SparkCluster(wanted, plan.most_executors(batch.cost, batch.waiting, wanted.spark))
-        else:
-            from fugue_jobs.spark_connect import ConnectCluster
-
-            cluster = ConnectCluster(wanted)
+        cluster = _opened(wanted, plan.most_executors(batch.cost, batch.waiting, wanted.spark))
     except ImportError as error:
-        raise EngineError(f"{wanted.kind} needs a package that is not installed here: {error.name}") from error
+        extra = f": pip install 'cropline[{wanted.kind}]'" if wanted.kind in ("dask", "ray") else ""
+        raise EngineError(
+            f"engine {wanted.kind} needs a package that is not installed here, {error.name}{extra}"
+        ) from error
     _kept = (wanted, cluster)
     return cluster
 
 
+def _opened(settings: EngineSettings, most_executors: int) -> Any:
+    match settings.kind:
+        case "spark":
+            from fugue_jobs.spark import SparkCluster
+
+            return SparkCluster(settings, most_executors)
+        case "spark-connect":
+            from fugue_jobs.spark_connect import ConnectCluster
+
+            return ConnectCluster(settings)
+        case "dask":
+            from fugue_jobs.dask import DaskCluster
+
+            return DaskCluster(settings)
+        case _:
+            from fugue_jobs.ray import RayCluster
+
+            return RayCluster(settings)
+
+
 def _abandon(cluster: Any) -> None:
     """End the work of a job that failed or was cancelled, and the session with it: its state is not known any more."""
-    from fugue_jobs.spark import STOP_S, end_within
+    from fugue_jobs.clusters import STOP_S, end_within
 
     global _kept
     _kept = None
@@ -250,40 +248,3 @@ def stop_engines() -> None:
 
 
 atexit.register(stop_engines)
-
-
-def _other_cluster(settings: EngineSettings) -> Any:
-    """Dask or Ray, through Fugue; their packages are extras. A client that this process has is used again."""
-    try:
-        return _dask(settings.dask.scheduler) if settings.kind == "dask" else _ray(settings.ray.address)
-    except ImportError as error:
-        raise EngineError(
-            f"engine {settings.kind} is not installed here ({error.name} is missing): pip install 'fugue[{settings.kind}]'"
-        ) from None
-    except OSError as error:
-        raise EngineError(f"{settings.kind} does not answer: {_first_line(error)}") from error
-
-
-def _dask(scheduler: str) -> Any:
-    from fugue_jobs.shipping import zipped_packages
-
-    distributed = importlib.import_module("distributed")
-    importlib.import_module("fugue_dask")
-    importlib.import_module("dask_sql")  # Fugue's SELECT needs it on Dask, and names it only when the job runs
-    try:
-        return distributed.get_client()
-    except ValueError:
-        client = distributed.Client(scheduler) if scheduler else distributed.Client()
-    client.upload_file(str(zipped_packages()))
-    return client
-
-
-def _ray(address: str) -> str:
-    ray = importlib.import_module("ray")
-    importlib.import_module("fugue_ray")
-    ray.init(address=address or None, ignore_reinit_error=True)
-    return "ray"
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n", 1)[0][:300] or type(error).__name__

@@ -287,8 +287,8 @@ _idle: list[tuple[Assignment, int, CropPool]] = []
 
 def borrow_pool(assignment: Assignment, size: int) -> CropPool:
     """A pool for this assignment: the idle one when it fits, else a new one. Give it back with return_pool or close it."""
-    while _idle:
-        kept, kept_size, pool = _idle.pop()
+    while idle := _taken():
+        kept, kept_size, pool = idle
         if kept == assignment and kept_size == size:
             return pool
         pool.close()
@@ -303,8 +303,16 @@ def return_pool(assignment: Assignment, size: int, pool: CropPool) -> None:
 
 def close_idle_pools() -> None:
     """End all processes that wait for work."""
-    while _idle:
-        _idle.pop()[2].close()
+    while idle := _taken():
+        idle[2].close()
+
+
+def _taken() -> tuple[Assignment, int, CropPool] | None:
+    """An idle pool, off the list. Workers of Dask may have threads: what one takes, the other does not find."""
+    try:
+        return _idle.pop()
+    except IndexError:
+        return None
 
 
 def usable_cores() -> int:

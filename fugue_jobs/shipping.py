@@ -1,6 +1,6 @@
-"""Our own code as one zip, for workers that have only the third-party wheels.
+"""Our own code as one zip or as folders, for workers that have only the third-party wheels.
 
-Belongs here: making the zip. Does not: sending it (engines.py does, in each engine's way).
+Belongs here: making them. Does not: sending them (each cluster's module does, in its way).
 """
 
 import tempfile
@@ -33,6 +33,15 @@ def zipped_packages() -> Path:
                 if source.suffix in (".py", ".fsql"):
                     _add(archive, source, package)
     return target
+
+
+@cache
+def package_folders() -> list[Path]:
+    """The same as folders, for a cluster that takes no zip: one for each package at the top."""
+    home = Path(tempfile.mkdtemp(prefix="cropline-code-"))
+    with zipfile.ZipFile(zipped_packages()) as archive:
+        archive.extractall(home)
+    return [home / package for package in _PACKAGES if "/" not in package]
 
 
 def _add(archive: zipfile.ZipFile, source: Path, package: str) -> None:

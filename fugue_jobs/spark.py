@@ -7,18 +7,13 @@ engine (engines.py).
 from __future__ import annotations
 
 import os
-import re
-import socket
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from cropline.errors import EngineError
-from cropline.scrub import one_line
+from fugue_jobs.clusters import cause, check_reachable
 from fugue_jobs.manifests import IMAGE_ROWS, Images, ManifestRows
 from fugue_jobs.shipping import zipped_packages
 
@@ -26,12 +21,7 @@ if TYPE_CHECKING:
     from cropline.engine_settings import SparkSettings
     from cropline.settings import EngineSettings
 
-Result = TypeVar("Result")
-
 GROUP = "cropline"
-# A hung cluster must not hold up a run that is being cancelled.
-STOP_S = 8
-CHECK_S = 1
 DEFAULTS = {
     "spark.ui.showConsoleProgress": "false",
     # Safe, since a photo cut twice writes the same bytes to the same keys; a straggler is one only after a while.
@@ -86,6 +76,10 @@ class SparkCluster:
         # Else workers would run whatever "python3" is there.
         session.sparkContext.pythonExec = settings.spark.python or os.environ.get("PYSPARK_PYTHON") or sys.executable
         return session
+
+    def frame(self, table: Images) -> Any:
+        """The table as Fugue's frame on this cluster."""
+        return as_spark_frame(self.session, table)
 
     def begin(self) -> None:
         """What runs from here on can be ended by cancel()."""
@@ -163,20 +157,6 @@ def autoscaled(spark: SparkSettings, most_executors: int) -> dict[str, str]:
     }
 
 
-def check_reachable(what: str, addresses: Iterable[tuple[str, int]], timeout_s: float) -> None:
-    """Raises EngineError when none of the addresses takes a connection: Spark itself would try for a minute or more."""
-    tried = list(addresses)
-    for address in tried:
-        try:
-            socket.create_connection(address, timeout=timeout_s).close()
-        except OSError:
-            continue
-        return
-    if tried:
-        names = ", ".join(f"{host}:{port}" for host, port in tried)
-        raise EngineError(f"no {what} answers at {names}")
-
-
 def _addresses(master: str) -> list[tuple[str, int]]:
     if not master.startswith("spark://"):
         return []
@@ -196,56 +176,3 @@ def as_spark_frame(session: Any, table: Images) -> Any:
     if table.num_rows:
         return session.createDataFrame(table)
     return session.createDataFrame([], schema=from_arrow_schema(table.schema))
-
-
-def in_own_thread(work: Callable[[], Result], check: Callable[[], None]) -> Result:
-    """work(), in a thread of its own, while this one waits: a signal's exception then comes through at once.
-
-    ``check`` is called every second; what it raises ends the waiting, not the work.
-
-    PySpark's collect, interrupted, waits for its job to end before it lets the exception go.
-    """
-    outcome: Future[Result] = Future()
-
-    def run() -> None:
-        try:
-            outcome.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - raised where the result is waited for
-            outcome.set_exception(error)
-
-    threading.Thread(target=run, name="spark job", daemon=True).start()
-    while True:
-        try:
-            return outcome.result(CHECK_S)
-        except TimeoutError:
-            if outcome.done():
-                raise  # the work's own
-        check()
-
-
-def end_within(seconds: float, *steps: Callable[[], None]) -> None:
-    """Run the steps one after the other in another thread; after so many seconds they are left to themselves."""
-
-    def run() -> None:
-        for step in steps:
-            step()
-
-    thread = threading.Thread(target=run, name="end spark job", daemon=True)
-    thread.start()
-    thread.join(seconds)
-
-
-def cause(error: BaseException) -> str:
-    """One line of what Spark's long texts say: our own error on a worker, what else Python raised there, what Java says
-    behind py4j, else the first line.
-    """
-    text = str(error).strip()
-    ours = re.search(r"^cropline\.errors\.\w+: (.+)$", text, re.MULTILINE)
-    if ours:
-        return one_line(ours[1])
-    raised = re.search(r"^[A-Za-z_][\w.]*(?:Error|Exception): .+$", text.partition("\nTraceback (")[2], re.MULTILINE)
-    if raised:
-        return one_line(raised[0])
-    lines = text.split("\n")
-    behind = len(lines) > 1 and lines[0].startswith("An error occurred while calling")
-    return one_line(lines[1].removeprefix(": ") if behind else lines[0]) or type(error).__name__

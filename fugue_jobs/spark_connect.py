@@ -18,11 +18,13 @@ from grpc import RpcError  # type: ignore[import-untyped]
 from pyspark.errors import PySparkException
 
 from cropline.errors import EngineError
+from fugue_jobs.clusters import check_reachable
 from fugue_jobs.shipping import zipped_packages
-from fugue_jobs.spark import DEFAULTS, check_reachable
+from fugue_jobs.spark import DEFAULTS, as_spark_frame
 
 if TYPE_CHECKING:
     from cropline.settings import EngineSettings
+    from fugue_jobs.manifests import Images
 
 DEFAULT_PORT = 15002
 
@@ -70,6 +72,10 @@ class ConnectCluster:
                 raise EngineError(
                     f"the Spark Connect server refuses {name} of CROPLINE_ENGINE__CONF: {_why(error)}"
                 ) from None
+
+    def frame(self, table: Images) -> Any:
+        """The table as Fugue's frame on this cluster."""
+        return as_spark_frame(self.session, table)
 
     def begin(self) -> None:
         """Nothing: the session is ours alone, and cancel() ends all that it runs."""

@@ -14,6 +14,10 @@ os.environ.update(
     GX_ANALYTICS_ENABLED="false",
     RUNTIME__DLTHUB_TELEMETRY="false",
     AWS_EC2_METADATA_DISABLED="true",
+    RAY_USAGE_STATS_ENABLED="0",
+    # A node started by hand wants a token, and a driver that is given an address shows it only when told so.
+    RAY_AUTH_MODE="token",
+    RAY_AUTH_TOKEN="token-of-the-tests-" * 3,
     # Spark's JVMs live for seconds here: compiling well and collecting in parallel costs them more than it saves.
     JAVA_TOOL_OPTIONS="-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
 )

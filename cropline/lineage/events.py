@@ -63,10 +63,16 @@ class RunContext:
 
 
 def engine_version(engine: str) -> str:
-    """The version of the library behind an engine, read from its metadata: it is not imported."""
-    from importlib.metadata import version
+    """The version of the library behind an engine, read from its metadata: it is not imported.
 
-    return version(_ENGINE_PACKAGES.get(engine, engine))
+    "not installed" for one that is not: the run's own error says what to do.
+    """
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(_ENGINE_PACKAGES.get(engine, engine))
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def run_id(flow_run_id: str, job: str, part: str = "") -> str:

@@ -1,5 +1,6 @@
-"""Spark servers of the session: each takes seconds to start, so there is one of each."""
+"""Servers of the session: each takes seconds to start, so there is one of each."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tests.contract.spark_servers import (
     python_without_cropline,
     standalone_cluster,
 )
+from tests.contract.task_servers import dask_cluster, ray_cluster
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +33,21 @@ def spark_connect_url(tmp_path_factory: pytest.TempPathFactory, worker_python: P
     """A Connect server on this machine."""
     with connect_server(tmp_path_factory.mktemp("connect"), worker_python) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def dask_scheduler(tmp_path_factory: pytest.TempPathFactory, worker_python: Path) -> Iterator[str]:
+    """A scheduler and one worker of two threads."""
+    pytest.importorskip("distributed", reason="Dask is not installed: make test-engines")
+    with dask_cluster(tmp_path_factory.mktemp("dask"), worker_python) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def ray_address(tmp_path_factory: pytest.TempPathFactory, worker_python: Path) -> Iterator[str]:
+    """One node of two CPUs."""
+    pytest.importorskip("ray", reason="Ray is not installed: make test-engines")
+    folder = tmp_path_factory.mktemp("ray")
+    # Ray's workers look for code where their driver runs, and that is where our source lies.
+    with ray_cluster(folder, worker_python) as address, contextlib.chdir(folder):
+        yield address

@@ -17,6 +17,13 @@ from fugue_jobs.manifests import ManifestRows
 
 MANIFEST = "manifests/one.parquet"
 CLAIMED_COLUMNS = ("work", "store_name", "city", "region", "store_format")
+# A script of a user's own.
+OWN = """
+west = SELECT images.*, claimed.work, stores.store_name, UPPER(stores.city) AS city, stores.region, stores.store_format
+  FROM images INNER JOIN claimed ON images.manifest = claimed.manifest AND images.manifest_row = claimed.manifest_row
+  LEFT JOIN stores ON images.store_id = stores.store_id {where}
+crops = TRANSFORM west COARSE PREPARTITION {{{{ partitions }}}} USING crop_images SCHEMA {{{{ crops_schema }}}} {end}
+"""
 IMAGE_ROWS = pa.schema([field for field in schemas.IMAGES if field.name not in CLAIMED_COLUMNS])
 
 

@@ -50,7 +50,7 @@ def server() -> Iterator[PhotoServer]:
         yield served
 
 
-@pytest.fixture(scope="module", params=["native", "duckdb", "spark", "spark-cluster", "spark-connect"])
+@pytest.fixture(scope="module", params=["native", "duckdb", "spark", "spark-cluster", "spark-connect", "dask", "ray"])
 def engine(request: pytest.FixtureRequest) -> Iterator[EngineSettings]:
     settings: dict[str, Any] = {
         "kind": request.param.replace("-cluster", ""),
@@ -62,6 +62,10 @@ def engine(request: pytest.FixtureRequest) -> Iterator[EngineSettings]:
         settings |= {"master": cluster.master, "spark": {"python": str(cluster.python), "max_executors": 2}}
     if request.param == "spark-connect":
         settings["connect"] = {"url": request.getfixturevalue("spark_connect_url")}
+    if request.param == "dask":
+        settings["dask"] = {"scheduler": request.getfixturevalue("dask_scheduler")}
+    if request.param == "ray":
+        settings["ray"] = {"address": request.getfixturevalue("ray_address")}
     yield EngineSettings.model_validate(settings)
     stop_engines()
 
@@ -184,6 +188,17 @@ def test_no_stores_and_nothing_to_cut_are_batches_like_others(
     given = jobs.images(rows), jobs.claims(rows, PROFILES), jobs.stores()
     planned = engine.model_copy(update={"partitions": 0})
     assert run_crop_job(*given, jobs.job(tmp_path), planned).equals(CROPS.empty_table())
+
+
+def test_a_script_of_ones_own_is_run(engine: EngineSettings, server: PhotoServer, tmp_path: Path) -> None:
+    rows = batch(server)[:3]
+    path = tmp_path / "own.fsql"
+    path.write_text(jobs.OWN.format(where="", end="YIELD DATAFRAME"))
+    given = jobs.landed(StoreSpec((tmp_path / "out").as_uri()), rows), jobs.claims(rows, PROFILES), jobs.stores("s1")
+    own = engine.model_copy(update={"script": str(path)})
+    crops = run_crop_job(*given, jobs.job(tmp_path / "out"), own)
+    found = {(row["manifest_row"], row["city"], row["reason"]) for row in crops.to_pylist()}
+    assert found == {(0, "BERGEN", None), (1, None, None), (2, None, "http_404")}
 
 
 def test_rows_hold_what_came_and_no_signature(this_run: Any) -> None:

@@ -21,6 +21,8 @@ WRONG = [
     ({"EMR__ENVIRONMENT": "/tmp/env.tar.gz"}, "CROPLINE_ENGINE__EMR__ENVIRONMENT: must be s3://bucket/name.tar.gz"),
     ({"CONNECT__URL": "http://host:15002"}, "must be sc://host"),
     ({"CONNECT__URL": "sc://host/;token=canary"}, "must not hold a token"),
+    ({"DASK__SCHEDULER": "host:8786"}, "CROPLINE_ENGINE__DASK__SCHEDULER: must be tcp://host:port"),
+    ({"RAY__ADDRESS": "http://host:6379"}, "CROPLINE_ENGINE__RAY__ADDRESS: must be host:port or ray://host:port"),
     ({"SPARK__MIN_EXECUTORS": "5", "SPARK__MAX_EXECUTORS": "2"}, "max_executors is below"),
     ({"SPARK__EXECUTORS": "5"}, "CROPLINE_ENGINE__SPARK__EXECUTORS: unknown setting"),
 ]

@@ -401,8 +401,8 @@ def test_each_step_names_what_it_ran_on_whatever_the_settings_say(tmp_path: Path
     }.get(engine, engine)
     try:
         expected = version(package)
-    except PackageNotFoundError:
-        pytest.skip(f"{engine} is not installed")
+    except PackageNotFoundError:  # an extra; the engine itself tells what to install
+        expected = "not installed"
     story = Story(settings(tmp_path), replace(CONTEXT, engine=engine))
     cut = {
         "batch_id": "b",

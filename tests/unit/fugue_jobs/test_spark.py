@@ -8,8 +8,9 @@ import pytest
 from cropline.errors import SettingsError
 from cropline.settings import EngineSettings
 from cropline.storage import StoreSpec
+from fugue_jobs.clusters import cause
 from fugue_jobs.emr_job import _job
-from fugue_jobs.spark import cause, options
+from fugue_jobs.spark import options
 
 
 def told(**settings: Any) -> dict[str, str]:

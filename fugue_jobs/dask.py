@@ -1,0 +1,69 @@
+"""A Dask cluster, on this machine or elsewhere, for tasks_engine.py."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import distributed
+
+from cropline.errors import EngineError
+from fugue_jobs.clusters import cause, check_reachable
+from fugue_jobs.processes import usable_cores
+from fugue_jobs.shipping import zipped_packages
+from fugue_jobs.tasks_engine import Task, TaskCluster
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from cropline.settings import EngineSettings
+
+
+class DaskCluster(TaskCluster):
+    """A client of a scheduler. Raises EngineError when none answers."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        super().__init__("dask", settings.dask.grant_timeout_s)
+        address = settings.dask.scheduler
+        self._local: Any = None
+        self._futures: list[Any] = []
+        if address:
+            parts = urlsplit(address)
+            check_reachable(
+                "Dask scheduler", [(parts.hostname or "", parts.port or 8786)], settings.dask.connect_timeout_s
+            )
+        else:
+            # A task is one core's work, and crop processes are shared by a process' tasks: a process a core.
+            self._local = distributed.LocalCluster(
+                n_workers=usable_cores(), threads_per_worker=1, dashboard_address=None
+            )
+        try:
+            self._client = distributed.Client(
+                address or self._local, timeout=settings.dask.connect_timeout_s, set_as_default=False
+            )
+            # To workers that come later, too.
+            self._client.upload_file(str(zipped_packages()))
+        except OSError as error:
+            raise EngineError(f"the Dask scheduler at {address}: {cause(error)}") from error
+
+    @property
+    def cores(self) -> int:
+        """Threads of all workers."""
+        return sum(self._client.nthreads().values())
+
+    def run(self, task: Task, parts: list[pa.Table]) -> list[pa.Table]:
+        """Parts of lost workers are done again by others."""
+        self._futures = self._client.map(task, parts, pure=False)
+        tables: list[pa.Table] = self._client.gather(self._futures)
+        self._futures = []
+        return tables
+
+    def cancel(self) -> None:
+        """Parts that have not begun are dropped. Those under way end by themselves: a Dask worker cannot stop a thread."""
+        self._client.cancel(self._futures, force=True)
+
+    def stop(self) -> None:
+        """The client, and the workers if they are ours."""
+        self._client.close()
+        if self._local is not None:
+            self._local.close()

@@ -1,0 +1,35 @@
+"""Real Dask and Ray clusters of one worker node, whose interpreter does not have cropline.
+
+Belongs here: starting and ending them. Does not: what is tested on them.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from tests.contract.spark_servers import free_port, server_process, wait_for_log
+
+
+@contextmanager
+def dask_cluster(folder: Path, python: Path) -> Iterator[str]:
+    """A scheduler and one worker of two threads; gives the scheduler's address."""
+    address = f"tcp://127.0.0.1:{free_port()}"
+    scheduler = [str(python), "-m", "distributed.cli.dask_scheduler", "--host", address, "--no-dashboard"]
+    worker = [str(python), "-m", "distributed.cli.dask_worker", address, "--nthreads", "2", "--no-dashboard"]
+    with ExitStack() as stack:
+        log = folder / "scheduler.log"
+        wait_for_log(stack.enter_context(server_process(scheduler, folder, log)), log, "Scheduler at")
+        log = folder / "worker.log"
+        wait_for_log(stack.enter_context(server_process(worker, folder, log)), log, "Registered to")
+        yield address
+
+
+@contextmanager
+def ray_cluster(folder: Path, python: Path) -> Iterator[str]:
+    """A head node of two CPUs; gives its address."""
+    port, log = free_port(), folder / "ray.log"
+    command = [str(python), "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port", str(port)]
+    command += ["--num-cpus", "2", "--include-dashboard", "false", "--ray-client-server-port", str(free_port())]
+    with server_process(command, folder, log) as process:
+        wait_for_log(process, log, "Ray runtime started")
+        yield f"127.0.0.1:{port}"

@@ -1,0 +1,72 @@
+"""A real Dask cluster: a worker that is killed in the middle of a batch, and a batch that is cancelled."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fugue_jobs.engines import stop_engines
+from tests.contract.spark_servers import descendants, eventually, python_without_cropline
+from tests.contract.task_servers import dask_cluster
+from tests.integration.spark_photos import HoldingServer, holding_server
+from tests.integration.test_spark_cluster import LIMIT_S, assert_each_box_once, cancel, run
+from tests.photos import drawn, encoded
+
+distributed = pytest.importorskip("distributed", reason="Dask is not installed: make test-engines")
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("dask")
+    with dask_cluster(folder, python_without_cropline(folder / "venv")) as address:
+        yield {"kind": "dask", "partitions": 6, "dask": {"scheduler": address}}
+        stop_engines()
+
+
+@pytest.fixture
+def photos() -> Iterator[HoldingServer]:
+    with holding_server(encoded(drawn(320, 240))) as server:
+        yield server
+
+
+def test_boxes_are_cut_once_when_a_dask_worker_is_killed(
+    engine: dict[str, Any], photos: HoldingServer, tmp_path: Path
+) -> None:
+    with ThreadPoolExecutor(1) as driver:
+        names = [f"{'held' if i % 2 else 'free'}-{i}.jpg" for i in range(12)]
+        job = driver.submit(run, photos, names, tmp_path / "out", engine)
+        eventually("both its threads work", lambda: photos.held >= 2, LIMIT_S)
+        # The worker is a child of its nanny, who starts another.
+        (worker,) = descendants(os.getpid(), "spawn_main")
+        os.kill(worker, signal.SIGKILL)
+        photos.release.set()
+        assert_each_box_once(job.result(LIMIT_S), 12, tmp_path / "out")
+
+
+def test_cancelling_drops_the_parts_that_have_not_begun(
+    engine: dict[str, Any], photos: HoldingServer, tmp_path: Path
+) -> None:
+    child = cancel(photos, tmp_path / "out", engine)
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "cancelled\n"
+        with distributed.Client(engine["dask"]["scheduler"], set_as_default=False) as client:
+            eventually("its parts are gone", lambda: not client.run_on_scheduler(_TASKS), 10)
+            photos.release.set()
+            eventually("those under way have ended", lambda: not any(client.run(_EXECUTING).values()), LIMIT_S)
+        assert sum(photos.asked.values()) <= 4, "two of six parts were under way, of two photos each"
+    finally:
+        child.kill()
+        child.communicate()
+
+
+# Lambdas, since they are sent to processes that do not have this module.
+_TASKS = lambda dask_scheduler: len(dask_scheduler.tasks)  # noqa: E731
+_EXECUTING = lambda dask_worker: len(dask_worker.state.executing)  # noqa: E731
