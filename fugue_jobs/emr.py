@@ -94,6 +94,8 @@ def _files(
         "fetch": job.fetch.model_dump(mode="json", exclude={"token"}),
         "pictures": job.pictures.model_dump(mode="json"),
         "processes": job.processes,
+        "packed": job.packed,
+        "batch": job.batch,
         "engine": {"partitions": settings.partitions, "spark": {"grant_timeout_s": settings.spark.grant_timeout_s}},
     }
     files = {

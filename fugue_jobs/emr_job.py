@@ -73,7 +73,9 @@ def _script(store: StoreSpec, key: str) -> str:
 
 def _job(store: StoreSpec, told: dict[str, Any]) -> CropJob:
     fetch = FetchSettings.model_validate(told["fetch"])
-    return CropJob(store, fetch, PictureLimits.model_validate(told["pictures"]), told["processes"])
+    pictures = PictureLimits.model_validate(told["pictures"])
+    packed = tuple((profile, kind, size) for profile, kind, size in told["packed"])
+    return CropJob(store, fetch, pictures, told["processes"], packed, told["batch"])
 
 
 def _engine(told: dict[str, Any], script: str | None) -> EngineSettings:

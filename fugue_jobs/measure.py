@@ -15,11 +15,15 @@ _LAPLACE = ImageFilter.Kernel((3, 3), (0, 1, 0, 1, -4, 1, 0, 1, 0), scale=1, off
 _SQUARES = [(level - _OFFSET) ** 2 for level in range(256)]
 
 
-def luminance(crop: Image.Image) -> float:
-    """Mean luma, 0..255, of a regular grid of at most 32 x 32 pixels of an RGB or RGBA crop."""
+def sample(crop: Image.Image) -> Image.Image:
+    """The luma of a regular grid of at most 32 x 32 pixels of an RGB or RGBA crop."""
     size = min(crop.width, _GRID), min(crop.height, _GRID)
-    sample = crop if crop.size == size else crop.resize(size, Image.Resampling.NEAREST)
-    return round(_mean(sample.convert("L")), 2)
+    return (crop if crop.size == size else crop.resize(size, Image.Resampling.NEAREST)).convert("L")
+
+
+def luminance(sampled: Image.Image) -> float:
+    """Mean luma, 0..255, of a crop's sample."""
+    return round(_mean(sampled), 2)
 
 
 def sharpness(crop: Image.Image) -> float:
