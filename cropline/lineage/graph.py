@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from html import escape
 from itertools import pairwise
 
+from cropline.scrub import visible
+
 _WIDTH, _HEIGHT, _TITLE = 1180, 236, 34
 _TOP, _BOTTOM = 56, 172  # y of the two rows' middles
 _BOX_W, _BOX_H = 112, 52
@@ -61,7 +63,9 @@ def lineage_svg(counts: Mapping[str, int | None], *, title: str = "", names: Map
     written + failed + skipped. ``names``: node -> which one it was (a manifest, a batch), drawn below its kind.
     """
     top = -_TITLE if title else 0
-    heading = f'<text class="title" x="24" y="2" style="text-anchor:start">{escape(title)}</text>' if title else ""
+    heading = (
+        f'<text class="title" x="24" y="2" style="text-anchor:start">{escape(visible(title))}</text>' if title else ""
+    )
     quiet = not counts.get("quarantined")
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 {top} {_WIDTH} {_HEIGHT - top}" role="img">'
@@ -73,7 +77,8 @@ def lineage_svg(counts: Mapping[str, int | None], *, title: str = "", names: Map
 
 def _named(key: str, names: Mapping[str, str]) -> _Node:
     node = _NODES[key]
-    return replace(node, sub=names[key], told=names[key]) if names.get(key) else node
+    told = visible(names.get(key, ""))
+    return replace(node, sub=told, told=told) if told else node
 
 
 def _edges() -> str:

@@ -83,3 +83,9 @@ def test_what_it_was_is_named_and_long_names_are_whole_in_the_tooltip() -> None:
     assert {"…-0a1b2c3d4e5f"[:1] + batch[-14:], hostile, "work queue"} <= set(texts(svg))
     titles = [element.text for element in ElementTree.fromstring(svg).iter(f"{SVG}title")]
     assert {batch, hostile} <= set(titles)
+
+
+def test_what_no_picture_may_hold_is_written_out() -> None:
+    svg = lineage_svg(FULL, title="of \x1b[2J", names={"state": "a\x00b\ud800"})
+    svg.encode()
+    assert {"of \\x1b[2J", "a\\x00b\\ud800"} <= set(texts(svg))
