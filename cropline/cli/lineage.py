@@ -90,7 +90,7 @@ def _of_run(settings: Settings, flow_run: str) -> _Way | None:
     if not len(rows):
         return None
     batches = sorted(set(rows["batch_id"].to_pylist()))
-    names["crop"] = batches[0] if len(batches) == 1 else f"{len(batches)} batches"
+    names["crop"] = batches[0] if len(batches) == 1 else f"{len(batches):,} batches"
     title = f"run {flow_run}, by what the catalogue holds of it"
     return _Way(title, flow_run, _counted(rows), names)
 

@@ -89,3 +89,11 @@ def test_what_no_picture_may_hold_is_written_out() -> None:
     svg = lineage_svg(FULL, title="of \x1b[2J", names={"state": "a\x00b\ud800"})
     svg.encode()
     assert {"of \\x1b[2J", "a\\x00b\\ud800"} <= set(texts(svg))
+
+
+def test_a_long_title_ends_inside_the_picture_and_is_whole_in_its_tooltip() -> None:
+    title = f"crops/default/cams/{'x' * 200}/0007-b08.jpg, in its batch"
+    svg = lineage_svg(FULL, title=title)
+    (drawn,) = [text for text in texts(svg) if text.endswith("0007-b08.jpg, in its batch")]
+    assert (len(drawn), drawn[0]) == (110, "…")
+    assert title in [element.text for element in ElementTree.fromstring(svg).iter(f"{SVG}title")]
