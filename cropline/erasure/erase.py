@@ -29,7 +29,8 @@ _AT_MOST = 100_000_000
 _PORTION = 200  # photos whose traces are in memory at once
 _STAYS = (
     "what was announced of these photos stays in manifests and quarantine until it is aged out; their ids and hashes stay in "
-    "drift/ until newer photos have taken their place; earlier versions of the catalogue hold the rows until maintain has vacuumed them; what was copied or exported from here is not known here"
+    "drift/ until newer photos have taken their place; earlier versions of the catalogue hold the rows until maintain has "
+    "vacuumed them; what was copied or exported from here is not known here"
 )
 
 
