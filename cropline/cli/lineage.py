@@ -60,8 +60,9 @@ def _words(way: _Way) -> Iterator[str]:
     counts, names = way.counts, way.names
     rows = [count for name in ("written", "failed", "skipped") if (count := counts.get(name)) is not None]
     edges = (
-        ("api", "manifest", counts.get("landed"), "rows landed"),
-        ("manifest", "validate", counts.get("valid"), "valid"),
+        ("api", "manifest", counts.get("polled"), "items"),
+        ("manifest", "validate", counts.get("landed"), "rows"),
+        ("validate", "state", counts.get("valid"), "valid"),
         ("validate", "quarantine", counts.get("quarantined"), "quarantined"),
         ("state", "crop", counts.get("images"), "images"),
         ("crop", "crops", counts.get("written"), "written"),

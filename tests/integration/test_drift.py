@@ -24,6 +24,9 @@ def test_a_photo_sent_again_in_other_bytes_is_shown_with_its_evidence(workspace:
     photo = workspace.rows()[0]
     assert photo["image_phash"] is not None
     assert len({row["image_phash"] for row in workspace.rows()}) == 6
+    (key,) = [
+        key for key in storage.list_keys(workspace.settings.storage.spec, "drift") if key.endswith("phash.parquet")
+    ]
     # A source that remembers five other photos of its camera, and this one under another id and capture time.
     chance = random.Random(3)
     others = ["".join(chance.choices(LETTERS, k=256)) for _ in range(5)]
@@ -46,7 +49,7 @@ def test_a_photo_sent_again_in_other_bytes_is_shown_with_its_evidence(workspace:
     workspace.set(STORAGE__URL=(again / "output").as_uri(), STATE__URL=f"sqlite:///{workspace.folder / 'again.db'}")
     kept = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(known), kept)
-    storage.write(workspace.settings.storage.spec, "drift/cams/phash.parquet", kept.getvalue())
+    storage.write(workspace.settings.storage.spec, key, kept.getvalue())
     before = datetime.now(UTC)
 
     funnel = workspace.poll()

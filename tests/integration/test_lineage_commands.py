@@ -47,6 +47,7 @@ def test_a_run_a_crop_and_an_image_tell_one_story(workspace: Workspace, capsys: 
     assert edges(run.out) == {
         ("api", "manifest"): "6",
         ("manifest", "validate"): "6",
+        ("validate", "state"): "6",
         ("validate", "quarantine"): "0",
         ("state", "crop"): "6",
         ("crop", "crops"): count,
