@@ -73,6 +73,6 @@ def _events(name: str, since: datetime) -> list:
     )
     until = datetime.now(UTC) + timedelta(seconds=WAIT_S)
     with get_client(sync_client=True) as client:
-        while not (found := client.read_events(wanted).events) and datetime.now(UTC) < until:
+        while not (found := client.read_events(wanted, limit=50).events) and datetime.now(UTC) < until:
             pass
     return found
