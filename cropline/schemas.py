@@ -151,6 +151,10 @@ CROPS = pa.schema(
         ("image_sha256", pa.string()),  # of the bytes that were fetched
         ("image_bytes", pa.int64()),
         ("decoder", pa.string()),  # regions, or pillow with the reason ("pillow: progressive"); null: not decoded
+        (
+            "image_phash",
+            pa.string(),
+        ),  # perceptual hash of the photo, see phash.py; null: nothing of it was cut, or only some boxes
         ("luminance", pa.float64()),  # mean of the crop's luma, 0..255
         ("sharpness", pa.float64()),  # variance of the crop's luma's edges
         ("flags", pa.string()),  # comma-separated notes: clipped, animated, ...

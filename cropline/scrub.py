@@ -49,3 +49,8 @@ def one_line(text: str, limit: int = 300) -> str:
     """The scrubbed text on one line of at most ``limit`` characters, as rows and event messages want it."""
     line = " ".join(_CONTROL.sub(" ", scrub(text[: 8 * limit])).split())
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def visible(text: str) -> str:
+    """The text with what cannot be printed written out: an id may hold what drives a terminal or breaks a picture's XML."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

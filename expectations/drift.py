@@ -8,7 +8,7 @@ camera_silent             a camera that says nothing for so long that it usually
 share_without_boxes       images without boxes, against the camera's usual share
 box_sizes                 the distribution of box areas, against the camera's usual one
 camera_shifted            all boxes of a camera moved together: somebody nudged it
-photo_again               the same bytes under another image id
+photo_again               the same bytes under another image id; photo_alike: the same photo in other bytes (likeness.py)
 photo_dark, photo_blank   crops that show nothing; photo_blurred: a camera's crops far softer than its others
 """
 
@@ -37,6 +37,7 @@ DriftKind = Literal[
     "box_sizes",
     "camera_shifted",
     "photo_again",
+    "photo_alike",
     "photo_dark",
     "photo_blank",
     "photo_blurred",

@@ -34,7 +34,7 @@ class CropJob:
     pictures: PictureLimits
     processes: int = 0  # crop processes of a worker; 0 is one a core
     packed: Packed = ()  # profiles whose crops go into packs; all others' are objects
-    batch: str = ""  # names the folder of its packs
+    batch: str = ""  # names the folder of its packs; objects on S3 carry it
 
 
 def crop_images(

@@ -28,6 +28,7 @@ from cropline.errors import CroplineError
 from cropline.failures import PhotoFailure
 from fugue_jobs.canvas import Canvas
 from fugue_jobs.decode import open_photo
+from fugue_jobs.likeness import Likeness
 from fugue_jobs.packing import Packed, Packer
 from fugue_jobs.pixels import Cut, cut
 from fugue_jobs.storing import CropStore
@@ -182,9 +183,11 @@ class Stages:
                 self._allowed.acquire()
                 self._send(("decoding", ticket.number))
             self._told = monotonic()
+            likeness = Likeness(ticket.work)
             for piece in cut(photo, ticket.work, self._limits, lambda: self._progress(ticket), self._canvas):
                 ticket.facts["width"], ticket.facts["height"] = photo.upright_size
                 ticket.facts["decoder"] = photo.decoder
+                likeness.add(piece.outcome, piece.sample, photo.upright_size)
                 ticket.begin()
                 if piece.data is None:
                     ticket.end(piece.outcome)
@@ -197,6 +200,7 @@ class Stages:
                 else:
                     self._cut.enter(len(piece.data))
                     self._to_store.put((ticket, piece))
+            ticket.facts["phash"] = likeness.hash()
         finally:
             self._send(("decoded", ticket.number))
             if packed:
@@ -217,7 +221,7 @@ class Stages:
     def _put_one(self, ticket: _Ticket, piece: Cut) -> None:
         outcome = piece.outcome
         try:
-            outcome = self._store.put(ticket.work, outcome, piece.data or b"")
+            outcome = self._store.put(ticket.work, ticket.batch, outcome, piece.data or b"")
         except PhotoFailure as failure:
             outcome = failed(outcome.order, outcome.box_index, failure)
         except Exception as error:  # noqa: BLE001 - reported as internal_error with its traceback

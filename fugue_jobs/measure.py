@@ -16,14 +16,20 @@ _LAPLACE = ImageFilter.Kernel((3, 3), (0, 1, 0, 1, -4, 1, 0, 1, 0), scale=1, off
 _SQUARES = [(level - _OFFSET) ** 2 for level in range(256)]
 
 
-def luminance(crop: Image.Image) -> float:
-    """Mean luma, 0..255, of a regular grid of at most 32 x 32 pixels of an RGB or RGBA crop."""
+def sample(crop: Image.Image) -> Image.Image:
+    """The luma of a regular grid of at most 32 x 32 pixels of an RGB or RGBA crop."""
     size = min(crop.width, _GRID), min(crop.height, _GRID)
     pixels: Any = crop.im
     if crop.size != size:
         pixels = pixels.resize(size, Image.Resampling.NEAREST, (0, 0, *crop.size))
-    # The mean in floating point and inside Pillow: summing up a histogram in Python takes three times as long.
-    mean = pixels.convert("L").convert("F").resize((1, 1), Image.Resampling.BOX, (0, 0, *size))
+    return crop._new(pixels.convert("L"))
+
+
+def luminance(sampled: Image.Image) -> float:
+    """Mean luma, 0..255, of a crop's sample."""
+    pixels: Any = sampled.im
+    # In floating point and inside Pillow: summing up a histogram in Python takes three times as long.
+    mean = pixels.convert("F").resize((1, 1), Image.Resampling.BOX, (0, 0, *sampled.size))
     return round(float(mean.getpixel((0, 0))), 2)
 
 

@@ -36,10 +36,11 @@ class CropLimits(Limits, Protocol):
 
 
 class Cut(NamedTuple):
-    """One crop: its outcome, and its file when there is one to be stored."""
+    """One crop: its outcome, its file when there is one to be stored, and then a sample of it (measure.py)."""
 
     outcome: CropOutcome
     data: bytes | None
+    sample: Image.Image | None = None
 
 
 class _Piece(NamedTuple):
@@ -106,7 +107,9 @@ def _cut_one(
         seen[key] = _piece(photo, region, keep_icc=recipe.keeps_icc)
     crop = _shrunk(seen[key], shrunk_size(region.width, region.height, recipe.max_side))
     data, image = encode(crop, recipe)
-    return Cut(_written(outcome, data, image, recipe, (*notes, crop.note) if crop.note else notes), data)
+    sample = measure.sample(image)
+    notes = (*notes, crop.note) if crop.note else notes
+    return Cut(_written(outcome, data, image, sample, recipe, notes), data, sample)
 
 
 def _shrunk(piece: _Piece, size: tuple[int, int]) -> Coloured:
@@ -117,7 +120,12 @@ def _shrunk(piece: _Piece, size: tuple[int, int]) -> Coloured:
 
 
 def _written(
-    outcome: CropOutcome, data: bytes, image: Image.Image, recipe: Recipe, notes: tuple[str, ...]
+    outcome: CropOutcome,
+    data: bytes,
+    image: Image.Image,
+    sample: Image.Image,
+    recipe: Recipe,
+    notes: tuple[str, ...],
 ) -> CropOutcome:
     return outcome._replace(
         status="written",
@@ -126,7 +134,7 @@ def _written(
         width=image.width,
         height=image.height,
         format=recipe.format,
-        luminance=measure.luminance(image),
+        luminance=measure.luminance(sample),
         sharpness=measure.sharpness(image),
         flags=_join(notes),
     )

@@ -23,6 +23,7 @@ _OF_PHOTO = {
     "image_sha256": "sha256",
     "image_bytes": "bytes",
     "decoder": "decoder",
+    "image_phash": "phash",
 }
 _OF_BOX = frozenset(field.name for field in BOX)
 _OF_WORK = frozenset(field.name for field in WORK)

@@ -38,10 +38,11 @@ class CropStore:
         # PUTs at a time. A remote one waits; a local one is work, and handing it to a thread is work too: 0, none needed.
         self.concurrency = 0 if self._folder is not None else 12
 
-    def put(self, work: ImageWork, outcome: CropOutcome, data: bytes) -> CropOutcome:
+    def put(self, work: ImageWork, batch: str, outcome: CropOutcome, data: bytes) -> CropOutcome:
         """Store the crop; the outcome with its key. The same work writes the same bytes to the same key.
 
-        Raises PhotoFailure storage.
+        What is told beside the bytes is the same too, but for the batch: it is that of the last one who cut it. The
+        catalogue names the one that counts. Raises PhotoFailure storage.
         """
         order, box = work.orders[outcome.order], work.boxes[outcome.box_index]
         box_id = box.box_id or ""
@@ -53,20 +54,22 @@ class CropStore:
             if self._folder is not None:
                 _write(f"{self._folder}/{key}", data)
             else:
-                attributes = self._attributes(work, order.fingerprint, box_id, outcome.format)
+                attributes = _attributes(work, order.fingerprint, box_id, batch, outcome.format)
                 obstore.put(self._store, key, data, attributes=attributes, use_multipart=False)
         except (OSError, obstore.exceptions.BaseError) as error:
             raise PhotoFailure("storage", f"the crop could not be stored: {type(error).__name__}") from None
         return outcome._replace(key=key)
 
-    def _attributes(self, work: ImageWork, fingerprint: str, box_id: str, kind: str | None) -> Attributes:
-        return {
-            "Content-Type": _MEDIA_TYPES[kind or ""],
-            "source": _header(work.source),
-            "image-id": _header(work.image_id),
-            "box-id": _header(box_id),
-            "fingerprint": fingerprint,
-        }
+
+def _attributes(work: ImageWork, fingerprint: str, box_id: str, batch: str, kind: str | None) -> Attributes:
+    return {
+        "Content-Type": _MEDIA_TYPES[kind or ""],
+        "source": _header(work.source),
+        "image-id": _header(work.image_id),
+        "box-id": _header(box_id),
+        "batch": _header(batch),
+        "fingerprint": fingerprint,
+    }
 
 
 def _write(path: str, data: bytes) -> None:

@@ -94,6 +94,7 @@ class ImageOutcome(NamedTuple):
     sha256: str | None = None
     bytes: int | None = None
     decoder: str | None = None
+    phash: str | None = None
 
 
 def failed(order: int, box_index: int, failure: PhotoFailure) -> CropOutcome:

@@ -30,6 +30,7 @@ def check(run: Run, batch: Batch, crops: pa.Table) -> None:
     """Hold a committed batch to the catalogue's expectations. Raises CatalogueError when crops were lost or mixed up."""
     from expectations.catalogue import check_batch, claimed_boxes, read_objects, sample_keys
     from expectations.drift import find_poor_photos
+    from expectations.likeness import watch_photos
     from fugue_jobs.manifests import ManifestRows
 
     claimed = claimed_boxes(ManifestRows.of(run.spec, batch.images).table(), batch.images)
@@ -39,7 +40,7 @@ def check(run: Run, batch: Batch, crops: pa.Table) -> None:
         raise CatalogueError(f"batch {batch.batch_id} is committed but wrong: {', '.join(verdict.critical)}")
     for name, rows in verdict.broken.items():
         get_run_logger().warning("batch %s: %d rows break %s", batch.batch_id, len(rows), name)
-    warn(run, find_poor_photos(crops))
+    warn(run, [*find_poor_photos(crops), *watch_photos(run.spec, run.settings.api.source, crops)])
 
 
 def _but_forgotten(

@@ -13,9 +13,9 @@ from cropline.run import Run
 def finish_erasures(run: Run) -> None:
     """Remove what a batch brought of photos that were forgotten meanwhile. Not a task: nearly always there is nothing."""
     for erasure in run.state.unfinished_erasures(run.settings.api.source):
-        from cropline.erasure import finish
+        from cropline.erasure import finish, teller
 
-        erased = finish(run.spec, run.state, erasure)
+        erased = finish(run.spec, run.state, erasure, teller(run.settings, run.state))
         get_run_logger().info(
             "erasure %s: %d photos, %d rows, %d objects, %d photos still in work",
             erased.erasure_id,

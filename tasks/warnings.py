@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def warn(run: Run, found: Sequence[Drift]) -> None:
     """Show what is unusual. An automation may listen to ``cropline.drift.*``."""
     for drift in found:
-        message = one_line(drift.message)
+        message = one_line(f"{_whose(drift)}{drift.message} ({_numbers(drift)})", 500)
         run.funnel.warnings.append((drift.kind, message))
         get_run_logger().warning("%s: %s", drift.kind, message)
         camera = f"{drift.store_id or 'any'}.{drift.camera_id or 'any'}"
@@ -28,5 +28,20 @@ def warn(run: Run, found: Sequence[Drift]) -> None:
                 "prefect.resource.id": f"cropline.camera.{run.settings.api.source}.{camera}",
                 "prefect.resource.name": camera,
             },
-            payload={"message": message, "evidence": dict(drift.evidence)},
+            payload={"message": message, "evidence": _evidence(drift)},
         )
+
+
+def _whose(drift: Drift) -> str:
+    if drift.camera_id is None:
+        return ""
+    return f"camera {drift.camera_id or 'unknown'} in store {drift.store_id or 'unknown'}: "
+
+
+def _numbers(drift: Drift) -> str:
+    return ", ".join(f"{name} {value}" for name, value in _evidence(drift).items())
+
+
+def _evidence(drift: Drift) -> dict[str, float | str]:
+    """Ids in it come from outside."""
+    return {name: one_line(value) if isinstance(value, str) else value for name, value in drift.evidence.items()}

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from cropline import storage
-from cropline.erasure import Erased, Selection, foresee, forget
+from cropline.erasure import Erased, Selection, foresee, forget, teller
 from cropline.settings import load_settings
 from cropline.state import State
 
@@ -29,7 +29,10 @@ def run_forget(selection: Selection, *, dry_run: bool) -> None:
     if not dry_run:
         storage.check_writable(spec)
     with State.open(settings.state) as state:
-        erased = (foresee if dry_run else forget)(spec, state, source, selection)
+        if dry_run:
+            erased = foresee(spec, state, source, selection)
+        else:
+            erased = forget(spec, state, source, selection, teller(settings, state))
     console = Console()
     for line in _lines(erased, dry_run=dry_run, receipt=spec.uri(erased.receipt) if erased.receipt else None):
         console.print(line, highlight=False, soft_wrap=True)

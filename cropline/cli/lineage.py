@@ -16,9 +16,11 @@ from rich.markup import escape
 
 from cropline import keys, manifest, quarantine, storage
 from cropline.catalogue import Catalogue
-from cropline.errors import CatalogueError, CroplineError
+from cropline.cli.trace import refuse_forgotten
+from cropline.errors import CatalogueError, CroplineError, SettingsError
 from cropline.lineage import lineage_svg
 from cropline.report.lineage import find_record
+from cropline.scrub import visible
 from cropline.settings import Settings, load_settings
 
 
@@ -33,34 +35,38 @@ class _Way:
 
 
 def show_lineage(what: str, out: Path | None) -> None:
-    """Draw the way of a flow run or of a crop. Raises CatalogueError when there is neither of that name."""
+    """Draw the way of a flow run or of a crop. Raises CatalogueError when there is neither, or its photo was forgotten."""
     settings = load_settings()
     way = _of_crop(settings, what) or _of_run(settings, what)
     if way is None:
         raise CatalogueError(
-            f"no crop and no run {what} in {settings.storage.url}; give a crop's key or address, or the id of a flow run "
+            f"no crop and no run {visible(what)} in {settings.storage.url}; give a crop's key or address, or the id of a flow run "
             "that did something"
         )
     console = Console(highlight=False)
-    console.print(f"[bold]{escape(way.title)}[/bold]", soft_wrap=True)
+    console.print(f"[bold]{escape(visible(way.title))}[/bold]", soft_wrap=True)
     for line in _words(way):
-        console.print(f"  {escape(line)}", soft_wrap=True)
+        console.print(f"  {escape(visible(line))}", soft_wrap=True)
     path = out or Path(f"lineage-{way.file}.svg")
-    path.write_text(lineage_svg(way.counts, title=way.title, names=way.names), encoding="utf-8")
+    try:
+        path.write_text(lineage_svg(way.counts, title=way.title, names=way.names), encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"--out {path}: cannot be written to ({error.strerror})") from None
     console.print(f"\n  drawn in {path}", soft_wrap=True)
 
 
 def _words(way: _Way) -> Iterator[str]:
     """The graph without a picture: an edge a line."""
     counts, names = way.counts, way.names
-    rows = [counts.get(name) for name in ("written", "failed", "skipped")]
+    rows = [count for name in ("written", "failed", "skipped") if (count := counts.get(name)) is not None]
     edges = (
-        ("api", "manifest", counts.get("landed"), "rows landed"),
-        ("manifest", "validate", counts.get("valid"), "valid"),
+        ("api", "manifest", counts.get("polled"), "items"),
+        ("manifest", "validate", counts.get("landed"), "rows"),
+        ("validate", "state", counts.get("valid"), "valid"),
         ("validate", "quarantine", counts.get("quarantined"), "quarantined"),
         ("state", "crop", counts.get("images"), "images"),
         ("crop", "crops", counts.get("written"), "written"),
-        ("crop", "catalogue", sum(row for row in rows if row is not None) if any(rows) else None, "rows"),
+        ("crop", "catalogue", sum(rows) if rows else None, "rows"),
     )
     for start, end, count, unit in edges:
         number = "-" if count is None else f"{count:,}"
@@ -85,7 +91,7 @@ def _of_run(settings: Settings, flow_run: str) -> _Way | None:
     if not len(rows):
         return None
     batches = sorted(set(rows["batch_id"].to_pylist()))
-    names["crop"] = batches[0] if len(batches) == 1 else f"{len(batches)} batches"
+    names["crop"] = batches[0] if len(batches) == 1 else f"{len(batches):,} batches"
     title = f"run {flow_run}, by what the catalogue holds of it"
     return _Way(title, flow_run, _counted(rows), names)
 
@@ -105,6 +111,7 @@ def _of_crop(settings: Settings, crop: str) -> _Way | None:
     row = catalogue.find(crop)
     if row is None:
         return None
+    refuse_forgotten(settings, row["source"], row["image_id"])
     rows = catalogue.batch_rows(row["batch_id"])
     counts = {**_landed(settings, row), **(_counted(rows) if rows is not None else {})}
     names = {

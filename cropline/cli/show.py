@@ -39,7 +39,9 @@ def show_image(image_id: str, out: Path | None) -> None:
     console.print(f"{path}: {len(rows)} boxes, {written} crops", highlight=False, soft_wrap=True)
     for row in rows:
         if row["status"] != "written":
-            console.print(f"  {row['box_id']}: {row['status']}, {row['reason']}: {row['detail']}", highlight=False)
+            console.print(
+                f"  {row['box_id']}: {row['status']}, {row['reason']}: {row['detail']}", highlight=False, markup=False
+            )
 
 
 def _draw(settings: Settings, rows: list[dict[str, Any]]) -> bytes:

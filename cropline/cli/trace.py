@@ -15,7 +15,7 @@ from rich.markup import escape
 from cropline import manifest
 from cropline.catalogue import Catalogue
 from cropline.errors import CatalogueError, ManifestError
-from cropline.scrub import scrub
+from cropline.scrub import scrub, visible
 from cropline.settings import Settings, load_settings
 from cropline.state import State
 
@@ -26,23 +26,34 @@ if TYPE_CHECKING:
 def show_trace(what: str) -> None:
     """Print crop -> box -> image -> manifest -> batch -> flow run -> profile, or image -> versions -> crops.
 
-    Raises CatalogueError for what is neither.
+    Raises CatalogueError for what is neither, or of a photo that was forgotten.
     """
     settings = load_settings()
     catalogue, console = Catalogue(settings.storage.spec), Console(highlight=False)
     row = catalogue.find(what)
+    source, image_id = (row["source"], row["image_id"]) if row is not None else (settings.api.source, what)
+    refuse_forgotten(settings, source, image_id)
     if row is None:
         past = catalogue.image_history(settings.api.source, what)
         if not past:
             raise CatalogueError(
-                f"no crop and no image {what} in {settings.storage.spec.uri('catalogue')}; give a crop's object key or "
+                f"no crop and no image {visible(what)} in {settings.storage.spec.uri('catalogue')}; give a crop's object key or "
                 f"address as the catalogue has it, or the id of an image of {settings.api.source}"
             )
         for line in versions(past):
             console.print(line, soft_wrap=True)
         return
     for name, text in chain(row, _url(settings, row), _profile(settings, row)):
-        console.print(f"[bold]{name:<10}[/bold] {escape(text)}", soft_wrap=True)
+        console.print(f"[bold]{name:<10}[/bold] {_plain(text)}", soft_wrap=True)
+
+
+def refuse_forgotten(settings: Settings, source: str, image_id: str) -> None:
+    """Earlier versions of the catalogue still hold a forgotten photo until upkeep; nobody is told. Raises CatalogueError."""
+    with State.open(settings.state) as state:
+        if state.forgotten(source, [image_id]):
+            raise CatalogueError(
+                f"the image {visible(image_id)} of {source} was forgotten, with all that was made of it"
+            )
 
 
 def chain(row: Mapping[str, Any], url: str | None, profile: str) -> list[tuple[str, str]]:
@@ -85,16 +96,21 @@ def versions(past: Sequence[Held]) -> Iterator[str]:
 def _version(crops: list[dict[str, Any]], superseded_in: int | None) -> Iterator[str]:
     first, written = crops[0], sum(row["status"] == "written" for row in crops)
     yield (
-        f"[bold]version {escape(first['version'])}[/bold] by profile {first['profile']}: {written} of {len(crops)} boxes "
+        f"[bold]version {_plain(first['version'])}[/bold] by profile {first['profile']}: {written} of {len(crops)} boxes "
         f"written, {_standing(superseded_in)}"
     )
     yield (
         f"  batch {first['batch_id']}, committed {_moment(first['committed_at'])} by flow run {first['flow_run']}, "
-        f"{escape(first['manifest'])} row {first['manifest_row']}"
+        f"{_plain(first['manifest'])} row {first['manifest_row']}"
     )
     for row in crops:
         became = row["key"] or f"{row['status']}: {row['reason']}"
-        yield f"  box {row['box_index']:>3}  {escape(became)}"
+        yield f"  box {row['box_index']:>3}  {_plain(became)}"
+
+
+def _plain(text: str) -> str:
+    """Text from outside: no markup, and nothing that drives a terminal."""
+    return escape(visible(text))
 
 
 def _moment(moment: datetime | None) -> str:

@@ -7,5 +7,6 @@ docs/decisions/0011-erasure.md says why it is built so.
 
 from cropline.erasure.erase import Erased, finish, foresee, forget
 from cropline.erasure.selection import Selection
+from cropline.erasure.telling import teller
 
-__all__ = ["Erased", "Selection", "finish", "foresee", "forget"]
+__all__ = ["Erased", "Selection", "finish", "foresee", "forget", "teller"]

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 from cropline import storage
 from cropline.catalogue import Catalogue
 from cropline.erasure.selection import Selection
+from cropline.erasure.telling import Tell, untold
 from cropline.erasure.traces import Packs, Portion, Traces, collect, remove
 from cropline.keys import digest
+from cropline.lineage.erasure import Gone
 
 if TYPE_CHECKING:
     from cropline.state import Erasure, State
@@ -26,8 +28,9 @@ if TYPE_CHECKING:
 _AT_MOST = 100_000_000
 _PORTION = 200  # photos whose traces are in memory at once
 _STAYS = (
-    "what was announced of these photos stays in manifests and quarantine until it is aged out; earlier versions of the "
-    "catalogue hold the rows until maintain has vacuumed them; what was copied or exported from here is not known here"
+    "what was announced of these photos stays in manifests and quarantine until it is aged out; their ids and hashes stay in "
+    "drift/ until newer photos have taken their place; earlier versions of the catalogue hold the rows until maintain has "
+    "vacuumed them; what was copied or exported from here is not known here"
 )
 
 
@@ -57,17 +60,18 @@ def foresee(spec: StoreSpec, state: State, source: str, selection: Selection) ->
     return Erased("", len(wanted), rows, objects, len(held), None)
 
 
-def forget(spec: StoreSpec, state: State, source: str, selection: Selection) -> Erased:
+def forget(spec: StoreSpec, state: State, source: str, selection: Selection, tell: Tell = untold) -> Erased:
     """Forget these photos, or go on with it. Also safe while they are being cropped, by whomever."""
     found = selection.in_catalogue(Catalogue(spec), source)
     erasure = state.begin_erasure(
         source, selection.text, image_ids=sorted(found), stores=selection.stores, until=selection.before
     )
-    return finish(spec, state, erasure)
+    return finish(spec, state, erasure, tell)
 
 
-def finish(spec: StoreSpec, state: State, erasure: Erasure) -> Erased:
+def finish(spec: StoreSpec, state: State, erasure: Erasure, tell: Tell = untold) -> Erased:
     """Remove what can be removed now; when nothing is left, write the receipt and end the erasure."""
+    tell(erasure, None)
     state.settle_erasure(erasure.erasure_id)
     log = _Log(spec, erasure.erasure_id)
     # What an earlier call was about to remove when it ended.
@@ -82,7 +86,7 @@ def finish(spec: StoreSpec, state: State, erasure: Erasure) -> Erased:
         state.mark_erased(erasure.erasure_id, wanted)
     in_work = state.images_in_work(erasure.erasure_id)
     totals = log.totals()
-    receipt = None if in_work else _write_receipt(spec, state, erasure, log, totals)
+    receipt = None if in_work else _write_receipt(spec, state, erasure, log, totals, tell)
     return Erased(erasure.erasure_id, totals["images"], totals["rows"], totals["objects"], in_work, receipt)
 
 
@@ -121,16 +125,18 @@ class _Log:
         return totals
 
 
-def _write_receipt(spec: StoreSpec, state: State, erasure: Erasure, log: _Log, totals: dict[str, int]) -> str:
-    """The receipt is there before the erasure is at its end: one that has ended has its receipt."""
-    key = f"receipts/{erasure.erasure_id}.json"
+def _write_receipt(
+    spec: StoreSpec, state: State, erasure: Erasure, log: _Log, totals: dict[str, int], tell: Tell
+) -> str:
+    """The receipt is there, and it is told, before the erasure is at its end: one that has ended has both."""
+    key, version = f"receipts/{erasure.erasure_id}.json", Catalogue(spec).version()
     head: dict[str, Any] = {
         "erasure": erasure.erasure_id,
         "source": erasure.source,
         "asked": json.loads(erasure.selection),
         "began_at": erasure.began_at.astimezone(UTC).isoformat(),
         "nothing_left_at": datetime.now(UTC).isoformat(),
-        "catalogue_version": Catalogue(spec).version(),
+        "catalogue_version": version,
         **totals,
         "packs": sorted({key for portion in log.portions() for key in portion.packs}),
         "reports": sorted({key for portion in log.portions() for key in portion.reports}),
@@ -145,6 +151,7 @@ def _write_receipt(spec: StoreSpec, state: State, erasure: Erasure, log: _Log, t
                 file.write((",\n    " if number else "\n    ") + json.dumps(entry))
             file.write("\n  ]\n}\n")
         storage.write(spec, key, path)
+    tell(erasure, Gone(totals["images"], totals["rows"], totals["objects"], version))
     state.end_erasure(erasure.erasure_id)
     storage.delete(spec, storage.list_keys(spec, log.folder))
     return key

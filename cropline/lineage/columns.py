@@ -35,7 +35,9 @@ _FROM: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     **dict.fromkeys(("bytes", "sha256", "luminance", "sharpness", "flags", "status"), (_MADE, _PICTURE, ("recipe",))),
     **dict.fromkeys(("reason", "detail", "retry_after_s"), (_MADE, _PICTURE, ("recipe",))),
     "format": (_MADE, (), ("recipe",)),
-    **dict.fromkeys(("image_width", "image_height", "image_sha256", "image_bytes", "decoder"), (_MADE, ("url",), ())),
+    **dict.fromkeys(
+        ("image_width", "image_height", "image_sha256", "image_bytes", "decoder", "image_phash"), (_MADE, ("url",), ())
+    ),
 }
 
 # Given by the run, from no dataset.

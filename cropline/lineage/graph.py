@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 from html import escape
 from itertools import pairwise
 
+from cropline.scrub import visible
+
 _WIDTH, _HEIGHT, _TITLE = 1180, 236, 34
 _TOP, _BOTTOM = 56, 172  # y of the two rows' middles
 _BOX_W, _BOX_H = 112, 52
-_SUB = 15  # characters that fit into a box
+_SUB, _HEADING = 15, 110  # characters that fit into a box, and above the whole
 _EXACT_BELOW = 10_000_000  # a longer number does not fit its edge; its tooltip has it
 
 _STYLE = """
@@ -61,7 +63,7 @@ def lineage_svg(counts: Mapping[str, int | None], *, title: str = "", names: Map
     written + failed + skipped. ``names``: node -> which one it was (a manifest, a batch), drawn below its kind.
     """
     top = -_TITLE if title else 0
-    heading = f'<text class="title" x="24" y="2" style="text-anchor:start">{escape(title)}</text>' if title else ""
+    heading = _heading(visible(title)) if title else ""
     quiet = not counts.get("quarantined")
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 {top} {_WIDTH} {_HEIGHT - top}" role="img">'
@@ -71,9 +73,15 @@ def lineage_svg(counts: Mapping[str, int | None], *, title: str = "", names: Map
     )
 
 
+def _heading(title: str) -> str:
+    shown = escape(_shortened(title, _HEADING))
+    return f'<text class="title" x="24" y="2" style="text-anchor:start">{shown}<title>{escape(title)}</title></text>'
+
+
 def _named(key: str, names: Mapping[str, str]) -> _Node:
     node = _NODES[key]
-    return replace(node, sub=names[key], told=names[key]) if names.get(key) else node
+    told = visible(names.get(key, ""))
+    return replace(node, sub=told, told=told) if told else node
 
 
 def _edges() -> str:
@@ -121,7 +129,7 @@ def _node(node: _Node, quiet: bool) -> str:
     left, top = node.x - _BOX_W // 2, node.y - _BOX_H // 2
     box = f'<rect class="{kind}" x="{left}" y="{top}" width="{_BOX_W}" height="{_BOX_H}" rx="{radius}"/>'
     tip = f"<title>{escape(node.told)}</title>" if node.told else ""
-    sub = escape(_shortened(node.sub))
+    sub = escape(_shortened(node.sub, _SUB))
     if node.kind == "job":
         named = f'<text class="sub" x="{node.x}" y="{top - 8}">{sub}{tip}</text>' if sub else ""
         return f'{box}<text class="job-name" x="{node.x}" y="{node.y + 5}">{node.name}</text>{named}'
@@ -131,9 +139,9 @@ def _node(node: _Node, quiet: bool) -> str:
     )
 
 
-def _shortened(text: str) -> str:
+def _shortened(text: str, to: int) -> str:
     """The end tells things apart: it stays."""
-    return text if len(text) <= _SUB else f"…{text[1 - _SUB :]}"
+    return text if len(text) <= to else f"…{text[1 - to :]}"
 
 
 def _edge(start: str, end: str) -> str:

@@ -47,5 +47,7 @@ def find_record(spec: StoreSpec, flow_run: str) -> RunRecord | None:
     """The record of a run, by its whole id; None when it left none. Raises StorageError."""
     for key in storage.list_keys(spec, "reports/"):
         if key.endswith(f"-{flow_run}.json"):
-            return RunRecord(**json.loads(storage.read(spec, key)))
+            record = RunRecord(**json.loads(storage.read(spec, key)))
+            if record.flow_run == flow_run:
+                return record
     return None

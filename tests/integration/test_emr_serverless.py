@@ -81,7 +81,7 @@ def run(photos: PhotoServer, store: StoreSpec, engine: EngineSettings, **more: A
     rows = [jobs.image(i, photos.url(f"{1 + i // 3}.jpg"), boxes, store_id=f"s{i}") for i in range(4)]
     fetch = more.pop("fetch", FetchSettings(allow_loopback=True))
     given = jobs.landed(store, rows), jobs.claims(rows, PROFILES), jobs.stores("s0", "s1")
-    job = jobs.job(store, fetch=fetch, processes=1, packed=PACKED, batch="one")
+    job = jobs.job(store, fetch=fetch, processes=1, packed=PACKED, batch="batch 1")
     return run_crop_job(*given, job, engine, **more)
 
 
@@ -113,6 +113,9 @@ def test_its_crops_and_failures_are_those_of_the_native_engine(
     assert sorted(keys(s3, store, "crops")) == sorted(row["key"] for row in rows if row["profile"] != "tar")
     shards = {row["shard"] for row in rows if row["profile"] == "tar"}
     assert shards == {key for key in keys(s3, store, "shards") if key.endswith(".tar")} != set()
+    bucket = store.url.removeprefix("s3://").split("/")[0]
+    stored = next(row["key"] for row in rows if row["profile"] != "tar")
+    assert s3.head_object(Bucket=bucket, Key=f"cropline/{stored}")["Metadata"]["batch"] == "batch%201"
     assert keys(s3, store, "jobs") == [], "nothing of the job run is left"
     assert [(use.kind, use.partitions) for use in used] == [("emr-serverless", 2)]
 

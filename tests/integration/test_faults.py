@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import pytest
 
+from cropline import storage
 from cropline.errors import ApiRefused, ApiUnavailable, ManifestRejected
 from cropline.state import State
 from tests.integration.conftest import Workspace
@@ -91,8 +93,6 @@ def test_a_bad_row_is_quarantined_with_its_reason_and_no_good_row_with_it(worksp
 
     import pyarrow.parquet as pq
 
-    from cropline import storage
-
     added, _ = workspace.api.control.advance(photos=8)
     struck = dict(zip(ROW_FAULTS, added, strict=False))
     for fault, image_id in struck.items():
@@ -171,3 +171,40 @@ def test_the_backlog_is_worked_off_while_the_api_is_down(workspace: Workspace) -
 def test_a_busy_listing_is_asked_again(workspace: Workspace) -> None:
     workspace.api.control.add_fault("listing_429", times=1, seconds=1)
     assert workspace.poll().images == 6
+
+
+def test_a_manifest_of_the_wrong_shape_fails_the_run_with_nothing_registered(workspace: Workspace) -> None:
+    """As a disk or a later version of cropline might leave it: its rows cannot be told apart."""
+    import io
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from prefect import flow
+
+    from flows.running import open_run
+    from tasks.validate import validate
+
+    workspace.poll()
+    spec, before = workspace.settings.storage.spec, workspace.end_state()
+    landed = pq.read_table(io.BytesIO(storage.read(spec, before["manifests"][0])))
+    alike = landed.set_column(0, "row", pa.array([0] * len(landed), pa.int64()))
+    sink = io.BytesIO()
+    pq.write_table(alike, sink)
+    key = before["manifests"][0].replace(".parquet", "-alike.parquet")
+    storage.write(spec, key, sink.getvalue())
+
+    @flow(name="judge", persist_result=False)
+    def judge() -> None:
+        with open_run("judge") as run:
+            validate(run, key)
+
+    with pytest.raises(ManifestRejected, match=r"broken as a whole \(row_unique\); nothing was registered"):
+        judge()
+    after = workspace.end_state()
+    assert after | {"manifests": before["manifests"]} == before
+    told = [json.loads(line) for line in storage.read(spec, "lineage/events.ndjson").decode().splitlines()]
+    ends = {event["job"]["name"]: event for event in told if event["eventType"] == "FAIL"}
+    assert set(ends) == {"cropline.validate", "cropline.judge"}
+    assert "row_unique" in ends["cropline.validate"]["run"]["facets"]["errorMessage"]["message"]
+    facts = ends["cropline.validate"]["inputs"][0]["inputFacets"]["dataQualityAssertions"]["assertions"]
+    assert [(fact["name"], fact["severity"]) for fact in facts if not fact["success"]] == [("row_unique", "error")]

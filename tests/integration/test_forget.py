@@ -11,14 +11,14 @@ from typing import Any
 
 import cropline
 from cropline import storage
-from cropline.erasure import Erased, Selection, foresee, forget
+from cropline.erasure import Erased, Selection, foresee, forget, teller
 from cropline.state import State
 from tests.integration.conftest import Workspace
 
 # Kills the command at a place that the profiler sees from outside.
 KILLED_AT = """
 import os, signal, sys, threading
-from cropline.erasure import Selection, forget
+from cropline.erasure import Selection, forget, teller
 from cropline.settings import load_settings
 from cropline.state import State
 settings = load_settings()
@@ -28,7 +28,7 @@ def watch(frame, event, arg):
 with State.open(settings.state) as state:
     threading.setprofile(watch)
     sys.setprofile(watch)
-    forget(settings.storage.spec, state, "cams", Selection(images=({image!r},)))
+    forget(settings.storage.spec, state, "cams", Selection(images=({image!r},)), teller(settings, state))
 """
 PLACES = [
     (function, event)
@@ -41,7 +41,20 @@ PLACES = [
 def _forget(workspace: Workspace, *images: str, **which: Any) -> Erased:
     settings = workspace.settings
     with State.open(settings.state) as state:
-        return forget(settings.storage.spec, state, "cams", Selection(images=images, **which))
+        return forget(settings.storage.spec, state, "cams", Selection(images=images, **which), teller(settings, state))
+
+
+def _told(workspace: Workspace, *ids: str) -> dict[str, list[dict[str, Any]]]:
+    """Erasure -> its events that wait to be sent, in order. No event names one of these photos."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    with State.open(workspace.settings.state) as state:
+        for waiting in state.pending_events(1000):
+            event = json.loads(waiting.payload)
+            if event["job"]["name"] == "cropline.forget":
+                assert not any(image in waiting.payload for image in ids)
+                tags = {tag["key"]: tag["value"] for tag in event["run"]["facets"]["tags"]["tags"]}
+                found.setdefault(tags["cropline.erasure"], []).append(event)
+    return found
 
 
 def _receipt(workspace: Workspace, erased: Erased) -> dict[str, Any]:
@@ -74,6 +87,13 @@ def test_a_forgotten_photo_leaves_nothing_and_never_comes_back(workspace: Worksp
     receipt = _receipt(workspace, erased)
     assert [entry["image_id"] for entry in receipt["went"]] == [gone]
     assert set(receipt["went"][0]["objects"]) == mine
+    (start, end) = _told(workspace, gone)[erased.erasure_id]
+    assert (start["eventType"], end["eventType"]) == ("START", "COMPLETE")
+    assert [data["facets"]["lifecycleStateChange"]["lifecycleStateChange"] for data in end["outputs"]] == [
+        "OVERWRITE",
+        "OVERWRITE",
+    ]
+    assert end["outputs"][0]["facets"]["version"]["datasetVersion"] == str(receipt["catalogue_version"])
     assert (receipt["images"], receipt["objects"], erased.in_work) == (1, len(mine), 0)
     assert set(workspace.objects()) == everything - mine
     assert all(before[key] == data for key, data in workspace.objects().items())
@@ -121,8 +141,10 @@ def test_photos_in_work_are_forgotten_when_their_batch_ends(workspace: Workspace
         assert batch is not None
         held = batch.images["image_id"].to_pylist()[0]
         done = next(name for name, word in workspace.states().items() if word == "done")
-        erased = forget(settings.storage.spec, state, "cams", Selection(images=(held, done)))
+        selected = Selection(images=(held, done))
+        erased = forget(settings.storage.spec, state, "cams", selected, teller(settings, state))
         assert (erased.in_work, erased.receipt, erased.images) == (1, None, 1)
+        assert [told["eventType"] for told in _told(workspace, held, done)[erased.erasure_id]] == ["START"]
         assert workspace.states()[held] == "claimed"
     assert workspace.process().resumed == 1
     left = set(_ids(workspace)) - {held, done}
@@ -131,6 +153,11 @@ def test_photos_in_work_are_forgotten_when_their_batch_ends(workspace: Workspace
     (receipt,) = storage.list_keys(settings.storage.spec, "receipts")
     went = json.loads(storage.read(settings.storage.spec, receipt))["went"]
     assert [entry["image_id"] for entry in went] == sorted([held, done])
+    # The run that ended it has sent its lineage.
+    sent = storage.read(settings.storage.spec, "lineage/events.ndjson").decode().splitlines()
+    told = [event for event in map(json.loads, sent) if event["job"]["name"] == "cropline.forget"]
+    assert [event["eventType"] for event in told] == ["START", "COMPLETE"]
+    assert held not in json.dumps(told)
     assert all(entry["rows"] and entry["objects"] for entry in went)
 
 
@@ -211,7 +238,11 @@ def test_killed_anywhere_and_called_again_it_ends_the_same(workspace: Workspace)
         spec = workspace.settings.storage.spec
         first = min(key for key in storage.list_keys(spec, "receipts") if key.count("/") == 1)
         went = json.loads(storage.read(spec, first))["went"]
-        assert (went, workspace.end_state()) == undisturbed, (function, event)
+        # What it tells lineage waits for the next run; it is told once, whatever was killed.
+        left = workspace.end_state() | {"unpublished": undisturbed[1]["unpublished"]}
+        assert (went, left) == undisturbed, (function, event)
+        for events in _told(workspace, gone).values():
+            assert [told["eventType"] for told in events] == ["START", "COMPLETE"], (function, event)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -8,11 +8,16 @@ import boto3
 import pytest
 
 from tests.contract.state.servers import Postgres
+from tests.integration.commands import cropline
 from tests.integration.conftest import Workspace
 
 
 def test_the_main_job_runs_on_s3_and_postgresql(
-    workspace: Workspace, s3: str, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace,
+    s3: str,
+    postgres: Postgres,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "canary-key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary-secret")
@@ -35,7 +40,16 @@ def test_the_main_job_runs_on_s3_and_postgresql(
     assert {row["key"]: row["bytes"] for row in rows} == stored
     one = rows[0]
     metadata = client.head_object(Bucket=bucket, Key=f"cropline/{one['key']}")["Metadata"]
-    assert one["image_id"] in metadata.values(), "a crop object says which image it is from"
+    assert metadata == {
+        "source": one["source"],
+        "image-id": one["image_id"],
+        "box-id": one["box_id"],
+        "batch": one["batch_id"],
+        "fingerprint": one["fingerprint"],
+    }
+    for command in (["trace"], ["lineage", "--out", str(workspace.folder / "crop.svg")]):
+        told = cropline(capsys, *command, f"s3://{bucket}/cropline/{one['key']}")
+        assert (told.code, one["batch_id"] in told.out) == (0, True), told
 
     assert workspace.poll().nothing_new
     assert workspace.end_state()["unpublished"] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -14,7 +15,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
 from cropline.catalogue import CATALOGUE, Appended, Catalogue, Maintained
 from cropline.catalogue.maintain import maintain
@@ -404,3 +405,21 @@ def test_importing_the_catalogue_does_not_import_delta() -> None:
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )
+
+
+def test_a_table_of_before_a_column_is_read_and_gets_it_with_the_next_commit(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    """As a catalogue looks that an earlier version of cropline made."""
+    append(catalogue, crops(["a"]), "batch-1")
+    older = DeltaTable(str(tmp_path / "catalogue")).to_pyarrow_table().drop_columns(["image_phash"])
+    shutil.rmtree(tmp_path / "catalogue")
+    write_deltalake(str(tmp_path / "catalogue"), older, partition_by=["captured_date"])
+    assert catalogue.image_rows("cameras", "a")["image_phash"].to_pylist() == [None, None]
+    assert catalogue.rows()["image_phash"].to_pylist() == [None, None]
+    assert catalogue.rows(columns=["key", "image_phash"])["image_phash"].to_pylist() == [None, None]
+
+    append(catalogue, crops(["b"], image_phash="0" * 256), "batch-2", superseding=[("cameras", "none", "default")])
+    found = catalogue.rows().to_pylist()
+    assert sorted((row["image_id"], row["image_phash"]) for row in found) == [("a", None)] * 2 + [("b", "0" * 256)] * 2
+    assert DeltaTable(str(tmp_path / "catalogue")).schema().to_arrow().names[-1] == "image_phash"

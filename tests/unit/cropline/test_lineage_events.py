@@ -21,6 +21,7 @@ from cropline.engine_settings import EngineKind
 from cropline.lineage import Event, RunContext, Story, abort_of, event_id, facets, run_event, run_id
 from cropline.lineage.columns import OF_THE_RUN
 from cropline.lineage.datasets import state_table, stored
+from cropline.lineage.erasure import FORGET, Gone, erasure_began, erasure_ended
 from cropline.lineage.metrics import column_metrics
 from cropline.schemas import MANIFEST, STORES
 from cropline.settings import (
@@ -115,6 +116,9 @@ def every_event(tmp_path: Path, **groups: Any) -> list[Event]:
         *process.began(),
         abort_of(story.began()[0], END, fail),
         *process.ended(END),
+        erasure_began(settings(tmp_path, **groups), "e-1", START),
+        erasure_ended(settings(tmp_path, **groups), "e-1", START, END, Gone(2, 70, 90, 12)),
+        erasure_ended(settings(tmp_path, **groups), "e-2", START, END, Gone(2, 0, 0, None)),
     ]  # fmt: skip
 
 
@@ -242,7 +246,7 @@ def test_steps_have_the_flow_as_parent_and_root(tmp_path: Path) -> None:
     events = every_event(tmp_path)
     flow = events[0]
     assert "parent" not in flow["run"]["facets"]
-    steps = [event for event in events if event["job"]["name"] not in ("cropline.poll", "cropline.process")]
+    steps = [event for event in events if event["job"]["name"] not in ("cropline.poll", "cropline.process", FORGET)]
     assert len(steps) == 18
     for event in steps:
         parent = event["run"]["facets"]["parent"]
@@ -438,3 +442,27 @@ def test_the_upkeep_is_a_run_of_its_own_under_the_flow_of_that_name(tmp_path: Pa
     step = story.maintained(END, started_at=START, catalogue_version=1, changed=True)
     assert len({event_id(event) for event in [*flow, *step]}) == 4
     assert step[0]["run"]["facets"]["parent"]["run"]["runId"] == flow[0]["run"]["runId"]
+
+
+def test_an_erasure_is_a_run_of_its_own_with_what_it_changed(tmp_path: Path) -> None:
+    given = settings(tmp_path)
+    start, end = erasure_began(given, "e-1", START), erasure_ended(given, "e-1", START, END, Gone(2, 70, 90, 12))
+    assert start["run"]["runId"] == end["run"]["runId"]
+    assert event_id(start) != event_id(end)
+    assert "parent" not in end["run"]["facets"]
+    assert [(data["namespace"], data["name"]) for data in end["outputs"]] == [
+        ("s3://bucket", "some/prefix/catalogue"),
+        ("s3://bucket", "some/prefix/crops"),
+    ]
+    changes = [data["facets"]["lifecycleStateChange"]["lifecycleStateChange"] for data in end["outputs"]]
+    assert changes == ["OVERWRITE", "OVERWRITE"]
+    assert end["outputs"][0]["facets"]["version"]["datasetVersion"] == "12"
+    tags = {tag["key"]: tag["value"] for tag in end["run"]["facets"]["tags"]["tags"]}
+    assert tags == {
+        "cropline.erasure": "e-1",
+        "cropline.images": "2",
+        "cropline.rows": "70",
+        "cropline.objects": "90",
+    }
+    nothing = erasure_ended(given, "e-2", START, END, Gone(2, 0, 0, None))
+    assert not any("lifecycleStateChange" in data["facets"] for data in nothing["outputs"])

@@ -83,3 +83,17 @@ def test_what_it_was_is_named_and_long_names_are_whole_in_the_tooltip() -> None:
     assert {"…-0a1b2c3d4e5f"[:1] + batch[-14:], hostile, "work queue"} <= set(texts(svg))
     titles = [element.text for element in ElementTree.fromstring(svg).iter(f"{SVG}title")]
     assert {batch, hostile} <= set(titles)
+
+
+def test_what_no_picture_may_hold_is_written_out() -> None:
+    svg = lineage_svg(FULL, title="of \x1b[2J", names={"state": "a\x00b\ud800"})
+    svg.encode()
+    assert {"of \\x1b[2J", "a\\x00b\\ud800"} <= set(texts(svg))
+
+
+def test_a_long_title_ends_inside_the_picture_and_is_whole_in_its_tooltip() -> None:
+    title = f"crops/default/cams/{'x' * 200}/0007-b08.jpg, in its batch"
+    svg = lineage_svg(FULL, title=title)
+    (drawn,) = [text for text in texts(svg) if text.endswith("0007-b08.jpg, in its batch")]
+    assert (len(drawn), drawn[0]) == (110, "…")
+    assert title in [element.text for element in ElementTree.fromstring(svg).iter(f"{SVG}title")]

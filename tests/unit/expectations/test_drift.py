@@ -102,24 +102,34 @@ def thinned(row: Row) -> Row | None:
     return row if row["row"] % 10 == 0 else None
 
 
-CHANGES: dict[str, tuple[Callable[[Row], Row | None], set[str]]] = {
-    "nothing": (lambda row: row, set()),
-    "the camera was nudged": (moved, {"camera_shifted"}),
-    "the camera was zoomed": (doubled, {"box_sizes"}),
-    "the detector finds nothing": (lambda row: row | {"boxes": []}, {"share_without_boxes"}),
-    "a photo under many ids": (lambda row: row | {"sha256": "a" * 64}, {"photo_again"}),
+# What was changed -> how, and what the evidence of each warning says of it.
+CHANGES: dict[str, tuple[Callable[[Row], Row | None], dict[str, dict[str, Any]]]] = {
+    "nothing": (lambda row: row, {}),
+    "the camera was nudged": (
+        moved,
+        {"camera_shifted": {"x": pytest.approx(0.08, abs=0.02), "y": pytest.approx(0, abs=0.02)}},
+    ),
+    "the camera was zoomed": (doubled, {"box_sizes": {"factor": pytest.approx(4, rel=0.1)}}),
+    "the detector finds nothing": (
+        lambda row: row | {"boxes": []},
+        {"share_without_boxes": {"share": 1.0, "usual": pytest.approx(0.05, abs=0.02)}},
+    ),
+    "a photo under many ids": (lambda row: row | {"sha256": "a" * 64}, {"photo_again": {"photos": 1.0}}),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_changed_camera_is_named_and_no_other(calm: tuple[Baseline, list[Drift]], change: str) -> None:
-    spoil, kinds = CHANGES[change]
+    spoil, expected = CHANGES[change]
     # Noon of the eleventh day.
     seen = observe(Fleet().hour(HOURS + 12, only_camera("c3", spoil)))
     found = find_drift(Baseline(seen.hours, seen.photos), calm[0], now=end_of(HOURS - 1))
     # The simulation begins its photo numbers anew, but not the hashes that were changed.
     found = [drift for drift in found if drift.kind != "photo_again" or drift.evidence["sha256"] == "a" * 64]
-    assert {drift.kind for drift in found} == kinds
+    told = {drift.kind: drift.evidence for drift in found}
+    assert set(told) == set(expected)
+    for kind, numbers in expected.items():
+        assert {name: told[kind][name] for name in numbers} == numbers, kind
     assert {drift.camera_id for drift in found} <= {"c3", None}
 
 
@@ -146,6 +156,14 @@ def test_fewer_photos_are_noticed_when_the_hour_is_over(
     ]
     assert {(drift.kind, drift.camera_id) for drift in found} == {(kind, "c3") for kind in kinds}
     assert len(found) >= 3
+    for drift in found:
+        if drift.kind == "volume_low":
+            assert float(drift.evidence["images"]) * 3 < float(drift.evidence["usual"])
+            assert (drift.evidence["days"], "hour" in drift.evidence) == (10.0, True)
+        else:
+            # The calm days end at midnight.
+            assert drift.evidence["last_hour"] == (START + timedelta(hours=HOURS - 1)).isoformat()
+            assert float(drift.evidence["usual"]) >= 10
 
 
 def test_many_more_photos_are_noticed(calm: tuple[Baseline, list[Drift]]) -> None:
@@ -154,7 +172,9 @@ def test_many_more_photos_are_noticed(calm: tuple[Baseline, list[Drift]]) -> Non
     for time in range(4):
         many = merge(many, many, f"more-{time}", judged=START)
     found = find_drift(many, calm[0], now=end_of(HOURS + 4))
-    assert {drift.kind for drift in found} >= {"volume_high"}
+    high = [drift.evidence for drift in found if drift.kind == "volume_high"]
+    assert high
+    assert all(float(numbers["images"]) > 3 * float(numbers["usual"]) > 0 for numbers in high)
 
 
 def test_an_hour_is_judged_once(calm: tuple[Baseline, list[Drift]]) -> None:

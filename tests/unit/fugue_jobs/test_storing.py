@@ -37,7 +37,7 @@ def s3() -> Iterator[StoreSpec]:
 def test_a_local_crop_lies_where_the_store_reads_it(tmp_path: Path) -> None:
     spec = StoreSpec((tmp_path / "a folder").as_uri())
     work = work_for(Box("Ünïcode #1 %41", 0, 0, 1, 1), image_id="../x")
-    done = CropStore(spec).put(work, OUTCOME, b"bytes")
+    done = CropStore(spec).put(work, "batch-1", OUTCOME, b"bytes")
     assert done.key == crop_key("cameras", "../x", "p0", "f" * 64, 0, "Ünïcode #1 %41", "png")
     assert read(spec, done.key) == b"bytes"
     assert list_keys(spec, "crops") == [done.key]
@@ -46,15 +46,15 @@ def test_a_local_crop_lies_where_the_store_reads_it(tmp_path: Path) -> None:
 def test_the_same_work_overwrites_itself_whole(tmp_path: Path) -> None:
     spec = StoreSpec(tmp_path.as_uri())
     store, work = CropStore(spec), work_for()
-    key = store.put(work, OUTCOME, b"long" * 1000).key
-    assert store.put(work, OUTCOME, b"short").key == key
+    key = store.put(work, "batch-1", OUTCOME, b"long" * 1000).key
+    assert store.put(work, "batch-1", OUTCOME, b"short").key == key
     assert [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()] == [b"short"]
 
 
 def test_an_unfinished_write_is_no_object(tmp_path: Path) -> None:
     spec = StoreSpec(tmp_path.as_uri())
     store, work = CropStore(spec), work_for()
-    key = store.put(work, OUTCOME, b"bytes").key or ""
+    key = store.put(work, "batch-1", OUTCOME, b"bytes").key or ""
     # As a process leaves it that is killed in the middle of a write.
     (tmp_path / f"{key}#4711").write_bytes(b"half")
     assert list_keys(spec, "crops") == [key]
@@ -85,9 +85,9 @@ def test_a_process_killed_while_it_writes_leaves_no_file(tmp_path: Path, there: 
 def test_writing_the_same_again_makes_it_young(tmp_path: Path) -> None:
     """What removes old objects that nobody names must see that somebody is about to name this one."""
     store, work = CropStore(StoreSpec(tmp_path.as_uri())), work_for()
-    path = tmp_path / (store.put(work, OUTCOME, b"bytes").key or "")
+    path = tmp_path / (store.put(work, "batch-1", OUTCOME, b"bytes").key or "")
     os.utime(path, (0, 0))
-    store.put(work, OUTCOME, b"bytes")
+    store.put(work, "batch-1", OUTCOME, b"bytes")
     assert path.stat().st_mtime > 0
 
 
@@ -95,13 +95,13 @@ def test_a_full_or_closed_disk_fails_the_crop_with_its_reason(tmp_path: Path) ->
     store = CropStore(StoreSpec(tmp_path.as_uri()))
     (tmp_path / "crops").write_text("a file where a folder must be")
     with pytest.raises(PhotoFailure) as failure:
-        store.put(work_for(), OUTCOME, b"bytes")
+        store.put(work_for(), "batch-1", OUTCOME, b"bytes")
     assert (failure.value.code, str(tmp_path) in str(failure.value)) == ("storage", False)
 
 
 def test_an_s3_crop_carries_what_it_is_cut_from(s3: StoreSpec) -> None:
     work = work_for(Box("b/ö", 0, 0, 1, 1), image_id="id " + "x" * 1000)
-    key = CropStore(s3).put(work, OUTCOME, b"bytes").key or ""
+    key = CropStore(s3).put(work, "batch-1", OUTCOME, b"bytes").key or ""
     found = boto3.client("s3", endpoint_url=s3.endpoint, region_name="us-east-1").get_object(
         Bucket="crops", Key=f"below/{key}"
     )
@@ -111,6 +111,7 @@ def test_an_s3_crop_carries_what_it_is_cut_from(s3: StoreSpec) -> None:
         "source": "cameras",
         "image-id": ("id%20" + "x" * 1000)[:400],
         "box-id": "b/%C3%B6",
+        "batch": "batch-1",
         "fingerprint": "f" * 64,
     }
 
@@ -118,7 +119,7 @@ def test_an_s3_crop_carries_what_it_is_cut_from(s3: StoreSpec) -> None:
 def test_an_s3_that_is_not_there_fails_the_crop_with_its_reason(s3: StoreSpec) -> None:
     store = CropStore(StoreSpec("s3://no-such-bucket", s3.endpoint, "us-east-1"))
     with pytest.raises(PhotoFailure) as failure:
-        store.put(work_for(), OUTCOME, b"bytes")
+        store.put(work_for(), "batch-1", OUTCOME, b"bytes")
     assert failure.value.code == "storage"
 
 

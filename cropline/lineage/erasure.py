@@ -1,0 +1,93 @@
+"""What an erasure tells lineage: a run of its own, which no Prefect run need be behind.
+
+Belongs here: the events of ``cropline forget``. Does not: storing them. It begins with the command and ends with the receipt,
+perhaps days later in another run's hands; in between it may be killed and gone on with: it is one run all the same. Ids of
+photos are in no event: a collector keeps them for good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from cropline.lineage import datasets, facets
+from cropline.lineage.events import Event, EventKind, RunContext, run_event
+
+if TYPE_CHECKING:
+    from cropline.settings import Settings
+
+FORGET = "cropline.forget"
+_ENGINE = "deltalake"
+
+
+@dataclass(frozen=True)
+class Gone:
+    """What an erasure removed. ``catalogue_version``: the version without it; None: there is no catalogue."""
+
+    images: int
+    rows: int
+    objects: int
+    catalogue_version: int | None
+
+
+def erasure_began(settings: Settings, erasure_id: str, began_at: datetime) -> Event:
+    """Its START. The same whenever it is built."""
+    return _event(settings, "START", erasure_id, began_at, began_at, None)
+
+
+def erasure_ended(settings: Settings, erasure_id: str, began_at: datetime, at: datetime, gone: Gone) -> Event:
+    """Its COMPLETE: the receipt is written."""
+    return _event(settings, "COMPLETE", erasure_id, began_at, at, gone)
+
+
+def _event(
+    settings: Settings, kind: EventKind, erasure_id: str, began_at: datetime, at: datetime, gone: Gone | None
+) -> Event:
+    context = RunContext(
+        flow_run_id=erasure_id,
+        flow_name=FORGET,
+        run_name=f"forget {erasure_id}",
+        deployment=None,
+        started_at=began_at,
+        nominal_time=None,
+        engine=_ENGINE,
+        engine_version="",
+        prefect_url=None,
+    )
+    # It is no run of Prefect's.
+    tags: dict[str, str | None] = dict.fromkeys(("prefect.flow_run_id", "prefect.flow_run_name", "prefect.flow"))
+    tags["cropline.erasure"] = erasure_id
+    if gone is not None:
+        tags |= {f"cropline.{name}": str(getattr(gone, name)) for name in ("images", "rows", "objects")}
+    found = [_catalogue(settings, gone), _crops(settings, gone)]
+    return run_event(
+        kind,
+        FORGET,
+        context,
+        at=at,
+        namespace=settings.lineage.namespace,
+        inputs=[datasets.dataset((one["namespace"], one["name"])) for one in found],
+        outputs=found,
+        tags=tags,
+    )
+
+
+def _catalogue(settings: Settings, gone: Gone | None) -> Mapping[str, Any]:
+    name = datasets.stored(settings.storage.spec, "catalogue")
+    if gone is None:
+        return datasets.dataset(name)
+    version = gone.catalogue_version
+    return datasets.dataset(
+        name,
+        version=facets.dataset_version(str(version)) if version is not None else None,
+        storage=facets.storage("delta", "parquet"),
+        lifecycleStateChange=facets.lifecycle("OVERWRITE") if gone.rows else None,
+    )
+
+
+def _crops(settings: Settings, gone: Gone | None) -> Mapping[str, Any]:
+    name = datasets.stored(settings.storage.spec, "crops")
+    changed = gone is not None and gone.objects > 0
+    return datasets.dataset(name, lifecycleStateChange=facets.lifecycle("OVERWRITE") if changed else None)

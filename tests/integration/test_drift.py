@@ -1,0 +1,78 @@
+"""Warnings of drift, from what a batch's crops look like to where people see them; and manifests that nobody can judge."""
+
+from __future__ import annotations
+
+import io
+import random
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from prefect.client.orchestration import get_client
+from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter
+
+from cropline import storage
+from cropline.phash import LETTERS
+from tests.integration.conftest import Workspace, artifact_text
+
+WAIT_S = 20
+
+
+def test_a_photo_sent_again_in_other_bytes_is_shown_with_its_evidence(workspace: Workspace) -> None:
+    funnel = workspace.poll()
+    assert funnel.warnings == []
+    photo = workspace.rows()[0]
+    assert photo["image_phash"] is not None
+    assert len({row["image_phash"] for row in workspace.rows()}) == 6
+    (key,) = [
+        key for key in storage.list_keys(workspace.settings.storage.spec, "drift") if key.endswith("phash.parquet")
+    ]
+    # A source that remembers five other photos of its camera, and this one under another id and capture time.
+    chance = random.Random(3)
+    others = ["".join(chance.choices(LETTERS, k=256)) for _ in range(5)]
+    noisy = "".join(
+        letter if letter == "." else LETTERS[min(63, max(0, LETTERS.index(letter) + chance.choice((-1, 0, 1))))]
+        for letter in photo["image_phash"]
+    )
+    known = [
+        {
+            "store_id": photo["store_id"],
+            "camera_id": photo["camera_id"],
+            "image_id": "sent-before" if number == 5 else f"other-{number}",
+            "captured_at": "2026-01-01T00:00:00+00:00",
+            "image_phash": text,
+            "like": None,
+        }
+        for number, text in enumerate([*others, noisy])
+    ]
+    again = workspace.folder / "again"
+    workspace.set(STORAGE__URL=(again / "output").as_uri(), STATE__URL=f"sqlite:///{workspace.folder / 'again.db'}")
+    kept = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(known), kept)
+    storage.write(workspace.settings.storage.spec, key, kept.getvalue())
+    before = datetime.now(UTC)
+
+    funnel = workspace.poll()
+
+    assert funnel.written > 0, "a warning blocks nothing"
+    ((kind, message),) = funnel.warnings
+    assert kind == "photo_alike"
+    for fact in (photo["camera_id"], photo["store_id"], f"image_id {photo['image_id']}", "like sent-before"):
+        assert fact in message, (fact, message)
+        assert fact in artifact_text("poll-summary").replace("\\", "")
+    (event,) = _events("cropline.drift.photo_alike", since=before)
+    assert event.payload["evidence"]["like"] == "sent-before"
+    assert event.resource.id == f"cropline.camera.cams.{photo['store_id']}.{photo['camera_id']}"
+
+
+def _events(name: str, since: datetime) -> list:
+    """Prefect's server has them as soon as it has written them down."""
+    wanted = EventFilter(
+        event=EventNameFilter(name=[name]),
+        occurred=EventOccurredFilter(since=since, until=datetime.now(UTC) + timedelta(minutes=5)),
+    )
+    until = datetime.now(UTC) + timedelta(seconds=WAIT_S)
+    with get_client(sync_client=True) as client:
+        while not (found := client.read_events(wanted, limit=50).events) and datetime.now(UTC) < until:
+            pass
+    return found
