@@ -6,14 +6,19 @@ import hashlib
 import json
 import shutil
 import signal
+import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 import cropline
 from cropline import storage
 from cropline.erasure import Erased, Selection, foresee, forget
 from cropline.state import State
 from tests.integration.conftest import Workspace
+from tests.integration.killing import calling_at
 
 # Kills the command at a place that the profiler sees from outside.
 KILLED_AT = """
@@ -42,6 +47,15 @@ def _forget(workspace: Workspace, *images: str, **which: Any) -> Erased:
     settings = workspace.settings
     with State.open(settings.state) as state:
         return forget(settings.storage.spec, state, "cams", Selection(images=images, **which))
+
+
+def _forget_again(workspace: Workspace, image: str) -> Erased:
+    """After a kill: the dead one is waited for until its lease is over."""
+    deadline = time.monotonic() + 30
+    while (erased := _forget(workspace, image)).waits:
+        assert time.monotonic() < deadline, "the lease of a dead erasure never ends"
+        time.sleep(0.05)
+    return erased
 
 
 def _receipt(workspace: Workspace, erased: Erased) -> dict[str, Any]:
@@ -160,7 +174,7 @@ def _readable(workspace: Workspace, but: str = "") -> dict[tuple[str, str, int],
 
 
 def test_packs_are_rewritten_without_a_forgotten_photo_wherever_it_is_killed(workspace: Workspace) -> None:
-    workspace.set(PROFILES=PACKED, ENGINE__PROCESSES="1")
+    workspace.set(PROFILES=PACKED, ENGINE__PROCESSES="1", STATE__LEASE_S="0.2")
     workspace.poll()
     gone = _ids(workspace)[0]
     # An older version of a box of it lies in a pack too, and no current row names it.
@@ -182,7 +196,7 @@ def test_packs_are_rewritten_without_a_forgotten_photo_wherever_it_is_killed(wor
             assert killed.returncode == -signal.SIGKILL, (function, event, killed.stderr[-1000:])
             # In between nothing of the others is lost.
             assert _readable(workspace, but=gone) == others, (function, event)
-        receipt = _receipt(workspace, _forget(workspace, gone))
+        receipt = _receipt(workspace, _forget_again(workspace, gone))
         assert len(receipt["packs"]) >= 2
         assert _readable(workspace) == others
         packs = _bytes_of_packs(workspace)
@@ -195,7 +209,52 @@ def test_packs_are_rewritten_without_a_forgotten_photo_wherever_it_is_killed(wor
         assert lying == named, (function, event)
 
 
+@pytest.mark.parametrize(("function", "event"), [("Catalogue.append", "call"), ("State.commit", "return")])
+def test_crops_that_a_poll_takes_over_move_with_their_pack_when_its_neighbour_is_forgotten(
+    workspace: Workspace, function: str, event: str
+) -> None:
+    """The poll has read where they lie when a whole erasure moves them: before its commit, and between that and its check."""
+    workspace.set(PROFILES=PACKED, ENGINE__PROCESSES="1")
+    workspace.poll()
+    gone, changed = _ids(workspace)[:2]
+    workspace.api.control.change_box(changed)
+    with calling_at(function, event, lambda: _assert_erased(workspace, gone)):
+        assert workspace.poll().images == 1
+    rows = {row["key"]: row["sha256"] for row in workspace.rows() if row["status"] == "written"}
+    assert Counter(_readable(workspace).values()) == Counter(rows.values())
+    batches = {row["batch_id"] for row in workspace.rows() if row["image_id"] == changed}
+    taken_over = [row for row in workspace.rows() if row["shard"] and row["shard"].split("/")[2] != row["batch_id"]]
+    assert len(batches) == 1
+    assert {row["image_id"] for row in taken_over} == {changed}
+
+
+def test_two_erasures_never_go_on_at_once(workspace: Workspace) -> None:
+    """The second comes when the first has made a new pack, in which the second's photo still is, and has not committed it."""
+    workspace.set(PROFILES=PACKED, ENGINE__PROCESSES="1")
+    workspace.poll()
+    one, two = _ids(workspace)[:2]
+    met: list[Erased] = []
+    with calling_at("Spool.put", "return", lambda: met.append(_forget(workspace, two))):
+        _assert_erased(workspace, one)
+    assert [(erased.waits, erased.receipt, erased.images) for erased in met] == [(True, None, 0)]
+    # Its tombstone is put; whoever comes next finishes it.
+    assert two not in workspace.states()
+    workspace.api.control.change_box(_ids(workspace)[2])
+    workspace.poll()
+    assert len(storage.list_keys(workspace.settings.storage.spec, "receipts")) == 2
+    assert not {one, two} & {row["image_id"] for row in workspace.rows()}
+    for pack in _bytes_of_packs(workspace):
+        assert one.encode() not in pack
+        assert two.encode() not in pack
+    assert Counter(_readable(workspace).values()) == Counter(row["sha256"] for row in workspace.rows())
+
+
+def _assert_erased(workspace: Workspace, *images: str) -> None:
+    assert _forget(workspace, *images).receipt is not None
+
+
 def test_killed_anywhere_and_called_again_it_ends_the_same(workspace: Workspace) -> None:
+    workspace.set(STATE__LEASE_S="0.2")  # a dead erasure does not keep the next one waiting
     workspace.poll()
     gone = _ids(workspace)[0]
     kept = workspace.folder / "kept"
@@ -206,7 +265,7 @@ def test_killed_anywhere_and_called_again_it_ends_the_same(workspace: Workspace)
         _copy(kept, workspace.folder)
         killed = workspace.child(KILLED_AT.format(function=function, event=event, image=gone))
         assert killed.returncode == -signal.SIGKILL, (function, event, killed.stderr[-1000:])
-        _forget(workspace, gone)
+        _forget_again(workspace, gone)
         # Killed after its end it begins anew and finds nothing: the first receipt stays as it was.
         spec = workspace.settings.storage.spec
         first = min(key for key in storage.list_keys(spec, "receipts") if key.count("/") == 1)
