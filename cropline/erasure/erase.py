@@ -81,6 +81,8 @@ def finish(spec: StoreSpec, state: State, erasure: Erasure) -> Erased:
     with _alone(state, erasure.source) as still_alone:
         if still_alone is None:
             return Erased(erasure.erasure_id, 0, 0, 0, state.images_in_work(erasure.erasure_id), None, waits=True)
+        if erasure.erasure_id not in {open_.erasure_id for open_ in state.unfinished_erasures(erasure.source)}:
+            return _ended(spec, erasure)  # another was faster: its receipt stays as it is
         return _remove_all(spec, state, erasure, still_alone)
 
 
@@ -163,9 +165,19 @@ class _Log:
         return totals
 
 
+def _receipt_key(erasure: Erasure) -> str:
+    return f"receipts/{erasure.erasure_id}.json"
+
+
+def _ended(spec: StoreSpec, erasure: Erasure) -> Erased:
+    key = _receipt_key(erasure)
+    told = json.loads(storage.read(spec, key))
+    return Erased(erasure.erasure_id, told["images"], told["rows"], told["objects"], 0, key)
+
+
 def _write_receipt(spec: StoreSpec, state: State, erasure: Erasure, log: _Log, totals: dict[str, int]) -> str:
     """The receipt is there before the erasure is at its end: one that has ended has its receipt."""
-    key = f"receipts/{erasure.erasure_id}.json"
+    key = _receipt_key(erasure)
     head: dict[str, Any] = {
         "erasure": erasure.erasure_id,
         "source": erasure.source,

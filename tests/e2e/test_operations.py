@@ -92,7 +92,7 @@ def test_a_schedule_that_left_the_file_leaves_the_server(stack: Stack, tmp_path:
         ("replay", {"ended": ["done"]}, "'done' is not one of"),
         ("forget", {}, "'photos' is a required property"),
         ("forget", {"photos": {"image": ["a"]}}, "'image' was unexpected"),
-        ("forget", {"photos": {"images": [""]}}, "'' is too short"),
+        ("forget", {"photos": {"images": [""]}}, "'' should be non-empty"),
     ],
 )
 def test_wrong_parameters_are_refused_before_anything_runs(

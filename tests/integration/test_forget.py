@@ -15,7 +15,7 @@ import pytest
 
 import cropline
 from cropline import storage
-from cropline.erasure import Erased, Selection, foresee, forget
+from cropline.erasure import Erased, Selection, finish, foresee, forget
 from cropline.state import State
 from tests.integration.conftest import Workspace
 from tests.integration.killing import calling_at
@@ -226,6 +226,19 @@ def test_crops_that_a_poll_takes_over_move_with_their_pack_when_its_neighbour_is
     taken_over = [row for row in workspace.rows() if row["shard"] and row["shard"].split("/")[2] != row["batch_id"]]
     assert len(batches) == 1
     assert {row["image_id"] for row in taken_over} == {changed}
+
+
+def test_an_erasure_that_another_ended_meanwhile_keeps_its_receipt(workspace: Workspace) -> None:
+    """As a poll does it that has read which erasures are open, and comes to this one when the command has ended it."""
+    workspace.poll()
+    gone, spec = _ids(workspace)[0], workspace.settings.storage.spec
+    with State.open(workspace.settings.state) as state:
+        begun = state.begin_erasure("cams", Selection(images=(gone,)).text, image_ids=[gone])
+        erased = finish(spec, state, begun)
+        receipt = _receipt(workspace, erased)
+        assert finish(spec, state, begun) == erased
+    assert _receipt(workspace, erased) == receipt
+    assert receipt["images"] == 1
 
 
 def test_two_erasures_never_go_on_at_once(workspace: Workspace) -> None:

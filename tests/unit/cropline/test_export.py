@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +116,34 @@ def test_the_same_export_is_the_same_bytes(spec: StoreSpec, tmp_path: Path, kind
 
     assert files(tmp_path / "a") == files(tmp_path / "b")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from cropline.export import export
+from cropline.storage import StoreSpec
+written = 0
+def watch(frame, event, arg):
+    global written
+    if event == "return" and frame.f_code.co_qualname.endswith("write") and "/export/" in frame.f_code.co_filename:
+        written += 1
+        if written == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.setprofile(watch)
+export(StoreSpec(sys.argv[1]), Path(sys.argv[2]), where=None, kind=sys.argv[3])
+"""
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_killed_in_the_middle_nothing_is_there_and_run_again_it_is_all_there(
+    spec: StoreSpec, tmp_path: Path, kind: str
+) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED, spec.url, str(tmp_path / "out"), kind], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "out").exists()
+    assert export(spec, tmp_path / "out", where=None, kind=kind).crops == 6
+    assert [path.name for path in tmp_path.iterdir()] == ["out"], "what the killed one left is gone"
 
 
 @pytest.mark.parametrize(
