@@ -183,6 +183,7 @@ def test_the_packs_of_a_pool_that_is_used_again_are_of_their_own_batch(server: P
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_disk_that_fills_up_fails_the_crops_of_its_pack_and_no_other(tmp_path: Path, kind: str) -> None:
     ended: dict[int, list[str | None]] = {}
+    last = threading.Event()
     packer = Packer(StoreSpec(tmp_path.as_uri()), (("p0", kind, 10_000_000),))
     work = work_for(*[Box(str(number), 0.1, 0.1, 0.5, 0.5) for number in range(12)])
 
@@ -198,7 +199,13 @@ def test_a_disk_that_fills_up_fails_the_crops_of_its_pack_and_no_other(tmp_path:
             "bottom": 1,
         }
         piece = Cut(CropOutcome(0, number, "written", **facts), random.Random(number).randbytes(size))
-        packer.add(work, "batch-1", piece, lambda outcome: ended.setdefault(number, []).append(outcome.reason))
+
+        def end(outcome: CropOutcome) -> None:
+            ended.setdefault(number, []).append(outcome.reason)
+            if number == 6:
+                last.set()
+
+        packer.add(work, "batch-1", piece, end)
 
     large = 3_000_000
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -207,14 +214,14 @@ def test_a_disk_that_fills_up_fails_the_crops_of_its_pack_and_no_other(tmp_path:
         for number in range(5):
             add(number, large)
         packer.seal_all()
-        # The last pack is stored by a thread of its own: a second one is handed over when that is done.
         add(5, 100)
         packer.seal_all()
         add(6, 100)
         packer.seal_all()
+        assert last.wait(60), "packs are stored by a thread of their own"
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert all(len(reasons) == 1 for reasons in ended.values()), "each crop ends once"
-    assert set(ended) >= set(range(6))
+    assert set(ended) == set(range(7))
     assert [ended[2], ended[5]] == [["storage"], [None]]
     assert not [path for path in tmp_path.rglob("*#*") if path.stat().st_size > 10_000]
