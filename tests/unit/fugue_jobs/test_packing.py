@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import cropline
-from cropline.packs import KINDS
+from cropline.packs import KINDS, Sample, new_pack
 from cropline.settings import FetchSettings, PictureLimits
 from cropline.storage import StoreSpec, list_keys
 from fugue_jobs.crop_process import Assignment
@@ -126,6 +126,25 @@ def test_a_parquet_pack_has_the_image_layout_of_datasets(server: PhotoServer, tm
         with Image.open(io.BytesIO(entry["image"]["bytes"])) as picture:
             assert picture.size == (row["width"], row["height"])
         assert entry["label"] == BOXES[row["box_index"]].label
+
+
+@pytest.mark.parametrize("length", [1, 50, 98, 99, 100, 120, 180])
+def test_a_tar_is_the_bytes_that_tarfile_writes(tmp_path: Path, length: int) -> None:
+    """Whatever the length of a name: of those over 100 bytes a slash parts the two places that hold them."""
+    name = f"{'d' * (length // 2)}/{'n' * (length - length // 2 - 1)}"[-length:].lstrip("/")
+    facts, data = {"label": "Cola"}, bytes(1000)
+    with (tmp_path / "ours.tar").open("w+b") as file:
+        pack = new_pack("shards", file)
+        pack.add(Sample(name, "jpg", facts, data))
+        pack.seal()
+    with tarfile.open(tmp_path / "plain.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+        for extension, content in (("json", json.dumps(facts, separators=(",", ":")).encode()), ("jpg", data)):
+            member = tarfile.TarInfo(f"{name}.{extension}")
+            member.size, member.mode = len(content), 0o644
+            tar.addfile(member, io.BytesIO(content))
+    ours, plain = ((tmp_path / kind).read_bytes() for kind in ("ours.tar", "plain.tar"))
+    assert ours == plain[: len(ours)], "tarfile fills its last record with zeros"
+    assert not any(plain[len(ours) :])
 
 
 @pytest.mark.parametrize("kind", KINDS)
