@@ -3,7 +3,7 @@
 KIND_crops_per_s   of the whole job on local files, the best of all rounds, turn about
 KIND_vs_objects    that / that of objects, the median of the rounds' own ratios: packing is at least as fast as files
 KIND_puts          requests that store the same objects on S3: one each, and of what is larger than a part, one a part and two
-KIND_bytes         that lie in the store afterwards
+KIND_bytes         that lie in the store after a job
 KIND_puts_per_1000_crops
 
 The whole job is that of crop_engine: 64 photos of 9 MP with 37 boxes, two crop processes; a pack is full at 256 MB.
@@ -39,7 +39,8 @@ def main() -> None:
             seconds = measure(bed, stores)
         figures: dict[str, Any] = {}
         for kind in KINDS:
-            figures |= described(kind, seconds, [path.stat().st_size for path in first_round(stores[kind])], crops)
+            sizes = [path.stat().st_size for path in stores[kind].rglob("*") if path.is_file()]
+            figures |= described(kind, seconds, sizes, crops)
     figures["crops"] = crops
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(figures, indent=2) + "\n")
@@ -48,18 +49,19 @@ def main() -> None:
 
 
 def measure(bed: Bed, stores: dict[str, Path]) -> dict[str, list[float]]:
-    """Seconds of each kind by round; each round's crops go to a folder of their own.
+    """Seconds of each kind by round. Its rounds have one store, and no crop is put twice.
 
-    A process a kind: a job of another kind would start crop processes anew, which no run does between its batches.
+    A process a kind: a job of another kind, or for another store, would start crop processes anew, which no run does between
+    its batches.
     """
     seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
     with ExitStack() as stack:
         workers = {kind: stack.enter_context(worker("benchmarks.whole_job")) for kind in KINDS}
         for kind in KINDS:
-            workers[kind].ask(order(bed, kind, stores[kind].with_name(f"warm-{kind}")))
+            workers[kind].ask(order(bed, kind, stores[kind]))
         for number in range(ROUNDS):
             for kind in KINDS[number % 3 :] + KINDS[: number % 3]:
-                seconds[kind].append(workers[kind].ask(order(bed, kind, stores[kind] / str(number)))["seconds"])
+                seconds[kind].append(workers[kind].ask(order(bed, kind, stores[kind]))["seconds"])
     return seconds
 
 
@@ -68,18 +70,15 @@ def order(bed: Bed, kind: str, store: Path) -> dict[str, Any]:
     return bed.order(store=store.as_uri()) | {"endpoint": None, "packed": packed}
 
 
-def first_round(store: Path) -> list[Path]:
-    return [path for path in (store / "0").rglob("*") if path.is_file()]
-
-
 def described(kind: str, seconds: dict[str, list[float]], sizes: list[int], crops: int) -> dict[str, Any]:
-    puts = sum(1 if size <= PART else ceil(size / PART) + 2 for size in sizes)
+    jobs = ROUNDS + 1  # with the one that warmed up
+    puts = round(sum(1 if size <= PART else ceil(size / PART) + 2 for size in sizes) / jobs)
     ratios = [base / own for base, own in zip(seconds["objects"], seconds[kind], strict=True)]
     return {
         f"{kind}_crops_per_s": round(crops / min(seconds[kind]), 1),
         f"{kind}_vs_objects": round(statistics.median(ratios), 3),
         f"{kind}_puts": puts,
-        f"{kind}_bytes": sum(sizes),
+        f"{kind}_bytes": round(sum(sizes) / jobs),
         f"{kind}_puts_per_1000_crops": round(1000 * puts / crops, 1),
     }
 

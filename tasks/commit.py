@@ -55,11 +55,10 @@ def commit(run: Run, batch: Batch, crops: pa.Table, started_at: datetime) -> pa.
         committed_at=datetime.now(UTC),
         superseding=batch.superseding,
     )
-    if not appended.appended:
-        held = catalogue.batch_rows(batch.batch_id)
-        if held is None:
-            raise CatalogueError(f"the catalogue says that it holds batch {batch.batch_id} but has no rows of it")
-        crops = held
+    held = appended.rows if appended.appended else catalogue.batch_rows(batch.batch_id)
+    if held is None:
+        raise CatalogueError(f"the catalogue says that it holds batch {batch.batch_id} but has no rows of it")
+    crops = held
     counted = outcomes.counts(batch, crops)
     run.state.commit(
         batch,

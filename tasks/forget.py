@@ -1,13 +1,44 @@
-"""forget: erasures that met photos in work are brought to their end, as soon as nobody holds these photos any more.
+"""forget: an erasure as a step, and the end of erasures that met photos in work, as soon as nobody holds these any more.
 
-Belongs here: calling the erasure from a run. Does not: the erasure itself (cropline/erasure); ``cropline forget`` begins one.
+Belongs here: calling the erasure from a run, and showing what it came to. Does not: the erasure itself (cropline/erasure).
 """
 
 from __future__ import annotations
 
-from prefect import get_run_logger
+from typing import TYPE_CHECKING
 
+from prefect import get_run_logger, task
+
+from cropline.report.forget import erased_lines
+from cropline.report.links import web_links
 from cropline.run import Run
+from tasks.options import STEP
+from tasks.show import show
+
+if TYPE_CHECKING:
+    from cropline.erasure import Erased, Selection
+
+
+@task(name="forget", task_run_name="forget photos", **STEP)
+def forget_photos(run: Run, photos: Selection, dry_run: bool) -> Erased:
+    """Remove what was made of the photos, or with dry_run count it."""
+    from cropline.erasure import foresee, forget, teller
+
+    source = run.settings.api.source
+    if dry_run:
+        return foresee(run.spec, run.state, source, photos)
+    return forget(run.spec, run.state, source, photos, teller(run.settings, run.state))
+
+
+def show_erased(run: Run, photos: Selection, erased: Erased, dry_run: bool) -> None:
+    """What an erasure came to, as an artifact with its receipt."""
+    verdict, *more = erased_lines(erased, dry_run=dry_run)
+    lines = [f"## {run.context.run_name}", f"**{verdict}**", *more, f"Asked for: `{photos.text}`"]
+    if erased.receipt is not None:
+        where = run.spec.uri(erased.receipt)
+        link = web_links([("receipt", where)], run.spec, run.settings.storage.browse_url).get("receipt")
+        lines.append(f"[Receipt]({link}): `{where}`" if link else f"Receipt: `{where}`")
+    show("markdown", "forget-summary", "\n\n".join(lines) + "\n", verdict)
 
 
 def finish_erasures(run: Run) -> None:
@@ -16,11 +47,4 @@ def finish_erasures(run: Run) -> None:
         from cropline.erasure import finish, teller
 
         erased = finish(run.spec, run.state, erasure, teller(run.settings, run.state))
-        get_run_logger().info(
-            "erasure %s: %d photos, %d rows, %d objects, %d photos still in work",
-            erased.erasure_id,
-            erased.images,
-            erased.rows,
-            erased.objects,
-            erased.in_work,
-        )
+        get_run_logger().info("erasure %s: %s", erased.erasure_id, " ".join(erased_lines(erased, dry_run=False)))

@@ -92,8 +92,7 @@ def replacing(batch_id: str, superseding: Collection[ImageProfile]) -> str:
     for source, image_id, profile in superseding:
         groups.setdefault((source, profile), []).append(image_id)
     clauses = [
-        f"(source = {_quoted(source)} AND profile = {_quoted(profile)}"
-        f" AND image_id IN ({', '.join(_quoted(image_id) for image_id in sorted(set(images)))}))"
+        f"({equalling(source=source, profile=profile)} AND {among('image_id', images)})"
         for (source, profile), images in sorted(groups.items())
     ]
     return " OR ".join([f"batch_id = {_quoted(batch_id)}", *clauses])
@@ -102,6 +101,11 @@ def replacing(batch_id: str, superseding: Collection[ImageProfile]) -> str:
 def equalling(**columns: str) -> str:
     """The SQL predicate of the rows whose columns equal these texts."""
     return " AND ".join(f"{name} = {_quoted(value)}" for name, value in columns.items())
+
+
+def among(column: str, values: Collection[str]) -> str:
+    """The SQL predicate of the rows whose column is one of these texts."""
+    return f"{column} IN ({', '.join(_quoted(value) for value in sorted(set(values)))})"
 
 
 def committed_before(profile: str, moment: datetime) -> str:
@@ -116,7 +120,7 @@ def captured_before(source: str, moment: datetime) -> str:
 
 def of_stores(source: str, stores: Collection[str]) -> str:
     """The SQL predicate of a source's rows of these stores."""
-    return f"source = {_quoted(source)} AND store_id IN ({', '.join(_quoted(name) for name in sorted(set(stores)))})"
+    return f"{equalling(source=source)} AND {among('store_id', stores)}"
 
 
 def _moment(moment: datetime) -> str:
@@ -125,7 +129,7 @@ def _moment(moment: datetime) -> str:
 
 def of_images(source: str, image_ids: Collection[str]) -> str:
     """The SQL predicate of the rows of these images."""
-    return f"source = {_quoted(source)} AND image_id IN ({', '.join(_quoted(name) for name in sorted(set(image_ids)))})"
+    return f"{equalling(source=source)} AND {among('image_id', image_ids)}"
 
 
 def _quoted(text: str) -> str:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 
 from cropline import storage
-from cropline.catalogue import delta, history, maintain
+from cropline.catalogue import delta, history, maintain, moved
 from cropline.catalogue.history import Held
 from cropline.catalogue.rows import (
     CATALOGUE,
@@ -54,10 +54,14 @@ _OVERTAKEN = 2 * _TRIES
 
 @dataclass(frozen=True)
 class Appended:
-    """``version``: the table version that holds the batch. ``appended`` False: it held it already; read batch_rows."""
+    """``version``: the table version that holds the batch. ``appended`` False: it held it already; read batch_rows.
+
+    ``rows`` (CATALOGUE): what was appended. Crops that were taken over lie where they lay then, see moved.py.
+    """
 
     version: int
     appended: bool
+    rows: pa.Table | None = None
 
 
 @dataclass(frozen=True)
@@ -109,8 +113,9 @@ class Catalogue:
             if known is not None and -known > attempt:
                 raise StaleLease(f"batch {batch_id}: attempt {attempt} lost its lease to attempt {-known}")
             properties = _properties(batch_id, table.version(), attempt, len(rows))
-            _write(table, rows, properties, replacing(batch_id, superseding) if superseding else None)
-            return Appended(table.version(), True)
+            placed = moved.where_they_lie(table, rows, batch_id) if superseding else rows
+            _write(table, placed, properties, replacing(batch_id, superseding) if superseding else None)
+            return Appended(table.version(), True, placed)
 
         with delta.catalogue_errors("write", self._spec):
             return self._until_committed(commit)

@@ -6,8 +6,10 @@ Belongs here: the order of the steps. Does not: what a step removes (traces.py),
 from __future__ import annotations
 
 import json
+import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,8 +20,10 @@ from cropline.catalogue import Catalogue
 from cropline.erasure.selection import Selection
 from cropline.erasure.telling import Tell, untold
 from cropline.erasure.traces import Packs, Portion, Traces, collect, remove
+from cropline.errors import StaleLease
 from cropline.keys import digest
 from cropline.lineage.erasure import Gone
+from cropline.run import Heartbeat
 
 if TYPE_CHECKING:
     from cropline.state import Erasure, State
@@ -30,13 +34,14 @@ _PORTION = 200  # photos whose traces are in memory at once
 _STAYS = (
     "what was announced of these photos stays in manifests and quarantine until it is aged out; their ids and hashes stay in "
     "drift/ until newer photos have taken their place; earlier versions of the catalogue hold the rows until maintain has "
-    "vacuumed them; what was copied or exported from here is not known here"
+    "vacuumed them; a bucket with versioning keeps earlier versions of objects; what was copied or exported from here is not "
+    "known here"
 )
 
 
 @dataclass(frozen=True)
 class Erased:
-    """What an erasure came to. ``receipt`` None: photos are in work, and what comes of them is still to be removed."""
+    """What an erasure came to. ``receipt`` None: it is not at its end, since photos are in work, or another erases now."""
 
     erasure_id: str
     images: int
@@ -44,6 +49,7 @@ class Erased:
     objects: int
     in_work: int
     receipt: str | None  # storage key
+    waits: bool = False  # for another erasure of the source, which goes on now; this one did nothing but begin
 
 
 def foresee(spec: StoreSpec, state: State, source: str, selection: Selection) -> Erased:
@@ -70,17 +76,55 @@ def forget(spec: StoreSpec, state: State, source: str, selection: Selection, tel
 
 
 def finish(spec: StoreSpec, state: State, erasure: Erasure, tell: Tell = untold) -> Erased:
-    """Remove what can be removed now; when nothing is left, write the receipt and end the erasure."""
+    """Remove what can be removed now; when nothing is left, write the receipt and end the erasure.
+
+    Raises StaleLease when this process slept for so long that another took the erasing over.
+    """
     tell(erasure, None)
     state.settle_erasure(erasure.erasure_id)
+    with _alone(state, erasure.source) as still_alone:
+        if still_alone is None:
+            return Erased(erasure.erasure_id, 0, 0, 0, state.images_in_work(erasure.erasure_id), None, waits=True)
+        if erasure.erasure_id not in {open_.erasure_id for open_ in state.unfinished_erasures(erasure.source)}:
+            return _ended(spec, erasure)  # another was faster: its receipt stays as it is
+        return _remove_all(spec, state, erasure, still_alone, tell)
+
+
+@contextmanager
+def _alone(state: State, source: str) -> Iterator[Callable[[], None] | None]:
+    """Gives None when another erases of this source. Else nobody does meanwhile; what it gives raises StaleLease if one does.
+
+    A poll finishes erasures too, so two at once are no rarity, and each could move the other's photos into a new pack.
+    """
+    holder = secrets.token_hex(8)
+    if not state.take_erasing(source, holder):
+        yield None
+        return
+
+    def still_alone() -> None:
+        if beat.lost.is_set():
+            raise StaleLease(f"this erasure slept for too long: another erases of {source} now, and finishes it")
+
+    try:
+        with Heartbeat(
+            lambda: state.keep_erasing(source, holder), state.lease.total_seconds() / 3, f"erasing of {source}"
+        ) as beat:
+            yield still_alone
+    finally:
+        state.leave_erasing(source, holder)
+
+
+def _remove_all(spec: StoreSpec, state: State, erasure: Erasure, still_alone: Callable[[], None], tell: Tell) -> Erased:
     log = _Log(spec, erasure.erasure_id)
     # What an earlier call was about to remove when it ended.
     for portion in log.portions():
+        still_alone()
         remove(spec, erasure.source, portion)
     packs: Packs | None = None
     while wanted := state.images_to_erase(erasure.erasure_id, _PORTION):
         packs = packs or Packs(spec, erasure.source, state.images_to_erase(erasure.erasure_id, _AT_MOST))
         portion = collect(spec, erasure.source, wanted, packs)
+        still_alone()
         log.add(portion)
         remove(spec, erasure.source, portion)
         state.mark_erased(erasure.erasure_id, wanted)
@@ -125,11 +169,21 @@ class _Log:
         return totals
 
 
+def _receipt_key(erasure: Erasure) -> str:
+    return f"receipts/{erasure.erasure_id}.json"
+
+
+def _ended(spec: StoreSpec, erasure: Erasure) -> Erased:
+    key = _receipt_key(erasure)
+    told = json.loads(storage.read(spec, key))
+    return Erased(erasure.erasure_id, told["images"], told["rows"], told["objects"], 0, key)
+
+
 def _write_receipt(
     spec: StoreSpec, state: State, erasure: Erasure, log: _Log, totals: dict[str, int], tell: Tell
 ) -> str:
     """The receipt is there, and it is told, before the erasure is at its end: one that has ended has both."""
-    key, version = f"receipts/{erasure.erasure_id}.json", Catalogue(spec).version()
+    key, version = _receipt_key(erasure), Catalogue(spec).version()
     head: dict[str, Any] = {
         "erasure": erasure.erasure_id,
         "source": erasure.source,

@@ -1,36 +1,47 @@
 """Which photos are to be forgotten: some by id, those of some stores, or those captured before a moment.
 
-Belongs here: the selection and finding its photos. Does not: removing anything.
+Belongs here: the selection, of which the Prefect UI makes its form and the CLI its options, and finding its photos. Does not:
+removing anything.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from cropline.catalogue import Catalogue
+from pydantic import AfterValidator, Field, model_validator
+
+from cropline.backfill.request import Request, in_utc
 from cropline.keys import canonical_json
 
 if TYPE_CHECKING:
+    from cropline.catalogue import Catalogue
     from cropline.state import State
 
 _AT_MOST = 10_000_000
+_Names = tuple[Annotated[str, Field(min_length=1, max_length=1024)], ...]
 
 
-@dataclass(frozen=True)
-class Selection:
-    """Exactly one of the three. ``before`` needs a time zone."""
+class Selection(Request):
+    """Exactly one of the three."""
 
-    images: tuple[str, ...] = ()
-    stores: tuple[str, ...] = ()
-    before: datetime | None = None
+    images: _Names = Field((), title="Images", description="ids of photos")
+    stores: _Names = Field((), title="Stores", description="ids of stores: all of their photos so far")
+    before: Annotated[datetime, AfterValidator(in_utc)] | None = Field(
+        None, title="Captured before", description="all photos captured before this moment; without an offset it is UTC"
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum(map(bool, (self.images, self.stores, self.before))) != 1:
+            raise ValueError("give exactly one of images, stores and before")
+        return self
 
     @property
     def asked(self) -> dict[str, Any]:
         """As it was asked for, in an order of its own, so that the same asked again is the same."""
         if self.before is not None:
-            return {"before": self.before.astimezone(UTC).isoformat()}
+            return {"before": self.before.isoformat()}
         return {"stores": sorted(set(self.stores))} if self.stores else {"images": sorted(set(self.images))}
 
     @property

@@ -6,6 +6,7 @@ The folder appears when it is whole: until then it lies beside, under a name tha
 
 from __future__ import annotations
 
+import glob
 import itertools
 import os
 import shutil
@@ -46,6 +47,7 @@ def export(spec: StoreSpec, out: Path, *, where: str | None, kind: str, limit: i
         raise ExportError(f"{out} is there and not empty: name a new folder")
     unfinished = out.with_name(f"{out.name}.unfinished-{os.getpid()}")
     try:
+        _clear_after_the_dead(out)
         unfinished.mkdir(parents=True)
         crops = size = 0
         with FORMATS[kind](unfinished) as write:
@@ -61,6 +63,19 @@ def export(spec: StoreSpec, out: Path, *, where: str | None, kind: str, limit: i
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return Exported(crops, size, out)
+
+
+def _clear_after_the_dead(out: Path) -> None:
+    """Remove what exports to this folder left that were killed on this machine: it may be much."""
+    for left in out.parent.glob(f"{glob.escape(out.name)}.unfinished-*"):
+        number = left.name.rpartition("-")[2]
+        if number.isdigit():
+            try:
+                os.kill(int(number), 0)
+            except ProcessLookupError:
+                shutil.rmtree(left)
+            except PermissionError:
+                continue  # it lives, and is somebody else's
 
 
 def _read(spec: StoreSpec, rows: Iterator[dict[str, Any]]) -> Iterator[Crop]:

@@ -16,7 +16,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cropline.packs import KINDS, Pack, Sample, new_pack, sample_name
+from cropline.keys import CROPS
+from cropline.packs import KINDS, Pack, Sample, new_pack
 
 PACK_BYTES = 256_000_000
 
@@ -35,8 +36,8 @@ class Crop(NamedTuple):
 
     @property
     def file_name(self) -> str:
-        """Unique, and safe on every file system."""
-        return ".".join(sample_name(self.row["key"]))
+        """Unique, also among profiles, and safe on every file system."""
+        return str(self.row["key"]).removeprefix(f"{CROPS}/")
 
 
 Write = Callable[[Crop], None]
@@ -70,7 +71,7 @@ def _packs(out: Path, kind: str) -> Iterator[Write]:
             number += 1
             file = (out / f"{number:06d}.{KINDS[kind]}").open("w+b")
             pack = new_pack(kind, file)
-        name, extension = sample_name(crop.row["key"])
+        name, _, extension = crop.file_name.rpartition(".")
         pack.add(Sample(name, extension, crop.facts, crop.data))
 
     try:

@@ -1,6 +1,6 @@
 """What an erasure tells lineage: a run of its own, which no Prefect run need be behind.
 
-Belongs here: the events of ``cropline forget``. Does not: storing them. It begins with the command and ends with the receipt,
+Belongs here: the events of an erasure. Does not: storing them. It begins with the command and ends with the receipt,
 perhaps days later in another run's hands; in between it may be killed and gone on with: it is one run all the same. Ids of
 photos are in no event: a collector keeps them for good.
 """
@@ -18,7 +18,7 @@ from cropline.lineage.events import Event, EventKind, RunContext, run_event
 if TYPE_CHECKING:
     from cropline.settings import Settings
 
-FORGET = "cropline.forget"
+ERASURE = "cropline.erasure"
 _ENGINE = "deltalake"
 
 
@@ -47,7 +47,7 @@ def _event(
 ) -> Event:
     context = RunContext(
         flow_run_id=erasure_id,
-        flow_name=FORGET,
+        flow_name=ERASURE,
         run_name=f"forget {erasure_id}",
         deployment=None,
         started_at=began_at,
@@ -64,7 +64,7 @@ def _event(
     found = [_catalogue(settings, gone), _crops(settings, gone)]
     return run_event(
         kind,
-        FORGET,
+        ERASURE,
         context,
         at=at,
         namespace=settings.lineage.namespace,

@@ -37,7 +37,8 @@ DESCRIPTIONS = {
     "cropline.replay": "Tries again what failed, is dead, or lies in quarantine.",
     "cropline.validate": "Judges every row of one manifest; bad rows go to quarantine, good ones become work.",
     "cropline.crop": "Cuts the boxes of one batch of photos and commits the crops to the catalogue.",
-    "cropline.forget": "Removes everything that was made of some photos, for good.",
+    "cropline.forget": "Begins an erasure, or goes on with it.",
+    "cropline.erasure": "Removes everything that was made of some photos, for good.",
     "cropline.maintain": "The nightly upkeep.",
     "cropline.maintain.catalogue": "Compacts and vacuums the catalogue.",
 }

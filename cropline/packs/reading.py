@@ -61,17 +61,23 @@ def samples(kind: str, file: BinaryIO) -> Iterator[Sample]:
 def holds(spec: StoreSpec, key: str) -> set[str]:
     """The photos (keys.image_key) of which a pack holds crops. Of a tar by its index, of a Parquet file by two columns."""
     index = index_key(key)
-    if index is not None and storage.exists(spec, index):
+    if index is None:
+        return _of_columns(spec, key)
+    if storage.exists(spec, index):
         names = [name for name, _ in json.loads(storage.read(spec, index))["samples"]]
         return {"/".join(name.split("/")[:2]) for name in names}
     # Without its index (killed before it) a tar has to be read.
     with opened(spec, key) as file:
-        if index is None:
-            import pyarrow.parquet as pq
-
-            found = pq.read_table(file, columns=["source", "image_id"]).to_pylist()
-            return {image_key(row["source"], row["image_id"]) for row in found}
         return {"/".join(sample.name.split("/")[:2]) for sample in _of_tar(file)}
+
+
+def _of_columns(spec: StoreSpec, key: str) -> set[str]:
+    """Of a Parquet file only the footer and these two columns are asked for: its pictures stay where they are."""
+    import pyarrow.parquet as pq
+
+    with storage.open_object(spec, key) as file:
+        found = pq.ParquetFile(file).read(columns=["source", "image_id"]).to_pylist()
+    return {image_key(row["source"], row["image_id"]) for row in found}
 
 
 def _of_tar(file: BinaryIO) -> Iterator[Sample]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 SHARDS = "shards"
 """Prefix of all packs' keys."""
 
+_BUFFER = 1 << 20  # a crop is larger than the usual buffer: each would be a call of its own
 _numbers = itertools.count()
 
 
@@ -58,10 +59,10 @@ class Spool:
             # In its folder, so that a rename finishes it. Names that end in # and digits are unfinished for LocalStore too.
             self._path = spec.local_path / folder / f"{next(_numbers)}.{KINDS[kind]}#{os.getpid()}"
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._path.open("w+b")
+            self._file = self._path.open("w+b", buffering=_BUFFER)
         else:
             # Without a name from the beginning: whatever kills this process, nothing of it stays.
-            self._file = cast("BinaryIO", tempfile.TemporaryFile(prefix="cropline-"))  # noqa: SIM115
+            self._file = cast("BinaryIO", tempfile.TemporaryFile(buffering=_BUFFER, prefix="cropline-"))  # noqa: SIM115
         self._pack: Pack = new_pack(kind, self._file)
 
     @property

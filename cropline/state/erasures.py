@@ -7,17 +7,19 @@ begin     puts tombstones, in one transaction that no registration of the source
 settle    takes away their works, except those that a batch holds: its membership is frozen and its commit counts them.
 bury      takes those away when their batch commits. What the batch brought into the catalogue is then erased like the rest,
           since an image counts as erased only when no batch holds it.
+take      leases a source's erasing to one process at a time: two at once could move each other's photos into new packs.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, exists, func, literal, null, select, tuple_, update
+from sqlalchemy import Connection, delete, exists, func, literal, null, or_, select, tuple_, update
 
+from cropline.errors import StaleLease
 from cropline.state.database import Database
 from cropline.state.model import Erasure
 from cropline.state.replay import Filter
@@ -116,6 +118,30 @@ def mark_erased(database: Database, erasure_id: str, image_ids: Sequence[str]) -
                 )
                 .values(erased_at=now)
             )
+
+
+def take(database: Database, source: str, holder: str, lease: timedelta) -> bool:
+    """Whether from now on nobody else erases of the source, until ``leave``, or until nothing is heard for a lease."""
+    with database.atomic() as connection:
+        now = database.now(connection)
+        free = or_(sources.c.eraser.is_(None), sources.c.eraser == holder, sources.c.erasing_until <= now)
+        taken = update(sources).where(sources.c.source == source, free)
+        return connection.execute(taken.values(eraser=holder, erasing_until=now + lease)).rowcount == 1
+
+
+def keep(database: Database, source: str, holder: str, lease: timedelta) -> None:
+    """The heartbeat of ``take``. Raises StaleLease when it was silent for too long and another erases."""
+    with database.atomic() as connection:
+        mine = update(sources).where(sources.c.source == source, sources.c.eraser == holder)
+        if connection.execute(mine.values(erasing_until=database.now(connection) + lease)).rowcount != 1:
+            raise StaleLease(f"another erases of {source} now")
+
+
+def leave(database: Database, source: str, holder: str) -> None:
+    """The next may erase, unless another does already."""
+    with database.atomic() as connection:
+        mine = update(sources).where(sources.c.source == source, sources.c.eraser == holder)
+        connection.execute(mine.values(eraser=null(), erasing_until=null()))
 
 
 def end(database: Database, erasure_id: str) -> datetime:

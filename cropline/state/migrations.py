@@ -216,6 +216,8 @@ MIGRATIONS: tuple[Migration, ...] = (
             "ALTER TABLE outbox ADD COLUMN arrived {text}",
         ),
     ),
+    # Who erases of a source now: two at once could move each other's photos into new packs.
+    Migration(("ALTER TABLE sources ADD COLUMN eraser {text}", "ALTER TABLE sources ADD COLUMN erasing_until {time}")),
 )
 
 

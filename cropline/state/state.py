@@ -104,12 +104,12 @@ class State:
         Retries that are due get a tenth of a batch, and what new images leave free. None when there is nothing.
         With ``images`` (ids) only these are taken, and no stale batch: a backfill does its own work and nothing else.
         """
-        wish = Wish(limit, owner, source, profiles, self._lease, images)
+        wish = Wish(limit, owner, source, profiles, self.lease, images)
         return batches.claim(self._database, wish)
 
     def resume(self, *, owner: str, source: str | None = None) -> Batch | None:
         """Lease a stale batch, whole; None when there is none. ``claim`` does so first by itself."""
-        wish = Wish(0, owner, source, None, self._lease)
+        wish = Wish(0, owner, source, None, self.lease)
         return batches.resume(self._database, wish)
 
     def has_work(self, source: str | None = None) -> bool:
@@ -118,7 +118,7 @@ class State:
 
     def renew(self, batch: Batch) -> None:
         """The heartbeat: lease_s from now. Raises StaleLease when another attempt owns the batch."""
-        batches.renew(self._database, batch, self._lease)
+        batches.renew(self._database, batch, self.lease)
 
     def release(self, batch: Batch, reason: str) -> None:
         """Let go of a batch that cannot be finished: the next claim resumes it at once. Raises StaleLease."""
@@ -150,11 +150,11 @@ class State:
 
     def begin_run(self, flow_run: str, start: Event) -> None:
         """A flow run is under way: its START is enqueued, and it is kept for lease_s."""
-        runs.begin(self._database, flow_run, start, self._lease)
+        runs.begin(self._database, flow_run, start, self.lease)
 
     def keep_run(self, flow_run: str) -> None:
         """The heartbeat: the run goes on, lease_s from now. Raises StaleLease when it was ended."""
-        runs.keep(self._database, flow_run, self._lease)
+        runs.keep(self._database, flow_run, self.lease)
 
     def end_run(self, flow_run: str, events: Sequence[Event], *, silent_only: bool = False) -> bool:
         """Enqueue the end of a flow run, once: False when it has ended already, or (``silent_only``) was heard of since."""
@@ -271,6 +271,18 @@ class State:
         which = replay.Filter(stores=stores, until=until) if stores or until else None
         return erasures.begin(self._database, source, selection, which, image_ids)
 
+    def take_erasing(self, source: str, holder: str) -> bool:
+        """Whether from now on nobody else erases of the source: until leave_erasing, or lease_s after the last heartbeat."""
+        return erasures.take(self._database, source, holder, self.lease)
+
+    def keep_erasing(self, source: str, holder: str) -> None:
+        """The heartbeat: lease_s from now. Raises StaleLease when another erases."""
+        erasures.keep(self._database, source, holder, self.lease)
+
+    def leave_erasing(self, source: str, holder: str) -> None:
+        """The next may erase."""
+        erasures.leave(self._database, source, holder)
+
     def settle_erasure(self, erasure_id: str) -> int:
         """Take away the works of its images, but for those that a batch holds: their commit does. Gives how many."""
         return erasures.settle(self._database, erasure_id)
@@ -312,5 +324,5 @@ class State:
         copies.copy(self._database, target._database, on_table)
 
     @property
-    def _lease(self) -> timedelta:
+    def lease(self) -> timedelta:
         return timedelta(seconds=self._settings.lease_s)

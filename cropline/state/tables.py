@@ -156,6 +156,8 @@ sources = Table(
     Column("source", AnyText, primary_key=True),
     Column("cursor", AnyText),
     Column("registered_at", UtcTime),
+    Column("eraser", AnyText),
+    Column("erasing_until", UtcTime),
 )
 
 manifests = Table(

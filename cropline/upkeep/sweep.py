@@ -1,6 +1,6 @@
-"""Orphans: crops and packs in the store that no version of the catalogue names, found and removed.
+"""Orphans: crops and packs in the store that no version of the catalogue names, and what killed writes left half done.
 
-Belongs here: the comparison of store and catalogue. Does not: any other prefix (ageing.py).
+Belongs here: the comparison of store and catalogue. Does not: any other prefix (ageing.py), or S3's half uploads (uploads.py).
 
 An object is an orphan when all of this holds:
 - no data file that lies in the catalogue's folder names it. Such files are read by some version that is still kept, or by a
@@ -23,6 +23,7 @@ from cropline import keys, storage
 from cropline.errors import StorageError
 from cropline.packs.spool import SHARDS
 from cropline.upkeep.taken import Taken
+from cropline.upkeep.uploads import end_uploads
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -62,7 +63,8 @@ def sweep(spec: StoreSpec, state: State, *, safe: timedelta, dry_run: bool) -> l
     if not dry_run:
         for path in unfinished:
             path.unlink(missing_ok=True)
-    return [Taken("orphans", int(count), int(size)), Taken("unfinished files", len(unfinished))]
+    uploads = end_uploads(spec, before, dry_run=dry_run)
+    return [Taken("orphans", int(count), int(size)), Taken("unfinished files", len(unfinished)), *uploads]
 
 
 # A tar's index lives and dies with its tar. Of a crop's key the third and fourth part name its photo.

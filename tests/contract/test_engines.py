@@ -2,15 +2,19 @@
 
 import hashlib
 import io
+import json
 import os
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageOps
 
+import cropline
 from cropline.errors import EngineError
 from cropline.schemas import CROPS
 from cropline.settings import EngineSettings, Profile
@@ -199,6 +203,55 @@ def test_a_script_of_ones_own_is_run(engine: EngineSettings, server: PhotoServer
     crops = run_crop_job(*given, jobs.job(tmp_path / "out"), own)
     found = {(row["manifest_row"], row["city"], row["reason"]) for row in crops.to_pylist()}
     assert found == {(0, "BERGEN", None), (1, None, None), (2, None, "http_404")}
+
+
+PACKED = (("png", "shards", 60_000), ("small", "parquet", 12_000))
+
+
+@pytest.fixture(scope="module")
+def packed_run(
+    server: PhotoServer, engine: EngineSettings, native_run: object, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[dict[str, Any]], StoreSpec]:
+    """The same batch, its crops in packs that are full after a few."""
+    folder = tmp_path_factory.mktemp(f"{engine.kind}-packed")
+    spec, rows = StoreSpec(folder.as_uri()), batch(server)
+    job = jobs.job(folder, packed=PACKED, batch="b-1")
+    images = jobs.landed(spec, rows)
+    return run_crop_job(
+        images, jobs.claims(rows[:-1], PROFILES), jobs.stores("s1", "s2"), job, engine
+    ).to_pylist(), spec
+
+
+def test_every_engine_packs_the_crops_of_the_native_one(packed_run: Any, native_run: Any) -> None:
+    rows, spec = packed_run
+    place = {"shard": None, "offset": None}
+    assert [row | place for row in rows] == native_run[0].to_pylist(), "the output kind changes nothing else of a row"
+    written = [row for row in rows if row["status"] == "written"]
+    read = {row["key"]: hashlib.sha256(cropline.open_crop(row, spec).read()).hexdigest() for row in written}
+    assert read == files(native_run[1])
+    assert all((row["shard"] is None) == (row["key"] is None) for row in rows)
+
+
+def test_packs_of_every_engine_are_read_by_their_own_formats_and_lie_in_their_batch(packed_run: Any) -> None:
+    rows, spec = packed_run
+    root = spec.local_path
+    written = [row for row in rows if row["status"] == "written"]
+    inside: dict[str, str] = {}
+    for shard in {row["shard"] for row in written}:
+        if shard.endswith(".tar"):
+            with tarfile.open(root / shard) as tar:
+                whole = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+            for name in (name for name in whole if name.endswith(".json")):
+                facts = json.loads(whole[name])
+                inside[facts["key"]] = hashlib.sha256(whole[name.removesuffix("json") + "png"]).hexdigest()
+        else:
+            for entry in pq.read_table(root / shard).to_pylist():
+                inside[entry["key"]] = hashlib.sha256(entry["image"]["bytes"]).hexdigest()
+    assert inside == {row["key"]: row["sha256"] for row in written}
+    lying = {str(path.relative_to(root)) for path in (root / "shards").rglob("*") if path.is_file()}
+    assert {name for name in lying if not name.endswith(".json")} == {row["shard"] for row in written}
+    assert {Path(name).parent.name for name in lying} == {"b-1"}
+    assert not (root / "crops").exists()
 
 
 def test_rows_hold_what_came_and_no_signature(this_run: Any) -> None:

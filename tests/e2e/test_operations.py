@@ -60,7 +60,9 @@ def test_deploying_twice_changes_nothing(stack: Stack) -> None:
     again = stack.python("automations.deploy")
     assert again.returncode == 0, again.stderr
     after = _deployed(stack)
-    assert {entry["name"] for entry in after["deployments"]} >= {"poll", "process", "backfill", "replay", "maintain"}
+    assert {entry["name"] for entry in after["deployments"]} >= {
+        "poll", "process", "backfill", "replay", "maintain", "forget",
+    }  # fmt: skip
     for kind, held in before.items():
         assert after[kind] == held, kind
     poll = stack.ask("GET", "/deployments/name/poll/poll")
@@ -88,6 +90,9 @@ def test_a_schedule_that_left_the_file_leaves_the_server(stack: Stack, tmp_path:
         ("backfill", {}, "'photos' is a required property"),
         ("poll", {"max_batches": "many"}, "'many' is not valid"),
         ("replay", {"ended": ["done"]}, "'done' is not one of"),
+        ("forget", {}, "'photos' is a required property"),
+        ("forget", {"photos": {"image": ["a"]}}, "'image' was unexpected"),
+        ("forget", {"photos": {"images": [""]}}, "'' should be non-empty"),
     ],
 )
 def test_wrong_parameters_are_refused_before_anything_runs(
@@ -223,6 +228,18 @@ def test_an_event_starts_a_process_run(stack: Stack, worker: None) -> None:
     assert done.returncode == 0, done.stderr
     stack.until(lambda: len(stack.runs("process")) > before, "the event's run is there")
     assert stack.ended(stack.runs("process")[-1]["id"]) == "COMPLETED"
+
+
+def test_a_forget_run_leaves_all_as_it_is_until_it_is_told_otherwise(stack: Stack, worker: None) -> None:
+    before = stack.works()
+    gone = min(before)
+    assert stack.ended(stack.run("forget", photos={"images": [gone]})) == "COMPLETED"
+    assert stack.works() == before
+    assert stack.ended(stack.run("forget", photos={"images": [gone]}, dry_run=False)) == "COMPLETED"
+    assert stack.works() == {photo: state for photo, state in before.items() if photo != gone}
+    assert any("will not be cropped again" in artifact["data"] for artifact in stack.artifacts("forget-summary"))
+    # Two selections at once would be a guess at what is meant.
+    assert stack.ended(stack.run("forget", photos={"images": [gone], "stores": ["s"]})) == "FAILED"
 
 
 @pytest.fixture(scope="module")

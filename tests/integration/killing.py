@@ -7,7 +7,7 @@ function begin and return. Nothing of the product is replaced.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -34,19 +34,30 @@ class Lost(RuntimeError):
 
 
 @contextmanager
-def lost_at(function: str, event: str) -> Iterator[None]:
-    """In this thread, the function's call or return raises Lost."""
+def calling_at(function: str, event: str, call: Callable[[], None]) -> Iterator[None]:
+    """In this thread, the function's first call or return waits until ``call`` has returned."""
 
     def watch(frame: FrameType, happened: str, _arg: Any) -> None:
         if happened == event and frame.f_code.co_qualname == function:
             sys.setprofile(None)
-            raise Lost(f"{event} of {function}")
+            call()
 
     sys.setprofile(watch)
     try:
         yield
     finally:
         sys.setprofile(None)
+
+
+@contextmanager
+def lost_at(function: str, event: str) -> Iterator[None]:
+    """In this thread, the function's call or return raises Lost."""
+
+    def lose() -> None:
+        raise Lost(f"{event} of {function}")
+
+    with calling_at(function, event, lose):
+        yield
 
 
 def assert_same(workspace: Workspace, undisturbed: Ledger) -> None:

@@ -6,14 +6,19 @@ import hashlib
 import json
 import shutil
 import signal
+import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import cropline
 from cropline import storage
-from cropline.erasure import Erased, Selection, foresee, forget, teller
+from cropline.erasure import Erased, Selection, finish, foresee, forget, teller
 from cropline.state import State
 from tests.integration.conftest import Workspace
+from tests.integration.killing import calling_at
 
 # Kills the command at a place that the profiler sees from outside.
 KILLED_AT = """
@@ -50,11 +55,20 @@ def _told(workspace: Workspace, *ids: str) -> dict[str, list[dict[str, Any]]]:
     with State.open(workspace.settings.state) as state:
         for waiting in state.pending_events(1000):
             event = json.loads(waiting.payload)
-            if event["job"]["name"] == "cropline.forget":
+            if event["job"]["name"] == "cropline.erasure":
                 assert not any(image in waiting.payload for image in ids)
                 tags = {tag["key"]: tag["value"] for tag in event["run"]["facets"]["tags"]["tags"]}
                 found.setdefault(tags["cropline.erasure"], []).append(event)
     return found
+
+
+def _forget_again(workspace: Workspace, image: str) -> Erased:
+    """After a kill: the dead one is waited for until its lease is over."""
+    deadline = time.monotonic() + 30
+    while (erased := _forget(workspace, image)).waits:
+        assert time.monotonic() < deadline, "the lease of a dead erasure never ends"
+        time.sleep(0.05)
+    return erased
 
 
 def _receipt(workspace: Workspace, erased: Erased) -> dict[str, Any]:
@@ -155,7 +169,7 @@ def test_photos_in_work_are_forgotten_when_their_batch_ends(workspace: Workspace
     assert [entry["image_id"] for entry in went] == sorted([held, done])
     # The run that ended it has sent its lineage.
     sent = storage.read(settings.storage.spec, "lineage/events.ndjson").decode().splitlines()
-    told = [event for event in map(json.loads, sent) if event["job"]["name"] == "cropline.forget"]
+    told = [event for event in map(json.loads, sent) if event["job"]["name"] == "cropline.erasure"]
     assert [event["eventType"] for event in told] == ["START", "COMPLETE"]
     assert held not in json.dumps(told)
     assert all(entry["rows"] and entry["objects"] for entry in went)
@@ -187,7 +201,7 @@ def _readable(workspace: Workspace, but: str = "") -> dict[tuple[str, str, int],
 
 
 def test_packs_are_rewritten_without_a_forgotten_photo_wherever_it_is_killed(workspace: Workspace) -> None:
-    workspace.set(PROFILES=PACKED, ENGINE__PROCESSES="1")
+    workspace.set(PROFILES=PACKED, ENGINE__PROCESSES="1", STATE__LEASE_S="0.2")
     workspace.poll()
     gone = _ids(workspace)[0]
     # An older version of a box of it lies in a pack too, and no current row names it.
@@ -209,7 +223,7 @@ def test_packs_are_rewritten_without_a_forgotten_photo_wherever_it_is_killed(wor
             assert killed.returncode == -signal.SIGKILL, (function, event, killed.stderr[-1000:])
             # In between nothing of the others is lost.
             assert _readable(workspace, but=gone) == others, (function, event)
-        receipt = _receipt(workspace, _forget(workspace, gone))
+        receipt = _receipt(workspace, _forget_again(workspace, gone))
         assert len(receipt["packs"]) >= 2
         assert _readable(workspace) == others
         packs = _bytes_of_packs(workspace)
@@ -222,7 +236,65 @@ def test_packs_are_rewritten_without_a_forgotten_photo_wherever_it_is_killed(wor
         assert lying == named, (function, event)
 
 
+@pytest.mark.parametrize(("function", "event"), [("Catalogue.append", "call"), ("State.commit", "return")])
+def test_crops_that_a_poll_takes_over_move_with_their_pack_when_its_neighbour_is_forgotten(
+    workspace: Workspace, function: str, event: str
+) -> None:
+    """The poll has read where they lie when a whole erasure moves them: before its commit, and between that and its check."""
+    workspace.set(PROFILES=PACKED, ENGINE__PROCESSES="1")
+    workspace.poll()
+    gone, changed = _ids(workspace)[:2]
+    workspace.api.control.change_box(changed)
+    with calling_at(function, event, lambda: _assert_erased(workspace, gone)):
+        assert workspace.poll().images == 1
+    rows = {row["key"]: row["sha256"] for row in workspace.rows() if row["status"] == "written"}
+    assert Counter(_readable(workspace).values()) == Counter(rows.values())
+    batches = {row["batch_id"] for row in workspace.rows() if row["image_id"] == changed}
+    taken_over = [row for row in workspace.rows() if row["shard"] and row["shard"].split("/")[2] != row["batch_id"]]
+    assert len(batches) == 1
+    assert {row["image_id"] for row in taken_over} == {changed}
+
+
+def test_an_erasure_that_another_ended_meanwhile_keeps_its_receipt(workspace: Workspace) -> None:
+    """As a poll does it that has read which erasures are open, and comes to this one when the command has ended it."""
+    workspace.poll()
+    gone, spec = _ids(workspace)[0], workspace.settings.storage.spec
+    with State.open(workspace.settings.state) as state:
+        begun = state.begin_erasure("cams", Selection(images=(gone,)).text, image_ids=[gone])
+        erased = finish(spec, state, begun)
+        receipt = _receipt(workspace, erased)
+        assert finish(spec, state, begun) == erased
+    assert _receipt(workspace, erased) == receipt
+    assert receipt["images"] == 1
+
+
+def test_two_erasures_never_go_on_at_once(workspace: Workspace) -> None:
+    """The second comes when the first has made a new pack, in which the second's photo still is, and has not committed it."""
+    workspace.set(PROFILES=PACKED, ENGINE__PROCESSES="1")
+    workspace.poll()
+    one, two = _ids(workspace)[:2]
+    met: list[Erased] = []
+    with calling_at("Spool.put", "return", lambda: met.append(_forget(workspace, two))):
+        _assert_erased(workspace, one)
+    assert [(erased.waits, erased.receipt, erased.images) for erased in met] == [(True, None, 0)]
+    # Its tombstone is put; whoever comes next finishes it.
+    assert two not in workspace.states()
+    workspace.api.control.change_box(_ids(workspace)[2])
+    workspace.poll()
+    assert len(storage.list_keys(workspace.settings.storage.spec, "receipts")) == 2
+    assert not {one, two} & {row["image_id"] for row in workspace.rows()}
+    for pack in _bytes_of_packs(workspace):
+        assert one.encode() not in pack
+        assert two.encode() not in pack
+    assert Counter(_readable(workspace).values()) == Counter(row["sha256"] for row in workspace.rows())
+
+
+def _assert_erased(workspace: Workspace, *images: str) -> None:
+    assert _forget(workspace, *images).receipt is not None
+
+
 def test_killed_anywhere_and_called_again_it_ends_the_same(workspace: Workspace) -> None:
+    workspace.set(STATE__LEASE_S="0.2")  # a dead erasure does not keep the next one waiting
     workspace.poll()
     gone = _ids(workspace)[0]
     kept = workspace.folder / "kept"
@@ -233,7 +305,7 @@ def test_killed_anywhere_and_called_again_it_ends_the_same(workspace: Workspace)
         _copy(kept, workspace.folder)
         killed = workspace.child(KILLED_AT.format(function=function, event=event, image=gone))
         assert killed.returncode == -signal.SIGKILL, (function, event, killed.stderr[-1000:])
-        _forget(workspace, gone)
+        _forget_again(workspace, gone)
         # Killed after its end it begins anew and finds nothing: the first receipt stays as it was.
         spec = workspace.settings.storage.spec
         first = min(key for key in storage.list_keys(spec, "receipts") if key.count("/") == 1)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -77,14 +80,17 @@ def test_crops_of_versions_that_can_still_be_read_stay(workspace: Workspace) -> 
     assert _sweep(workspace)["orphans"].count == 0
     assert set(old) < set(workspace.objects())
     # Once no version names them any more they are orphans.
-    _age(workspace.folder / "output", 60, "catalogue")
-    root = workspace.folder / "output" / "catalogue"
-    current = {Path(path).name for path in _files_of_newest(workspace)}
-    for path in root.rglob("*.parquet"):
-        if path.name not in current and "_delta_log" not in path.parts:
-            path.unlink()  # as vacuum does
+    _forget_old_versions(workspace)
     assert _sweep(workspace)["orphans"].count > 0
     assert {row["key"] for row in workspace.rows()} == set(workspace.objects())
+
+
+def _forget_old_versions(workspace: Workspace) -> None:
+    """As vacuum does it after a month."""
+    current = {Path(path).name for path in _files_of_newest(workspace)}
+    for path in (workspace.folder / "output" / "catalogue").rglob("*.parquet"):
+        if path.name not in current and "_delta_log" not in path.parts:
+            path.unlink()
 
 
 def _files_of_newest(workspace: Workspace) -> list[str]:
@@ -188,6 +194,66 @@ def test_manifests_quarantine_and_reports_age_out_but_for_manifests_that_work_ne
         assert age_out(spec, state, workspace.settings, dry_run=False) == foreseen
     assert storage.list_keys(spec, "manifests") == []
     assert len(storage.list_keys(spec, "reports")) == 6, "those of today's two runs stay: page, sheet and graph"
+
+
+# The parts of maintain, killed at a place that the profiler sees from outside.
+UPKEEP_KILLED_AT = """
+import os, signal, sys
+from datetime import timedelta
+from cropline.catalogue import Catalogue
+from cropline.settings import load_settings
+from cropline.state import State
+from cropline.upkeep import age_out, expire_crops, sweep
+settings = load_settings()
+spec = settings.storage.spec
+def watch(frame, event, arg):
+    if event == "{event}" and frame.f_code.co_qualname == "{function}":
+        os.kill(os.getpid(), signal.SIGKILL)
+with State.open(settings.state) as state:
+    sys.setprofile(watch)
+    age_out(spec, state, settings, dry_run=False)
+    expire_crops(spec, settings, dry_run=False)
+    Catalogue(spec).maintain(vacuum_after=timedelta(days=30))
+    sweep(spec, state, safe=settings.retention.orphans, dry_run=False)
+"""
+UPKEEP_PLACES = [
+    ("Catalogue.expire", "return"),
+    ("_delete_crops", "return"),
+    ("Catalogue.maintain", "return"),
+    ("_remove", "call"),
+    ("delete", "call"),
+]
+
+
+def test_upkeep_killed_anywhere_and_run_again_ends_the_same(workspace: Workspace) -> None:
+    profiles = {"default": {}, "short": {"retention_days": 7}, "packed": {"retention_days": 7, "output": "shards"}}
+    workspace.set(PROFILES=json.dumps(profiles), RETENTION__REPORTS_DAYS="1")
+    workspace.poll()
+    _commit_days_ago(workspace, 8)
+    root = workspace.folder / "output"
+    storage.write(workspace.settings.storage.spec, "reports/2020-01-01/poll-1.html", b"x")
+    _lost(root, workspace)
+    _age(root, 40, "crops", "shards", "catalogue")
+    kept = workspace.folder / "kept"
+    shutil.copytree(root, kept)
+    ends = []
+    for function, event in [("", ""), *UPKEEP_PLACES]:
+        shutil.rmtree(root)
+        shutil.copytree(kept, root)
+        if function:
+            killed = workspace.child(UPKEEP_KILLED_AT.format(function=function, event=event))
+            assert killed.returncode == -signal.SIGKILL, (function, killed.stderr[-1000:])
+        again = workspace.child(UPKEEP_KILLED_AT.format(function="nowhere", event="call"))
+        assert again.returncode == 0, again.stderr[-1000:]
+        # Crops whose rows a killed call deleted, and no more, wait until no version of the catalogue names them.
+        _forget_old_versions(workspace)
+        _sweep(workspace)
+        lying = {path for path in root.rglob("*") if path.is_file() and path.relative_to(root).parts[0] != "catalogue"}
+        ends.append((workspace.rows(), lying))
+        assert ends[-1] == ends[0], (function, event)
+    assert {row["profile"] for row in ends[0][0]} == {"default"}
+    assert {row["key"] for row in ends[0][0]} == set(workspace.objects())
+    assert not (root / "reports/2020-01-01/poll-1.html").exists()
 
 
 def test_maintain_does_it_all_and_shows_it(workspace: Workspace) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
+from cropline.errors import StaleLease
 from cropline.state import State
 from tests.contract.state.build import NOON, Clock, Look, candidate, counts, ids, outcomes, registration
 
@@ -115,3 +118,29 @@ def test_receipts_of_one_second_keep_their_order(state: State, clock: Clock) -> 
         clock.forward(milliseconds=1)
     assert begun == sorted(begun)
     assert len(set(begun)) == len(begun)
+
+
+def test_one_at_a_time_erases_of_a_source(state: State, clock: Clock) -> None:
+    _registered(state)
+    state.begin_erasure("roof", "a", image_ids=["a"])
+    assert state.take_erasing("cams", "one")
+    assert not state.take_erasing("cams", "two")
+    assert state.take_erasing("roof", "two"), "sources do not wait for each other"
+    state.leave_erasing("cams", "two")
+    assert not state.take_erasing("cams", "two"), "only its holder lets go of it"
+    state.leave_erasing("cams", "one")
+    assert state.take_erasing("cams", "two")
+
+
+def test_an_erasure_that_fell_silent_is_overtaken_and_cannot_go_on(state: State, clock: Clock) -> None:
+    _registered(state)
+    assert state.take_erasing("cams", "dead")
+    half = state.lease / 2
+    clock.forward(seconds=half.total_seconds())
+    state.keep_erasing("cams", "dead")
+    clock.forward(seconds=half.total_seconds() + 1)
+    assert not state.take_erasing("cams", "me"), "it was heard of"
+    clock.forward(seconds=half.total_seconds())
+    assert state.take_erasing("cams", "me")
+    with pytest.raises(StaleLease):
+        state.keep_erasing("cams", "dead")

@@ -36,7 +36,7 @@ def test_every_deployment_is_a_flow_of_its_own_name_with_a_runbook() -> None:
         assert "**When it fails.**" in str(flow.description), f"{name}: its docstring is its runbook"
         assert "cropline" in entry["tags"], "automations/zombies.yaml looks for the tag"
         names.append(name)
-    assert set(names) >= {"poll", "process", "backfill", "replay", "maintain"}
+    assert set(names) >= {"poll", "process", "backfill", "replay", "maintain", "forget"}
 
 
 def test_every_parameter_has_a_title_and_help_in_the_form() -> None:

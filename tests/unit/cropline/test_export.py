@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from PIL import Image
 from cropline.catalogue import Catalogue
 from cropline.errors import CatalogueError, ExportError
 from cropline.export import FORMATS, export
+from cropline.keys import crop_key
 from cropline.packs import Sample, Spool, pack_folder
 from cropline.schemas import CROPS
 from cropline.storage import StoreSpec, write
@@ -113,6 +117,57 @@ def test_the_same_export_is_the_same_bytes(spec: StoreSpec, tmp_path: Path, kind
 
     assert files(tmp_path / "a") == files(tmp_path / "b")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_crops_of_one_box_by_several_profiles_are_all_there(tmp_path: Path, kind: str) -> None:
+    import webdataset
+
+    spec = StoreSpec((tmp_path / "store").as_uri())
+    pictures = {f"{'long-profile-name-' * 2}{n}": encoded(drawn(40, 30, seed=n)) for n in range(3)}
+    rows = []
+    for name, data in pictures.items():
+        key = crop_key("s" * 300, "i" * 300, name, "f" * 64, 0, "b" * 300, "jpg")
+        rows.append(_row(0, 0, data, profile=name, key=key))
+        write(spec, key, data)
+    table = pa.Table.from_pylist(rows, schema=CROPS)
+    Catalogue(spec).append(table, batch_id="b1", attempt=1, flow_run="run", committed_at=NOW)
+    export(spec, tmp_path / "out", where=None, kind=kind)
+    if kind == "webdataset":
+        found = [s["jpg"] for s in webdataset.WebDataset(str(tmp_path / "out/000000.tar"), shardshuffle=False)]
+    elif kind == "parquet":
+        found = [row["image"]["bytes"] for row in pq.read_table(tmp_path / "out/000000.parquet").to_pylist()]
+    else:
+        found = [path.read_bytes() for path in (tmp_path / "out").rglob("*.jpg")]
+    assert sorted(found) == sorted(pictures.values())
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from cropline.export import export
+from cropline.storage import StoreSpec
+written = 0
+def watch(frame, event, arg):
+    global written
+    if event == "return" and frame.f_code.co_qualname.endswith("write") and "/export/" in frame.f_code.co_filename:
+        written += 1
+        if written == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.setprofile(watch)
+export(StoreSpec(sys.argv[1]), Path(sys.argv[2]), where=None, kind=sys.argv[3])
+"""
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_killed_in_the_middle_nothing_is_there_and_run_again_it_is_all_there(
+    spec: StoreSpec, tmp_path: Path, kind: str
+) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED, spec.url, str(tmp_path / "out"), kind], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "out").exists()
+    assert export(spec, tmp_path / "out", where=None, kind=kind).crops == 6
+    assert [path.name for path in tmp_path.iterdir()] == ["out"], "what the killed one left is gone"
 
 
 @pytest.mark.parametrize(

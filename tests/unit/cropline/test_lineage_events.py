@@ -21,7 +21,7 @@ from cropline.engine_settings import EngineKind
 from cropline.lineage import Event, RunContext, Story, abort_of, event_id, facets, run_event, run_id
 from cropline.lineage.columns import OF_THE_RUN
 from cropline.lineage.datasets import state_table, stored
-from cropline.lineage.erasure import FORGET, Gone, erasure_began, erasure_ended
+from cropline.lineage.erasure import ERASURE, Gone, erasure_began, erasure_ended
 from cropline.lineage.metrics import column_metrics
 from cropline.schemas import MANIFEST, STORES
 from cropline.settings import (
@@ -246,7 +246,7 @@ def test_steps_have_the_flow_as_parent_and_root(tmp_path: Path) -> None:
     events = every_event(tmp_path)
     flow = events[0]
     assert "parent" not in flow["run"]["facets"]
-    steps = [event for event in events if event["job"]["name"] not in ("cropline.poll", "cropline.process", FORGET)]
+    steps = [event for event in events if event["job"]["name"] not in ("cropline.poll", "cropline.process", ERASURE)]
     assert len(steps) == 18
     for event in steps:
         parent = event["run"]["facets"]["parent"]

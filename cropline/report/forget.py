@@ -1,0 +1,29 @@
+"""What an erasure came to, in words. Belongs here: the sentences that the artifact and the CLI show."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cropline.erasure import Erased
+
+_LATER = "by the next poll that cuts something, by maintain, or by the same again"
+
+
+def erased_lines(erased: Erased, *, dry_run: bool) -> list[str]:
+    """The verdict first. Of the receipt it says when there is none yet."""
+    what = f"{erased.objects:,} objects and {erased.rows:,} catalogue rows of {erased.images:,} photos"
+    if dry_run:
+        lines = [f"{what} would go. Nothing was done."]
+        return [*lines, *([f"{erased.in_work:,} of the photos are in work now."] if erased.in_work else [])]
+    if erased.waits:
+        return [
+            "Another erasure is at work now: nothing was removed yet.",
+            f"These photos will not be cropped again. What was made of them is removed after it: {_LATER}.",
+        ]
+    if erased.receipt is not None:
+        return [f"{what} are gone, and these photos will not be cropped again."]
+    return [
+        f"{what} are gone. {erased.in_work:,} more photos are in work: what comes of them is removed when their batch ends.",
+        f"The receipt is written then: {_LATER}.",
+    ]
