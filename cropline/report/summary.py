@@ -20,11 +20,12 @@ from cropline.report.chart import data_uri
 from cropline.report.contact_sheet import Tile, contact_sheet
 from cropline.report.failures import failure_rows
 from cropline.report.lineage import counts_of
-from cropline.report.links import relative_links, web_links
+from cropline.report.links import key_of, relative_links, web_links
 from cropline.report.pace import engine_rows, pace_svg
 from cropline.storage import StoreSpec
 
 SAMPLE = 24
+_COLUMNS = 6  # as many as can be read where the UI shows them
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Summary:
     reasons: list[tuple[str, int]]
     warnings: list[tuple[str, str]]
     places: list[tuple[str, str]]
+    brief: list[tuple[str, str]]  # the same, by their keys below the output
     links: dict[str, str]  # place -> address for the browser that shows the Markdown
     near: dict[str, str]  # place -> address as seen from the HTML file
     engines: list[tuple[str, str]]
@@ -59,13 +61,14 @@ def summarise(
         reasons=reasons,
         warnings=funnel.warnings,
         places=list(places),
+        brief=[("output", spec.uri("")), *((what, key_of(where, spec) or where) for what, where in places)],
         links=web_links(places, spec, browse_url),
         near=relative_links(places, spec),
         engines=engine_rows(funnel),
         failures=failure_rows(funnel.failures),
         lineage=lineage_svg(counts_of(funnel), title="From the camera API to crops"),
         pace=pace_svg(funnel),
-        sheet=contact_sheet(tiles) if tiles else None,
+        sheet=contact_sheet(tiles, columns=_COLUMNS) if tiles else None,
     )
 
 
@@ -131,7 +134,8 @@ def markdown(summary: Summary) -> str:
         parts += ["", "| cut on | |", "|---|---|"]
         parts += [f"| {plain(name)} | {plain(what)} |" for name, what in summary.engines]
     parts += ["", "| what | where |", "|---|---|"]
-    parts += [f"| {_linked(name, summary.links)} | `{plain(where)}` |" for name, where in summary.places]
+    # By their keys: the UI cuts off what is longer than its page.
+    parts += [f"| {_linked(name, summary.links)} | `{plain(where)}` |" for name, where in summary.brief]
     return "\n".join(parts) + "\n"
 
 

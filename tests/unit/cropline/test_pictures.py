@@ -69,7 +69,7 @@ def test_executors_are_drawn_and_charged() -> None:
     picture = pace_svg(funnel)
     assert picture is not None
     assert "executors" in _texts(picture)
-    assert engine_rows(funnel) == [("spark: set", "1 x, 30 s, 45 executor seconds")]
+    assert engine_rows(funnel) == [("spark", "1 batch, 30 s, 45 executor seconds")]
 
 
 def test_nothing_cut_is_no_picture() -> None:
