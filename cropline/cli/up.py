@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _READY_S = 240
 _END_S = 20
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Bursts of the simulated cameras: photos, then seconds until the next.
 _BURSTS = ((6, 40), (2, 60), (14, 75), (4, 50))
 
@@ -63,6 +64,7 @@ def run_up(out: Path, port: int, *, demo: bool) -> None:
         try:
             parts.watch()
         except KeyboardInterrupt:
+            _listen_no_more()
             console.print("\nending ...")
     console.print("everything that was started has ended")
 
@@ -108,6 +110,7 @@ class _Parts:
 
     def end(self) -> None:
         """End the last one first: the worker ends its runs, which free their batches, before the server goes."""
+        _listen_no_more()
         for _, process in reversed(self._running):
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
@@ -174,6 +177,8 @@ def _environment(folder: Path, port: int, settings: Mapping[str, str]) -> dict[s
         # With leases in memory, a restart of the server would end runs that hold a slot.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # Who presses Run wants to see something: Prefect's worker looks every ten seconds, which is for servers far away.
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
         "DO_NOT_TRACK": "1",
         "PYTHONUNBUFFERED": "1",
     }
@@ -247,14 +252,24 @@ def _bursts(cameras: DemoServer) -> Iterator[None]:
         thread.join(_END_S)
 
 
+def _listen_no_more() -> None:
+    """An impatient second Ctrl-C would leave running what was not ended yet."""
+    for sign in _SIGNALS:
+        signal.signal(sign, signal.SIG_IGN)
+
+
 @contextmanager
 def _ends_on_signals() -> Iterator[None]:
-    """SIGTERM as Ctrl-C: whoever ends us ends everything."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """SIGTERM and a closed terminal as Ctrl-C: whoever ends us ends everything. What is ignored (nohup) stays so."""
+    before = {sign: signal.getsignal(sign) for sign in _SIGNALS}
+    for sign, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(sign, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for sign, handler in before.items():
+            signal.signal(sign, handler)
 
 
 def _checkout() -> Path:

@@ -37,7 +37,8 @@ def backlog_verdict(report: StateReport) -> str:
     if not report.backlog:
         return "Nothing waits."
     age = f", the oldest for {_span(report.oldest_pending_age)}" if report.oldest_pending_age else ""
-    stale = f"; {report.stale_batches:,} stale batches are resumed by the next run" if report.stale_batches else ""
+    batches = "1 stale batch is" if report.stale_batches == 1 else f"{report.stale_batches:,} stale batches are"
+    stale = f"; {batches} resumed by the next run" if report.stale_batches else ""
     return f"{report.backlog:,} wait{age}{stale}."
 
 

@@ -48,6 +48,8 @@ class Stack:
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
             "DO_NOT_TRACK": "1",
+            # A worker looks for runs every ten seconds; half of that is what each run of a test would wait.
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
             "CROPLINE_API__SOURCE": "cams",
             "CROPLINE_API__URL": api.base_url,
             "CROPLINE_API__TOKEN": api.token,

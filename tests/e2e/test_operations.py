@@ -19,6 +19,7 @@ from uuid import UUID
 
 import pytest
 import requests
+import yaml
 
 from tests.e2e.browser import Ui, chromium, ui
 from tests.e2e.guide import shell_blocks
@@ -70,14 +71,17 @@ def test_deploying_twice_changes_nothing(stack: Stack) -> None:
 
 
 def test_a_schedule_that_left_the_file_leaves_the_server(stack: Stack, tmp_path: Path) -> None:
-    path = ROOT / "prefect.yaml"
-    text = path.read_text()
-    other = tmp_path / "prefect.yaml"
-    other.write_text(text.replace("slug: nightly", "slug: weekly").replace('"30 3 * * *"', '"30 3 * * 0"'))
-    for file, slugs in ((other, ["weekly"]), (path, ["nightly"])):
-        assert stack.python("automations.deploy", "--file", str(file)).returncode == 0
+    whole = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+    (maintain,) = (entry for entry in whole["deployments"] if entry["name"] == "maintain")
+    (nightly,) = maintain["schedules"]
+    path = tmp_path / "prefect.yaml"
+    for schedule in (nightly | {"slug": "weekly", "cron": "30 3 * * 0"}, nightly):
+        path.write_text(yaml.safe_dump(whole | {"deployments": [maintain | {"schedules": [schedule]}]}))
+        assert stack.python("automations.deploy", "--file", str(path)).returncode == 0
         found = stack.ask("GET", "/deployments/name/maintain/maintain")
-        assert [schedule["slug"] for schedule in found["schedules"]] == slugs
+        assert [(held["slug"], held["schedule"]["cron"]) for held in found["schedules"]] == [
+            (schedule["slug"], schedule["cron"])
+        ]
 
 
 @pytest.mark.parametrize(
@@ -292,16 +296,16 @@ def test_a_backfill_that_is_asked_for_in_the_form_runs_as_it_was_filled_in(
     browser.choose("What to do", "all")
     browser.fill_date("Captured since", "2026-01-01")
     browser.fill_list("Stores", store)
-    browser.fill_number("Images", 2)
+    browser.fill_number("Images", 1)
     browser.keep("backfill-form-filled", 2900)
     run = browser.submit()
     assert stack.ended(UUID(run)) == "COMPLETED"
     asked = stack.ask("GET", f"/flow_runs/{run}")["parameters"]
-    assert (asked["photos"]["stores"], asked["mode"], asked["limits"]["images"]) == ([store], "all", 2)
+    assert (asked["photos"]["stores"], asked["mode"], asked["limits"]["images"]) == ([store], "all", 1)
     assert datetime.fromisoformat(asked["photos"]["since"]) == datetime(2026, 1, 1, tzinfo=UTC)
     assert asked["dry_run"], "what the form is not told stays as the deployment has it"
     plan = next(entry for entry in stack.artifacts("backfill-plan") if entry["flow_run_id"] == run)
-    assert f"crops from {min(2, photos)} photos of the {photos} that are wanted" in plan["data"]
+    assert f"crops from 1 photo of the {photos} that are wanted" in plan["data"]
     browser.sees("backfill dry run 2026-01-01 to now", "Completed", "backfill-plan")
     browser.keep("backfill-run", 1100)
     browser.open(f"/artifacts/artifact/{plan['id']}")
