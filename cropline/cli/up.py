@@ -60,7 +60,7 @@ def run_up(out: Path, port: int, *, demo: bool) -> None:
         _start(parts, port, console)
         if cameras is not None:
             stack.enter_context(_bursts(cameras))
-        _tell(console, port, folder, cameras, environment)
+        _tell(console, folder, cameras, environment)
         try:
             parts.watch()
         except KeyboardInterrupt:
@@ -150,17 +150,26 @@ def _wait_for(url: str, parts: _Parts) -> None:
     raise StackError(f"the server does not answer at {url} after {_READY_S} s")
 
 
-def _tell(
-    console: Console, port: int, folder: Path, cameras: DemoServer | None, environment: Mapping[str, str]
-) -> None:
+def _commands(folder: Path, environment: Mapping[str, str], *, demo: bool) -> str:
+    """What makes the commands of another terminal see this stack. One's own settings are there already."""
+    if not demo:
+        return f"export PREFECT_API_URL={environment['PREFECT_API_URL']}"
+    from cropline.cli.demo import write_env
+
+    names = ("PREFECT_HOME", "PREFECT_API_URL")
+    told = {name: value for name, value in environment.items() if name.startswith("CROPLINE_") or name in names}
+    return f"source {write_env(folder, told)}"
+
+
+def _tell(console: Console, folder: Path, cameras: DemoServer | None, environment: Mapping[str, str]) -> None:
     console.print("[bold]cropline is up[/bold]; Ctrl-C ends it\n")
-    lines = [("Prefect UI", f"http://127.0.0.1:{port}")]
+    lines = [("Prefect UI", environment["PREFECT_API_URL"].removesuffix("/api"))]
     if cameras is not None:
         lines.append(("camera API", f"{cameras.base_url}/docs"))
     lines += [
         ("output", environment.get("CROPLINE_STORAGE__BROWSE_URL") or environment["CROPLINE_STORAGE__URL"]),
         ("logs", str(folder / "logs")),
-        ("its commands", f"export PREFECT_API_URL=http://127.0.0.1:{port}/api"),
+        ("for commands", _commands(folder, environment, demo=cameras is not None)),
     ]
     for name, value in lines:
         console.print(f"  {name:<13} {value}", highlight=False, soft_wrap=True)
