@@ -24,7 +24,7 @@ def backlog_markdown(report: StateReport, samples: Sequence[BacklogSample]) -> s
     parts += ["| photos, for each profile | |", "|---|---:|"]
     parts += [f"| {state} | {count:,} |" for state, count in report.images.items()]
     if report.sources:
-        parts += ["", "| source | cursor | lag |", "|---|---|---|"]
+        parts += ["", "| source | read up to | that was ago |", "|---|---|---|"]
         parts += [f"| {plain(s.source)} | {s.cursor or 'never polled'} | {_span(s.lag)} |" for s in report.sources]
     if report.reasons:
         parts += ["", "| state | reason | how many |", "|---|---|---:|"]

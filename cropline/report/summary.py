@@ -156,7 +156,7 @@ _STYLE = """
 :root{color-scheme:light dark;--ink:#23262b;--quiet:#6b7078;--paper:#f4f2ee;--card:#fff;--line:#e3e0da;--accent:#d9480f}
 @media(prefers-color-scheme:dark){:root{--ink:#eceae6;--quiet:#9aa0a8;--paper:#191b1f;--card:#23262b;--line:#363a41}}
 body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);margin:0;padding:2.5rem 1rem}
-main{max-width:1480px;margin:auto}h1{font-size:1.5rem;margin:0}
+main{max-width:1094px;margin:auto}h1{font-size:1.5rem;margin:0}
 p.verdict{font-size:1.15rem;margin:.3rem 0 1.5rem}
 .cards{display:flex;flex-wrap:wrap;gap:1.25rem;align-items:flex-start;margin-top:1.25rem}
 section{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:1rem 1.25rem}
@@ -165,6 +165,7 @@ table{border-collapse:collapse}td{padding:.2rem 1rem .2rem 0;border-top:1px soli
 tr:first-child td{border-top:0}td.n{text-align:right;font-variant-numeric:tabular-nums}
 a{color:var(--accent)}td.q{color:var(--quiet);overflow-wrap:anywhere}
 img+img{margin-top:1.25rem}
+img[src^="data:image/svg"]{width:100%}
 img{max-width:100%;border-radius:10px;border:1px solid var(--line);display:block}
 """
 

@@ -150,7 +150,8 @@ class Stack:
             return []
         connection = sqlite3.connect(path)
         try:
-            return connection.execute(query).fetchall()
+            made = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'batches'").fetchone()
+            return connection.execute(query).fetchall() if made else []  # the first run is making it
         finally:
             connection.close()
 

@@ -14,6 +14,12 @@ from demo.server import DemoServer
 from tests.e2e.stack import ROOT, Stack, end, family
 
 
+def _listen() -> None:
+    """As in a terminal: a shell that runs the tests in its background lets them ignore Ctrl-C."""
+    for sign in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(sign, signal.SIG_DFL)
+
+
 @contextmanager
 def _up(stack: Stack, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The command that ``make up DEMO=0`` runs, as in a terminal of its own."""
@@ -22,6 +28,7 @@ def _up(stack: Stack, log: Path) -> Iterator[subprocess.Popen[bytes]]:
         process = subprocess.Popen(
             [*command, "--port", str(stack.port), "--out", str(stack.folder / "up")],
             env=stack.environment, cwd=ROOT, stdout=output, stderr=output, start_new_session=True,
+            preexec_fn=_listen,
         )  # fmt: skip
     try:
         yield process
