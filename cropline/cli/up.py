@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.request import ProxyHandler, build_opener
@@ -48,12 +48,12 @@ def run_up(out: Path, port: int, *, demo: bool) -> None:
     folder = out.resolve()
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     port = _free(port)
-    with _ends_on_signals(), ExitStack() as stack:
+    with ends_on_signals(), ExitStack() as stack:
         cameras = stack.enter_context(_cameras(folder, console)) if demo else None
         settings = _demo_settings(cameras, folder) if cameras else _own_settings(root)
         files, shown = _browsable(settings)
         environment = _environment(folder, port, settings | shown)
-        parts = _Parts(root, folder / "logs", environment)
+        parts = Parts(root, folder / "logs", environment)
         stack.callback(parts.end)
         if files:
             parts.start("files", "http.server", *files)
@@ -69,11 +69,13 @@ def run_up(out: Path, port: int, *, demo: bool) -> None:
     console.print("everything that was started has ended")
 
 
-class _Parts:
+class Parts:
     """The child processes, in the order in which they were started."""
 
     def __init__(self, root: Path, logs: Path, environment: Mapping[str, str]) -> None:
-        self._root, self._logs, self._environment = root, logs, environment
+        name, value = "STACK_OF_CROPLINE", f"{os.getpid()}-{time.time_ns()}"
+        self._root, self._logs, self._environment = root, logs, {**environment, name: value}
+        self._mark = f"{name}={value}"  # in the environment of all that our children start
         self._running: list[tuple[str, subprocess.Popen[bytes]]] = []
 
     def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
@@ -81,7 +83,7 @@ class _Parts:
             process = subprocess.Popen(  # noqa: S603 - this interpreter, constant arguments
                 [sys.executable, "-m", *arguments],
                 cwd=self._root,
-                env=dict(self._environment),
+                env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -111,7 +113,8 @@ class _Parts:
     def end(self) -> None:
         """End the last one first: the worker ends its runs, which free their batches, before the server goes."""
         _listen_no_more()
-        for _, process in reversed(self._running):
+        while self._running:
+            _, process = self._running.pop()
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
                 try:
@@ -119,8 +122,7 @@ class _Parts:
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
-            _kill_session(process.pid)
-        self._running.clear()
+            _end_orphans(self._mark, {other.pid for _, other in self._running})
 
     def _last_words(self, name: str) -> str:
         path = self._logs / f"{name}.log"
@@ -128,7 +130,7 @@ class _Parts:
         return f"{lines[-1] if lines else 'it said nothing'} (see {path})"
 
 
-def _start(parts: _Parts, port: int, console: Console) -> None:
+def _start(parts: Parts, port: int, console: Console) -> None:
     with console.status("starting the Prefect server"):
         parts.start("server", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
         _wait_for(f"http://127.0.0.1:{port}/api/health", parts)
@@ -137,7 +139,7 @@ def _start(parts: _Parts, port: int, console: Console) -> None:
     parts.start("worker", "prefect", "worker", "start", "--pool", "cropline")
 
 
-def _wait_for(url: str, parts: _Parts) -> None:
+def _wait_for(url: str, parts: Parts) -> None:
     opener = build_opener(ProxyHandler({}))
     deadline = time.monotonic() + _READY_S
     while time.monotonic() < deadline:
@@ -268,7 +270,7 @@ def _listen_no_more() -> None:
 
 
 @contextmanager
-def _ends_on_signals() -> Iterator[None]:
+def ends_on_signals() -> Iterator[None]:
     """SIGTERM and a closed terminal as Ctrl-C: whoever ends us ends everything. What is ignored (nohup) stays so."""
     before = {sign: signal.getsignal(sign) for sign in _SIGNALS}
     for sign, handler in before.items():
@@ -300,12 +302,32 @@ def _free(port: int) -> int:
         return found
 
 
-def _kill_session(leader: int) -> None:
-    """What a child left in its session. Only Linux tells us; elsewhere there is nothing more to do."""
-    for entry in Path("/proc").glob("[0-9]*/stat"):
+def _end_orphans(mark: str, others: set[int]) -> None:
+    """What a child left, whatever session it is in: a worker that was killed leaves its runs. They are asked first, so that
+    they free their batches. ``others``: children that go on. Only Linux tells us; elsewhere there is nothing more to do."""
+    deadline = time.monotonic() + _END_S
+    for pid in _marked(mark, others):
+        _signal(pid, signal.SIGTERM)
+    while orphans := _marked(mark, others):
+        if time.monotonic() > deadline:
+            for pid in orphans:
+                _signal(pid, signal.SIGKILL)
+        time.sleep(0.1)
+
+
+def _marked(mark: str, others: set[int]) -> list[int]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
         try:
-            fields = entry.read_text().rpartition(")")[2].split()
-            if int(fields[3]) == leader:
-                os.kill(int(entry.parent.name), signal.SIGKILL)
-        except (OSError, ValueError):
+            ours = mark.encode() in (entry / "environ").read_bytes().split(b"\0")
+            session = int((entry / "stat").read_text().rpartition(")")[2].split()[3]) if ours else 0
+        except (OSError, ValueError):  # it has just ended, or is somebody else's
             continue
+        if ours and session not in others:
+            found.append(int(entry.name))
+    return found
+
+
+def _signal(pid: int, sign: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, sign)

@@ -73,12 +73,10 @@ class Ui:
         self.field(label).locator("button.p-select-button__control").press("ArrowDown")
         self.page.locator(".p-select-option").get_by_text(value, exact=True).click()
 
-    def submit(self) -> str:
-        """Send the form; the id of the run that it made, by the link that the UI then shows."""
+    def submit(self) -> None:
+        """Send the form; the UI then shows the deployment's runs."""
         self.page.get_by_role("button", name="Submit").click()
-        self.page.get_by_role("button", name="View run").first.click()
-        self.page.wait_for_url("**/runs/flow-run/*")
-        return self.page.url.partition("/runs/flow-run/")[2].partition("?")[0]
+        self.page.wait_for_url("**tab=Runs*")
 
     def text(self, text: str) -> Locator:
         """Where a text stands; the first place, if there are several."""

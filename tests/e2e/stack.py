@@ -207,6 +207,13 @@ def kill(pids: Iterable[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
+def lives(pid: int) -> bool:
+    """Whether a process runs. One that ended may stay in the list of processes until somebody asks how it ended."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
 def family(root: int) -> set[int]:
     """A process, what descends from it, and what is in its session."""
     parents, sessions = {}, {}

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from demo.server import DemoServer
-from tests.e2e.stack import ROOT, Stack, end, family
+from tests.e2e.stack import ROOT, Stack, end, family, lives
 
 
 def _listen() -> None:
@@ -63,7 +63,7 @@ def test_ctrl_c_ends_everything_that_was_started_and_nothing_else_and_frees_the_
                 up.send_signal(impatient)
                 stack.until(lambda: "ending ..." in log.read_text(), "it heard that")
             assert up.wait(90) == 0, log.read_text()
-        assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
+        assert not [pid for pid in started if lives(pid)]
         assert stranger.poll() is None
     assert log.read_text().rstrip().endswith("everything that was started has ended")
     ((_, state, attempt, lease_until),) = stack.batches()
