@@ -1,27 +1,26 @@
 """cropline up: the whole stack on this machine, without Docker, until Ctrl-C: server, worker, deployments, simulated cameras.
 
-Belongs here: starting processes, watching them, ending them. Does not: what is deployed (prefect.yaml, automations/).
+Belongs here: which processes there are, in which order, with what settings. Does not: starting, watching and ending them
+(parts.py), or what is deployed (prefect.yaml, automations/).
 Every child is in a session of its own, so that Ctrl-C reaches us alone and we end them in order, and nothing else.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.request import ProxyHandler, build_opener
 
 from rich.console import Console
 
-from cropline.errors import CroplineError, SettingsError
+from cropline.cli.parts import END_S, Parts, StackError, ends_on_signals, listen_no_more
+from cropline.errors import SettingsError
 from cropline.settings import load_settings
 from cropline.storage import StoreSpec
 
@@ -29,16 +28,8 @@ if TYPE_CHECKING:
     from demo.server import DemoServer
 
 _READY_S = 240
-_END_S = 20
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Bursts of the simulated cameras: photos, then seconds until the next.
 _BURSTS = ((6, 40), (2, 60), (14, 75), (4, 50))
-
-
-class StackError(CroplineError):
-    """A part of the stack did not start, or ended by itself."""
-
-    code = "up"
 
 
 def run_up(out: Path, port: int, *, demo: bool) -> None:
@@ -64,70 +55,9 @@ def run_up(out: Path, port: int, *, demo: bool) -> None:
         try:
             parts.watch()
         except KeyboardInterrupt:
-            _listen_no_more()
+            listen_no_more()
             console.print("\nending ...")
     console.print("everything that was started has ended")
-
-
-class Parts:
-    """The child processes, in the order in which they were started."""
-
-    def __init__(self, root: Path, logs: Path, environment: Mapping[str, str]) -> None:
-        name, value = "STACK_OF_CROPLINE", f"{os.getpid()}-{time.time_ns()}"
-        self._root, self._logs, self._environment = root, logs, {**environment, name: value}
-        self._mark = f"{name}={value}"  # in the environment of all that our children start
-        self._running: list[tuple[str, subprocess.Popen[bytes]]] = []
-
-    def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
-        with (self._logs / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(  # noqa: S603 - this interpreter, constant arguments
-                [sys.executable, "-m", *arguments],
-                cwd=self._root,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        self._running.append((name, process))
-        return process
-
-    def finish(self, name: str, *arguments: str) -> None:
-        """Run a part to its good end."""
-        process = self.start(name, *arguments)
-        if process.wait() != 0:
-            raise StackError(f"{name} failed: {self._last_words(name)}")
-        self._running.remove((name, process))
-
-    def check(self) -> None:
-        """Raise StackError for a part that is no longer there."""
-        for name, process in self._running:
-            if process.poll() is not None:
-                raise StackError(f"the {name} ended with status {process.returncode}: {self._last_words(name)}")
-
-    def watch(self) -> None:
-        while True:
-            self.check()
-            time.sleep(1)
-
-    def end(self) -> None:
-        """End the last one first: the worker ends its runs, which free their batches, before the server goes."""
-        _listen_no_more()
-        while self._running:
-            _, process = self._running.pop()
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-                try:
-                    process.wait(_END_S)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
-            _end_orphans(self._mark, {other.pid for _, other in self._running})
-
-    def _last_words(self, name: str) -> str:
-        path = self._logs / f"{name}.log"
-        lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
-        return f"{lines[-1] if lines else 'it said nothing'} (see {path})"
 
 
 def _start(parts: Parts, port: int, console: Console) -> None:
@@ -260,27 +190,7 @@ def _bursts(cameras: DemoServer) -> Iterator[None]:
         yield
     finally:
         ended.set()
-        thread.join(_END_S)
-
-
-def _listen_no_more() -> None:
-    """An impatient second Ctrl-C would leave running what was not ended yet."""
-    for sign in _SIGNALS:
-        signal.signal(sign, signal.SIG_IGN)
-
-
-@contextmanager
-def ends_on_signals() -> Iterator[None]:
-    """SIGTERM and a closed terminal as Ctrl-C: whoever ends us ends everything. What is ignored (nohup) stays so."""
-    before = {sign: signal.getsignal(sign) for sign in _SIGNALS}
-    for sign, handler in before.items():
-        if handler is not signal.SIG_IGN:
-            signal.signal(sign, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for sign, handler in before.items():
-            signal.signal(sign, handler)
+        thread.join(END_S)
 
 
 def _checkout() -> Path:
@@ -300,34 +210,3 @@ def _free(port: int) -> int:
             raise SettingsError(f"--port {port}: cannot be used ({error.strerror}); name another, or 0") from None
         found: int = probe.getsockname()[1]
         return found
-
-
-def _end_orphans(mark: str, others: set[int]) -> None:
-    """What a child left, whatever session it is in: a worker that was killed leaves its runs. They are asked first, so that
-    they free their batches. ``others``: children that go on. Only Linux tells us; elsewhere there is nothing more to do."""
-    deadline = time.monotonic() + _END_S
-    for pid in _marked(mark, others):
-        _signal(pid, signal.SIGTERM)
-    while orphans := _marked(mark, others):
-        if time.monotonic() > deadline:
-            for pid in orphans:
-                _signal(pid, signal.SIGKILL)
-        time.sleep(0.1)
-
-
-def _marked(mark: str, others: set[int]) -> list[int]:
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            ours = mark.encode() in (entry / "environ").read_bytes().split(b"\0")
-            session = int((entry / "stat").read_text().rpartition(")")[2].split()[3]) if ours else 0
-        except (OSError, ValueError):  # it has just ended, or is somebody else's
-            continue
-        if ours and session not in others:
-            found.append(int(entry.name))
-    return found
-
-
-def _signal(pid: int, sign: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, sign)

@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from cropline.cli.up import Parts, ends_on_signals
+from cropline.cli.parts import Parts, ends_on_signals
 from tests.e2e.stack import lives
 
 # As a worker that is killed: its run is in a session of its own, and is not told.
