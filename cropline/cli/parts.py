@@ -68,8 +68,12 @@ class Parts:
             time.sleep(1)
 
     def end(self) -> None:
-        """End the last one first: the worker ends its runs, which free their batches, before the server goes."""
+        """End the runs first, then the last part first: the server goes when nobody needs it.
+
+        A worker that is ended kills its runs at once. Asked before, they free their batches.
+        """
         listen_no_more()
+        _end_runs(self._mark, {part.pid for _, part in self._running})
         while self._running:
             _, process = self._running.pop()
             if process.poll() is None:
@@ -79,7 +83,7 @@ class Parts:
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
-            _end_orphans(self._mark, {other.pid for _, other in self._running})
+            _end_runs(self._mark, {part.pid for _, part in self._running})
 
     def _last_words(self, name: str) -> str:
         path = self._logs / f"{name}.log"
@@ -107,20 +111,22 @@ def ends_on_signals() -> Iterator[None]:
             signal.signal(sign, handler)
 
 
-def _end_orphans(mark: str, others: set[int]) -> None:
-    """What a child left, whatever session it is in: a worker that was killed leaves its runs. They are asked first, so that
-    they free their batches. ``others``: children that go on. Only Linux tells us; elsewhere there is nothing more to do."""
+def _end_runs(mark: str, parts: set[int]) -> None:
+    """End what is in none of the parts' sessions: runs that go on, or that a killed worker left. They are asked first.
+
+    Only Linux tells us; elsewhere there is nothing more to do.
+    """
     deadline = time.monotonic() + END_S
-    for pid in _marked(mark, others):
+    for pid in _marked(mark, parts):
         _signal(pid, signal.SIGTERM)
-    while orphans := _marked(mark, others):
+    while runs := _marked(mark, parts):
         if time.monotonic() > deadline:
-            for pid in orphans:
+            for pid in runs:
                 _signal(pid, signal.SIGKILL)
         time.sleep(0.1)
 
 
-def _marked(mark: str, others: set[int]) -> list[int]:
+def _marked(mark: str, parts: set[int]) -> list[int]:
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -128,7 +134,7 @@ def _marked(mark: str, others: set[int]) -> list[int]:
             session = int((entry / "stat").read_text().rpartition(")")[2].split()[3]) if ours else 0
         except (OSError, ValueError):  # it has just ended, or is somebody else's
             continue
-        if ours and session not in others:
+        if ours and session not in parts:
             found.append(int(entry.name))
     return found
 
