@@ -60,7 +60,7 @@ def progress_markdown(title: str, progress: Progress, ended: str | None) -> str:
     over = sum(day.left == 0 for day in days)
     verdict = (
         f"{done:,} of {progress.planned:,} done, {failed:,} failed, {progress.left:,} left; "
-        f"{over} of {len(days)} days are through"
+        f"{over} of {len(days)} {'day' if len(days) == 1 else 'days'} complete"
     )
     rows = [
         [day.day, f"{day.planned:,}", f"{day.done:,}", f"{day.failed:,}", f"{day.elsewhere:,}", f"{day.left:,}"]

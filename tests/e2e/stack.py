@@ -20,6 +20,8 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
 
 from demo.server import DemoServer
 
@@ -41,6 +43,9 @@ class Stack:
         self.url = f"{self.ui}/api"
         self.http = requests.Session()
         self.http.trust_env = False
+        # So the server answers while its database is busy, and has done nothing. Prefect's own client asks again, too.
+        again = Retry(total=6, backoff_factor=0.5, status_forcelist=[503], allowed_methods=None, raise_on_status=False)
+        self.http.mount("http://", HTTPAdapter(max_retries=again))
         self.environment = self._clean_environment() | {
             "PREFECT_HOME": str(folder / "prefect"),
             "PREFECT_API_URL": self.url,
@@ -49,7 +54,7 @@ class Stack:
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
             "DO_NOT_TRACK": "1",
             # A worker looks for runs every ten seconds; half of that is what each run of a test would wait.
-            "PREFECT_WORKER_QUERY_SECONDS": "1",
+            "PREFECT_WORKER_QUERY_SECONDS": "2",
             "CROPLINE_API__SOURCE": "cams",
             "CROPLINE_API__URL": api.base_url,
             "CROPLINE_API__TOKEN": api.token,
