@@ -44,7 +44,15 @@ class Stack:
         self.http = requests.Session()
         self.http.trust_env = False
         # So the server answers while its database is busy, and has done nothing. Prefect's own client asks again, too.
-        again = Retry(total=6, backoff_factor=0.5, status_forcelist=[503], allowed_methods=None, raise_on_status=False)
+        again = Retry(
+            connect=0,
+            read=0,
+            status=6,
+            backoff_factor=0.5,
+            status_forcelist=[503],
+            allowed_methods=None,
+            raise_on_status=False,
+        )
         self.http.mount("http://", HTTPAdapter(max_retries=again))
         self.environment = self._clean_environment() | {
             "PREFECT_HOME": str(folder / "prefect"),
