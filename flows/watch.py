@@ -125,7 +125,6 @@ class _Looking:
         whole = self._began - self._whole_at >= _WHOLE_EVERY_S
         if whole:
             self._whole_at = self._began
-            _tell(self._run)
         try:
             found = (whole or anything_new(self._run, self._limited)) and _take_in(
                 self._run, None if whole else _SHORT_LOOK
@@ -133,8 +132,16 @@ class _Looking:
         except (ApiError, ManifestError):
             # What is registered does not wait for the API or for a mended manifest.
             _crop_a_batch(self._run)
+            self._tell_if(whole)
             raise
-        return _crop_a_batch(self._run) or found
+        found = _crop_a_batch(self._run) or found
+        self._tell_if(whole)
+        return found
+
+    def _tell_if(self, whole: bool) -> None:
+        """After the crops: no photo waits for a report."""
+        if whole:
+            _tell(self._run)
 
     def _failed(self, error: CroplineError | httpx.HTTPError) -> None:
         self.watched.failed += 1

@@ -34,7 +34,8 @@ class Foreseen:
             return f"Of the {self.wanted:,} photos that are wanted the limits allow none ({self.stopped})."
         limited = f" of the {self.wanted:,} that are wanted, then the limits stop it ({self.stopped})"
         return (
-            f"{self.cost.crops:,} crops from {self.cost.images:,} photos{limited if self.stopped else ''}, "
+            f"{self.cost.crops:,} crops from {self.cost.images:,} {'photo' if self.cost.images == 1 else 'photos'}"
+            f"{limited if self.stopped else ''}, "
             f"in {self.cost.batches:,} {'batch' if self.cost.batches == 1 else 'batches'}."
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,10 +95,15 @@ def _point_at(url: str, token: str, folder: Path) -> None:
     # The demo's Prefect keeps to its folder too.
     settings = demo_settings(url, token, folder) | {"PREFECT_HOME": str(folder / "prefect")}
     os.environ |= settings
+    write_env(folder, settings)
+
+
+def write_env(folder: Path, settings: Mapping[str, str]) -> Path:
+    """A file that makes a shell's commands see what the simulated cameras left."""
     lines = [f"export {name}={shlex.quote(value)}" for name, value in settings.items()]
-    (folder / "env.sh").write_text(
-        "# Look at the demo's output: source this, then cropline status.\n" + "\n".join(lines) + "\n"
-    )
+    path = folder / "env.sh"
+    path.write_text("# Look at what is here: source this, then cropline status.\n" + "\n".join(lines) + "\n")
+    return path
 
 
 def _break_some(api: DemoServer) -> None:

@@ -1,16 +1,14 @@
 """cropline up: the whole stack on this machine, without Docker, until Ctrl-C: server, worker, deployments, simulated cameras.
 
-Belongs here: starting processes, watching them, ending them. Does not: what is deployed (prefect.yaml, automations/).
+Belongs here: which processes there are, in which order, with what settings. Does not: starting, watching and ending them
+(parts.py), or what is deployed (prefect.yaml, automations/).
 Every child is in a session of its own, so that Ctrl-C reaches us alone and we end them in order, and nothing else.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -21,7 +19,8 @@ from urllib.request import ProxyHandler, build_opener
 
 from rich.console import Console
 
-from cropline.errors import CroplineError, SettingsError
+from cropline.cli.parts import END_S, Parts, StackError, ends_on_signals, listen_no_more
+from cropline.errors import SettingsError
 from cropline.settings import load_settings
 from cropline.storage import StoreSpec
 
@@ -29,15 +28,8 @@ if TYPE_CHECKING:
     from demo.server import DemoServer
 
 _READY_S = 240
-_END_S = 20
 # Bursts of the simulated cameras: photos, then seconds until the next.
 _BURSTS = ((6, 40), (2, 60), (14, 75), (4, 50))
-
-
-class StackError(CroplineError):
-    """A part of the stack did not start, or ended by itself."""
-
-    code = "up"
 
 
 def run_up(out: Path, port: int, *, demo: bool) -> None:
@@ -47,85 +39,28 @@ def run_up(out: Path, port: int, *, demo: bool) -> None:
     folder = out.resolve()
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     port = _free(port)
-    with _ends_on_signals(), ExitStack() as stack:
+    with ends_on_signals(), ExitStack() as stack:
         cameras = stack.enter_context(_cameras(folder, console)) if demo else None
         settings = _demo_settings(cameras, folder) if cameras else _own_settings(root)
         files, shown = _browsable(settings)
         environment = _environment(folder, port, settings | shown)
-        parts = _Parts(root, folder / "logs", environment)
+        parts = Parts(root, folder / "logs", environment)
         stack.callback(parts.end)
         if files:
             parts.start("files", "http.server", *files)
         _start(parts, port, console)
         if cameras is not None:
             stack.enter_context(_bursts(cameras))
-        _tell(console, port, folder, cameras, environment)
+        _tell(console, folder, cameras, environment)
         try:
             parts.watch()
         except KeyboardInterrupt:
+            listen_no_more()
             console.print("\nending ...")
     console.print("everything that was started has ended")
 
 
-class _Parts:
-    """The child processes, in the order in which they were started."""
-
-    def __init__(self, root: Path, logs: Path, environment: Mapping[str, str]) -> None:
-        self._root, self._logs, self._environment = root, logs, environment
-        self._running: list[tuple[str, subprocess.Popen[bytes]]] = []
-
-    def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
-        with (self._logs / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(  # noqa: S603 - this interpreter, constant arguments
-                [sys.executable, "-m", *arguments],
-                cwd=self._root,
-                env=dict(self._environment),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        self._running.append((name, process))
-        return process
-
-    def finish(self, name: str, *arguments: str) -> None:
-        """Run a part to its good end."""
-        process = self.start(name, *arguments)
-        if process.wait() != 0:
-            raise StackError(f"{name} failed: {self._last_words(name)}")
-        self._running.remove((name, process))
-
-    def check(self) -> None:
-        """Raise StackError for a part that is no longer there."""
-        for name, process in self._running:
-            if process.poll() is not None:
-                raise StackError(f"the {name} ended with status {process.returncode}: {self._last_words(name)}")
-
-    def watch(self) -> None:
-        while True:
-            self.check()
-            time.sleep(1)
-
-    def end(self) -> None:
-        """End the last one first: the worker ends its runs, which free their batches, before the server goes."""
-        for _, process in reversed(self._running):
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-                try:
-                    process.wait(_END_S)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
-            _kill_session(process.pid)
-        self._running.clear()
-
-    def _last_words(self, name: str) -> str:
-        path = self._logs / f"{name}.log"
-        lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
-        return f"{lines[-1] if lines else 'it said nothing'} (see {path})"
-
-
-def _start(parts: _Parts, port: int, console: Console) -> None:
+def _start(parts: Parts, port: int, console: Console) -> None:
     with console.status("starting the Prefect server"):
         parts.start("server", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
         _wait_for(f"http://127.0.0.1:{port}/api/health", parts)
@@ -134,7 +69,7 @@ def _start(parts: _Parts, port: int, console: Console) -> None:
     parts.start("worker", "prefect", "worker", "start", "--pool", "cropline")
 
 
-def _wait_for(url: str, parts: _Parts) -> None:
+def _wait_for(url: str, parts: Parts) -> None:
     opener = build_opener(ProxyHandler({}))
     deadline = time.monotonic() + _READY_S
     while time.monotonic() < deadline:
@@ -147,17 +82,26 @@ def _wait_for(url: str, parts: _Parts) -> None:
     raise StackError(f"the server does not answer at {url} after {_READY_S} s")
 
 
-def _tell(
-    console: Console, port: int, folder: Path, cameras: DemoServer | None, environment: Mapping[str, str]
-) -> None:
+def _commands(folder: Path, environment: Mapping[str, str], *, demo: bool) -> str:
+    """What makes the commands of another terminal see this stack. One's own settings are there already."""
+    if not demo:
+        return f"export PREFECT_API_URL={environment['PREFECT_API_URL']}"
+    from cropline.cli.demo import write_env
+
+    names = ("PREFECT_HOME", "PREFECT_API_URL")
+    told = {name: value for name, value in environment.items() if name.startswith("CROPLINE_") or name in names}
+    return f"source {write_env(folder, told)}"
+
+
+def _tell(console: Console, folder: Path, cameras: DemoServer | None, environment: Mapping[str, str]) -> None:
     console.print("[bold]cropline is up[/bold]; Ctrl-C ends it\n")
-    lines = [("Prefect UI", f"http://127.0.0.1:{port}")]
+    lines = [("Prefect UI", environment["PREFECT_API_URL"].removesuffix("/api"))]
     if cameras is not None:
         lines.append(("camera API", f"{cameras.base_url}/docs"))
     lines += [
         ("output", environment.get("CROPLINE_STORAGE__BROWSE_URL") or environment["CROPLINE_STORAGE__URL"]),
         ("logs", str(folder / "logs")),
-        ("its commands", f"export PREFECT_API_URL=http://127.0.0.1:{port}/api"),
+        ("for commands", _commands(folder, environment, demo=cameras is not None)),
     ]
     for name, value in lines:
         console.print(f"  {name:<13} {value}", highlight=False, soft_wrap=True)
@@ -174,6 +118,8 @@ def _environment(folder: Path, port: int, settings: Mapping[str, str]) -> dict[s
         # With leases in memory, a restart of the server would end runs that hold a slot.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # Who presses Run wants to see something: Prefect's worker looks every ten seconds, which is for servers far away.
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
         "DO_NOT_TRACK": "1",
         "PYTHONUNBUFFERED": "1",
     }
@@ -244,17 +190,7 @@ def _bursts(cameras: DemoServer) -> Iterator[None]:
         yield
     finally:
         ended.set()
-        thread.join(_END_S)
-
-
-@contextmanager
-def _ends_on_signals() -> Iterator[None]:
-    """SIGTERM as Ctrl-C: whoever ends us ends everything."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        thread.join(END_S)
 
 
 def _checkout() -> Path:
@@ -274,14 +210,3 @@ def _free(port: int) -> int:
             raise SettingsError(f"--port {port}: cannot be used ({error.strerror}); name another, or 0") from None
         found: int = probe.getsockname()[1]
         return found
-
-
-def _kill_session(leader: int) -> None:
-    """What a child left in its session. Only Linux tells us; elsewhere there is nothing more to do."""
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = entry.read_text().rpartition(")")[2].split()
-            if int(fields[3]) == leader:
-                os.kill(int(entry.parent.name), signal.SIGKILL)
-        except (OSError, ValueError):
-            continue

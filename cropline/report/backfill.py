@@ -36,8 +36,8 @@ def cost_rows(cost: Estimate) -> list[list[str]]:
     """The estimate, a line each."""
     return [
         ["time", f"about {span(cost.seconds)} ({cost.basis})"],
-        ["API calls", f"{cost.calls:,} for the listing, {cost.downloads:,} photo downloads"],
-        ["download", f"{cost.bytes / 1e6:,.0f} MB"],
+        ["API calls", f"{cost.calls:,} for the listing, {cost.downloads:,} for photos"],
+        ["download", f"{_megabytes(cost.bytes)} MB"],
         ["PUTs", f"{cost.puts:,}"],
     ]
 
@@ -46,7 +46,7 @@ def day_rows(foreseen: Foreseen) -> tuple[list[str], list[list[str]]]:
     """(head, rows): a day each, newest first, a column for every reason."""
     reasons = sorted({why for day in foreseen.days for why in day.why})
     rows = [
-        [day.day, f"{day.images:,}", f"{day.boxes:,}", f"{day.bytes / 1e6:,.0f}"]
+        [day.day, f"{day.images:,}", f"{day.boxes:,}", _megabytes(day.bytes)]
         + [f"{day.why[why]:,}" if day.why[why] else "" for why in reasons]
         for day in foreseen.days
     ]
@@ -60,7 +60,7 @@ def progress_markdown(title: str, progress: Progress, ended: str | None) -> str:
     over = sum(day.left == 0 for day in days)
     verdict = (
         f"{done:,} of {progress.planned:,} done, {failed:,} failed, {progress.left:,} left; "
-        f"{over} of {len(days)} days are through"
+        f"{over} of {len(days)} {'day' if len(days) == 1 else 'days'} complete"
     )
     rows = [
         [day.day, f"{day.planned:,}", f"{day.done:,}", f"{day.failed:,}", f"{day.elsewhere:,}", f"{day.left:,}"]
@@ -69,6 +69,10 @@ def progress_markdown(title: str, progress: Progress, ended: str | None) -> str:
     head = ["captured on", "planned", "done", "failed", "with other runs", "left"]
     end = ["", plain(ended)] if ended else []
     return "\n".join([f"## {plain(title)}", "", f"**{verdict}**", *end, "", *_grid(head, rows)]) + "\n"
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.0f}" if count >= 10_000_000 else f"{count / 1e6:.1f}"
 
 
 def span(seconds: float) -> str:

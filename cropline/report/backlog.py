@@ -13,6 +13,7 @@ from cropline.report.summary import plain
 from cropline.state import BacklogSample, StateReport
 
 LOOK_BACK = timedelta(days=1)
+_SHORTEST = timedelta(hours=1)
 
 
 def backlog_markdown(report: StateReport, samples: Sequence[BacklogSample]) -> str:
@@ -20,10 +21,10 @@ def backlog_markdown(report: StateReport, samples: Sequence[BacklogSample]) -> s
     parts = ["## backlog", "", f"**{backlog_verdict(report)}**", ""]
     if samples:
         parts += [f"![backlog and age over the last day]({data_uri(backlog_svg(samples, report.at))})", ""]
-    parts += ["| photos x profiles | |", "|---|---:|"]
+    parts += ["| photos, for each profile | |", "|---|---:|"]
     parts += [f"| {state} | {count:,} |" for state, count in report.images.items()]
     if report.sources:
-        parts += ["", "| source | cursor | lag |", "|---|---|---|"]
+        parts += ["", "| source | read up to | that was ago |", "|---|---|---|"]
         parts += [f"| {plain(s.source)} | {s.cursor or 'never polled'} | {_span(s.lag)} |" for s in report.sources]
     if report.reasons:
         parts += ["", "| state | reason | how many |", "|---|---|---:|"]
@@ -36,7 +37,8 @@ def backlog_verdict(report: StateReport) -> str:
     if not report.backlog:
         return "Nothing waits."
     age = f", the oldest for {_span(report.oldest_pending_age)}" if report.oldest_pending_age else ""
-    stale = f"; {report.stale_batches:,} stale batches are resumed by the next run" if report.stale_batches else ""
+    batches = "1 stale batch is" if report.stale_batches == 1 else f"{report.stale_batches:,} stale batches are"
+    stale = f"; {batches} resumed by the next run" if report.stale_batches else ""
     return f"{report.backlog:,} wait{age}{stale}."
 
 
@@ -48,7 +50,7 @@ def backlog_svg(samples: Sequence[BacklogSample], now: datetime) -> str:
         return Series(name, colour, list(zip(moments, values, strict=True)))
 
     waiting = Panel(
-        "photos x profiles that wait",
+        "photos that wait, by profile",
         [
             series("pending", "#4c6ef5", [sample.pending for sample in samples]),
             series("in work", "#12b886", [sample.claimed for sample in samples]),
@@ -56,7 +58,12 @@ def backlog_svg(samples: Sequence[BacklogSample], now: datetime) -> str:
         ],
     )
     age = Panel("age of the oldest pending one, minutes", [series("age", "#7048e8", [_minutes(s) for s in samples])])
-    return svg([waiting, age], (now - LOOK_BACK).timestamp(), now.timestamp())
+    return svg([waiting, age], _from(samples, now).timestamp(), now.timestamp())
+
+
+def _from(samples: Sequence[BacklogSample], now: datetime) -> datetime:
+    """A day ago; less on the first day, which would else be a line at the right edge."""
+    return max(now - LOOK_BACK, min(samples[0].at, now - _SHORTEST))
 
 
 def _minutes(sample: BacklogSample) -> float:

@@ -56,7 +56,7 @@ def data_uri(picture: str) -> str:
 
 
 def _panel(panel: Panel, top: float, start: float, end: float) -> str:
-    peak = _nice(max(_peaks(panel), default=0))
+    peak = _nice(max(_peaks(panel), default=0), least=1 if panel.kind == "bars" else 2)
     floor, roof = top + _PANEL - _BOTTOM, top + _TOP
     shapes = (
         _bars(panel, start, end, floor, roof, peak)
@@ -142,10 +142,10 @@ def _x(moment: float, start: float, end: float) -> float:
     return _LEFT + (WIDTH - _LEFT - _RIGHT) * (min(max(moment, start), end) - start) / (end - start)
 
 
-def _nice(peak: float) -> float:
-    """The next 1, 2 or 5 times a power of ten."""
-    if peak <= 0:
-        return 1.0
+def _nice(peak: float, least: float) -> float:
+    """The next 1, 2 or 5 times a power of ten; ``least`` when nothing is there. Half a photo is no mark on a scale."""
+    if peak <= 0 or (least > 1 and peak < least):
+        return least
     power = 10.0 ** math.floor(math.log10(peak))
     return next(step * power for step in (1, 2, 5, 10) if step * power >= peak - 1e-9)
 

@@ -22,16 +22,16 @@ def failure_rows(failures: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
 def _row(failure: dict[str, Any]) -> dict[str, str]:
     known = FAILURES.get(failure["reason"])
     return {
-        "image": failure["image_id"],
-        "boxes": _boxes(failure["box_ids"]),
+        # What an operator needs comes first: the table is wider than the page.
         "reason": failure["reason"],
-        # At the left: the table is wider than the page.
         "look at it": f"cropline show {shlex.quote(failure['image_id'])}",
         "what to do": known.remedy if known else "",
+        "boxes": _boxes(failure["box_ids"]),
         "what happened": failure["detail"] or "",
         "tried again": "yes" if known and known.transient else "no",
         "where": " ".join(part for part in (failure["store_id"], failure["camera_id"]) if part),
         "profile": failure["profile"],
+        "image": failure["image_id"],
     }
 
 

@@ -18,7 +18,7 @@ def web_links(places: Sequence[tuple[str, str]], spec: StoreSpec, browse_url: st
     """What is there -> its address, for each place that a browser can reach."""
     found = {}
     for what, where in places:
-        key = _key(where, spec)
+        key = key_of(where, spec)
         if key is not None and browse_url:
             found[what] = f"{browse_url.rstrip('/')}/{quote(key)}"
         elif where.startswith(("http://", "https://")):
@@ -28,11 +28,11 @@ def web_links(places: Sequence[tuple[str, str]], spec: StoreSpec, browse_url: st
 
 def relative_links(places: Sequence[tuple[str, str]], spec: StoreSpec) -> dict[str, str]:
     """What is there -> its address as seen from a report: it works wherever the output is copied to."""
-    keys = {what: _key(where, spec) for what, where in places}
+    keys = {what: key_of(where, spec) for what, where in places}
     return {what: _UP + quote(key) for what, key in keys.items() if key is not None}
 
 
-def _key(where: str, spec: StoreSpec) -> str | None:
+def key_of(where: str, spec: StoreSpec) -> str | None:
     """The storage key of a place; None when it lies elsewhere."""
     for root in (spec.uri(""), f"{spec.local_path}/"):
         if where.startswith(root):

@@ -12,6 +12,7 @@ from cropline.funnel import Funnel
 from cropline.report.chart import Panel, Series, svg
 
 _BARS = 120
+_SHORTEST_S = 10  # of a run of one second there would be one bar as wide as the page
 
 
 def pace_svg(funnel: Funnel) -> str | None:
@@ -19,7 +20,8 @@ def pace_svg(funnel: Funnel) -> str | None:
     done = {second: boxes for second, boxes in funnel.pace.items() if boxes}
     if not done:
         return None
-    start, end = min(done), max(done) + 1
+    start = min(done)
+    end = max(max(done) + 1, start + _SHORTEST_S)
     bar = max(1, math.ceil((end - start) / _BARS))
     bars: Counter[int] = Counter()
     for second, boxes in done.items():
@@ -54,8 +56,9 @@ def engine_rows(funnel: Funnel) -> list[tuple[str, str]]:
         held[2] += use.executor_seconds
     return [
         (
-            f"{kind}: {reason}",
-            f"{batches:,.0f} x, {seconds:,.0f} s" + (f", {cost:,.0f} executor seconds" if cost else ""),
+            kind if reason == "set" else f"{kind}: {reason}",
+            f"{batches:,.0f} {'batch' if batches == 1 else 'batches'}, {seconds:,.0f} s"
+            + (f", {cost:,.0f} executor seconds" if cost else ""),
         )
         for (kind, reason), (batches, seconds, cost) in found.items()
     ]

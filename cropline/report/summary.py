@@ -20,11 +20,12 @@ from cropline.report.chart import data_uri
 from cropline.report.contact_sheet import Tile, contact_sheet
 from cropline.report.failures import failure_rows
 from cropline.report.lineage import counts_of
-from cropline.report.links import relative_links, web_links
+from cropline.report.links import key_of, relative_links, web_links
 from cropline.report.pace import engine_rows, pace_svg
 from cropline.storage import StoreSpec
 
 SAMPLE = 24
+_COLUMNS = 6  # as many as can be read where the UI shows them
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Summary:
     reasons: list[tuple[str, int]]
     warnings: list[tuple[str, str]]
     places: list[tuple[str, str]]
+    brief: list[tuple[str, str]]  # the same, by their keys below the output
     links: dict[str, str]  # place -> address for the browser that shows the Markdown
     near: dict[str, str]  # place -> address as seen from the HTML file
     engines: list[tuple[str, str]]
@@ -59,13 +61,14 @@ def summarise(
         reasons=reasons,
         warnings=funnel.warnings,
         places=list(places),
+        brief=[("output", spec.uri("")), *((what, key_of(where, spec) or where) for what, where in places)],
         links=web_links(places, spec, browse_url),
         near=relative_links(places, spec),
         engines=engine_rows(funnel),
         failures=failure_rows(funnel.failures),
         lineage=lineage_svg(counts_of(funnel), title="From the camera API to crops"),
         pace=pace_svg(funnel),
-        sheet=contact_sheet(tiles) if tiles else None,
+        sheet=contact_sheet(tiles, columns=_COLUMNS) if tiles else None,
     )
 
 
@@ -131,7 +134,8 @@ def markdown(summary: Summary) -> str:
         parts += ["", "| cut on | |", "|---|---|"]
         parts += [f"| {plain(name)} | {plain(what)} |" for name, what in summary.engines]
     parts += ["", "| what | where |", "|---|---|"]
-    parts += [f"| {_linked(name, summary.links)} | `{plain(where)}` |" for name, where in summary.places]
+    # By their keys: the UI cuts off what is longer than its page.
+    parts += [f"| {_linked(name, summary.links)} | `{plain(where)}` |" for name, where in summary.brief]
     return "\n".join(parts) + "\n"
 
 
@@ -152,7 +156,7 @@ _STYLE = """
 :root{color-scheme:light dark;--ink:#23262b;--quiet:#6b7078;--paper:#f4f2ee;--card:#fff;--line:#e3e0da;--accent:#d9480f}
 @media(prefers-color-scheme:dark){:root{--ink:#eceae6;--quiet:#9aa0a8;--paper:#191b1f;--card:#23262b;--line:#363a41}}
 body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);margin:0;padding:2.5rem 1rem}
-main{max-width:1480px;margin:auto}h1{font-size:1.5rem;margin:0}
+main{max-width:1094px;margin:auto}h1{font-size:1.5rem;margin:0}
 p.verdict{font-size:1.15rem;margin:.3rem 0 1.5rem}
 .cards{display:flex;flex-wrap:wrap;gap:1.25rem;align-items:flex-start;margin-top:1.25rem}
 section{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:1rem 1.25rem}
@@ -161,6 +165,7 @@ table{border-collapse:collapse}td{padding:.2rem 1rem .2rem 0;border-top:1px soli
 tr:first-child td{border-top:0}td.n{text-align:right;font-variant-numeric:tabular-nums}
 a{color:var(--accent)}td.q{color:var(--quiet);overflow-wrap:anywhere}
 img+img{margin-top:1.25rem}
+img[src^="data:image/svg"]{width:100%}
 img{max-width:100%;border-radius:10px;border:1px solid var(--line);display:block}
 """
 

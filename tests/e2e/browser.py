@@ -6,9 +6,11 @@ people to look at: build/screenshots/.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from playwright.sync_api import Locator, Page, ViewportSize, sync_playwright
 
@@ -39,6 +41,43 @@ class Ui:
     def open(self, path: str) -> None:
         self.page.goto(self._address + path)
 
+    def open_file(self, path: Path) -> None:
+        """A page of this disk, as a double click opens it."""
+        self.page.goto(path.as_uri())
+
+    def field(self, label: str) -> Locator:
+        """A field of the form for a run's parameters; of nested ones the innermost."""
+        named = self.page.locator(".schema-form-property__label", has_text=re.compile(f"^{label}"))
+        return self.page.locator(".schema-form-property").filter(has=named).last
+
+    def fill_date(self, label: str, day: str) -> None:
+        """The first moment of a day, by the form's calendar. ``day``: 2026-01-01."""
+        self.field(label).get_by_role("button", name="date-time").click()
+        self.field(label).get_by_text("Select date and time").click()
+        self.page.locator("input[type=date]").fill(day)
+        self.page.locator("input[type=time]").fill("00:00")
+        self.page.get_by_role("button", name="Apply").click()
+
+    def fill_list(self, label: str, value: str) -> None:
+        """One item of a list of texts."""
+        self.field(label).get_by_role("button", name="Add item").click()
+        self.field(label).locator("textarea").fill(value)
+
+    def fill_number(self, label: str, value: int) -> None:
+        """A number that may be left away."""
+        self.field(label).get_by_role("button", name="int", exact=True).click()
+        self.field(label).locator("input").fill(str(value))
+
+    def choose(self, label: str, value: str) -> None:
+        """One of several, by the keyboard: without a mouse that hovers, a click opens the list and closes it."""
+        self.field(label).locator("button.p-select-button__control").press("ArrowDown")
+        self.page.locator(".p-select-option").get_by_text(value, exact=True).click()
+
+    def submit(self) -> None:
+        """Send the form; the UI then shows the deployment's runs."""
+        self.page.get_by_role("button", name="Submit").click()
+        self.page.wait_for_url("**tab=Runs*")
+
     def text(self, text: str) -> Locator:
         """Where a text stands; the first place, if there are several."""
         return self.page.get_by_text(text).first
@@ -67,12 +106,14 @@ class Ui:
 
 @contextmanager
 def ui(program: str, address: str) -> Iterator[Ui]:
-    """A browser on a Prefect UI while the block lasts. Nothing but that server is reached."""
+    """A browser on a Prefect UI while the block lasts. Nothing but that server and this disk is reached."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=list(_QUIET))
         try:
             page = browser.new_page(viewport=ViewportSize(width=1440, height=900), reduced_motion="reduce")
-            page.route(lambda url: not url.startswith((address, "data:", "blob:")), lambda route: route.abort())
+            page.route(
+                lambda url: not url.startswith((address, "data:", "blob:", "file:")), lambda route: route.abort()
+            )
             yield Ui(page, address)
         finally:
             browser.close()

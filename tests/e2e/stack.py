@@ -20,6 +20,8 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
 
 from demo.server import DemoServer
 
@@ -41,6 +43,17 @@ class Stack:
         self.url = f"{self.ui}/api"
         self.http = requests.Session()
         self.http.trust_env = False
+        # So the server answers while its database is busy, and has done nothing. Prefect's own client asks again, too.
+        again = Retry(
+            connect=0,
+            read=0,
+            status=6,
+            backoff_factor=0.5,
+            status_forcelist=[503],
+            allowed_methods=None,
+            raise_on_status=False,
+        )
+        self.http.mount("http://", HTTPAdapter(max_retries=again))
         self.environment = self._clean_environment() | {
             "PREFECT_HOME": str(folder / "prefect"),
             "PREFECT_API_URL": self.url,
@@ -48,6 +61,8 @@ class Stack:
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
             "DO_NOT_TRACK": "1",
+            # A worker looks for runs every ten seconds; half of that is what each run of a test would wait.
+            "PREFECT_WORKER_QUERY_SECONDS": "2",
             "CROPLINE_API__SOURCE": "cams",
             "CROPLINE_API__URL": api.base_url,
             "CROPLINE_API__TOKEN": api.token,
@@ -148,7 +163,8 @@ class Stack:
             return []
         connection = sqlite3.connect(path)
         try:
-            return connection.execute(query).fetchall()
+            made = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'batches'").fetchone()
+            return connection.execute(query).fetchall() if made else []  # the first run is making it
         finally:
             connection.close()
 
@@ -202,6 +218,13 @@ def kill(pids: Iterable[int]) -> None:
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+def lives(pid: int) -> bool:
+    """Whether a process runs. One that ended may stay in the list of processes until somebody asks how it ended."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
 
 
 def family(root: int) -> set[int]:

@@ -14,9 +14,12 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
+from uuid import UUID
 
 import pytest
 import requests
+import yaml
 
 from tests.e2e.browser import Ui, chromium, ui
 from tests.e2e.guide import shell_blocks
@@ -70,14 +73,17 @@ def test_deploying_twice_changes_nothing(stack: Stack) -> None:
 
 
 def test_a_schedule_that_left_the_file_leaves_the_server(stack: Stack, tmp_path: Path) -> None:
-    path = ROOT / "prefect.yaml"
-    text = path.read_text()
-    other = tmp_path / "prefect.yaml"
-    other.write_text(text.replace("slug: nightly", "slug: weekly").replace('"30 3 * * *"', '"30 3 * * 0"'))
-    for file, slugs in ((other, ["weekly"]), (path, ["nightly"])):
-        assert stack.python("automations.deploy", "--file", str(file)).returncode == 0
+    whole = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+    (maintain,) = (entry for entry in whole["deployments"] if entry["name"] == "maintain")
+    (nightly,) = maintain["schedules"]
+    path = tmp_path / "prefect.yaml"
+    for schedule in (nightly | {"slug": "weekly", "cron": "30 3 * * 0"}, nightly):
+        path.write_text(yaml.safe_dump(whole | {"deployments": [maintain | {"schedules": [schedule]}]}))
+        assert stack.python("automations.deploy", "--file", str(path)).returncode == 0
         found = stack.ask("GET", "/deployments/name/maintain/maintain")
-        assert [schedule["slug"] for schedule in found["schedules"]] == slugs
+        assert [(held["slug"], held["schedule"]["cron"]) for held in found["schedules"]] == [
+            (schedule["slug"], schedule["cron"])
+        ]
 
 
 @pytest.mark.parametrize(
@@ -296,3 +302,50 @@ def test_the_ui_has_a_form_for_backfills_with_help_for_each_field(stack: Stack, 
         "Limits", "Images", "at most so many photos", "API calls", "PUTs", "Bytes",
     )  # fmt: skip
     browser.keep("backfill-form", 2700)
+
+
+def test_a_backfill_that_is_asked_for_in_the_form_runs_as_it_was_filled_in(
+    stack: Stack, worker: None, browser: Ui
+) -> None:
+    store, photos = Counter(row["store_id"] for row in stack.api.control.images()).most_common(1)[0]
+    found = stack.ask("GET", "/deployments/name/backfill/backfill")
+    browser.open(f"/deployments/deployment/{found['id']}/run")
+    browser.choose("What to do", "all")
+    browser.fill_date("Captured since", "2026-01-01")
+    browser.fill_list("Stores", store)
+    browser.fill_number("Images", 1)
+    browser.keep("backfill-form-filled", 2900)
+    before = [run["id"] for run in stack.runs("backfill")]
+    browser.submit()
+    run = stack.until(lambda: {entry["id"] for entry in stack.runs("backfill")}.difference(before), "the run is there")
+    assert stack.ended(UUID(min(run))) == "COMPLETED"
+    (made,) = (entry for entry in stack.runs("backfill") if entry["id"] in run)
+    browser.sees(made["name"], "Completed")
+    asked = made["parameters"]
+    assert (asked["photos"]["stores"], asked["mode"], asked["limits"]["images"]) == ([store], "all", 1)
+    assert datetime.fromisoformat(asked["photos"]["since"]) == datetime(2026, 1, 1, tzinfo=UTC)
+    assert asked["dry_run"], "what the form is not told stays as the deployment has it"
+    plan = next(entry for entry in stack.artifacts("backfill-plan") if entry["flow_run_id"] in run)
+    assert f"crops from 1 photo of the {photos} that are wanted" in plan["data"]
+    browser.keep("backfill-runs", 1100)
+    browser.open(f"/artifacts/artifact/{plan['id']}")
+    browser.sees("it would take", "API calls", "captured on")
+    browser.keep("backfill-plan", 1100)
+
+
+def test_the_ui_shows_how_far_a_backfill_is_by_day(stack: Stack, browser: Ui) -> None:
+    browser.open(f"/artifacts/artifact/{_newest(stack, 'backfill-days', 'captured on')}")
+    browser.sees("captured on", "planned", "left")
+    browser.keep("backfill-days")
+
+
+def test_a_report_opens_without_a_server_and_its_links_lead_to_what_is_there(stack: Stack, browser: Ui) -> None:
+    report = max((stack.folder / "output" / "reports").glob("*/poll-*.html"), key=lambda path: path.stat().st_size)
+    browser.open_file(report)
+    assert browser.picture("contact sheet of sampled crops") > (800, 200)
+    assert browser.picture("throughput over time") > (800, 100)
+    links = [link.get_attribute("href") for link in browser.page.get_by_role("link").all()]
+    assert len(links) >= 5
+    for link in links:
+        assert (report.parent / unquote(str(link))).exists(), link
+    browser.keep("report", 2000)

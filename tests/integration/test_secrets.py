@@ -69,7 +69,7 @@ def test_canary_secrets_reach_no_row_artifact_event_or_log(workspace: Workspace)
     for seen in ("http_404", "http_5xx", "truncated", "not_a_picture", "boxes_ordered", "url_scheme"):
         assert seen in everything, "else the faults left nothing to look at"
     database = "".join(prefect_database().values())
-    for kind in ("prefect.flow-run.Completed", "http_404", "native: set"):
+    for kind in ("prefect.flow-run.Completed", "http_404", "| native | 1 batch"):
         assert kind in database, "events, artifacts and logs lie there"
     manifests = "".join(readable(path) for name, path in left.items() if name.startswith("output/manifests/"))
     assert sum(secret in manifests for secret in secrets) >= 5, (

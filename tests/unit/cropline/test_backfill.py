@@ -299,7 +299,7 @@ def test_progress_counts_each_work_once_and_ends_at_nothing_left() -> None:
     ]  # fmt: skip
     progress.settle(parts[1], {(work.image_id, work.profile): "dead" for work in parts[1].works})
     assert (progress.left, progress.percent) == (0, 100.0)
-    assert "18 of 30 done, 10 failed, 0 left; 2 of 2 days are through" in progress_markdown("t", progress, None)
+    assert "18 of 30 done, 10 failed, 0 left; 2 of 2 days complete" in progress_markdown("t", progress, None)
 
 
 def test_days_are_of_capture_in_utc() -> None:

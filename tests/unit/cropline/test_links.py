@@ -52,3 +52,13 @@ def test_an_address_that_is_no_web_page_is_refused(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("CROPLINE_STORAGE__BROWSE_URL", wrong)
     with pytest.raises(SettingsError, match="CROPLINE_STORAGE__BROWSE_URL: must be http"):
         load_settings()
+
+
+def test_the_ui_is_shown_keys_below_the_output_and_whole_addresses_of_what_lies_elsewhere(tmp_path: Path) -> None:
+    spec = StoreSpec("s3://bucket/cropline")
+    found = markdown(
+        summarise("poll", Funnel(), [("report", spec.uri("reports/a.html")), ("lineage", "http://c")], spec)
+    )
+    assert "| output | `s3://bucket/cropline/` |" in found
+    assert "| report | `reports/a.html` |" in found
+    assert "`http://c`" in found

@@ -69,7 +69,7 @@ def test_executors_are_drawn_and_charged() -> None:
     picture = pace_svg(funnel)
     assert picture is not None
     assert "executors" in _texts(picture)
-    assert engine_rows(funnel) == [("spark: set", "1 x, 30 s, 45 executor seconds")]
+    assert engine_rows(funnel) == [("spark", "1 batch, 30 s, 45 executor seconds")]
 
 
 def test_nothing_cut_is_no_picture() -> None:
@@ -107,7 +107,7 @@ def test_the_backlog_is_told_in_a_sentence_and_drawn_over_the_last_day() -> None
         BacklogSample(NOON - timedelta(hours=hour), hour, 1, 0, 0, NOON - timedelta(hours=hour, minutes=10))
         for hour in range(23, -1, -1)
     ]
-    assert backlog_verdict(_report()) == "3 wait, the oldest for 45 min; 1 stale batches are resumed by the next run."
+    assert backlog_verdict(_report()) == "3 wait, the oldest for 45 min; 1 stale batch is resumed by the next run."
     text = backlog_markdown(_report(), samples)
     assert "![backlog and age over the last day](data:image/svg+xml;base64," in text
     assert "| failed | http_5xx | 2 |" in text
@@ -137,3 +137,16 @@ def test_a_photo_that_failed_whole_is_one_failure_beside_the_others() -> None:
         ("first", "http_404", 40),
         ("second", "timeout", 40),
     ]
+
+
+def test_a_backlog_that_is_young_is_drawn_over_its_hour_and_not_as_a_line_at_the_edge_of_a_day() -> None:
+    (sample,) = [BacklogSample(NOON - timedelta(minutes=30), 8, 0, 0, 0, None)]
+    (area,) = _shapes(backlog_svg([sample], NOON), "#4c6ef5")
+    left, right = 64, 960 - 20
+    assert area["d"].startswith(f"M{(left + right) / 2:.1f} "), "half an hour is half of the picture"
+
+
+def test_the_scale_of_what_is_counted_has_no_halves() -> None:
+    samples = [BacklogSample(NOON - timedelta(minutes=30), 1, 0, 0, 0, None)]
+    assert {"0", "1", "2"} <= set(_texts(backlog_svg(samples, NOON)))
+    assert "0.5" not in _texts(backlog_svg(samples, NOON))

@@ -1,0 +1,71 @@
+"""``make up``: one command puts up the whole stack, and Ctrl-C takes all of it away, in the middle of a batch too."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from demo.server import DemoServer
+from tests.e2e.stack import ROOT, Stack, end, family, lives
+
+
+def _listen() -> None:
+    """As in a terminal: a shell that runs the tests in its background lets them ignore Ctrl-C."""
+    for sign in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(sign, signal.SIG_DFL)
+
+
+@contextmanager
+def _up(stack: Stack, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The command that ``make up DEMO=0`` runs, as in a terminal of its own."""
+    command = [str(Path(sys.executable).parent / "cropline"), "up", "--no-demo"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "--port", str(stack.port), "--out", str(stack.folder / "up")],
+            env=stack.environment, cwd=ROOT, stdout=output, stderr=output, start_new_session=True,
+            preexec_fn=_listen,
+        )  # fmt: skip
+    try:
+        yield process
+    finally:
+        end(process)
+
+
+@contextmanager
+def _stranger() -> Iterator[subprocess.Popen[bytes]]:
+    """Somebody else's process that looks like one of ours."""
+    arguments = ("-m", "prefect", "worker", "start", "--pool", "cropline")
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", *arguments])
+    try:
+        yield process
+    finally:
+        end(process)
+
+
+def test_ctrl_c_ends_everything_that_was_started_and_nothing_else_and_frees_the_batch_in_hand(tmp_path: Path) -> None:
+    log = tmp_path / "up.log"
+    with DemoServer(photos=2, megapixels=0.3, cache_dir=tmp_path / "photos") as api, _stranger() as stranger:
+        stack = Stack(tmp_path, api)
+        api.control.add_fault("image_slow_drip", seconds=1.0)
+        with _up(stack, log) as up:
+            stack.until(lambda: up.poll() is not None or "cropline is up" in log.read_text(), "it is up", timeout=240)
+            assert up.poll() is None, log.read_text()
+            stack.run("poll")
+            stack.until(lambda: "claimed" in stack.works().values(), "a batch is in hand", timeout=120)
+            started = family(up.pid)
+            assert len(started) >= 5, "server, files, worker, a run, its crop processes"
+            for impatient in (signal.SIGINT, signal.SIGINT, signal.SIGHUP):
+                up.send_signal(impatient)
+                stack.until(lambda: "ending ..." in log.read_text(), "it heard that")
+            assert up.wait(90) == 0, log.read_text()
+        assert not [pid for pid in started if lives(pid)]
+        assert stranger.poll() is None
+    assert log.read_text().rstrip().endswith("everything that was started has ended")
+    ((_, state, attempt, lease_until),) = stack.batches()
+    assert (state, attempt) == ("open", 1)
+    assert datetime.fromisoformat(lease_until) <= datetime.now(UTC), "its lease is over: the next start goes on with it"
