@@ -36,6 +36,7 @@ from cropline.catalogue.rows import (
     of_stores,
     replacing,
     scan,
+    scan_images,
     to_catalogue,
 )
 from cropline.errors import CatalogueError, StaleLease
@@ -218,7 +219,7 @@ class Catalogue:
         """The current rows (CATALOGUE) of some images of a source, all profiles."""
         with delta.catalogue_errors("read", self._spec):
             table = delta.open_table(self._spec)
-            return CATALOGUE.empty_table() if table is None else scan(table, of_images(source, image_ids))
+            return CATALOGUE.empty_table() if table is None else scan_images(table, source, image_ids)
 
     def shard_rows(self, shard: str) -> pa.Table:
         """The current rows (CATALOGUE) whose crops a pack holds."""
