@@ -442,3 +442,11 @@ def test_tens_of_thousands_of_crops_in_packs_are_taken_over(catalogue: Catalogue
     assert taken.appended
     found = catalogue.images_rows("cameras", [*photos, *(f"other-{n}" for n in range(40_000))])
     assert (set(found["batch_id"].to_pylist()), len(found)) == ({"batch-2"}, count)
+
+
+def test_tens_of_thousands_of_photos_are_superseded_in_one_commit(catalogue: Catalogue) -> None:
+    append(catalogue, crops(["a", "b"]), "batch-1")
+    photos = [("cameras", image_id, "default") for image_id in ("a", *(f"none-{n}" for n in range(20_000)))]
+    assert append(catalogue, crops(["a"], version="v2"), "batch-2", superseding=photos).appended
+    found = {(row["image_id"], row["batch_id"]) for row in catalogue.rows().to_pylist()}
+    assert found == {("a", "batch-2"), ("b", "batch-1")}
