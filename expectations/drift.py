@@ -10,6 +10,7 @@ box_sizes                 the distribution of box areas, against the camera's us
 camera_shifted            all boxes of a camera moved together: somebody nudged it
 photo_again               the same bytes under another image id; photo_alike: the same photo in other bytes (likeness.py)
 photo_dark, photo_blank   crops that show nothing; photo_blurred: a camera's crops far softer than its others
+memory_damaged            what was known of the source cannot be read: it is learnt anew (memory.py)
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from cropline.storage import StoreSpec
+    from expectations.memory import Damaged
 
 DriftKind = Literal[
     "volume_low",
@@ -41,6 +43,7 @@ DriftKind = Literal[
     "photo_dark",
     "photo_blank",
     "photo_blurred",
+    "memory_damaged",
 ]
 
 
@@ -83,9 +86,22 @@ def watch(spec: StoreSpec, source: str, manifest: pa.Table, key: str, *, now: da
     usual, seen = read_baseline(spec, source), observe(manifest)
     if key in usual.manifests:
         return []
-    found = find_drift(seen, usual, now=now)
+    found = [*map(begun_anew, usual.damaged), *find_drift(seen, usual, now=now)]
     write_baseline(spec, source, merge(usual, seen, key, judged=judged_hour(now)))
     return found
+
+
+def begun_anew(damaged: Damaged) -> Drift:
+    """The warning about a file that was damaged and is replaced."""
+    evidence: dict[str, float | str] = {
+        "file": damaged.key,
+        "why": damaged.why,
+        "bytes": float(damaged.bytes),
+        "sha256": damaged.sha256,
+    }
+    return Drift(
+        "memory_damaged", None, None, "what was known of the source cannot be read and is learnt anew", evidence
+    )
 
 
 def find_drift(seen: Baseline, usual: Baseline, *, now: datetime, limits: Limits | None = None) -> list[Drift]:

@@ -7,7 +7,6 @@ are of capture, so that late arrivals count where they belong.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,9 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cropline import storage
 from cropline.keys import safe_name
 from cropline.schemas import UTC
+from expectations import memory
+from expectations.memory import Damaged
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -52,12 +52,13 @@ PHOTOS = pa.schema([("sha256", pa.string()), ("image_id", pa.string())])
 @dataclass(frozen=True)
 class Baseline:
     """What is known of one source. ``manifests``: keys that are in it already, newest last;
-    ``judged``: the last hour whose volumes were judged."""
+    ``judged``: the last hour whose volumes were judged; ``damaged``: what could not be read and counts as empty."""
 
     hours: pa.Table
     photos: pa.Table
     manifests: tuple[str, ...] = ()
     judged: datetime | None = None
+    damaged: tuple[Damaged, ...] = ()
 
     @classmethod
     def empty(cls) -> Baseline:
@@ -127,37 +128,49 @@ def _table(frame: pd.DataFrame) -> pa.Table:
 
 
 def read_baseline(spec: StoreSpec, source: str) -> Baseline:
-    """The kept baseline of a source; empty when there is none yet. Raises StorageError."""
-    hours, photos = (_read(spec, key) for key in _keys(source))
+    """The kept baseline of a source; empty when there is none yet, or as far as it is damaged. Raises StorageError."""
+    hours_key, photos_key = _keys(source)
+    hours = memory.read(spec, hours_key, HOURS, _check_hours)
+    photos = memory.read(spec, photos_key, PHOTOS, _check_photos)
     if hours is None or photos is None:
         return Baseline.empty()
+    damaged = tuple(found for found in (hours, photos) if isinstance(found, Damaged))
+    seen = photos if isinstance(photos, pa.Table) else PHOTOS.empty_table()
+    if not isinstance(hours, pa.Table):
+        return Baseline(HOURS.empty_table(), seen, damaged=damaged)
+    manifests, judged = _notes(hours)
+    return Baseline(hours.replace_schema_metadata(None), seen, manifests, judged, damaged)
+
+
+def _notes(hours: pa.Table) -> tuple[tuple[str, ...], datetime | None]:
     known = {name.decode(): value.decode() for name, value in (hours.schema.metadata or {}).items()}
     judged = datetime.fromisoformat(known["judged"]) if known.get("judged") else None
-    return Baseline(hours.cast(HOURS), photos.cast(PHOTOS), tuple(known.get("manifests", "").split()), judged)
+    return tuple(known.get("manifests", "").split()), judged
+
+
+def _check_hours(hours: pa.Table) -> None:
+    if any(column.null_count for column in hours.columns):
+        raise ValueError("sums that are null")
+    if not all(pc.all(pc.is_finite(hours[axis])).as_py() is not False for axis in ("x", "y")):
+        raise ValueError("sums that are no numbers")
+    _, judged = _notes(hours)
+    if judged is not None and judged.tzinfo is None:
+        raise ValueError("a judged hour without its offset")
+
+
+def _check_photos(photos: pa.Table) -> None:
+    if photos["sha256"].null_count:
+        raise ValueError("photos without their hash")
 
 
 def write_baseline(spec: StoreSpec, source: str, baseline: Baseline) -> None:
     """Keep the baseline. Raises StorageError."""
     hours_key, photos_key = _keys(source)
-    _write(spec, photos_key, baseline.photos)
+    memory.write(spec, photos_key, baseline.photos)
     judged = baseline.judged.isoformat() if baseline.judged else ""
     notes = {"manifests": " ".join(baseline.manifests), "judged": judged}
-    _write(spec, hours_key, baseline.hours.replace_schema_metadata(notes))
+    memory.write(spec, hours_key, baseline.hours.replace_schema_metadata(notes))
 
 
 def _keys(source: str) -> Sequence[str]:
     return tuple(f"drift/{safe_name(source)}/{name}.parquet" for name in ("hours", "photos"))
-
-
-def _read(spec: StoreSpec, key: str) -> pa.Table | None:
-    import pyarrow.parquet as pq
-
-    return pq.read_table(pa.BufferReader(storage.read(spec, key))) if storage.exists(spec, key) else None
-
-
-def _write(spec: StoreSpec, key: str, table: pa.Table) -> None:
-    import pyarrow.parquet as pq
-
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    storage.write(spec, key, buffer.getvalue())

@@ -7,18 +7,21 @@ camera before which nothing moves sends pictures that cannot be told from one se
 
 from __future__ import annotations
 
-import io
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from cropline import storage
 from cropline.keys import safe_name
-from cropline.phash import CELLS, LETTERS
-from expectations.drift import Drift
+from cropline.phash import CELLS, LETTERS, UNKNOWN
+from expectations import memory
+from expectations.drift import Drift, begun_anew
 from expectations.drift_baseline import CAMERA
+from expectations.memory import Damaged
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -26,8 +29,12 @@ if TYPE_CHECKING:
 
     from cropline.storage import StoreSpec
 
+    Cells = npt.NDArray[np.float64]
+
 KEEP_PHOTOS = 20_000
 KEEP_OF_CAMERA = 1_000
+_AT_ONCE = 256  # photos that are compared with all before them: a batch may be twenty thousand of one camera
+_HASH = f"^[{re.escape(LETTERS + UNKNOWN)}]{{{CELLS**2}}}$"
 
 PHOTOS = pa.schema(
     [
@@ -55,24 +62,25 @@ class Limits:
 
 
 def watch_photos(spec: StoreSpec, source: str, crops: pa.Table) -> list[Drift]:
-    """Compare a batch's photos (schemas.CROPS) with those kept of the source, and keep them too. Raises StorageError.
+    """Compare a batch's photos (rows as the job gives them, or as the catalogue has them) with those kept of the source, and
+    keep them too. Raises StorageError.
 
     Two batches that end at the same moment may keep only one's photos.
     """
-    known = _read(spec, source)
+    kept = memory.read(spec, _key(source), PHOTOS, _check)
+    known = kept if isinstance(kept, pa.Table) else PHOTOS.empty_table()
     both = find_alike(_photos(crops), known)
     if len(both) > len(known):
         _write(spec, source, both)
-    return _warnings(both, known)
+    damaged = [begun_anew(kept)] if isinstance(kept, Damaged) else []
+    return [*damaged, *_warnings(both, len(known))]
 
 
-def find_alike(new: pd.DataFrame, known: pd.DataFrame, limits: Limits | None = None) -> pd.DataFrame:
-    """Both (columns PHOTOS), newest last, with ``like`` of the new ones said. A photo that is known already stays as it is."""
-    import pandas as pd
-
+def find_alike(new: pa.Table, known: pa.Table, limits: Limits | None = None) -> pd.DataFrame:
+    """Both (PHOTOS), newest last, with ``like`` of the new ones said. A photo that is known already stays as it is."""
     limits = limits or Limits()
-    new = new[~new["image_id"].isin(known["image_id"])]
-    both = pd.concat([known, new], ignore_index=True)
+    new = new.filter(pc.invert(pc.is_in(new["image_id"], known["image_id"].combine_chunks())))
+    both: pd.DataFrame = pa.concat_tables([known, new]).to_pandas()
     both["like"] = both["like"].astype(object)
     for _, rows in both.groupby(CAMERA, sort=True):
         first = int((rows.index < len(known)).sum())
@@ -81,27 +89,37 @@ def find_alike(new: pd.DataFrame, known: pd.DataFrame, limits: Limits | None = N
     return both
 
 
-def _nearest(hashes: list[str], first: int, limits: Limits) -> list[tuple[int, int]]:
+def _nearest(hashes: list[str], first: int, limits: Limits) -> Iterator[tuple[int, int]]:
     """(position, position of the nearest earlier one that is alike) of the hashes from ``first`` on."""
     if first == len(hashes):
-        return []
+        return
     luma, known = _cells(hashes)
+    count = known.sum(axis=1)
+    mean = luma.sum(axis=1) / np.maximum(count, 1)
+    contrast = np.sqrt(np.maximum((luma**2).sum(axis=1) / np.maximum(count, 1) - mean**2, 0))
+    for start in range(first, len(hashes), _AT_ONCE):
+        end = min(start + _AT_ONCE, len(hashes))
+        distance = _distances(luma[:end], known[:end], start, limits)
+        distance[contrast[start:end] < limits.contrast] = np.inf
+        nearest = distance.argmin(axis=1)
+        for row, other in enumerate(nearest):
+            if distance[row, other] <= limits.distance:
+                yield start + row, int(other)
+
+
+def _distances(luma: Cells, known: Cells, first: int, limits: Limits) -> Cells:
+    """How far each from ``first`` on is from each that came before it; infinite where that is not known."""
     count = known.sum(axis=1)
     common = known[first:] @ known.T
     # Of the cells that both know, the sum of squared differences: a^2 + b^2 - 2ab, all pairs at once.
     apart = luma[first:] ** 2 @ known.T + known[first:] @ (luma**2).T - 2 * luma[first:] @ luma.T
-    distance = np.sqrt(np.maximum(apart, 0) / np.maximum(common, 1))
+    distance: Cells = np.sqrt(np.maximum(apart, 0) / np.maximum(common, 1))
     distance[(common < limits.cells) | (common < limits.share * np.minimum(count[first:, None], count))] = np.inf
-    mean = luma.sum(axis=1) / np.maximum(count, 1)
-    contrast = np.sqrt(np.maximum((luma**2).sum(axis=1) / np.maximum(count, 1) - mean**2, 0))
-    distance[contrast[first:] < limits.contrast] = np.inf
-    # Only those that came before.
-    distance[np.arange(len(hashes))[None, :] >= np.arange(first, len(hashes))[:, None]] = np.inf
-    nearest = distance.argmin(axis=1)
-    return [(first + row, int(other)) for row, other in enumerate(nearest) if distance[row, other] <= limits.distance]
+    distance[np.arange(len(luma))[None, :] >= np.arange(first, len(luma))[:, None]] = np.inf
+    return distance
 
 
-def _cells(hashes: list[str]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _cells(hashes: list[str]) -> tuple[Cells, Cells]:
     """(luma about the middle or 0, 1.0 where it is known) of each cell, a row a hash."""
     values = np.full(256, np.nan)
     values[[ord(letter) for letter in LETTERS]] = (np.arange(len(LETTERS)) + 0.5) * 256 / len(LETTERS) - 128
@@ -109,11 +127,11 @@ def _cells(hashes: list[str]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.f
     return np.nan_to_num(cells), (~np.isnan(cells)).astype(float)
 
 
-def _warnings(both: pd.DataFrame, known: pd.DataFrame, limits: Limits | None = None) -> list[Drift]:
+def _warnings(both: pd.DataFrame, known: int, limits: Limits | None = None) -> list[Drift]:
     limits = limits or Limits()
     found = []
     for _, mine in both.groupby(CAMERA, sort=True):
-        alike = mine[(mine.index >= len(known)) & mine["like"].notna()]
+        alike = mine[(mine.index >= known) & mine["like"].notna()]
         if not len(alike) or len(mine) < limits.photos or mine["like"].notna().mean() > limits.still:
             continue
         text = f"{len(alike)} photos look as ones that came before under other ids: sent again, perhaps re-encoded"
@@ -129,34 +147,31 @@ def _warnings(both: pd.DataFrame, known: pd.DataFrame, limits: Limits | None = N
     return found
 
 
-def _photos(crops: pa.Table) -> pd.DataFrame:
+def _photos(crops: pa.Table) -> pa.Table:
     """The batch's photos that have a hash."""
-    names = [name for name in PHOTOS.names if name != "like"]
-    rows = crops.select(names).to_pandas().dropna(subset=["image_phash"]).drop_duplicates("image_id")
-    rows = rows[rows["image_phash"].str.len() == CELLS**2]
-    photos: pd.DataFrame = rows.fillna({"store_id": "", "camera_id": ""}).assign(like=None)
-    return photos
+    rows = crops.select([name for name in PHOTOS.names if name != "like"])
+    if pa.types.is_timestamp(rows.schema.field("captured_at").type):  # in the catalogue it is a moment
+        texts = [moment and moment.isoformat() for moment in rows["captured_at"].to_pylist()]
+        rows = rows.set_column(rows.schema.get_field_index("captured_at"), "captured_at", pa.array(texts, pa.string()))
+    rows = rows.filter(pc.match_substring_regex(rows["image_phash"], _HASH))
+    frame = rows.to_pandas().drop_duplicates("image_id").fillna({"store_id": "", "camera_id": ""})
+    return pa.Table.from_pandas(frame.assign(like=None), schema=PHOTOS, preserve_index=False).replace_schema_metadata(
+        None
+    )
+
+
+def _check(photos: pa.Table) -> None:
+    if any(photos[name].null_count for name in (*CAMERA, "image_id", "image_phash")):
+        raise ValueError("photos without camera, id or hash")
+    if not pc.all(pc.match_substring_regex(photos["image_phash"], _HASH)).as_py():
+        raise ValueError("hashes of another form")
 
 
 def _key(source: str) -> str:
     return f"drift/{safe_name(source)}/phash.parquet"
 
 
-def _read(spec: StoreSpec, source: str) -> pd.DataFrame:
-    import pyarrow.parquet as pq
-
-    key, table = _key(source), PHOTOS.empty_table()
-    if storage.exists(spec, key):
-        table = pq.read_table(pa.BufferReader(storage.read(spec, key)))
-    photos: pd.DataFrame = table.to_pandas()
-    return photos
-
-
 def _write(spec: StoreSpec, source: str, photos: pd.DataFrame) -> None:
-    import pyarrow.parquet as pq
-
     kept = photos.groupby(CAMERA).tail(KEEP_OF_CAMERA).tail(KEEP_PHOTOS)
     table = pa.Table.from_pandas(kept, schema=PHOTOS, preserve_index=False).replace_schema_metadata(None)
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    storage.write(spec, _key(source), buffer.getvalue())
+    memory.write(spec, _key(source), table)

@@ -61,7 +61,10 @@ def rehearse(run: Callable[[Any], pa.Table], counts: pa.Table, claimed: pa.Table
         raise EngineError(f"the script does not run: {type(error).__name__}: {_line(error)}") from error
     missing = [name for name in CROPS.names if name not in crops.column_names]
     if missing:
-        raise EngineError(f"the script's crops lack the columns {', '.join(missing)}")
+        raise EngineError(
+            f"the script's crops lack the columns {', '.join(missing)}: this cropline gives them, so write "
+            "SCHEMA {{ crops_schema }} in place of a list of one's own, and select all of its columns"
+        )
     try:
         rows = crops.select(list(_KEY)).cast(pa.schema([CROPS.field(name) for name in _KEY]))
     except pa.ArrowInvalid:

@@ -6,9 +6,9 @@ Belongs here: shapes, help texts and what is contradictory in itself. Does not: 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from cropline.keys import canonical_json, digest
 
@@ -17,6 +17,18 @@ Mode = Literal["missing", "failed", "all"]
 Order = Literal["newest", "oldest"]
 Ended = Literal["failed", "dead", "partial", "quarantined"]
 
+
+def _iso_8601(told: Any) -> Any:
+    """pydantic takes a number for seconds since 1970: a year, or a day without hyphens, would be a moment of that year."""
+    if told is None or isinstance(told, datetime):
+        return told
+    try:
+        return datetime.fromisoformat(told)
+    except (TypeError, ValueError):
+        raise ValueError("not a moment in ISO 8601, such as 2026-11-22 or 2026-11-22T08:40:00Z") from None
+
+
+Moment = Annotated[datetime, BeforeValidator(_iso_8601)]
 _Names = list[Annotated[str, Field(min_length=1, max_length=1024)]]
 
 
@@ -29,10 +41,10 @@ class Request(BaseModel):
 class Photos(Request):
     """Photos by when and where they were taken."""
 
-    since: datetime | None = Field(
+    since: Moment | None = Field(
         None, title="Captured since", description="the first moment that counts; without an offset it is UTC"
     )
-    until: datetime | None = Field(
+    until: Moment | None = Field(
         None, title="Captured before", description="the first moment that no longer counts; empty is now"
     )
     stores: _Names = Field([], title="Stores", description="ids of stores; empty is every store")

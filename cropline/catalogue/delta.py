@@ -8,7 +8,9 @@ from __future__ import annotations
 import atexit
 import shutil
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 NAME = "catalogue"
+_STACK, _STACK_A_CLAUSE = 16 << 20, 8 << 10  # bytes, of which only those that are used become memory
 
 _CONFIGURATION = {
     # A reader replays the commits since the last checkpoint, but every checkpoint names all files and batches anew.
@@ -142,3 +145,17 @@ def _options(spec: StoreSpec) -> dict[str, str] | None:
         options["aws_virtual_hosted_style_request"] = "false"
         options["aws_allow_http"] = str(spec.endpoint.startswith("http://")).lower()
     return {name: value for name, value in options.items() if value is not None}
+
+
+def on_deep_stack(call: Callable[[], None], clauses: int) -> None:
+    """Call it in a thread of its own, whose stack holds a predicate that names so many things.
+
+    delta-rs descends into such a predicate once for each of them: 10,000 overflow the usual 8 MB, and the process dies (SIGSEGV).
+    """
+    usual = threading.stack_size(_STACK + clauses * _STACK_A_CLAUSE)
+    try:
+        with ThreadPoolExecutor(1, thread_name_prefix="catalogue") as pool:
+            called = pool.submit(call)
+    finally:
+        threading.stack_size(usual)
+    called.result()

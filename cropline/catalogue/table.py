@@ -36,6 +36,7 @@ from cropline.catalogue.rows import (
     of_stores,
     replacing,
     scan,
+    scan_images,
     to_catalogue,
 )
 from cropline.errors import CatalogueError, StaleLease
@@ -114,7 +115,7 @@ class Catalogue:
                 raise StaleLease(f"batch {batch_id}: attempt {attempt} lost its lease to attempt {-known}")
             properties = _properties(batch_id, table.version(), attempt, len(rows))
             placed = moved.where_they_lie(table, rows, batch_id) if superseding else rows
-            _write(table, placed, properties, replacing(batch_id, superseding) if superseding else None)
+            _write(table, placed, properties, batch_id, superseding)
             return Appended(table.version(), True, placed)
 
         with delta.catalogue_errors("write", self._spec):
@@ -218,7 +219,7 @@ class Catalogue:
         """The current rows (CATALOGUE) of some images of a source, all profiles."""
         with delta.catalogue_errors("read", self._spec):
             table = delta.open_table(self._spec)
-            return CATALOGUE.empty_table() if table is None else scan(table, of_images(source, image_ids))
+            return CATALOGUE.empty_table() if table is None else scan_images(table, source, image_ids)
 
     def shard_rows(self, shard: str) -> pa.Table:
         """The current rows (CATALOGUE) whose crops a pack holds."""
@@ -366,11 +367,21 @@ def _properties(batch_id: str, transaction: int, attempt: int, rows: int) -> Com
     )
 
 
-def _write(table: DeltaTable, rows: pa.Table, properties: CommitProperties, predicate: str | None) -> None:
+def _write(
+    table: DeltaTable,
+    rows: pa.Table,
+    properties: CommitProperties,
+    batch_id: str,
+    superseding: Collection[ImageProfile],
+) -> None:
     from deltalake import write_deltalake
 
-    if predicate is not None:
-        write_deltalake(table, rows, mode="overwrite", predicate=predicate, commit_properties=properties)
+    if superseding:
+        where = replacing(batch_id, superseding)
+        delta.on_deep_stack(
+            lambda: write_deltalake(table, rows, mode="overwrite", predicate=where, commit_properties=properties),
+            len(superseding),
+        )
     elif len(rows):
         write_deltalake(table, rows, mode="append", commit_properties=properties)
     else:

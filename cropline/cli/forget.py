@@ -23,7 +23,9 @@ def asked_selection(images: list[str] | None, stores: list[str] | None, before: 
         first = error.errors(include_url=False)[0]
         if not first["loc"]:
             raise typer.BadParameter("give exactly one of --image, --store and --before") from None
-        raise typer.BadParameter(first["msg"], param_hint=_OPTIONS[str(first["loc"][0])]) from None
+        raise typer.BadParameter(
+            first["msg"].removeprefix("Value error, "), param_hint=_OPTIONS[str(first["loc"][0])]
+        ) from None
 
 
 def run_forget(selection: Selection, *, dry_run: bool) -> None:

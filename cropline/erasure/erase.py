@@ -20,7 +20,6 @@ from cropline.catalogue import Catalogue
 from cropline.erasure.selection import Selection
 from cropline.erasure.telling import Tell, untold
 from cropline.erasure.traces import Packs, Portion, Traces, collect, remove
-from cropline.errors import StaleLease
 from cropline.keys import digest
 from cropline.lineage.erasure import Gone
 from cropline.run import Heartbeat
@@ -101,15 +100,13 @@ def _alone(state: State, source: str) -> Iterator[Callable[[], None] | None]:
         yield None
         return
 
-    def still_alone() -> None:
-        if beat.lost.is_set():
-            raise StaleLease(f"this erasure slept for too long: another erases of {source} now, and finishes it")
+    def keep() -> None:
+        state.keep_erasing(source, holder)
 
     try:
-        with Heartbeat(
-            lambda: state.keep_erasing(source, holder), state.lease.total_seconds() / 3, f"erasing of {source}"
-        ) as beat:
-            yield still_alone
+        with Heartbeat(keep, state.lease.total_seconds() / 3, f"erasing of {source}"):
+            # Asked itself: whoever slept goes on before its heartbeat has noticed.
+            yield keep
     finally:
         state.leave_erasing(source, holder)
 

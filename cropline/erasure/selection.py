@@ -6,12 +6,11 @@ removing anything.
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from cropline.backfill.request import Request, in_utc
+from cropline.backfill.request import Moment, Request, in_utc
 from cropline.keys import canonical_json
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ class Selection(Request):
 
     images: _Names = Field((), title="Images", description="ids of photos")
     stores: _Names = Field((), title="Stores", description="ids of stores: all of their photos so far")
-    before: Annotated[datetime, AfterValidator(in_utc)] | None = Field(
+    before: Annotated[Moment, AfterValidator(in_utc)] | None = Field(
         None, title="Captured before", description="all photos captured before this moment; without an offset it is UTC"
     )
 

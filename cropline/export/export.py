@@ -9,7 +9,9 @@ from __future__ import annotations
 import glob
 import itertools
 import os
+import re
 import shutil
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ from cropline.export.formats import Crop
 if TYPE_CHECKING:
     from cropline.storage import StoreSpec
 
+_PROCESS = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)  # its number
 _READS_AT_ONCE = 16
 _AHEAD = 64  # crops in memory
 
@@ -45,7 +48,7 @@ def export(spec: StoreSpec, out: Path, *, where: str | None, kind: str, limit: i
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ExportError(f"{out} is there and not empty: name a new folder")
-    unfinished = out.with_name(f"{out.name}.unfinished-{os.getpid()}")
+    unfinished = out.with_name(f"{_unfinished(out)}{os.getpid()}")
     try:
         _clear_after_the_dead(out)
         unfinished.mkdir(parents=True)
@@ -65,11 +68,16 @@ def export(spec: StoreSpec, out: Path, *, where: str | None, kind: str, limit: i
     return Exported(crops, size, out)
 
 
+def _unfinished(out: Path) -> str:
+    """How the folders begin in which this machine's processes build this export: others may share the folder above."""
+    return f"{out.name}.unfinished-{socket.gethostname()}-"
+
+
 def _clear_after_the_dead(out: Path) -> None:
     """Remove what exports to this folder left that were killed on this machine: it may be much."""
-    for left in out.parent.glob(f"{glob.escape(out.name)}.unfinished-*"):
-        number = left.name.rpartition("-")[2]
-        if number.isdigit():
+    for left in out.parent.glob(f"{glob.escape(_unfinished(out))}*"):
+        number = left.name.removeprefix(_unfinished(out))
+        if _PROCESS.fullmatch(number):
             try:
                 os.kill(int(number), 0)
             except ProcessLookupError:

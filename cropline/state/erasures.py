@@ -134,7 +134,7 @@ def keep(database: Database, source: str, holder: str, lease: timedelta) -> None
     with database.atomic() as connection:
         mine = update(sources).where(sources.c.source == source, sources.c.eraser == holder)
         if connection.execute(mine.values(erasing_until=database.now(connection) + lease)).rowcount != 1:
-            raise StaleLease(f"another erases of {source} now")
+            raise StaleLease(f"this erasure slept for too long: another erases of {source} now, and finishes it")
 
 
 def leave(database: Database, source: str, holder: str) -> None:

@@ -11,18 +11,23 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from cropline.catalogue.delta import NAME as CATALOGUE
 from cropline.errors import StorageError
+from cropline.keys import CROPS
+from cropline.packs.spool import SHARDS
 from cropline.upkeep.taken import Taken
 
 if TYPE_CHECKING:
     from cropline.storage import StoreSpec
 
+# What is written in parts, and of many writes. The storage may be a whole bucket, in which others write too.
+_OURS = (CROPS, SHARDS, CATALOGUE)
 # Not every key may list uploads, and not every S3-speaking server can.
 _REFUSALS = (403, 405, 501)
 
 
 def end_uploads(spec: StoreSpec, before: datetime, *, dry_run: bool) -> list[Taken]:
-    """End uploads below the storage's root that were begun before a moment. A store that does not let us look is told as such."""
+    """End uploads of crops, packs and catalogue that were begun before a moment. A store that does not let us look is told as such."""
     if spec.scheme != "s3":
         return []
     from botocore.exceptions import BotoCoreError, ClientError
@@ -31,11 +36,12 @@ def end_uploads(spec: StoreSpec, before: datetime, *, dry_run: bool) -> list[Tak
     client = _client(spec)
     count = 0
     try:
-        for upload in _uploads(client, bucket, f"{prefix}/" if prefix else ""):
-            if upload["Initiated"] < before:
-                if not dry_run:
-                    _end(client, bucket, upload)
-                count += 1
+        for folder in _OURS:
+            for upload in _uploads(client, bucket, f"{prefix}/{folder}/".lstrip("/")):
+                if upload["Initiated"] < before:
+                    if not dry_run:
+                        _end(client, bucket, upload)
+                    count += 1
     except ClientError as error:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] in _REFUSALS:
             return [Taken(f"unfinished uploads, left to a rule of the bucket ({error.response['Error']['Code']})", 0)]

@@ -108,6 +108,8 @@ def test_the_connect_shim_is_still_needed() -> None:
     assert not is_spark_connect(SparkSession.__new__(SparkSession))
 
 
+# As a script would have it that was copied before there were these columns.
+OLD_SCHEMA = script.crops_schema().replace(",decoder:str,image_phash:str", "")
 BREACHES = [
     ("SELECT FROM nothing", "does not run"),
     (jobs.OWN.format(where="WHERE images.manifest_row < 2", end="YIELD DATAFRAME"), "loses 4 of 12 boxes"),
@@ -125,6 +127,10 @@ BREACHES = [
         jobs.OWN.format(where="", end="").replace("crops =", "some =")
         + "crops = SELECT * FROM some UNION ALL SELECT * FROM some YIELD DATAFRAME",
         "12 rows too many",
+    ),
+    (
+        jobs.OWN.format(where="", end="YIELD DATAFRAME").replace("{{ crops_schema }}", OLD_SCHEMA),
+        r"crops lack the columns decoder, image_phash: .*SCHEMA \{\{ crops_schema \}\}",
     ),
 ]
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import signal
+import sqlite3
 import time
 from collections import Counter
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 import cropline
 from cropline import storage
 from cropline.erasure import Erased, Selection, finish, foresee, forget, teller
+from cropline.errors import StaleLease
 from cropline.state import State
 from tests.integration.conftest import Workspace
 from tests.integration.killing import calling_at
@@ -266,6 +268,23 @@ def test_an_erasure_that_another_ended_meanwhile_keeps_its_receipt(workspace: Wo
         assert finish(spec, state, begun) == erased
     assert _receipt(workspace, erased) == receipt
     assert receipt["images"] == 1
+
+
+def test_an_erasure_that_overslept_removes_nothing_more(workspace: Workspace) -> None:
+    """Asked of the state at that moment: its heartbeat may not have noticed yet."""
+    workspace.poll()
+    gone, before = _ids(workspace)[0], workspace.objects()
+
+    def erased_by(holder: str | None) -> None:
+        with sqlite3.connect(workspace.folder / "state.db") as state:
+            state.execute("UPDATE sources SET eraser = ?", (holder,))
+
+    with calling_at("collect", "return", lambda: erased_by("another")), pytest.raises(StaleLease):
+        _forget(workspace, gone)
+    assert workspace.objects() == before
+    assert not storage.list_keys(workspace.settings.storage.spec, "receipts")
+    erased_by(None)
+    _assert_erased(workspace, gone)
 
 
 def test_two_erasures_never_go_on_at_once(workspace: Workspace) -> None:

@@ -21,6 +21,7 @@ from cropline.backfill.plan import Budget, Plan, by_day, ordered, slices
 from cropline.backfill.progress import Progress
 from cropline.backfill.request import Limits, Photos, backfill_id
 from cropline.backfill.sheets import Announced, Sheet, landed, polled, start_of
+from cropline.erasure import Selection as Erasing
 from cropline.keys import fingerprint
 from cropline.report.backfill import plan_markdown, progress_markdown, span
 from cropline.settings import ApiSettings
@@ -332,3 +333,15 @@ def test_a_backfill_is_known_by_what_it_selects_and_not_by_its_limits() -> None:
 @pytest.mark.parametrize(("seconds", "said"), [(0.2, "1 s"), (89, "89 s"), (600, "10 min"), (9_000, "2.5 h")])
 def test_spans_are_said_as_people_do(seconds: float, said: str) -> None:
     assert span(seconds) == said
+
+
+@pytest.mark.parametrize("told", ["2026", "1795305600", 20261122, 1795305600.0, "yesterday", "", True])
+def test_a_moment_is_iso_8601_and_no_number_is_taken_for_seconds_since_1970(told: Any) -> None:
+    for model, field in ((Photos, "since"), (Photos, "until"), (Erasing, "before")):
+        with pytest.raises(ValidationError, match="not a moment in ISO 8601"):
+            model.model_validate({field: told})
+
+
+@pytest.mark.parametrize("told", ["2026-11-22", "20261122", "2026-11-22T01:00:00+01:00", "2026-11-22T00:00:00.000Z"])
+def test_a_moment_without_an_offset_is_utc(told: str) -> None:
+    assert Erasing.model_validate({"before": told}).text == '{"before":"2026-11-22T00:00:00+00:00"}'

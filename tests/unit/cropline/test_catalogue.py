@@ -423,3 +423,30 @@ def test_a_table_of_before_a_column_is_read_and_gets_it_with_the_next_commit(
     found = catalogue.rows().to_pylist()
     assert sorted((row["image_id"], row["image_phash"]) for row in found) == [("a", None)] * 2 + [("b", "0" * 256)] * 2
     assert DeltaTable(str(tmp_path / "catalogue")).schema().to_arrow().names[-1] == "image_phash"
+
+
+def test_tens_of_thousands_of_crops_in_packs_are_taken_over(catalogue: Catalogue) -> None:
+    count = 37_000
+    columns = {"source": ["cameras"] * count, "profile": ["default"] * count, "status": ["written"] * count}
+    columns |= {
+        "image_id": [f"photo-{n // 37}" for n in range(count)],
+        "box_index": [n % 37 for n in range(count)],
+        "key": [f"crops/default-1/cameras-1/photo-{n // 37}/ffff/{n % 37}.jpg" for n in range(count)],
+        "shard": [f"shards/default/batch-1/{n // 5_000}.tar" for n in range(count)],
+        "offset": list(range(count)),
+    }
+    rows = pa.table([pa.array(columns.get(field.name, [None] * count), field.type) for field in CROPS], schema=CROPS)
+    photos = sorted(set(columns["image_id"]))
+    append(catalogue, rows, "batch-1")
+    taken = append(catalogue, rows, "batch-2", superseding=[("cameras", photo, "default") for photo in photos])
+    assert taken.appended
+    found = catalogue.images_rows("cameras", [*photos, *(f"other-{n}" for n in range(40_000))])
+    assert (set(found["batch_id"].to_pylist()), len(found)) == ({"batch-2"}, count)
+
+
+def test_tens_of_thousands_of_photos_are_superseded_in_one_commit(catalogue: Catalogue) -> None:
+    append(catalogue, crops(["a", "b"]), "batch-1")
+    photos = [("cameras", image_id, "default") for image_id in ("a", *(f"none-{n}" for n in range(20_000)))]
+    assert append(catalogue, crops(["a"], version="v2"), "batch-2", superseding=photos).appended
+    found = {(row["image_id"], row["batch_id"]) for row in catalogue.rows().to_pylist()}
+    assert found == {("a", "batch-2"), ("b", "batch-1")}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -201,3 +203,14 @@ def test_a_folder_that_holds_something_is_left_alone(spec: StoreSpec, tmp_path: 
 def test_without_a_catalogue_it_says_so(tmp_path: Path) -> None:
     with pytest.raises(CatalogueError, match="no catalogue yet"):
         export(StoreSpec((tmp_path / "none").as_uri()), tmp_path / "out", where=None, kind="folder")
+
+
+@pytest.mark.parametrize("name", ["elsewhere-{pid}", "elsewhere-2222222", "99999999999999999999", "{host}-{pid}"])
+def test_what_lies_beside_an_export_and_may_be_at_work_stays(spec: StoreSpec, tmp_path: Path, name: str) -> None:
+    """Of another machine that shares the folder, say: its process numbers mean nothing here."""
+    named = name.format(pid=os.getppid(), host=socket.gethostname())
+    other = tmp_path / f"out.unfinished-{named}" / "0.tar"
+    other.parent.mkdir()
+    other.write_bytes(b"half")
+    export(spec, tmp_path / "out", where=None, kind=next(iter(FORMATS)))
+    assert other.read_bytes() == b"half"

@@ -1,10 +1,13 @@
 """Items as an image API sends them, and manifests landed from them: what the tests of expectations/ start from."""
 
-from collections.abc import Iterable
+import io
+import random
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from cropline.manifest import manifest_row
 from cropline.schemas import MANIFEST
@@ -40,3 +43,26 @@ def landed(items: Iterable[Any], api: ApiSettings | None = None) -> pa.Table:
     """The manifest that landing these items makes."""
     api = api or ApiSettings()
     return pa.Table.from_pylist([manifest_row(at, one, api) for at, one in enumerate(items)], schema=MANIFEST)
+
+
+def parquet(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    return sink.getvalue()
+
+
+def spoilt(whole: bytes) -> Iterator[bytes]:
+    """A Parquet file that was emptied, replaced, cut off, zeroed or turned in its first page."""
+    yield from (b"", b"PAR1", b"<html>404</html>", whole[:-1], whole[: len(whole) // 2], whole[len(whole) // 2 :])
+    yield bytes(len(whole))
+    yield whole[:60] + bytes([whole[60] ^ 1]) + whole[61:]
+
+
+def flipped(whole: bytes, seed: int, count: int) -> Iterator[bytes]:
+    """The file with a few bits turned somewhere; it may still be read."""
+    dice = random.Random(seed)
+    for _ in range(count):
+        data = bytearray(whole)
+        for _ in range(dice.randint(1, 3)):
+            data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
+        yield bytes(data)

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pytest
 
 from cropline.schemas import CROPS, MANIFEST
-from cropline.storage import StoreSpec
+from cropline.storage import StoreSpec, list_keys, read, write
 from expectations.drift import Drift, find_drift, find_poor_photos, judged_hour, watch
 from expectations.drift_baseline import Baseline, merge, observe, read_baseline, write_baseline
+from tests.unit.expectations.rows import flipped, parquet, spoilt
 
 SEED = 20261122
 START = datetime(2026, 11, 10, tzinfo=UTC)
@@ -278,3 +279,44 @@ def test_poor_photos_are_told_apart() -> None:
 def test_photos_of_long_ago_are_no_history_to_be_silent_against() -> None:
     first = Fleet().hour(0)
     assert watch(StoreSpec("memory:///long-ago"), "cameras", first, "one", now=end_of(0) + timedelta(days=200)) == []
+
+
+def key_of(spec: StoreSpec, name: str) -> str:
+    (key,) = [key for key in list_keys(spec, "drift") if key.endswith(f"/{name}.parquet")]
+    return key
+
+
+@pytest.mark.parametrize("name", ["hours", "photos"])
+def test_a_damaged_baseline_is_told_and_begun_anew_and_the_rest_is_kept(name: str) -> None:
+    spec, first = StoreSpec(f"memory:///damaged-{name}"), Fleet().hour(0)
+    watch(spec, "cameras", first, "one", now=end_of(0))
+    kept, key = read_baseline(spec, "cameras"), key_of(spec, name)
+    table = getattr(kept, name)
+    other_notes = table.replace_schema_metadata({"judged": "soon"})
+    naive = table.replace_schema_metadata({"judged": "2026-11-22T08:00:00"})
+    holes = pa.table({field.name: pa.nulls(1, field.type) for field in table.schema})
+    notes = [parquet(other_notes), parquet(naive)] if name == "hours" else []
+    for damaged in (*spoilt(read(spec, key)), parquet(holes), *notes):
+        write(spec, key, damaged)
+        found = watch(spec, "cameras", first, "again", now=end_of(0))
+        assert [(drift.kind, drift.evidence["file"], drift.evidence["bytes"]) for drift in found] == [
+            ("memory_damaged", key, float(len(damaged)))
+        ], damaged[:100]
+        now = read_baseline(spec, "cameras")
+        assert not now.damaged
+        assert now.photos.num_rows >= kept.photos.num_rows
+        assert now.hours["images"].to_numpy().sum() >= len(first)
+        assert (now.manifests == ("again",)) is (name == "hours")
+        write_baseline(spec, "cameras", kept)
+
+
+def test_no_turned_bit_in_a_baseline_raises() -> None:
+    spec, first = StoreSpec("memory:///flipped"), Fleet().hour(0)
+    watch(spec, "cameras", first, "one", now=end_of(0))
+    kept = read_baseline(spec, "cameras")
+    for name in ("hours", "photos"):
+        for damaged in flipped(read(spec, key_of(spec, name)), SEED, 100):
+            write(spec, key_of(spec, name), damaged)
+            found = watch(spec, "cameras", first, "two", now=end_of(0))
+            assert {drift.kind for drift in found} <= {"memory_damaged"}
+            write_baseline(spec, "cameras", kept)

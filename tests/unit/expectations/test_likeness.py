@@ -1,17 +1,21 @@
 """Photos sent again in other bytes: found by their hashes, of their camera only, and never where nothing moves anyway."""
 
+import tracemalloc
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pytest
 
+from cropline.catalogue.rows import to_catalogue
 from cropline.phash import CELLS, LETTERS, UNKNOWN
 from cropline.schemas import CROPS
-from cropline.storage import StoreSpec, list_keys
+from cropline.storage import StoreSpec, list_keys, read, write
 from expectations.drift import Drift
 from expectations.likeness import watch_photos
+from tests.unit.expectations.rows import flipped, parquet, spoilt
 
 SEED = 20261122
 Scene = npt.NDArray[np.float64]
@@ -130,3 +134,49 @@ def test_photos_without_store_or_camera_are_compared_with_each_other(spec: Store
     seen(spec, *(camera.photo(f"i{n}", scene) | nameless for n, scene in enumerate(scenes)))
     (found,) = seen(spec, camera.photo("again", camera.again(scenes[5])) | nameless)
     assert (found.camera_id, found.evidence["like"]) == ("", "i5")
+
+
+def test_rows_of_the_catalogue_are_taken_like_those_of_the_job(spec: StoreSpec) -> None:
+    camera = Camera()
+    scenes = [camera.scene() for _ in range(6)]
+    captured = {"profile": "p", "captured_at": "2026-11-22T08:40:00+01:00"}
+    cut = batch(camera.photo(f"i{n}", scene) | captured for n, scene in enumerate(scenes))
+    again = batch([camera.photo("again", camera.again(scenes[2])) | captured])
+    facts = {"batch_id": "b", "attempt": 1, "flow_run": "r", "committed_at": datetime.now(UTC)}
+    assert watch_photos(spec, "cams", to_catalogue(cut, **facts)) == []
+    (drift,) = watch_photos(spec, "cams", to_catalogue(again, **facts))
+    assert (drift.evidence["like"], drift.evidence["captured_at"]) == ("i2", "2026-11-22T07:40:00+00:00")
+    assert watch_photos(spec, "cams", cut) == []
+
+
+def test_a_large_batch_of_one_camera_needs_no_memory_by_its_square(spec: StoreSpec) -> None:
+    camera = Camera()
+    photos = batch(camera.photo(f"i{n}", camera.shelf) for n in range(6_000))  # every pair: 288 MB an array
+    tracemalloc.start()
+    try:
+        watch_photos(spec, "cams", photos)
+        assert tracemalloc.get_traced_memory()[1] < 288e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_damaged_memory_is_told_and_begun_anew(spec: StoreSpec) -> None:
+    camera = Camera()
+    photos = [camera.photo(f"i{n}", camera.scene()) for n in range(6)]
+    seen(spec, *photos)
+    (key,) = list_keys(spec, "drift")
+    whole = read(spec, key)
+    other = pa.table({"image_id": ["x"], "image_phash": ["?" * CELLS**2]})
+    short = pa.Table.from_pylist(
+        [photo | {"captured_at": "", "like": None, "image_phash": "0"} for photo in photos[:1]]
+    )
+    for damaged in (*spoilt(whole), parquet(other), parquet(short)):
+        write(spec, key, damaged)
+        found = seen(spec, *photos)
+        assert [(drift.kind, drift.evidence["file"], drift.evidence["bytes"]) for drift in found] == [
+            ("memory_damaged", key, float(len(damaged)))
+        ]
+        assert read(spec, key) == whole
+    for damaged in flipped(whole, SEED, 100):
+        write(spec, key, damaged)
+        assert {drift.kind for drift in seen(spec, *photos)} <= {"memory_damaged"}
