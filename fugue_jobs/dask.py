@@ -32,14 +32,13 @@ class DaskCluster(TaskCluster):
     def __init__(self, settings: EngineSettings) -> None:
         super().__init__("dask", settings.dask.grant_timeout_s)
         address = settings.dask.scheduler
+        self._timeout_s = settings.dask.connect_timeout_s
         self._client: Any = None
         self._local: Any = None
         self._futures: list[Any] = []
         if address:
             parts = urlsplit(address)
-            check_reachable(
-                "Dask scheduler", [(parts.hostname or "", parts.port or 8786)], settings.dask.connect_timeout_s
-            )
+            check_reachable("Dask scheduler", [(parts.hostname or "", parts.port or 8786)], self._timeout_s)
         else:
             # A task is one core's work, and crop processes are shared by a process' tasks: a process a core.
             self._local = distributed.LocalCluster(
@@ -47,11 +46,11 @@ class DaskCluster(TaskCluster):
             )
         with ExitStack() as opened:
             opened.callback(self.stop)
-            self._connect(address or self._local.scheduler_address, settings.dask.connect_timeout_s)
+            self._connect(address or self._local.scheduler_address)
             opened.pop_all()
 
-    def _connect(self, address: str, timeout_s: float) -> None:
-        deadline = monotonic() + _ANSWERS * timeout_s
+    def _connect(self, address: str) -> None:
+        deadline = monotonic() + _ANSWERS * self._timeout_s
 
         def check() -> None:
             if monotonic() > deadline:
@@ -60,7 +59,7 @@ class DaskCluster(TaskCluster):
         try:
             # In a thread: the client's own timeout does not hold for the first answer, and it would wait for ever.
             self._client = in_own_thread(
-                lambda: distributed.Client(address, timeout=timeout_s, set_as_default=False), check
+                lambda: distributed.Client(address, timeout=self._timeout_s, set_as_default=False), check
             )
             # To workers that come later, too.
             self._client.upload_file(str(zipped_packages()))
@@ -70,7 +69,9 @@ class DaskCluster(TaskCluster):
     @property
     def cores(self) -> int:
         """Threads of all workers."""
-        return sum(self._client.nthreads().values())
+        # Bounded: of a scheduler that hangs an answer is waited for without end.
+        found: dict[str, int] = self._client.nthreads(callback_timeout=self._timeout_s)
+        return sum(found.values())
 
     def run(self, task: Task, parts: list[pa.Table]) -> list[pa.Table]:
         """Parts of lost workers are done again by others."""
