@@ -5,15 +5,18 @@ Belongs here: what all clusters share. Does not: anything of one of them (spark.
 
 from __future__ import annotations
 
+import logging
 import re
 import socket
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import TypeVar
 
 from cropline.errors import EngineError
 from cropline.scrub import one_line
+
+log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
@@ -51,24 +54,27 @@ def in_own_thread(work: Callable[[], Result], check: Callable[[], None]) -> Resu
         except BaseException as error:  # noqa: BLE001 - raised where the result is waited for
             outcome.set_exception(error)
 
-    threading.Thread(target=run, name="spark job", daemon=True).start()
-    while True:
-        try:
-            return outcome.result(CHECK_S)
-        except TimeoutError:
-            if outcome.done():
-                raise  # the work's own
+    threading.Thread(target=run, name="cluster job", daemon=True).start()
+    # Not result(CHECK_S): its TimeoutError may be the work's own, or be raised just as the work ends.
+    while not wait([outcome], CHECK_S).done:
         check()
+    return outcome.result()
 
 
 def end_within(seconds: float, *steps: Callable[[], None]) -> None:
-    """Run the steps one after the other in another thread; after so many seconds they are left to themselves."""
+    """Run the steps one after the other in another thread; after so many seconds they are left to themselves.
+
+    One that fails is logged, and does not keep the next from running: a job that cannot be cancelled is left all the same.
+    """
 
     def run() -> None:
         for step in steps:
-            step()
+            try:
+                step()
+            except Exception as error:  # noqa: BLE001 - whatever a cluster's client raises; what the job died of is raised
+                log.warning("the cluster's job was not ended well: %s", cause(error))
 
-    thread = threading.Thread(target=run, name="end spark job", daemon=True)
+    thread = threading.Thread(target=run, name="end cluster job", daemon=True)
     thread.start()
     thread.join(seconds)
 

@@ -53,7 +53,8 @@ def run_crop_job(
     (not on clusters, whose workers are elsewhere). waiting: images that wait beside these, which kind=auto and
     autoscaling go by. ``on_engine`` is told at the end where the batch ran and why.
     Raises EngineError: a claimed image without its manifest row, a store told twice, an engine that cannot run, a script
-    that breaks its contract. Whatever else it raises, a signal's exception too, the work on the cluster has been ended.
+    that breaks its contract. Whatever else it raises, a signal's exception too, the work on the cluster has been ended,
+    but for the parts that Dask's workers have in hand.
     """
     from fugue_jobs import plan
     from fugue_jobs.manifests import sizes

@@ -155,14 +155,14 @@ def is_lossless(data: bytes) -> bool:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """(marker, where it stands) of each segment with a length, up to the end marker; four bytes of each are there.
+    """(marker, where it stands) of each segment with a length, up to the end marker; five bytes of each are there.
 
     Raises PhotoFailure corrupt_picture for a file of so many segments that reading them would be the attack.
     """
     at, steps = 2, 0
     while True:
         at = data.find(b"\xff", at)
-        if at < 0 or at + 4 > len(data):
+        if at < 0 or at + 5 > len(data):
             return
         marker = data[at + 1]
         if marker == _END:

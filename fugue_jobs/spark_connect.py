@@ -57,7 +57,7 @@ class ConnectCluster:
         try:
             self.session: Any = SparkSession.builder.remote(_with_token(settings)).create()
             self._set(_settable(settings.conf))
-            # Once a session: the zip's name holds its hash, so a server that kept it from before is no trouble.
+            # Once a session: a server keeps what each session sent apart from the others'.
             self.session.addArtifacts(str(zipped_packages()), pyfile=True)
         except (PySparkException, RpcError) as error:
             raise EngineError(f"the Spark Connect server at {where[0]}:{where[1]}: {_why(error)}") from None

@@ -63,7 +63,7 @@ class TaskCluster(ABC):
     @property
     @abstractmethod
     def cores(self) -> int:
-        """How many tasks run at a time now; 0 while no worker is there."""
+        """How many tasks run at a time now; 0 while no worker is there. TimeoutError when the cluster does not say."""
 
     @abstractmethod
     def run(self, task: Task, parts: list[pa.Table]) -> list[pa.Table]:
@@ -86,12 +86,16 @@ class TaskCluster(ABC):
         self._without_since = monotonic()
 
     def check(self) -> None:
-        """Called while work waits or runs. Raises EngineError when there has been no worker for too long."""
-        if self.cores:
+        """Called while work waits or runs. Raises EngineError when there has been no worker, or no answer, for too long."""
+        try:
+            cores, lack, remedy = self.cores, "had no worker", "start some"
+        except TimeoutError:
+            cores, lack, remedy = 0, "did not answer", "see to it"
+        if cores:
             self._without_since = monotonic()
         elif monotonic() - self._without_since > self._grant_timeout_s:
             raise EngineError(
-                f"{self._kind} had no worker in {self._grant_timeout_s} s: start some, or wait longer "
+                f"{self._kind} {lack} in {self._grant_timeout_s} s: {remedy}, or wait longer "
                 f"(CROPLINE_ENGINE__{self._kind.upper()}__GRANT_TIMEOUT_S)"
             )
 

@@ -117,12 +117,13 @@ def _end_runs(mark: str, parts: set[int]) -> None:
     Only Linux tells us; elsewhere there is nothing more to do.
     """
     deadline = time.monotonic() + END_S
-    for pid in _marked(mark, parts):
-        _signal(pid, signal.SIGTERM)
-    while runs := _marked(mark, parts):
-        if time.monotonic() > deadline:
-            for pid in runs:
-                _signal(pid, signal.SIGKILL)
+    asked: set[int] = set()
+    while runs := set(_marked(mark, parts)):
+        late = time.monotonic() > deadline
+        # Each once: a worker that is not ended yet may start more of them meanwhile.
+        for pid in runs if late else runs - asked:
+            _signal(pid, signal.SIGKILL if late else signal.SIGTERM)
+        asked |= runs
         time.sleep(0.1)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import html
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,21 @@ from cropline.report.pace import engine_rows, pace_svg
 from cropline.storage import StoreSpec
 
 SAMPLE = 24
+# Reasons of fugue_jobs/regions.py and of the decoder behind it.
+WHY_PILLOW = {
+    "not_installed": "cropline-regions is not installed",
+    "not_usable": "cropline-regions does not fit this Pillow",
+    "no_boxes": "nothing to cut",
+    "progressive": "progressive",
+    "arithmetic": "arithmetic coding",
+    "precision": "not 8 bits",
+    "lossless": "lossless",
+    "several_scans": "several scans",
+    "components": "not RGB or grey",
+    "colour_space": "not RGB or grey",
+    "corrupt": "damaged",
+    "failed": "damaged",
+}
 _COLUMNS = 6  # as many as can be read where the UI shows them
 
 
@@ -101,7 +117,18 @@ def _steps(funnel: Funnel) -> list[tuple[str, str, str]]:
 
 
 def _decoders(funnel: Funnel) -> str:
-    return ", ".join(f"{photos:,} by {decoder}" for decoder, photos in funnel.decoders.most_common())
+    found: Counter[str] = Counter()
+    for name, photos in funnel.decoders.items():
+        found[_decoder(name)] += photos
+    return ", ".join(f"{photos:,} by {name}" for name, photos in found.most_common())
+
+
+def _decoder(name: str) -> str:
+    """schemas.CROPS' decoder in words."""
+    decoder, _, reason = name.partition(": ")
+    if decoder != "pillow":
+        return decoder
+    return f"Pillow ({WHY_PILLOW.get(reason, reason.replace('_', ' '))})" if reason else "Pillow"
 
 
 def _tiles(samples: Sequence[dict[str, Any]], spec: StoreSpec) -> Iterator[Tile]:

@@ -15,6 +15,8 @@ def dask_cluster(folder: Path, python: Path) -> Iterator[str]:
     """A scheduler and one worker of two threads; gives the scheduler's address."""
     address = f"tcp://127.0.0.1:{free_port()}"
     scheduler = [str(python), "-m", "distributed.cli.dask_scheduler", "--host", address, "--no-dashboard"]
+    # Else it serves HTTP on port 8787 of every network, as any other scheduler here does.
+    scheduler += ["--dashboard-address", "127.0.0.1:0"]
     worker = [str(python), "-m", "distributed.cli.dask_worker", address, "--nthreads", "2", "--no-dashboard"]
     with ExitStack() as stack:
         log = folder / "scheduler.log"

@@ -43,12 +43,15 @@ class Stack:
         self.url = f"{self.ui}/api"
         self.http = requests.Session()
         self.http.trust_env = False
-        # So the server answers while its database is busy, and has done nothing. Prefect's own client asks again, too.
+        # Prefect's server answers 503, without Retry-After, when SQLite was busy (is_client_retryable_exception in its
+        # server/api/server.py): the transaction was rolled back, and whoever asks is to ask again. Its own client, which
+        # is what flows, workers and the deploy command use, does so for every method, five times (PREFECT_CLIENT_MAX_RETRIES).
+        # No other answer and no broken connection is asked again here.
         again = Retry(
             connect=0,
             read=0,
-            status=6,
-            backoff_factor=0.5,
+            status=5,
+            backoff_factor=1,
             status_forcelist=[503],
             allowed_methods=None,
             raise_on_status=False,

@@ -105,3 +105,8 @@ def test_limits_are_inclusive() -> None:
     assert check_header(bomb, PictureLimits(max_scans=scans)) == "JPEG"
     with pytest.raises(PhotoFailure, match="too_many_scans"):
         check_header(bomb, PictureLimits(max_scans=scans - 1))
+
+
+def test_a_jpeg_cut_off_at_any_byte_is_judged_by_what_is_there() -> None:
+    data = encoded(drawn(64, 48))
+    assert {count_scans(data[:end], 100) for end in range(2, len(data))} == {0, 1}

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from cropline.errors import EngineError
 from cropline.settings import FetchSettings, PictureLimits
 from cropline.storage import StoreSpec
+from fugue_jobs import processes
 from fugue_jobs.crop_process import Assignment
 from fugue_jobs.processes import CropPool, borrow_pool, close_idle_pools, return_pool
 from fugue_jobs.work import Box, ImageOutcome, ImageWork
@@ -222,6 +224,39 @@ def test_no_process_outlives_its_parent(server: PhotoServer, tmp_path: Path, kin
         parent.send_signal(kind)
         parent.wait(timeout=20)
     until(lambda: not any(alive(pid) for pid in pids), seconds=10)
+
+
+def interrupted(line: int, do: Callable[[], Any], between: Callable[[], Any]) -> Any:
+    """What ``do`` gives when another thread does ``between`` just before the line-th line that it runs of processes.py."""
+    lines = 0
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal lines
+        if frame.f_code.co_filename != processes.__file__:
+            return None
+        if event == "line":
+            lines += 1
+            if lines == line:
+                between()
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        return do()
+    finally:
+        sys.settrace(before)
+
+
+def test_a_pool_is_lent_to_one_thread_wherever_another_comes_between(tmp_path: Path) -> None:
+    settings = assignment(tmp_path)
+    for line in range(1, 20):
+        return_pool(settings, 1, CropPool(settings, 1))
+        others: list[CropPool] = []
+        pool = interrupted(line, lambda: borrow_pool(settings, 1), lambda: others.append(borrow_pool(settings, 1)))  # noqa: B023
+        assert pool not in others
+        return_pool(settings, 1, pool)
+        interrupted(line, close_idle_pools, close_idle_pools)
 
 
 def test_a_process_starts_without_the_heavy_libraries() -> None:

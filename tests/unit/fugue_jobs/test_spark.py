@@ -77,6 +77,7 @@ def test_the_cause_is_told_in_one_line_without_secrets(text: str, told: str) -> 
 
 
 def test_a_file_that_is_not_on_the_machine_of_an_emr_job_is_named(tmp_path: Path) -> None:
-    told = {"fetch": {"ca_file": str(tmp_path / "gone.pem")}, "pictures": {}, "processes": 0}
+    fetch = {"ca_file": str(tmp_path / "gone.pem")}
+    told = {"fetch": fetch, "pictures": {}, "processes": 0, "packed": [], "batch": ""}
     with pytest.raises(SettingsError, match=f"^CROPLINE_FETCH__CA_FILE: there is no file {tmp_path}/gone.pem$"):
         _job(StoreSpec("s3://bucket"), told)

@@ -1,0 +1,43 @@
+"""Waiting for work that runs elsewhere, and ending it."""
+
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from fugue_jobs import clusters
+from fugue_jobs.clusters import end_within, in_own_thread
+
+
+@pytest.fixture
+def threads_that_alternate() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("threads_that_alternate")
+def test_work_that_ends_as_a_look_at_it_times_out_is_done_and_not_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "CHECK_S", 0)
+    assert [in_own_thread(lambda number=number: number, lambda: None) for number in range(3_000)] == list(range(3_000))  # type: ignore[misc]
+
+
+def test_a_timeout_of_the_work_is_raised_as_it_is() -> None:
+    def late() -> None:
+        raise TimeoutError("its own")
+
+    with pytest.raises(TimeoutError, match="its own"):
+        in_own_thread(late, lambda: None)
+
+
+def test_a_cluster_is_left_though_its_job_cannot_be_cancelled(caplog: pytest.LogCaptureFixture) -> None:
+    left = threading.Event()
+
+    def cancel() -> None:
+        raise ConnectionError("the scheduler is gone")
+
+    end_within(5, cancel, left.set)
+    assert left.is_set()
+    assert caplog.messages == ["the cluster's job was not ended well: the scheduler is gone"]
