@@ -1,0 +1,97 @@
+"""Settings of photos: whence they are downloaded, and what they may be. Part of the tree in settings.py, which says how they are set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, Self, TypeVar
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from cropline.hosts import check_authorities, read_host, read_private_network
+from cropline.settings_group import Group
+
+_T = TypeVar("_T")
+
+
+class FetchSettings(Group):
+    """How photos are downloaded, and from where they may come."""
+
+    allowed_hosts: tuple[str, ...] = Field(
+        (), description="host or host:port that photos may come from; empty allows every public host"
+    )
+    private_networks: tuple[str, ...] = Field(
+        (),
+        description="private networks, such as 10.20.0.0/16, that allowed_hosts may lead to: cameras on premises; "
+        "never metadata addresses",
+    )
+    ca_file: Path | None = Field(
+        None, description="PEM file, on every worker, of authorities to trust beside the system's: hosts on premises"
+    )
+    allow_loopback: bool = Field(False, description="allow 127.0.0.0/8 and ::1: for the demo and for tests")
+    max_bytes: int = Field(25_000_000, gt=0)
+    timeout_s: float = Field(30, gt=0, description="for one photo in total, redirects and slow bodies included")
+    connect_timeout_s: float = Field(5, gt=0)
+    max_redirects: int = Field(3, ge=0, le=10)
+    token: SecretStr = Field(SecretStr(""), description="bearer token sent with photo requests to token_host only")
+    token_host: str = Field("", description="host[:port] that gets the token")
+    connections_per_host: int = Field(
+        8,
+        ge=1,
+        le=256,
+        description="at one time, shared by the crop processes of a run (on a cluster: of a worker); each has one",
+    )
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_read_entry(number, entry, read_host) for number, entry in enumerate(value))
+
+    @field_validator("private_networks")
+    @classmethod
+    def _are_private(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(_read_entry(number, entry, read_private_network)) for number, entry in enumerate(value))
+
+    @field_validator("token_host")
+    @classmethod
+    def _is_host(cls, value: str) -> str:
+        return read_host(value) if value else value
+
+    @field_validator("ca_file")
+    @classmethod
+    def _is_pem(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            check_authorities(value)
+        return value
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> Self:
+        if self.private_networks and not self.allowed_hosts:
+            raise ValueError("private_networks needs allowed_hosts: name the hosts that may lead there")
+        if self.token.get_secret_value() and not self.token_host:
+            raise ValueError("token needs token_host: name the host[:port] that gets it")
+        return self
+
+
+def _read_entry(number: int, entry: str, read: Callable[[str], _T]) -> _T:
+    try:
+        return read(entry)
+    except ValueError as wrong:
+        raise ValueError(f"entry {number}: {wrong}") from None
+
+
+PictureFormat = Literal["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF"]
+
+
+class PictureLimits(Group):
+    """What a photo may be. Checked against its header before anything is decoded."""
+
+    formats: tuple[PictureFormat, ...] = ("JPEG", "PNG", "WEBP")
+    max_pixels: int = Field(50_000_000, gt=0)
+    max_side: int = Field(20_000, gt=0)
+    max_scans: int = Field(256, gt=0, description="scans of a progressive JPEG")
+    max_boxes: int = Field(1_000, gt=0)
+    decode_timeout_s: float = Field(20, gt=0, description="a picture that takes longer is killed and fails alone")
+    min_iou: float = Field(
+        0.5, ge=0, le=1, description="a box that sticks out is clipped; failed when less than this share is inside"
+    )
