@@ -11,12 +11,15 @@ from prefect import get_run_logger, task
 
 from cropline.report.forget import erased_lines
 from cropline.report.links import web_links
+from cropline.report.summary import plain
 from cropline.run import Run
 from tasks.options import STEP
 from tasks.show import show
 
 if TYPE_CHECKING:
     from cropline.erasure import Erased, Selection
+
+_SHOWN = 1_000  # characters of what was asked for; the receipt has all of it
 
 
 @task(name="forget", task_run_name="forget photos", **STEP)
@@ -33,7 +36,7 @@ def forget_photos(run: Run, photos: Selection, dry_run: bool) -> Erased:
 def show_erased(run: Run, photos: Selection, erased: Erased, dry_run: bool) -> None:
     """What an erasure came to, as an artifact with its receipt."""
     verdict, *more = erased_lines(erased, dry_run=dry_run)
-    lines = [f"## {run.context.run_name}", f"**{verdict}**", *more, f"Asked for: `{photos.text}`"]
+    lines = [f"## {run.context.run_name}", f"**{verdict}**", *more, f"Asked for: `{plain(photos.text)[:_SHOWN]}`"]
     if erased.receipt is not None:
         where = run.spec.uri(erased.receipt)
         link = web_links([("receipt", where)], run.spec, run.settings.storage.browse_url).get("receipt")

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 _AT_MOST = 100_000_000
 _PORTION = 200  # photos whose traces are in memory at once
 _STAYS = (
-    "what was announced of these photos stays in manifests and quarantine until it is aged out; their ids and hashes stay in "
-    "drift/ until newer photos have taken their place; earlier versions of the catalogue hold the rows until maintain has "
+    "what was announced of these photos stays in manifests and quarantine until it is aged out; their ids and hashes, "
+    "of which one is a sketch of 16 x 16 levels of brightness, stay in drift/ until newer photos have taken their place; earlier versions of the catalogue hold the rows until maintain has "
     "vacuumed them; a bucket with versioning keeps earlier versions of objects; what was copied or exported from here is not "
     "known here"
 )
