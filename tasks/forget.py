@@ -11,7 +11,6 @@ from prefect import get_run_logger, task
 
 from cropline.report.forget import erased_lines
 from cropline.report.links import web_links
-from cropline.report.summary import plain
 from cropline.run import Run
 from tasks.options import STEP
 from tasks.show import show
@@ -35,6 +34,8 @@ def forget_photos(run: Run, photos: Selection, dry_run: bool) -> Erased:
 
 def show_erased(run: Run, photos: Selection, erased: Erased, dry_run: bool) -> None:
     """What an erasure came to, as an artifact with its receipt."""
+    from cropline.report.summary import plain
+
     verdict, *more = erased_lines(erased, dry_run=dry_run)
     lines = [f"## {run.context.run_name}", f"**{verdict}**", *more, f"Asked for: `{plain(photos.text)[:_SHOWN]}`"]
     if erased.receipt is not None:
