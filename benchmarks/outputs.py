@@ -6,7 +6,8 @@ KIND_puts          requests that store the same objects on S3: one each, and of 
 KIND_bytes         that lie in the store after a job
 KIND_puts_per_1000_crops
 
-The whole job is that of crop_engine: 64 photos of 9 MP with 37 boxes, two crop processes; a pack is full at 256 MB.
+The whole job is that of crop_engine with 320 photos of 9 MP with 37 boxes, two crop processes; a pack is full at 256 MB. Packs
+are stored when a job ends, 20 to 50 ms whatever its size: of 64 photos, a tenth of a pack, they took 0.98 of the files' rate for that.
 """
 
 from __future__ import annotations
@@ -24,14 +25,15 @@ from benchmarks.bed import draw_bed, serve
 from benchmarks.crop_engine import PHOTOS, Bed, worker
 
 KINDS = ("objects", "shards", "parquet")
-ROUNDS = int(os.environ.get("ROUNDS", "7"))
+JOB = 320  # photos
+ROUNDS = int(os.environ.get("ROUNDS", "4"))
 PART = 5 * 1024 * 1024  # obstore's
 RESULT = Path(__file__).parent / "results" / "outputs.json"
 
 
 def main() -> None:
     photos = draw_bed(PHOTOS)
-    crops = sum(len(photo.boxes) for photo in photos)
+    crops = sum(len(photos[number % PHOTOS].boxes) for number in range(JOB))
     with tempfile.TemporaryDirectory() as folder:
         stores = {kind: Path(folder) / kind for kind in KINDS}
         with serve(photos[0].path.parent, Path(folder)) as (_, address):
@@ -67,7 +69,7 @@ def measure(bed: Bed, stores: dict[str, Path]) -> dict[str, list[float]]:
 
 def order(bed: Bed, kind: str, store: Path) -> dict[str, Any]:
     packed = [] if kind == "objects" else [["default", kind, 256_000_000]]
-    return bed.order(store=store.as_uri()) | {"endpoint": None, "packed": packed}
+    return bed.order(JOB, store=store.as_uri()) | {"endpoint": None, "packed": packed}
 
 
 def described(kind: str, seconds: dict[str, list[float]], sizes: list[int], crops: int) -> dict[str, Any]:
