@@ -43,6 +43,8 @@ class Stack:
         self.url = f"{self.ui}/api"
         self.http = requests.Session()
         self.http.trust_env = False
+        # A connection for each question: the server closes idle ones after five seconds, perhaps just as the next POST is sent.
+        self.http.headers["Connection"] = "close"
         # Prefect's server answers 503, without Retry-After, when SQLite was busy (is_client_retryable_exception in its
         # server/api/server.py): the transaction was rolled back, and whoever asks is to ask again. Its own client, which
         # is what flows, workers and the deploy command use, does so for every method, five times (PREFECT_CLIENT_MAX_RETRIES).
