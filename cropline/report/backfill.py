@@ -61,6 +61,8 @@ def progress_markdown(title: str, progress: Progress, ended: str | None) -> str:
     verdict = (
         f"{done:,} of {progress.planned:,} done, {failed:,} failed, {progress.left:,} left; "
         f"{over} of {len(days)} {'day' if len(days) == 1 else 'days'} complete"
+        if days
+        else "nothing to do"
     )
     rows = [
         [day.day, f"{day.planned:,}", f"{day.done:,}", f"{day.failed:,}", f"{day.elsewhere:,}", f"{day.left:,}"]
@@ -68,7 +70,9 @@ def progress_markdown(title: str, progress: Progress, ended: str | None) -> str:
     ]
     head = ["captured on", "planned", "done", "failed", "with other runs", "left"]
     end = ["", plain(ended)] if ended else []
-    return "\n".join([f"## {plain(title)}", "", f"**{verdict}**", *end, "", *_grid(head, rows)]) + "\n"
+    # Prefect's page shows nothing at all of a table without rows.
+    table = ["", *_grid(head, rows)] if rows else []
+    return "\n".join([f"## {plain(title)}", "", f"**{verdict}**", *end, *table]) + "\n"
 
 
 def _megabytes(count: int) -> str:

@@ -303,6 +303,10 @@ def test_progress_counts_each_work_once_and_ends_at_nothing_left() -> None:
     assert "18 of 30 done, 10 failed, 0 left; 2 of 2 days complete" in progress_markdown("t", progress, None)
 
 
+def test_a_backfill_that_finds_nothing_says_so_without_an_empty_table() -> None:
+    assert progress_markdown("t", Progress([]), None) == "## t\n\n**nothing to do**\n"
+
+
 def test_days_are_of_capture_in_utc() -> None:
     east = datetime.fromisoformat("2026-11-23T01:00:00+02:00")
     assert [day.day for day in by_day([Work("a", "p", "new", "register", east, 1, 1)])] == ["2026-11-22"]
