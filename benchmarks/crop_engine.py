@@ -6,7 +6,7 @@ vs_floor        seconds of the floor / seconds of the whole job; the floor decod
                 memory in two processes, without network, files or anything else
 one_box_vs_floor  the same with one box a photo
 s3_vs_plain     as vs_plain, crops going by PUT to an S3-speaking sink; the plain code uses boto3's put_object
-crops_per_s     of the whole job, crops going to files
+crops_per_s     of the whole job, crops going to files (bed.py: scratch)
 peak_rss_mb     this job's process and its crop processes together, 640 photos, sum of each one's peak
 rss_growth      that / the same for 64 photos
 first_batch_vs_floor  vs_floor of a process's first batch, which also starts Fugue and the crop processes
@@ -29,14 +29,13 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from benchmarks import crop_ways
-from benchmarks.bed import BedPhoto, draw_bed, serve, shelf_boxes
+from benchmarks.bed import BedPhoto, draw_bed, scratch, serve, shelf_boxes
 
 PHOTOS = 64
 MANY = 640
@@ -130,15 +129,15 @@ class Bed:
 def main() -> None:
     os.environ.update(CREDENTIALS)
     photos = draw_bed(PHOTOS)
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        out, sink = Path(folder) / "out", Path(folder) / "sink"
+    with scratch() as folder, ExitStack() as stack:
+        out, sink = folder / "out", folder / "sink"
         out.mkdir()
         sink.mkdir()
         server, address = stack.enter_context(serve(photos[0].path.parent, sink))
         bed = Bed(photos, address, out)
         seconds = measure(bed)
         peaks = [peak_rss_mb(bed.order(count)) for count in (PHOTOS, MANY)]
-        regions = measure_regions(bed, Path(folder))
+        regions = measure_regions(bed, folder)
     report(seconds, peaks, regions, photos, server)
 
 

@@ -15,13 +15,12 @@ from __future__ import annotations
 import json
 import os
 import statistics
-import tempfile
 from contextlib import ExitStack
 from math import ceil
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bed import draw_bed, serve
+from benchmarks.bed import draw_bed, scratch, serve
 from benchmarks.crop_engine import PHOTOS, Bed, worker
 
 KINDS = ("objects", "shards", "parquet")
@@ -34,10 +33,10 @@ RESULT = Path(__file__).parent / "results" / "outputs.json"
 def main() -> None:
     photos = draw_bed(PHOTOS)
     crops = sum(len(photos[number % PHOTOS].boxes) for number in range(JOB))
-    with tempfile.TemporaryDirectory() as folder:
-        stores = {kind: Path(folder) / kind for kind in KINDS}
-        with serve(photos[0].path.parent, Path(folder)) as (_, address):
-            bed = Bed(photos, address, Path(folder))
+    with scratch() as folder:
+        stores = {kind: folder / kind for kind in KINDS}
+        with serve(photos[0].path.parent, folder) as (_, address):
+            bed = Bed(photos, address, folder)
             seconds = measure(bed, stores)
         figures: dict[str, Any] = {}
         for kind in KINDS:
