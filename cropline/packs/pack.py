@@ -15,7 +15,10 @@ KINDS = {"shards": "tar", "parquet": "parquet"}
 
 @dataclass(frozen=True)
 class Sample:
-    """One crop. ``name`` is unique in its pack and has no dot; ``facts`` are what a reader learns beside the picture."""
+    """One crop. ``name`` is unique in its pack and has no dot; ``facts`` are what a reader learns beside the picture.
+
+    The picture's ``sha256`` is one of them.
+    """
 
     name: str
     extension: str
@@ -25,9 +28,13 @@ class Sample:
 
 @dataclass(frozen=True)
 class Sealed:
-    """A whole pack: hash of its bytes (hex), its size, and where each sample's picture begins, in the order of adding."""
+    """A whole pack: its name, its size, and where each sample's picture begins, in the order of adding.
 
-    sha256: str
+    The name is a hash (hex) of all that its bytes follow from: packs of one name have the same bytes. The pictures go into it by
+    their own hashes, which are facts, not by their bytes: those were hashed once, and that costs as much as writing them.
+    """
+
+    name: str
     size: int
     offsets: list[int]
 

@@ -78,7 +78,7 @@ class Spool:
         """Seal it and put it where it stays: (its key, where the samples lie in it). Raises StorageError."""
         try:
             sealed = self._pack.seal()
-            key = f"{self._folder}/{sealed.sha256[:24]}.{KINDS[self._kind]}"
+            key = f"{self._folder}/{sealed.name[:24]}.{KINDS[self._kind]}"
             if self._path is not None and self._spec.local_path is not None:
                 self._path.replace(self._spec.local_path / key)
             else:
@@ -105,7 +105,7 @@ class Spool:
 
 def _index(key: str, sealed: Sealed, names: Sequence[str]) -> bytes:
     """As ``wids`` reads it, with each sample's name and offset beside it."""
-    shard = {"url": key.rpartition("/")[2], "nsamples": len(names), "filesize": sealed.size, "sha256": sealed.sha256}
+    shard = {"url": key.rpartition("/")[2], "nsamples": len(names), "filesize": sealed.size}
     samples = [list(pair) for pair in zip(names, sealed.offsets, strict=True)]
     index = {"__kind__": "wids-shard-index-v1", "wids_version": 1, "shardlist": [shard], "samples": samples}
     return json.dumps(index, separators=(",", ":")).encode()
