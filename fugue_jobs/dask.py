@@ -61,8 +61,10 @@ class DaskCluster(TaskCluster):
             self._client = in_own_thread(
                 lambda: distributed.Client(address, timeout=self._timeout_s, set_as_default=False), check
             )
-            # To workers that come later, too.
-            self._client.upload_file(str(zipped_packages()))
+            if self._local is None:
+                # To workers that come later, too. Not to our own: they find our code as this process does, whose own modules
+                # would be loaded anew out of the zip, since the scheduler runs in it, and the zip goes with the cluster.
+                self._client.upload_file(str(zipped_packages()))
         except OSError as error:
             raise EngineError(f"the Dask scheduler at {address}: {cause(error)}") from error
 

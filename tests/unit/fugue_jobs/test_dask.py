@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import fugue_jobs
 from cropline.errors import EngineError
 from cropline.settings import EngineSettings
 from tests.contract.spark_servers import free_port, server_process, wait_for_log
@@ -45,6 +46,15 @@ def test_a_cluster_of_our_own_serves_this_machine_only_and_on_a_port_of_its_own(
         cluster.stop()
     # 8787 is everybody's: a second run on this machine would find it taken.
     assert [(host, port == 8787) for host, port in found] == [("127.0.0.1", False)]
+
+
+def test_a_cluster_of_our_own_leaves_the_modules_of_this_process_as_they_are() -> None:
+    from fugue_jobs.dask import DaskCluster
+
+    before = list(sys.path), list(fugue_jobs.__path__)
+    cluster = DaskCluster(settings())
+    cluster.stop()
+    assert (list(sys.path), list(fugue_jobs.__path__)) == before
 
 
 def test_a_scheduler_that_stops_answering_is_waited_for_no_longer_than_workers_are(tmp_path: Path) -> None:
