@@ -22,7 +22,7 @@ class SparkSettings(Group):
     catch_up_s: int = Field(
         300, ge=1, description="max_executors 0: as many as work the backlog off in about this time"
     )
-    connect_timeout_s: float = Field(5, gt=0, description="for the master or Connect server to answer at all")
+    connect_timeout_s: float = Field(5, gt=0, le=3_600, description="for the master or Connect server to answer at all")
     grant_timeout_s: int = Field(
         600, ge=1, description="for a cluster to give a batch an executor; then the batch is let go with an error"
     )
@@ -59,7 +59,7 @@ class EmrSettings(Group):
         description="s3:// address of a packed Python environment with the wheels; empty: the application's image has it",
     )
     timeout_minutes: int = Field(60, ge=5, le=1_000_000, description="AWS ends a job that runs longer")
-    poll_s: float = Field(5, gt=0, description="between two questions how the job is doing")
+    poll_s: float = Field(5, gt=0, le=3_600, description="between two questions how the job is doing")
 
     @field_validator("role_arn")
     @classmethod
@@ -80,7 +80,7 @@ class DaskSettings(Group):
     """A Dask cluster."""
 
     scheduler: str = Field("", description="tcp://host:port; empty starts one on this machine")
-    connect_timeout_s: float = Field(5, gt=0, description="for the scheduler to answer at all")
+    connect_timeout_s: float = Field(5, gt=0, le=3_600, description="for the scheduler to answer at all")
     grant_timeout_s: int = Field(600, ge=1, description="for a cluster without workers to get one")
 
     @field_validator("scheduler")
@@ -95,7 +95,7 @@ class RaySettings(Group):
     """A Ray cluster."""
 
     address: str = Field("", description="host:port or ray://host:port; empty starts one on this machine")
-    connect_timeout_s: float = Field(5, gt=0, description="for the cluster to answer at all")
+    connect_timeout_s: float = Field(5, gt=0, le=3_600, description="for the cluster to answer at all")
     grant_timeout_s: int = Field(600, ge=1, description="for a cluster without workers to get one")
 
     @field_validator("address")

@@ -115,7 +115,14 @@ def _getter(path: str) -> Getter:
     import jmespath
 
     compiled = jmespath.compile(path)
-    return lambda item: compiled.search(item)
+
+    def read(item: Any) -> Any:
+        try:
+            return compiled.search(item)
+        except (ValueError, TypeError, ArithmeticError):  # one of its functions met what it does not take
+            return _UNREADABLE
+
+    return read
 
 
 def _text(value: Any) -> Any:

@@ -30,8 +30,10 @@ class FetchSettings(Group):
     )
     allow_loopback: bool = Field(False, description="allow 127.0.0.0/8 and ::1: for the demo and for tests")
     max_bytes: int = Field(25_000_000, gt=0)
-    timeout_s: float = Field(30, gt=0, description="for one photo in total, redirects and slow bodies included")
-    connect_timeout_s: float = Field(5, gt=0)
+    timeout_s: float = Field(
+        30, gt=0, le=3_600, description="for one photo in total, redirects and slow bodies included"
+    )
+    connect_timeout_s: float = Field(5, gt=0, le=3_600)
     max_redirects: int = Field(3, ge=0, le=10)
     token: SecretStr = Field(SecretStr(""), description="bearer token sent with photo requests to token_host only")
     token_host: str = Field("", description="host[:port] that gets the token")
@@ -86,12 +88,14 @@ PictureFormat = Literal["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF"]
 class PictureLimits(Group):
     """What a photo may be. Checked against its header before anything is decoded."""
 
-    formats: tuple[PictureFormat, ...] = ("JPEG", "PNG", "WEBP")
+    formats: tuple[PictureFormat, ...] = Field(("JPEG", "PNG", "WEBP"), min_length=1)
     max_pixels: int = Field(50_000_000, gt=0)
     max_side: int = Field(20_000, gt=0)
     max_scans: int = Field(256, gt=0, description="scans of a progressive JPEG")
     max_boxes: int = Field(1_000, gt=0)
-    decode_timeout_s: float = Field(20, gt=0, description="a picture that takes longer is killed and fails alone")
+    decode_timeout_s: float = Field(
+        20, gt=0, le=3_600, description="a picture that takes longer is killed and fails alone"
+    )
     min_iou: float = Field(
         0.5, ge=0, le=1, description="a box that sticks out is clipped; failed when less than this share is inside"
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError as SettingsSourceError
@@ -59,10 +60,14 @@ class FieldMap(Group):
     @classmethod
     def _is_jmespath(cls, value: str) -> str:
         import jmespath
-        from jmespath.exceptions import JMESPathError
+        from jmespath.exceptions import ArityError, JMESPathError, JMESPathTypeError, UnknownFunctionError
 
         try:
-            jmespath.compile(value)
+            jmespath.compile(value).search({})
+        except (UnknownFunctionError, ArityError) as error:
+            raise ValueError(f"not a JMESPath expression: {value!r}: {error}") from error
+        except JMESPathTypeError:
+            pass  # an item that has the fields may well suit its functions
         except JMESPathError as error:
             raise ValueError(f"not a JMESPath expression: {value!r}") from error
         return value
@@ -86,16 +91,22 @@ class ApiSettings(Group):
     page_size: int = Field(200, ge=1, le=10_000)
     max_pages: int = Field(10_000, ge=1, description="a poll stops here; the next goes on")
     overlap: timedelta = Field(
-        timedelta(minutes=10), description="how far before the cursor a poll looks again, for late arrivals"
+        timedelta(minutes=10),
+        ge=timedelta(0),
+        le=timedelta(days=365),
+        description="how far before the cursor a poll looks again, for late arrivals",
     )
     start: str = Field("1970-01-01T00:00:00Z", description="where the first poll begins, ISO 8601")
     late: timedelta = Field(
-        timedelta(days=1), ge=timedelta(0), description="how far past its window a backfill reads, for late arrivals"
+        timedelta(days=1),
+        ge=timedelta(0),
+        le=timedelta(days=365),
+        description="how far past its window a backfill reads, for late arrivals",
     )
     calls_per_s: float = Field(
         5, gt=0, le=1_000, description="pages a second that polls and backfills share; set on the server by a deploy"
     )
-    timeout_s: float = Field(30, gt=0)
+    timeout_s: float = Field(30, gt=0, le=3_600)
     retries: int = Field(5, ge=0, le=20, description="tries again after 429, 5xx and timeouts")
     fields: FieldMap = FieldMap()
     coordinates: Literal["normalised", "pixels"] = "normalised"
@@ -105,9 +116,11 @@ class ApiSettings(Group):
     @classmethod
     def _is_moment(cls, value: str) -> str:
         try:
-            datetime.fromisoformat(value)
+            moment = datetime.fromisoformat(value)
         except ValueError:
             raise ValueError("not a moment in ISO 8601, such as 2026-11-22T08:40:00Z") from None
+        if not 1970 <= moment.year <= 9000:
+            raise ValueError("must lie in the years 1970 to 9000")
         return value
 
     @field_validator("url")
@@ -150,7 +163,7 @@ class Profile(Group):
         "objects", description="one object a crop, or many crops in a WebDataset tar or a Parquet file; no other work"
     )
     retention_days: int | None = Field(
-        None, ge=1, description="maintain removes crops this long after their commit; empty keeps them"
+        None, ge=1, le=36_500, description="maintain removes crops this long after their commit; empty keeps them"
     )
     shard_mb: int = Field(256, ge=1, le=512, description="MB at which a shard or Parquet file is full")
 
@@ -175,14 +188,19 @@ class StateSettings(Group):
     url: SecretStr = Field(
         SecretStr("sqlite:///cropline-output/state.db"), description="sqlite:///path or postgresql+psycopg://..."
     )
-    lease_s: float = Field(300, gt=0, description="a batch whose holder is silent for so long is resumed by another")
-    max_attempts: int = Field(6, ge=1, description="tries of one image before it is dead")
-    backoff_s: float = Field(
-        60, gt=0, description="wait after the first transient failure; doubles each time, with jitter"
+    lease_s: float = Field(
+        300, gt=0, le=86_400, description="a batch whose holder is silent for so long is resumed by another"
     )
-    backoff_cap_s: float = Field(6 * 3600, gt=0)
+    max_attempts: int = Field(6, ge=1, le=1_000, description="tries of one image before it is dead")
+    backoff_s: float = Field(
+        60, gt=0, le=30 * 86_400, description="wait after the first transient failure; doubles each time, with jitter"
+    )
+    backoff_cap_s: float = Field(6 * 3600, gt=0, le=30 * 86_400)
     alert_age: timedelta = Field(
-        timedelta(minutes=30), description="a pending photo older than this emits the event cropline.backlog.old"
+        timedelta(minutes=30),
+        ge=timedelta(0),
+        le=timedelta(days=36_500),
+        description="a pending photo older than this emits the event cropline.backlog.old",
     )
 
     @field_validator("url")
@@ -244,9 +262,17 @@ class ExpectationSettings(Group):
         0.25, ge=0, le=1, description="more bad rows than this fail the run, nothing registered"
     )
     min_rows_for_budget: int = Field(20, ge=1, description="smaller manifests are not judged by the fraction")
-    max_age: timedelta = Field(timedelta(days=3650), description="a photo captured longer ago is quarantined")
+    max_age: timedelta = Field(
+        timedelta(days=3650),
+        ge=timedelta(0),
+        le=timedelta(days=36_500),
+        description="a photo captured longer ago is quarantined",
+    )
     max_ahead: timedelta = Field(
-        timedelta(hours=1), description="a photo captured further in the future is quarantined"
+        timedelta(hours=1),
+        ge=timedelta(0),
+        le=timedelta(days=36_500),
+        description="a photo captured further in the future is quarantined",
     )
     max_boxes: int = Field(1_000, ge=1)
     boxes_fail_alone: bool = Field(False, description="a bad box fails alone, with its reason, while its image goes on")
@@ -256,12 +282,18 @@ class RetentionSettings(Group):
     """How long maintain keeps what runs leave besides crops, whose profiles say it. Empty keeps it for ever."""
 
     manifests_days: int | None = Field(
-        None, ge=1, description="of a poll's manifests; those that some work needs stay, and trace finds no URL without"
+        None,
+        ge=1,
+        le=36_500,
+        description="of a poll's manifests; those that some work needs stay, and trace finds no URL without",
     )
-    quarantine_days: int | None = Field(None, ge=1)
-    reports_days: int | None = Field(None, ge=1, description="reports and contact sheets")
+    quarantine_days: int | None = Field(None, ge=1, le=36_500)
+    reports_days: int | None = Field(None, ge=1, le=36_500, description="reports and contact sheets")
     orphans: timedelta = Field(
-        timedelta(days=2), ge=timedelta(days=1), description="crops that no batch knows are removed after so long"
+        timedelta(days=2),
+        ge=timedelta(days=1),
+        le=timedelta(days=36_500),
+        description="crops that no batch knows are removed after so long",
     )
 
 
@@ -357,8 +389,11 @@ def load_settings(**groups: Any) -> Settings:
         raise SettingsError(mistakes(error)) from None
     except SettingsSourceError as error:
         # Its text names the field in quotes; the value, which may be secret, is in its cause only.
-        field = str(error).split('"')[1]
-        raise SettingsError(f"{PREFIX}{field.upper()}: not JSON, as a group, a list or a map must be") from None
+        group = PREFIX + str(error).split('"')[1].upper()
+        given = {**dotenv_values(".env"), **os.environ}
+        text = getattr(error.__cause__, "doc", None)
+        name = next((name for name, value in given.items() if value == text and name.upper().startswith(group)), group)
+        raise SettingsError(f"{name}: not JSON, as a group, a list or a map must be") from None
 
 
 def mistakes(error: ValidationError, *group: str) -> str:

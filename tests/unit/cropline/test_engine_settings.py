@@ -13,7 +13,7 @@ WRONG = [
     ({"MASTER": "local[0]"}, "CROPLINE_ENGINE__MASTER"),
     ({"CONF": '{"executor.cores": "2"}'}, "'executor.cores' is no name of a Spark setting"),
     ({"CONF": '{"spark.master": "local"}'}, "settings of their own"),
-    ({"CONF": "spark.a=1"}, "CROPLINE_ENGINE: not JSON"),
+    ({"CONF": "spark.a=1"}, "CROPLINE_ENGINE__CONF: not JSON"),
     ({"KIND": "spark-connect"}, "needs CROPLINE_ENGINE__CONNECT__URL"),
     ({"KIND": "auto", "AUTO__BURST": "spark-connect"}, "needs CROPLINE_ENGINE__CONNECT__URL"),
     ({"KIND": "emr-serverless"}, "needs CROPLINE_ENGINE__EMR__APPLICATION_ID"),

@@ -83,6 +83,27 @@ def test_what_cannot_be_converted_is_named_and_kept_raw(change: dict[str, Any], 
     assert json.loads(row["raw"]) == json.loads(json.dumps(item))
 
 
+@pytest.mark.parametrize(
+    ("path", "unreadable"),
+    [
+        ({"image_id": "join('-', [site, id])"}, ["image_id"]),
+        ({"width": "length(site)"}, ["width"]),
+        ({"updated_at": "join('T', [site, id])"}, ["updated_at"]),
+        ({"boxes": "sort_by(boxes, &odd)"}, ["boxes"]),
+        ({"xmin": "abs(label)"}, ["boxes[0].xmin", "boxes[1].xmin"]),
+    ],
+)
+def test_a_path_that_fails_on_an_item_spoils_that_field_and_no_poll(
+    path: dict[str, str], unreadable: list[str]
+) -> None:
+    item = ITEM | {"site": 1, "boxes": [BOX | {"odd": 1}, BOX | {"odd": "a"}]}
+    api = API.model_copy(update={"fields": FieldMap(**path)})
+    row = manifest.manifest_row(0, item, api)
+    assert row["unreadable"] == unreadable
+    assert json.loads(row["raw"]) == item
+    assert manifest.updated_at(item, api.fields) == (None if "updated_at" in path else row["updated_at"])
+
+
 @pytest.mark.parametrize("item", ["text", 5, None, [], [ITEM]])
 def test_an_item_that_is_no_object_is_kept_raw(item: Any) -> None:
     row = manifest.manifest_row(0, item, API)

@@ -1,9 +1,14 @@
 """A wrong setting is one clear line that names its variable; a secret is never in it."""
 
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
 import pytest
+from pydantic import BaseModel
 
 from cropline.errors import SettingsError
-from cropline.settings import FetchSettings, PictureLimits, Profile, load_settings
+from cropline.settings import FetchSettings, PictureLimits, Profile, Settings, load_settings
 
 
 @pytest.mark.parametrize(
@@ -41,6 +46,12 @@ from cropline.settings import FetchSettings, PictureLimits, Profile, load_settin
         ("CROPLINE_FETCH__CA_FILE", "/nope.pem", "CROPLINE_FETCH__CA_FILE: there is no file /nope.pem"),
         ("CROPLINE_FETCH__CA_FILE", __file__, f"CROPLINE_FETCH__CA_FILE: {__file__} holds no certificates"),
         ("CROPLINE_API__START", "yesterday", "CROPLINE_API__START: not a moment in ISO 8601"),
+        ("CROPLINE_API__START", "0001-01-01", "CROPLINE_API__START: must lie in the years 1970 to 9000"),
+        ("CROPLINE_API__OVERLAP", "-P1D", "CROPLINE_API__OVERLAP: Input should be greater than or equal to"),
+        ("CROPLINE_API__FIELDS__IMAGE_ID", "joined(a)", "CROPLINE_API__FIELDS__IMAGE_ID: not a JMESPath expression"),
+        ("CROPLINE_FETCH__ALLOWED_HOSTS", "cdn.example", "CROPLINE_FETCH__ALLOWED_HOSTS: not JSON"),
+        ("CROPLINE_PICTURES__FORMATS", "[]", "CROPLINE_PICTURES__FORMATS: "),
+        ("CROPLINE_RETENTION__REPORTS_DAYS", "9999999999", "CROPLINE_RETENTION__REPORTS_DAYS: "),
     ],
 )
 def test_a_wrong_setting_is_one_line_that_names_its_variable(
@@ -54,6 +65,35 @@ def test_a_wrong_setting_is_one_line_that_names_its_variable(
     assert "\n" not in message
     assert "hunter2" not in message
     assert "secret@" not in message
+
+
+def _times(group: type[BaseModel], name: str) -> Iterator[tuple[str, object]]:
+    for field, info in group.model_fields.items():
+        kind = info.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _times(kind, f"{name}__{field.upper()}")
+        elif kind in (float, timedelta):
+            yield f"{name}__{field.upper()}", kind
+
+
+TIMES = [(f"CROPLINE{name}", kind) for name, kind in _times(Settings, "")]
+
+
+@pytest.mark.parametrize(("name", "kind"), TIMES, ids=[name for name, _ in TIMES])
+def test_no_number_is_without_end(monkeypatch: pytest.MonkeyPatch, name: str, kind: object) -> None:
+    """What no clock and no socket can count up to would end in a traceback, in the middle of a run."""
+    variable = name.replace("CROPLINE__", "CROPLINE_", 1)
+    for value in ("inf", "nan", "1e300", "-1") if kind is float else ("P900000D", "-P1D"):
+        monkeypatch.setenv(variable, value)
+        with pytest.raises(SettingsError, match=f"^{variable}: "):
+            load_settings()
+
+
+def test_a_list_of_the_env_file_that_is_no_json_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("CROPLINE_FETCH__TIMEOUT_S=5\nCROPLINE_FETCH__ALLOWED_HOSTS=cdn.example\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError, match="^CROPLINE_FETCH__ALLOWED_HOSTS: not JSON"):
+        load_settings()
 
 
 def test_what_is_handed_to_cropline_is_bounded_without_any_setting() -> None:
