@@ -14,6 +14,7 @@ import typer
 
 from cropline.cli import operate
 from cropline.errors import CroplineError
+from cropline.scrub import visible
 
 app = typer.Typer(
     name="cropline",
@@ -33,7 +34,8 @@ def main() -> None:
     try:
         app()
     except CroplineError as error:
-        print(f"cropline: {error.code}: {error}", file=sys.stderr)  # noqa: T201
+        # Visible: an error names ids and keys, and those come from outside.
+        print(f"cropline: {error.code}: {visible(str(error))}", file=sys.stderr)  # noqa: T201
         raise SystemExit(2) from None
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 from rich.table import Table
 
 from cropline.backfill.foresee import Foreseen
 from cropline.backfill.request import From, Limits, Mode, Order, Photos
 from cropline.cli.runs import check_settings, funnel_table, progress_of, show_places
+from cropline.cli.screen import Screen, plain
 from cropline.funnel import Funnel
 from cropline.report.backfill import cost_rows, day_rows
 from cropline.report.maintain import maintained_verdict, taken_rows
@@ -103,39 +103,39 @@ def run_maintain(keep_days: int, *, dry_run: bool) -> None:
     check_settings(needs_api=False)
     from flows.maintain import maintain
 
-    console = Console()
+    screen = Screen()
     done, taken = maintain(keep_days=keep_days, dry_run=dry_run)
-    console.print(maintained_verdict(done), highlight=False)
+    screen.print(maintained_verdict(done))
     for name, count, size in taken_rows(taken):
         gone = "would go" if dry_run else "removed"
-        console.print(f"  {name}: {count} {gone}{f', {size} MB' if size else ''}", highlight=False)
+        screen.print(f"  {name}: {count} {gone}{f', {size} MB' if size else ''}")
 
 
 def _show(name: str, settings: Any, run: Callable[[], Funnel | Foreseen]) -> None:
-    console = Console()
-    with progress_of(console, name) as on_progress, watch(on_progress):
+    screen = Screen()
+    with progress_of(screen, name) as on_progress, watch(on_progress):
         answer = run()
     if isinstance(answer, Foreseen):
-        _show_plan(console, answer)
+        _show_plan(screen, answer)
     else:
-        console.print(funnel_table([(name, answer)]))
-        show_places(console, [*places(settings, answer)])
+        screen.print(funnel_table([(name, answer)]))
+        show_places(screen, [*places(settings, answer)])
 
 
-def _show_plan(console: Console, plan: Foreseen) -> None:
-    console.print(f"[bold]{plan.verdict}[/bold]  Nothing was done.\n", highlight=False)
+def _show_plan(screen: Screen, plan: Foreseen) -> None:
+    screen.print(f"[bold]{plain(plan.verdict)}[/bold]  Nothing was done.\n", markup=True)
     for name, value in cost_rows(plan.cost):
-        console.print(f"  {name:<10} {value}", highlight=False)
+        screen.print(f"  {name:<10} {value}")
     head, rows = day_rows(plan)
     if rows:
-        console.print()
-        console.print(_table(head, rows))
+        screen.print()
+        screen.print(_table(head, rows))
     if plan.left:
-        console.print()
+        screen.print()
         left = [[why, what, f"{count:,}"] for why, what, count in plan.left]
-        console.print(_table(["left out, because", "counted in", "how many"], left))
+        screen.print(_table(["left out, because", "counted in", "how many"], left))
     if plan.note:
-        console.print(f"\n  {plan.note}", highlight=False)
+        screen.print(f"\n  {plan.note}")
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from pydantic import SecretStr, ValidationError
-from rich.console import Console
 
+from cropline.cli.screen import Screen
 from cropline.errors import SettingsError
 from cropline.settings import StateSettings, load_settings
 from cropline.state import State
@@ -24,7 +24,7 @@ def run_copy(to_env: str) -> None:
         other = StateSettings(url=SecretStr(url))
     except ValidationError:
         raise SettingsError(f"{to_env}: must hold sqlite:///path or postgresql+psycopg://...") from None
-    console = Console()
+    screen = Screen()
     with State.open(settings) as old, State.open(other) as new:
-        old.copy_to(new, lambda table, rows: console.print(f"  {table:<16} {rows:>12,}", highlight=False))
-    console.print("copied; now point CROPLINE_STATE__URL of every worker at the new database")
+        old.copy_to(new, lambda table, rows: screen.print(f"  {table:<16} {rows:>12,}"))
+    screen.print("copied; now point CROPLINE_STATE__URL of every worker at the new database")

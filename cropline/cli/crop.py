@@ -20,20 +20,18 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from rich.console import Console
 from rich.table import Table
 
 from cropline.cli.boxes_file import read_boxes
+from cropline.cli.photo_view import cut, image_row, view_row, with_boxes
+from cropline.cli.screen import Screen
 from cropline.errors import SettingsError
 from cropline.failures import FAILURES, PhotoFailure
-from cropline.report.contact_sheet import Tile, boxes_on_photo
+from cropline.report.contact_sheet import Tile
+from cropline.scrub import visible
 from cropline.settings import FetchSettings, Profile, Settings, load_settings
 from cropline.storage import StoreSpec
 
-# The photo itself, upright, for the picture with the boxes: cut by the engine like any box, so that nothing is decoded here.
-_VIEW = "view"
-_VIEW_PROFILE = Profile(max_side=2000)
-_WHOLE = {"box_id": "photo", "xmin": 0.0, "ymin": 0.0, "xmax": 1.0, "ymax": 1.0}
 _PICTURE, _LIST = "boxes.jpg", "crops.json"
 _SHOWN = (
     *("profile", "box_index", "box_id", "label", "status", "reason", "detail", "file", "width", "height", "bytes"),
@@ -67,15 +65,15 @@ def run_crop(wanted: Wanted) -> bool:
     profiles = _profiles(settings, wanted)
     boxes = read_boxes(wanted.boxes, settings.api)
     _make_folder(wanted.out)
-    console = Console(highlight=False)
+    screen = Screen()
     try:
-        with console.status("fetching"):
+        with screen.status("fetching"):
             data = _bytes(wanted, settings)
     except PhotoFailure as failure:
-        _show_photo_failure(console, failure.code, failure.detail)
+        _show_photo_failure(screen, failure.code, failure.detail)
         return False
     with _scratch(wanted.out) as scratch:
-        with console.status(f"cutting {len(boxes):,} boxes"):
+        with screen.status(f"cutting {len(boxes):,} boxes"):
             rows = _cut(data, boxes, profiles, wanted, settings, StoreSpec(scratch.absolute().as_uri()))
         view, crops = rows[-1], rows[:-1]
         _keep(crops, scratch, wanted.out)
@@ -83,7 +81,7 @@ def run_crop(wanted: Wanted) -> bool:
             (wanted.out / _PICTURE).write_bytes(_picture(scratch / view["key"], view, crops, wanted.out))
     listed = [{name: row.get(name) for name in _SHOWN} for row in crops]
     (wanted.out / _LIST).write_text(json.dumps(listed, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    _show(console, crops, wanted)
+    _show(screen, crops, wanted)
     return all(row["status"] != "failed" for row in crops)
 
 
@@ -163,44 +161,14 @@ def _cut(
     store: StoreSpec,
 ) -> list[dict[str, Any]]:
     """Rows of schemas.CROPS by box and profile; the last is of the photo itself."""
-    import pyarrow as pa
-
-    from cropline.schemas import IMAGES
-    from fugue_jobs.crop_images import CropJob, crop_images
-
     with _served(data) as url:
         fetch = FetchSettings(allow_loopback=True, max_bytes=settings.fetch.max_bytes)
         geometry = {
             "coordinates": wanted.coordinates or settings.api.coordinates,
             "orientation": wanted.orientation or settings.api.orientation,
         }
-        images = [
-            _image_row("crops", 0, url, boxes, profiles) | geometry,
-            _image_row(_VIEW, 1, url, [_WHOLE], {_VIEW: _VIEW_PROFILE}),
-        ]
-        job = CropJob(store, fetch, settings.pictures, processes=1)
-        tables = crop_images(job)([pa.Table.from_pylist(images, schema=IMAGES)])
-        return [row for table in tables for row in table.to_pylist()]
-
-
-def _image_row(
-    name: str, number: int, url: str, boxes: list[dict[str, Any]], profiles: Mapping[str, Profile]
-) -> dict[str, Any]:
-    work = [
-        {"profile": name, "profile_hash": profile.hash, "recipe": profile.recipe, "fingerprint": profile.hash}
-        for name, profile in profiles.items()
-    ]
-    return {
-        "source": "crop",
-        "image_id": name,
-        "manifest": "crop",
-        "manifest_row": number,
-        "url": url,
-        "coordinates": "normalised",
-        "orientation": "upright",
-        "boxes": boxes,
-        "work": work,
-    }
+        images = [image_row("crops", 0, url, boxes, profiles) | geometry, view_row(1, url)]
+        return cut(images, store, fetch, settings.pictures)
 
 
 @contextmanager
@@ -243,46 +211,38 @@ def _keep(crops: list[dict[str, Any]], scratch: Path, out: Path) -> None:
         found.replace(out / row["file"])
 
 
-def _picture(view: Path, whole: Mapping[str, Any], crops: list[dict[str, Any]], out: Path) -> bytes:
-    from PIL import Image
-
-    shrunk = whole["width"] / whole["image_width"]
+def _picture(file: Path, view: Mapping[str, Any], crops: list[dict[str, Any]], out: Path) -> bytes:
     first = {row["box_index"]: row for row in reversed(crops) if row["left"] is not None}
-    boxes = [
-        (*(round(row[edge] * shrunk) for edge in ("left", "top", "right", "bottom")), _name(row), "file" in row)
-        for row in first.values()
-    ]
     tiles = [
         Tile((out / row["file"]).read_bytes(), _name(row), f"{row['width']} x {row['height']} px {row['profile']}")
         for row in crops[:_ROWS_SHOWN]
         if "file" in row
     ]
-    with Image.open(view) as photo:
-        return boxes_on_photo(photo, boxes, tiles)
+    return with_boxes(file, view, [(row, _name(row), "file" in row) for row in first.values()], tiles)
 
 
 def _name(row: Mapping[str, Any]) -> str:
     return " ".join(str(part) for part in (row["box_id"] or row["box_index"], row["label"]) if part is not None)
 
 
-def _show(console: Console, crops: list[dict[str, Any]], wanted: Wanted) -> None:
+def _show(screen: Screen, crops: list[dict[str, Any]], wanted: Wanted) -> None:
     if crops[0]["image_width"] is None:
-        _show_photo_failure(console, crops[0]["reason"], crops[0]["detail"])
+        _show_photo_failure(screen, crops[0]["reason"], crops[0]["detail"])
     else:
-        console.print(_table(crops[:_ROWS_SHOWN]))
+        screen.print(_table(crops[:_ROWS_SHOWN]))
         if len(crops) > _ROWS_SHOWN:
-            console.print(f"... and {len(crops) - _ROWS_SHOWN:,} more in {_LIST}")
+            screen.print(f"... and {len(crops) - _ROWS_SHOWN:,} more in {_LIST}")
         for code in sorted({row["reason"] for row in crops if row["reason"]}):
-            console.print(f"  {code}: {FAILURES[code].meaning}; {FAILURES[code].remedy}", soft_wrap=True)
+            screen.print(f"  {code}: {FAILURES[code].meaning}; {FAILURES[code].remedy}", soft_wrap=True)
         if wanted.coordinates is None and any(_looks_like_pixels(row) for row in crops):
-            console.print("  the boxes look like pixels: if they are, say --coordinates pixels", soft_wrap=True)
+            screen.print("  the boxes look like pixels: if they are, say --coordinates pixels", soft_wrap=True)
     counts = ", ".join(
         f"{sum(row['status'] == status for row in crops):,} {status}" for status in ("written", "skipped", "failed")
     )
-    console.print(f"\n{len(crops):,} crops: {counts}")
+    screen.print(f"\n{len(crops):,} crops: {counts}")
     for name, what in (("", "crops"), (_PICTURE, "the boxes"), (_LIST, "the list")):
         if (wanted.out / name).exists():
-            console.print(f"  {what:<10} {wanted.out / name}", soft_wrap=True)
+            screen.print(f"  {what:<10} {wanted.out / name}", soft_wrap=True)
 
 
 def _looks_like_pixels(row: Mapping[str, Any]) -> bool:
@@ -290,8 +250,6 @@ def _looks_like_pixels(row: Mapping[str, Any]) -> bool:
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
-    from rich.markup import escape
-
     table = Table(show_edge=False, pad_edge=False, header_style="bold")
     for name in ("box", "profile", "", "size px", "bytes", "file, or why not"):
         table.add_column(name, justify="right" if name in ("size px", "bytes") else "left", overflow="fold")
@@ -299,12 +257,12 @@ def _table(rows: list[dict[str, Any]]) -> Table:
         written = row["status"] == "written"
         said = row["file"] if written else f"{row['reason']}: {row['detail']}"
         size = (f"{row['width']} x {row['height']}", f"{row['bytes']:,}") if written else ("", "")
-        table.add_row(escape(_name(row)), row["profile"], row["status"], *size, escape(said))
+        table.add_row(visible(_name(row)), row["profile"], row["status"], *size, visible(said))
     return table
 
 
-def _show_photo_failure(console: Console, code: str, detail: str) -> None:
-    console.print(f"the photo cannot be cut: {code}: {detail}", markup=False, soft_wrap=True)
-    console.print(f"  {FAILURES[code].meaning}; {FAILURES[code].remedy}", markup=False, soft_wrap=True)
+def _show_photo_failure(screen: Screen, code: str, detail: str) -> None:
+    screen.print(f"the photo cannot be cut: {code}: {detail}", soft_wrap=True)
+    screen.print(f"  {FAILURES[code].meaning}; {FAILURES[code].remedy}", soft_wrap=True)
     if code == "forbidden_address" and "loopback" in detail:
-        console.print("  --allow-loopback allows photos of this machine", soft_wrap=True)
+        screen.print("  --allow-loopback allows photos of this machine", soft_wrap=True)

@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from cropline.cli.runs import Stopwatch, check_settings, funnel_table, show_places, watched
+from cropline.cli.screen import Screen
 from cropline.errors import SettingsError
 from cropline.funnel import Funnel
 from cropline.report.places import places
@@ -29,27 +28,28 @@ def run_demo(out: Path, photos: int, *, with_faults: bool) -> None:
     """Poll twice; the second finds nothing new. Raises SettingsError when ``out`` holds something else."""
     from demo.server import DemoServer
 
-    console = Console()
+    screen = Screen()
     folder = _fresh_folder(out)
-    console.print(
-        f"[bold]cropline demo[/bold]  {photos} photos of simulated cameras, drawn and served on this machine\n"
+    screen.print(
+        f"[bold]cropline demo[/bold]  {photos} photos of simulated cameras, drawn and served on this machine\n",
+        markup=True,
     )
     watch = Stopwatch()
-    with console.status("drawing the photos"):
+    with screen.status("drawing the photos"):
         server = DemoServer(photos=photos, cache_dir=folder / "camera-photos")
         with server as api:
             _point_at(api.base_url, api.token, folder)
             if with_faults:
                 _break_some(api)
             drawn = watch.seconds
-            console.print(f"  the camera API answers at {api.base_url}, its pages at /docs ({drawn:.0f} s)")
-            runs = _poll_twice(console)
-    console.print(funnel_table(runs))
+            screen.print(f"  the camera API answers at {api.base_url}, its pages at /docs ({drawn:.0f} s)")
+            runs = _poll_twice(screen)
+    screen.print(funnel_table(runs))
     if runs[1][1].nothing_new:
-        console.print("\n  The second poll found nothing new: every photo is cropped once.")
+        screen.print("\n  The second poll found nothing new: every photo is cropped once.")
     settings = check_settings(needs_api=False)
-    show_places(console, [*places(settings, runs[0][1])])
-    console.print(f"\n  {watch.seconds:.0f} s in all; look around with: source {out / 'env.sh'} && cropline status")
+    show_places(screen, [*places(settings, runs[0][1])])
+    screen.print(f"\n  {watch.seconds:.0f} s in all; look around with: source {out / 'env.sh'} && cropline status")
 
 
 def _fresh_folder(out: Path) -> Path:
@@ -115,6 +115,6 @@ def _break_some(api: DemoServer) -> None:
         api.control.add_fault(fault, image_id=image_id)
 
 
-def _poll_twice(console: Console) -> list[tuple[str, Funnel]]:
-    first = watched(console, "poll")
-    return [("first poll", first), ("second poll", watched(console, "poll"))]
+def _poll_twice(screen: Screen) -> list[tuple[str, Funnel]]:
+    first = watched(screen, "poll")
+    return [("first poll", first), ("second poll", watched(screen, "poll"))]

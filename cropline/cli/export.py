@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
-
+from cropline.cli.screen import Screen
 from cropline.export import export
 from cropline.settings import load_settings
 
@@ -13,4 +12,4 @@ from cropline.settings import load_settings
 def run_export(out: Path, where: str | None, kind: str, limit: int | None) -> None:
     """Export, and say what was written."""
     done = export(load_settings().storage.spec, out, where=where, kind=kind, limit=limit)
-    Console().print(f"{done.crops:,} crops, {done.bytes / 1e6:,.1f} MB: {done.folder}", highlight=False, soft_wrap=True)
+    Screen().print(f"{done.crops:,} crops, {done.bytes / 1e6:,.1f} MB: {done.folder}", soft_wrap=True)

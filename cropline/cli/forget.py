@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 
 from cropline import storage
+from cropline.cli.screen import Screen
 from cropline.erasure import Selection, foresee, forget, teller
 from cropline.report.forget import erased_lines
 from cropline.settings import load_settings
@@ -40,6 +40,6 @@ def run_forget(selection: Selection, *, dry_run: bool) -> None:
         else:
             erased = forget(spec, state, source, selection, teller(settings, state))
     receipt = [f"receipt: {spec.uri(erased.receipt)}"] if erased.receipt else []
-    console = Console()
+    screen = Screen()
     for line in [*erased_lines(erased, dry_run=dry_run), *receipt]:
-        console.print(line, highlight=False, soft_wrap=True)
+        screen.print(line, soft_wrap=True)

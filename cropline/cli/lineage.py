@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from rich.console import Console
-from rich.markup import escape
-
 from cropline import keys, manifest, quarantine, storage
 from cropline.catalogue import Catalogue
+from cropline.cli.screen import Screen, plain
 from cropline.cli.trace import refuse_forgotten
 from cropline.errors import CatalogueError, CroplineError, SettingsError
 from cropline.lineage import lineage_svg
@@ -43,16 +41,16 @@ def show_lineage(what: str, out: Path | None) -> None:
             f"no crop and no run {visible(what)} in {settings.storage.url}; give a crop's key or address, or the id of a flow run "
             "that did something"
         )
-    console = Console(highlight=False)
-    console.print(f"[bold]{escape(visible(way.title))}[/bold]", soft_wrap=True)
+    screen = Screen()
+    screen.print(f"[bold]{plain(way.title)}[/bold]", markup=True, soft_wrap=True)
     for line in _words(way):
-        console.print(f"  {escape(visible(line))}", soft_wrap=True)
+        screen.print(f"  {visible(line)}", soft_wrap=True)
     path = out or Path(f"lineage-{way.file}.svg")
     try:
         path.write_text(lineage_svg(way.counts, title=way.title, names=way.names), encoding="utf-8")
     except OSError as error:
         raise SettingsError(f"--out {path}: cannot be written to ({error.strerror})") from None
-    console.print(f"\n  drawn in {path}", soft_wrap=True)
+    screen.print(f"\n  drawn in {path}", soft_wrap=True)
 
 
 def _words(way: _Way) -> Iterator[str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from math import ceil
 
-from rich.console import Console
 from rich.table import Table
 
+from cropline.cli.screen import Screen
 from cropline.settings import Profile, Settings, load_settings
 from cropline.state import Recrop, State
 
@@ -17,7 +17,7 @@ _HEAD = ("profile", "what changed", "photos", "photo GB", "crops", "PUTs")
 def show_plan() -> None:
     """One line a profile, and the command that would do it."""
     settings = load_settings()
-    console = Console()
+    screen = Screen()
     table = Table(show_edge=False, pad_edge=False, header_style="bold")
     for position, name in enumerate(_HEAD):
         table.add_column(name, justify="left" if position < 2 else "right")
@@ -28,13 +28,13 @@ def show_plan() -> None:
             if recrop.changed or recrop.missing:
                 changed.append(name)
             table.add_row(*_row(settings, state, recrop))
-    console.print(table)
+    screen.print(table)
     if not changed:
-        console.print("\nEvery photo is cropped, or waits to be, by today's profiles.", highlight=False)
+        screen.print("\nEvery photo is cropped, or waits to be, by today's profiles.")
         return
     chosen = " ".join(f"--profile {name}" for name in changed)
-    console.print(f"\nNothing was done. To do it: cropline backfill --from manifests {chosen}", highlight=False)
-    console.print("Crops of the recipes before stay until they are superseded, photo by photo.", highlight=False)
+    screen.print(f"\nNothing was done. To do it: cropline backfill --from manifests {chosen}")
+    screen.print("Crops of the recipes before stay until they are superseded, photo by photo.")
 
 
 def _row(settings: Settings, state: State, recrop: Recrop) -> list[str]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 import typer
 
 if TYPE_CHECKING:
+    from cropline.cli.screen import Screen
     from cropline.quarantine import Entry, Wanted
     from cropline.settings import Settings
 
@@ -56,18 +57,18 @@ def list_rows(
     standing: Which = None,
 ) -> None:
     """What lies in quarantine, by manifest and by rule."""
-    from rich.console import Console
+    from cropline.cli.screen import Screen
 
     settings, wanted = _asked(manifest, rule, store, camera, since, until)
-    console = Console(highlight=False)
+    screen = Screen()
     sums = _sum_up(_found(settings, wanted, _standings(standing)))
     if not sums.manifests:
-        console.print("Nothing in quarantine" + (" that matches." if wanted != _any() or standing else "."))
+        screen.print("Nothing in quarantine" + (" that matches." if wanted != _any() or standing else "."))
         return
     for table in _tables(sums):
-        console.print(table)
-        console.print()
-    console.print("look at rows: cropline quarantine show    try again what is good now: cropline quarantine replay")
+        screen.print(table)
+        screen.print()
+    screen.print("look at rows: cropline quarantine show    try again what is good now: cropline quarantine replay")
 
 
 @app.command()
@@ -84,10 +85,10 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object a row, for other programs")] = False,
 ) -> None:
     """Rows as they came, secrets cut out, each with the rules it breaks."""
-    from rich.console import Console
+    from cropline.cli.screen import Screen
 
     settings, wanted = _asked(manifest, rule, store, camera, since, until, image_id)
-    console = Console(highlight=False)
+    screen = Screen()
     shown = left = 0
     for entry, stands in _found(settings, wanted, _standings(standing)):
         if shown == limit:
@@ -97,11 +98,11 @@ def show(
         if as_json:
             typer.echo(json.dumps(_plain(entry, stands), default=str))
         else:
-            _print(console, entry, stands)
+            _print(screen, entry, stands)
     if not shown and not as_json:
-        console.print("No row in quarantine matches.")
+        screen.print("No row in quarantine matches.")
     if left and not as_json:
-        console.print(f"{left:,} rows more; --limit shows more of them")
+        screen.print(f"{left:,} rows more; --limit shows more of them")
 
 
 @app.command()
@@ -239,7 +240,6 @@ def _sum_up(found: Iterable[tuple[Entry, Standing]]) -> _Sums:
 
 
 def _tables(sums: _Sums) -> Iterator[Any]:
-    from rich.markup import escape
     from rich.table import Table
 
     plain = {"show_edge": False, "pad_edge": False, "header_style": "bold"}
@@ -248,7 +248,7 @@ def _tables(sums: _Sums) -> Iterator[Any]:
         numbers = [rows.total(), *(rows[name] for name in STANDINGS)]
         rules = ", ".join(f"{name} {count:,}" for name, count in sums.broken[key].most_common(4))
         more = len(sums.broken[key]) - 4
-        where = escape(key) + (f"\n  {escape(sums.docs[key])}" if key in sums.docs else "")
+        where = key + (f"\n  {sums.docs[key]}" if key in sums.docs else "")
         told = [f"{number:,}" if number else "" for number in numbers]
         by_manifest.add_row(where, *told, f"{rules} and {more} more" if more > 0 else rules)
     yield by_manifest
@@ -256,7 +256,7 @@ def _tables(sums: _Sums) -> Iterator[Any]:
     said = _descriptions()
     total: Counter[str] = sum(sums.broken.values(), Counter())
     for name, count in total.most_common():
-        by_rule.add_row(escape(name), f"{count:,}", escape(said.get(name, "a rule of another version")))
+        by_rule.add_row(name, f"{count:,}", said.get(name, "a rule of another version"))
     for table in (by_manifest, by_rule):
         for column in table.columns[1:5] if table is by_manifest else table.columns[1:2]:
             column.justify = "right"
@@ -271,22 +271,24 @@ def _plain(entry: Entry, stands: Standing) -> dict[str, Any]:
 _BOXES_SHOWN = 5
 
 
-def _print(console: Any, entry: Entry, stands: Standing) -> None:
-    from rich.markup import escape
+def _print(screen: Screen, entry: Entry, stands: Standing) -> None:
+    from cropline.cli.screen import plain
+    from cropline.scrub import visible
 
     row, said = entry.row, _descriptions()
     colour = {"waiting": "yellow", "replayed": "green", "overtaken": "dim"}[stands]
-    console.print(f"[bold]{escape(row['image_id'] or '(no id)')}[/bold]  [{colour}]{stands}[/{colour}]", soft_wrap=True)
+    name = plain(row["image_id"] or "(no id)")
+    screen.print(f"[bold]{name}[/bold]  [{colour}]{stands}[/{colour}]", markup=True, soft_wrap=True)
     for rule in row["broken"]:
-        console.print(f"  breaks    {rule}: {escape(said.get(rule, ''))}", soft_wrap=True)
-    for name, text in _facts(row):
-        console.print(f"  {name:<9} {escape(text)}", soft_wrap=True)
+        screen.print(f"  breaks    {rule}: {said.get(rule, '')}", soft_wrap=True)
+    for what, text in _facts(row):
+        screen.print(f"  {what:<9} {visible(text)}", soft_wrap=True)
     for mark in entry.marks:
         names = ", ".join(mark.profiles)
-        console.print(
+        screen.print(
             f"  replayed  {mark.at:%Y-%m-%d %H:%M} UTC by flow run {mark.flow_run} for {names}", soft_wrap=True
         )
-    console.print()
+    screen.print()
 
 
 def _facts(row: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from cropline import storage
+from cropline.cli.screen import Screen
 from cropline.errors import SettingsError
 from cropline.funnel import Funnel
 from cropline.report.places import places
@@ -21,11 +21,11 @@ from cropline.state import State
 
 def run_flow(name: str, max_batches: int | None) -> None:
     """Run poll or process in this process and show what it did."""
-    console = Console()
+    screen = Screen()
     settings = check_settings(needs_api=name == "poll")
-    funnel = watched(console, name, max_batches)
-    console.print(funnel_table([(name, funnel)]))
-    show_places(console, [*places(settings, funnel)])
+    funnel = watched(screen, name, max_batches)
+    screen.print(funnel_table([(name, funnel)]))
+    show_places(screen, [*places(settings, funnel)])
 
 
 def check_settings(*, needs_api: bool) -> Settings:
@@ -38,25 +38,25 @@ def check_settings(*, needs_api: bool) -> Settings:
     return settings
 
 
-def watched(console: Console, name: str, max_batches: int | None = None) -> Funnel:
+def watched(screen: Screen, name: str, max_batches: int | None = None) -> Funnel:
     """The flow, with a bar for its crops."""
     from flows.poll import poll
     from flows.process import process
 
-    with progress_of(console, name) as on_progress, watch(on_progress):
+    with progress_of(screen, name) as on_progress, watch(on_progress):
         return poll(max_batches=max_batches) if name == "poll" else process(max_batches=max_batches)
 
 
 @contextmanager
-def progress_of(console: Console, name: str) -> Iterator[OnProgress]:
-    """A bar on the console, and the function that moves it."""
+def progress_of(screen: Screen, name: str) -> Iterator[OnProgress]:
+    """A bar on the screen, and the function that moves it."""
     bar = Progress(
         SpinnerColumn(),
         TextColumn("{task.description:<24}"),
         BarColumn(bar_width=36),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=console,
+        console=screen,
         transient=True,
     )
     done = 0
@@ -98,11 +98,11 @@ def funnel_table(runs: Sequence[tuple[str, Funnel]]) -> Table:
     return table
 
 
-def show_places(console: Console, where: Sequence[tuple[str, str]]) -> None:
+def show_places(screen: Screen, where: Sequence[tuple[str, str]]) -> None:
     """One line for each thing that a run left behind."""
-    console.print()
+    screen.print()
     for name, place in where:
-        console.print(f"  {name:<14} {place}", highlight=False, soft_wrap=True)
+        screen.print(f"  {name:<14} {place}", soft_wrap=True)
 
 
 class Stopwatch:

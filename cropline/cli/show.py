@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import io
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from cropline import keys, manifest
 from cropline.catalogue import Catalogue
+from cropline.cli.photo_view import cut, view_row, with_boxes
+from cropline.cli.screen import Screen
 from cropline.crops import read_crop
-from cropline.errors import CatalogueError, CroplineError, StorageError
-from cropline.failures import PhotoFailure
-from cropline.report.contact_sheet import Tile, boxes_on_photo
+from cropline.errors import CatalogueError, CroplineError, SettingsError, StorageError
+from cropline.report.contact_sheet import Tile
+from cropline.scrub import visible
 from cropline.settings import Settings, load_settings
+from cropline.storage import StoreSpec
 
 
 class PhotoGone(CroplineError):
@@ -33,28 +34,39 @@ def show_image(image_id: str, out: Path | None) -> None:
     if not rows:
         raise CatalogueError(f"no image {image_id} of {settings.api.source} in the catalogue; see cropline status")
     path = out or Path(f"{keys.safe_name(image_id)}.jpg")
-    path.write_bytes(_draw(settings, rows))
+    picture = _picture(settings, rows)
+    try:
+        path.write_bytes(picture)
+    except OSError as error:
+        raise SettingsError(f"--out {path}: cannot be written to ({error.strerror})") from None
     written = sum(row["status"] == "written" for row in rows)
-    console = Console()
-    console.print(f"{path}: {len(rows)} boxes, {written} crops", highlight=False, soft_wrap=True)
+    screen = Screen()
+    screen.print(f"{path}: {len(rows)} boxes, {written} crops", soft_wrap=True)
     for row in rows:
         if row["status"] != "written":
-            console.print(
-                f"  {row['box_id']}: {row['status']}, {row['reason']}: {row['detail']}", highlight=False, markup=False
-            )
+            said = f"{row['box_id']}: {row['status']}, {row['reason']}: {row['detail']}"
+            screen.print(f"  {visible(said)}", soft_wrap=True)
 
 
-def _draw(settings: Settings, rows: list[dict[str, Any]]) -> bytes:
-    from PIL import Image, ImageOps
+def _picture(settings: Settings, rows: list[dict[str, Any]]) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="cropline-") as folder:
+        image = view_row(0, "") | _announced(settings, rows[0])
+        (view,) = cut([image], StoreSpec(Path(folder).as_uri()), settings.fetch, settings.pictures)
+        if view["status"] != "written":
+            why = f"{view['reason']}: {view['detail']}"
+            raise PhotoGone(f"{rows[0]['image_id']} of {rows[0]['source']} cannot be fetched again: {why}")
+        boxes = [(row, row["box_id"] or "", row["status"] == "written") for row in rows]
+        tiles = [tile for row in rows if (tile := _tile(settings, row))]
+        return with_boxes(Path(folder, view["key"]), view, boxes, tiles)
 
-    with Image.open(io.BytesIO(_fetch(settings, rows[0]))) as opened:
-        photo = ImageOps.exif_transpose(opened)
-    placed = [row for row in rows if row["left"] is not None]
-    boxes = [
-        (row["left"], row["top"], row["right"], row["bottom"], row["box_id"] or "", row["status"] == "written")
-        for row in placed
-    ]
-    return boxes_on_photo(photo, boxes, [tile for row in rows if (tile := _tile(settings, row))])
+
+def _announced(settings: Settings, row: dict[str, Any]) -> dict[str, Any]:
+    """Where the photo is and what it must be, as its manifest says."""
+    names = ["url", "bytes", "sha256"]
+    found = manifest.read_rows(settings.storage.spec, row["manifest"], [row["manifest_row"]], names).to_pylist()
+    if not found:
+        raise CatalogueError(f"manifest {row['manifest']} has no row {row['manifest_row']}")
+    return {name: found[0][name] for name in names}
 
 
 def _tile(settings: Settings, row: dict[str, Any]) -> Tile | None:
@@ -65,15 +77,3 @@ def _tile(settings: Settings, row: dict[str, Any]) -> Tile | None:
     except StorageError:
         data = b""
     return Tile(data, f"{row['box_id']} {row['label'] or ''}", f"{row['width']} x {row['height']} px {row['profile']}")
-
-
-def _fetch(settings: Settings, row: dict[str, Any]) -> bytes:
-    from fugue_jobs.fetch import Fetcher
-
-    rows = manifest.read(settings.storage.spec, row["manifest"], ["row", "url", "sha256"]).to_pylist()
-    listed = next(entry for entry in rows if entry["row"] == row["manifest_row"])
-    try:
-        with Fetcher(settings.fetch) as fetcher:
-            return fetcher.fetch(listed["url"], expected_sha256=listed["sha256"]).data
-    except PhotoFailure as failure:
-        raise PhotoGone(f"{row['image_id']} cannot be fetched again: {failure}") from None

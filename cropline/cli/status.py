@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from rich.console import Console
 from rich.table import Table
 
+from cropline.cli.screen import Screen
 from cropline.settings import load_settings
 from cropline.state import BatchState, State, StateReport
 
@@ -26,19 +26,19 @@ def show_status() -> None:
     """Images by state, backlog, cursors, reasons, last batches."""
     with State.open(load_settings().state) as state:
         report = state.report()
-    console = Console()
-    _images(console, report)
-    _sources(console, report)
+    screen = Screen()
+    _images(screen, report)
+    _sources(screen, report)
     if report.reasons:
-        console.print(
+        screen.print(
             _table(("why", "reason", "works"), [(r.state, r.reason, f"{r.works:,}") for r in report.reasons]), ""
         )
     if report.batches:
         head = ("last batches", "state", "try", "images", "written", "failed", "skipped")
-        console.print(_table(head, [_batch(batch) for batch in report.batches]))
+        screen.print(_table(head, [_batch(batch) for batch in report.batches]))
 
 
-def _images(console: Console, report: StateReport) -> None:
+def _images(screen: Screen, report: StateReport) -> None:
     states = "  ".join(f"[{_COLOURS[name]}]{count:,} {name}[/]" for name, count in report.images.items() if count)
     age = f", the oldest waits for {_span(report.oldest_pending_age)}" if report.oldest_pending_age else ""
     stale = f", {report.stale_batches} of them stale: the next run resumes them" if report.stale_batches else ""
@@ -48,14 +48,14 @@ def _images(console: Console, report: StateReport) -> None:
         ("open batches", f"{report.open_batches}{stale}"),
         ("lineage", f"{report.outbox:,} events wait to be published"),
     ):
-        console.print(f"[bold]{name:<13}[/bold] {text}", highlight=False)
-    console.print()
+        screen.print(f"[bold]{name:<13}[/bold] {text}", markup=True)
+    screen.print()
 
 
-def _sources(console: Console, report: StateReport) -> None:
+def _sources(screen: Screen, report: StateReport) -> None:
     rows = [(s.source, s.cursor or "never polled", _span(s.lag) if s.lag else "-") for s in report.sources]
     if rows:
-        console.print(_table(("source", "cursor", "lag"), rows), "")
+        screen.print(_table(("source", "cursor", "lag"), rows), "")
 
 
 def _batch(batch: BatchState) -> tuple[str, ...]:

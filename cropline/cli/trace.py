@@ -9,11 +9,9 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.markup import escape
-
 from cropline import manifest
 from cropline.catalogue import Catalogue
+from cropline.cli.screen import Screen, plain
 from cropline.errors import CatalogueError, ManifestError
 from cropline.scrub import scrub, visible
 from cropline.settings import Settings, load_settings
@@ -29,7 +27,7 @@ def show_trace(what: str) -> None:
     Raises CatalogueError for what is neither, or of a photo that was forgotten.
     """
     settings = load_settings()
-    catalogue, console = Catalogue(settings.storage.spec), Console(highlight=False)
+    catalogue, screen = Catalogue(settings.storage.spec), Screen()
     row = catalogue.find(what)
     source, image_id = (row["source"], row["image_id"]) if row is not None else (settings.api.source, what)
     refuse_forgotten(settings, source, image_id)
@@ -41,10 +39,10 @@ def show_trace(what: str) -> None:
                 f"address as the catalogue has it, or the id of an image of {settings.api.source}"
             )
         for line in versions(past):
-            console.print(line, soft_wrap=True)
+            screen.print(line, markup=True, soft_wrap=True)
         return
     for name, text in chain(row, _url(settings, row), _profile(settings, row)):
-        console.print(f"[bold]{name:<10}[/bold] {_plain(text)}", soft_wrap=True)
+        screen.print(f"[bold]{name:<10}[/bold] {plain(text)}", markup=True, soft_wrap=True)
 
 
 def refuse_forgotten(settings: Settings, source: str, image_id: str) -> None:
@@ -96,21 +94,16 @@ def versions(past: Sequence[Held]) -> Iterator[str]:
 def _version(crops: list[dict[str, Any]], superseded_in: int | None) -> Iterator[str]:
     first, written = crops[0], sum(row["status"] == "written" for row in crops)
     yield (
-        f"[bold]version {_plain(first['version'])}[/bold] by profile {first['profile']}: {written} of {len(crops)} boxes "
+        f"[bold]version {plain(first['version'])}[/bold] by profile {first['profile']}: {written} of {len(crops)} boxes "
         f"written, {_standing(superseded_in)}"
     )
     yield (
         f"  batch {first['batch_id']}, committed {_moment(first['committed_at'])} by flow run {first['flow_run']}, "
-        f"{_plain(first['manifest'])} row {first['manifest_row']}"
+        f"{plain(first['manifest'])} row {first['manifest_row']}"
     )
     for row in crops:
         became = row["key"] or f"{row['status']}: {row['reason']}"
-        yield f"  box {row['box_index']:>3}  {_plain(became)}"
-
-
-def _plain(text: str) -> str:
-    """Text from outside: no markup, and nothing that drives a terminal."""
-    return escape(visible(text))
+        yield f"  box {row['box_index']:>3}  {plain(became)}"
 
 
 def _moment(moment: datetime | None) -> str:

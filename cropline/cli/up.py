@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.request import ProxyHandler, build_opener
 
-from rich.console import Console
-
 from cropline.cli.parts import END_S, Parts, StackError, ends_on_signals, listen_no_more
+from cropline.cli.screen import Screen
 from cropline.errors import SettingsError
 from cropline.settings import load_settings
 from cropline.storage import StoreSpec
@@ -34,13 +33,13 @@ _BURSTS = ((6, 40), (2, 60), (14, 75), (4, 50))
 
 def run_up(out: Path, port: int, *, demo: bool) -> None:
     """Start everything, print where it is, and wait for Ctrl-C. Raises StackError when a part ends by itself."""
-    console = Console()
+    screen = Screen()
     root = _checkout()
     folder = out.resolve()
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     port = _free(port)
     with ends_on_signals(), ExitStack() as stack:
-        cameras = stack.enter_context(_cameras(folder, console)) if demo else None
+        cameras = stack.enter_context(_cameras(folder, screen)) if demo else None
         settings = _demo_settings(cameras, folder) if cameras else _own_settings(root)
         files, shown = _browsable(settings)
         environment = _environment(folder, port, settings | shown)
@@ -48,23 +47,23 @@ def run_up(out: Path, port: int, *, demo: bool) -> None:
         stack.callback(parts.end)
         if files:
             parts.start("files", "http.server", *files)
-        _start(parts, port, console)
+        _start(parts, port, screen)
         if cameras is not None:
             stack.enter_context(_bursts(cameras))
-        _tell(console, folder, cameras, environment)
+        _tell(screen, folder, cameras, environment)
         try:
             parts.watch()
         except KeyboardInterrupt:
             listen_no_more()
-            console.print("\nending ...")
-    console.print("everything that was started has ended")
+            screen.print("\nending ...")
+    screen.print("everything that was started has ended")
 
 
-def _start(parts: Parts, port: int, console: Console) -> None:
-    with console.status("starting the Prefect server"):
+def _start(parts: Parts, port: int, screen: Screen) -> None:
+    with screen.status("starting the Prefect server"):
         parts.start("server", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
         _wait_for(f"http://127.0.0.1:{port}/api/health", parts)
-    with console.status("deploying"):
+    with screen.status("deploying"):
         parts.finish("deploy", "automations.deploy", "--crash-leftovers")
     parts.start("worker", "prefect", "worker", "start", "--pool", "cropline")
 
@@ -93,8 +92,8 @@ def _commands(folder: Path, environment: Mapping[str, str], *, demo: bool) -> st
     return f"source {write_env(folder, told)}"
 
 
-def _tell(console: Console, folder: Path, cameras: DemoServer | None, environment: Mapping[str, str]) -> None:
-    console.print("[bold]cropline is up[/bold]; Ctrl-C ends it\n")
+def _tell(screen: Screen, folder: Path, cameras: DemoServer | None, environment: Mapping[str, str]) -> None:
+    screen.print("[bold]cropline is up[/bold]; Ctrl-C ends it\n", markup=True)
     lines = [("Prefect UI", environment["PREFECT_API_URL"].removesuffix("/api"))]
     if cameras is not None:
         lines.append(("camera API", f"{cameras.base_url}/docs"))
@@ -104,7 +103,7 @@ def _tell(console: Console, folder: Path, cameras: DemoServer | None, environmen
         ("for commands", _commands(folder, environment, demo=cameras is not None)),
     ]
     for name, value in lines:
-        console.print(f"  {name:<13} {value}", highlight=False, soft_wrap=True)
+        screen.print(f"  {name:<13} {value}", soft_wrap=True)
 
 
 def _environment(folder: Path, port: int, settings: Mapping[str, str]) -> dict[str, str]:
@@ -161,10 +160,10 @@ def _own_settings(root: Path) -> dict[str, str]:
 
 
 @contextmanager
-def _cameras(folder: Path, console: Console) -> Iterator[DemoServer]:
+def _cameras(folder: Path, screen: Screen) -> Iterator[DemoServer]:
     from demo.server import DemoServer
 
-    with console.status("drawing the photos of the simulated cameras"):
+    with screen.status("drawing the photos of the simulated cameras"):
         server = DemoServer(photos=24, cache_dir=folder / "camera-photos")
         server.__enter__()
     try:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-
 from cropline.cli.runs import check_settings
+from cropline.cli.screen import Screen
 from cropline.run import watch as on_screen
 
 
 def run_watch(every_s: float, minutes: float) -> None:
     """Watch until the time is over or Ctrl-C, and say what came of it."""
-    console = Console()
+    screen = Screen()
     check_settings(needs_api=True)
     from flows.watch import watch
 
     boxes = 0
-    with console.status("watching; Ctrl-C ends it") as line:
+    with screen.status("watching; Ctrl-C ends it") as line:
 
         def on_progress(stage: str, more: int, total: int) -> None:  # noqa: ARG001
             nonlocal boxes
@@ -25,9 +24,8 @@ def run_watch(every_s: float, minutes: float) -> None:
 
         with on_screen(on_progress):
             watched = watch(every_s=every_s, minutes=minutes)
-    console.print(
+    screen.print(
         f"{watched.funnel.written:,} crops from {watched.funnel.images:,} images, {watched.funnel.failed:,} failed; "
         f"of the looks {watched.found:,} found something, {watched.idle:,} nothing new, {watched.failed:,} failed",
-        highlight=False,
         soft_wrap=True,
     )

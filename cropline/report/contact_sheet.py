@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _PAPER, _CARD, _INK, _QUIET, _ACCENT = "#f4f2ee", "#ffffff", "#23262b", "#7b7f86", "#d9480f"
 _CELL_WIDTH, _CELL_HEIGHT, _CAPTION, _GAP = 168, 200, 40, 12
+_WIDE, _TALL = 1400, 2800
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,9 @@ def boxes_on_photo(photo: Image, boxes: Sequence[tuple[int, int, int, int, str, 
     """
     from PIL import Image, ImageDraw
 
-    width = 1400
-    scale = width / photo.width
-    view = photo.convert("RGB").resize((width, round(photo.height * scale)), Image.Resampling.LANCZOS)
+    scale = min(_WIDE / photo.width, _TALL / photo.height)
+    width, height = max(1, round(photo.width * scale)), max(1, round(photo.height * scale))
+    view = photo.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
     draw = ImageDraw.Draw(view)
     for left, top, right, bottom, label, written in boxes:
         colour = "#2b8a3e" if written else _ACCENT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,11 +10,13 @@ from xml.etree import ElementTree
 
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from cropline.funnel import EngineUse, Funnel
 from cropline.outcomes import add_to
 from cropline.report.backlog import backlog_markdown, backlog_svg, backlog_verdict
 from cropline.report.chart import Panel, Series, svg
+from cropline.report.contact_sheet import Tile, boxes_on_photo
 from cropline.report.failures import failure_rows
 from cropline.report.pace import engine_rows, pace_svg
 from cropline.schemas import CLAIM, CROPS
@@ -51,6 +54,15 @@ def test_areas_are_stacked() -> None:
 def test_names_cannot_break_the_picture() -> None:
     picture = svg([Panel("<script>&", [Series("a<b", "#111111", [(0, 1)]), Series("c", "#222222", [(0, 1)])])], 0, 1)
     assert "<script>&" in _texts(picture)
+
+
+@pytest.mark.parametrize("size", [(20_000, 1), (1, 20_000), (1, 1), (2000, 1500)])
+def test_a_photo_of_any_shape_is_drawn_within_bounds(size: tuple[int, int]) -> None:
+    photo = Image.new("RGB", size, "#808080")
+    tiles = [Tile(b"", "t", "n")]
+    with Image.open(io.BytesIO(boxes_on_photo(photo, [(0, 0, *size, "x", True)], tiles))) as picture:
+        assert picture.width <= 1400
+        assert picture.height <= 2800 + 300
 
 
 @pytest.mark.parametrize(("seconds", "bars"), [(1, 1), (60, 60), (120, 120), (121, 61), (86_400, 120)])
