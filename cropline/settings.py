@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -221,9 +221,9 @@ class StorageSettings(Group):
         "", description="http(s) address under which a browser finds what lies in url; the summaries then link there"
     )
 
-    @field_validator("browse_url")
+    @field_validator("browse_url", "endpoint")
     @classmethod
-    def _is_web(cls, value: str) -> str:
+    def _is_web(cls, value: str | None) -> str | None:
         if value and not _is_plain_http(value):
             raise ValueError("must be http(s)://host[:port][/path], without user, query or fragment")
         return value
@@ -234,6 +234,8 @@ class StorageSettings(Group):
         if not value:
             return (Path.cwd() / "cropline-output").as_uri()
         parts = urlsplit(value)
+        if not unquote(value).isprintable():
+            raise ValueError("must not hold control characters")
         if parts.query or parts.fragment or "@" in parts.netloc:
             raise ValueError("must not hold credentials, a query or a fragment")
         known = (parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")) or parts.scheme == "memory"

@@ -7,6 +7,7 @@ Belongs here: opening a store and the few calls that every step makes. Does not:
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,11 +17,25 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from cropline.errors import StorageError
+from cropline.scrub import one_line
 
 if TYPE_CHECKING:
     from typing import BinaryIO
 
+    from boto3 import Session
+    from botocore.credentials import Credentials
     from obstore.store import ObjectStore
+
+# Of an error's text, the most telling first: S3's error code, a status, the client's own words, the system's.
+_TOLD = [
+    re.compile(pattern)
+    for pattern in (
+        r"<Code>(\w{1,64})</Code>",
+        r"status code: ([0-9]{3})",
+        r"HTTP error: ([a-z ]{1,60})",
+        r": ([A-Za-z ]{1,60}) \(os error",
+    )
+]
 
 
 @dataclass(frozen=True)
@@ -67,11 +82,10 @@ def open_store(spec: StoreSpec) -> ObjectStore:
 
 
 def _open_s3(spec: StoreSpec, store: type) -> ObjectStore:
-    from boto3 import Session
     from obstore.auth.boto3 import Boto3CredentialProvider
 
     parts = urlsplit(spec.url)
-    session = Session(region_name=spec.region) if spec.region else Session()
+    session, _ = aws(spec)
     options: dict[str, object] = {}
     if spec.endpoint is not None:
         options = {
@@ -89,6 +103,31 @@ def _open_s3(spec: StoreSpec, store: type) -> ObjectStore:
     return opened
 
 
+def aws(spec: StoreSpec) -> tuple[Session, Credentials]:
+    """boto3's session and its credentials. Raises StorageError when its chain holds none, or a wrong one."""
+    from boto3 import Session
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        session = Session(region_name=spec.region) if spec.region else Session()
+        credentials = session.get_credentials()
+    except (BotoCoreError, ValueError) as error:
+        raise StorageError(f"cannot use {spec.url}: {one_line(str(error))}") from None
+    if credentials is None:
+        raise StorageError(
+            f"cannot use {spec.url}: no credentials; boto3 found none in the environment, in ~/.aws or of a role"
+        )
+    return session, credentials
+
+
+def _failed(action: str, spec: StoreSpec, error: Exception, key: str = "") -> StorageError:
+    """What went wrong: of the store's answer its error code or status, and nothing else. It may hold anything."""
+    told = next((found[1] for pattern in _TOLD if (found := pattern.search(str(error)))), "")
+    why = f": {told}" if told else ""
+    where = f" at {spec.endpoint}" if spec.endpoint else ""
+    return StorageError(f"cannot {action} {spec.uri(key)}{where}: {type(error).__name__}{why}")
+
+
 def read(spec: StoreSpec, key: str) -> bytes:
     """The object's bytes. Raises StorageError, also when it is not there."""
     import obstore
@@ -96,7 +135,7 @@ def read(spec: StoreSpec, key: str) -> bytes:
     try:
         return bytes(obstore.get(open_store(spec), key).bytes())
     except (OSError, obstore.exceptions.BaseError) as error:
-        raise StorageError(f"cannot read {spec.uri(key)}: {type(error).__name__}") from error
+        raise _failed("read", spec, error, key) from error
 
 
 def open_object(spec: StoreSpec, key: str) -> io.RawIOBase:
@@ -106,7 +145,7 @@ def open_object(spec: StoreSpec, key: str) -> io.RawIOBase:
     try:
         size = obstore.head(open_store(spec), key)["size"]
     except (OSError, obstore.exceptions.BaseError) as error:
-        raise StorageError(f"cannot read {spec.uri(key)}: {type(error).__name__}") from error
+        raise _failed("read", spec, error, key) from error
     return _Object(spec, key, size)
 
 
@@ -139,7 +178,7 @@ class _Object(io.RawIOBase):
         try:
             part = obstore.get_range(open_store(self._spec), self._key, start=self._at, end=end)
         except (OSError, obstore.exceptions.BaseError) as error:
-            raise StorageError(f"cannot read {self._spec.uri(self._key)}: {type(error).__name__}") from error
+            raise _failed("read", self._spec, error, self._key) from error
         buffer[: len(part)] = memoryview(part)
         self._at += len(part)
         return len(part)
@@ -152,7 +191,7 @@ def read_range(spec: StoreSpec, key: str, start: int, length: int) -> bytes:
     try:
         data = bytes(obstore.get_range(open_store(spec), key, start=start, length=length))
     except (OSError, obstore.exceptions.BaseError) as error:
-        raise StorageError(f"cannot read {spec.uri(key)}: {type(error).__name__}") from error
+        raise _failed("read", spec, error, key) from error
     if len(data) != length:
         raise StorageError(f"{spec.uri(key)} ends before byte {start + length}")
     return data
@@ -166,7 +205,7 @@ def stream(spec: StoreSpec, key: str) -> Iterator[bytes]:
         for part in obstore.get(open_store(spec), key).stream():
             yield bytes(part)
     except (OSError, obstore.exceptions.BaseError) as error:
-        raise StorageError(f"cannot read {spec.uri(key)}: {type(error).__name__}") from error
+        raise _failed("read", spec, error, key) from error
 
 
 def write(spec: StoreSpec, key: str, data: bytes | Path | BinaryIO, *, only_new: bool = False) -> bool:
@@ -178,7 +217,7 @@ def write(spec: StoreSpec, key: str, data: bytes | Path | BinaryIO, *, only_new:
     except obstore.exceptions.AlreadyExistsError:
         return False
     except (OSError, obstore.exceptions.BaseError) as error:
-        raise StorageError(f"cannot write {spec.uri(key)}: {type(error).__name__}") from error
+        raise _failed("write", spec, error, key) from error
     return True
 
 
@@ -191,7 +230,7 @@ def exists(spec: StoreSpec, key: str) -> bool:
     except (FileNotFoundError, obstore.exceptions.NotFoundError):
         return False
     except (OSError, obstore.exceptions.BaseError) as error:
-        raise StorageError(f"cannot look at {spec.uri(key)}: {type(error).__name__}") from error
+        raise _failed("look at", spec, error, key) from error
     return True
 
 
@@ -204,7 +243,7 @@ def written_at(spec: StoreSpec, key: str, missing: datetime) -> datetime:
     except (FileNotFoundError, obstore.exceptions.NotFoundError):
         return missing
     except (OSError, obstore.exceptions.BaseError) as error:
-        raise StorageError(f"cannot look at {spec.uri(key)}: {type(error).__name__}") from error
+        raise _failed("look at", spec, error, key) from error
 
 
 def list_keys(spec: StoreSpec, prefix: str) -> list[str]:
@@ -214,7 +253,7 @@ def list_keys(spec: StoreSpec, prefix: str) -> list[str]:
     try:
         return sorted(meta["path"] for page in obstore.list(open_store(spec), prefix=prefix) for meta in page)
     except (OSError, obstore.exceptions.BaseError) as error:
-        raise StorageError(f"cannot list {spec.uri(prefix)}: {type(error).__name__}") from error
+        raise _failed("list", spec, error, prefix) from error
 
 
 def list_folders(spec: StoreSpec, prefix: str) -> list[str]:
@@ -224,7 +263,7 @@ def list_folders(spec: StoreSpec, prefix: str) -> list[str]:
     try:
         return sorted(obstore.list_with_delimiter(open_store(spec), prefix)["common_prefixes"])
     except (OSError, obstore.exceptions.BaseError) as error:
-        raise StorageError(f"cannot list {spec.uri(prefix)}: {type(error).__name__}") from error
+        raise _failed("list", spec, error, prefix) from error
 
 
 def delete(spec: StoreSpec, keys: Sequence[str]) -> None:
@@ -241,7 +280,7 @@ def delete(spec: StoreSpec, keys: Sequence[str]) -> None:
         except (FileNotFoundError, obstore.exceptions.NotFoundError):
             continue
         except (OSError, obstore.exceptions.BaseError) as error:
-            raise StorageError(f"cannot delete below {spec.url}: {type(error).__name__}") from error
+            raise _failed("delete below", spec, error) from error
 
 
 def check_writable(spec: StoreSpec) -> None:

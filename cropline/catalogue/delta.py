@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from cropline.catalogue.rows import CATALOGUE, PARTITION, STATISTICS
-from cropline.errors import CatalogueError
+from cropline.errors import CatalogueError, StorageError
 from cropline.scrub import one_line
-from cropline.storage import StoreSpec
+from cropline.storage import StoreSpec, aws
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -125,12 +125,10 @@ def _options(spec: StoreSpec) -> dict[str, str] | None:
     """delta-rs' storage options. Credentials come fresh from boto3's chain each time: they may have expired."""
     if spec.scheme != "s3":
         return None
-    from boto3 import Session
-
-    session = Session(region_name=spec.region) if spec.region else Session()
-    credentials = session.get_credentials()
-    if credentials is None:
-        raise CatalogueError(f"no credentials for {spec.url}: boto3 found none")
+    try:
+        session, credentials = aws(spec)
+    except StorageError as error:
+        raise CatalogueError(str(error)) from None
     frozen = credentials.get_frozen_credentials()
     options = {
         "aws_access_key_id": frozen.access_key,

@@ -50,6 +50,8 @@ from cropline.settings import FetchSettings, PictureLimits, Profile, Settings, l
         ("CROPLINE_API__OVERLAP", "-P1D", "CROPLINE_API__OVERLAP: Input should be greater than or equal to"),
         ("CROPLINE_API__FIELDS__IMAGE_ID", "joined(a)", "CROPLINE_API__FIELDS__IMAGE_ID: not a JMESPath expression"),
         ("CROPLINE_FETCH__ALLOWED_HOSTS", "cdn.example", "CROPLINE_FETCH__ALLOWED_HOSTS: not JSON"),
+        ("CROPLINE_STORAGE__ENDPOINT", "minio at home", "CROPLINE_STORAGE__ENDPOINT: must be http(s)://"),
+        ("CROPLINE_STORAGE__URL", "file:///a%00b", "CROPLINE_STORAGE__URL: must not hold control characters"),
         ("CROPLINE_PICTURES__FORMATS", "[]", "CROPLINE_PICTURES__FORMATS: "),
         ("CROPLINE_RETENTION__REPORTS_DAYS", "9999999999", "CROPLINE_RETENTION__REPORTS_DAYS: "),
     ],
