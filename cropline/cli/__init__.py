@@ -14,7 +14,7 @@ import typer
 
 from cropline.cli import operate
 from cropline.errors import CroplineError
-from cropline.scrub import visible
+from cropline.scrub import scrub, visible
 
 app = typer.Typer(
     name="cropline",
@@ -28,6 +28,8 @@ app = typer.Typer(
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="show the logs of the run")]
 MaxBatches = Annotated[int | None, typer.Option(min=1, help="batches that this run takes at most")]
 
+_NO_PREFECT = ("Failed to reach API at ", "Timed out while attempting to connect to ephemeral Prefect API server")
+
 
 def main() -> None:
     """Entry point. An error of ours is one line and exit code 2: what went wrong and what to do, never a traceback."""
@@ -36,6 +38,13 @@ def main() -> None:
     except CroplineError as error:
         # Visible: an error names ids and keys, and those come from outside.
         print(f"cropline: {error.code}: {visible(str(error))}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(2) from None
+    except RuntimeError as error:
+        # Prefect has no type for it. Its own words name the address of PREFECT_API_URL.
+        if not str(error).startswith(_NO_PREFECT):
+            raise
+        hint = "start the Prefect server, set PREFECT_API_URL to it, or unset it to run without one"
+        print(f"cropline: prefect: {visible(scrub(str(error)))}; {hint}", file=sys.stderr)  # noqa: T201
         raise SystemExit(2) from None
 
 

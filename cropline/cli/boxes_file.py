@@ -23,7 +23,7 @@ _EDGES = ("xmin", "ymin", "xmax", "ymax")
 def read_boxes(path: Path, api: ApiSettings) -> list[dict[str, Any]]:
     """Boxes as a manifest holds them. Raises SettingsError, which names the file and what in it is wrong."""
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))
+        given = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise SettingsError(f"--boxes {path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:

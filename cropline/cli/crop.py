@@ -207,8 +207,11 @@ def _keep(crops: list[dict[str, Any]], scratch: Path, out: Path) -> None:
         # The number tells them apart; of the id stays what is readable and safe.
         box = _UNSAFE.sub("-", row["box_id"] or "")[:40].strip("-")
         row["file"] = f"{row['profile']}/{row['box_index']:04d}{box and f'-{box}'}{found.suffix}"
-        (out / row["profile"]).mkdir(exist_ok=True)
-        found.replace(out / row["file"])
+        try:
+            (out / row["profile"]).mkdir(exist_ok=True)
+            found.replace(out / row["file"])
+        except OSError as error:
+            raise SettingsError(f"--out {out}: {row['file']} cannot be written ({error.strerror})") from None
 
 
 def _picture(file: Path, view: Mapping[str, Any], crops: list[dict[str, Any]], out: Path) -> bytes:

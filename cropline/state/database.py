@@ -125,7 +125,10 @@ def _sqlite(url: URL) -> Engine:
             Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StateError(f"cannot create the folder of {url.database}: {error.strerror}") from error
-    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": _BUSY_S})
+    try:
+        engine = create_engine(url, hide_parameters=True, connect_args={"timeout": _BUSY_S})
+    except ValueError as error:
+        raise StateError(f"cannot use the state database {url}: an option of its URL is wrong: {error}") from None
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

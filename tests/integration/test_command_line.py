@@ -31,6 +31,8 @@ WRONG = [
     ("process", {"CROPLINE_NOPE__X": "1"}, "CROPLINE_NOPE__X: unknown setting"),
     ("process", {"CROPLINE_STORAGE__URL": "file:///proc/nope"}, "cannot use file:///proc/nope"),
     ("process", {"CROPLINE_STATE__URL": "sqlite:////proc/nope/state.db"}, "/proc/nope"),
+    ("process", {"PREFECT_API_URL": "http://127.0.0.1:1/api"}, "Failed to reach API at http://127.0.0.1:1/api/; start"),
+    ("status", {"CROPLINE_STATE__URL": "sqlite:///state.db?timeout=soon"}, "sqlite:///state.db?timeout=soon: "),
     ("status", {"CROPLINE_STATE__URL": "postgresql+psycopg://me:canary@127.0.0.1:1/x"}, "127.0.0.1"),
 ]
 

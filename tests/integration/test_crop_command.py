@@ -191,6 +191,22 @@ def test_a_wrong_boxes_file_is_told_what_is_wrong(tmp_path: Path, text: str, say
     assert str(path) in str(caught.value)
 
 
+def test_a_boxes_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "b.json"
+    path.write_text(json.dumps(LISTS), encoding="utf-8-sig")
+    assert [box["xmin"] for box in read_boxes(path, ApiSettings())] == [0.1, 0.5]
+
+
+def test_a_file_where_a_folder_of_crops_must_be_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(PHOTO)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "default").write_text("mine")
+    ended = crop(tmp_path, "photo.jpg", LISTS[:1])
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1), ended.stderr
+    assert "--out out: default/0000.jpg cannot be written" in ended.stderr
+    assert (tmp_path / "out" / "default").read_text() == "mine"
+
+
 def test_boxes_are_found_where_the_settings_say_the_api_has_them(tmp_path: Path) -> None:
     path = tmp_path / "b.json"
     path.write_text(json.dumps({"found": [{"box": {"l": 0.1, "t": 0.2, "r": 0.3, "b": 0.4}, "n": 7}]}))
