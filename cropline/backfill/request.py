@@ -23,9 +23,12 @@ def _iso_8601(told: Any) -> Any:
     if told is None or isinstance(told, datetime):
         return told
     try:
-        return datetime.fromisoformat(told)
+        moment = datetime.fromisoformat(told)
     except (TypeError, ValueError):
         raise ValueError("not a moment in ISO 8601, such as 2026-11-22 or 2026-11-22T08:40:00Z") from None
+    if not 1900 <= moment.year <= 9000:  # room for offsets and overlaps, which the ends of the calendar have not
+        raise ValueError("must lie in the years 1900 to 9000")
+    return moment
 
 
 Moment = Annotated[datetime, BeforeValidator(_iso_8601)]

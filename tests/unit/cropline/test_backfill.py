@@ -346,6 +346,14 @@ def test_a_moment_is_iso_8601_and_no_number_is_taken_for_seconds_since_1970(told
             model.model_validate({field: told})
 
 
+@pytest.mark.parametrize("told", ["0001-01-01T00:00:00+23:00", "9999-12-31T23:59:59-23:59", "0001-01-01"])
+def test_a_moment_at_the_end_of_the_calendar_is_refused(told: str) -> None:
+    """In UTC, or less an overlap, it would be none."""
+    for model, field in ((Photos, "since"), (Photos, "until"), (Erasing, "before")):
+        with pytest.raises(ValidationError, match="must lie in the years 1900 to 9000"):
+            model.model_validate({field: told})
+
+
 @pytest.mark.parametrize("told", ["2026-11-22", "20261122", "2026-11-22T01:00:00+01:00", "2026-11-22T00:00:00.000Z"])
 def test_a_moment_without_an_offset_is_utc(told: str) -> None:
     assert Erasing.model_validate({"before": told}).text == '{"before":"2026-11-22T00:00:00+00:00"}'
