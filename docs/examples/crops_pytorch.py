@@ -15,7 +15,11 @@ import webdataset
 def samples(folder: Path) -> Any:
     """(picture as a uint8 array, label) of every crop."""
     shards = sorted(str(path) for path in folder.rglob("*.tar"))
-    data = webdataset.WebDataset(shards, shardshuffle=False).decode("rgb8").rename(picture="jpg;png;webp", facts="json")
+    if not shards:
+        sys.exit(f"no .tar files below {folder}")
+    # Each worker reads shards of its own: with fewer shards than workers, some have none.
+    data = webdataset.WebDataset(shards, shardshuffle=False, empty_check=False)
+    data = data.decode("rgb8").rename(picture="jpg;png;webp", facts="json")
     return data.map(lambda sample: (sample["picture"], sample["facts"]["label"]))
 
 

@@ -13,10 +13,10 @@ from tests.java import java_home
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 
 
-def _run(name: str, folder: Path) -> str:
+def _run(name: str, folder: Path, **more: str) -> str:
     ended = subprocess.run(
         [sys.executable, str(EXAMPLES / name), str(folder)],
-        env=os.environ | {"JAVA_HOME": str(java_home() or ""), "PYSPARK_PYTHON": sys.executable},
+        env=os.environ | {"JAVA_HOME": str(java_home() or ""), "PYSPARK_PYTHON": sys.executable} | more,
         capture_output=True,
         text=True,
         timeout=200,
@@ -37,6 +37,9 @@ def test_every_example_reads_objects_and_packs_alike(workspace: Workspace) -> No
     assert str(first["bytes"]) in _run("crops_spark.py", output)
     shards = sum(row["profile"] == "b" for row in rows)
     assert f"{shards} crops" in _run("crops_pytorch.py", output / "shards")
+    # As webdataset sees itself in a DataLoader's second worker, and in one of more workers than shards.
+    workers = [_run("crops_pytorch.py", output / "shards", WORKER=str(n), NUM_WORKERS="9") for n in range(9)]
+    assert sum(int(told.split()[-2]) for told in workers) == shards
     assert {path.name for path in EXAMPLES.glob("*.py")} == {
         f"crops_{name}.py" for name in ("duckdb", "pandas", "spark", "pytorch")
     }
