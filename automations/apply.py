@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.events.schemas.automations import Automation, AutomationCore
 from pydantic import ValidationError
 
+from automations.server import server
 from cropline.errors import SettingsError
 
 _BLOCK = "{{ notify }}"
@@ -27,7 +28,7 @@ def apply_files(paths: Sequence[Path], notify: str | None = None) -> list[tuple[
 
     Raises SettingsError when a file is no list of automations, or needs a block and none is given or found.
     """
-    with get_client(sync_client=True) as client:
+    with server() as client:
         block = _block_id(notify) if notify else None
         wanted = [automation for path in paths for automation in read_file(path, block)]
         return [(automation.name, _put(client, automation)) for automation in wanted]

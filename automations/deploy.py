@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import (
     DeploymentUpdate,
     GlobalConcurrencyLimitCreate,
@@ -36,6 +36,7 @@ from automations.__main__ import ZOMBIES
 from automations.apply import apply_files
 from automations.form import form_schema
 from automations.prefect_yaml import deployments, refuse_mistakes
+from automations.server import server
 from cropline.errors import CroplineError, SettingsError
 from cropline.settings import load_settings
 from tasks.pace import LIMIT
@@ -61,7 +62,7 @@ def deploy(path: Path, *, crash_leftovers: bool = False) -> None:
     """Check the file, then put pool, limit, deployments and the zombie automation on the server."""
     refuse_mistakes(path)
     pace = load_settings().api.calls_per_s
-    with get_client(sync_client=True) as client:
+    with server() as client:
         for name in sorted({entry["work_pool"]["name"] for entry in deployments(path)}):
             _say(f"work pool {name}", _ensure_pool(client, name))
             if crash_leftovers:
@@ -69,7 +70,7 @@ def deploy(path: Path, *, crash_leftovers: bool = False) -> None:
         _say(f"rate limit {LIMIT}", _ensure_limit(client, pace))
         paused = _paused(client)
     _run_prefect(path)
-    with get_client(sync_client=True) as client:
+    with server() as client:
         for entry in deployments(path):
             deployment = client.read_deployment_by_name(f"{entry['name']}/{entry['name']}")
             _show_form(client, deployment, entry)

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import yaml
 from prefect import Flow
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.utilities.callables import parameter_schema
 
 from automations.apply import read_file
+from automations.deploy import deploy
 from automations.form import form_schema
 from automations.prefect_yaml import check, deployments, refuse_mistakes
 from cropline.errors import SettingsError
@@ -136,3 +138,18 @@ def test_broken_automations_are_refused(tmp_path: Path, text: str, told: str) ->
     with pytest.raises(SettingsError) as caught:
         read_file(path, None)
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("", "no Prefect server is named"),
+        ("http://127.0.0.1:1/api", "no Prefect server answers at http://127.0.0.1:1/api"),
+    ],
+)
+def test_a_server_that_is_not_named_or_not_there_is_told(url: str, says: str) -> None:
+    with (
+        temporary_settings({PREFECT_API_URL: url} if url else {}, restore_defaults={PREFECT_API_URL}),
+        pytest.raises(SettingsError, match=f"^PREFECT_API_URL: {says}"),
+    ):
+        deploy(PREFECT_YAML)
