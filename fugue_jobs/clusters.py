@@ -24,6 +24,8 @@ Result = TypeVar("Result")
 STOP_S = 8
 CHECK_S = 1
 
+_WAITED = "SparkException: Exception thrown in awaitResult:"
+
 
 def check_reachable(what: str, addresses: Iterable[tuple[str, int]], timeout_s: float) -> None:
     """Raises EngineError when none of the addresses takes a connection: Spark itself would try for a minute or more."""
@@ -90,6 +92,10 @@ def cause(error: BaseException) -> str:
     raised = re.search(r"^[A-Za-z_][\w.]*(?:Error|Exception): .+$", text.partition("\nTraceback (")[2], re.MULTILINE)
     if raised:
         return one_line(raised[0])
+    # Of a wait that failed it says nothing but that.
+    inner = re.search(r"^Caused by: (.+)$", text, re.MULTILINE) if _WAITED in text else None
+    if inner:
+        return one_line(inner[1])
     lines = text.split("\n")
     behind = len(lines) > 1 and lines[0].startswith("An error occurred while calling")
     return one_line(lines[1].removeprefix(": ") if behind else lines[0]) or type(error).__name__

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from fugue_jobs import clusters
-from fugue_jobs.clusters import end_within, in_own_thread
+from fugue_jobs.clusters import cause, end_within, in_own_thread
 
 
 @pytest.fixture
@@ -41,3 +41,19 @@ def test_a_cluster_is_left_though_its_job_cannot_be_cancelled(caplog: pytest.Log
     end_within(5, cancel, left.set)
     assert left.is_set()
     assert caplog.messages == ["the cluster's job was not ended well: the scheduler is gone"]
+
+
+# As Spark 4.3 told it of CROPLINE_ENGINE__SPARK__PYTHON=/nope/python, without most of its frames.
+AWAITED = """An error occurred while calling o51.getResult.
+: org.apache.spark.SparkException: Exception thrown in awaitResult:
+\tat org.apache.spark.util.SparkThreadUtils$.awaitResult(SparkThreadUtils.scala:70)
+Caused by: org.apache.spark.SparkException: Job aborted due to stage failure: Task 0 in stage 0.0 failed 1 times, most recent \
+failure: Lost task 0.0 in stage 0.0 (TID 0) (192.0.2.2 executor driver): java.io.IOException: Cannot run program "/nope/python": \
+error=2, No such file or directory
+\tat java.base/java.lang.ProcessBuilder.start(ProcessBuilder.java:1143)
+Caused by: java.io.IOException: error=2, No such file or directory
+"""
+
+
+def test_what_a_wait_of_spark_failed_of_is_told() -> None:
+    assert 'Cannot run program "/nope/python": error=2' in cause(RuntimeError(AWAITED))
