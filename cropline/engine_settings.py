@@ -112,7 +112,7 @@ class AutoSettings(Group):
     # Measured: docs/decisions/0007-engines.md.
     images: int = Field(1_500, ge=1, description="images that wait")
     boxes: int = Field(55_000, ge=1, description="boxes of the batch, times profiles")
-    burst: Literal["spark", "spark-connect", "emr-serverless"] = "spark"
+    burst: Literal["spark", "spark-connect", "emr-serverless", "dask", "ray"] = "spark"
 
 
 EngineKind = Literal["native", "duckdb", "spark", "spark-connect", "emr-serverless", "dask", "ray", "auto"]
