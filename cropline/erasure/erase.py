@@ -67,11 +67,23 @@ def foresee(spec: StoreSpec, state: State, source: str, selection: Selection) ->
 
 def forget(spec: StoreSpec, state: State, source: str, selection: Selection, tell: Tell = untold) -> Erased:
     """Forget these photos, or go on with it. Also safe while they are being cropped, by whomever."""
+    _clear_after_the_dead(spec, state, source)
     found = selection.in_catalogue(Catalogue(spec), source)
     erasure = state.begin_erasure(
         source, selection.text, image_ids=sorted(found), stores=selection.stores, until=selection.before
     )
     return finish(spec, state, erasure, tell)
+
+
+def _clear_after_the_dead(spec: StoreSpec, state: State, source: str) -> None:
+    """Remove the logs of erasures that were killed after their end, just before they would have done so."""
+    logs = [folder for folder in storage.list_folders(spec, "receipts") if storage.list_keys(spec, f"{folder}/")]
+    open_now = {erasure.erasure_id for erasure in state.unfinished_erasures(source)} if logs else set()
+    for log in logs:
+        receipt = f"{log}.json"
+        ended = log.rpartition("/")[2] not in open_now and storage.exists(spec, receipt)
+        if ended and json.loads(storage.read(spec, receipt))["source"] == source:
+            storage.delete(spec, storage.list_keys(spec, f"{log}/"))
 
 
 def finish(spec: StoreSpec, state: State, erasure: Erasure, tell: Tell = untold) -> Erased:
@@ -124,6 +136,8 @@ def _remove_all(spec: StoreSpec, state: State, erasure: Erasure, still_alone: Ca
         still_alone()
         log.add(portion)
         remove(spec, erasure.source, portion)
+        # Whoever took over meanwhile may have moved them to packs of its own.
+        still_alone()
         state.mark_erased(erasure.erasure_id, wanted)
     in_work = state.images_in_work(erasure.erasure_id)
     totals = log.totals()

@@ -266,6 +266,13 @@ def test_an_erasure_that_another_ended_meanwhile_keeps_its_receipt(workspace: Wo
         erased = finish(spec, state, begun)
         receipt = _receipt(workspace, erased)
         assert finish(spec, state, begun) == erased
+        # Killed before it could remove its log; that of another one, which is open, is needed.
+        open_one = state.begin_erasure("cams", Selection(images=("other",)).text, image_ids=["other"])
+        for key in (f"{begun.erasure_id}/a.json", f"{open_one.erasure_id}/a.json", f"{open_one.erasure_id}.json"):
+            storage.write(spec, f"receipts/{key}", b"{}")
+    _forget(workspace, gone)
+    logs = [key for key in storage.list_keys(spec, "receipts") if key.count("/") == 2]
+    assert logs == [f"receipts/{open_one.erasure_id}/a.json"]
     assert _receipt(workspace, erased) == receipt
     assert receipt["images"] == 1
 
@@ -285,6 +292,23 @@ def test_an_erasure_that_overslept_removes_nothing_more(workspace: Workspace) ->
     assert not storage.list_keys(workspace.settings.storage.spec, "receipts")
     erased_by(None)
     _assert_erased(workspace, gone)
+
+
+def test_an_erasure_that_oversleeps_while_it_packs_ends_nothing(workspace: Workspace) -> None:
+    """Another takes over meanwhile and moves the crops of both to packs of its own, which the sleeper has not seen."""
+    workspace.set(PROFILES=PACKED, ENGINE__PROCESSES="1")
+    workspace.poll()
+    one, two = _ids(workspace)[:2]
+
+    def taken_over() -> None:
+        with sqlite3.connect(workspace.folder / "state.db") as state:
+            state.execute("UPDATE sources SET eraser = NULL")
+        _assert_erased(workspace, two)
+
+    with calling_at("Spool.put", "call", taken_over), pytest.raises(StaleLease):
+        _forget(workspace, one)
+    _assert_erased(workspace, one)
+    assert not any(one.encode() in pack for pack in _bytes_of_packs(workspace))
 
 
 def test_two_erasures_never_go_on_at_once(workspace: Workspace) -> None:
