@@ -72,6 +72,12 @@ VERSION_RULES = (
 VERSION_RULE_NAMES = frozenset(rule.name for rule in VERSION_RULES)
 
 
+def quarantine_rules() -> dict[str, str]:
+    """Every rule that can put a row into quarantine, and its sentence."""
+    every = (*row_rules(ExpectationSettings(), hosts=("any",), stores=()), *VERSION_RULES)
+    return {rule.name: rule.description for rule in every if rule.severity == "warning"}
+
+
 def row_rules(
     rules: ExpectationSettings,
     *,

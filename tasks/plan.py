@@ -24,7 +24,7 @@ from cropline.errors import ManifestRejected, SettingsError
 from cropline.failures import FAILURES
 from cropline.run import Run
 from cropline.stores import read_cameras, read_stores
-from expectations.manifest import VERSION_RULE_NAMES
+from expectations.manifest import VERSION_RULE_NAMES, quarantine_rules
 from tasks.options import STEP
 from tasks.pace import paced
 
@@ -95,6 +95,7 @@ def profiles(run: Run, photos: Photos) -> dict[str, str]:
 @task(name="plan", task_run_name="plan the replay", **STEP)
 def plan_replay(run: Run, asked: Replayed) -> Plan:
     """The plan of a replay: works that ended badly, and quarantined ones that are good by today's rules."""
+    _check_names(run, asked)
     left: Counter[str] = Counter()
     found = {ended: _ended(run, asked, ended) for ended in asked.ended if ended != "quarantined"}
     works = [
@@ -109,6 +110,21 @@ def plan_replay(run: Run, asked: Replayed) -> Plan:
         return Plan(ordered(works, asked.order), left=left)
     sheets, again, read = _good_now(run, asked, left)
     return Plan(ordered([*works, *again], asked.order), sheets=sheets, left=left, read=read, from_quarantine=True)
+
+
+def _check_names(run: Run, asked: Replayed) -> None:
+    """Raises SettingsError for a reason or profile that there is not: it would find nothing, as if all were well."""
+    reasons = {*FAILURES, *quarantine_rules()}
+    unknown = sorted(set(asked.reasons) - reasons)
+    if unknown:
+        raise SettingsError(f"no reason {', '.join(unknown)}; there are {', '.join(sorted(reasons))}")
+    source, known = run.settings.api.source, run.settings.profiles
+    # One that has left the settings may still have works.
+    for name in asked.photos.profiles:
+        if name not in known and not run.state.find_images(sources=[source], profiles=[name], limit=1):
+            raise SettingsError(
+                f"no profile {name} in CROPLINE_PROFILES, nor any work of it; there are {', '.join(known)}"
+            )
 
 
 def _ended(run: Run, asked: Replayed, ended: Ended) -> list[ImageState]:

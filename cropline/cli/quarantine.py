@@ -168,19 +168,12 @@ def _standings(names: Sequence[str] | None) -> Sequence[str]:
 
 
 def _check_rules(names: Iterable[str]) -> None:
-    known = _descriptions()
+    from expectations.manifest import quarantine_rules
+
+    known = quarantine_rules()
     for name in names:
         if name not in known:
             raise typer.BadParameter(f"{name!r} is not one of {', '.join(sorted(known))}", param_hint="--rule")
-
-
-def _descriptions() -> dict[str, str]:
-    """Every rule that can put a row into quarantine, and its sentence."""
-    from cropline.settings import ExpectationSettings
-    from expectations.manifest import VERSION_RULES, row_rules
-
-    every = (*row_rules(ExpectationSettings(), hosts=("any",), stores=()), *VERSION_RULES)
-    return {rule.name: rule.description for rule in every if rule.severity == "warning"}
 
 
 def _found(settings: Settings, wanted: Wanted, standings: Sequence[str]) -> Iterator[tuple[Entry, Standing]]:
@@ -242,6 +235,8 @@ def _sum_up(found: Iterable[tuple[Entry, Standing]]) -> _Sums:
 def _tables(sums: _Sums) -> Iterator[Any]:
     from rich.table import Table
 
+    from expectations.manifest import quarantine_rules
+
     plain = {"show_edge": False, "pad_edge": False, "header_style": "bold"}
     by_manifest = Table("manifest", "rows", *STANDINGS, "broken rules", **plain)  # type: ignore[arg-type]
     for key, rows in sums.manifests.items():
@@ -253,7 +248,7 @@ def _tables(sums: _Sums) -> Iterator[Any]:
         by_manifest.add_row(where, *told, f"{rules} and {more} more" if more > 0 else rules)
     yield by_manifest
     by_rule = Table("rule", "rows", "what a good row is", **plain)  # type: ignore[arg-type]
-    said = _descriptions()
+    said = quarantine_rules()
     total: Counter[str] = sum(sums.broken.values(), Counter())
     for name, count in total.most_common():
         by_rule.add_row(name, f"{count:,}", said.get(name, "a rule of another version"))
@@ -275,7 +270,9 @@ def _print(screen: Screen, entry: Entry, stands: Standing) -> None:
     from cropline.cli.screen import plain
     from cropline.scrub import visible
 
-    row, said = entry.row, _descriptions()
+    from expectations.manifest import quarantine_rules
+
+    row, said = entry.row, quarantine_rules()
     colour = {"waiting": "yellow", "replayed": "green", "overtaken": "dim"}[stands]
     name = plain(row["image_id"] or "(no id)")
     screen.print(f"[bold]{name}[/bold]  [{colour}]{stands}[/{colour}]", markup=True, soft_wrap=True)

@@ -40,7 +40,7 @@ def chosen(spec: StoreSpec, where: str | None, limit: int | None) -> Iterator[di
         try:
             # As an expression, not as text in a statement of ours: it cannot end ours and begin another.
             rows: duckdb.DuckDBPyRelation = database.table("crops").filter("status = 'written'")
-            if where:
+            if where is not None:
                 rows = rows.filter(where)
             rows = rows.order("key")
             if limit is not None:

@@ -9,12 +9,15 @@ if TYPE_CHECKING:
 
 _LATER = "by the next poll that cuts something, by maintain, or by the same again"
 
+_NOTHING = "Nothing of them was found here. If something should have been, look at what was asked for."
+
 
 def erased_lines(erased: Erased, *, dry_run: bool) -> list[str]:
     """The verdict first. Of the receipt it says when there is none yet."""
     what = f"{erased.objects:,} objects and {erased.rows:,} catalogue rows of {erased.images:,} photos"
+    nothing = [] if erased.rows or erased.objects or erased.in_work or erased.waits else [_NOTHING]
     if dry_run:
-        lines = [f"{what} would go. Nothing was done."]
+        lines = [f"{what} would go. Nothing was done.", *nothing]
         return [*lines, *([f"{erased.in_work:,} of the photos are in work now."] if erased.in_work else [])]
     if erased.waits:
         return [
@@ -22,7 +25,7 @@ def erased_lines(erased: Erased, *, dry_run: bool) -> list[str]:
             f"These photos will not be cropped again. What was made of them is removed after it: {_LATER}.",
         ]
     if erased.receipt is not None:
-        return [f"{what} are gone, and these photos will not be cropped again."]
+        return [f"{what} are gone, and these photos will not be cropped again.", *nothing]
     return [
         f"{what} are gone. {erased.in_work:,} more photos are in work: what comes of them is removed when their batch ends.",
         f"The receipt is written then: {_LATER}.",

@@ -10,6 +10,7 @@ import pytest
 
 from cropline.backfill.foresee import Foreseen
 from cropline.backfill.request import Limits, Photos
+from cropline.errors import SettingsError
 from cropline.funnel import Funnel
 from tests.integration.conftest import Workspace, artifact_text
 
@@ -167,6 +168,11 @@ def test_a_replay_revives_what_failed_and_never_what_succeeded(workspace: Worksp
     workspace.api.control.clear_faults()
     workspace.api.control.clear_log()
     assert _replay(reasons=["timeout"]).batches == 0
+    for wrong in ({"reasons": ["http_50x"]}, {"photos": Photos(profiles=["defalt"])}):
+        with pytest.raises(
+            SettingsError, match=r"no (reason http_50x|profile defalt)\b.*; there are .*(http_5xx|default)"
+        ):
+            _replay(**wrong)
     assert _foreseen(dry_run=True).cost.images == 1
     assert _replay().images == 1
     assert workspace.api.control.counts() == {first: 1}

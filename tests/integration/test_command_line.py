@@ -130,6 +130,9 @@ def test_plan_forget_and_export_say_what_they_would_do_and_did(workspace: Worksp
     done = _cropline("forget", "--image", gone, cwd=here)
     assert (done.returncode, "will not be cropped again" in done.stdout) == (0, True), done.stderr
     assert {row["image_id"] for row in workspace.rows()} == {row["image_id"] for row in rows} - {gone}
+    assert "Nothing of them was found" not in foreseen.stdout + done.stdout
+    # A second time, as with an id that is mistyped.
+    assert "Nothing of them was found here." in _cropline("forget", "--image", gone, "--dry-run", cwd=here).stdout
     for wrong in (["forget"], ["forget", "--image", "a", "--store", "b"], ["forget", "--before", "yesterday"]):
         assert _cropline(*wrong, cwd=here).returncode == 2
 
@@ -139,6 +142,8 @@ def test_plan_forget_and_export_say_what_they_would_do_and_did(workspace: Worksp
     )
     assert exported.stdout.startswith("5 crops, "), exported.stderr
     assert len(list((out / "images").rglob("*.jpg"))) == 5
+    nothing = _cropline("export", str(here / "none"), "--where", "store_id = 'no such'", cwd=here)
+    assert (nothing.returncode, "No written crop fulfils" in nothing.stdout) == (0, True), nothing.stderr
     refused = _cropline("export", str(here / "no"), "--where", "1 = 1) --", cwd=here)
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert refused.stderr.startswith("cropline: export: --where: ")

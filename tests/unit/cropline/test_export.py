@@ -183,6 +183,7 @@ def test_killed_in_the_middle_nothing_is_there_and_run_again_it_is_all_there(
         "exists (SELECT 1 FROM glob('/etc/*'))",
         "exists (SELECT 1 FROM dataset)",
         "label = ",
+        "",
         "no_such_column = 1",
         "count(*) > 1",
     ],
