@@ -269,7 +269,6 @@ _BOXES_SHOWN = 5
 def _print(screen: Screen, entry: Entry, stands: Standing) -> None:
     from cropline.cli.screen import plain
     from cropline.scrub import visible
-
     from expectations.manifest import quarantine_rules
 
     row, said = entry.row, quarantine_rules()

@@ -6,6 +6,7 @@ import pytest
 
 from cropline.errors import SettingsError
 from cropline.settings import load_settings
+from fugue_jobs import plan
 
 WRONG = [
     ({"KIND": "flink"}, "CROPLINE_ENGINE__KIND"),
@@ -38,6 +39,14 @@ def test_a_wrong_engine_setting_is_told_by_its_name(
         load_settings()
     assert told in str(failure.value)
     assert "canary" not in str(failure.value)
+
+
+@pytest.mark.parametrize("kind", ["spark", "dask", "ray"])
+def test_a_burst_goes_to_any_cluster(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CROPLINE_ENGINE__KIND", "auto")
+    monkeypatch.setenv("CROPLINE_ENGINE__AUTO__BURST", kind)
+    engine = load_settings().engine
+    assert plan.choose(plan.Cost(1, 1, 1.0), 10_000, engine.auto)[0] == kind
 
 
 @pytest.mark.parametrize(
