@@ -44,7 +44,8 @@ def maintain(
     vacuumed = 0
     if vacuum_after is not None:
         hours = math.ceil(vacuum_after / timedelta(hours=1))
-        vacuumed = len(table.vacuum(hours, dry_run=dry_run, enforce_retention_duration=False))
+        # In full: else it knows neither what a failed commit left nor what was removed longer ago than the log tells of.
+        vacuumed = len(table.vacuum(hours, dry_run=dry_run, enforce_retention_duration=False, full=True))
     if checkpoint and not dry_run:
         table.create_checkpoint()
         table.cleanup_metadata()

@@ -128,14 +128,14 @@ def _remove_all(spec: StoreSpec, state: State, erasure: Erasure, still_alone: Ca
     # What an earlier call was about to remove when it ended.
     for portion in log.portions():
         still_alone()
-        remove(spec, erasure.source, portion)
+        remove(spec, erasure.source, portion, still_alone)
     packs: Packs | None = None
     while wanted := state.images_to_erase(erasure.erasure_id, _PORTION):
         packs = packs or Packs(spec, erasure.source, state.images_to_erase(erasure.erasure_id, _AT_MOST))
         portion = collect(spec, erasure.source, wanted, packs)
         still_alone()
         log.add(portion)
-        remove(spec, erasure.source, portion)
+        remove(spec, erasure.source, portion, still_alone)
         # Whoever took over meanwhile may have moved them to packs of its own.
         still_alone()
         state.mark_erased(erasure.erasure_id, wanted)

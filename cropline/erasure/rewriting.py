@@ -5,12 +5,13 @@ Belongs here: the rewriting. Does not: removing the old pack (traces.py), which 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
+from cropline import storage
 from cropline.catalogue import Catalogue
-from cropline.errors import CatalogueError
-from cropline.packs import Spool
+from cropline.errors import CatalogueError, StaleLease
+from cropline.packs import Spool, index_key
 from cropline.packs.reading import kind_of, opened, samples
 
 if TYPE_CHECKING:
@@ -19,9 +20,24 @@ if TYPE_CHECKING:
     from cropline.storage import StoreSpec
 
 
-def rewrite(spec: StoreSpec, pack: str, source: str, gone: Collection[str]) -> None:
-    """Afterwards no row names the pack. Crops that no row names, such as superseded ones, do not move."""
-    Catalogue(spec).rewrite_shard(pack, lambda rows: _moved(spec, pack, rows, source, gone))
+def rewrite(spec: StoreSpec, pack: str, source: str, gone: Collection[str], still_alone: Callable[[], None]) -> None:
+    """Afterwards no row names the pack. Crops that no row names, such as superseded ones, do not move.
+
+    Raises what ``still_alone`` does when another erases by now, and leaves no new pack: it may hold what the other forgets.
+    """
+
+    def moved(rows: pa.Table) -> pa.Table:
+        stay = _moved(spec, pack, rows, source, gone)
+        try:
+            still_alone()
+        except StaleLease:
+            new = set(stay["shard"].to_pylist())
+            beside = [index for key in new if (index := index_key(key)) is not None]
+            storage.delete(spec, [*new, *beside])
+            raise
+        return stay
+
+    Catalogue(spec).rewrite_shard(pack, moved)
 
 
 def _moved(spec: StoreSpec, pack: str, rows: pa.Table, source: str, gone: Collection[str]) -> pa.Table:

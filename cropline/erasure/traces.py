@@ -8,7 +8,7 @@ one reads there what was being removed, removes what is left of it, and the rece
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -83,17 +83,16 @@ def collect(spec: StoreSpec, source: str, image_ids: Sequence[str], packs: Packs
     return Portion(found, _reports(spec, rows), sorted({*packs.of(image_ids), *named}))
 
 
-def remove(spec: StoreSpec, source: str, portion: Portion) -> int | None:
-    """Rows first: no reader is led to an object that is gone. Gives the catalogue's version without them."""
+def remove(spec: StoreSpec, source: str, portion: Portion, still_alone: Callable[[], None]) -> None:
+    """Rows first: no reader is led to an object that is gone. Raises what ``still_alone`` does."""
     gone = {image.image_id for image in portion.images}
     for pack in portion.packs:
-        rewrite(spec, pack, source, gone)
-    version = Catalogue(spec).forget_images(source, gone)
+        rewrite(spec, pack, source, gone, still_alone)
+    Catalogue(spec).forget_images(source, gone)
     packs = [pack for pack in portion.packs if not len(Catalogue(spec).shard_rows(pack))]
     beside = [index for pack in packs if (index := index_key(pack)) is not None]
     objects = [key for image in portion.images for key in image.objects]
     storage.delete(spec, [*objects, *packs, *beside, *portion.reports])
-    return version
 
 
 def _objects(spec: StoreSpec, source: str, image_ids: Sequence[str]) -> dict[str, list[str]]:

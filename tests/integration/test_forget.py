@@ -307,8 +307,10 @@ def test_an_erasure_that_oversleeps_while_it_packs_ends_nothing(workspace: Works
 
     with calling_at("Spool.put", "call", taken_over), pytest.raises(StaleLease):
         _forget(workspace, one)
+    assert not any(two.encode() in pack for pack in _bytes_of_packs(workspace)), "what woke has put it back"
     _assert_erased(workspace, one)
-    assert not any(one.encode() in pack for pack in _bytes_of_packs(workspace))
+    assert not any(photo.encode() in pack for pack in _bytes_of_packs(workspace) for photo in (one, two))
+    assert Counter(_readable(workspace).values()) == Counter(row["sha256"] for row in workspace.rows())
 
 
 def test_two_erasures_never_go_on_at_once(workspace: Workspace) -> None:

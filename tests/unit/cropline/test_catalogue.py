@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -290,6 +291,22 @@ def test_vacuum_never_takes_what_a_running_commit_may_need(catalogue: Catalogue,
     append(catalogue, crops(["a"]), "batch-1")
     with pytest.raises(CatalogueError, match="at least 1 day"):
         catalogue.maintain(vacuum_after=after)
+
+
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_vacuum_takes_what_no_commit_ever_named(catalogue: Catalogue, tmp_path: Path, *, checkpoint: bool) -> None:
+    """A commit that failed leaves its file; a removed one's tombstone goes from the log before the file's time has come."""
+    append(catalogue, crops(["a"]), "batch-1")
+    (named,) = (tmp_path / "catalogue").rglob("*.parquet")
+    left = named.with_name("part-left.parquet")
+    shutil.copy(named, left)
+    young = shutil.copy(named, named.with_name("part-young.parquet"))
+    os.utime(left, (0, 0))
+    os.utime(named, (0, 0))
+    if checkpoint:
+        catalogue.maintain(vacuum_after=None)
+    assert catalogue.maintain(vacuum_after=timedelta(days=1), compact=False).files_vacuumed == 1
+    assert (left.exists(), named.exists(), young.exists()) == (False, True, True)
 
 
 def test_commits_and_upkeep_at_once_lose_nothing(catalogue: Catalogue, tmp_path: Path) -> None:
