@@ -7,8 +7,8 @@
  * Belongs here: bits. Does not: pixels, and the decoding of headers, which libjpeg did.
  *
  * The bytes are hostile. The bits stand in memory of their own with zeros behind them that no MCU can reach past, and each
- * MCU must end before them. Every table is as large as what looks into it can say. MCUs are noted in memory for as many as
- * the bits could hold at most. A cut is written by put() and copy(), which know where its memory ends.
+ * MCU must end before them. Every table is as large as what looks into it can say. No more MCUs are noted than the bits
+ * can hold. A cut is written by put() and copy(), which know where its memory ends.
  *
  * Whatever libjpeg would warn of is refused: codes that are none, too many coefficients, restarts lost or early, bytes too
  * many, a marker, an end that does not come. What it then makes of the photo is its own affair. Below the rows that are wanted,
@@ -24,6 +24,7 @@
 #define ENDS (2 * DCTSIZE2)
 #define COMPONENTS 3
 #define BLOCKS D_MAX_BLOCKS_IN_MCU
+#define MCUS (1 << 22)    /* 256 megapixels of grey, and 48 MB of notes */
 #define SIZES 12          /* a DC difference of 8-bit samples has 0 to 11 bits */
 /* A block is one code of up to 16 bits with 11 more and 63 with 15 more; the reader is two words of
  * 8 bytes ahead at most. */
@@ -331,7 +332,7 @@ static inline int note(struct mcu *mcu, uint64_t at, const int *predicted) {
 static int walk(struct cutter *cutter) {
   uint64_t count = (uint64_t)cutter->columns * cutter->rows;
   /* No block has less than two bits. */
-  if (count > cutter->bit_count / (2 * (uint64_t)cutter->blocks)) return -1;
+  if (count > MCUS || count > cutter->bit_count / (2 * (uint64_t)cutter->blocks)) return -1;
   cutter->mcus = malloc(((size_t)count + cutter->restart_count + 2) * sizeof *cutter->mcus);
   if (cutter->mcus == NULL) return -1;
   const struct huffman *dc[BLOCKS], *ac[BLOCKS];

@@ -1,7 +1,7 @@
 /* The part of cropline-regions that must be C: libjpeg-turbo's scanlines into memory, with the GIL released.
  *
- * Belongs here: calls of libjpeg and the checks that keep them inside their memory. Does not: which rows and columns are
- * wanted and whose memory it is (__init__.py), or any link to a libjpeg: the functions are those of the library that Pillow itself
+ * Belongs here: calls of libjpeg and the checks that keep them inside their memory. Does not: which parts are wanted (_plan.py)
+ * and whose memory it is (__init__.py), the photo's bits (_cut.c), or any link to a libjpeg: the functions are those of the library that Pillow itself
  * was linked with, looked up once by bind(). So the pixels are Pillow's, and so are its security fixes.
  *
  * A stream is hostile. Every size is checked against its header before anything is allocated by it; every row pointer

@@ -132,8 +132,6 @@ def test_boxes_that_cover_the_picture_are_bands() -> None:
     assert len({band.offset for band in regions.decode(sampled(640, 480, 1, "420"), across)}) == 1
 
 
-
-
 def test_a_bands_picture_is_its_memory_and_not_a_copy() -> None:
     band = regions.decode(sampled(64, 64, 1, "420"), [(0, 0, 64, 64)])[0]
     whole, corner = band.image(), band.image((60, 60, 64, 64))
@@ -211,10 +209,92 @@ def test_what_is_not_supported_is_refused_with_its_reason(reason: str) -> None:
     assert refused.value.reason == reason
 
 
-def restart_lost() -> bytes:
+def restarting() -> tuple[bytes, int]:
+    """A JPEG, and where its second restart marker is."""
     data = sampled(160, 120, 1, "420", restart=4)
-    at = data.index(b"\xff\xd1", entropy(data))
+    return data, data.index(b"\xff\xd1", entropy(data))
+
+
+def restart_lost() -> bytes:
+    data, at = restarting()
     return data[:at] + data[at + 2 :]
+
+
+def restart_renamed() -> bytes:
+    data, at = restarting()
+    return data[:at] + b"\xff\xd5" + data[at + 2 :]
+
+
+def restart_moved(by: int) -> bytes:
+    """A byte before it is lost, or one too many."""
+    data, at = restarting()
+    return data[: at - 1] + data[at:] if by < 0 else data[:at] + bytes(by) + data[at:]
+
+
+def restarts_unannounced() -> bytes:
+    data = restarting()[0]
+    at = data.index(b"\xff\xdd")
+    return data[:at] + data[at + 6 :]
+
+
+def inserted(more: bytes, before_end: int = 2) -> bytes:
+    return plain()[:-before_end] + more + plain()[-before_end:]
+
+
+# libjpeg warns of these, or may: cuts leave them to bands.
+UNCUT = {
+    "a restart with another's number": restart_renamed,
+    "the last restart lost": lambda: blocks(GOOD, GOOD, GOOD, GOOD, interval=3),
+    "a restart early": lambda: restart_moved(-1),
+    "a restart late": lambda: restart_moved(1),
+    "restarts that no header told of": restarts_unannounced,
+    "a restart that does not belong there": lambda: inserted(b"\xff\xd0", 300),
+    "bytes too many before the end": lambda: inserted(bytes(2)),
+    "a stuffed byte too many before the end": lambda: inserted(b"\xff\0"),
+    "a fill byte": lambda: inserted(b"\xff"),
+    "a byte too few": lambda: plain()[:-3] + plain()[-2:],
+    "another marker": lambda: inserted(b"\xff\xc4\0\2", 300),
+    "one more row than it has": lambda: tall(plain(), 136),
+    "one row less than it has": lambda: tall(plain(), 96),
+    "a code of ones, which is none": lambda: inserted(b"\xff\0" * 4, 300),
+    "a scan that says it is of another kind": lambda: (
+        plain()[: entropy(plain()) - 2] + b"\x3e" + plain()[entropy(plain()) - 1 :]
+    ),
+    "coefficients too many": lambda: blocks(GOOD, GOOD, GOOD, "0" + "101" * 48 + "011"),
+    "a DC code that is none": lambda: blocks(GOOD, GOOD, GOOD, "10000"),
+    "an AC code that is none": lambda: blocks(GOOD, GOOD, GOOD, "011"),
+}
+
+
+@pytest.mark.parametrize("kind", UNCUT)
+def test_nothing_is_cut_out_of_what_libjpeg_would_warn_of(kind: str) -> None:
+    data = UNCUT[kind]()
+    _, height = regions.size(data)
+    with pytest.raises(regions.Undecoded):
+        regions.decode(data, [(0, height - 1, 1, height)], way="cuts")
+
+
+# Bits of a block of blocks() that fill three bytes.
+GOOD = "0" + "101" * 7 + "00"
+
+
+def blocks(*each: str, interval: int = 0) -> bytes:
+    """A row of grey blocks of these bits. DC: 0, no difference. AC: 00, the end; 01, one after 15 of zero; 10, a coefficient."""
+    tables = segment(0xC4, bytes([0, 1, *[0] * 15, 0])) + segment(0xC4, bytes([0x10, 0, 3, *[0] * 14, 0, 0xF1, 1]))
+    tables += segment(0xDB, bytes([0, *[1] * 64])) + segment(0xDD, interval.to_bytes(2, "big"))
+    frame = segment(0xC0, bytes([8, 0, 8, 0, 8 * len(each), 1, 1, 0x11, 0]))
+    bits = "".join(each)
+    bits += "1" * (-len(bits) % 8)
+    coded = bytes(int(bits[at : at + 8], 2) for at in range(0, len(bits), 8)).replace(b"\xff", b"\xff\0")
+    scan = segment(0xDA, bytes([1, 1, 0, 0, 63, 0]))
+    return b"\xff\xd8" + tables + frame + scan + coded + b"\xff\xd9"
+
+
+def test_a_block_whose_last_coefficient_is_told_is_cut_out() -> None:
+    for data in (blocks("0" + "101" * 63), blocks("0" + "101" * 47 + "011"), blocks("0" + "101" * 62 + "00")):
+        assert (
+            cropped(regions.decode(data, [(0, 0, 8, 8)], way="cuts"), (0, 0, 8, 8)).tobytes() == whole(data).tobytes()
+        )
 
 
 CORRUPT = {
@@ -265,9 +345,9 @@ def segment(marker: int, body: bytes) -> bytes:
     return b"\xff" + bytes([marker]) + (2 + len(body)).to_bytes(2, "big") + body
 
 
-def tall(height: int) -> bytes:
-    at = plain().index(b"\xff\xc0") + 5
-    return plain()[:at] + height.to_bytes(2, "big") + plain()[at + 2 :]
+def tall(data: bytes, height: int) -> bytes:
+    at = data.index(b"\xff\xc0") + 5
+    return data[:at] + height.to_bytes(2, "big") + data[at + 2 :]
 
 
 DNL = segment(0xDC, (120).to_bytes(2, "big"))
@@ -281,10 +361,10 @@ ODD: dict[str, tuple[Callable[[], bytes], bool]] = {
     "RGB by the names of its components": (lambda: jpeg(drawn(160, 120, 1), keep_rgb=True), True),
     "RGB by Adobe's marker": (lambda: adobe(plain(), 0), True),
     "Adobe's marker with a transform of four components": (lambda: adobe(plain(), 2), False),
-    "more rows than it has": (lambda: tall(4000), True),
-    "fewer rows than it has": (lambda: tall(40), True),
-    "height zero": (lambda: tall(0), False),
-    "height zero, told behind the scan": (lambda: tall(0)[:-2] + DNL + b"\xff\xd9", False),
+    "more rows than it has": (lambda: tall(plain(), 4000), True),
+    "fewer rows than it has": (lambda: tall(plain(), 40), True),
+    "height zero": (lambda: tall(plain(), 0), False),
+    "height zero, told behind the scan": (lambda: tall(plain(), 0)[:-2] + DNL + b"\xff\xd9", False),
     "height told twice": (lambda: plain()[:-2] + DNL + b"\xff\xd9", False),
     "started twice": (lambda: b"\xff\xd8" + plain(), False),
     "a frame within its frame": (lambda: at_once(plain()[2 : entropy(plain())]), False),
