@@ -1,8 +1,9 @@
 /* JPEGs cut out of a JPEG bit by bit: nothing is dequantised, transformed or coded anew but a few DC differences.
  *
  * The entropy-coded bits are walked once to learn where each MCU begins and what the DC predictors are there; several
- * symbols are stepped over at a time, which takes half as long as libjpeg's skipping. A rectangle of MCUs is then a JPEG of its own: the
- * bits of its rows, one after the other, in each row the first MCU's DC differences corrected for where the row before it ended.
+ * symbols are stepped over at a time, which takes half as long as libjpeg's skipping. A rectangle of MCUs is then a JPEG
+ * of its own: the bits of its rows, one after the other, in each row the first MCU's DC differences corrected for where
+ * the row before it ended.
  *
  * Belongs here: bits. Does not: pixels, and the decoding of headers, which libjpeg did.
  *
@@ -14,8 +15,10 @@
  * many, a marker, an end that does not come. What it then makes of the photo is its own affair. Below the rows that are wanted,
  * only markers are looked at.
  */
+#define _DEFAULT_SOURCE /* endian.h's */
 #include "_cut.h"
 
+#include <endian.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -103,8 +106,8 @@ static void derive_many(struct huffman *table) {
   }
 }
 
-/* Codes for DC differences of every size, since corrected ones may have sizes that an optimised table lacks: the new codes are longer
- * than the table's own, which stay as they are. */
+/* Codes for DC differences of every size, since corrected ones may have sizes that an optimised table lacks: the new codes
+ * stand behind the table's own, which stay as they are. */
 static int complete(JHUFF_TBL *table) {
   int known = 0, count = 0, code = 0, last = 1, missing = 0;
   for (int length = 1; length <= 16; length++) {
@@ -223,7 +226,7 @@ static int unstuff(struct cutter *cutter, const uint8_t *at, const uint8_t *end)
 static inline uint64_t eight(const uint8_t *at) {
   uint64_t word;
   memcpy(&word, at, sizeof word);
-  return __builtin_bswap64(word);
+  return be64toh(word);
 }
 
 struct reader {
@@ -422,7 +425,7 @@ static void copy(struct writer *writer, const uint8_t *bits, uint64_t at, uint64
     if (writer->count) whole |= writer->held << (64 - writer->count);
     uint64_t inverse = ~whole | 0xFF; /* a zero byte in it would have to be stuffed */
     if (((inverse - 0x0101010101010101u) & ~inverse & 0x8080808080808080u) == 0) {
-      whole = __builtin_bswap64(whole);
+      whole = htobe64(whole);
       memcpy(writer->out, &whole, sizeof whole);
       writer->out += 7;
       writer->held = word;
