@@ -31,7 +31,7 @@ $(BIN)/.run: $(BIN)/.installer requirements/run.lock pyproject.toml
 	@touch $@
 
 # The optional decoder, where a compiler and libjpeg-turbo's headers are; else one line says what is missing.
-$(BIN)/.native: $(BIN)/.run native/install.sh native/pyproject.toml native/src/_regions.c native/src/cropline_regions/__init__.py
+$(BIN)/.native: $(BIN)/.run native/install.sh native/pyproject.toml $(wildcard native/src/*.[ch] native/src/cropline_regions/*.py)
 	@native/install.sh $(UV) $(BIN)/python
 	@touch $@
 

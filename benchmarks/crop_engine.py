@@ -14,7 +14,7 @@ first_batch_vs_floor  vs_floor of a process's first batch, which also starts Fug
 Decoding only what boxes need (cropline-regions; 0 where it is not installed). Of shelf boxes (bed.py: shelf_boxes), in
 four rows as products stand; the bed's own boxes lie anywhere, so that nearly every row of a photo is in one of them.
 
-regions_37_vs_pillow, regions_5_.., regions_1_..  CPU of Pillow's decode / CPU of decoding the bands of so many shelf boxes
+regions_37_vs_pillow, regions_5_.., regions_1_..  CPU of Pillow's decode / CPU of decoding what so many shelf boxes need
 regions_37_anywhere_vs_pillow  the same with the bed's own boxes
 job_37_vs_floor, job_1_vs_floor  as vs_floor, with 37 shelf boxes a photo and with one
 peak_rss_one_mb, peak_rss_one_pillow_mb  the job with one shelf box a photo, 64 photos; the same without cropline-regions
@@ -162,7 +162,7 @@ def measure(bed: Bed) -> dict[str, float]:
 
 
 def measure_regions(bed: Bed, folder: Path) -> dict[str, float]:
-    """What decoding only the boxes' bands gives, as ratios."""
+    """What decoding only what boxes need gives, as ratios."""
     figures: dict[str, float] = {}
     names = [str(photo.path) for photo in bed.photos[:16]]
     with worker("benchmarks.decode_ways") as decoder:

@@ -1,4 +1,4 @@
-"""CPU of the decode stage: Pillow's whole decode against only the bands of the boxes, by ``python -m benchmarks.decode_ways``.
+"""CPU of the decode stage: Pillow's whole decode against only what boxes need, by ``python -m benchmarks.decode_ways``.
 
 Belongs here: what runs inside the measured process. Reads one line of JSON, [[path, boxes in 0..1], ...], and answers with
 the CPU seconds of each way over all of these photos, turn about; a photo's least of the rounds is taken, of each way.
@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def cpu(step: Callable[[], Any]) -> float:
     return time.process_time() - started
 
 
-def pillow(data: bytes) -> None:
+def pillow(data: bytes, _wanted: object) -> None:
     Image.open(io.BytesIO(data)).load()
 
 
@@ -48,25 +49,26 @@ class Memory:
         return self._held
 
 
-def least(path: str, boxes: list[list[float]], decode: Callable[..., Any]) -> tuple[float, float]:
-    """CPU seconds of (Pillow, bands) for this photo."""
+def least(path: str, boxes: list[list[float]], ways: dict[str, Callable[..., Any]]) -> dict[str, float]:
+    """CPU seconds of each way for this photo."""
     data = Path(path).read_bytes()
     wanted = pixels(boxes, data)
-    taken = [(cpu(lambda: pillow(data)), cpu(lambda: decode(data, wanted))) for _ in range(ROUNDS)]
-    return min(whole for whole, _ in taken), min(bands for _, bands in taken)
+    taken = [{name: cpu(partial(way, data, wanted)) for name, way in ways.items()} for _ in range(ROUNDS)]
+    return {name: min(each[name] for each in taken) for name in ways}
 
 
 def serve() -> None:
-    try:
+    ways: dict[str, Callable[..., Any]] = {"pillow": pillow}
+    with suppress(ImportError):
         from cropline_regions import decode
-    except ImportError:
-        decode = None
-    memory = Memory()
+
+        memory = Memory().room
+        # bands: what `regions` falls back to where boxes cannot be cut out of the bits.
+        ways |= {"regions": partial(decode, memory=memory), "bands": partial(decode, memory=memory, way="bands")}
     for line in sys.stdin:
-        photos = json.loads(line)
-        taken = [least(path, boxes, partial(decode, memory=memory.room)) for path, boxes in photos] if decode else []
-        seconds = {"pillow": sum(whole for whole, _ in taken), "regions": sum(bands for _, bands in taken)}
-        print(json.dumps(seconds), flush=True)
+        taken = [least(path, boxes, ways) for path, boxes in json.loads(line)]
+        seconds = {name: sum(each[name] for each in taken) for name in ways}
+        print(json.dumps({"regions": 0.0} | seconds), flush=True)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ Both decoders give the same pixels and fail on the same photos: whatever this on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
@@ -21,16 +22,14 @@ Edges = tuple[int, int, int, int]
 
 
 class Decoded(NamedTuple):
-    """Bands of a picture, or the reason why there are none."""
+    """The band of each wanted rectangle, or the reason why there are none."""
 
-    bands: tuple[Any, ...] = ()
+    bands: Mapping[Edges, Any] = MappingProxyType({})
     reason: str | None = None
 
     def crop(self, edges: Edges) -> Image.Image:
-        """These pixels, which were among the wanted ones: a view of the bands, no copy."""
-        _, top, _, bottom = edges
-        band = next(band for band in self.bands if band.top <= top and bottom <= band.top + band.height)
-        crop: Image.Image = band.image(edges)
+        """These pixels, which were among the wanted ones: a view of the band, no copy."""
+        crop: Image.Image = self.bands[edges].image(edges)
         return crop
 
 
@@ -46,7 +45,7 @@ def decode_regions(
     if not wanted:
         return Decoded(reason="no_boxes")
     try:
-        return Decoded(tuple(extension.decode(data, wanted, scale=scale, memory=memory)))
+        return Decoded(dict(zip(wanted, extension.decode(data, wanted, scale=scale, memory=memory), strict=True)))
     except extension.Undecoded as refused:
         return Decoded(reason=str(refused.reason))
 

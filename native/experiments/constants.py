@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import cropline_regions as regions
+from cropline_regions import _plan
 from PIL import Image
-from ways import Box, Sums, bed, kinds, least, pillow
+from ways import Box, Sums, bed, by_bands, kinds, least, pillow
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from jpegs import SAMPLINGS, sampled, whole
@@ -23,19 +23,18 @@ MERGED = (1, 16, 32, 64, 128)
 MARGINS = (2, 8, 16, 32)
 
 
-def crops(data: bytes, boxes: list[Box], *, merged: int = regions.MERGED, margin: int = regions.MARGIN) -> list[Any]:
+def crops(data: bytes, boxes: list[Box], *, merged: int = _plan.MERGED, margin: int = _plan.MARGIN) -> list[Any]:
     # The plan reads it from its module: the one place where it can be changed.
-    regions.MERGED, held = merged, regions.MERGED
-    bands = regions.decode(data, boxes, margin=margin)
-    regions.MERGED = held
-    return [next(band for band in bands if band.top <= box[1] and box[3] <= band.top + band.height) for box in boxes]
+    _plan.MERGED, held = merged, _plan.MERGED
+    bands = by_bands(data, boxes, margin=margin)
+    _plan.MERGED = held
+    return bands
 
 
 def differing(data: bytes, boxes: list[Box], expected: Image.Image, **options: int) -> int:
     different = 0
     for band, box in zip(crops(data, boxes, **options), boxes, strict=True):
-        moved = (box[0] - band.left, box[1] - band.top, box[2] - band.left, box[3] - band.top)
-        different += band.image().crop(moved).convert("RGB").tobytes() != expected.crop(box).tobytes()
+        different += band.image(box).tobytes() != expected.crop(box).tobytes()
     return different
 
 
@@ -55,7 +54,7 @@ def of_the_bed() -> None:
         data = photo.path.read_bytes()
         expected = pillow(data)
         last = [(0, photo.height - 1, 16, photo.height)]
-        skipping = {"pillow": lambda: pillow(data), "all rows skipped": lambda: regions.decode(data, last, margin=0)}
+        skipping = {"pillow": lambda: pillow(data), "all rows skipped": lambda: by_bands(data, last, margin=0)}
         sums.add("nothing", least(skipping))
         for kind, boxes in kinds(photo).items():
             steps: dict[str, Any] = {"pillow": lambda: pillow(data)}
@@ -72,7 +71,7 @@ def of_the_bed() -> None:
                 small = smaller(boxes, scale)
                 ways = {
                     "pillow": lambda scale=scale: reduced(data, scale),
-                    "regions": lambda scale=scale, small=small: regions.decode(data, small, scale=scale),
+                    "regions": lambda scale=scale, small=small: by_bands(data, small, scale=scale),
                 }
                 sums.add(f"{kind} 1/{scale}", least(ways))
     sums.show("pillow")

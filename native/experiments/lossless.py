@@ -1,23 +1,45 @@
 """Crops without a second JPEG generation: MCUs of the photo written as files, against decoding and encoding.
 
 Left and top edges move out to whole MCUs; right and bottom ones stay. Two ways: all coefficients read and each box's written
-(jpegtran's), and the boxes' bits copied (splice.py). ms of CPU a photo; sizes; PSNR of the decoded-and-encoded crops.
+(jpegtran's), and the boxes' bits copied (splicing.c). ms of CPU a photo; sizes; PSNR of the decoded-and-encoded crops.
 """
 
 from __future__ import annotations
 
+import ctypes
 import math
 import sys
 
-from cropline_regions import decode
 from PIL import Image, ImageChops, ImageStat
 from rewritten import Coefficients
-from splice import Splice
-from ways import Box, Sums, bed, jpeg, kinds, least, pillow
+from ways import LIBRARY, Box, Sums, bed, by_bands, jpeg, kinds, least, pillow, scratch
 
 MCU = 16  # the bed's photos are 4:2:0
 EDGE = 2  # pixels at a new edge whose chroma is interpolated without its neighbour
 QUALITY = 90  # of the default profile
+
+
+class Splice:
+    """A photo whose MCUs were found."""
+
+    def __init__(self, data: bytes, bottom: int = 0) -> None:
+        self.mcu = (ctypes.c_int * 2)()
+        self._data = data
+        self._out = scratch(len(data) + 4096)
+        self._handle = ctypes.c_void_p(
+            LIBRARY.splice_open(data, ctypes.c_size_t(len(data)), ctypes.c_int(bottom), self.mcu)
+        )
+        if not self._handle:
+            raise ValueError("not a JPEG for this")
+
+    def cut(self, mcus: Box, width: int, height: int) -> bytes:
+        length = LIBRARY.splice_cut(self._handle, *mcus, width, height, self._out, ctypes.c_size_t(len(self._out)))
+        if not length:
+            raise ValueError("cannot be cut")
+        return ctypes.string_at(self._out, length)
+
+    def close(self) -> None:
+        LIBRARY.splice_close(self._handle)
 
 
 def coded_anew(data: bytes, boxes: list[Box]) -> list[bytes]:
@@ -27,14 +49,7 @@ def coded_anew(data: bytes, boxes: list[Box]) -> list[bytes]:
 
 
 def coded_anew_of_bands(data: bytes, boxes: list[Box]) -> list[bytes]:
-    bands = decode(data, boxes)
-    found = []
-    for box in boxes:
-        band = next(band for band in bands if band.top <= box[1] and box[3] <= band.top + band.height)
-        x, y = band.left, band.top
-        crop = band.image().crop((box[0] - x, box[1] - y, box[2] - x, box[3] - y))
-        found.append(jpeg(crop.convert("RGB"), quality=QUALITY))
-    return found
+    return [jpeg(band.image(box), quality=QUALITY) for band, box in zip(by_bands(data, boxes), boxes, strict=True)]
 
 
 def by_coefficients(data: bytes, boxes: list[Box], *, optimize: bool) -> list[bytes]:

@@ -13,10 +13,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from cropline_regions import decode, plan
 from restarts import Picked
 from rewritten import rewritten
-from ways import ROUNDS, Box, Sums, bed, kinds, least
+from ways import ROUNDS, Box, Sums, bed, by_bands, kinds, least, plan
 
 ENTROPY = 0.57  # of a whole decode, docs/decisions/0009
 AGAIN = 10  # photos of one task of a process
@@ -51,7 +50,7 @@ def both(threads: ThreadPoolExecutor, step: Callable[[list[Box]], Any], parts: H
 def again(path: Path, boxes: list[Box]) -> None:
     data = path.read_bytes()
     for _ in range(AGAIN):
-        decode(data, boxes)
+        by_bands(data, boxes)
 
 
 def main() -> None:
@@ -67,8 +66,8 @@ def main() -> None:
             for kind, boxes in kinds(photo).items():
                 plain, jumped = halves(boxes, size, skips=False), halves(boxes, size, skips=True)
                 steps = {
-                    "one thread": lambda boxes=boxes: decode(data, boxes),
-                    "two": lambda plain=plain: both(threads, lambda part: decode(data, part), plain),
+                    "one thread": lambda boxes=boxes: by_bands(data, boxes),
+                    "two": lambda plain=plain: both(threads, lambda part: by_bands(data, part), plain),
                     "one, markers": lambda boxes=boxes: Picked(marked, boxes, size, 0),
                     "two, markers": lambda jumped=jumped: both(
                         threads, lambda part: Picked(marked, part, size, 0), jumped

@@ -9,10 +9,9 @@ from __future__ import annotations
 import ctypes
 import sys
 
-from cropline_regions import decode, plan
 from PIL import Image
 from rewritten import rewritten
-from ways import LIBRARY, Box, Sums, bed, kinds, least, pillow, scratch
+from ways import LIBRARY, Box, Sums, bed, by_bands, kinds, least, pillow, plan, scratch
 
 
 def bands(data: bytes, boxes: list[Box], size: tuple[int, int]) -> list[Image.Image]:
@@ -53,7 +52,7 @@ def main() -> None:
                         "pillow": lambda: pillow(data),
                         "bands": lambda boxes=boxes: bands(data, boxes, size),
                         "baseline by Pillow": lambda: pillow(baseline),
-                        "baseline by regions": lambda boxes=boxes: decode(baseline, boxes),
+                        "baseline by regions": lambda boxes=boxes: by_bands(baseline, boxes),
                     }
                 ),
             )

@@ -9,10 +9,10 @@ from __future__ import annotations
 import ctypes
 import sys
 
-from cropline_regions import _regions, decode, plan
+from cropline_regions import Band, _regions
 from PIL import Image
 from rewritten import rewritten
-from ways import LIBRARY, PHOTOS, Box, Sums, kinds, least, pillow, scratch
+from ways import LIBRARY, PHOTOS, Box, Sums, by_bands, kinds, least, pillow, plan, scratch
 
 from benchmarks.bed import draw_bed
 
@@ -42,13 +42,13 @@ class Picked:
         width = (last - first) * MCU
         self.stream = _stream(data, first, last, rows, width, height)
         left, right = max(0, left - self.left), min(width, right - self.left)
-        self.mode, began, self.width, (self.pixels,) = _regions.decode(self.stream, 1, (left, right), ((0, height),))
-        self.left, self.height = self.left + began, height
+        room = bytearray(4 * (right - left + MCU) * (height + 1))
+        mode, began, width = _regions.decode(self.stream, 1, (left, right), ((0, height),), room)
+        self.band = Band(self.left + began, 0, width, height, mode, room, 0)
 
     def crop(self, box: Box) -> Image.Image:
         moved = next(y - top for top, bottom, y in self.tops if top <= box[1] and box[3] <= bottom)
-        image = Image.frombuffer(self.mode, (self.width, self.height), self.pixels, "raw", self.mode, 0, 1)
-        return image.crop((box[0] - self.left, box[1] + moved, box[2] - self.left, box[3] + moved)).convert("RGB")
+        return self.band.image((box[0], box[1] + moved, box[2], box[3] + moved))
 
 
 def _joined(rows: list[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -95,7 +95,7 @@ def main() -> None:
                 least(
                     {
                         "pillow": lambda: pillow(rows),
-                        "regions": lambda boxes=boxes: decode(rows, boxes),
+                        "regions": lambda boxes=boxes: by_bands(rows, boxes),
                         "rows": lambda boxes=boxes: Picked(rows, boxes, size, 0),
                         "within rows": lambda boxes=boxes: Picked(within, boxes, size, interval),
                     }

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from cropline_regions import Band, _plan, decode
 from PIL import Image
 
 from benchmarks.bed import BedPhoto, draw_bed, shelf_boxes
@@ -49,6 +50,15 @@ def in_pixels(box: Sequence[float], photo: BedPhoto) -> Box:
         round(right * photo.width),
         round(bottom * photo.height),
     )
+
+
+def by_bands(data: bytes, boxes: list[Box], **options: Any) -> list[Band]:
+    """What the product does where it does not cut boxes out of the bits."""
+    return decode(data, boxes, way="bands", **options)
+
+
+def plan(boxes: list[Box], width: int, height: int, *, margin: int = 8) -> _plan.Bands:
+    return _plan.bands(boxes, _plan.Picture(width, height, 1, 1), margin)
 
 
 def scratch(size: int) -> Any:

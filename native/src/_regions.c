@@ -1,7 +1,7 @@
 /* The part of cropline-regions that must be C: libjpeg-turbo's scanlines into memory, with the GIL released.
  *
- * Belongs here: calls of libjpeg and the checks that keep them inside their memory. Does not: which rows and columns are
- * wanted and whose memory it is (__init__.py), or any link to a libjpeg: the functions are those of the library that Pillow itself
+ * Belongs here: calls of libjpeg and the checks that keep them inside their memory. Does not: which parts are wanted (_plan.py)
+ * and whose memory it is (__init__.py), the photo's bits (_cut.c), or any link to a libjpeg: the functions are those of the library that Pillow itself
  * was linked with, looked up once by bind(). So the pixels are Pillow's, and so are its security fixes.
  *
  * A stream is hostile. Every size is checked against its header before anything is allocated by it; every row pointer
@@ -19,6 +19,8 @@
 #include <jerror.h>
 #include <jpeglib.h>
 
+#include "_cut.h"
+
 #if !defined(LIBJPEG_TURBO_VERSION_NUMBER) || !defined(JCS_EXTENSIONS)
 #error "the headers must be libjpeg-turbo's"
 #endif
@@ -34,6 +36,7 @@
   X(jpeg_crop_scanline)                                                                                              \
   X(jpeg_skip_scanlines)                                                                                             \
   X(jpeg_read_scanlines)                                                                                             \
+  X(jpeg_abort_decompress)                                                                                           \
   X(jpeg_destroy_decompress)
 
 #define POINTER(name) static __typeof__(name) *lib_##name;
@@ -42,8 +45,8 @@ FUNCTIONS(POINTER)
 static int bound = 0;
 static PyObject *undecoded; /* the exception: (reason, detail) */
 
-struct band {
-  JDIMENSION top, bottom;
+struct band { /* a rectangle of the picture */
+  JDIMENSION left, top, right, bottom;
   unsigned char *pixels; /* in job->memory, where the band before it ends */
 #ifdef GUARDED
   void *map; /* pixels lie here instead, until all are decoded */
@@ -60,7 +63,11 @@ struct job {
   char detail[JMSG_LENGTH_MAX];
   Py_buffer data, memory; /* the JPEG, and where its bands go */
   JDIMENSION scale, left, width;
+  JDIMENSION mcu_width, mcu_height; /* pixels at that scale */
   const unsigned char *scan; /* where the entropy-coded bytes begin */
+  struct cutter *cutter; /* of the photo, when its boxes are cut out */
+  JDIMENSION photo_width, photo_height; /* at full scale, since the struct is then that of a cut */
+  J_COLOR_SPACE space;
   struct band *bands;
   Py_ssize_t count;
 };
@@ -162,6 +169,13 @@ static int acceptable(struct job *job) {
   return 0;
 }
 
+/* How the photo, or a cut of it, is decoded, once its header is read. */
+static void choose(struct job *job) {
+  job->jpeg.out_color_space = job->jpeg.num_components == 1 ? JCS_GRAYSCALE : JCS_EXT_RGBX;
+  job->jpeg.scale_num = 1;
+  job->jpeg.scale_denom = job->scale;
+}
+
 static int read_header(struct job *job) {
   struct jpeg_decompress_struct *jpeg = &job->jpeg;
   if (setjmp(job->on_error)) return -1;
@@ -175,10 +189,12 @@ static int read_header(struct job *job) {
   lib_jpeg_mem_src(jpeg, job->data.buf, (unsigned long)job->data.len);
   lib_jpeg_read_header(jpeg, TRUE);
   if (acceptable(job)) return -1;
-  jpeg->out_color_space = jpeg->num_components == 1 ? JCS_GRAYSCALE : JCS_EXT_RGBX;
-  jpeg->scale_num = 1;
-  jpeg->scale_denom = job->scale;
+  choose(job);
   lib_jpeg_calc_output_dimensions(jpeg);
+  /* A scan of one component is not interleaved: its sampling factors say nothing. */
+  int alone = jpeg->num_components == 1;
+  job->mcu_width = DCTSIZE / job->scale * (alone ? 1 : (JDIMENSION)jpeg->max_h_samp_factor);
+  job->mcu_height = DCTSIZE / job->scale * (alone ? 1 : (JDIMENSION)jpeg->max_v_samp_factor);
   return warned(job);
 }
 
@@ -211,26 +227,86 @@ static int ends_well(const struct job *job) {
   return 0;
 }
 
+/* The band's rows, of which libjpeg is at the first. Under the caller's setjmp. */
+static int read_rows(struct job *job, const struct band *band) {
+  struct jpeg_decompress_struct *jpeg = &job->jpeg;
+  size_t stride = (size_t)(band->right - band->left) * (size_t)jpeg->output_components;
+  JDIMENSION first = jpeg->output_scanline, height = band->bottom - band->top;
+  while (jpeg->output_scanline - first < height) {
+    JSAMPROW rows[16];
+    JDIMENSION at = jpeg->output_scanline - first, wanted = height - at;
+    if (wanted > 16) wanted = 16;
+    for (JDIMENSION row = 0; row < wanted; row++) rows[row] = band->pixels + (size_t)(at + row) * stride;
+    JDIMENSION came = lib_jpeg_read_scanlines(jpeg, rows, wanted);
+    if (came == 0 || came > wanted) return refuse(job, "failed");
+    if (warned(job)) return -1;
+  }
+  return 0;
+}
+
 static int decode_bands(struct job *job) {
   struct jpeg_decompress_struct *jpeg = &job->jpeg;
-  size_t stride = (size_t)job->width * (size_t)jpeg->output_components;
   if (setjmp(job->on_error)) return -1;
   for (struct band *band = job->bands; band < job->bands + job->count; band++) {
     JDIMENSION gap = band->top - jpeg->output_scanline;
     if (gap > 0 && lib_jpeg_skip_scanlines(jpeg, gap) != gap) return refuse(job, "failed");
-    while (jpeg->output_scanline < band->bottom) {
-      JSAMPROW rows[16];
-      JDIMENSION wanted = band->bottom - jpeg->output_scanline;
-      if (wanted > 16) wanted = 16;
-      for (JDIMENSION row = 0; row < wanted; row++)
-        rows[row] = band->pixels + (size_t)(jpeg->output_scanline - band->top + row) * stride;
-      JDIMENSION came = lib_jpeg_read_scanlines(jpeg, rows, wanted);
-      if (came == 0 || came > wanted) return refuse(job, "failed");
-      if (warned(job)) return -1;
-    }
+    if (read_rows(job, band)) return -1;
   }
   if (warned(job)) return -1;
   return ends_well(job) ? 0 : refuse(job, "corrupt");
+}
+
+/* ---- the same for boxes that are cut out of the bits (_cut.c), each decoded as a JPEG of its own ---- */
+
+static JDIMENSION divided_up(JDIMENSION number, JDIMENSION by) { return (number + by - 1) / by; }
+
+static int find_mcus(struct job *job) {
+  struct jpeg_decompress_struct *jpeg = &job->jpeg;
+  JDIMENSION bottom = 0;
+  for (const struct band *band = job->bands; band < job->bands + job->count; band++)
+    if (band->bottom > bottom) bottom = band->bottom;
+  job->cutter = cutter_open(jpeg, jpeg->src->next_input_byte, (const unsigned char *)job->data.buf + job->data.len,
+                            divided_up(bottom, job->mcu_height));
+  if (job->cutter == NULL) return refuse(job, "corrupt");
+  job->photo_width = jpeg->image_width;
+  job->photo_height = jpeg->image_height;
+  job->space = jpeg->jpeg_color_space;
+  return 0;
+}
+
+/* The tables that the struct holds stay the photo's: the cut has none. */
+static int decode_cut(struct job *job, const struct band *band, const unsigned char *cut, size_t length) {
+  struct jpeg_decompress_struct *jpeg = &job->jpeg;
+  if (setjmp(job->on_error)) return -1;
+  lib_jpeg_abort_decompress(jpeg);
+  lib_jpeg_mem_src(jpeg, cut, (unsigned long)length);
+  lib_jpeg_read_header(jpeg, TRUE);
+  jpeg->jpeg_color_space = job->space;
+  choose(job);
+  lib_jpeg_start_decompress(jpeg);
+  if (jpeg->output_width != band->right - band->left || jpeg->output_height != band->bottom - band->top ||
+      jpeg->output_components != (jpeg->num_components == 1 ? 1 : 4))
+    return refuse(job, "failed");
+  if (warned(job) || read_rows(job, band)) return -1;
+  return 0;
+}
+
+static int decode_cuts(struct job *job) {
+  JDIMENSION scale = job->scale;
+  for (const struct band *band = job->bands; band < job->bands + job->count; band++) {
+    /* At its right and lower edge the photo may end within a pixel of the scaled picture. */
+    JDIMENSION right = band->right * scale, bottom = band->bottom * scale;
+    if (right > job->photo_width) right = job->photo_width;
+    if (bottom > job->photo_height) bottom = job->photo_height;
+    struct cut cut = {band->left / job->mcu_width, band->top / job->mcu_height,
+                      divided_up(band->right, job->mcu_width), divided_up(band->bottom, job->mcu_height),
+                      right - band->left * scale, bottom - band->top * scale};
+    size_t length;
+    const unsigned char *bytes = cutter_cut(job->cutter, &cut, &length);
+    if (bytes == NULL) return refuse(job, "failed");
+    if (decode_cut(job, band, bytes, length)) return -1;
+  }
+  return 0;
 }
 
 static void release(struct job *job) {
@@ -238,6 +314,7 @@ static void release(struct job *job) {
   if (job->jpeg.mem != NULL) lib_jpeg_destroy_decompress(&job->jpeg);
   if (job->data.obj != NULL) PyBuffer_Release(&job->data);
   if (job->memory.obj != NULL) PyBuffer_Release(&job->memory);
+  cutter_close(job->cutter);
   for (Py_ssize_t i = 0; i < job->count; i++) drop_band(&job->bands[i]);
   PyMem_Free(job->bands);
   PyMem_Free(job);
@@ -285,15 +362,13 @@ static PyObject *py_size(PyObject *self, PyObject *args) {
   struct job *job = new_job();
   if (job == NULL) return NULL;
   if (PyArg_ParseTuple(args, "y*I", &job->data, &job->scale) && good_scale(job->scale) && run(job, read_header) == 0)
-    answer = Py_BuildValue("II", job->jpeg.output_width, job->jpeg.output_height);
+    answer = Py_BuildValue("IIII", job->jpeg.output_width, job->jpeg.output_height, job->mcu_width, job->mcu_height);
   release(job);
   return answer;
 }
 
-/* The wanted rows as bands: within the picture, in order, not overlapping. */
-static int take_bands(struct job *job, PyObject *rows) {
-  JDIMENSION end = 0;
-  Py_ssize_t count = PyTuple_GET_SIZE(rows);
+static int open_bands(struct job *job, PyObject *wanted) {
+  Py_ssize_t count = PyTuple_GET_SIZE(wanted);
   if (count == 0) {
     PyErr_SetString(PyExc_ValueError, "no band is wanted");
     return -1;
@@ -304,19 +379,44 @@ static int take_bands(struct job *job, PyObject *rows) {
     return -1;
   }
   job->count = count;
-  for (Py_ssize_t i = 0; i < count; i++) {
+  return 0;
+}
+
+static int take_numbers(PyObject *item, const char *format, JDIMENSION *a, JDIMENSION *b, JDIMENSION *c, JDIMENSION *d) {
+  if (PyTuple_Check(item)) return PyArg_ParseTuple(item, format, a, b, c, d) ? 0 : -1;
+  PyErr_SetString(PyExc_TypeError, "a band is a tuple of numbers");
+  return -1;
+}
+
+/* The wanted rows as bands: within the picture, in order, not overlapping. */
+static int take_bands(struct job *job, PyObject *rows) {
+  JDIMENSION end = 0;
+  if (open_bands(job, rows) != 0) return -1;
+  for (Py_ssize_t i = 0; i < job->count; i++) {
     struct band *band = &job->bands[i];
-    PyObject *item = PyTuple_GET_ITEM(rows, i);
-    if (!PyTuple_Check(item)) {
-      PyErr_SetString(PyExc_TypeError, "a band is a tuple (top, bottom)");
-      return -1;
-    }
-    if (!PyArg_ParseTuple(item, "II", &band->top, &band->bottom)) return -1;
+    if (take_numbers(PyTuple_GET_ITEM(rows, i), "II", &band->top, &band->bottom, NULL, NULL) != 0) return -1;
     if (band->top < end || band->bottom <= band->top || band->bottom > job->jpeg.output_height) {
       PyErr_SetString(PyExc_ValueError, "bands are (top, bottom) within the picture, in order, not overlapping");
       return -1;
     }
     end = band->bottom;
+  }
+  return 0;
+}
+
+/* The wanted rectangles as bands: within the picture, from a whole MCU on. */
+static int take_rectangles(struct job *job, PyObject *rectangles) {
+  JDIMENSION width = job->jpeg.output_width, height = job->jpeg.output_height;
+  if (open_bands(job, rectangles) != 0) return -1;
+  for (Py_ssize_t i = 0; i < job->count; i++) {
+    struct band *band = &job->bands[i];
+    if (take_numbers(PyTuple_GET_ITEM(rectangles, i), "IIII", &band->left, &band->top, &band->right, &band->bottom) != 0)
+      return -1;
+    if (band->left >= band->right || band->top >= band->bottom || band->right > width || band->bottom > height ||
+        band->left % job->mcu_width != 0 || band->top % job->mcu_height != 0) {
+      PyErr_SetString(PyExc_ValueError, "rectangles are (left, top, right, bottom) within the picture, from whole MCUs on");
+      return -1;
+    }
   }
   return 0;
 }
@@ -334,10 +434,10 @@ static int take_columns(struct job *job, unsigned int left, unsigned int right) 
 /* Each band's place in the memory, one behind the other; told to the step, which opens or closes it. Its sizes are those
  * that libjpeg will write by: start() comes first. */
 static int each_band(struct job *job, int (*step)(struct band *, unsigned char *, size_t)) {
-  size_t stride = (size_t)job->width * (size_t)job->jpeg.output_components;
   size_t used = 0, all = (size_t)job->memory.len;
   for (struct band *band = job->bands; band < job->bands + job->count; band++) {
     size_t rows = band->bottom - band->top;
+    size_t stride = (size_t)(band->right - band->left) * (job->jpeg.num_components == 1 ? 1 : 4);
     if (stride > (all - used) / rows) {
       PyErr_SetString(PyExc_ValueError, "the memory is too small for the bands");
       return -1;
@@ -348,18 +448,20 @@ static int each_band(struct job *job, int (*step)(struct band *, unsigned char *
   return 0;
 }
 
+/* The columns that libjpeg decodes are the bands', once start() knows them. */
 static int allocate(struct job *job) {
   if (job->jpeg.output_components != (job->jpeg.num_components == 1 ? 1 : 4)) {
     PyErr_SetString(PyExc_SystemError, "libjpeg would write pixels of another size");
     return -1;
   }
+  for (struct band *band = job->bands; band < job->bands + job->count; band++) {
+    band->left = job->left;
+    band->right = job->left + job->width;
+  }
   return each_band(job, open_band);
 }
 
-static PyObject *answer_of(struct job *job) {
-  if (each_band(job, close_band) != 0) return NULL;
-  return Py_BuildValue("sII", job->jpeg.output_components == 1 ? "L" : "RGB", job->left, job->width);
-}
+static const char *mode_of(const struct job *job) { return job->jpeg.num_components == 1 ? "L" : "RGB"; }
 
 static PyObject *py_decode(PyObject *self, PyObject *args) {
   (void)self;
@@ -370,8 +472,23 @@ static PyObject *py_decode(PyObject *self, PyObject *args) {
   if (PyArg_ParseTuple(args, "y*I(II)O!w*", &job->data, &job->scale, &left, &right, &PyTuple_Type, &rows,
                        &job->memory) &&
       good_scale(job->scale) && run(job, read_header) == 0 && take_columns(job, left, right) == 0 &&
-      take_bands(job, rows) == 0 && run(job, start) == 0 && allocate(job) == 0 && run(job, decode_bands) == 0)
-    answer = answer_of(job);
+      take_bands(job, rows) == 0 && run(job, start) == 0 && allocate(job) == 0 && run(job, decode_bands) == 0 &&
+      each_band(job, close_band) == 0)
+    answer = Py_BuildValue("sII", mode_of(job), job->left, job->width);
+  release(job);
+  return answer;
+}
+
+static PyObject *py_cut(PyObject *self, PyObject *args) {
+  (void)self;
+  PyObject *answer = NULL, *rectangles;
+  struct job *job = new_job();
+  if (job == NULL) return NULL;
+  if (PyArg_ParseTuple(args, "y*IO!w*", &job->data, &job->scale, &PyTuple_Type, &rectangles, &job->memory) &&
+      good_scale(job->scale) && run(job, read_header) == 0 && take_rectangles(job, rectangles) == 0 &&
+      each_band(job, open_band) == 0 && run(job, find_mcus) == 0 && run(job, decode_cuts) == 0 &&
+      each_band(job, close_band) == 0)
+    answer = PyUnicode_FromString(mode_of(job));
   release(job);
   return answer;
 }
@@ -412,10 +529,13 @@ static PyObject *py_bind(PyObject *self, PyObject *args) {
 
 static PyMethodDef methods[] = {
     {"bind", py_bind, METH_VARARGS, "bind(path): use the libjpeg-turbo that this loaded module was linked with."},
-    {"size", py_size, METH_VARARGS, "size(data, scale) -> (width, height) of the scaled picture."},
+    {"size", py_size, METH_VARARGS, "size(data, scale) -> (width, height) of the scaled picture, and those of an MCU."},
     {"decode", py_decode, METH_VARARGS,
      "decode(data, scale, (left, right), ((top, bottom), ...), memory) -> (mode, left, width). The bands' rows stand in the\n"
      "memory one behind the other, of width pixels each: 4 bytes a pixel for RGB, 1 for L."},
+    {"cut", py_cut, METH_VARARGS,
+     "cut(data, scale, ((left, top, right, bottom), ...), memory) -> mode. As decode, for rectangles that begin with whole\n"
+     "MCUs; the rows of each have its own width."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -11,7 +11,10 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageFile
+
+# Of small pictures of noise with optimised tables Pillow expects too few bytes, and fails to save them.
+ImageFile.MAXBLOCK = 1 << 20
 
 # Sampling factors of the luma; an MCU holds their product of luma blocks and two of chroma.
 SAMPLINGS = {"444": (1, 1), "422": (2, 1), "420": (2, 2), "440": (1, 2), "411": (4, 1), "410": (4, 2), "441": (1, 4)}

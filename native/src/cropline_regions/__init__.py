@@ -3,31 +3,29 @@
     bands = decode(data, [(left, top, right, bottom), ...])
     crop = bands[0].image((left, top, right, bottom))  # no copy
 
-Belongs here: which rows and columns are decoded for which boxes, and pictures over them. Does not: libjpeg (src/_regions.c),
-EXIF or colour.
+Belongs here: the two ways of it, and pictures over what was decoded. Does not: what is decoded for which boxes (_plan.py),
+bits (src/_cut.c), libjpeg (src/_regions.c), EXIF or colour.
+
+Cuts: the boxes' bits are copied out of the photo's, and each is decoded as a JPEG of its own. Bands: libjpeg decodes the rows and
+columns that hold boxes, and skips the rows between. Cuts are tried first where they cost less; what they do not take, bands may.
 
 Importing raises ImportError when the JPEG library of this Pillow cannot be used; its message says why.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, NamedTuple
 
 from PIL import Image, _imaging
 
-from cropline_regions import _regions
+from cropline_regions import _plan, _regions
+from cropline_regions._plan import MARGIN, Box
 
-__all__ = ["MERGED", "Band", "Box", "Undecoded", "decode", "plan", "size"]
+__all__ = ["MARGIN", "Band", "Box", "Undecoded", "decode", "size"]
 
-# Bands nearer than this are one. Below 32 rows jpeg_skip_scanlines itself gives wrong rows where chroma is sampled by four
-# (libjpeg-turbo issue 915); at 16 to 128 the cost is within a twentieth of the same.
-MERGED = 32
-MARGIN = 8
 # libjpeg begins at a whole block of the coarsest sampling (4 x 8 px) and so may decode more columns on the left.
 _WIDENED = 32
-
-Box = tuple[int, int, int, int]
 
 try:
     _regions.bind(_imaging.__file__)
@@ -100,7 +98,7 @@ except (AttributeError, TypeError, ValueError) as error:
 def size(data: bytes, *, scale: int = 1) -> tuple[int, int]:
     """(width, height) px of the picture at 1/scale. Raises Undecoded."""
     try:
-        return _regions.size(data, scale)
+        return _regions.size(data, scale)[:2]
     except _regions.Refusal as refusal:
         raise Undecoded(*refusal.args) from None
 
@@ -112,51 +110,61 @@ def decode(
     margin: int = MARGIN,
     scale: int = 1,
     memory: Callable[[int], bytearray] = bytearray,
+    way: Literal["cuts", "bands"] | None = None,
 ) -> list[Band]:
-    """Bands from top to bottom, all of the same columns; each box lies in one of them.
+    """For each box in turn the band that it lies in. Boxes may share one.
 
     Boxes are (left, top, right, bottom) in pixels of the picture as stored, at 1/scale (1, 2, 4, 8), right and bottom
     just outside. ``margin`` pixels around them are decoded too: next to an edge of what is decoded, chroma is
-    interpolated without its neighbours, so less than 2 is not exact. ``memory`` gives at least so many bytes to decode
-    into; what gives the same again ends the bands that were there.
+    interpolated without its neighbours, so less than 2 is not exact for bands, nor less than 4 for cuts. ``memory`` gives
+    at least so many bytes to decode into; what gives the same again ends the bands that were there. ``way``: this one and no
+    other.
     Raises Undecoded, and ValueError for boxes that are empty or stick out of the picture.
     """
+    boxes = list(boxes)
     try:
-        columns, rows = plan(list(boxes), *_regions.size(data, scale), margin=margin)
-        room = memory(_bytes(columns, rows))
-        mode, left, width = _regions.decode(data, scale, columns, rows, room)
+        picture = _plan.Picture(*_regions.size(data, scale))
+        _plan.checked(boxes, picture, margin)
+        bands, cuts = _plan.bands(boxes, picture, margin), _plan.cuts(boxes, picture, margin)
+        if way != "bands" and (way or (margin >= MARGIN and _plan.cuts_cost_less(cuts, bands, picture))):
+            try:
+                return _decode_cuts(data, scale, cuts, memory)
+            except _regions.Refusal:
+                if way:
+                    raise
+        return _decode_bands(data, scale, boxes, bands, memory)
     except _regions.Refusal as refusal:
         raise Undecoded(*refusal.args) from None
-    bands: list[Band] = []
+
+
+def _decode_cuts(data: bytes, scale: int, cuts: _plan.Cuts, memory: Callable[[int], bytearray]) -> list[Band]:
+    room = memory(_bytes([(right - left, bottom - top) for left, top, right, bottom in cuts.rectangles]))
+    mode = _regions.cut(data, scale, cuts.rectangles, room)
+    found = _placed(cuts.rectangles, mode, room)
+    return [found[number] for number in cuts.holds]
+
+
+def _decode_bands(
+    data: bytes, scale: int, boxes: Sequence[Box], bands: _plan.Bands, memory: Callable[[int], bytearray]
+) -> list[Band]:
+    (left, right), rows = bands
+    room = memory(_bytes([(right - left + _WIDENED, bottom - top) for top, bottom in rows]))
+    mode, left, width = _regions.decode(data, scale, bands.columns, rows, room)
+    found = _placed([(left, top, left + width, bottom) for top, bottom in rows], mode, room)
+    return [found[_plan.band_of(box, rows)] for box in boxes]
+
+
+def _bytes(sizes: Sequence[tuple[int, int]]) -> int:
+    """What they need at most. One row more: a picture is mapped by whole strides, also that of a box in a last row."""
+    return 4 * (sum(width * height for width, height in sizes) + max(width for width, _ in sizes))
+
+
+def _placed(rectangles: Sequence[Box], mode: str, memory: bytearray) -> list[Band]:
+    """The bands of these rectangles, which stand in the memory one behind the other."""
+    found: list[Band] = []
     offset = 0
-    for top, bottom in rows:
-        bands.append(Band(left, top, width, bottom - top, mode, room, offset))
-        offset += len(bands[-1].data)
-    return bands
-
-
-def _bytes(columns: tuple[int, int], rows: tuple[tuple[int, int], ...]) -> int:
-    """What the bands need at most. One row more: a picture of the last box is mapped by whole strides."""
-    height = sum(bottom - top for top, bottom in rows) + 1
-    return (columns[1] - columns[0] + _WIDENED) * 4 * height
-
-
-def plan(
-    boxes: list[Box], width: int, height: int, *, margin: int = MARGIN
-) -> tuple[tuple[int, int], tuple[tuple[int, int], ...]]:
-    """((left, right), ((top, bottom), ...)): the columns and bands that hold the boxes with their margins."""
-    if margin < 0:
-        raise ValueError("the margin is negative")
-    if not boxes:
-        raise ValueError("no boxes")
-    for left, top, right, bottom in boxes:
-        if not (0 <= left < right <= width and 0 <= top < bottom <= height):
-            raise ValueError(f"{(left, top, right, bottom)} is empty or sticks out of {width} x {height} px")
-    columns = max(0, min(box[0] for box in boxes) - margin), min(width, max(box[2] for box in boxes) + margin)
-    rows: list[tuple[int, int]] = []
-    for top, bottom in sorted((max(0, box[1] - margin), min(height, box[3] + margin)) for box in boxes):
-        if rows and top - rows[-1][1] < MERGED:
-            rows[-1] = rows[-1][0], max(rows[-1][1], bottom)
-        else:
-            rows.append((top, bottom))
-    return columns, tuple(rows)
+    for left, top, right, bottom in rectangles:
+        band = Band(left, top, right - left, bottom - top, mode, memory, offset)
+        found.append(band)
+        offset += band.stride * band.height
+    return found

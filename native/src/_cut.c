@@ -1,0 +1,532 @@
+/* JPEGs cut out of a JPEG bit by bit: nothing is dequantised, transformed or coded anew but a few DC differences.
+ *
+ * The entropy-coded bits are walked once to learn where each MCU begins and what the DC predictors are there; several
+ * symbols are stepped over at a time, which takes half as long as libjpeg's skipping. A rectangle of MCUs is then a JPEG
+ * of its own: the bits of its rows, one after the other, in each row the first MCU's DC differences corrected for where
+ * the row before it ended.
+ *
+ * Belongs here: bits. Does not: pixels, and the decoding of headers, which libjpeg did.
+ *
+ * The bytes are hostile. The bits stand in memory of their own with zeros behind them that no MCU can reach past, and each
+ * MCU must end before them. Every table is as large as what looks into it can say. No more MCUs are noted than the bits
+ * can hold. A cut is written by put() and copy(), which know where its memory ends.
+ *
+ * Whatever libjpeg would warn of is refused: codes that are none, too many coefficients, restarts lost or early, bytes too
+ * many, a marker, an end that does not come. What it then makes of the photo is its own affair. Below the rows that are wanted,
+ * only markers are looked at.
+ */
+#define _DEFAULT_SOURCE /* endian.h's */
+#include "_cut.h"
+
+#include <endian.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WINDOW 12         /* bits looked up at once; longer codes take the slow way */
+#define NONE DCTSIZE2     /* more coefficients than a block has left */
+#define ENDS (2 * DCTSIZE2)
+#define COMPONENTS 3
+#define BLOCKS D_MAX_BLOCKS_IN_MCU
+#define MCUS (1 << 22)    /* 256 megapixels of grey, and 48 MB of notes */
+#define SIZES 12          /* a DC difference of 8-bit samples has 0 to 11 bits */
+/* A block is one code of up to 16 bits with 11 more and 63 with 15 more; the reader is two words of
+ * 8 bytes ahead at most. */
+#define SLACK (BLOCKS * (27 + 63 * 31) / 8 + 32)
+#define CUT_HEADER 64     /* bytes of a cut before its bits, at most */
+
+struct huffman {
+  int32_t limit[17], first[17]; /* of each length: end of its codes, left-aligned to 16 bits; index of its first code less the code */
+  uint8_t values[256];
+  uint16_t one[1 << WINDOW];  /* a symbol: length | value << 5; 0: a longer code or none */
+  uint16_t many[1 << WINDOW]; /* AC symbols: their bits | (coefficients, and ENDS when the last ends the block, or NONE) << 5 */
+};
+
+struct dc_codes {
+  uint16_t code[SIZES];
+  uint8_t length[SIZES];
+};
+
+struct component {
+  uint8_t id, sampling, quantisation, dc, ac; /* the last two are numbers of tables */
+};
+
+struct mcu {
+  uint32_t at; /* its first bit */
+  int16_t dc[COMPONENTS]; /* the predictors before it */
+};
+
+struct cutter {
+  int components, blocks;
+  struct component component[COMPONENTS];
+  uint8_t owner[BLOCKS]; /* the component of each block of an MCU */
+  struct huffman dc[NUM_HUFF_TBLS], ac[NUM_HUFF_TBLS];
+  struct dc_codes codes[NUM_HUFF_TBLS];
+  uint32_t columns, rows, all_rows, interval; /* in MCUs; rows: those that are walked */
+  uint8_t *bits; /* without stuffing and markers */
+  uint64_t bit_count;
+  uint32_t *restarts, restart_count; /* the first byte behind each */
+  struct mcu *mcus; /* and one for the end */
+  uint8_t *out;
+  size_t capacity;
+};
+
+/* ---- tables ---- */
+
+static int derive(struct huffman *table, const JHUFF_TBL *from) {
+  int32_t code = 0, index = 0;
+  memcpy(table->values, from->huffval, sizeof table->values);
+  for (int length = 1; length <= 16; length++) {
+    table->first[length] = index - code;
+    for (int i = 0; i < from->bits[length]; i++, index++, code++) {
+      if (index > 255 || code >= 1 << length) return -1;
+      if (length > WINDOW) continue;
+      for (int rest = 0; rest < 1 << (WINDOW - length); rest++)
+        table->one[code << (WINDOW - length) | rest] = (uint16_t)(length | from->huffval[index] << 5);
+    }
+    table->limit[length] = code << (16 - length);
+    code <<= 1;
+  }
+  return 0;
+}
+
+static inline int ends_block(int value) { return (value & 15) == 0 && value != 0xF0; }
+
+/* As many whole AC symbols as have their code within the window; the last one's bits may stick out. */
+static void derive_many(struct huffman *table) {
+  for (int window = 0; window < 1 << WINDOW; window++) {
+    int used = 0, advance = 0;
+    while (used < WINDOW && advance < ENDS) {
+      int one = table->one[window << used & ((1 << WINDOW) - 1)];
+      int length = one & 31, value = one >> 5, more = ends_block(value) ? ENDS : (value >> 4) + 1;
+      if (one == 0 || used + length > WINDOW || (more < ENDS && advance + more >= DCTSIZE2)) break;
+      used += length + (value & 15);
+      advance += more;
+    }
+    table->many[window] = (uint16_t)(used ? used | advance << 5 : NONE << 5);
+  }
+}
+
+/* Codes for DC differences of every size, since corrected ones may have sizes that an optimised table lacks: the new codes
+ * stand behind the table's own, which stay as they are. */
+static int complete(JHUFF_TBL *table) {
+  int known = 0, count = 0, code = 0, last = 1, missing = 0;
+  for (int length = 1; length <= 16; length++) {
+    if (table->bits[length]) last = length;
+    for (int i = 0; i < table->bits[length]; i++, count++)
+      if (table->huffval[count] < SIZES) known |= 1 << table->huffval[count];
+  }
+  for (int size = 0; size < SIZES; size++) missing += !(known >> size & 1);
+  if (missing == 0) return 0;
+  for (int length = 1; length <= last; length++) code = (code + table->bits[length]) << (length < last);
+  /* No code may be all ones. */
+  while (code + missing >= 1 << last) {
+    if (++last > 16) return -1;
+    code <<= 1;
+  }
+  if (count + missing > 256 || table->bits[last] + missing > 255) return -1;
+  table->bits[last] = (UINT8)(table->bits[last] + missing);
+  for (int size = 0; size < SIZES; size++)
+    if (!(known >> size & 1)) table->huffval[count++] = (UINT8)size;
+  return 0;
+}
+
+static void take_codes(struct dc_codes *codes, const JHUFF_TBL *from) {
+  int code = 0, index = 0;
+  for (int length = 1; length <= 16; length++, code <<= 1)
+    for (int i = 0; i < from->bits[length]; i++, index++, code++) {
+      int size = from->huffval[index];
+      if (size >= SIZES) continue;
+      codes->code[size] = (uint16_t)code;
+      codes->length[size] = (uint8_t)length;
+    }
+}
+
+static int take_tables(struct cutter *cutter, struct jpeg_decompress_struct *photo) {
+  unsigned taken_dc = 0, taken_ac = 0;
+  for (int i = 0; i < cutter->components; i++) {
+    int dc = photo->comp_info[i].dc_tbl_no, ac = photo->comp_info[i].ac_tbl_no;
+    if (dc < 0 || dc >= NUM_HUFF_TBLS || ac < 0 || ac >= NUM_HUFF_TBLS) return -1;
+    JHUFF_TBL *dc_table = photo->dc_huff_tbl_ptrs[dc], *ac_table = photo->ac_huff_tbl_ptrs[ac];
+    if (dc_table == NULL || ac_table == NULL) return -1;
+    cutter->component[i].dc = (uint8_t)dc;
+    cutter->component[i].ac = (uint8_t)ac;
+    if (!(taken_dc >> dc & 1)) {
+      if (derive(&cutter->dc[dc], dc_table) || complete(dc_table)) return -1;
+      take_codes(&cutter->codes[dc], dc_table);
+    }
+    if (!(taken_ac >> ac & 1)) {
+      if (derive(&cutter->ac[ac], ac_table)) return -1;
+      derive_many(&cutter->ac[ac]);
+    }
+    taken_dc |= 1u << dc;
+    taken_ac |= 1u << ac;
+  }
+  return 0;
+}
+
+static int take_frame(struct cutter *cutter, const struct jpeg_decompress_struct *photo, uint32_t rows) {
+  int alone = photo->num_components == 1;
+  cutter->components = photo->num_components;
+  if (cutter->components > COMPONENTS || photo->comps_in_scan != cutter->components) return -1;
+  if (photo->Ss != 0 || photo->Se != DCTSIZE2 - 1 || photo->Ah != 0 || photo->Al != 0) return -1;
+  for (int i = 0; i < cutter->components; i++) {
+    const jpeg_component_info *from = &photo->comp_info[i];
+    struct component *component = &cutter->component[i];
+    if (photo->cur_comp_info[i] != from || from->component_id < 0 || from->component_id > 255) return -1;
+    component->id = (uint8_t)from->component_id;
+    component->sampling = (uint8_t)(from->h_samp_factor << 4 | from->v_samp_factor);
+    component->quantisation = (uint8_t)from->quant_tbl_no;
+    /* A scan of one component is not interleaved: its factors say nothing. */
+    for (int block = alone ? 1 : from->h_samp_factor * from->v_samp_factor; block > 0; block--) {
+      if (cutter->blocks == BLOCKS) return -1;
+      cutter->owner[cutter->blocks++] = (uint8_t)i;
+    }
+  }
+  uint32_t across = (uint32_t)DCTSIZE * (alone ? 1u : (uint32_t)photo->max_h_samp_factor);
+  uint32_t down = (uint32_t)DCTSIZE * (alone ? 1u : (uint32_t)photo->max_v_samp_factor);
+  cutter->columns = (photo->image_width + across - 1) / across;
+  cutter->all_rows = (photo->image_height + down - 1) / down;
+  cutter->rows = rows < cutter->all_rows ? rows : cutter->all_rows;
+  cutter->interval = photo->restart_interval;
+  return cutter->columns == 0 || cutter->rows == 0 ? -1 : 0;
+}
+
+/* ---- bits ---- */
+
+/* The entropy-coded bytes up to the end marker, without stuffing; where restarts are, each in its turn and none missing. */
+static int unstuff(struct cutter *cutter, const uint8_t *at, const uint8_t *end) {
+  uint64_t all = (uint64_t)cutter->columns * cutter->all_rows;
+  uint64_t expected = cutter->interval ? (all - 1) / cutter->interval : 0;
+  /* A restart takes two bytes. 32 bits number the bits. */
+  if (expected > (uint64_t)(end - at) / 2 || (uint64_t)(end - at) > UINT32_MAX / 8) return -1;
+  cutter->bits = malloc((size_t)(end - at) + SLACK);
+  cutter->restarts = malloc(((size_t)expected + 1) * sizeof *cutter->restarts);
+  if (cutter->bits == NULL || cutter->restarts == NULL) return -1;
+  uint8_t *out = cutter->bits;
+  for (;;) {
+    const uint8_t *mark = memchr(at, 0xFF, (size_t)(end - at));
+    if (mark == NULL || end - mark < 2) return -1;
+    memcpy(out, at, (size_t)(mark - at));
+    out += mark - at;
+    at = mark + 2;
+    if (mark[1] == 0) {
+      *out++ = 0xFF;
+    } else if (mark[1] == JPEG_EOI) {
+      break;
+    } else {
+      if (cutter->restart_count == expected || mark[1] != JPEG_RST0 + (cutter->restart_count & 7)) return -1;
+      cutter->restarts[cutter->restart_count++] = (uint32_t)(out - cutter->bits);
+    }
+  }
+  memset(out, 0, SLACK);
+  cutter->bit_count = (uint64_t)(out - cutter->bits) * 8;
+  return cutter->restart_count == expected ? 0 : -1;
+}
+
+static inline uint64_t eight(const uint8_t *at) {
+  uint64_t word;
+  memcpy(&word, at, sizeof word);
+  return be64toh(word);
+}
+
+struct reader {
+  const uint8_t *next;
+  uint64_t held; /* bits of the stream, left-aligned; at least the first `count` */
+  int count;
+};
+
+/* Then 56 bits are held at least. Its load waits for no code that is looked up, which is what bounds the walk. */
+static inline void refill(struct reader *reader) {
+  reader->held |= eight(reader->next) >> reader->count;
+  reader->next += (63 - reader->count) >> 3;
+  reader->count |= 56;
+}
+
+static inline void consume(struct reader *reader, int bits) {
+  reader->held <<= bits;
+  reader->count -= bits;
+}
+
+static struct reader reader_at(const uint8_t *bits, uint64_t at) {
+  struct reader reader = {bits + (at >> 3), 0, 0};
+  refill(&reader);
+  consume(&reader, (int)(at & 7));
+  return reader;
+}
+
+static inline uint64_t position(const struct reader *reader, const uint8_t *bits) {
+  return (uint64_t)(reader->next - bits) * 8 - (uint64_t)reader->count;
+}
+
+/* length | value << 5; 0: no code */
+static inline int symbol(const struct huffman *table, uint64_t word) {
+  int one = table->one[word >> (64 - WINDOW)];
+  if (one) return one;
+  int32_t code = (int32_t)(word >> 48);
+  for (int length = WINDOW + 1; length <= 16; length++)
+    if (code < table->limit[length])
+      return length | table->values[((code >> (16 - length)) + table->first[length]) & 255] << 5;
+  return 0;
+}
+
+static inline int read_dc(struct reader *reader, const struct huffman *table, int *difference) {
+  refill(reader);
+  int one = symbol(table, reader->held), size = one >> 5;
+  if (one == 0 || size >= SIZES) return -1;
+  consume(reader, one & 31);
+  *difference = 0;
+  if (size == 0) return 0;
+  int value = (int)(reader->held >> (64 - size));
+  *difference = value < 1 << (size - 1) ? value - (1 << size) + 1 : value;
+  consume(reader, size);
+  return 0;
+}
+
+/* A step over whole symbols, where 12 bits are held at least; it takes 27 at most. STEP_SLOWLY: the block may end within it,
+ * or the code is long. */
+enum { STEP_ON, STEP_END, STEP_SLOWLY };
+
+static inline int step(struct reader *reader, const struct huffman *table, int *k) {
+  int many = table->many[reader->held >> (64 - WINDOW)], after = *k + (many >> 5);
+  if (after < DCTSIZE2) {
+    consume(reader, many & 31);
+    *k = after;
+    return STEP_ON;
+  }
+  if (after < ENDS || after >= ENDS + DCTSIZE2) return STEP_SLOWLY;
+  consume(reader, many & 31);
+  return STEP_END;
+}
+
+static inline int skip_ac(struct reader *reader, const struct huffman *table) {
+  int k = 1;
+  while (k < DCTSIZE2) {
+    int how = step(reader, table, &k);
+    if (how == STEP_END) return 0;
+    refill(reader);
+    if (how == STEP_ON) how = step(reader, table, &k);
+    if (how == STEP_END) return 0;
+    if (how == STEP_ON) continue;
+    refill(reader);
+    int one = symbol(table, reader->held), value = one >> 5;
+    if (one == 0) return -1;
+    consume(reader, (one & 31) + (value & 15));
+    if (ends_block(value)) return 0;
+    k += (value >> 4) + 1;
+    refill(reader);
+  }
+  return k == DCTSIZE2 ? 0 : -1;
+}
+
+/* ---- the walk ---- */
+
+/* At a restart, or at the end: what is left of a byte is nobody's, and a whole byte would be one too many. */
+static int ends_at(uint64_t at, uint64_t byte) { return (at + 7) / 8 == byte; }
+
+static inline int note(struct mcu *mcu, uint64_t at, const int *predicted) {
+  mcu->at = (uint32_t)at;
+  for (int i = 0; i < COMPONENTS; i++) {
+    mcu->dc[i] = (int16_t)predicted[i];
+    if (mcu->dc[i] != predicted[i]) return -1;
+  }
+  return 0;
+}
+
+static int walk(struct cutter *cutter) {
+  uint64_t count = (uint64_t)cutter->columns * cutter->rows;
+  /* No block has less than two bits. */
+  if (count > MCUS || count > cutter->bit_count / (2 * (uint64_t)cutter->blocks)) return -1;
+  cutter->mcus = malloc(((size_t)count + cutter->restart_count + 2) * sizeof *cutter->mcus);
+  if (cutter->mcus == NULL) return -1;
+  const struct huffman *dc[BLOCKS], *ac[BLOCKS];
+  for (int block = 0; block < cutter->blocks; block++) {
+    const struct component *component = &cutter->component[cutter->owner[block]];
+    dc[block] = &cutter->dc[component->dc];
+    ac[block] = &cutter->ac[component->ac];
+  }
+  struct reader reader = reader_at(cutter->bits, 0);
+  struct mcu *mcu = cutter->mcus;
+  uint32_t passed = 0, left = cutter->interval;
+  int predicted[COMPONENTS] = {0};
+  uint64_t at = 0;
+  note(mcu++, at, predicted);
+  for (uint64_t number = 0; number < count; number++) {
+    for (int block = 0; block < cutter->blocks; block++) {
+      int difference;
+      if (read_dc(&reader, dc[block], &difference)) return -1;
+      predicted[cutter->owner[block]] += difference;
+      if (skip_ac(&reader, ac[block])) return -1;
+    }
+    at = position(&reader, cutter->bits);
+    if (at > cutter->bit_count || note(mcu++, at, predicted)) return -1;
+    if (passed == cutter->restart_count || --left > 0) continue;
+    if (!ends_at(at, cutter->restarts[passed])) return -1;
+    at = (uint64_t)cutter->restarts[passed++] * 8;
+    reader = reader_at(cutter->bits, at);
+    left = cutter->interval;
+    memset(predicted, 0, sizeof predicted);
+    note(mcu++, at, predicted);
+  }
+  return cutter->rows < cutter->all_rows || ends_at(at, cutter->bit_count / 8) ? 0 : -1;
+}
+
+/* What was noted where this MCU begins; the note behind it is where it ends. A restart has one more. */
+static const struct mcu *noted(const struct cutter *cutter, uint64_t number) {
+  return &cutter->mcus[cutter->interval ? number + number / cutter->interval : number];
+}
+
+struct cutter *cutter_open(struct jpeg_decompress_struct *photo, const uint8_t *scan, const uint8_t *end, uint32_t rows) {
+  struct cutter *cutter = calloc(1, sizeof *cutter);
+  if (cutter == NULL) return NULL;
+  if (take_frame(cutter, photo, rows) == 0 && take_tables(cutter, photo) == 0 && unstuff(cutter, scan, end) == 0 &&
+      walk(cutter) == 0)
+    return cutter;
+  cutter_close(cutter);
+  return NULL;
+}
+
+void cutter_close(struct cutter *cutter) {
+  if (cutter == NULL) return;
+  free(cutter->bits);
+  free(cutter->restarts);
+  free(cutter->mcus);
+  free(cutter->out);
+  free(cutter);
+}
+
+/* ---- cutting ---- */
+
+struct writer {
+  uint8_t *out, *end;
+  uint64_t held; /* the lower `count` bits, less than 8 */
+  int count, full;
+};
+
+static void put(struct writer *writer, uint64_t bits, int count) { /* up to 32 */
+  writer->held = writer->held << count | bits;
+  writer->count += count;
+  while (writer->count >= 8) {
+    writer->count -= 8;
+    if (writer->end - writer->out < 2) {
+      writer->full = 1;
+      continue;
+    }
+    uint8_t byte = (uint8_t)(writer->held >> writer->count);
+    *writer->out++ = byte;
+    if (byte == 0xFF) *writer->out++ = 0;
+  }
+}
+
+/* The bits from `at` to `end`. */
+static void copy(struct writer *writer, const uint8_t *bits, uint64_t at, uint64_t end) {
+  while (end - at >= 56 && writer->end - writer->out > 16) {
+    uint64_t word = eight(bits + (at >> 3)) << (at & 7) >> 8; /* 56 bits */
+    uint64_t whole = word << 8 >> writer->count; /* its upper 56 bits are written */
+    if (writer->count) whole |= writer->held << (64 - writer->count);
+    uint64_t inverse = ~whole | 0xFF; /* a zero byte in it would have to be stuffed */
+    if (((inverse - 0x0101010101010101u) & ~inverse & 0x8080808080808080u) == 0) {
+      whole = htobe64(whole);
+      memcpy(writer->out, &whole, sizeof whole);
+      writer->out += 7;
+      writer->held = word;
+    } else {
+      put(writer, word >> 28, 28);
+      put(writer, word & 0xFFFFFFF, 28);
+    }
+    at += 56;
+  }
+  while (at < end) {
+    int count = end - at > 24 ? 24 : (int)(end - at);
+    put(writer, eight(bits + (at >> 3)) << (at & 7) >> (64 - count), count);
+    at += (uint64_t)count;
+  }
+}
+
+/* The MCU's bits with its first DC difference of each component made larger by `more`. */
+static int put_moved(const struct cutter *cutter, struct writer *writer, struct reader *reader, int *more) {
+  for (int block = 0; block < cutter->blocks; block++) {
+    int index = cutter->owner[block], difference, size = 0;
+    const struct component *component = &cutter->component[index];
+    const struct dc_codes *codes = &cutter->codes[component->dc];
+    if (read_dc(reader, &cutter->dc[component->dc], &difference)) return -1;
+    difference += more[index];
+    more[index] = 0;
+    while (abs(difference) >> size) size++;
+    if (size >= SIZES) return -1;
+    put(writer, codes->code[size], codes->length[size]);
+    put(writer, (uint64_t)(difference < 0 ? difference + (1 << size) - 1 : difference), size);
+    uint64_t coefficients = position(reader, cutter->bits);
+    if (skip_ac(reader, &cutter->ac[component->ac])) return -1;
+    copy(writer, cutter->bits, coefficients, position(reader, cutter->bits));
+  }
+  return 0;
+}
+
+/* MCUs [first, end) of one row, with no restart between them. `predicted`: what a decoder of the cut holds before them, and after. */
+static int put_run(const struct cutter *cutter, struct writer *writer, uint64_t first, uint64_t end, int16_t *predicted) {
+  const struct mcu *begins = noted(cutter, first), *ends = noted(cutter, end - 1) + 1;
+  struct reader reader = reader_at(cutter->bits, begins->at);
+  int more[COMPONENTS];
+  for (int i = 0; i < COMPONENTS; i++) more[i] = begins->dc[i] - predicted[i];
+  if (put_moved(cutter, writer, &reader, more)) return -1;
+  copy(writer, cutter->bits, position(&reader, cutter->bits), ends->at);
+  memcpy(predicted, ends->dc, sizeof ends->dc);
+  return writer->full ? -1 : 0;
+}
+
+static uint8_t *put_header(const struct cutter *cutter, const struct cut *cut, uint8_t *out) {
+  int count = cutter->components;
+  const uint8_t frame[] = {0xFF, 0xD8, 0xFF, 0xC0, 0, (uint8_t)(8 + 3 * count), 8,
+                           (uint8_t)(cut->height >> 8), (uint8_t)cut->height, (uint8_t)(cut->width >> 8),
+                           (uint8_t)cut->width, (uint8_t)count};
+  const uint8_t scan[] = {0xFF, 0xDA, 0, (uint8_t)(6 + 2 * count), (uint8_t)count};
+  memcpy(out, frame, sizeof frame);
+  out += sizeof frame;
+  for (const struct component *each = cutter->component; each < cutter->component + count; each++)
+    *out++ = each->id, *out++ = each->sampling, *out++ = each->quantisation;
+  memcpy(out, scan, sizeof scan);
+  out += sizeof scan;
+  for (const struct component *each = cutter->component; each < cutter->component + count; each++)
+    *out++ = each->id, *out++ = (uint8_t)(each->dc << 4 | each->ac);
+  *out++ = 0, *out++ = DCTSIZE2 - 1, *out++ = 0;
+  return out;
+}
+
+/* Room for a cut: its bits, all of them stuffed, and the corrected differences. What put() finds too small is refused. */
+static int make_room(struct cutter *cutter, const struct cut *cut) {
+  uint64_t bytes = CUT_HEADER, runs = cutter->interval ? (cut->right - cut->left) / cutter->interval + 2 : 1;
+  for (uint64_t row = cut->top; row < cut->bottom; row++) {
+    uint64_t first = row * cutter->columns + cut->left, last = row * cutter->columns + cut->right - 1;
+    bytes += 2 * (((noted(cutter, last) + 1)->at - noted(cutter, first)->at) / 8 + 16 * runs);
+  }
+  if (bytes <= cutter->capacity) return 0;
+  free(cutter->out);
+  cutter->capacity = 0;
+  cutter->out = malloc((size_t)bytes);
+  if (cutter->out == NULL) return -1;
+  cutter->capacity = (size_t)bytes;
+  return 0;
+}
+
+const uint8_t *cutter_cut(struct cutter *cutter, const struct cut *cut, size_t *length) {
+  if (cut->left >= cut->right || cut->top >= cut->bottom || cut->right > cutter->columns || cut->bottom > cutter->rows)
+    return NULL;
+  if (cut->width > 65535 || cut->height > 65535 || make_room(cutter, cut)) return NULL;
+  struct writer writer = {put_header(cutter, cut, cutter->out), cutter->out + cutter->capacity, 0, 0, 0};
+  int16_t predicted[COMPONENTS] = {0};
+  for (uint64_t row = cut->top; row < cut->bottom; row++) {
+    uint64_t at = row * cutter->columns + cut->left, end = row * cutter->columns + cut->right;
+    while (at < end) {
+      uint64_t stop = cutter->interval ? at - at % cutter->interval + cutter->interval : end;
+      if (stop > end) stop = end;
+      if (put_run(cutter, &writer, at, stop, predicted)) return NULL;
+      at = stop;
+    }
+  }
+  if (writer.count) put(&writer, (1u << (8 - writer.count)) - 1, 8 - writer.count);
+  if (writer.full || writer.end - writer.out < 2) return NULL;
+  *writer.out++ = 0xFF;
+  *writer.out++ = JPEG_EOI;
+  *length = (size_t)(writer.out - cutter->out);
+  return cutter->out;
+}
