@@ -48,9 +48,10 @@ $(BIN)/.engines: $(BIN)/.dev requirements/engines.lock
 demo: $(BIN)/.native  ## simulated cameras, two polls, crops and a report in demo-output/
 	@$(BIN)/cropline demo --out demo-output
 
+# Files are handed out in the order of the folders: those whose tests take long first, the many short ones of unit/ last.
 test: $(BIN)/.dev  ## the whole test suite: unit, contract, integration
 	@$(BIN)/python -m tests.java
-	@JAVA_HOME=$$($(BIN)/python -m tests.java --print) $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@JAVA_HOME=$$($(BIN)/python -m tests.java --print) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: $(BIN)/.dev  ## the longer proofs: a Spark cluster that grows and shrinks, cancels on Connect
 	@$(BIN)/python -m tests.java

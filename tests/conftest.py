@@ -1,4 +1,4 @@
-"""What every test gets: no network beyond this machine, and quiet third-party telemetry."""
+"""What every test gets: no network beyond this machine, quiet third-party telemetry, and a worker to run on."""
 
 import os
 import socket
@@ -22,6 +22,9 @@ os.environ.update(
     JAVA_TOOL_OPTIONS="-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
 )
 
+# Files whose tests use one session's server that takes long to start: the same worker of xdist takes both.
+_WITH = {"tests/e2e/test_worker_death.py": "tests/e2e/test_operations.py"}
+
 _connect = socket.socket.connect
 
 
@@ -38,3 +41,18 @@ def only_loopback() -> Iterator[None]:
     socket.socket.connect = _guarded  # type: ignore[method-assign]
     yield
     socket.socket.connect = _connect  # type: ignore[method-assign]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """``--dist loadfile`` that knows which files belong together."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return _WITH.get(file, file)
+
+    return Scheduling(config, log)

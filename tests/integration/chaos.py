@@ -25,9 +25,10 @@ import requests
 
 from demo.server import DemoServer
 from tests.contract.state.servers import Postgres
+from tests.integration.fork_server import ForkedRun, ForkServer, fork_server
+from tests.integration.killing import POLL
 from tests.integration.oracle import Place, Tally, books, boxes
 
-POLL = [sys.executable, "-c", "from flows.poll import poll; poll()"]
 LEASE_S = 1.0
 # How a run is stopped, and how often each.
 STOPS = {"kill": 4, "kill with its crop processes": 3, "pause": 1}
@@ -50,53 +51,46 @@ def environment(api: DemoServer, place: Place, server: str) -> dict[str, str]:
     }
 
 
-def start(settings: dict[str, str]) -> subprocess.Popen[bytes]:
-    """A poll in a process group of its own, with the crop processes that it starts."""
-    quiet = subprocess.DEVNULL
-    return subprocess.Popen(POLL, env=settings, stdout=quiet, stderr=quiet, start_new_session=True)
-
-
-def stop_at_random(settings: dict[str, str], chance: random.Random, longest_s: float) -> str | None:
+def stop_at_random(forks: ForkServer, settings: dict[str, str], chance: random.Random, longest_s: float) -> str | None:
     """Start a poll and stop it after a random while. Gives how; None when it had ended by itself."""
     (how,) = chance.choices(list(STOPS), list(STOPS.values()))
-    run = start(settings)
+    run = forks.start(POLL, settings)
     try:
         run.wait(timeout=chance.uniform(0.1, longest_s))
     except subprocess.TimeoutExpired:
         if how == "pause":
-            pause(run, settings)
-        elif how == "kill":
-            run.kill()
+            pause(forks, run, settings)
         else:
-            os.killpg(run.pid, signal.SIGKILL)
+            run.send_signal(signal.SIGKILL, group=how != "kill")
         run.wait(timeout=300)
         return how
     return None
 
 
-def pause(run: subprocess.Popen[bytes], settings: dict[str, str]) -> None:
+def pause(forks: ForkServer, run: ForkedRun, settings: dict[str, str]) -> None:
     """Stop the run and its crop processes for three lease times, let another run work, wake them while it does."""
-    os.killpg(run.pid, signal.SIGSTOP)
+    run.send_signal(signal.SIGSTOP, group=True)
     time.sleep(3 * LEASE_S)
-    other = start(settings)
+    other = forks.start(POLL, settings)
     try:
         other.wait(timeout=10)  # longer only when the sleeper holds SQLite's lock
     except subprocess.TimeoutExpired:
         print("woken while the other run works", flush=True)
-    os.killpg(run.pid, signal.SIGCONT)
+    run.send_signal(signal.SIGCONT, group=True)
     other.wait(timeout=300)
 
 
-def finish(settings: dict[str, str], place: Place) -> None:
+def finish(forks: ForkServer, settings: dict[str, str], place: Place) -> None:
     """Poll until one ends by itself and leaves nothing to do."""
     for _ in range(20):
-        subprocess.run(POLL, env=settings, check=True, capture_output=True, timeout=600)
+        run = forks.start(POLL, settings)
+        assert run.wait(timeout=600) == 0, run.stderr[-2000:]
         if place.query("SELECT count(*) FROM images WHERE state <> 'done'") == [(0,)]:
             return
         time.sleep(LEASE_S)  # the last stopped run's lease ends
 
 
-def chaos(kills: int, images: int, seed: int, server: str, folder: Path, state: str) -> Tally:
+def chaos(kills: int, images: int, seed: int, server: str, forks: ForkServer, folder: Path, state: str) -> Tally:
     """Stop ``kills`` runs, finish, count."""
     chance = random.Random(seed)
     print(f"seed={seed} kills={kills} images={images} on {state.partition(':')[0]}", flush=True)
@@ -105,7 +99,7 @@ def chaos(kills: int, images: int, seed: int, server: str, folder: Path, state: 
         settings = environment(api, place, server)
         added = len(api.control.images())
         began = time.monotonic()
-        finish(settings, place)
+        finish(forks, settings, place)
         longest_s = time.monotonic() - began  # stops fall anywhere in a whole run
         stops: Counter[str | None] = Counter()
         for turn in range(kills * 4):
@@ -115,10 +109,10 @@ def chaos(kills: int, images: int, seed: int, server: str, folder: Path, state: 
                 more = min(images - added, max(1, images // kills))
                 api.control.advance(photos=more)
                 added += more
-            how = stop_at_random(settings, chance, longest_s)
+            how = stop_at_random(forks, settings, chance, longest_s)
             stops[how] += 1
             print(f"{turn}: {how or 'ended by itself'}", flush=True)
-        finish(settings, place)
+        finish(forks, settings, place)
         result = books(place).against_boxes(boxes(api.control.images()))
     print(f"{added} images, a whole run takes {longest_s:.1f} s, {dict(stops)}, unfinished={result.unfinished}")
     print(f"{result} kills={stops.total() - stops[None]} seed={seed}", flush=True)
@@ -145,10 +139,14 @@ def main() -> None:
 
     given = [*sys.argv[1:], *("200", "500", str(int(time.time())), "sqlite")[len(sys.argv) - 1 :]]
     kills, images, seed = (int(value) for value in given[:3])
-    with tempfile.TemporaryDirectory() as name, prefect_test_harness(server_startup_timeout=120):
+    with (
+        tempfile.TemporaryDirectory() as name,
+        prefect_test_harness(server_startup_timeout=120),
+        fork_server() as forks,
+    ):
         requests.get(PREFECT_API_URL.value() + "/health", timeout=10).raise_for_status()
         with state_of_kind(given[3], Path(name)) as state:
-            result = chaos(kills, images, seed, PREFECT_API_URL.value(), Path(name), state)
+            result = chaos(kills, images, seed, PREFECT_API_URL.value(), forks, Path(name), state)
     raise SystemExit(result != Tally())
 
 

@@ -17,7 +17,7 @@ import boto3
 import pyarrow as pa
 import pytest
 from moto.server import ThreadedMotoServer
-from prefect.settings import PREFECT_API_URL
+from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
 from cropline import storage
@@ -28,13 +28,21 @@ from cropline.state import State
 from demo.server import DemoServer
 from tests.contract.state.servers import Postgres
 from tests.integration.faulty_proxy import FaultyProxy, faulty_proxy
+from tests.integration.fork_server import ForkedRun, ForkServer, fork_server
 from tests.integration.oracle import Ledger, Place, books
 
 
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[None]:
-    """One server a session: it takes long to start."""
-    with prefect_test_harness(server_startup_timeout=120):
+    """One server a session: it takes long to start.
+
+    Flows in this process send it no heartbeats: at a flow's end Prefect waits for their thread, which sleeps a second at a
+    time, and a poll takes a third of one. Those in processes of their own send theirs.
+    """
+    with (
+        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+        prefect_test_harness(server_startup_timeout=120),
+    ):
         yield
 
 
@@ -57,6 +65,7 @@ class Workspace:
 
     folder: Path
     api: DemoServer
+    forks: ForkServer
     environment: dict[str, str] = field(default_factory=dict)
 
     def set(self, **values: str) -> None:
@@ -89,8 +98,18 @@ class Workspace:
 
         return process()
 
+    def start(self, code: str) -> ForkedRun:
+        """Python code in a process of its own with this workspace's environment, and in no hurry to import."""
+        return self.forks.start(code, os.environ)
+
+    def run(self, code: str) -> ForkedRun:
+        """The same, to its end."""
+        run = self.start(code)
+        run.wait()
+        return run
+
     def child(self, code: str, *, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        """Run Python code in a process of its own with this workspace's environment."""
+        """The same in a new Python, for those to whom it matters what it imports or who holds its streams."""
         return subprocess.run(
             [sys.executable, "-c", code],
             env=os.environ.copy(),
@@ -132,22 +151,29 @@ class Workspace:
         }
 
 
+@pytest.fixture(scope="session")
+def forks() -> Iterator[ForkServer]:
+    """Processes of their own, at once."""
+    with fork_server() as server:
+        yield server
+
+
 @pytest.fixture
 def workspace(
-    tmp_path: Path, camera_api: DemoServer, prefect_server: None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, camera_api: DemoServer, prefect_server: None, forks: ForkServer, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Workspace]:
     """Settings as a user makes them: in the environment."""
-    with _settled(tmp_path, camera_api, monkeypatch) as here:
+    with _settled(tmp_path, camera_api, forks, monkeypatch) as here:
         yield here
 
 
 @contextmanager
-def _settled(folder: Path, api: DemoServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+def _settled(folder: Path, api: DemoServer, forks: ForkServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
     for name in [name for name in os.environ if name.startswith("CROPLINE_")]:
         monkeypatch.delenv(name)
     # Children use the session's server too; a server of their own would outlive them when they are killed.
     monkeypatch.setenv("PREFECT_API_URL", PREFECT_API_URL.value())
-    here = Workspace(folder, api)
+    here = Workspace(folder, api, forks)
     values = {
         "API__SOURCE": "cams",
         "API__URL": api.base_url,
@@ -176,9 +202,12 @@ def steady_api(photo_cache: Path) -> Iterator[DemoServer]:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(steady_api: DemoServer, prefect_server: None, tmp_path_factory: pytest.TempPathFactory) -> Ledger:
+def undisturbed(
+    steady_api: DemoServer, prefect_server: None, forks: ForkServer, tmp_path_factory: pytest.TempPathFactory
+) -> Ledger:
     """The books after one poll of the steady API that nothing disturbed."""
-    with pytest.MonkeyPatch.context() as patch, _settled(tmp_path_factory.mktemp("clean"), steady_api, patch) as here:
+    folder = tmp_path_factory.mktemp("clean")
+    with pytest.MonkeyPatch.context() as patch, _settled(folder, steady_api, forks, patch) as here:
         here.set(LINEAGE__TRANSPORT="none")
         here.poll()
         ledger = books(here.place)
@@ -188,10 +217,10 @@ def undisturbed(steady_api: DemoServer, prefect_server: None, tmp_path_factory: 
 
 @pytest.fixture
 def disturbed(
-    tmp_path: Path, undisturbed: Ledger, steady_api: DemoServer, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, undisturbed: Ledger, steady_api: DemoServer, forks: ForkServer, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Workspace]:
     """A place of its own before the same API; leases are short, so that the next run need not wait for them."""
-    with _settled(tmp_path, steady_api, monkeypatch) as here:
+    with _settled(tmp_path, steady_api, forks, monkeypatch) as here:
         here.set(LINEAGE__TRANSPORT="none", STATE__LEASE_S="0.2", STATE__BACKOFF_S="0.001")
         yield here
 

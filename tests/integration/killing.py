@@ -15,6 +15,7 @@ from typing import Any
 from tests.integration.conftest import Workspace
 from tests.integration.oracle import Ledger, Tally, books
 
+POLL = "from flows.poll import poll; poll()"
 # {function}: where a side effect happens; "call" is before it, "return" after it, when its reply is lost to the caller.
 AT = """
 import os, signal, sys, threading

@@ -154,7 +154,7 @@ def test_a_full_disk_fails_boxes_or_the_run_and_loses_nothing(workspace: Workspa
     workspace.set(
         STORAGE__URL=(small_disk / "output").as_uri(), STATE__BACKOFF_S="0.001", PROFILES='{"big": {"format": "png"}}'
     )
-    ended = workspace.child("from flows.poll import poll; print(poll().reasons['storage'])")
+    ended = workspace.run("from flows.poll import poll; print(poll().reasons['storage'])")
     full = subprocess.run(["df", "--output=avail", str(small_disk)], capture_output=True, text=True, check=True).stdout
     assert int(full.split()[-1]) < 100, "the disk was to be full"
     assert ended.returncode == 1 or int(ended.stdout.split()[-1]) > 0

@@ -9,11 +9,14 @@ import pytest
 from prefect.settings import PREFECT_API_URL
 
 from tests.integration.chaos import chaos, state_of_kind
+from tests.integration.fork_server import ForkServer
 from tests.integration.oracle import Tally
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
-def test_random_kills_lose_double_and_orphan_nothing(prefect_server: None, tmp_path: Path, database: str) -> None:
+def test_random_kills_lose_double_and_orphan_nothing(
+    prefect_server: None, forks: ForkServer, tmp_path: Path, database: str
+) -> None:
     with state_of_kind(database, tmp_path) as state:
-        result = chaos(5, 60, int(time.time()), PREFECT_API_URL.value(), tmp_path, state)
+        result = chaos(5, 60, int(time.time()), PREFECT_API_URL.value(), forks, tmp_path, state)
     assert result == Tally()

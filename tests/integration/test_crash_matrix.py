@@ -8,10 +8,7 @@ lineage collector.
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 
@@ -22,7 +19,7 @@ from tests.integration.collector import Collector
 from tests.integration.conftest import Workspace
 from tests.integration.cutting_proxy import CuttingProxy, Moment, cutting_proxy
 from tests.integration.faulty_proxy import Fault, FaultyProxy, faulty_proxy
-from tests.integration.killing import AT, Lost, assert_same, lost_at, run_until_nothing_waits
+from tests.integration.killing import AT, POLL, Lost, assert_same, lost_at, run_until_nothing_waits
 from tests.integration.oracle import Ledger
 
 SIDE_EFFECTS = ("land", "State.register", "Catalogue.append", "State.commit", "Publisher.publish")
@@ -33,7 +30,7 @@ SIDE_EFFECTS = ("land", "State.register", "Catalogue.append", "State.commit", "P
 def test_killed_at_a_side_effect_it_ends_as_if_undisturbed(
     disturbed: Workspace, undisturbed: Ledger, function: str, event: str
 ) -> None:
-    killed = disturbed.child(AT.format(function=function, event=event, signal="SIGKILL"))
+    killed = disturbed.run(AT.format(function=function, event=event, signal="SIGKILL"))
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
     run_until_nothing_waits(disturbed)
     assert_same(disturbed, undisturbed)
@@ -56,16 +53,14 @@ def test_killed_at_a_put_it_ends_as_if_undisturbed(
     disturbed: Workspace, undisturbed: Ledger, store: FaultyProxy, fault: Fault
 ) -> None:
     """The run and the crop process that holds the crop, when the PUT arrives and when it was carried out."""
-    run = subprocess.Popen(
-        [sys.executable, "-c", "from flows.poll import poll; poll()"], env=os.environ.copy(), start_new_session=True
-    )
 
     def kill() -> bool:
-        os.killpg(run.pid, signal.SIGKILL)
+        run.send_signal(signal.SIGKILL, group=True)
         return False
 
     store.strike(fault, "PUT", "/crops/", call=kill)
-    assert run.wait(timeout=120) == -signal.SIGKILL
+    run = disturbed.start(POLL)
+    assert run.wait() == -signal.SIGKILL
     assert store.struck == 1
     run_until_nothing_waits(disturbed)
     assert_same(disturbed, undisturbed)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections import Counter
 
 import pytest
@@ -38,12 +35,9 @@ def test_poll_backfill_and_replay_at_once_crop_each_box_once(
     control.clear_log()
     added, _ = control.advance(photos=14)
 
-    running = {
-        name: subprocess.Popen([sys.executable, "-c", code], env=os.environ.copy(), stderr=subprocess.PIPE, text=True)
-        for name, code in FLOWS.items()
-    }
-    said = {name: run.communicate(timeout=240)[1] for name, run in running.items()}
-    assert {name: run.returncode for name, run in running.items()} == dict.fromkeys(FLOWS, 0), said
+    running = {name: workspace.start(code) for name, code in FLOWS.items()}
+    ended = {name: run.wait(240) for name, run in running.items()}
+    assert ended == dict.fromkeys(FLOWS, 0), {name: run.stderr for name, run in running.items()}
 
     assert workspace.poll().nothing_new
     place = workspace.place

@@ -221,7 +221,7 @@ def test_packs_are_rewritten_without_a_forgotten_photo_wherever_it_is_killed(wor
     for function, event in [("", ""), *PACK_PLACES]:
         _copy(kept, workspace.folder)
         if function:
-            killed = workspace.child(KILLED_AT.format(function=function, event=event, image=gone))
+            killed = workspace.run(KILLED_AT.format(function=function, event=event, image=gone))
             assert killed.returncode == -signal.SIGKILL, (function, event, killed.stderr[-1000:])
             # In between nothing of the others is lost.
             assert _readable(workspace, but=gone) == others, (function, event)
@@ -348,7 +348,7 @@ def test_killed_anywhere_and_called_again_it_ends_the_same(workspace: Workspace)
     undisturbed = (_receipt(workspace, erased)["went"], workspace.end_state())
     for function, event in PLACES:
         _copy(kept, workspace.folder)
-        killed = workspace.child(KILLED_AT.format(function=function, event=event, image=gone))
+        killed = workspace.run(KILLED_AT.format(function=function, event=event, image=gone))
         assert killed.returncode == -signal.SIGKILL, (function, event, killed.stderr[-1000:])
         _forget_again(workspace, gone)
         # Killed after its end it begins anew and finds nothing: the first receipt stays as it was.

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +27,7 @@ poll()
 def test_killed_between_two_steps_it_ends_as_if_undisturbed(
     disturbed: Workspace, undisturbed: Ledger, step: str
 ) -> None:
-    killed = disturbed.child(BETWEEN.format(step=step))
+    killed = disturbed.run(BETWEEN.format(step=step))
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
     run_until_nothing_waits(disturbed)
     assert_same(disturbed, undisturbed)
@@ -49,7 +46,7 @@ def test_a_run_that_sleeps_through_its_lease_cannot_commit_when_it_wakes(
     disturbed.set(STATE__LEASE_S="1")
     # It stops itself where its crops are cut and its commit begins: the moment at which waking late could do most harm.
     sleeper = AT.format(function="commit", event="call", signal="SIGSTOP")
-    child = subprocess.Popen([sys.executable, "-c", sleeper], env=os.environ.copy(), stderr=subprocess.PIPE, text=True)
+    child = disturbed.start(sleeper)
     try:
         _wait_until(lambda: "(stopped)" in Path(f"/proc/{child.pid}/status").read_text())
         time.sleep(3)  # three lease times: that is what this test is about
@@ -57,12 +54,10 @@ def test_a_run_that_sleeps_through_its_lease_cannot_commit_when_it_wakes(
         assert (taken_over.batches, taken_over.resumed, taken_over.images) == (1, 1, 6)
         before = books(disturbed.place)
         child.send_signal(signal.SIGCONT)
-        _, said = child.communicate(timeout=60)
+        assert child.wait(60) == 1
     finally:
-        child.kill()
-        child.wait()
-    assert child.returncode == 1
-    assert "StaleLease" in said
+        child.close()
+    assert "StaleLease" in child.stderr
     assert books(disturbed.place).rows == before.rows
     assert disturbed.poll().nothing_new
     assert_same(disturbed, undisturbed)

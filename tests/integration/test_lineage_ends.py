@@ -89,7 +89,7 @@ def assert_one_end_each(collector: Collector) -> None:
 @pytest.mark.parametrize("step", ["validate", "crop"])
 def test_a_killed_run_is_ended_by_the_next_one(workspace: Workspace, collector: Collector, step: str) -> None:
     workspace.set(STATE__LEASE_S="0.2")
-    killed = workspace.child(BETWEEN.format(step=step))
+    killed = workspace.run(BETWEEN.format(step=step))
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
     workspace.poll()
     assert_one_end_each(collector)

@@ -11,8 +11,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
@@ -39,7 +37,7 @@ from fugue_jobs.crop_process import Assignment
 from fugue_jobs.processes import CropPool
 from tests.integration.conftest import Workspace, artifact_text
 from tests.integration.faulty_proxy import Fault, FaultyProxy, faulty_proxy
-from tests.integration.killing import run_until_nothing_waits
+from tests.integration.killing import POLL, run_until_nothing_waits
 from tests.integration.oracle import Ledger, books
 from tests.photos import encoded, photo_server
 from tests.unit.fugue_jobs.cutting import work_for
@@ -182,16 +180,14 @@ def test_killed_while_a_pack_is_put_it_ends_as_if_undisturbed(
 ) -> None:
     """The run and the crop process that holds the pack. A pack that was put and never committed is named by no row."""
     disturbed.set(PROFILES=json.dumps({"default": {"output": kind}}), ENGINE__PROCESSES="1")
-    run = subprocess.Popen(
-        [sys.executable, "-c", "from flows.poll import poll; poll()"], env=os.environ.copy(), start_new_session=True
-    )
 
     def kill() -> bool:
-        os.killpg(run.pid, signal.SIGKILL)
+        run.send_signal(signal.SIGKILL, group=True)
         return False
 
     store.strike(fault, "PUT", "/shards/", call=kill)
-    assert run.wait(timeout=120) == -signal.SIGKILL
+    run = disturbed.start(POLL)
+    assert run.wait() == -signal.SIGKILL
     assert store.struck == 1
     left = disturbed.place.objects("shards")
     assert [key.rpartition(".")[2] for key in left] == [KIND_ENDS[kind]] * (fault == "call late"), (

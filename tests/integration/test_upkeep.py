@@ -101,7 +101,7 @@ def _files_of_newest(workspace: Workspace) -> list[str]:
 
 def test_crops_of_an_open_batch_and_of_photos_that_wait_stay(workspace: Workspace) -> None:
     workspace.set(STATE__LEASE_S="0.2", BATCH__IMAGES="3")
-    workspace.child(AT.format(function="Catalogue.append", event="call", signal="SIGKILL"))
+    workspace.run(AT.format(function="Catalogue.append", event="call", signal="SIGKILL"))
     stored = workspace.objects()
     assert stored
     assert workspace.rows() == []
@@ -241,9 +241,9 @@ def test_upkeep_killed_anywhere_and_run_again_ends_the_same(workspace: Workspace
         shutil.rmtree(root)
         shutil.copytree(kept, root)
         if function:
-            killed = workspace.child(UPKEEP_KILLED_AT.format(function=function, event=event))
+            killed = workspace.run(UPKEEP_KILLED_AT.format(function=function, event=event))
             assert killed.returncode == -signal.SIGKILL, (function, killed.stderr[-1000:])
-        again = workspace.child(UPKEEP_KILLED_AT.format(function="nowhere", event="call"))
+        again = workspace.run(UPKEEP_KILLED_AT.format(function="nowhere", event="call"))
         assert again.returncode == 0, again.stderr[-1000:]
         # Crops whose rows a killed call deleted, and no more, wait until no version of the catalogue names them.
         _forget_old_versions(workspace)
