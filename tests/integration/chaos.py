@@ -100,21 +100,26 @@ def chaos(kills: int, images: int, seed: int, server: str, forks: ForkServer, fo
         added = len(api.control.images())
         began = time.monotonic()
         finish(forks, settings, place)
-        longest_s = time.monotonic() - began  # stops fall anywhere in a whole run
+        # Stops fall anywhere in a whole run; how long one takes is seen again whenever one ends by itself.
+        longest_s = time.monotonic() - began
         stops: Counter[str | None] = Counter()
         for turn in range(kills * 4):
-            if stops.total() - stops[None] == kills:
+            left = kills - stops.total() + stops[None]
+            if left == 0:
                 break
             if added < images:  # new photos while runs die
-                more = min(images - added, max(1, images // kills))
+                more = max(1, (images - added) // left)
                 api.control.advance(photos=more)
                 added += more
+            began = time.monotonic()
             how = stop_at_random(forks, settings, chance, longest_s)
             stops[how] += 1
+            if how is None:
+                longest_s = time.monotonic() - began
             print(f"{turn}: {how or 'ended by itself'}", flush=True)
         finish(forks, settings, place)
         result = books(place).against_boxes(boxes(api.control.images()))
-    print(f"{added} images, a whole run takes {longest_s:.1f} s, {dict(stops)}, unfinished={result.unfinished}")
+    print(f"{added} images, a whole run took {longest_s:.1f} s at last, {dict(stops)}, unfinished={result.unfinished}")
     print(f"{result} kills={stops.total() - stops[None]} seed={seed}", flush=True)
     return result
 
