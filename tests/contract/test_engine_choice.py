@@ -1,5 +1,7 @@
 """Which engine runs, what it is told, and what is said when it cannot."""
 
+import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,9 +79,21 @@ def test_a_server_that_is_not_there_is_told_at_once(server: PhotoServer, tmp_pat
     assert not server.served
 
 
-def test_a_conf_that_spark_cannot_use_is_told_with_its_name(server: PhotoServer, tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match=r"Spark did not start on local\[2\]: .*lots.*spark\.driver\.maxResultSize"):
-        run(server, tmp_path, {"kind": "spark", "conf": {"spark.driver.maxResultSize": "lots"}})
+UNUSABLE = """
+from pathlib import Path
+from tests.contract.test_engine_choice import run
+from tests.photos import photo_server
+with photo_server() as server:
+    run(server, Path({folder!r}), {{"kind": "spark", "conf": {{"spark.driver.maxResultSize": "lots"}}}})
+"""
+
+
+def test_a_conf_that_spark_cannot_use_is_told_with_its_name(tmp_path: Path) -> None:
+    """In a process of its own: the JVM that PySpark starts for the first session gives its conf to all later ones."""
+    code = UNUSABLE.format(folder=str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    told = r"^cropline\.errors\.EngineError: Spark did not start on local\[2\]: .*lots.*spark\.driver\.maxResultSize"
+    assert re.search(told, done.stderr, re.MULTILINE), done.stderr
 
 
 def test_a_conf_that_a_connect_server_refuses_is_told_with_its_name(
