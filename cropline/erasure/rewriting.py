@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
-from cropline import storage
 from cropline.catalogue import Catalogue
-from cropline.errors import CatalogueError, StaleLease
-from cropline.packs import Spool, index_key
+from cropline.errors import CatalogueError
+from cropline.packs import Spool
 from cropline.packs.reading import kind_of, opened, samples
 
 if TYPE_CHECKING:
@@ -23,18 +22,13 @@ if TYPE_CHECKING:
 def rewrite(spec: StoreSpec, pack: str, source: str, gone: Collection[str], still_alone: Callable[[], None]) -> None:
     """Afterwards no row names the pack. Crops that no row names, such as superseded ones, do not move.
 
-    Raises what ``still_alone`` does when another erases by now, and leaves no new pack: it may hold what the other forgets.
+    Raises what ``still_alone`` does when another erases by now, and no row names the new pack: the sweep takes it, as any orphan.
+    Not removed here: the other may be about to name a pack of the same crops, which has the same key.
     """
 
     def moved(rows: pa.Table) -> pa.Table:
         stay = _moved(spec, pack, rows, source, gone)
-        try:
-            still_alone()
-        except StaleLease:
-            new = set(stay["shard"].to_pylist())
-            beside = [index for key in new if (index := index_key(key)) is not None]
-            storage.delete(spec, [*new, *beside])
-            raise
+        still_alone()
         return stay
 
     Catalogue(spec).rewrite_shard(pack, moved)
