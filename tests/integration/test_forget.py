@@ -320,6 +320,22 @@ def test_an_erasure_that_oversleeps_while_it_packs_ends_nothing(workspace: Works
     assert Counter(_readable(workspace).values()) == Counter(row["sha256"] for row in workspace.rows())
 
 
+def test_an_erasure_that_wakes_when_another_has_finished_it_takes_no_crop_away(workspace: Workspace) -> None:
+    """Both make the same pack of what stays, under the same key."""
+    workspace.set(PROFILES=PACKED, ENGINE__PROCESSES="1")
+    workspace.poll()
+    one = _ids(workspace)[0]
+
+    def taken_over() -> None:
+        with sqlite3.connect(workspace.folder / "state.db") as state:
+            state.execute("UPDATE sources SET eraser = NULL")
+        _assert_erased(workspace, one)
+
+    with calling_at("Spool.put", "call", taken_over), pytest.raises(StaleLease):
+        _forget(workspace, one)
+    assert Counter(_readable(workspace).values()) == Counter(row["sha256"] for row in workspace.rows())
+
+
 def test_two_erasures_never_go_on_at_once(workspace: Workspace) -> None:
     """The second comes when the first has made a new pack, in which the second's photo still is, and has not committed it."""
     workspace.set(PROFILES=PACKED, ENGINE__PROCESSES="1")
