@@ -12,7 +12,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export HAS_DLT_TELEMETRY := 0
 export RUNTIME__DLTHUB_TELEMETRY := false
 
-.PHONY: help demo test test-slow test-engines lint format bench chaos up sanitize lock clean
+.PHONY: help demo test test-slow test-engines lint format bench chaos up sanitize lock wheels docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -83,10 +83,17 @@ sanitize: $(BIN)/.dev  ## the region decoder's tests under sanitizers; fuzzed: m
 	@$(MAKE) -s -C native sanitize PYTHON=$(abspath $(BIN)/python)
 
 lock: $(BIN)/.installer  ## resolve the requirements anew, with hashes
-	@$(UV) $(COMPILE) pyproject.toml -o requirements/run.lock
+	@$(UV) $(COMPILE) --extra all pyproject.toml -o requirements/run.lock
 	@$(UV) $(COMPILE) --extra dev pyproject.toml -o requirements/dev.lock
-	@$(UV) $(COMPILE) --extra dask --extra ray pyproject.toml -o requirements/engines.lock
+	@$(UV) $(COMPILE) --extra all --extra dask --extra ray pyproject.toml -o requirements/engines.lock
 	@$(UV) $(COMPILE) requirements/installer.in -o requirements/installer.lock
 
 clean:  ## remove what the targets made
 	@rm -rf $(VENV) demo-output cropline-up benchmarks/results .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# The decoder's wheel uses the libjpeg of Pillow's wheel; auditwheel checks it and names the oldest glibc that it runs on.
+wheels: $(BIN)/.dev  ## cropline's wheel and cropline-regions' manylinux wheel, in dist/
+	@$(BIN)/python -m build --no-isolation --outdir dist .
+	@$(BIN)/python -m build --no-isolation --wheel --outdir dist/unrepaired native
+	@PATH=$(abspath $(BIN)):$$PATH $(BIN)/auditwheel repair --wheel-dir dist dist/unrepaired/cropline_regions-*.whl
+	@rm -r dist/unrepaired

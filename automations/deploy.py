@@ -47,7 +47,7 @@ _SECONDS = 180
 def main(arguments: Sequence[str] | None = None) -> int:
     """Deploy; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m automations.deploy", description=__doc__)
-    parser.add_argument("--file", type=Path, default=Path("prefect.yaml"))
+    parser.add_argument("--file", type=Path, default=None)
     parser.add_argument("--crash-leftovers", action="store_true", help="no worker runs yet: what is Running is dead")
     given = parser.parse_args(arguments)
     try:
@@ -58,8 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def deploy(path: Path, *, crash_leftovers: bool = False) -> None:
-    """Check the file, then put pool, limit, deployments and the zombie automation on the server."""
+def deploy(file: Path | None = None, *, crash_leftovers: bool = False) -> None:
+    """Check the file, then put pool, limit, deployments and the zombie automation on the server.
+
+    ``file``: the deployments; None takes ``prefect.yaml`` of this folder, else the one that the package brings.
+    """
+    path = file or default_file()
     refuse_mistakes(path)
     pace = load_settings().api.calls_per_s
     with server() as client:
@@ -80,6 +84,12 @@ def deploy(path: Path, *, crash_leftovers: bool = False) -> None:
             _drop_other_schedules(client, deployment, entry)
     for name, done in apply_files([ZOMBIES]):
         _say(f"automation {name!r}", done)
+
+
+def default_file() -> Path:
+    """``prefect.yaml`` of this folder, where somebody may have changed it, else the one that the package brings."""
+    here = Path("prefect.yaml")
+    return here if here.exists() else Path(__file__).with_name("prefect.yaml")
 
 
 def _say(what: str, done: str) -> None:

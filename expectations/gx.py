@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cropline.errors import ManifestError
+from cropline.errors import ManifestError, SettingsError
 from expectations.manifest import Rule, Severity
 
 if TYPE_CHECKING:
@@ -91,7 +91,15 @@ def import_gx() -> Any:
     """The library. What it deprecates of the standard library at import is its own affair."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        import great_expectations
+        try:
+            import great_expectations
+        except ModuleNotFoundError as error:
+            if error.name != "great_expectations":
+                raise
+            raise SettingsError(
+                "judging manifests needs great-expectations, which is not installed here: "
+                "pip install 'cropline[validation]'"
+            ) from None
         import great_expectations.expectations
 
     return great_expectations

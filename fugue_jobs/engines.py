@@ -188,6 +188,8 @@ def _check_keys(counts: pa.Table, claimed: pa.Table, stores: pa.Table) -> None:
         raise EngineError("the stores table has a store_id twice: the join would double its images")
 
 
+_EXTRAS = {"spark": "spark", "spark-connect": "spark", "emr-serverless": "spark", "dask": "dask", "ray": "ray"}
+
 # The cluster of this process and the settings that it was opened by: starting one takes seconds, a batch may take less.
 _kept: tuple[EngineSettings, Any] | None = None
 
@@ -203,9 +205,9 @@ def _cluster(batch: _Batch) -> Any:
     try:
         cluster = _opened(wanted, plan.most_executors(batch.cost, batch.waiting, wanted.spark))
     except ImportError as error:
-        extra = f": pip install 'cropline[{wanted.kind}]'" if wanted.kind in ("dask", "ray") else ""
         raise EngineError(
-            f"engine {wanted.kind} needs a package that is not installed here, {error.name}{extra}"
+            f"engine {wanted.kind} needs a package that is not installed here, {error.name}: "
+            f"pip install 'cropline[{_EXTRAS[wanted.kind]}]'"
         ) from error
     _kept = (wanted, cluster)
     return cluster

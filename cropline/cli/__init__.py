@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import typer
 
 from cropline.cli import operate
+from cropline.cli.packages import refuse_name_clashes
 from cropline.errors import CroplineError
 from cropline.scrub import scrub, visible
 
@@ -34,6 +35,7 @@ _NO_PREFECT = ("Failed to reach API at ", "Timed out while attempting to connect
 def main() -> None:
     """Entry point. An error of ours is one line and exit code 2: what went wrong and what to do, never a traceback."""
     try:
+        refuse_name_clashes()
         app()
     except CroplineError as error:
         # Visible: an error names ids and keys, and those come from outside.
@@ -46,6 +48,23 @@ def main() -> None:
         hint = "start the Prefect server, set PREFECT_API_URL to it, or unset it to run without one"
         print(f"cropline: prefect: {visible(scrub(str(error)))}; {hint}", file=sys.stderr)  # noqa: T201
         raise SystemExit(2) from None
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"cropline {version('cropline')}")  # noqa: T201
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="show the version and exit")
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()

@@ -26,6 +26,7 @@ _MARK = ".cropline-demo"
 
 def run_demo(out: Path, photos: int, *, with_faults: bool) -> None:
     """Poll twice; the second finds nothing new. Raises SettingsError when ``out`` holds something else."""
+    check_demo_installed()
     from demo.server import DemoServer
 
     screen = Screen()
@@ -50,6 +51,15 @@ def run_demo(out: Path, photos: int, *, with_faults: bool) -> None:
     settings = check_settings(needs_api=False)
     show_places(screen, [*places(settings, runs[0][1])])
     screen.print(f"\n  {watch.seconds:.0f} s in all; look around with: source {out / 'env.sh'} && cropline status")
+
+
+def check_demo_installed() -> None:
+    """Raises SettingsError when a package that serves the simulated cameras is missing."""
+    from importlib.util import find_spec
+
+    missing = [name for name in ("fastapi", "uvicorn") if find_spec(name) is None]
+    if missing:
+        raise SettingsError(f"the simulated cameras need {' and '.join(missing)}: pip install 'cropline[demo]'")
 
 
 def _fresh_folder(out: Path) -> Path:

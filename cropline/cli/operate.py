@@ -161,7 +161,9 @@ def export(
 
 
 def deploy(
-    file: Annotated[Path, typer.Option(help="the deployments")] = Path("prefect.yaml"),
+    file: Annotated[
+        Path | None, typer.Option(help="the deployments; not given: prefect.yaml here, else the one of the package")
+    ] = None,
 ) -> None:
     """Put pool, rate limit, deployments and the zombie automation on the Prefect server that PREFECT_API_URL names."""
     from automations.deploy import deploy as put

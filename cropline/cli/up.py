@@ -34,7 +34,7 @@ _BURSTS = ((6, 40), (2, 60), (14, 75), (4, 50))
 def run_up(out: Path, port: int, *, demo: bool) -> None:
     """Start everything, print where it is, and wait for Ctrl-C. Raises StackError when a part ends by itself."""
     screen = Screen()
-    root = _checkout()
+    root = Path.cwd()
     folder = out.resolve()
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     port = _free(port)
@@ -161,6 +161,9 @@ def _own_settings(root: Path) -> dict[str, str]:
 
 @contextmanager
 def _cameras(folder: Path, screen: Screen) -> Iterator[DemoServer]:
+    from cropline.cli.demo import check_demo_installed
+
+    check_demo_installed()
     from demo.server import DemoServer
 
     with screen.status("drawing the photos of the simulated cameras"):
@@ -190,14 +193,6 @@ def _bursts(cameras: DemoServer) -> Iterator[None]:
     finally:
         ended.set()
         thread.join(END_S)
-
-
-def _checkout() -> Path:
-    """Where prefect.yaml is: deployments are made from a checkout."""
-    here = Path.cwd()
-    if not (here / "prefect.yaml").exists():
-        raise SettingsError(f"there is no prefect.yaml in {here}; run it in a checkout of cropline")
-    return here
 
 
 def _free(port: int) -> int:
