@@ -12,7 +12,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export HAS_DLT_TELEMETRY := 0
 export RUNTIME__DLTHUB_TELEMETRY := false
 
-.PHONY: help demo test test-slow test-engines lint format bench chaos up sanitize lock wheels docs clean
+.PHONY: help demo test test-slow test-engines lint format bench chaos up sanitize lock docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -97,3 +97,6 @@ wheels: $(BIN)/.dev  ## cropline's wheel and cropline-regions' manylinux wheel, 
 	@$(BIN)/python -m build --no-isolation --wheel --outdir dist/unrepaired native
 	@PATH=$(abspath $(BIN)):$$PATH $(BIN)/auditwheel repair --wheel-dir dist dist/unrepaired/cropline_regions-*.whl
 	@rm -r dist/unrepaired
+
+docs: $(BIN)/.dev  ## the documentation site, in site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --clean
