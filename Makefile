@@ -12,7 +12,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export HAS_DLT_TELEMETRY := 0
 export RUNTIME__DLTHUB_TELEMETRY := false
 
-.PHONY: help demo test test-slow test-engines lint format bench chaos up sanitize lock docs clean
+.PHONY: help demo test test-slow test-engines lint format bench chaos up sanitize lock wheels docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
