@@ -215,17 +215,25 @@ def land(path: Path, source: str, day: str, spec: StoreSpec) -> str:
     return key
 
 
-def read(spec: StoreSpec, key: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """A landed manifest, or some of its columns. Raises ManifestError when it is not there or is not one."""
+def read(spec: StoreSpec, key: str, columns: Sequence[str] | None = None, near: Path | None = None) -> pa.Table:
+    """A landed manifest, or some of its columns. Raises ManifestError when it is not there or is not one.
+
+    ``near``: a copy of it on this machine, read in its place.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     with _manifest_errors(key):
-        return pq.read_table(pa.BufferReader(storage.read(spec, key)), columns=list(columns) if columns else None)
+        source = near if near is not None else pa.BufferReader(storage.read(spec, key))
+        return pq.read_table(source, columns=list(columns) if columns else None)
 
 
-def read_rows(spec: StoreSpec, key: str, rows: Sequence[int], columns: Sequence[str]) -> pa.Table:
+def read_rows(
+    spec: StoreSpec, key: str, rows: Sequence[int], columns: Sequence[str], near: Path | None = None
+) -> pa.Table:
     """These rows of a landed manifest, as far as it has them, in its order. ``columns`` may name a part of a nested one.
+
+    ``near``: a copy of it on this machine, read in its place.
 
     Only the row groups that hold them are read, and of these the columns: memory goes by what is asked for.
     """
@@ -236,7 +244,7 @@ def read_rows(spec: StoreSpec, key: str, rows: Sequence[int], columns: Sequence[
     wanted = pa.array(sorted(set(rows)), pa.int64())
     with (
         _manifest_errors(key),
-        storage.open_object(spec, key) as source,
+        near.open("rb") if near is not None else storage.open_object(spec, key) as source,
         pq.ParquetFile(source, pre_buffer=True) as file,
     ):
         first = [0, *accumulate(file.metadata.row_group(i).num_rows for i in range(file.num_row_groups))]

@@ -15,6 +15,7 @@ from prefect import task
 from cropline import manifest
 from cropline.backfill.choose import Row
 from cropline.backfill.plan import Plan, Slice
+from cropline.funnel import Funnel
 from cropline.keys import fingerprint
 from cropline.run import Run
 from tasks.options import STEP
@@ -30,19 +31,18 @@ Place = tuple[str, int]
 _KEEP_ALL_DIGESTS = datetime(1, 1, 2, tzinfo=UTC)
 
 
-@task(name="enlist", task_run_name="enlist {part.count} images", **STEP)
 def enlist(run: Run, plan: Plan, part: Slice) -> Batch | None:
     """Claim the slice's works; None when other runs have them all."""
     _register(run, plan, part)
     _revive(run, part)
-    batch = run.state.claim(
+    return run.state.claim(
         limit=part.count, owner=run.context.flow_run_id, source=run.settings.api.source, images=part.image_ids
     )
-    run.funnel.batches += int(batch is not None)
-    return batch
 
 
-@task(name="quarantine", task_run_name="quarantine bad rows", **STEP)
+enlist_task = task(name="enlist", task_run_name="enlist {part.count} images", **STEP)(enlist)
+
+
 def quarantine_bad(run: Run, plan: Plan) -> int:
     """Bad rows of the plan are landed and registered as quarantined, with their reasons. Gives how many."""
     from cropline.quarantine import add_rows
@@ -56,6 +56,9 @@ def quarantine_bad(run: Run, plan: Plan) -> int:
         add_rows(run.spec, key, quarantine_table(rows, verdict, key))
     _write(run, [_candidate(run, row, name, places[id(row)]) for row in plan.bad for name in run.settings.profiles])
     return len(plan.bad)
+
+
+quarantine_task = task(name="quarantine", task_run_name="quarantine bad rows", **STEP)(quarantine_bad)
 
 
 def _register(run: Run, plan: Plan, part: Slice) -> None:
@@ -161,6 +164,4 @@ def _write(run: Run, candidates: Sequence[dict[str, Any]]) -> None:
             profiles={name: (profile.hash, profile.recipe) for name, profile in run.settings.profiles.items()},
         )
     )
-    run.funnel.new += registered.new
-    run.funnel.changed += registered.changed
-    run.funnel.known += registered.known
+    run.add(Funnel(new=registered.new, changed=registered.changed, known=registered.known))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 
 from cropline import manifest
-from cropline.errors import ManifestRejected
+from cropline.funnel import Funnel
 from cropline.run import Run
 from cropline.stores import read_cameras, read_stores
 from tasks.ending import Tell
@@ -35,11 +35,12 @@ class Validated:
     rows: int
     bad: dict[int, list[str]]  # manifest row -> names of the broken expectations
     events: list[dict[str, Any]]  # for lineage: they are stored when the rows are registered
+    counts: Funnel
+    rejected: str | None = None  # why nothing of it may be registered, if so; its events are stored already
 
 
-@task(name="validate", task_run_name="validate {manifest_key}", **STEP)
 def validate(run: Run, manifest_key: str) -> Validated:
-    """Judge every row of a landed manifest; write the bad ones to quarantine. Raises ManifestRejected over the budget."""
+    """Judge every row of a landed manifest; write the bad ones to quarantine."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -47,14 +48,17 @@ def validate(run: Run, manifest_key: str) -> Validated:
     from expectations.drift import watch
 
     started_at = datetime.now(UTC)
-    rows = manifest.read(run.spec, manifest_key)
+    rows = manifest.read(run.spec, manifest_key, near=run.near.get(manifest_key))
     verdict = _judge(run, rows, manifest_key)
     quarantine = _quarantine(run, rows, verdict, manifest_key) if verdict.bad_rows else None
-    run.funnel.valid, run.funnel.quarantined = rows.num_rows - len(verdict.bad_rows), len(verdict.bad_rows)
-    run.funnel.quarantine = quarantine
-    run.funnel.broken = Counter(name for names in verdict.bad_rows.values() for name in names)
-    run.funnel.docs = verdict.docs_url
-    rejected = _over_budget(run, verdict, manifest_key)
+    counts = Funnel(
+        valid=rows.num_rows - len(verdict.bad_rows),
+        quarantined=len(verdict.bad_rows),
+        quarantine=quarantine,
+        broken=Counter(name for names in verdict.bad_rows.values() for name in names),
+        docs=verdict.docs_url,
+    )
+    rejected = _over_budget(run, verdict, counts.broken, manifest_key)
     events = run.story.validated(
         datetime.now(UTC),
         started_at=started_at,
@@ -68,10 +72,13 @@ def validate(run: Run, manifest_key: str) -> Validated:
     )
     if rejected is not None:
         run.tell(events)
-        raise ManifestRejected(rejected)
+        return Validated(manifest_key, rows.num_rows, verdict.bad_rows, events, counts, rejected)
     good = rows.filter(pc.invert(pc.is_in(rows["row"], pa.array(list(verdict.bad_rows), pa.int64()))))
-    warn(run, watch(run.spec, run.settings.api.source, good, manifest_key, now=started_at))
-    return Validated(manifest_key, rows.num_rows, verdict.bad_rows, events)
+    counts.warnings = warn(run, watch(run.spec, run.settings.api.source, good, manifest_key, now=started_at))
+    return Validated(manifest_key, rows.num_rows, verdict.bad_rows, events, counts)
+
+
+validate_task = task(name="validate", task_run_name="validate {manifest_key}", **STEP)(validate)
 
 
 def unjudged(run: Run, manifest_key: str) -> Tell:
@@ -107,14 +114,14 @@ def _quarantine(run: Run, rows: pa.Table, verdict: Verdict, manifest_key: str) -
     return quarantine_key(manifest_key)
 
 
-def _over_budget(run: Run, verdict: Verdict, manifest_key: str) -> str | None:
+def _over_budget(run: Run, verdict: Verdict, broken: Counter[str], manifest_key: str) -> str | None:
     """Why nothing of this manifest may be registered, if so."""
     rules = run.settings.expectations
     if verdict.critical:
         return f"{manifest_key}: broken as a whole ({', '.join(verdict.critical)}); nothing was registered"
     if not verdict.exceeds_budget(rules):
         return None
-    common = ", ".join(f"{name} {count}" for name, count in run.funnel.broken.most_common(3))
+    common = ", ".join(f"{name} {count}" for name, count in broken.most_common(3))
     return (
         f"{manifest_key}: {len(verdict.bad_rows)} of {verdict.rows} rows are bad ({common}), more than "
         f"max_quarantined_fraction = {rules.max_quarantined_fraction}; nothing was registered"

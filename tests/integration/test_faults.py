@@ -9,6 +9,7 @@ import pytest
 
 from cropline import storage
 from cropline.errors import ApiRefused, ApiUnavailable, ManifestRejected
+from cropline.funnel import Funnel
 from cropline.state import State
 from tests.integration.conftest import Workspace
 
@@ -182,7 +183,7 @@ def test_a_manifest_of_the_wrong_shape_fails_the_run_with_nothing_registered(wor
     from prefect import flow
 
     from flows.running import open_run
-    from tasks.validate import validate
+    from tasks.intake import judge
 
     workspace.poll()
     spec, before = workspace.settings.storage.spec, workspace.end_state()
@@ -194,12 +195,12 @@ def test_a_manifest_of_the_wrong_shape_fails_the_run_with_nothing_registered(wor
     storage.write(spec, key, sink.getvalue())
 
     @flow(name="judge", persist_result=False)
-    def judge() -> None:
+    def judging() -> None:
         with open_run("judge") as run:
-            validate(run, key)
+            judge(run, Funnel(), key)
 
     with pytest.raises(ManifestRejected, match=r"broken as a whole \(row_unique\); nothing was registered"):
-        judge()
+        judging()
     after = workspace.end_state()
     assert after | {"manifests": before["manifests"]} == before
     told = [json.loads(line) for line in storage.read(spec, "lineage/events.ndjson").decode().splitlines()]
