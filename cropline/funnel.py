@@ -45,6 +45,7 @@ class Funnel:
     repeated: int = 0  # of these, items seen before: the overlap, and the API's own repeats
     landed: int = 0  # rows of the manifest
     valid: int = 0
+    superseded: int = 0  # older versions and repeats of images that the same manifest has newer
     quarantined: int = 0
     new: int = 0  # image and profile: work not seen before
     changed: int = 0  # ... whose image or boxes or recipe changed
@@ -105,7 +106,7 @@ class Funnel:
         """Raise NotReconciled unless every item and every box is accounted for."""
         equations = {
             "polled = repeated + landed": (self.polled, self.repeated + self.landed),
-            "landed = valid + quarantined": (self.landed, self.valid + self.quarantined),
+            "landed = valid + superseded + quarantined": (self.landed, self.valid + self.superseded + self.quarantined),
             "boxes = written + failed + skipped": (self.boxes, self.written + self.failed + self.skipped),
             "failed + skipped = reasons": (self.failed + self.skipped, self.reasons.total()),
         }

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from prefect import task
 
 from cropline import image_api
-from cropline.backfill.choose import Chosen, Row, choose
+from cropline.backfill.choose import NEWER_IS_BAD, Chosen, Row, choose
 from cropline.backfill.classify import IDS_AT_ONCE, Selection, Work, classify, of_bad
 from cropline.backfill.plan import Plan, ordered
 from cropline.backfill.request import Ended, From, Limits, Mode, Order, Photos, in_utc
@@ -65,7 +65,7 @@ def plan(run: Run, asked: Asked, done_since: datetime | None) -> Plan:
     announced = _announced(run, asked)
     rules = _Rules(run)
     chosen = choose(announced.sheets, run.spec, asked.photos, datetime.now(UTC), rules.judge)
-    rules.check_budget(len(chosen.good) + len(chosen.bad))
+    rules.check_budget(chosen)
     left: Counter[str] = Counter()
     selection = Selection(run.settings.api.source, asked.mode, profiles(run, asked.photos), done_since)
     works = ordered(classify(chosen.good, selection, run.state, left), asked.order)
@@ -210,7 +210,6 @@ class _Rules:
         self._cameras = read_cameras(run.spec, run.settings.engine.stores)
         self._stores = set(stores["store_id"].to_pylist()) if stores.num_rows else None
         self.broken: Counter[str] = Counter()
-        self.bad = 0
 
     def judge(self, rows: pa.Table) -> dict[int, list[str]]:
         from expectations.validate import validate_manifest
@@ -228,17 +227,19 @@ class _Rules:
         )
         if verdict.critical:
             raise ManifestRejected(f"the announced rows are broken as a whole ({', '.join(verdict.critical)})")
-        self.bad += len(verdict.bad_rows)
         self.broken.update(name for names in verdict.bad_rows.values() for name in names)
         return verdict.bad_rows
 
-    def check_budget(self, rows: int) -> None:
+    def check_budget(self, chosen: Chosen) -> None:
+        """Raises ManifestRejected. As in a poll, older versions of a photo that are bad too say nothing of their own."""
         rules = self._run.settings.expectations
-        if rows < rules.min_rows_for_budget or self.bad <= rules.max_quarantined_fraction * rows:
+        bad = len(chosen.bad) + chosen.outside[NEWER_IS_BAD]
+        rows = len(chosen.good) + bad
+        if rows < rules.min_rows_for_budget or bad <= rules.max_quarantined_fraction * rows:
             return
         common = ", ".join(f"{name} {count}" for name, count in self.broken.most_common(3))
         raise ManifestRejected(
-            f"{self.bad} of {rows} announced rows are bad ({common}), more than max_quarantined_fraction = "
+            f"{bad} of {rows} announced rows are bad ({common}), more than max_quarantined_fraction = "
             f"{rules.max_quarantined_fraction}; nothing was done"
         )
 

@@ -64,7 +64,7 @@ def _candidates(rows: pa.Table, run: Run, validated: Validated) -> Iterator[pa.T
         out = [
             _candidate(row, name, hash_, run, validated)
             for row in batch.to_pylist()
-            if row["image_id"]
+            if row["image_id"] and row["row"] not in validated.superseded
             for name, hash_ in profiles.items()
         ]
         yield pa.Table.from_pylist(out, schema=CANDIDATES)

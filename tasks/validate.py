@@ -34,6 +34,7 @@ class Validated:
     manifest: str
     rows: int
     bad: dict[int, list[str]]  # manifest row -> names of the broken expectations
+    superseded: frozenset[int]  # manifest rows that a newer row of the same image replaces
     events: list[dict[str, Any]]  # for lineage: they are stored when the rows are registered
     counts: Funnel
     rejected: str | None = None  # why nothing of it may be registered, if so; its events are stored already
@@ -52,7 +53,8 @@ def validate(run: Run, manifest_key: str) -> Validated:
     verdict = _judge(run, rows, manifest_key)
     quarantine = _quarantine(run, rows, verdict, manifest_key) if verdict.bad_rows else None
     counts = Funnel(
-        valid=rows.num_rows - len(verdict.bad_rows),
+        valid=verdict.judged - len(verdict.bad_rows),
+        superseded=len(verdict.superseded),
         quarantined=len(verdict.bad_rows),
         quarantine=quarantine,
         broken=Counter(name for names in verdict.bad_rows.values() for name in names),
@@ -72,10 +74,11 @@ def validate(run: Run, manifest_key: str) -> Validated:
     )
     if rejected is not None:
         run.tell(events)
-        return Validated(manifest_key, rows.num_rows, verdict.bad_rows, events, counts, rejected)
-    good = rows.filter(pc.invert(pc.is_in(rows["row"], pa.array(list(verdict.bad_rows), pa.int64()))))
+        return Validated(manifest_key, rows.num_rows, verdict.bad_rows, verdict.superseded, events, counts, rejected)
+    left = pa.array([*verdict.bad_rows, *verdict.superseded], pa.int64())
+    good = rows.filter(pc.invert(pc.is_in(rows["row"], left)))
     counts.warnings = warn(run, watch(run.spec, run.settings.api.source, good, manifest_key, now=started_at))
-    return Validated(manifest_key, rows.num_rows, verdict.bad_rows, events, counts)
+    return Validated(manifest_key, rows.num_rows, verdict.bad_rows, verdict.superseded, events, counts)
 
 
 validate_task = task(name="validate", task_run_name="validate {manifest_key}", **STEP)(validate)
@@ -123,6 +126,6 @@ def _over_budget(run: Run, verdict: Verdict, broken: Counter[str], manifest_key:
         return None
     common = ", ".join(f"{name} {count}" for name, count in broken.most_common(3))
     return (
-        f"{manifest_key}: {len(verdict.bad_rows)} of {verdict.rows} rows are bad ({common}), more than "
+        f"{manifest_key}: {len(verdict.bad_rows)} of {verdict.judged} rows are bad ({common}), more than "
         f"max_quarantined_fraction = {rules.max_quarantined_fraction}; nothing was registered"
     )

@@ -84,6 +84,7 @@ def funnel_table(runs: Sequence[tuple[str, Funnel]]) -> Table:
         ("images polled", "polled"),
         ("  seen before", "repeated"),
         ("valid", "valid"),
+        ("superseded", "superseded"),
         ("quarantined", "quarantined"),
         ("new", "new"),
         ("changed", "changed"),
