@@ -63,6 +63,7 @@ class Funnel:
     reasons: Counter[str] = field(default_factory=Counter)  # of failed and skipped boxes
     decoders: Counter[str] = field(default_factory=Counter)  # photos by what decoded them, see schemas.CROPS
     broken: Counter[str] = field(default_factory=Counter)  # expectation -> quarantined rows
+    hints: dict[str, str] = field(default_factory=dict)  # broken expectation -> values, and the setting to look at
     manifest: str | None = None
     quarantine: str | None = None  # storage keys and addresses of what the run left
     docs: str | None = None  # Data Docs page of this run
@@ -91,7 +92,7 @@ class Funnel:
             mine, more = getattr(self, name), getattr(part, name)
             if name in _LATEST:
                 setattr(self, name, mine if more is None else more)
-            elif isinstance(mine, Counter):
+            elif isinstance(mine, dict):  # Counters add up
                 mine.update(more)
             else:
                 setattr(self, name, mine + more)

@@ -15,6 +15,7 @@ from prefect import get_run_logger, runtime
 
 from cropline.errors import CroplineError, ManifestRejected, SettingsError
 from cropline.lineage import EventKind, RunContext
+from cropline.report.trouble import check_came_through, trouble_lines
 from cropline.run import Run, watcher
 from cropline.scrub import one_line
 from cropline.settings import Settings, load_settings
@@ -45,6 +46,8 @@ def open_run(flow: str) -> Iterator[Run]:
             try:
                 yield run
                 run.funnel.reconcile()
+                _log_trouble(run)
+                check_came_through(run.funnel)
             except BaseException as error:
                 _tell_failure(run, error)
                 raise
@@ -55,6 +58,12 @@ def open_run(flow: str) -> Iterator[Run]:
             publish_task(run)
             report_task(run)
         note_backlog(run)
+
+
+def _log_trouble(run: Run) -> None:
+    """The log says why boxes failed and rows are bad, whatever the run's end."""
+    for line in trouble_lines(run.funnel):
+        get_run_logger().warning(line)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
@@ -13,6 +13,7 @@ from cropline.backfill.foresee import Foreseen, foresee
 from cropline.backfill.plan import Budget, Plan, Slice, slices
 from cropline.backfill.progress import Progress
 from cropline.backfill.request import Limits
+from cropline.funnel import Funnel
 from cropline.report.backfill import plan_markdown
 from cropline.run import Run
 from tasks.enlist import enlist_task, quarantine_task
@@ -38,6 +39,7 @@ def show_plan(run: Run, plan: Plan, limits: Limits) -> Foreseen:
 def work_off(run: Run, plan: Plan, limits: Limits) -> str | None:
     """Do the plan as far as the limits go. Gives the limit that stopped it, or None when everything was done."""
     _finish_abandoned(run)
+    run.add(_judged(plan))
     if plan.bad:
         quarantine_task(run, plan)
     budget = Budget(limits)
@@ -52,6 +54,16 @@ def work_off(run: Run, plan: Plan, limits: Limits) -> str | None:
             board.update()
     board.update(f"stopped by its limit: {budget.stopped}; run it again to go on" if budget.stopped else None)
     return budget.stopped
+
+
+def _judged(plan: Plan) -> Funnel:
+    """The counts of a plan's rows. One without bad rows has none to show: what it does is counted by its batches."""
+    bad = len(plan.bad) + plan.still_bad_rows
+    if not bad:
+        return Funnel()
+    rows = plan.good + bad
+    broken = Counter(name for row in plan.bad for name in row.broken) + plan.still_bad
+    return Funnel(polled=rows, landed=rows, valid=plan.good, quarantined=bad, broken=broken, hints=dict(plan.hints))
 
 
 def _finish_abandoned(run: Run) -> None:

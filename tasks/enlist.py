@@ -68,7 +68,13 @@ def _register(run: Run, plan: Plan, part: Slice) -> None:
     places = _landed(run, plan, [row for row, _ in works])
     _write(run, [_candidate(run, row, profile, places[id(row)]) for row, profile in works])
     if plan.from_quarantine:
-        _mark(run, [(places[id(row)], profile) for row, profile in works])
+        _mark(run, [(_origin(plan, row) or places[id(row)], profile) for row, profile in works])
+
+
+def _origin(plan: Plan, row: Row) -> Place | None:
+    """Where quarantine has a row that was mapped again."""
+    origins = plan.sheets[row.sheet].origins
+    return origins[row.row] if origins else None
 
 
 def _mark(run: Run, replayed: Sequence[tuple[Place, str]]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from cropline.errors import ManifestRejected
 from cropline.funnel import Funnel
+from cropline.report.trouble import trouble_lines
 from cropline.run import Run
 from tasks.ending import told_when_it_fails
 from tasks.land import Landed, land, land_task
@@ -79,5 +80,8 @@ def judge(run: Run, part: Funnel, manifest_key: str, steps: IntakeSteps = SHOWN)
         validated = steps.validate(run, manifest_key)
     part.add(validated.counts)
     if validated.rejected is not None:
-        raise ManifestRejected(validated.rejected)
+        error = ManifestRejected(validated.rejected)
+        for line in trouble_lines(validated.counts):
+            error.add_note(line)
+        raise error
     return validated

@@ -47,11 +47,13 @@ def validate(run: Run, manifest_key: str) -> Validated:
 
     from cropline.lineage.metrics import column_metrics
     from expectations.drift import watch
+    from expectations.hints import hints
 
     started_at = datetime.now(UTC)
-    rows = manifest.read(run.spec, manifest_key, near=run.near.get(manifest_key))
+    rows = manifest.read_mapped(run.spec, manifest_key, run.near.get(manifest_key))
     verdict = _judge(run, rows, manifest_key)
-    quarantine = _quarantine(run, rows, verdict, manifest_key) if verdict.bad_rows else None
+    bad = _bad(run, rows, verdict, manifest_key) if verdict.bad_rows else rows.slice(0, 0)
+    quarantine = _quarantine(run, bad, verdict, manifest_key) if verdict.bad_rows else None
     counts = Funnel(
         valid=verdict.judged - len(verdict.bad_rows),
         superseded=len(verdict.superseded),
@@ -59,8 +61,9 @@ def validate(run: Run, manifest_key: str) -> Validated:
         quarantine=quarantine,
         broken=Counter(name for names in verdict.bad_rows.values() for name in names),
         docs=verdict.docs_url,
+        hints=hints(bad, verdict.bad_rows),
     )
-    rejected = _over_budget(run, verdict, counts.broken, manifest_key)
+    rejected = _over_budget(run, verdict, counts, manifest_key)
     events = run.story.validated(
         datetime.now(UTC),
         started_at=started_at,
@@ -109,6 +112,22 @@ def _judge(run: Run, rows: pa.Table, manifest_key: str) -> Verdict:
     )
 
 
+def _bad(run: Run, rows: pa.Table, verdict: Verdict, manifest_key: str) -> pa.Table:
+    """The bad rows, with the items of those that cannot be understood without."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from expectations.hints import first_rows
+
+    bad = rows.filter(pc.is_in(rows["row"], pa.array(list(verdict.bad_rows), pa.int64())))
+    unread = bad.filter(pc.greater(pc.fill_null(pc.list_value_length(bad["unreadable"]), 0), 0))["row"].to_pylist()
+    told = {row for found in first_rows(verdict.bad_rows).values() for row in found}
+    items = manifest.read_rows(run.spec, manifest_key, [*unread, *told], ["raw"], run.near.get(manifest_key))
+    raw = dict(zip(items["row"].to_pylist(), items["raw"].to_pylist(), strict=True))
+    kept = pa.array([raw.get(row) for row in bad["row"].to_pylist()], pa.string())
+    return bad.set_column(bad.schema.get_field_index("raw"), "raw", kept)
+
+
 def _quarantine(run: Run, rows: pa.Table, verdict: Verdict, manifest_key: str) -> str:
     from cropline.quarantine import add_rows, quarantine_key
     from expectations.quarantine import quarantine_table
@@ -117,15 +136,16 @@ def _quarantine(run: Run, rows: pa.Table, verdict: Verdict, manifest_key: str) -
     return quarantine_key(manifest_key)
 
 
-def _over_budget(run: Run, verdict: Verdict, broken: Counter[str], manifest_key: str) -> str | None:
+def _over_budget(run: Run, verdict: Verdict, counts: Funnel, manifest_key: str) -> str | None:
     """Why nothing of this manifest may be registered, if so."""
     rules = run.settings.expectations
     if verdict.critical:
         return f"{manifest_key}: broken as a whole ({', '.join(verdict.critical)}); nothing was registered"
     if not verdict.exceeds_budget(rules):
         return None
-    common = ", ".join(f"{name} {count}" for name, count in broken.most_common(3))
+    common = ", ".join(f"{name} {count}" for name, count in counts.broken.most_common(3))
+    most = counts.broken.most_common(1)[0][0]
     return (
         f"{manifest_key}: {len(verdict.bad_rows)} of {verdict.judged} rows are bad ({common}), more than "
-        f"max_quarantined_fraction = {rules.max_quarantined_fraction}; nothing was registered"
+        f"max_quarantined_fraction = {rules.max_quarantined_fraction}; nothing was registered. {most}: {counts.hints[most]}"
     )

@@ -185,7 +185,7 @@ def _whole_rows(part: list[Row], sheets: Sequence[Sheet], spec: StoreSpec) -> pa
         sheet = part[start].sheet
         end = next((at for at in range(start, len(part)) if part[at].sheet != sheet), len(part))
         wanted = {row.row for row in part[start:end]}
-        rows = sheets[sheet].read(spec)
+        rows = sheets[sheet].read_mapped(spec)
         keep = pa.array([number in wanted for number in rows["row"].to_pylist()])
         tables.append(rows.filter(keep).sort_by("row"))
         start = end
