@@ -14,6 +14,8 @@ CroplineError                  everything below; ``code`` is stable, ``str()`` i
 ├── CatalogueError             the Delta table could not be read or written
 ├── ExportError                an export cannot be made: its condition is none, or its folder cannot be written
 ├── EngineError                the engine setting names something that cannot run here
+├── NothingCameThrough         there was work, and all of it was bad or failed
+├── RunStopped                 the run ends, so what it has in hand ends too
 └── NotReconciled              boxes in != written + failed + skipped
 
 Why one box failed is not an exception: it is a reason code in its row (see failures.py).
@@ -77,6 +79,14 @@ class ExportError(CroplineError):
 
 class EngineError(CroplineError):
     code = "engine"
+
+
+class NothingCameThrough(CroplineError):
+    code = "nothing_came_through"
+
+
+class RunStopped(CroplineError):
+    code = "run_stopped"
 
 
 class NotReconciled(CroplineError):

@@ -5,14 +5,19 @@ Belongs here: numbers and the few crops that a report shows. Does not: how they 
 
 from __future__ import annotations
 
+import random
+import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from cropline.errors import NotReconciled
 
-_INTAKE = ("polled", "repeated", "landed", "valid", "quarantined", "new", "changed", "known")
-_NEWEST = 100  # warnings that a run of many polls keeps
+# What a later part of a run replaces, if it has it.
+_LATEST = ("manifest", "quarantine", "docs", "sheet", "report", "catalogue_version")
+_NEWEST = 100  # warnings that a run keeps
+_FAILURES = 200
+_SAMPLE, _WORST = 24, 8
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ class Funnel:
     repeated: int = 0  # of these, items seen before: the overlap, and the API's own repeats
     landed: int = 0  # rows of the manifest
     valid: int = 0
+    superseded: int = 0  # older versions and repeats of images that the same manifest has newer
     quarantined: int = 0
     new: int = 0  # image and profile: work not seen before
     changed: int = 0  # ... whose image or boxes or recipe changed
@@ -57,6 +63,7 @@ class Funnel:
     reasons: Counter[str] = field(default_factory=Counter)  # of failed and skipped boxes
     decoders: Counter[str] = field(default_factory=Counter)  # photos by what decoded them, see schemas.CROPS
     broken: Counter[str] = field(default_factory=Counter)  # expectation -> quarantined rows
+    hints: dict[str, str] = field(default_factory=dict)  # broken expectation -> values, and the setting to look at
     manifest: str | None = None
     quarantine: str | None = None  # storage keys and addresses of what the run left
     docs: str | None = None  # Data Docs page of this run
@@ -79,23 +86,38 @@ class Funnel:
     def crops_per_s(self) -> float:
         return self.written / self.seconds if self.seconds > 0 else 0.0
 
-    def add_intake(self, part: Funnel) -> None:
-        """Add what one of several polls of a run took in, from the API to the state table."""
-        for name in _INTAKE:
-            setattr(self, name, getattr(self, name) + getattr(part, name))
-        for name in ("manifest", "quarantine", "docs"):
-            setattr(self, name, getattr(part, name) or getattr(self, name))
-        self.broken += part.broken
-        self.warnings = [*self.warnings, *part.warnings][-_NEWEST:]
+    def add(self, part: Funnel) -> None:
+        """Add what a part of the run came to: one intake, one batch. Nothing else changes a run's counts."""
+        for name in (each.name for each in fields(self)):
+            mine, more = getattr(self, name), getattr(part, name)
+            if name in _LATEST:
+                setattr(self, name, mine if more is None else more)
+            elif isinstance(mine, dict):  # Counters add up
+                mine.update(more)
+            else:
+                setattr(self, name, mine + more)
+        self.warnings = self.warnings[-_NEWEST:]
+        self.failures = self.failures[:_FAILURES]
+        self.samples = _sampled(self.samples, str(self.boxes))
+        # Engines whose workers are elsewhere do not say when a box was done.
+        if (untold := self.boxes - self.pace.total()) > 0:
+            self.pace[int(time.time())] += untold
 
     def reconcile(self) -> None:
         """Raise NotReconciled unless every item and every box is accounted for."""
         equations = {
             "polled = repeated + landed": (self.polled, self.repeated + self.landed),
-            "landed = valid + quarantined": (self.landed, self.valid + self.quarantined),
+            "landed = valid + superseded + quarantined": (self.landed, self.valid + self.superseded + self.quarantined),
             "boxes = written + failed + skipped": (self.boxes, self.written + self.failed + self.skipped),
             "failed + skipped = reasons": (self.failed + self.skipped, self.reasons.total()),
         }
         off = [f"{text}: {left} != {right}" for text, (left, right) in equations.items() if left != right]
         if off:
             raise NotReconciled("; ".join(off))
+
+
+def _sampled(rows: list[dict[str, Any]], seed: str) -> list[dict[str, Any]]:
+    """At most 24 of the rows, a third of them the least sharp, and those first. The seed makes a rerun's sheet the same."""
+    ordered = sorted(rows, key=lambda row: (row["sharpness"] is not None, row["sharpness"] or 0.0))
+    rest = random.Random(seed).sample(ordered[_WORST:], min(_SAMPLE - _WORST, len(ordered[_WORST:])))  # noqa: S311 - no secret
+    return [*ordered[:_WORST], *rest]

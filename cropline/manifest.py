@@ -25,6 +25,7 @@ from cropline.settings import ApiSettings, FieldMap
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
     from cropline.storage import StoreSpec
 
@@ -37,6 +38,9 @@ _TEXTS = ("image_id", "version", "url", "store_id", "camera_id", "sha256")
 _WHOLE_NUMBERS = ("width", "height", "bytes")
 _TIMES = ("captured_at", "updated_at")
 _UNREADABLE = object()
+
+MAX_RAW = 1_000_000  # characters of an item that is kept as it came
+_CHUNK_RAW = 32_000_000  # of all items in memory while a manifest is written
 
 
 def item_digest(item: Any) -> str:
@@ -56,7 +60,7 @@ def manifest_row(position: int, item: Any, api: ApiSettings) -> dict[str, Any]:
     row: dict[str, Any] = {"row": position, "source": api.source, "item_digest": item_digest(item)}
     row["coordinates"], row["orientation"] = api.coordinates, api.orientation
     if not isinstance(item, dict):
-        return row | {"unreadable": ["item"], "raw": canonical_json(item), "boxes": None}
+        return row | {"unreadable": ["item"], "raw": _raw(item), "boxes": None}
     for names, convert in ((_TEXTS, _text), (_WHOLE_NUMBERS, _whole), (_TIMES, _time)):
         for name in names:
             row[name] = _readable(convert(_getter(getattr(api.fields, name))(item)), name, unreadable)
@@ -64,8 +68,13 @@ def manifest_row(position: int, item: Any, api: ApiSettings) -> dict[str, Any]:
     row["content_hash"] = content_hash(row["version"] or "", api.coordinates, api.orientation, row["boxes"] or [])
     row["attributes"] = canonical_json(_unknown(item, api.fields))
     row["unreadable"] = unreadable
-    row["raw"] = canonical_json(item) if unreadable else None
+    row["raw"] = _raw(item)
     return row
+
+
+def _raw(item: Any) -> str | None:
+    text = canonical_json(item)
+    return text if len(text) <= MAX_RAW else None
 
 
 def _readable(value: Any, name: str, unreadable: list[str]) -> Any:
@@ -194,11 +203,13 @@ def write_rows(rows: Iterable[dict[str, Any]], path: Path, *, chunk: int = 2_000
 
 def _chunks(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
     batch: list[dict[str, Any]] = []
+    held = 0
     for row in rows:
         batch.append(row)
-        if len(batch) == size:
+        held += len(row.get("raw") or "")
+        if len(batch) == size or held > _CHUNK_RAW:
             yield batch
-            batch = []
+            batch, held = [], 0
     if batch:
         yield batch
 
@@ -215,17 +226,52 @@ def land(path: Path, source: str, day: str, spec: StoreSpec) -> str:
     return key
 
 
-def read(spec: StoreSpec, key: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """A landed manifest, or some of its columns. Raises ManifestError when it is not there or is not one."""
+def read(spec: StoreSpec, key: str, columns: Sequence[str] | None = None, near: Path | None = None) -> pa.Table:
+    """A landed manifest, or some of its columns. Raises ManifestError when it is not there or is not one.
+
+    ``near``: a copy of it on this machine, read in its place.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     with _manifest_errors(key):
-        return pq.read_table(pa.BufferReader(storage.read(spec, key)), columns=list(columns) if columns else None)
+        source = near if near is not None else pa.BufferReader(storage.read(spec, key))
+        return pq.read_table(source, columns=list(columns) if columns else None)
 
 
-def read_rows(spec: StoreSpec, key: str, rows: Sequence[int], columns: Sequence[str]) -> pa.Table:
+def read_mapped(spec: StoreSpec, key: str, near: Path | None = None) -> pa.Table:
+    """A landed manifest whose ``raw`` is null in every row: the items as they came are most of its bytes.
+
+    Raises ManifestError when it is not there or is not one.
+    """
+    import pyarrow.parquet as pq
+
+    with (
+        _manifest_errors(key),
+        near.open("rb") if near is not None else storage.open_object(spec, key) as source,
+        pq.ParquetFile(source, pre_buffer=True) as file,
+    ):
+        return without_raw(file)
+
+
+def without_raw(file: pq.ParquetFile) -> pa.Table:
+    """All columns of a manifest's file, whatever they are; ``raw``, if it is text, is null."""
+    import pyarrow as pa
+
+    names = file.schema_arrow.names
+    at = names.index("raw") if "raw" in names and file.schema_arrow.field("raw").type == pa.string() else None
+    if at is None:
+        return file.read()
+    rows = file.read(columns=[name for name in names if name != "raw"])
+    return rows.add_column(at, file.schema_arrow.field("raw"), pa.nulls(len(rows), pa.string()))
+
+
+def read_rows(
+    spec: StoreSpec, key: str, rows: Sequence[int], columns: Sequence[str], near: Path | None = None
+) -> pa.Table:
     """These rows of a landed manifest, as far as it has them, in its order. ``columns`` may name a part of a nested one.
+
+    ``near``: a copy of it on this machine, read in its place.
 
     Only the row groups that hold them are read, and of these the columns: memory goes by what is asked for.
     """
@@ -236,7 +282,7 @@ def read_rows(spec: StoreSpec, key: str, rows: Sequence[int], columns: Sequence[
     wanted = pa.array(sorted(set(rows)), pa.int64())
     with (
         _manifest_errors(key),
-        storage.open_object(spec, key) as source,
+        near.open("rb") if near is not None else storage.open_object(spec, key) as source,
         pq.ParquetFile(source, pre_buffer=True) as file,
     ):
         first = [0, *accumulate(file.metadata.row_group(i).num_rows for i in range(file.num_row_groups))]

@@ -8,7 +8,6 @@ batch whose run died between the two commits be finished without cropping again.
 from __future__ import annotations
 
 import random
-import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -88,24 +87,24 @@ def counts(batch: Batch, crops: pa.Table) -> Counts:
     )
 
 
-def add_to(funnel: Funnel, batch: Batch, crops: pa.Table, counted: Counts) -> None:
-    """Add a batch to its run's counts, and some of its crops to the sample."""
+def funnel_of(batch: Batch, crops: pa.Table, counted: Counts) -> Funnel:
+    """The batch's part of its run's counts, with some of its crops for the sample."""
     import pyarrow.compute as pc
 
     reasons = Counter(crops.filter(pc.field("status") != "written")["reason"].to_pylist())
-    funnel.images += counted.images
-    funnel.boxes += crops.num_rows
-    funnel.written += counted.written
-    funnel.failed += counted.failed
-    funnel.skipped += counted.skipped
-    funnel.reasons += reasons
-    funnel.decoders += _decoders(crops)
-    funnel.retrying += sum(count for reason, count in reasons.items() if reason in FAILURES and is_transient(reason))
-    funnel.crop_bytes += pc.sum(crops["bytes"]).as_py() or 0
-    funnel.samples = _sample([*funnel.samples, *_written(crops, batch)], batch.batch_id)
-    funnel.failures += _failed(crops, _FAILURES - len(funnel.failures))
-    # Engines whose workers are elsewhere do not say when a box was done.
-    funnel.pace[int(time.time())] += max(0, funnel.boxes - funnel.pace.total())
+    return Funnel(
+        images=counted.images,
+        boxes=crops.num_rows,
+        written=counted.written,
+        failed=counted.failed,
+        skipped=counted.skipped,
+        reasons=reasons,
+        decoders=_decoders(crops),
+        retrying=sum(count for reason, count in reasons.items() if reason in FAILURES and is_transient(reason)),
+        crop_bytes=pc.sum(crops["bytes"]).as_py() or 0,
+        samples=_written(crops, batch),
+        failures=_failed(crops, _FAILURES),
+    )
 
 
 def _decoders(crops: pa.Table) -> Counter[str]:
@@ -150,10 +149,3 @@ def _written(crops: pa.Table, batch: Batch) -> list[dict[str, Any]]:
     rest = sorted(set(range(len(written))) - set(worst))
     chosen = random.Random(batch.batch_id).sample(rest, min(_SAMPLE - _WORST, len(rest)))  # noqa: S311
     return list(written.take(pa.array(sorted([*worst, *chosen]), pa.int64())).to_pylist())
-
-
-def _sample(rows: list[dict[str, Any]], seed: str) -> list[dict[str, Any]]:
-    """At most 24 of the rows, a third of them the worst, and those first."""
-    ordered = sorted(rows, key=lambda row: (row["sharpness"] is not None, row["sharpness"] or 0.0))
-    rest = random.Random(seed).sample(ordered[_WORST:], min(_SAMPLE - _WORST, len(ordered[_WORST:])))  # noqa: S311
-    return [*ordered[:_WORST], *rest]

@@ -98,11 +98,13 @@ class Wanted:
     images: Sequence[str] = ()
     since: datetime | None = None
     until: datetime | None = None
+    unknown: bool = False  # a row that does not say its store, camera or id may be of any
 
     def holds(self, row: dict[str, Any]) -> bool:
         """Whether this row is wanted. A row without a capture time is of no time."""
         chosen = ((self.stores, "store_id"), (self.cameras, "camera_id"), (self.images, "image_id"))
-        if any(values and row[name] not in values for values, name in chosen):
+        known = [(values, row[name]) for values, name in chosen if not (self.unknown and row[name] is None)]
+        if any(values and value not in values for values, value in known):
             return False
         if self.rules and not set(self.rules) & set(row["broken"]):
             return False

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from cropline import storage
-from cropline.errors import StaleLease
+from cropline.errors import RunStopped, StaleLease, StateError
 from cropline.funnel import Funnel
 from cropline.keys import canonical_json
 from cropline.lineage import Story, event_id
@@ -81,7 +81,12 @@ class Run:
         self.on_progress = _noting(self.funnel, on_progress)
         self.spec = settings.storage.spec
         self.story = Story(settings, context)
+        self.half = Funnel()  # what an intake that failed had counted: only a run that fails reports it
+        self.near: dict[str, Path] = {}  # the newest landed manifest, by its key: it lies on this machine too
+        self.committing = threading.Lock()  # batches of one run are committed one at a time
         self.shown: dict[str, UUID] = {}  # key of an artifact -> its id, once it was shown
+        self._counting = threading.Lock()
+        self._stopped = threading.Event()
         self._state: State | None = None
         self._folder: Path | None = None
 
@@ -100,11 +105,19 @@ class Run:
         if self._folder is not None:
             shutil.rmtree(self._folder)
 
-    def part(self) -> Run:
-        """The same run with counts of its own, for one of its polls. It needs no closing: state and folder are ours."""
-        part = Run(self.settings, self.context, self.on_progress)
-        part._state, part._folder = self.state, self.folder
-        return part
+    def add(self, part: Funnel) -> None:
+        """Add to the run's counts what a part of it came to."""
+        with self._counting:
+            self.funnel.add(part)
+
+    def stop(self) -> None:
+        """The run ends: batches that other threads of it have in hand end too."""
+        self._stopped.set()
+
+    def check_stopped(self) -> None:
+        """Raises RunStopped after stop()."""
+        if self._stopped.is_set():
+            raise RunStopped("another batch of the run failed, or the run was cancelled")
 
     @property
     def state(self) -> State:
@@ -141,11 +154,10 @@ class Run:
 
 
 class Heartbeat:
-    """Renews a lease, of a batch or of the run itself, while it is entered. ``lost`` is set when the lease is another's."""
+    """Renews a lease, of a batch or of the run itself, while it is entered."""
 
     def __init__(self, renew: Callable[[], None], every_s: float, of: str) -> None:
-        self.lost = threading.Event()
-        self.error: Exception | None = None
+        self._lost: StaleLease | None = None
         self._renew, self._every_s = renew, every_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name=f"lease of {of}", daemon=True)
@@ -160,16 +172,17 @@ class Heartbeat:
         self._stop.set()
         self._thread.join()
 
-    def _beat(self) -> None:
-        from cropline.errors import StateError
+    def check(self) -> None:
+        """Raises StaleLease when another has the lease."""
+        if self._lost is not None:
+            raise StaleLease(str(self._lost))
 
+    def _beat(self) -> None:
         while not self._stop.wait(self._every_s):
             try:
                 self._renew()
-                self.error = None
-            except StaleLease:
-                self.lost.set()
+            except StaleLease as error:
+                self._lost = error
                 return
-            except StateError as error:
-                # The database may come back before the lease ends; the commit decides, not this thread.
-                self.error = error
+            except StateError:
+                continue  # the database may come back before the lease ends; the commit decides, not this thread

@@ -51,7 +51,7 @@ MANIFEST = pa.schema(
         ("content_hash", pa.string()),  # of version, geometry convention and boxes: see keys.content_hash
         ("attributes", pa.string()),  # JSON object: the fields that cropline does not know
         ("unreadable", pa.list_(pa.string())),  # our fields whose value could not be converted
-        ("raw", pa.string()),  # the item as it came, as JSON, when something in it was unreadable
+        ("raw", pa.string()),  # the item as it came, as JSON, so that it can be mapped again; null when it is too long
     ]
 )
 

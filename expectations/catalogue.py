@@ -88,22 +88,21 @@ class BatchVerdict:
     broken: dict[str, list[int]]
 
 
-def claimed_boxes(images: pa.Table, claims: pa.Table) -> pa.Table:
+def claimed_boxes(counts: pa.Table, claims: pa.Table) -> pa.Table:
     """How many crop rows a batch must have: columns source, image_id, profile, boxes; one row a claimed work,
     in the claims' order.
 
-    ``images``: source, image_id and boxes (list) of the batch's images; ``claims``: schemas.CLAIM.
+    ``counts``: manifest, manifest_row and boxes, a number, of the batch's images; ``claims``: schemas.CLAIM.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
     works = pc.list_parent_indices(claims["work"])
     profiles = pc.struct_field(pc.list_flatten(claims["work"]), "profile")
-    work = claims.select(["source", "image_id"]).take(works).append_column("profile", profiles)
+    place = ["manifest", "manifest_row"]
+    work = claims.select(["source", "image_id", *place]).take(works).append_column("profile", profiles)
     work = work.append_column("at", pa.array(range(len(work)), pa.int64()))
-    count = pc.fill_null(pc.list_value_length(images["boxes"]), 0).cast(pa.int64())
-    counts = images.select(["source", "image_id"]).append_column("boxes", count)
-    joined = work.join(counts, ["source", "image_id"], join_type="left outer")
+    joined = work.join(counts.select([*place, "boxes"]), place, join_type="left outer")
     return joined.sort_by("at").select(["source", "image_id", "profile", "boxes"])
 
 

@@ -88,29 +88,50 @@ def row_frame(
     return pd.DataFrame(columns)
 
 
+# What a row says of its version. The address is not among it: it may be signed anew each time.
+_FACTS = ("content_hash", "captured_at", "store_id", "camera_id", "width", "height", "bytes", "sha256")
+
+
 def version_frame(manifest: pa.Table, good: npt.NDArray[np.bool_]) -> pd.DataFrame:
-    """For the rows where ``good``: whether an equal row came before, and whether a newer version of the image is there."""
+    """For each row: whether a newer row of its image is there (superseded), or one of the same version and time that
+    says something else (ambiguous, of good rows only).
+
+    A good row gives way to the image's newest good row, a bad row to the newest of any kind. Of rows with the same time
+    the later one in the listing is the newer. A bad row without a time gives way to none, and none to it.
+    """
     import pandas as pd
 
-    names = ["row", "source", "image_id", "version", "content_hash", "updated_at"]
-    table = manifest.select(names).filter(pa.array(good))
-    updated = pc.fill_null(table["updated_at"].cast(pa.int64()), np.iinfo(np.int64).min)
+    table = manifest.select(["source", "image_id", "version", "updated_at", *_FACTS])
+    timed = table["updated_at"].cast(pa.int64())
     frame = pd.DataFrame(
-        {"source": _codes(table["source"]), "image": _codes(table["image_id"]), "updated": updated.to_numpy()}
+        {
+            "source": _codes(table["source"]),
+            "image": _codes(table["image_id"]),
+            "updated": pc.fill_null(timed, 0).to_numpy(),
+            "good": good,
+        }
     )
-    repeated = np.zeros(len(frame), dtype=np.int64)
-    superseded = np.zeros(len(frame), dtype=np.int64)
-    several = frame[frame.duplicated(["source", "image"], keep=False)]
+    superseded, ambiguous = (np.zeros(len(frame), dtype=np.int64) for _ in range(2))
+    placed = np.asarray(table["image_id"].is_valid()) & np.asarray(timed.is_valid())
+    several = frame[placed & frame.duplicated(["source", "image"], keep=False)]
     if len(several):
+        at = several.index
+        texts = table.take(pa.array(at.to_numpy()))
+        facts = pd.DataFrame({name: _codes(texts[name].cast(pa.string())) for name in _FACTS}, index=at)
         several = several.assign(
-            version=_codes(table["version"])[several.index], content=_codes(table["content_hash"])[several.index]
-        )
-        again = several.duplicated(keep="first")
-        repeated[several.index[again]] = 1
-        # A stable sort: of two versions with the same time, the API named the later one last.
-        once = several[~again].sort_values("updated", kind="stable")
-        superseded[once.index[once.duplicated(["source", "image"], keep="last")]] = 1
-    return pd.DataFrame({"row": table["row"].to_numpy(), "repeated": repeated, "superseded": superseded})
+            version=_codes(texts["version"]), facts=facts.groupby(list(_FACTS), sort=False).ngroup()
+        ).sort_values("updated", kind="stable")
+        by_image = several.groupby(["source", "image"], sort=False)
+        newest = by_image.tail(1).index
+        newest_good = several[several["good"]].groupby(["source", "image"], sort=False).tail(1).index
+        for rows, winners in ((several[~several["good"]], newest), (several[several["good"]], newest_good)):
+            won = several.loc[winners].set_index(["source", "image"])[["version", "updated", "facts"]]
+            both = rows.drop(index=winners, errors="ignore").join(won, on=["source", "image"], rsuffix="_won")
+            same = (both["version"] == both["version_won"]) & (both["updated"] == both["updated_won"])
+            other = same & (both["facts"] != both["facts_won"])
+            superseded[both.index[~other]] = 1
+            ambiguous[both.index[other & both["good"]]] = 1
+    return pd.DataFrame({"row": manifest["row"].to_numpy(), "superseded": superseded, "ambiguous": ambiguous})
 
 
 def _url_columns(url: pa.ChunkedArray, hosts: Collection[str]) -> dict[str, object]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from cropline.settings import ExpectationSettings
 from cropline.storage import StoreSpec
-from expectations.manifest import SHAPE_RULES, VERSION_RULES, Rule, row_rules
+from expectations.manifest import SHAPE_RULES, SUPERSEDED, VERSION_RULES, Rule, row_rules
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,15 +31,21 @@ class Verdict:
     critical: list[str]
     rows: int
     docs_url: str | None  # this run's page in the kept history
+    superseded: frozenset[int] = frozenset()  # manifest rows that a newer row of the same image replaces; none is bad
+
+    @property
+    def judged(self) -> int:
+        """How many rows the error budget is a share of: superseded ones say nothing about the source."""
+        return self.rows - len(self.superseded)
 
     @property
     def bad_fraction(self) -> float:
-        """Bad rows as a share of all; 0 when there are none."""
-        return len(self.bad_rows) / self.rows if self.rows else 0.0
+        """Bad rows as a share of those that count; 0 when there are none."""
+        return len(self.bad_rows) / self.judged if self.judged else 0.0
 
     def exceeds_budget(self, rules: ExpectationSettings) -> bool:
         """Whether so much is bad that nothing may be registered."""
-        return self.rows >= rules.min_rows_for_budget and self.bad_fraction > rules.max_quarantined_fraction
+        return self.judged >= rules.min_rows_for_budget and self.bad_fraction > rules.max_quarantined_fraction
 
 
 def validate_manifest(
@@ -68,12 +74,14 @@ def validate_manifest(
     runs = _run_suites(manifest, on_rows, now, hosts, known_stores, known_cameras)
     outcomes = [outcome for run in runs for outcome in run.outcomes]
     critical = [o.name for o in outcomes if o.severity == "critical" and not o.success]
-    bad = {} if critical else _bad_rows(runs)
+    superseded = frozenset[int]() if critical else _superseded(runs)
+    bad = {} if critical else {row: names for row, names in _bad_rows(runs).items() if row not in superseded}
     return Verdict(
         bad_rows=bad,
         outcomes=outcomes,
         critical=critical,
         rows=manifest.num_rows,
+        superseded=superseded,
         docs_url=_publish(docs, runs, run_name, now, len(bad), manifest.num_rows) if docs is not None else None,
     )
 
@@ -119,3 +127,7 @@ def _bad_rows(runs: Sequence[SuiteRun]) -> dict[int, list[str]]:
                 for row in run.broken.get(outcome.name, ()):
                     bad.setdefault(row, []).append(outcome.name)
     return dict(sorted(bad.items()))
+
+
+def _superseded(runs: Sequence[SuiteRun]) -> frozenset[int]:
+    return frozenset(row for run in runs for row in run.broken.get(SUPERSEDED.name, ()))

@@ -8,16 +8,10 @@ from typing import Annotated
 from prefect import flow
 from pydantic import Field
 
-from cropline.errors import ApiError, ManifestError
 from cropline.funnel import Funnel
-from cropline.run import Run
 from flows.process import MaxBatches, drain
-from flows.running import open_run, run_name
-from tasks.ending import told_when_it_fails
-from tasks.land import land
-from tasks.poll import poll as poll_images
-from tasks.register import register
-from tasks.validate import unjudged, validate
+from flows.running import drained_on_failure, open_run, run_name
+from tasks.intake import take_in
 
 LookBack = Annotated[
     int | None,
@@ -50,21 +44,7 @@ def poll(max_batches: MaxBatches = None, look_back_s: LookBack = None) -> Funnel
     what a reason code asks of you.
     """
     with open_run("poll") as run:
-        try:
-            _take_in(run, None if look_back_s is None else timedelta(seconds=look_back_s))
-        except (ApiError, ManifestError):
-            # What is registered does not wait for the API or for a mended manifest.
-            drain(run, max_batches)
-            raise
+        with drained_on_failure(lambda: drain(run, max_batches)):
+            take_in(run, None if look_back_s is None else timedelta(seconds=look_back_s))
         drain(run, max_batches)
         return run.funnel
-
-
-def _take_in(run: Run, look_back: timedelta | None) -> None:
-    """From the API to the state table."""
-    polled = poll_images(run, look_back)
-    if polled.fresh:
-        manifest = land(run, polled)
-        with told_when_it_fails(run, unjudged(run, manifest)):
-            validated = validate(run, manifest)
-        register(run, polled, validated)

@@ -10,11 +10,8 @@ from pydantic import Field
 from cropline.funnel import Funnel
 from cropline.run import Run
 from flows.running import open_run, run_name
-from tasks.check import check
-from tasks.claim import claim, freed_on_failure, has_work
-from tasks.commit import commit, committed_crops
-from tasks.crop import crop
-from tasks.forget import finish_erasures
+from tasks.claim import claim_task, has_work
+from tasks.process_batch import process_batch
 
 MaxBatches = Annotated[
     int | None,
@@ -45,12 +42,7 @@ def drain(run: Run, max_batches: int | None) -> None:
     for _ in range(max_batches or run.settings.batch.max_batches):
         if not has_work(run):
             return
-        batch = claim(run)
+        batch = claim_task(run)
         if batch is None:  # another run was faster
             return
-        with freed_on_failure(run, batch) as started_at:
-            # A run that died between the catalogue and the state left its crops there: they are not cut again.
-            held = committed_crops(run, batch) if batch.resumed else None
-            crops = commit(run, batch, crop(run, batch) if held is None else held, started_at)
-        check(run, batch, crops)
-        finish_erasures(run)
+        process_batch(run, batch)

@@ -15,13 +15,14 @@ from prefect import get_run_logger, runtime
 
 from cropline.errors import CroplineError, ManifestRejected, SettingsError
 from cropline.lineage import EventKind, RunContext
+from cropline.report.trouble import check_came_through, trouble_lines
 from cropline.run import Run, watcher
 from cropline.scrub import one_line
 from cropline.settings import Settings, load_settings
 from tasks.backlog import note_backlog, tell
 from tasks.ending import kind_of_end
-from tasks.publish import publish
-from tasks.report import report
+from tasks.publish import publish, publish_task
+from tasks.report import report_task
 
 
 def run_name(flow: str) -> Callable[[], str]:
@@ -45,16 +46,37 @@ def open_run(flow: str) -> Iterator[Run]:
             try:
                 yield run
                 run.funnel.reconcile()
+                _log_trouble(run)
+                check_came_through(run.funnel)
             except BaseException as error:
                 _tell_failure(run, error)
                 raise
             _tell_end(run, "COMPLETE", None)
         if run.funnel.nothing_new:
-            publish.fn(run)  # an idle poll does not pay for a task run
+            publish(run)  # an idle poll does not pay for a task run
         else:
-            publish(run)
-            report(run)
+            publish_task(run)
+            report_task(run)
         note_backlog(run)
+
+
+def _log_trouble(run: Run) -> None:
+    """The log says why boxes failed and rows are bad, whatever the run's end."""
+    for line in trouble_lines(run.funnel):
+        get_run_logger().warning(line)
+
+
+@contextmanager
+def drained_on_failure(drain: Callable[[], object]) -> Iterator[None]:
+    """Around an intake: whatever goes wrong in it, what is registered does not wait for it. ``drain`` runs, then it fails."""
+    try:
+        yield
+    except Exception:
+        try:
+            drain()
+        except Exception as second:  # noqa: BLE001 - the intake's failure is raised; this one is in the log
+            get_run_logger().warning("what waits could not be cropped either: %s", one_line(f"{second}"))
+        raise
 
 
 @contextmanager
@@ -90,14 +112,15 @@ def refuse_fleeting_places(settings: Settings, here: Path) -> None:
 
 def _tell_failure(run: Run, error: BaseException) -> None:
     """Report how it ended without hiding why: what goes wrong here is logged, the failure itself is raised."""
+    run.add(run.half)
     kind = kind_of_end(error)
     stopped = kind == "ABORT"
     try:
         _tell_end(run, kind, one_line(f"{type(error).__name__}: {error}"))
         if not stopped:  # a cancelled run has seconds to live; its events wait in the outbox
-            publish(run)
+            publish_task(run)
             if not run.funnel.nothing_new:
-                report(run)
+                report_task(run)
             if isinstance(error, ManifestRejected):
                 tell("manifest.rejected", run, one_line(str(error)))
             note_backlog(run)

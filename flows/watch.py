@@ -11,24 +11,18 @@ import httpx
 from prefect import flow, get_run_logger
 from pydantic import Field
 
-from cropline.errors import ApiError, CroplineError, ManifestError, ManifestRejected
+from cropline.errors import CroplineError, ManifestRejected
 from cropline.funnel import Funnel
 from cropline.run import Run
 from cropline.scrub import one_line
-from flows.running import open_run, run_name
+from flows.running import drained_on_failure, open_run, run_name
+from tasks import intake, process_batch
 from tasks.backlog import note_backlog, tell
-from tasks.check import check
-from tasks.claim import claim, freed_on_failure, has_work
-from tasks.commit import commit, committed_crops
-from tasks.crop import crop
-from tasks.land import land
+from tasks.claim import claim, has_work
 from tasks.pace import is_limited
 from tasks.poll import anything_new
-from tasks.poll import poll as poll_images
 from tasks.publish import publish
-from tasks.register import register
 from tasks.report import report
-from tasks.validate import validate
 
 # Between whole looks a poll goes back so far only: late arrivals are found by the whole ones.
 _SHORT_LOOK = timedelta(seconds=5)
@@ -97,15 +91,15 @@ class _Looking:
         self._pause = 0.0
         self._failing_since: float | None = None
         self._told_stuck = False
-        self._error: CroplineError | httpx.HTTPError | None = None
+        self._error: Exception | None = None
         self.watched = Watched(funnel=run.funnel)
 
     def look(self) -> None:
-        """One look; its failure is logged and kept. Anything that neither we nor the server raise is a bug and ends all."""
+        """One look; its failure is logged and kept, whatever it is: the next look may do better."""
         self._began = time.monotonic()
         try:
             found = self._look()
-        except (CroplineError, httpx.HTTPError) as error:  # httpx: Prefect's server is away
+        except Exception as error:  # noqa: BLE001 - raised at the end, if the last look failed
             self._failed(error)
         else:
             self.watched.found += found
@@ -125,31 +119,27 @@ class _Looking:
         whole = self._began - self._whole_at >= _WHOLE_EVERY_S
         if whole:
             self._whole_at = self._began
-        try:
+        with drained_on_failure(lambda: self._crop_and_tell(whole)):
             found = (whole or anything_new(self._run, self._limited)) and _take_in(
                 self._run, None if whole else _SHORT_LOOK
             )
-        except (ApiError, ManifestError):
-            # What is registered does not wait for the API or for a mended manifest.
-            _crop_a_batch(self._run)
-            self._tell_if(whole)
-            raise
-        found = _crop_a_batch(self._run) or found
-        self._tell_if(whole)
-        return found
+        return self._crop_and_tell(whole) or found
 
-    def _tell_if(self, whole: bool) -> None:
+    def _crop_and_tell(self, whole: bool) -> bool:
         """After the crops: no photo waits for a report."""
+        found = _crop_a_batch(self._run)
         if whole:
             _tell(self._run)
+        return found
 
-    def _failed(self, error: CroplineError | httpx.HTTPError) -> None:
+    def _failed(self, error: Exception) -> None:
         self.watched.failed += 1
         self._error = error
         self._failing_since = self._failing_since or self._began
         self._pause = min(max(2 * self._pause, self._every_s), _LONGEST_PAUSE_S)
-        told = one_line(f"{getattr(error, 'code', 'prefect')}: {error}")
-        get_run_logger().warning("%s; the next look is in %.0f s", told, self._every_s + self._pause)
+        told = one_line(f"{_kind(error)}: {error}")
+        unknown = not isinstance(error, CroplineError | httpx.HTTPError)
+        get_run_logger().warning("%s; the next look is in %.0f s", told, self._every_s + self._pause, exc_info=unknown)
         if isinstance(error, ManifestRejected) and self._pause <= self._every_s:
             tell("manifest.rejected", self._run, told)
         if not self._told_stuck and self._began - self._failing_since >= _STUCK_AFTER_S:
@@ -157,32 +147,30 @@ class _Looking:
             tell("watch.stuck", self._run, told)
 
 
+def _kind(error: Exception) -> str:
+    """How a failure is named: our code, Prefect's server (httpx), or the type of one that nobody foresaw."""
+    if isinstance(error, httpx.HTTPError):
+        return "prefect"
+    return error.code if isinstance(error, CroplineError) else type(error).__name__
+
+
 def _take_in(run: Run, look_back: timedelta | None) -> bool:
-    """One poll, from the API to the state table, its steps as plain functions; whether it brought anything."""
-    part = run.part()
-    polled = poll_images.fn(part, look_back)
-    if polled.fresh:
-        validated = validate.fn(part, land.fn(part, polled))
-        register.fn(part, polled, validated)
-    run.funnel.add_intake(part.funnel)
-    return polled.fresh > 0
+    """One poll; whether it brought anything."""
+    return intake.take_in(run, look_back, intake.PLAIN).landed > 0
 
 
 def _crop_a_batch(run: Run) -> bool:
     """The next batch, if anything waits. Only one: photos that come meanwhile are newer and go first."""
-    batch = claim.fn(run) if has_work(run) else None
+    batch = claim(run) if has_work(run) else None
     if batch is None:
         return False
-    with freed_on_failure(run, batch) as started_at:
-        held = committed_crops(run, batch) if batch.resumed else None
-        crops = commit.fn(run, batch, crop.fn(run, batch) if held is None else held, started_at)
-    check.fn(run, batch, crops)
+    process_batch.process_batch(run, batch, process_batch.PLAIN)
     return True
 
 
 def _tell(run: Run) -> None:
     """What was done so far, to the lineage collector and to people."""
-    publish.fn(run)
+    publish(run)
     if not run.funnel.nothing_new:
-        report.fn(run)
+        report(run)
     note_backlog(run)

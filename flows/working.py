@@ -1,42 +1,31 @@
-"""Working off a plan: slice by slice, as many at once as asked, each batch freed whatever ends the work on it.
-
-Belongs here: what backfill and replay share around their steps. Does not: any step, or what is planned.
-"""
+"""Working off a plan: slice by slice, as many at once as asked. What backfill and replay share around their steps."""
 
 from __future__ import annotations
 
-import sys
-from collections import deque
-from collections.abc import Iterable
-from contextlib import ExitStack
-from dataclasses import dataclass
-from datetime import datetime
+from collections import Counter, deque
+from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing
+from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 from cropline.backfill.foresee import Foreseen, foresee
 from cropline.backfill.plan import Budget, Plan, Slice, slices
 from cropline.backfill.progress import Progress
 from cropline.backfill.request import Limits
+from cropline.funnel import Funnel
 from cropline.report.backfill import plan_markdown
 from cropline.run import Run
-from tasks.check import check
-from tasks.claim import freed_on_failure
-from tasks.commit import commit, committed_crops
-from tasks.crop import crop
-from tasks.enlist import enlist, quarantine_bad
-from tasks.forget import finish_erasures
+from tasks.enlist import enlist_task, quarantine_task
+from tasks.process_batch import BatchResult, process_batch
 from tasks.progress import ProgressBoard
 from tasks.show import show
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-    from prefect.futures import PrefectFuture
+    from collections.abc import Iterable
 
-    from cropline.state import Batch
-
-
-class Stopping(Exception):
-    """Another batch of this run failed, or the run was cancelled: this one ends too."""
+# A cancelled run has seconds to live; a batch that is not freed by then is resumed when its lease runs out.
+_STOP_S = 10
 
 
 def show_plan(run: Run, plan: Plan, limits: Limits) -> Foreseen:
@@ -50,30 +39,38 @@ def show_plan(run: Run, plan: Plan, limits: Limits) -> Foreseen:
 def work_off(run: Run, plan: Plan, limits: Limits) -> str | None:
     """Do the plan as far as the limits go. Gives the limit that stopped it, or None when everything was done."""
     _finish_abandoned(run)
+    run.add(_judged(plan))
     if plan.bad:
-        quarantine_bad(run, plan)
+        quarantine_task(run, plan)
     budget = Budget(limits)
     progress = Progress(plan.works)
     board = ProgressBoard(run.context.flow_name, run.context.run_name, progress)
-    hands = _Hands(run, plan, limits.concurrency)
-    for part in hands.work(slices(plan.works, run.settings.batch.images, budget)):
-        progress.settle(part, _states(run, part))
-        board.update()
+    parts = slices(plan.works, run.settings.batch.images, budget)
+    at_once = limits.concurrency
+    # Closed at once, whatever ends the loop: batches in hand are then let go.
+    with closing(_one_by_one(run, plan, parts) if at_once == 1 else _several(run, plan, parts, at_once)) as done:
+        for part in done:
+            progress.settle(part, _states(run, part))
+            board.update()
     board.update(f"stopped by its limit: {budget.stopped}; run it again to go on" if budget.stopped else None)
     return budget.stopped
+
+
+def _judged(plan: Plan) -> Funnel:
+    """The counts of a plan's rows. One without bad rows has none to show: what it does is counted by its batches."""
+    bad = len(plan.bad) + plan.still_bad_rows
+    if not bad:
+        return Funnel()
+    rows = plan.good + bad
+    broken = Counter(name for row in plan.bad for name in row.broken) + plan.still_bad
+    return Funnel(polled=rows, landed=rows, valid=plan.good, quarantined=bad, broken=broken, hints=dict(plan.hints))
 
 
 def _finish_abandoned(run: Run) -> None:
     """Batches of runs that died or were cancelled come first, whole. They are not charged to the limits."""
     source = run.settings.api.source
     while (batch := run.state.resume(owner=run.context.flow_run_id, source=source)) is not None:
-        run.funnel.batches += 1
-        run.funnel.resumed += 1
-        with freed_on_failure(run, batch) as started_at:
-            held = committed_crops(run, batch)
-            crops = commit(run, batch, crop(run, batch) if held is None else held, started_at)
-        check(run, batch, crops)
-        finish_erasures(run)
+        process_batch(run, batch)
 
 
 def _states(run: Run, part: Slice) -> dict[tuple[str, str], str]:
@@ -83,69 +80,41 @@ def _states(run: Run, part: Slice) -> dict[tuple[str, str], str]:
     return {(work.image_id, work.profile): work.state for work in found}
 
 
-@dataclass
-class _InHand:
-    """A claimed batch; ``held`` frees it when the work on it ends badly."""
-
-    part: Slice
-    batch: Batch
-    started_at: datetime
-    held: ExitStack
-    crops: PrefectFuture[pa.Table] | None
+def _one_by_one(run: Run, plan: Plan, parts: Iterable[Slice]) -> Generator[Slice]:
+    """Process the slices in this thread, which signals reach; gives them back as they are done."""
+    for part in parts:
+        batch = enlist_task(run, plan, part)
+        if batch is not None:  # else other runs have all of it
+            process_batch(run, batch)
+        yield part
 
 
-class _Hands:
-    """Takes slices up to ``at_once`` at a time and gives them back as they are done."""
-
-    def __init__(self, run: Run, plan: Plan, at_once: int) -> None:
-        self._run, self._plan, self._at_once = run, plan, at_once
-        self._held: deque[_InHand] = deque()
-
-    def work(self, parts: Iterable[Slice]) -> Iterable[Slice]:
-        try:
-            for part in parts:
-                batch = enlist(self._run, self._plan, part)
-                if batch is None:  # other runs have all of it
-                    yield part
-                    continue
-                self._take(part, batch)
-                if len(self._held) >= self._at_once:
-                    yield self._finish()
-            while self._held:
-                yield self._finish()
-        except BaseException:
-            self._let_go()
-            raise
-
-    def _take(self, part: Slice, batch: Batch) -> None:
-        held = ExitStack()
-        started_at = held.enter_context(freed_on_failure(self._run, batch))
-        in_hand = _InHand(part, batch, started_at, held, None)
-        self._held.append(in_hand)
-        if self._at_once > 1:
-            in_hand.crops = crop.submit(self._run, batch)
-
-    def _finish(self) -> Slice:
-        """The oldest batch. It stays in hand until it is committed."""
-        oldest = self._held[0]
-        crops = crop(self._run, oldest.batch) if oldest.crops is None else oldest.crops.result()
-        crops = commit(self._run, oldest.batch, crops, oldest.started_at)
-        self._held.popleft().held.close()
-        check(self._run, oldest.batch, crops)
-        finish_erasures(self._run)
-        return oldest.part
-
-    def _let_go(self) -> None:
-        """Free every batch in hand, and stop the threads that cut them."""
-        self._run.on_progress = _stop
-        why = sys.exc_info()
-        while self._held:
-            try:
-                self._held.popleft().held.__exit__(*why)
-            except BaseException as error:
-                if error is not why[1]:
-                    raise
+def _several(run: Run, plan: Plan, parts: Iterable[Slice], at_once: int) -> Generator[Slice]:
+    """Process up to ``at_once`` slices at a time, each in a thread; gives them back in their order."""
+    held: deque[tuple[Slice, Future[BatchResult]]] = deque()
+    threads = ThreadPoolExecutor(at_once, thread_name_prefix="batch")
+    try:
+        for part in parts:
+            batch = enlist_task(run, plan, part)
+            if batch is None:
+                yield part
+                continue
+            held.append((part, threads.submit(copy_context().run, process_batch, run, batch)))
+            if len(held) == at_once:
+                yield _ended(held)
+        while held:
+            yield _ended(held)
+    except BaseException:
+        run.stop()  # each thread lets go of its own batch
+        wait([future for _, future in held], timeout=_STOP_S)
+        raise
+    finally:
+        threads.shutdown(wait=False)
 
 
-def _stop(stage: str, more: int, total: int) -> None:
-    raise Stopping(f"{stage}: the run ends after {more} of {total}")
+def _ended(held: deque[tuple[Slice, Future[BatchResult]]]) -> Slice:
+    """The oldest slice, once its batch has ended. Raises what the batch raised."""
+    part, future = held[0]
+    future.result()
+    held.popleft()
+    return part

@@ -38,12 +38,13 @@ class CropJob:
 
 
 def crop_images(
-    job: CropJob, on_image: Callable[[int], None] | None = None
+    job: CropJob, on_image: Callable[[int], None] | None = None, check: Callable[[], None] | None = None
 ) -> Callable[[Iterable[pa.Table]], Iterable[pa.Table]]:
     """A function from tables of schemas.IMAGES rows to tables of schemas.CROPS rows, for Fugue or for anyone.
 
     Exactly one row for each box and profile comes out, images in the order in which they came. ``on_image`` is called
-    with the number of rows after each image; it stays in this process, so it is for engines that run here.
+    with the number of rows after each image, ``check`` about every second: what it raises ends the call. Both stay in
+    this process, so they are for engines that run here.
     Raises EngineError for a memory:/// store, and when crop processes cannot run at all.
     """
     if job.store.scheme == "memory":
@@ -52,7 +53,7 @@ def crop_images(
     def transform(tables: Iterable[pa.Table]) -> Iterable[pa.Table]:
         images = _Images(read_images(tables), job.pictures.max_boxes, on_image or _untold)
         ended: list[Ended] = []
-        for position, outcome in _outcomes(job, images.works()):
+        for position, outcome in _outcomes(job, images.works(), check):
             images.end(position, outcome)
             ended.extend(images.take())
             if sum(len(image.outcome.crops) for image in ended) >= ROWS_A_TABLE:
@@ -110,12 +111,14 @@ class _Images:
         self._on_image(len(outcome.crops))
 
 
-def _outcomes(job: CropJob, works: Iterator[ImageWork]) -> Iterator[tuple[int, ImageOutcome]]:
+def _outcomes(
+    job: CropJob, works: Iterator[ImageWork], check: Callable[[], None] | None
+) -> Iterator[tuple[int, ImageOutcome]]:
     assignment = Assignment(job.store, job.fetch, job.pictures, job.packed)
     size = job.processes or usable_cores()
     pool = borrow_pool(assignment, size)
     try:
-        yield from pool.run(works, job.batch)
+        yield from pool.run(works, job.batch, check)
     except BaseException:
         # Also when the consumer walks away: photos are under way in it.
         pool.close()

@@ -35,7 +35,7 @@ class DaskCluster(TaskCluster):
         self._timeout_s = settings.dask.connect_timeout_s
         self._client: Any = None
         self._local: Any = None
-        self._futures: list[Any] = []
+        self._futures: set[Any] = set()  # of all threads that run parts
         if address:
             parts = urlsplit(address)
             check_reachable("Dask scheduler", [(parts.hostname or "", parts.port or 8786)], self._timeout_s)
@@ -77,14 +77,15 @@ class DaskCluster(TaskCluster):
 
     def run(self, task: Task, parts: list[pa.Table]) -> list[pa.Table]:
         """Parts of lost workers are done again by others."""
-        self._futures = self._client.map(task, parts, pure=False)
-        tables: list[pa.Table] = self._client.gather(self._futures)
-        self._futures = []
+        futures = self._client.map(task, parts, pure=False)
+        self._futures |= set(futures)
+        tables: list[pa.Table] = self._client.gather(futures)
+        self._futures -= set(futures)
         return tables
 
     def cancel(self) -> None:
         """Parts that have not begun are dropped. Those under way end by themselves: a Dask worker cannot stop a thread."""
-        self._client.cancel(self._futures, force=True)
+        self._client.cancel(list(self._futures), force=True)
 
     def stop(self) -> None:
         """The client, and the workers if they are ours."""

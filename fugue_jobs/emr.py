@@ -14,6 +14,7 @@ import json
 import logging
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,8 +62,11 @@ def dispatch(
     settings: EngineSettings,
     cost: Cost,
     waiting: int,
+    check: Callable[[], None],
 ) -> Done:
     """Run the job there and wait for it. Whatever ends the waiting, a signal's exception too, cancels the job run.
+
+    ``check`` is called as often as AWS is asked how far it is; what it raises ends the waiting.
 
     Raises EngineError: the storage is not S3, a secret would have to be stored, AWS refuses, the job run fails.
     """
@@ -71,7 +75,8 @@ def dispatch(
     client = _client(settings.emr, job.store)
     try:
         home.fill(_files(images, claimed, stores, job, settings))
-        home.wait(client, _start(client, home, settings, most_executors(cost, waiting, settings.spark)), settings.emr)
+        begun = _start(client, home, settings, most_executors(cost, waiting, settings.spark))
+        home.wait(client, begun, settings.emr, check)
         return home.done()
     finally:
         home.clear()
@@ -137,7 +142,7 @@ class _Home:
         for name, data in files.items():
             storage.write(self.store, f"{self.prefix}/{name}", data)
 
-    def wait(self, client: Any, started: tuple[str, str], settings: EmrSettings) -> None:
+    def wait(self, client: Any, started: tuple[str, str], settings: EmrSettings, check: Callable[[], None]) -> None:
         application, run = started
         log.info("EMR Serverless job run %s of application %s", run, application)
         try:
@@ -145,6 +150,7 @@ class _Home:
                 found = _ask(client.get_job_run, applicationId=application, jobRunId=run)["jobRun"]
                 if found["state"] not in _RUNNING:
                     break
+                check()
                 time.sleep(settings.poll_s)
         except BaseException:
             _cancel(client, application, run)

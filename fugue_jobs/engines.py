@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import atexit
 import logging
+import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from cropline.errors import EngineError
+from cropline.errors import CroplineError, EngineError
 from cropline.funnel import EngineUse
 
 if TYPE_CHECKING:
@@ -33,6 +35,10 @@ log = logging.getLogger(__name__)
 DISTRIBUTED = ("spark", "spark-connect", "emr-serverless", "dask", "ray")
 
 
+def _go_on() -> None:
+    """The default check: nothing ends the job early."""
+
+
 def run_crop_job(
     images: Images,
     claimed: pa.Table,
@@ -43,6 +49,7 @@ def run_crop_job(
     *,
     waiting: int = 0,
     on_engine: Callable[[EngineUse], None] | None = None,
+    check: Callable[[], None] = _go_on,
 ) -> pa.Table:
     """Crop every box of every claimed image, by every claimed profile.
 
@@ -51,7 +58,9 @@ def run_crop_job(
     claimed: schemas.CLAIM. stores: schemas.STORES, may be empty. Returns schemas.CROPS, exactly one row a box and
     profile, ordered by manifest, row, box and profile. ``on_image`` gets the number of rows after each image
     (not on clusters, whose workers are elsewhere). waiting: images that wait beside these, which kind=auto and
-    autoscaling go by. ``on_engine`` is told at the end where the batch ran and why.
+    autoscaling go by. ``on_engine`` is told at the end where the batch ran and why. ``check`` is called about every
+    second while the job runs, in the thread that called; what it raises ends the job.
+    Several threads may call this; those on a cluster share its session.
     Raises EngineError: a claimed image without its manifest row, a store told twice, an engine that cannot run, a script
     that breaks its contract. Whatever else it raises, a signal's exception too, the work on the cluster has been ended,
     but for the parts that Dask's workers have in hand.
@@ -68,7 +77,7 @@ def run_crop_job(
         kind, reason = plan.choose(cost, waiting, engine.auto)  # type: ignore[assignment]
     log.info("%s: %s", kind, reason)
     settings = engine.model_copy(update={"kind": kind})
-    batch = _Batch(images, counts, claimed, stores, job, settings, cost, waiting)
+    batch = _Batch(images, counts, claimed, stores, job, settings, cost, waiting, check)
     started = time.time()
     ran = _run_distributed(batch) if kind in DISTRIBUTED else _run_here(batch, on_image)
     if on_engine is not None:
@@ -86,6 +95,7 @@ class _Batch:
     settings: EngineSettings
     cost: Cost
     waiting: int
+    check: Callable[[], None]
 
     @property
     def partitions(self) -> int:
@@ -108,7 +118,7 @@ def _run_here(batch: _Batch, on_image: Callable[[int], None] | None) -> _Ran:
 
     if batch.settings.kind == "duckdb":
         import fugue_duckdb  # noqa: F401 - registers the engine
-    return _Ran(_run(batch, lambda: batch.settings.kind, crop_images(batch.job, on_image), _here))
+    return _Ran(_run(batch, lambda: batch.settings.kind, crop_images(batch.job, on_image, batch.check), _here))
 
 
 def _run_distributed(batch: _Batch) -> _Ran:
@@ -120,21 +130,29 @@ def _run_distributed(batch: _Batch) -> _Ran:
     # A task is one slot: its core is one crop process.
     transformer = crop_images(replace(batch.job, processes=batch.job.processes or 1))
     started = time.time()
-    cluster = _cluster(batch)
-    try:
-        crops = in_own_thread(lambda: _run_on(cluster, batch, transformer), cluster.check)
-        return _Ran(crops, batch.partitions, cluster.executors(started))
-    except BaseException as error:
-        _abandon(cluster)
-        if isinstance(error, EngineError) or not isinstance(error, Exception):
-            raise
-        raise EngineError(f"the job failed on {batch.settings.kind}: {cause(error)}") from error
+    with _borrowed(batch) as kept:
+        cluster = kept.cluster
+        try:
+            crops = in_own_thread(lambda: _run_on(cluster, batch, transformer), lambda: _check(batch, cluster))
+            return _Ran(crops, batch.partitions, cluster.executors(started))
+        except BaseException as error:
+            _abandon(kept)
+            if isinstance(error, CroplineError) or not isinstance(error, Exception):
+                raise
+            raise EngineError(f"the job failed on {batch.settings.kind}: {cause(error)}") from error
+
+
+def _check(batch: _Batch, cluster: Any) -> None:
+    batch.check()
+    cluster.check()
 
 
 def _run_on_emr(batch: _Batch) -> _Ran:
     from fugue_jobs.emr import dispatch
 
-    done = dispatch(batch.images, batch.claimed, batch.stores, batch.job, batch.settings, batch.cost, batch.waiting)
+    done = dispatch(
+        batch.images, batch.claimed, batch.stores, batch.job, batch.settings, batch.cost, batch.waiting, batch.check
+    )
     return _Ran(done.crops, done.partitions, done.executors)
 
 
@@ -190,27 +208,65 @@ def _check_keys(counts: pa.Table, claimed: pa.Table, stores: pa.Table) -> None:
 
 _EXTRAS = {"spark": "spark", "spark-connect": "spark", "emr-serverless": "spark", "dask": "dask", "ray": "ray"}
 
-# The cluster of this process and the settings that it was opened by: starting one takes seconds, a batch may take less.
-_kept: tuple[EngineSettings, Any] | None = None
+
+@dataclass
+class _Kept:
+    """The cluster session of this process: starting one takes seconds, a batch may take less. Threads share it."""
+
+    settings: EngineSettings
+    cluster: Any
+    users: int = 0
+    ended: bool = False
 
 
-def _cluster(batch: _Batch) -> Any:
+@dataclass
+class _Keeper:
+    kept: _Kept | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+_keeper = _Keeper()
+
+
+@contextmanager
+def _borrowed(batch: _Batch) -> Iterator[_Kept]:
+    """The kept session if it was opened by the same settings, else one in its place. One that another thread uses stays open."""
     from fugue_jobs import plan
 
-    global _kept
     wanted = batch.settings.model_copy(update={"script": None, "partitions": 0, "stores": None, "processes": 0})
-    if _kept is not None and _kept[0] == wanted:
-        return _kept[1]
-    stop_engines()
+    with _keeper.lock:
+        mine = _keeper.kept
+        if mine is None or mine.settings != wanted:
+            _keeper.kept = None
+            if mine is not None and not mine.users:
+                mine.cluster.stop()
+            mine = _Kept(wanted, _started(wanted, plan.most_executors(batch.cost, batch.waiting, wanted.spark)))
+            _keeper.kept = mine
+        mine.users += 1
     try:
-        cluster = _opened(wanted, plan.most_executors(batch.cost, batch.waiting, wanted.spark))
+        yield mine
+    finally:
+        with _keeper.lock:
+            mine.users -= 1
+            unused = not mine.users and _keeper.kept is not mine and not mine.ended
+        if unused:
+            mine.cluster.stop()
+
+
+def _started(settings: EngineSettings, most_executors: int) -> Any:
+    try:
+        return _opened(settings, most_executors)
     except ImportError as error:
+<<<<<<< HEAD
         raise EngineError(
             f"engine {wanted.kind} needs a package that is not installed here, {error.name}: "
             f"pip install 'cropline[{_EXTRAS[wanted.kind]}]'"
+=======
+        extra = f": pip install 'cropline[{settings.kind}]'" if settings.kind in ("dask", "ray") else ""
+        raise EngineError(
+            f"engine {settings.kind} needs a package that is not installed here, {error.name}{extra}"
+>>>>>>> judge
         ) from error
-    _kept = (wanted, cluster)
-    return cluster
 
 
 def _opened(settings: EngineSettings, most_executors: int) -> Any:
@@ -233,21 +289,27 @@ def _opened(settings: EngineSettings, most_executors: int) -> Any:
             return RayCluster(settings)
 
 
-def _abandon(cluster: Any) -> None:
-    """End the work of a job that failed or was cancelled, and the session with it: its state is not known any more."""
+def _abandon(kept: _Kept) -> None:
+    """End the work of a job that failed or was cancelled, and the session with it: its state is not known any more.
+
+    Jobs that other threads run on it fail too; their batches are resumed.
+    """
     from fugue_jobs.clusters import STOP_S, end_within
 
-    global _kept
-    _kept = None
-    end_within(STOP_S, cluster.cancel, cluster.stop)
+    with _keeper.lock:
+        if _keeper.kept is kept:
+            _keeper.kept = None
+        ended, kept.ended = kept.ended, True
+    if not ended:
+        end_within(STOP_S, kept.cluster.cancel, kept.cluster.stop)
 
 
 def stop_engines() -> None:
     """End the cluster session that this process keeps, if any; the next job starts another."""
-    global _kept
-    if _kept is not None:
-        kept, _kept = _kept[1], None
-        kept.stop()
+    with _keeper.lock:
+        kept, _keeper.kept = _keeper.kept, None
+    if kept is not None:
+        kept.cluster.stop()
 
 
 atexit.register(stop_engines)

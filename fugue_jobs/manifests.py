@@ -6,9 +6,10 @@ Belongs here: which rows of which manifests, and how they become what the job ta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
@@ -37,25 +38,28 @@ class ManifestRows:
 
     store: StoreSpec
     rows: tuple[tuple[str, tuple[int, ...]], ...]  # (manifest, rows) in the order of manifests
+    near: tuple[tuple[str, Path], ...] = ()  # manifests that lie on this machine too; workers read the store
 
     @classmethod
-    def of(cls, store: StoreSpec, claimed: pa.Table) -> ManifestRows:
-        """The rows of the claimed images (schemas.CLAIM)."""
+    def of(cls, store: StoreSpec, claimed: pa.Table, near: Mapping[str, Path] | None = None) -> ManifestRows:
+        """The rows of the claimed images (schemas.CLAIM). ``near``: copies of manifests on this machine, by their keys."""
         rows: dict[str, list[int]] = {}
         for claim in claimed.select(list(_HERE)).to_pylist():
             rows.setdefault(claim["manifest"], []).append(claim["manifest_row"])
-        return cls(store, tuple((key, tuple(sorted(rows[key]))) for key in sorted(rows)))
+        return cls(store, tuple((key, tuple(sorted(rows[key]))) for key in sorted(rows)), tuple((near or {}).items()))
 
     def table(self) -> pa.Table:
         """All of them, read here: IMAGE_ROWS. Raises ManifestError. Rows that a manifest does not have are missing."""
-        return pa.concat_tables([IMAGE_ROWS.empty_table(), *(_image_rows(self.store, *part) for part in self.rows)])
+        near = dict(self.near)
+        tables = [_image_rows(self.store, key, rows, near.get(key)) for key, rows in self.rows]
+        return pa.concat_tables([IMAGE_ROWS.empty_table(), *tables])
 
     @cached_property
     def counts(self) -> pa.Table:
         """What a batch is planned by, COUNTS: of the rows themselves only the sizes are read."""
+        near, columns = dict(self.near), ["bytes", "boxes.list.element.xmin"]
         parts = [
-            _counted(key, manifest.read_rows(self.store, key, rows, ["bytes", "boxes.list.element.xmin"]))
-            for key, rows in self.rows
+            _counted(key, manifest.read_rows(self.store, key, rows, columns, near.get(key))) for key, rows in self.rows
         ]
         return pa.concat_tables([COUNTS.empty_table(), *parts])
 
@@ -97,9 +101,9 @@ def _read_parts(store: StoreSpec, batches: Iterable[pa.RecordBatch]) -> Iterator
             yield from _image_rows(store, part["manifest"], part["rows"]).to_batches(max_chunksize=256)
 
 
-def _image_rows(store: StoreSpec, key: str, rows: Sequence[int]) -> pa.Table:
+def _image_rows(store: StoreSpec, key: str, rows: Sequence[int], near: Path | None = None) -> pa.Table:
     columns = [name for name in IMAGE_ROWS.names if name not in _HERE]
-    found = manifest.read_rows(store, key, rows, columns)
+    found = manifest.read_rows(store, key, rows, columns, near)
     captured = pc.strftime(found["captured_at"], "%Y-%m-%dT%H:%M:%SZ")
     found = found.set_column(found.schema.get_field_index("captured_at"), "captured_at", captured)
     found = found.append_column("manifest", pa.array([key] * len(found), pa.string()))

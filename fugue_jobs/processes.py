@@ -17,7 +17,7 @@ import logging
 import os
 import signal
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from time import monotonic
@@ -33,6 +33,7 @@ from fugue_jobs.work import ImageOutcome, ImageWork, failed_photo
 log = logging.getLogger(__name__)
 
 AHEAD = 3  # images in a process: one being fetched, one decoded, one stored
+CHECK_S = 1.0  # how often whoever runs the pool is asked whether it is to go on
 SEAL_S = 900  # a pack of half a gigabyte goes over a slow line; the store's own timeouts are shorter
 STALL_S = 300  # beyond the fetch and decode limits: a process that says nothing for so long is lost
 MAX_LOSSES = 5  # processes lost in a row without one image done between: they cannot work here
@@ -110,8 +111,12 @@ class CropPool:
         busy = [(desk, desk.tickets.get(desk.decoding)) for desk in self._desks if desk.decoding is not None]
         return {desk.child.pid: ticket.work.image_id for desk, ticket in busy if ticket is not None}
 
-    def run(self, works: Iterable[ImageWork], batch: str = "") -> Iterator[tuple[int, ImageOutcome]]:
+    def run(
+        self, works: Iterable[ImageWork], batch: str = "", check: Callable[[], None] | None = None
+    ) -> Iterator[tuple[int, ImageOutcome]]:
         """(position in works, its outcome) for every image, in the order in which they end. Pulls works as it needs them.
+
+        ``check`` is called about every second, whatever the photos do; what it raises ends this.
 
         Raises EngineError when processes cannot be started or keep dying without a photo to blame.
         """
@@ -129,7 +134,9 @@ class CropPool:
                 if not any(desk.packed for desk in self._desks):
                     return
                 self._seal()
-            yield from self._listen()
+            yield from self._listen(CHECK_S if check is not None else None)
+            if check is not None:
+                check()
 
     def close(self) -> None:
         """End all processes, at once; what they were doing is lost."""
@@ -168,10 +175,10 @@ class CropPool:
         free = [desk for desk in self._desks if desk.can_take]
         return min(free, key=lambda desk: len(desk.tickets)) if free else None
 
-    def _listen(self) -> Iterator[tuple[int, ImageOutcome]]:
+    def _listen(self, at_most_s: float | None) -> Iterator[tuple[int, ImageOutcome]]:
         """Wait for messages until the next deadline, take them all, then judge who is overdue."""
         by_pipe = {desk.child.pipe: desk for desk in self._desks}
-        for pipe in wait(list(by_pipe), timeout=self._patience()):
+        for pipe in wait(list(by_pipe), timeout=_sooner(self._patience(), at_most_s)):
             desk = by_pipe[pipe]  # type: ignore[index]
             # All that lies in the pipe, so that a deadline is never judged by old news.
             while desk in self._desks and desk.child.has_news():
@@ -279,6 +286,12 @@ class CropPool:
             return
         detail = "its decoder ended twice, the second time with nothing else in its process"
         yield ticket.number, failed_photo(ticket.work, PhotoFailure(code, detail))
+
+
+def _sooner(patience: float | None, at_most_s: float | None) -> float | None:
+    """The shorter of two waits; None has no end."""
+    waits = [wait_s for wait_s in (patience, at_most_s) if wait_s is not None]
+    return min(waits, default=None)
 
 
 # At most one idle pool is kept, so that a flow's next batch finds its processes running.

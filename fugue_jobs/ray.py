@@ -25,7 +25,7 @@ class RayCluster(TaskCluster):
 
     def __init__(self, settings: EngineSettings) -> None:
         super().__init__("ray", settings.ray.grant_timeout_s)
-        self._refs: list[Any] = []
+        self._refs: set[Any] = set()  # of all threads that run parts
         self._own = not ray.is_initialized()
         if self._own:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -51,14 +51,15 @@ class RayCluster(TaskCluster):
         """Parts of lost workers are done again by others."""
         remote = ray.remote(num_cpus=1)(_done)
         sent = ray.put(task)
-        self._refs = [remote.remote(sent, part) for part in parts]
-        tables: list[pa.Table] = ray.get(self._refs)
-        self._refs = []
+        refs = [remote.remote(sent, part) for part in parts]
+        self._refs |= set(refs)
+        tables: list[pa.Table] = ray.get(refs)
+        self._refs -= set(refs)
         return tables
 
     def cancel(self) -> None:
         """The workers of parts under way are ended with their crop processes."""
-        for ref in self._refs:
+        for ref in list(self._refs):
             ray.cancel(ref, force=True)
 
     def stop(self) -> None:

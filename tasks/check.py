@@ -25,15 +25,20 @@ if TYPE_CHECKING:
 _READ_BACK = 20
 
 
-@task(name="check", task_run_name="check batch {batch.batch_id}", **STEP)
-def check(run: Run, batch: Batch, crops: pa.Table) -> None:
-    """Hold a committed batch to the catalogue's expectations. Raises CatalogueError when crops were lost or mixed up."""
+def check(run: Run, batch: Batch, crops: pa.Table, counts: pa.Table | None) -> list[tuple[str, str]]:
+    """Hold a committed batch to the catalogue's expectations. Gives what is unusual: kind, message.
+
+    ``counts``: manifests.COUNTS of its images, read here when they are not at hand.
+    Raises CatalogueError when crops were lost or mixed up.
+    """
     from expectations.catalogue import check_batch, claimed_boxes, read_objects, sample_keys
     from expectations.drift import find_poor_photos
     from expectations.likeness import watch_photos
     from fugue_jobs.manifests import ManifestRows
 
-    claimed = claimed_boxes(ManifestRows.of(run.spec, batch.images).table(), batch.images)
+    if counts is None:
+        counts = ManifestRows.of(run.spec, batch.images, run.near).counts
+    claimed = claimed_boxes(counts, batch.images)
     objects = read_objects(run.spec, crops, sample_keys(crops, _READ_BACK))
     if None in objects.values():
         objects = _but_forgotten(run, crops, objects | _moved(run, batch, objects))
@@ -42,7 +47,10 @@ def check(run: Run, batch: Batch, crops: pa.Table) -> None:
         raise CatalogueError(f"batch {batch.batch_id} is committed but wrong: {', '.join(verdict.critical)}")
     for name, rows in verdict.broken.items():
         get_run_logger().warning("batch %s: %d rows break %s", batch.batch_id, len(rows), name)
-    warn(run, [*find_poor_photos(crops), *watch_photos(run.spec, run.settings.api.source, crops)])
+    return warn(run, [*find_poor_photos(crops), *watch_photos(run.spec, run.settings.api.source, crops)])
+
+
+check_task = task(name="check", task_run_name="check batch {batch.batch_id}", **STEP)(check)
 
 
 def _moved(run: Run, batch: Batch, objects: dict[str, StoredObject | None]) -> dict[str, StoredObject | None]:

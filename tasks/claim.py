@@ -25,16 +25,14 @@ def has_work(run: Run) -> bool:
     return run.state.has_work(run.settings.api.source)
 
 
-@task(name="claim", task_run_name="claim up to {run.settings.batch.images} images", **STEP)
 def claim(run: Run) -> Batch | None:
     """Lease the next batch to this run; None when another run took what there was."""
-    batch = run.state.claim(
+    return run.state.claim(
         limit=run.settings.batch.images, owner=run.context.flow_run_id, source=run.settings.api.source
     )
-    if batch is not None:
-        run.funnel.batches += 1
-        run.funnel.resumed += int(batch.resumed)
-    return batch
+
+
+claim_task = task(name="claim", task_run_name="claim up to {run.settings.batch.images} images", **STEP)(claim)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ the state is derived from what it holds. A stale attempt is refused by both.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -33,13 +34,19 @@ def committed_crops(run: Run, batch: Batch) -> pa.Table | None:
     return catalogue.batch_rows(batch.batch_id) if catalogue.fence(batch.batch_id, batch.attempt) else None
 
 
-@task(name="commit", task_run_name="commit batch {batch.batch_id}", **STEP)
-def commit(run: Run, batch: Batch, crops: pa.Table, started_at: datetime) -> pa.Table:
+@dataclass(frozen=True)
+class CommittedBatch:
+    """``crops``: the rows that the catalogue holds of the batch."""
+
+    crops: pa.Table
+    counts: Counts
+    catalogue_version: int
+
+
+def commit(run: Run, batch: Batch, crops: pa.Table, started_at: datetime, engine: str | None) -> CommittedBatch:
     """Append to the catalogue, then mark images and batch and write the outbox in one SQL transaction.
 
-    Gives the rows that the catalogue holds of the batch.
-
-    ``started_at``: when this attempt began, for lineage.
+    ``started_at``, ``engine``: when this attempt began and where it was cut, for lineage.
 
     Raises StaleLease when another attempt has the batch; nothing of this attempt is committed then.
     """
@@ -65,15 +72,22 @@ def commit(run: Run, batch: Batch, crops: pa.Table, started_at: datetime) -> pa.
         outcomes.outcomes(batch, crops),
         counts=counted,
         catalogue_version=appended.version,
-        events=run.events(_cropped(run, batch, counted, crops, appended.version, started_at)),
+        events=run.events(_cropped(run, batch, counted, crops, appended.version, started_at, engine)),
     )
-    outcomes.add_to(run.funnel, batch, crops, counted)
-    run.funnel.catalogue_version = appended.version
-    return crops
+    return CommittedBatch(crops, counted, appended.version)
+
+
+commit_task = task(name="commit", task_run_name="commit batch {batch.batch_id}", **STEP)(commit)
 
 
 def _cropped(
-    run: Run, batch: Batch, counted: Counts, crops: pa.Table, version: int, started_at: datetime
+    run: Run,
+    batch: Batch,
+    counted: Counts,
+    crops: pa.Table,
+    version: int,
+    started_at: datetime,
+    engine: str | None,
 ) -> list[dict[str, Any]]:
     import pyarrow.compute as pc
 
@@ -90,5 +104,5 @@ def _cropped(
         catalogue_version=version,
         crop_bytes=pc.sum(crops["bytes"]).as_py(),
         superseded=len(batch.superseding),
-        engine=run.funnel.engines[-1].kind if run.funnel.engines else None,
+        engine=engine,
     )

@@ -1,12 +1,13 @@
 """crop: every box of a batch's images is cut by the Fugue job, on the engine that the settings name.
 
-Belongs here: gathering the job's three inputs and checking that its rows account for every box. Does not: cutting
-(fugue_jobs/). The lease is renewed while the job runs.
+Gathers the job's three inputs and checks that its rows account for every box.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -14,23 +15,29 @@ from prefect import get_run_logger, task
 
 from cropline.errors import NotReconciled
 from cropline.keeping import keep
-from cropline.run import Heartbeat, Run
+from cropline.run import Run
 from cropline.stores import read_stores
 from tasks.options import STEP
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from cropline.funnel import EngineUse
     from cropline.state import Batch
 
 
-@task(
-    name="crop",
-    task_run_name="crop {batch.images.num_rows} images on {run.settings.engine.kind}",
-    **STEP,
-)
-def crop(run: Run, batch: Batch) -> pa.Table:
-    """schemas.CROPS, one row for each box and profile of the batch; crops are durable when this returns."""
+@dataclass(frozen=True)
+class Cut:
+    """What the job made of a batch: schemas.CROPS, one row for each box and profile; the crops are durable."""
+
+    crops: pa.Table
+    counts: pa.Table  # manifests.COUNTS: how many boxes each image has
+    engine: EngineUse
+    seconds: float
+
+
+def crop(run: Run, batch: Batch, check: Callable[[], None]) -> Cut:
+    """Cut the batch. ``check`` is called about every second meanwhile: what it raises ends the job."""
     import pyarrow as pa
 
     from fugue_jobs.crop_images import CropJob
@@ -39,7 +46,7 @@ def crop(run: Run, batch: Batch) -> pa.Table:
     from fugue_jobs.rows import in_order
 
     settings = run.settings
-    images = ManifestRows.of(run.spec, batch.images)
+    images = ManifestRows.of(run.spec, batch.images, run.near)
     expected = _boxes_in(images.counts, batch)
     packed = tuple(
         (name, profile.output, profile.shard_mb * 1_000_000)
@@ -48,32 +55,38 @@ def crop(run: Run, batch: Batch) -> pa.Table:
     )
     kept, claims = _kept(run, batch)
     job = CropJob(run.spec, settings.fetch, settings.pictures, settings.engine.processes, packed, batch.batch_id)
+    used: list[EngineUse] = []
     started = time.monotonic()
-    with Heartbeat(lambda: run.state.renew(batch), settings.state.lease_s / 3, f"batch {batch.batch_id}"):
-        crops = run_crop_job(
-            images,
-            claims,
-            read_stores(run.spec, settings.engine.stores),
-            job,
-            settings.engine,
-            on_image=lambda rows: run.on_progress("crops", rows, expected),
-            waiting=_waiting(run),
-            on_engine=run.funnel.engines.append,
-        )
-    run.funnel.seconds += time.monotonic() - started
-    used = run.funnel.engines[-1]
+    crops = run_crop_job(
+        images,
+        claims,
+        read_stores(run.spec, settings.engine.stores),
+        job,
+        settings.engine,
+        on_image=lambda rows: run.on_progress("crops", rows, expected),
+        waiting=_waiting(run),
+        on_engine=used.append,
+        check=check,
+    )
+    seconds = time.monotonic() - started
     get_run_logger().info(
         "%s (%s): %d parts, %.1f s, %.0f executor seconds",
-        used.kind,
-        used.reason,
-        used.partitions,
-        used.seconds,
-        used.executor_seconds,
+        used[0].kind,
+        used[0].reason,
+        used[0].partitions,
+        used[0].seconds,
+        used[0].executor_seconds,
     )
     if crops.num_rows + kept.num_rows != expected:
         came_out = f"{crops.num_rows} rows came out, {kept.num_rows} were kept"
         raise NotReconciled(f"batch {batch.batch_id}: {expected} boxes went in, {came_out}")
-    return in_order(pa.concat_tables([crops, kept])) if kept.num_rows else crops
+    whole = in_order(pa.concat_tables([crops, kept])) if kept.num_rows else crops
+    return Cut(whole, images.counts, used[0], seconds)
+
+
+crop_task = task(
+    name="crop", task_run_name="crop {batch.images.num_rows} images on {run.settings.engine.kind}", **STEP
+)(crop)
 
 
 def _kept(run: Run, batch: Batch) -> tuple[pa.Table, pa.Table]:
@@ -90,7 +103,7 @@ def _kept(run: Run, batch: Batch) -> tuple[pa.Table, pa.Table]:
         return CROPS.empty_table(), batch.images
     rows = Catalogue(run.spec).images_rows(batch.source, earlier)
     again = batch.images.filter(pc.is_in(batch.images["image_id"], pa.array(sorted(earlier))))
-    images = ManifestRows.of(run.spec, again).table()
+    images = ManifestRows.of(run.spec, again, run.near).table()
     keeps = {name: profile.retention_days for name, profile in run.settings.profiles.items()}
     kept, claims = keep(rows, images, batch.images, keeps, datetime.now(UTC))
     if kept.num_rows:

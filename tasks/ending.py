@@ -13,7 +13,7 @@ from typing import Any
 from prefect import get_run_logger
 from prefect.exceptions import TerminationSignal
 
-from cropline.errors import CroplineError, ManifestRejected
+from cropline.errors import CroplineError, RunStopped
 from cropline.lineage import EventKind
 from cropline.run import Run
 from cropline.scrub import one_line
@@ -24,7 +24,7 @@ Tell = Callable[[datetime, datetime, EventKind, str], list[dict[str, Any]]]
 
 def kind_of_end(error: BaseException) -> EventKind:
     """ABORT when somebody stopped it, FAIL when it went wrong by itself."""
-    return "ABORT" if isinstance(error, TerminationSignal | KeyboardInterrupt | SystemExit) else "FAIL"
+    return "ABORT" if isinstance(error, TerminationSignal | KeyboardInterrupt | SystemExit | RunStopped) else "FAIL"
 
 
 @contextmanager
@@ -33,8 +33,6 @@ def told_when_it_fails(run: Run, tell: Tell) -> Iterator[None]:
     started_at = datetime.now(UTC)
     try:
         yield
-    except ManifestRejected:
-        raise  # told by the step itself, with what it found
     except BaseException as error:
         why = one_line(f"{type(error).__name__}: {error}")
         try:

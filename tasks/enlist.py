@@ -15,6 +15,7 @@ from prefect import task
 from cropline import manifest
 from cropline.backfill.choose import Row
 from cropline.backfill.plan import Plan, Slice
+from cropline.funnel import Funnel
 from cropline.keys import fingerprint
 from cropline.run import Run
 from tasks.options import STEP
@@ -30,19 +31,18 @@ Place = tuple[str, int]
 _KEEP_ALL_DIGESTS = datetime(1, 1, 2, tzinfo=UTC)
 
 
-@task(name="enlist", task_run_name="enlist {part.count} images", **STEP)
 def enlist(run: Run, plan: Plan, part: Slice) -> Batch | None:
     """Claim the slice's works; None when other runs have them all."""
     _register(run, plan, part)
     _revive(run, part)
-    batch = run.state.claim(
+    return run.state.claim(
         limit=part.count, owner=run.context.flow_run_id, source=run.settings.api.source, images=part.image_ids
     )
-    run.funnel.batches += int(batch is not None)
-    return batch
 
 
-@task(name="quarantine", task_run_name="quarantine bad rows", **STEP)
+enlist_task = task(name="enlist", task_run_name="enlist {part.count} images", **STEP)(enlist)
+
+
 def quarantine_bad(run: Run, plan: Plan) -> int:
     """Bad rows of the plan are landed and registered as quarantined, with their reasons. Gives how many."""
     from cropline.quarantine import add_rows
@@ -58,6 +58,9 @@ def quarantine_bad(run: Run, plan: Plan) -> int:
     return len(plan.bad)
 
 
+quarantine_task = task(name="quarantine", task_run_name="quarantine bad rows", **STEP)(quarantine_bad)
+
+
 def _register(run: Run, plan: Plan, part: Slice) -> None:
     works = [(work.row, work.profile) for work in part.works if work.action == "register" and work.row is not None]
     if not works:
@@ -65,7 +68,13 @@ def _register(run: Run, plan: Plan, part: Slice) -> None:
     places = _landed(run, plan, [row for row, _ in works])
     _write(run, [_candidate(run, row, profile, places[id(row)]) for row, profile in works])
     if plan.from_quarantine:
-        _mark(run, [(places[id(row)], profile) for row, profile in works])
+        _mark(run, [(_origin(plan, row) or places[id(row)], profile) for row, profile in works])
+
+
+def _origin(plan: Plan, row: Row) -> Place | None:
+    """Where quarantine has a row that was mapped again."""
+    origins = plan.sheets[row.sheet].origins
+    return origins[row.row] if origins else None
 
 
 def _mark(run: Run, replayed: Sequence[tuple[Place, str]]) -> None:
@@ -161,6 +170,4 @@ def _write(run: Run, candidates: Sequence[dict[str, Any]]) -> None:
             profiles={name: (profile.hash, profile.recipe) for name, profile in run.settings.profiles.items()},
         )
     )
-    run.funnel.new += registered.new
-    run.funnel.changed += registered.changed
-    run.funnel.known += registered.known
+    run.add(Funnel(new=registered.new, changed=registered.changed, known=registered.known))

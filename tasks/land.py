@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,25 @@ from tasks.options import STEP
 from tasks.poll import Polled
 
 
-@task(name="land", task_run_name="land {polled.fresh} items", **STEP)
-def land(run: Run, polled: Polled) -> str:
-    """Write the manifest; gives its storage key. The same items always land under the same key."""
+@dataclass(frozen=True)
+class Landed:
+    """A manifest in the store: its key, and how many rows it has."""
+
+    key: str
+    rows: int
+
+
+def land(run: Run, polled: Polled) -> Landed:
+    """Write the manifest. The same items always land under the same key. ``run.near`` keeps a copy for the steps after it."""
     api = run.settings.api
     path = run.folder / "manifest.parquet"
-    run.funnel.landed = manifest.write_rows(_rows(polled.spool, api), path)
-    run.funnel.manifest = manifest.land(path, api.source, polled.cursor[:10], run.spec)
-    return run.funnel.manifest
+    rows = manifest.write_rows(_rows(polled.spool, api), path)
+    key = manifest.land(path, api.source, polled.cursor[:10], run.spec)
+    run.near = {key: path}
+    return Landed(key, rows)
+
+
+land_task = task(name="land", task_run_name="land {polled.fresh} items", **STEP)(land)
 
 
 def _rows(spool: Path, api: ApiSettings) -> Iterator[dict[str, Any]]:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from prefect import task
 
 from cropline import image_api
-from cropline.backfill.choose import Chosen, Row, choose
+from cropline.backfill.again import mapped_again
+from cropline.backfill.choose import NEWER_IS_BAD, Chosen, Row, choose
 from cropline.backfill.classify import IDS_AT_ONCE, Selection, Work, classify, of_bad
 from cropline.backfill.plan import Plan, ordered
 from cropline.backfill.request import Ended, From, Limits, Mode, Order, Photos, in_utc
@@ -24,6 +25,7 @@ from cropline.errors import ManifestRejected, SettingsError
 from cropline.failures import FAILURES
 from cropline.run import Run
 from cropline.stores import read_cameras, read_stores
+from expectations.hints import setting_of
 from expectations.manifest import VERSION_RULE_NAMES, quarantine_rules
 from tasks.options import STEP
 from tasks.pace import paced
@@ -65,7 +67,7 @@ def plan(run: Run, asked: Asked, done_since: datetime | None) -> Plan:
     announced = _announced(run, asked)
     rules = _Rules(run)
     chosen = choose(announced.sheets, run.spec, asked.photos, datetime.now(UTC), rules.judge)
-    rules.check_budget(len(chosen.good) + len(chosen.bad))
+    rules.check_budget(chosen)
     left: Counter[str] = Counter()
     selection = Selection(run.settings.api.source, asked.mode, profiles(run, asked.photos), done_since)
     works = ordered(classify(chosen.good, selection, run.state, left), asked.order)
@@ -80,6 +82,8 @@ def plan(run: Run, asked: Asked, done_since: datetime | None) -> Plan:
         calls=announced.calls,
         complete=announced.complete,
         note=announced.note,
+        good=len(chosen.good),
+        hints=rules.hints,
     )
 
 
@@ -108,8 +112,19 @@ def plan_replay(run: Run, asked: Replayed) -> Plan:
     ]  # fmt: skip
     if "quarantined" not in asked.ended:
         return Plan(ordered(works, asked.order), left=left)
-    sheets, again, read = _good_now(run, asked, left)
-    return Plan(ordered([*works, *again], asked.order), sheets=sheets, left=left, read=read, from_quarantine=True)
+    again = _good_now(run, asked, left)
+    return Plan(
+        ordered([*works, *again.works], asked.order),
+        sheets=again.sheets,
+        left=left,
+        read=again.read,
+        from_quarantine=True,
+        note=again.note,
+        good=again.good,
+        still_bad=again.still_bad,
+        still_bad_rows=again.still_bad_rows,
+        hints=again.hints,
+    )
 
 
 def _check_names(run: Run, asked: Replayed) -> None:
@@ -149,13 +164,13 @@ def _ended(run: Run, asked: Replayed, ended: Ended) -> list[ImageState]:
     )
 
 
-def _good_now(run: Run, asked: Replayed, left: Counter[str]) -> tuple[list[Sheet], list[Work], int]:
-    """Quarantined rows that are good by today's rules and that nothing newer has overtaken, as works with their sheets."""
-    rows, recipes = _waiting(run, asked, left), profiles(run, asked.photos)
-    sheets = [Sheet(key, None) for key in rows]
+def _good_now(run: Run, asked: Replayed, left: Counter[str]) -> _Again:
+    """Quarantined rows, mapped and judged again: as works when they are good now and nothing newer has superseded them."""
+    waiting, recipes, rules = _waiting(run, asked, left), profiles(run, asked.photos), _Rules(run)
+    sheets, unmapped = mapped_again(waiting, run.settings.api, run.spec, run.folder)
     # A clock that is ahead may be what the rules now allow.
     photos = asked.photos.model_copy(update={"until": asked.photos.until or _FOR_EVER})
-    chosen = choose(sheets, run.spec, photos, datetime.now(UTC), _Rules(run).judge, list(rows.values()))
+    chosen = choose(sheets, run.spec, photos, datetime.now(UTC), rules.judge)
     left.update(f"still bad: {', '.join(row.broken)}" for row in chosen.bad)
     left.update(chosen.outside)
     selection = Selection(run.settings.api.source, "missing", recipes, None)
@@ -165,7 +180,35 @@ def _good_now(run: Run, asked: Replayed, left: Counter[str]) -> tuple[list[Sheet
             works.append(replace(work, why="good now"))
         else:
             left["waiting already"] += 1
-    return sheets, works, sum(map(len, rows.values()))
+    # Rows without these two are not even judged.
+    unplaced = {
+        "image_id_present": chosen.outside["no image id"],
+        "captured_at_present": chosen.outside["no capture time"],
+    }
+    return _Again(
+        works=works,
+        sheets=sheets,
+        read=sum(map(len, waiting.values())),
+        note=f"{unmapped:,} rows are judged as they were mapped: their items were not kept" if unmapped else None,
+        good=len(chosen.good),
+        still_bad=+(Counter(name for row in chosen.bad for name in row.broken) + Counter(unplaced)),
+        still_bad_rows=len(chosen.bad) + sum(unplaced.values()),
+        hints={rule: f"look at {setting_of(rule)}" for rule in unplaced} | rules.hints,
+    )
+
+
+@dataclass(frozen=True)
+class _Again:
+    """What became of the rows in quarantine, as a Plan takes it."""
+
+    works: list[Work]
+    sheets: list[Sheet]
+    read: int
+    note: str | None
+    good: int
+    still_bad: Counter[str]
+    still_bad_rows: int
+    hints: dict[str, str]
 
 
 def _waiting(run: Run, asked: Replayed, left: Counter[str]) -> dict[str, set[int]]:
@@ -173,14 +216,8 @@ def _waiting(run: Run, asked: Replayed, left: Counter[str]) -> dict[str, set[int
     from cropline import quarantine
 
     photos, recipes = asked.photos, profiles(run, asked.photos)
-    wanted = quarantine.Wanted(
-        asked.manifests,
-        asked.reasons,
-        photos.stores,
-        photos.cameras,
-        since=in_utc(photos.since) if photos.since else None,
-        until=in_utc(photos.until) if photos.until else None,
-    )
+    # By photo only what the old mapping found: today's may find a store or a time where it found none.
+    wanted = quarantine.Wanted(asked.manifests, asked.reasons, photos.stores, photos.cameras, unknown=True)
     rows: dict[str, set[int]] = {}
     for entry in quarantine.find(run.spec, run.settings.api.source, wanted):
         if entry.replayed(recipes):
@@ -210,9 +247,10 @@ class _Rules:
         self._cameras = read_cameras(run.spec, run.settings.engine.stores)
         self._stores = set(stores["store_id"].to_pylist()) if stores.num_rows else None
         self.broken: Counter[str] = Counter()
-        self.bad = 0
+        self.hints: dict[str, str] = {}
 
     def judge(self, rows: pa.Table) -> dict[int, list[str]]:
+        from expectations.hints import hints
         from expectations.validate import validate_manifest
 
         settings = self._run.settings
@@ -228,17 +266,20 @@ class _Rules:
         )
         if verdict.critical:
             raise ManifestRejected(f"the announced rows are broken as a whole ({', '.join(verdict.critical)})")
-        self.bad += len(verdict.bad_rows)
         self.broken.update(name for names in verdict.bad_rows.values() for name in names)
+        self.hints |= hints(rows, verdict.bad_rows)
         return verdict.bad_rows
 
-    def check_budget(self, rows: int) -> None:
+    def check_budget(self, chosen: Chosen) -> None:
+        """Raises ManifestRejected. As in a poll, older versions of a photo that are bad too say nothing of their own."""
         rules = self._run.settings.expectations
-        if rows < rules.min_rows_for_budget or self.bad <= rules.max_quarantined_fraction * rows:
+        bad = len(chosen.bad) + chosen.outside[NEWER_IS_BAD]
+        rows = len(chosen.good) + bad
+        if rows < rules.min_rows_for_budget or bad <= rules.max_quarantined_fraction * rows:
             return
         common = ", ".join(f"{name} {count}" for name, count in self.broken.most_common(3))
         raise ManifestRejected(
-            f"{self.bad} of {rows} announced rows are bad ({common}), more than max_quarantined_fraction = "
+            f"{bad} of {rows} announced rows are bad ({common}), more than max_quarantined_fraction = "
             f"{rules.max_quarantined_fraction}; nothing was done"
         )
 

@@ -34,7 +34,6 @@ class Polled:
     complete: bool  # False: stopped at max_pages, the next poll goes on
 
 
-@task(name="poll", task_run_name="poll the image API", **STEP | {"retries": 0})
 def poll(run: Run, look_back: timedelta | None = None) -> Polled:
     """Page through the API since the cursor, less the overlap. Items that were landed before are counted and left.
 
@@ -57,8 +56,10 @@ def poll(run: Run, look_back: timedelta | None = None) -> Polled:
             f"{api.source}: the poll stopped at {api.max_pages} pages, but the API does not sort by updated_at, so the "
             "rest would be lost; raise CROPLINE_API__MAX_PAGES"
         )
-    run.funnel.polled, run.funnel.repeated = reader.items, reader.items - reader.fresh
     return Polled(spool, reader.items, reader.fresh, since, reader.newest.isoformat(), complete)
+
+
+poll_task = task(name="poll", task_run_name="poll the image API", **STEP | {"retries": 0})(poll)
 
 
 def anything_new(run: Run, limited: bool) -> bool:

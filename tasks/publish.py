@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 _AT_A_TIME = 500
 
 
-@task(name="publish", task_run_name="publish lineage", **STEP)
 def publish(run: Run) -> int:
     """Send what waits, oldest first; gives how many were taken. What was not taken waits for the next run."""
     from cropline.lineage import Publisher
@@ -34,6 +33,9 @@ def publish(run: Run) -> int:
             get_run_logger().warning("lineage: %s; what is left waits for the next run", result.reason)
             break
     return sent
+
+
+publish_task = task(name="publish", task_run_name="publish lineage", **STEP)(publish)
 
 
 def _note(run: Run, events: Sequence[Event], result: PublishResult) -> int:

@@ -29,14 +29,13 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-@task(name="register", task_run_name="register {validated.rows} rows", **STEP)
 def register(run: Run, polled: Polled, validated: Validated) -> Registered:
     """Make new and changed images pending, remember what was seen, move the cursor: all of it or nothing."""
     from cropline.state import Registration
 
     settings = run.settings
-    rows = manifest.read(run.spec, validated.manifest, _COLUMNS)
-    registered = run.state.register(
+    rows = manifest.read(run.spec, validated.manifest, _COLUMNS, run.near.get(validated.manifest))
+    return run.state.register(
         Registration(
             source=settings.api.source,
             manifest=validated.manifest,
@@ -49,9 +48,9 @@ def register(run: Run, polled: Polled, validated: Validated) -> Registered:
             events=run.events(validated.events),
         )
     )
-    funnel = run.funnel
-    funnel.new, funnel.changed, funnel.known = registered.new, registered.changed, registered.known
-    return registered
+
+
+register_task = task(name="register", task_run_name="register {validated.rows} rows", **STEP)(register)
 
 
 def _candidates(rows: pa.Table, run: Run, validated: Validated) -> Iterator[pa.Table]:
@@ -65,7 +64,7 @@ def _candidates(rows: pa.Table, run: Run, validated: Validated) -> Iterator[pa.T
         out = [
             _candidate(row, name, hash_, run, validated)
             for row in batch.to_pylist()
-            if row["image_id"]
+            if row["image_id"] and row["row"] not in validated.superseded
             for name, hash_ in profiles.items()
         ]
         yield pa.Table.from_pylist(out, schema=CANDIDATES)

@@ -16,7 +16,6 @@ from tasks.options import STEP
 from tasks.show import show
 
 
-@task(name="report", task_run_name="report", **STEP)
 def report(run: Run) -> UUID:
     """Show what the run did so far, in the artifacts that it has already if it was shown before; gives the summary's id."""
     funnel, context = run.funnel, run.context
@@ -34,3 +33,6 @@ def report(run: Run) -> UUID:
         failures = json.dumps(summary.failures)
         show("table", f"{context.flow_name}-failures", failures, f"{context.run_name}: what failed", run.shown)
     return show("markdown", f"{context.flow_name}-summary", markdown(summary), summary.verdict, run.shown)
+
+
+report_task = task(name="report", task_run_name="report", **STEP)(report)

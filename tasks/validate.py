@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 
 from cropline import manifest
-from cropline.errors import ManifestRejected
+from cropline.funnel import Funnel
 from cropline.run import Run
 from cropline.stores import read_cameras, read_stores
 from tasks.ending import Tell
@@ -34,27 +34,36 @@ class Validated:
     manifest: str
     rows: int
     bad: dict[int, list[str]]  # manifest row -> names of the broken expectations
+    superseded: frozenset[int]  # manifest rows that a newer row of the same image replaces
     events: list[dict[str, Any]]  # for lineage: they are stored when the rows are registered
+    counts: Funnel
+    rejected: str | None = None  # why nothing of it may be registered, if so; its events are stored already
 
 
-@task(name="validate", task_run_name="validate {manifest_key}", **STEP)
 def validate(run: Run, manifest_key: str) -> Validated:
-    """Judge every row of a landed manifest; write the bad ones to quarantine. Raises ManifestRejected over the budget."""
+    """Judge every row of a landed manifest; write the bad ones to quarantine."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     from cropline.lineage.metrics import column_metrics
     from expectations.drift import watch
+    from expectations.hints import hints
 
     started_at = datetime.now(UTC)
-    rows = manifest.read(run.spec, manifest_key)
+    rows = manifest.read_mapped(run.spec, manifest_key, run.near.get(manifest_key))
     verdict = _judge(run, rows, manifest_key)
-    quarantine = _quarantine(run, rows, verdict, manifest_key) if verdict.bad_rows else None
-    run.funnel.valid, run.funnel.quarantined = rows.num_rows - len(verdict.bad_rows), len(verdict.bad_rows)
-    run.funnel.quarantine = quarantine
-    run.funnel.broken = Counter(name for names in verdict.bad_rows.values() for name in names)
-    run.funnel.docs = verdict.docs_url
-    rejected = _over_budget(run, verdict, manifest_key)
+    bad = _bad(run, rows, verdict, manifest_key) if verdict.bad_rows else rows.slice(0, 0)
+    quarantine = _quarantine(run, bad, verdict, manifest_key) if verdict.bad_rows else None
+    counts = Funnel(
+        valid=verdict.judged - len(verdict.bad_rows),
+        superseded=len(verdict.superseded),
+        quarantined=len(verdict.bad_rows),
+        quarantine=quarantine,
+        broken=Counter(name for names in verdict.bad_rows.values() for name in names),
+        docs=verdict.docs_url,
+        hints=hints(bad, verdict.bad_rows),
+    )
+    rejected = _over_budget(run, verdict, counts, manifest_key)
     events = run.story.validated(
         datetime.now(UTC),
         started_at=started_at,
@@ -68,10 +77,14 @@ def validate(run: Run, manifest_key: str) -> Validated:
     )
     if rejected is not None:
         run.tell(events)
-        raise ManifestRejected(rejected)
-    good = rows.filter(pc.invert(pc.is_in(rows["row"], pa.array(list(verdict.bad_rows), pa.int64()))))
-    warn(run, watch(run.spec, run.settings.api.source, good, manifest_key, now=started_at))
-    return Validated(manifest_key, rows.num_rows, verdict.bad_rows, events)
+        return Validated(manifest_key, rows.num_rows, verdict.bad_rows, verdict.superseded, events, counts, rejected)
+    left = pa.array([*verdict.bad_rows, *verdict.superseded], pa.int64())
+    good = rows.filter(pc.invert(pc.is_in(rows["row"], left)))
+    counts.warnings = warn(run, watch(run.spec, run.settings.api.source, good, manifest_key, now=started_at))
+    return Validated(manifest_key, rows.num_rows, verdict.bad_rows, verdict.superseded, events, counts)
+
+
+validate_task = task(name="validate", task_run_name="validate {manifest_key}", **STEP)(validate)
 
 
 def unjudged(run: Run, manifest_key: str) -> Tell:
@@ -99,6 +112,22 @@ def _judge(run: Run, rows: pa.Table, manifest_key: str) -> Verdict:
     )
 
 
+def _bad(run: Run, rows: pa.Table, verdict: Verdict, manifest_key: str) -> pa.Table:
+    """The bad rows, with the items of those that cannot be understood without."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from expectations.hints import first_rows
+
+    bad = rows.filter(pc.is_in(rows["row"], pa.array(list(verdict.bad_rows), pa.int64())))
+    unread = bad.filter(pc.greater(pc.fill_null(pc.list_value_length(bad["unreadable"]), 0), 0))["row"].to_pylist()
+    told = {row for found in first_rows(verdict.bad_rows).values() for row in found}
+    items = manifest.read_rows(run.spec, manifest_key, [*unread, *told], ["raw"], run.near.get(manifest_key))
+    raw = dict(zip(items["row"].to_pylist(), items["raw"].to_pylist(), strict=True))
+    kept = pa.array([raw.get(row) for row in bad["row"].to_pylist()], pa.string())
+    return bad.set_column(bad.schema.get_field_index("raw"), "raw", kept)
+
+
 def _quarantine(run: Run, rows: pa.Table, verdict: Verdict, manifest_key: str) -> str:
     from cropline.quarantine import add_rows, quarantine_key
     from expectations.quarantine import quarantine_table
@@ -107,15 +136,16 @@ def _quarantine(run: Run, rows: pa.Table, verdict: Verdict, manifest_key: str) -
     return quarantine_key(manifest_key)
 
 
-def _over_budget(run: Run, verdict: Verdict, manifest_key: str) -> str | None:
+def _over_budget(run: Run, verdict: Verdict, counts: Funnel, manifest_key: str) -> str | None:
     """Why nothing of this manifest may be registered, if so."""
     rules = run.settings.expectations
     if verdict.critical:
         return f"{manifest_key}: broken as a whole ({', '.join(verdict.critical)}); nothing was registered"
     if not verdict.exceeds_budget(rules):
         return None
-    common = ", ".join(f"{name} {count}" for name, count in run.funnel.broken.most_common(3))
+    common = ", ".join(f"{name} {count}" for name, count in counts.broken.most_common(3))
+    most = counts.broken.most_common(1)[0][0]
     return (
-        f"{manifest_key}: {len(verdict.bad_rows)} of {verdict.rows} rows are bad ({common}), more than "
-        f"max_quarantined_fraction = {rules.max_quarantined_fraction}; nothing was registered"
+        f"{manifest_key}: {len(verdict.bad_rows)} of {verdict.judged} rows are bad ({common}), more than "
+        f"max_quarantined_fraction = {rules.max_quarantined_fraction}; nothing was registered. {most}: {counts.hints[most]}"
     )

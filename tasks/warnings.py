@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from expectations.drift import Drift
 
 
-def warn(run: Run, found: Sequence[Drift]) -> None:
-    """Show what is unusual. An automation may listen to ``cropline.drift.*``."""
+def warn(run: Run, found: Sequence[Drift]) -> list[tuple[str, str]]:
+    """Log and emit what is unusual; gives it for the run's counts. An automation may listen to ``cropline.drift.*``."""
+    told: list[tuple[str, str]] = []
     for drift in found:
         message = one_line(f"{_whose(drift)}{drift.message} ({_numbers(drift)})", 500)
-        run.funnel.warnings.append((drift.kind, message))
+        told.append((drift.kind, message))
         get_run_logger().warning("%s: %s", drift.kind, message)
         camera = f"{drift.store_id or 'any'}.{drift.camera_id or 'any'}"
         emit_event(
@@ -30,6 +31,7 @@ def warn(run: Run, found: Sequence[Drift]) -> None:
             },
             payload={"message": message, "evidence": _evidence(drift)},
         )
+    return told
 
 
 def _whose(drift: Drift) -> str:

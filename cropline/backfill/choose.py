@@ -26,6 +26,8 @@ Judge = Callable[["pa.Table"], dict[int, list[str]]]
 _LIGHT = ("row", "image_id", "version", "captured_at", "updated_at", "store_id", "camera_id", "bytes", "content_hash")
 _JUDGED_AT_ONCE = 20_000
 _NEVER = datetime(1, 1, 1, tzinfo=UTC)
+NEWER_IS_BAD = "bad, an older version is good"
+AMBIGUOUS = "of the same version and time as another row, and says something else"
 
 
 @dataclass(slots=True)
@@ -144,9 +146,11 @@ def _settle(versions: dict[str, list[Row]], sheets: list[Sheet], spec: StoreSpec
             older = versions[row.image_id]
             if not row.broken:
                 chosen.good.append(row)
-                chosen.outside["newer version"] += len(older)
+                for other in older:
+                    same = (other.version, other.updated_at) == (row.version, row.updated_at)
+                    chosen.outside[AMBIGUOUS if same else "newer version"] += 1
                 if newest_bad.pop(row.image_id, None) is not None:
-                    chosen.outside["bad, an older version is good"] += 1
+                    chosen.outside[NEWER_IS_BAD] += 1
             else:
                 if newest_bad.setdefault(row.image_id, row) is not row:
                     chosen.outside["bad, as is the newer version"] += 1
@@ -181,7 +185,7 @@ def _whole_rows(part: list[Row], sheets: Sequence[Sheet], spec: StoreSpec) -> pa
         sheet = part[start].sheet
         end = next((at for at in range(start, len(part)) if part[at].sheet != sheet), len(part))
         wanted = {row.row for row in part[start:end]}
-        rows = sheets[sheet].read(spec)
+        rows = sheets[sheet].read_mapped(spec)
         keep = pa.array([number in wanted for number in rows["row"].to_pylist()])
         tables.append(rows.filter(keep).sort_by("row"))
         start = end

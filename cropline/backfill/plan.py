@@ -6,7 +6,7 @@ Belongs here: order, slices, budget, and the numbers by day. Does not: reading (
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
@@ -49,7 +49,9 @@ class Plan:
     ``works``: in the order in which they are to be done, those of a photo together. ``bad``: rows for quarantine.
     ``read``: announced rows that were looked at; ``outside``: those that do not count, by why. ``left``: works that are
     not to be done, by why. ``calls``: pages read from the API. ``complete`` False: there may be more.
-    ``from_quarantine``: rows that are registered are noted as replayed.
+    ``from_quarantine``: rows that are registered are noted as replayed. ``good``: photos that were judged good, to be
+    done or not; ``still_bad_rows``: how many stay in quarantine, and ``still_bad``: by broken expectation; ``hints``: see
+    Funnel.hints.
     """
 
     def __init__(
@@ -65,6 +67,10 @@ class Plan:
         complete: bool = True,
         note: str | None = None,
         from_quarantine: bool = False,
+        good: int = 0,
+        still_bad: Counter[str] | None = None,
+        still_bad_rows: int = 0,
+        hints: Mapping[str, str] | None = None,
     ) -> None:
         self.works = works
         self.bad = bad
@@ -76,6 +82,10 @@ class Plan:
         self.complete = complete
         self.note = note
         self.from_quarantine = from_quarantine
+        self.good = good
+        self.still_bad = still_bad or Counter()
+        self.still_bad_rows = still_bad_rows
+        self.hints = hints or {}
         self.images = len({work.image_id for work in works})
 
 

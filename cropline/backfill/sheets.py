@@ -27,10 +27,14 @@ _SKEW = timedelta(days=2)
 
 @dataclass(frozen=True)
 class Sheet:
-    """Some manifest rows. ``key``: the landed manifest they are in, or None when they are only on this machine."""
+    """Some manifest rows. ``key``: the landed manifest they are in, or None when they are only on this machine.
+
+    ``origins``: for each row the landed manifest and row that it was mapped again from.
+    """
 
     key: str | None
     path: Path | None
+    origins: Sequence[tuple[str, int]] = ()
 
     def read(self, spec: StoreSpec, columns: Sequence[str] | None = None) -> pa.Table:
         """The rows (schemas.MANIFEST), or some of their columns. Raises ManifestError."""
@@ -39,6 +43,10 @@ class Sheet:
         import pyarrow.parquet as pq
 
         return pq.read_table(self.path, columns=list(columns) if columns else None)
+
+    def read_mapped(self, spec: StoreSpec) -> pa.Table:
+        """The rows without their items, see manifest.read_mapped. Raises ManifestError."""
+        return manifest.read_mapped(spec, self.key or "", self.path)
 
 
 @dataclass

@@ -33,12 +33,14 @@ _NO_PREFECT = ("Failed to reach API at ", "Timed out while attempting to connect
 
 
 def main() -> None:
-    """Entry point. An error of ours is one line and exit code 2: what went wrong and what to do, never a traceback."""
+    """Entry point. An error of ours is one line, after those that explain it, and exit code 2: never a traceback."""
     try:
         refuse_name_clashes()
         app()
     except CroplineError as error:
         # Visible: an error names ids and keys, and those come from outside.
+        for note in getattr(error, "__notes__", ()):
+            print(f"cropline: {visible(note)}", file=sys.stderr)  # noqa: T201
         print(f"cropline: {error.code}: {visible(str(error))}", file=sys.stderr)  # noqa: T201
         raise SystemExit(2) from None
     except RuntimeError as error:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from cropline.backfill.foresee import Foreseen
 from cropline.backfill.request import From, Limits, Mode, Order, Photos
-from cropline.cli.runs import check_settings, funnel_table, progress_of, show_places
+from cropline.cli.runs import check_settings, funnel_table, progress_of, show_places, show_trouble
 from cropline.cli.screen import Screen, plain
 from cropline.funnel import Funnel
 from cropline.report.backfill import cost_rows, day_rows
@@ -119,6 +119,7 @@ def _show(name: str, settings: Any, run: Callable[[], Funnel | Foreseen]) -> Non
         _show_plan(screen, answer)
     else:
         screen.print(funnel_table([(name, answer)]))
+        show_trouble(screen, answer)
         show_places(screen, [*places(settings, answer)])
 
 

@@ -14,7 +14,9 @@ from cropline.cli.screen import Screen
 from cropline.errors import SettingsError
 from cropline.funnel import Funnel
 from cropline.report.places import places
+from cropline.report.trouble import trouble_lines
 from cropline.run import OnProgress, watch
+from cropline.scrub import visible
 from cropline.settings import Settings, load_settings
 from cropline.state import State
 
@@ -25,6 +27,7 @@ def run_flow(name: str, max_batches: int | None) -> None:
     settings = check_settings(needs_api=name == "poll")
     funnel = watched(screen, name, max_batches)
     screen.print(funnel_table([(name, funnel)]))
+    show_trouble(screen, funnel)
     show_places(screen, [*places(settings, funnel)])
 
 
@@ -84,6 +87,7 @@ def funnel_table(runs: Sequence[tuple[str, Funnel]]) -> Table:
         ("images polled", "polled"),
         ("  seen before", "repeated"),
         ("valid", "valid"),
+        ("superseded", "superseded"),
         ("quarantined", "quarantined"),
         ("new", "new"),
         ("changed", "changed"),
@@ -96,6 +100,15 @@ def funnel_table(runs: Sequence[tuple[str, Funnel]]) -> Table:
         table.add_row(label, *(f"{getattr(funnel, attribute):,}" for _, funnel in runs))
     table.add_row("crops/s", *(f"{funnel.crops_per_s:,.0f}" if funnel.written else "-" for _, funnel in runs))
     return table
+
+
+def show_trouble(screen: Screen, funnel: Funnel) -> None:
+    """Why rows are bad and boxes failed, a line each."""
+    lines = trouble_lines(funnel)
+    if lines:
+        screen.print()
+    for line in lines:
+        screen.print(f"  warning: {visible(line)}", soft_wrap=True)
 
 
 def show_places(screen: Screen, where: Sequence[tuple[str, str]]) -> None:

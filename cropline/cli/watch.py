@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cropline.cli.runs import check_settings
+from cropline.cli.runs import check_settings, show_trouble
 from cropline.cli.screen import Screen
 from cropline.run import watch as on_screen
 
@@ -29,3 +29,4 @@ def run_watch(every_s: float, minutes: float) -> None:
         f"of the looks {watched.found:,} found something, {watched.idle:,} nothing new, {watched.failed:,} failed",
         soft_wrap=True,
     )
+    show_trouble(screen, watched.funnel)

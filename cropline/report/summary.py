@@ -102,6 +102,7 @@ def _steps(funnel: Funnel) -> list[tuple[str, str, str]]:
         ("polled", funnel.polled, f"{funnel.repeated:,} seen before"),
         ("landed", funnel.landed, funnel.manifest or "no manifest"),
         ("valid", funnel.valid, ""),
+        ("superseded", funnel.superseded, "older versions and repeats"),
         ("quarantined", funnel.quarantined, ""),
         ("new", funnel.new, "image and profile"),
         ("changed", funnel.changed, "other version, boxes or recipe"),

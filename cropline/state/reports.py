@@ -5,7 +5,7 @@ Belongs here: queries that change nothing. Does not: how they are shown (the CLI
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
@@ -28,6 +28,7 @@ from cropline.state.tables import batches, constant, images, outbox, profiles, s
 
 _IMAGE = [images.c[field.name] for field in fields(ImageState)]
 _REASONS = 100
+_PART = 10_000
 
 
 def report(database: Database, *, last_batches: int) -> StateReport:
@@ -87,6 +88,16 @@ def oldest_open_batch(database: Database) -> datetime | None:
     with database.reading() as connection:
         oldest = select(func.min(batches.c.created_at)).where(batches.c.state == constant("open"))
         return connection.execute(oldest).scalar()
+
+
+def images_to_come(database: Database) -> Iterator[list[tuple[str, str]]]:
+    """(source, image id) of the works that will be cut again, a part at a time: the driver fetches no more than that."""
+    to_come = images.c.state.in_([constant("pending"), constant("claimed"), constant("failed")])
+    query = select(images.c.source, images.c.image_id).where(to_come).distinct()
+    with database.reading() as connection:
+        found = connection.execution_options(yield_per=_PART).execute(query)
+        for part in found.partitions():
+            yield [(row.source, row.image_id) for row in part]
 
 
 def needed_manifests(database: Database) -> set[str]:

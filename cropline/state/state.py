@@ -5,7 +5,7 @@ Belongs here: the surface and what each call promises. Does not: the SQL, which 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Self
@@ -203,6 +203,10 @@ class State:
     def oldest_open_batch(self) -> datetime | None:
         """When the oldest batch was made that has not ended; None when none is open."""
         return reports.oldest_open_batch(self._database)
+
+    def images_to_come(self) -> Iterator[list[tuple[str, str]]]:
+        """(source, image id) of the works that are pending, claimed or failed, some thousand at a time, each image once."""
+        return reports.images_to_come(self._database)
 
     def needed_manifests(self) -> set[str]:
         """The manifests that works which are not done lie in. Reads the whole table of works."""

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from cropline.storage import StoreSpec
 
 _DAY = re.compile(r"/(\d{4}-\d{2}-\d{2})/")
-_AT_MOST = 100_000_000
 
 
 def expire_crops(spec: StoreSpec, settings: Settings, *, dry_run: bool) -> list[Taken]:

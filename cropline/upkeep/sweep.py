@@ -12,7 +12,6 @@ The comparison runs in DuckDB on disk, so that memory does not grow with the num
 
 from __future__ import annotations
 
-import io
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
 SAFE = timedelta(days=2)
 _AT_ONCE = 500
-_AT_MOST = 100_000_000
+_ROWS_AT_ONCE = 65_536
 
 
 def sweep(spec: StoreSpec, state: State, *, safe: timedelta, dry_run: bool) -> list[Taken]:
@@ -101,10 +100,11 @@ def _name(spec: StoreSpec, database: DuckDBPyConnection) -> None:
     database.execute("CREATE TABLE named (key VARCHAR)")
     for key in storage.list_keys(spec, "catalogue/"):
         if key.endswith(".parquet") and not key.startswith("catalogue/_delta_log/"):
-            file = pq.ParquetFile(io.BytesIO(storage.read(spec, key)))
-            for name in {"key", "shard"} & set(file.schema_arrow.names):
-                column = file.read(columns=[name])[name].cast(pa.string()).unique()
-                _insert(database, "named", pa.table({"key": column}))
+            with storage.open_object(spec, key) as source, pq.ParquetFile(source) as file:
+                for name in sorted({"key", "shard"} & set(file.schema_arrow.names)):
+                    # Only this column is read, and some of its rows at a time.
+                    for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[name]):
+                        _insert(database, "named", pa.table({"key": batch[name].cast(pa.string()).unique()}))
 
 
 def _hold(state: State, database: DuckDBPyConnection) -> None:
@@ -112,9 +112,9 @@ def _hold(state: State, database: DuckDBPyConnection) -> None:
     import pyarrow as pa
 
     database.execute("CREATE TABLE held (photo VARCHAR)")
-    works = state.find_images(states=["pending", "claimed", "failed"], limit=_AT_MOST)
-    photos = sorted({keys.image_key(work.source, work.image_id) for work in works})
-    _insert(database, "held", pa.table({"photo": pa.array(photos, pa.string())}))
+    for part in state.images_to_come():
+        photos = [keys.image_key(source, image_id) for source, image_id in part]
+        _insert(database, "held", pa.table({"photo": pa.array(photos, pa.string())}))
 
 
 def _insert(database: DuckDBPyConnection, table: str, rows: Any) -> None:

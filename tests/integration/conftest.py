@@ -22,6 +22,7 @@ from prefect.testing.utilities import prefect_test_harness
 
 from cropline import storage
 from cropline.catalogue import Catalogue
+from cropline.errors import NothingCameThrough
 from cropline.funnel import Funnel
 from cropline.settings import Settings, load_settings
 from cropline.state import State
@@ -92,6 +93,12 @@ class Workspace:
         from flows.poll import poll
 
         return poll()
+
+    def poll_in_vain(self) -> str:
+        """A poll in which nothing comes through; gives what it says."""
+        with pytest.raises(NothingCameThrough) as caught:
+            self.poll()
+        return str(caught.value)
 
     def process(self) -> Funnel:
         from flows.process import process

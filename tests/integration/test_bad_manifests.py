@@ -134,11 +134,17 @@ class Feed:
 
     items: list[Item] = field(default_factory=list)
     expected: dict[int, set[str]] = field(default_factory=dict)
+    superseded: set[int] = field(default_factory=set)
     done: Counter[str] = field(default_factory=Counter)
 
     def add(self, item: Item, broken: set[str]) -> None:
         if broken:
             self.expected[len(self.items)] = broken
+        self.items.append(item)
+
+    def supersede(self, item: Item) -> None:
+        """Add an item that a newer one of its image replaces: no fault."""
+        self.superseded.add(len(self.items))
         self.items.append(item)
 
 
@@ -178,19 +184,22 @@ def spoil(item: Item, faults: list[str]) -> set[str]:
 
 
 def add_versions(feed: Feed, item: Item, dice: random.Random) -> None:
-    """The image comes more than once: again as it is, in an older version, or with a newer one that is bad."""
+    """The image comes more than once: again as it is, otherwise, in an older version, or with a newer one that is bad."""
     older = item | {"etag": "older", "updated_at": (NOW - timedelta(days=300)).isoformat()}
-    kind = dice.choice(["again", "older first", "older last", "newer is bad"])
+    kind = dice.choice(["again", "otherwise", "older first", "older last", "newer is bad"])
     feed.done[kind] += 1
     if kind == "again":
+        feed.supersede(dict(item))
         feed.add(item, set())
-        feed.add(dict(item), {"row_not_repeated"})
+    elif kind == "otherwise":
+        feed.add(item | {"store_id": f"not {item['store_id']}"}, {"version_unambiguous"})
+        feed.add(item, set())
     elif kind == "older first":
-        feed.add(older, {"version_newest"})
+        feed.supersede(older)
         feed.add(item, set())
     elif kind == "older last":
         feed.add(item, set())
-        feed.add(older, {"version_newest"})
+        feed.supersede(older)
     else:
         feed.add(older, set())
         bad = json.loads(json.dumps(item))
@@ -243,6 +252,7 @@ def test_every_row_lands_where_the_table_says(outcome: Outcome) -> None:
     bad = {row: set(names) for row, names in outcome.verdict.bad_rows.items()}
     differing = {row: (outcome.feed.expected.get(row), bad.get(row)) for row in {*bad, *outcome.feed.expected}}
     assert {row: pair for row, pair in differing.items() if pair[0] != pair[1]} == {}
+    assert outcome.verdict.superseded == outcome.feed.superseded
 
 
 def test_outcomes_add_up_to_the_table(outcome: Outcome) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
+import pytest
 from typer.testing import CliRunner
 
 from cropline.cli import app
+from cropline.errors import NothingCameThrough
 from cropline.quarantine import Wanted, find
 from tests.integration.conftest import Workspace
 
@@ -76,7 +79,7 @@ def test_a_good_photo_whose_newer_version_was_bad_gets_it_by_a_replay(workspace:
     workspace.poll()
     changed = workspace.api.control.change_etag(workspace.api.control.images()[0]["id"])["id"]
     workspace.set(EXPECTATIONS__MAX_BOXES="1", EXPECTATIONS__MAX_QUARANTINED_FRACTION="1")
-    workspace.poll()
+    assert "look at CROPLINE_EXPECTATIONS__MAX_BOXES" in workspace.poll_in_vain()
     (row,) = _rows()
     assert (row["image_id"], row["standing"]) == (changed, "waiting")
     assert workspace.states()[changed] == "done"
@@ -97,7 +100,33 @@ def test_a_rule_that_there_is_not_is_a_usage_error(workspace: Workspace) -> None
 
 def test_what_is_shown_holds_no_signature(workspace: Workspace) -> None:
     workspace.set(EXPECTATIONS__MAX_BOXES="1", EXPECTATIONS__MAX_QUARANTINED_FRACTION="1")
-    workspace.poll()
+    assert "look at CROPLINE_EXPECTATIONS__MAX_BOXES" in workspace.poll_in_vain()
     entries = list(find(workspace.settings.storage.spec, "cams", Wanted()))
     assert entries
     assert all("?" not in entry.row["url"] or entry.row["url"].endswith("?***") for entry in entries)
+
+
+def test_a_repaired_mapping_repairs_what_lies_in_quarantine(workspace: Workspace) -> None:
+    """The rows were mapped wrongly; their items are mapped again, also where the mapping found no id, store or time."""
+    from flows.replay import replay
+
+    workspace.set(API__FIELDS__CAPTURED_AT="taken.at", API__FIELDS__STORE_ID="shop", API__FIELDS__URL="href")
+    said = workspace.poll_in_vain()
+    assert "all 6 rows are bad; most of them" in said
+    assert "look at CROPLINE_API__FIELDS__" in said
+    with pytest.raises(NothingCameThrough, match="look at CROPLINE_API__FIELDS__"):
+        replay(ended=["quarantined"])  # still bad: it must not look as if it had helped
+    workspace.set(API__FIELDS__CAPTURED_AT="captured_at", API__FIELDS__STORE_ID="store_id", API__FIELDS__URL="url")
+    store = workspace.api.control.images()[0]["store_id"]
+    _cropline("replay", "--store", store)
+    listed = {row["id"]: row for row in workspace.api.control.images()}
+    of_store = {name for name, row in listed.items() if row["store_id"] == store}
+    assert {row["image_id"] for row in workspace.rows()} == of_store
+    said = _cropline("replay")
+    boxes = Counter((name, box["id"]) for name, row in listed.items() for box in row["boxes"])
+    rows = workspace.rows()
+    assert Counter((row["image_id"], row["box_id"]) for row in rows) == boxes
+    assert {row["status"] for row in rows} == {"written"}
+    assert {(row["image_id"], row["store_id"]) for row in rows} == {(n, row["store_id"]) for n, row in listed.items()}
+    assert {row["standing"] for row in _rows()} == {"replayed"}
+    assert replay(ended=["quarantined"]).nothing_new, "what was replayed is not replayed again"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from cropline.funnel import Funnel
-from cropline.outcomes import add_to, counts
+from cropline.outcomes import counts, funnel_of
 from cropline.report.summary import WHY_PILLOW, markdown, summarise
 from cropline.schemas import CLAIM, CROPS
 from cropline.state import Batch
@@ -31,8 +31,8 @@ def test_photos_are_counted_once_by_what_decoded_them_and_the_summary_shows_it()
     now = datetime.now(UTC)
     batch = Batch("b1", 1, "s", now, False, now, CLAIM.empty_table(), ())
     funnel = Funnel()
-    add_to(funnel, batch, crops, counts(batch, crops))
-    add_to(funnel, batch, crops, counts(batch, crops))
+    funnel.add(funnel_of(batch, crops, counts(batch, crops)))
+    funnel.add(funnel_of(batch, crops, counts(batch, crops)))
     assert funnel.decoders == Counter({"regions": 4, "pillow: progressive": 2})
     shown = markdown(summarise("run", funnel, [], SPEC))
     assert "4 by regions, 2 by Pillow (progressive)" in shown

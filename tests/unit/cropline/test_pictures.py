@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from cropline.funnel import EngineUse, Funnel
-from cropline.outcomes import add_to
+from cropline.outcomes import funnel_of
 from cropline.report.backlog import backlog_markdown, backlog_svg, backlog_verdict
 from cropline.report.chart import Panel, Series, svg
 from cropline.report.contact_sheet import Tile, boxes_on_photo
@@ -143,8 +143,7 @@ def test_a_photo_that_failed_whole_is_one_failure_beside_the_others() -> None:
     schema = pa.schema([field.with_nullable(True) for field in CROPS])
     crops = pa.Table.from_pylist([dict.fromkeys(CROPS.names) | row for row in rows], schema=schema)
     batch = Batch("b", 1, "cams", NOON, False, NOON, CLAIM.empty_table(), ())
-    funnel = Funnel()
-    add_to(funnel, batch, crops, Counts(2, 80, 0, 80, 0))
+    funnel = funnel_of(batch, crops, Counts(2, 80, 0, 80, 0))
     assert [(one["image_id"], one["reason"], len(one["box_ids"])) for one in funnel.failures] == [
         ("first", "http_404", 40),
         ("second", "timeout", 40),

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from cropline.schemas import CLAIM, CROPS, MANIFEST
+from cropline.schemas import CLAIM, CROPS
 from cropline.storage import StoreSpec, write
 from expectations.catalogue import (
     CROP_RULES,
@@ -71,13 +71,13 @@ def objects_of_the_good_batch() -> None:
 
 
 def claimed() -> pa.Table:
-    images = [
-        {"row": n, "source": "cameras", "image_id": f"img-{n}", "boxes": [{}] * b} for n, b in enumerate((3, 2, 0))
-    ]
-    images[2]["boxes"] = None
+    counts = [{"manifest": "m", "manifest_row": n, "boxes": boxes} for n, boxes in enumerate((3, 2, 0))]
     work = [{"profile": "default"}]
-    claims = [{"source": "cameras", "image_id": f"img-{n}", "work": work} for n in (2, 0, 1)]
-    return claimed_boxes(pa.Table.from_pylist(images, schema=MANIFEST), pa.Table.from_pylist(claims, schema=CLAIM))
+    claims = [
+        {"source": "cameras", "image_id": f"img-{n}", "manifest": "m", "manifest_row": n, "work": work}
+        for n in (2, 0, 1)
+    ]
+    return claimed_boxes(pa.Table.from_pylist(counts), pa.Table.from_pylist(claims, schema=CLAIM))
 
 
 def judge(rows: list[Row], keys: list[str] | None = None) -> BatchVerdict:

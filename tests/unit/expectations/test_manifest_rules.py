@@ -135,6 +135,7 @@ def test_what_only_informs_is_counted_and_quarantines_nothing(verdict: Verdict) 
         "box_ids_present": 1,
         "boxes_distinct": 1,
         "store_known": 1,
+        "version_newest": 0,
     }
 
 
@@ -220,34 +221,60 @@ def test_bad_boxes_can_be_left_to_the_crop_job() -> None:
     assert {name: counts[name] for name in faults} == dict.fromkeys(faults, 2)
 
 
+EARLY, LATE = ({"updated_at": f"2026-11-22T{hour}:00:00Z"} for hour in ("05", "07"))
+
+
 @pytest.mark.parametrize(
-    ("items", "bad"),
+    ("items", "superseded", "bad"),
     [
-        ([item(0), item(0)], {1: ["row_not_repeated"]}),
-        ([item(0), item(1), item(0), item(0)], {2: ["row_not_repeated"], 3: ["row_not_repeated"]}),
-        ([item(0, etag="old", updated_at="2026-11-22T07:00:00Z"), item(0)], {0: ["version_newest"]}),
-        ([item(0), item(0, etag="old", updated_at="2026-11-22T07:00:00Z")], {1: ["version_newest"]}),
+        ([item(0), item(0)], {0}, {}),
+        ([item(0), item(1), item(0), item(0)], {0, 2}, {}),
+        ([item(0, etag="old", **LATE), item(0)], {0}, {}),
+        ([item(0), item(0, etag="old", **LATE)], {1}, {}),
         # The same time: the API named the later row last.
-        ([item(0, etag="a"), item(0, etag="b")], {0: ["version_newest"]}),
-        ([item(0, etag="a"), item(0, etag="b"), item(0, etag="a")], {0: ["version_newest"], 2: ["row_not_repeated"]}),
-        # A bad newest version takes nothing away from the good one before it.
+        ([item(0, etag="a"), item(0, etag="b")], {0}, {}),
+        ([item(0, etag="a"), item(0, etag="b"), item(0, etag="a")], {0, 1}, {}),
+        # A freshly signed address is no other row, and the last one named is the freshest.
+        ([item(0, url="https://photos.example/a?sig=1"), item(0, url="https://photos.example/a?sig=2")], {0}, {}),
+        # Of one version and time, and yet another photo: nobody can say which is right.
+        ([item(0, boxes=[box(xmax=0.9)]), item(0)], set(), {0: ["version_unambiguous"]}),
+        ([item(0, store_id="s2"), item(0)], set(), {0: ["version_unambiguous"]}),
+        ([item(0, store_id="s2"), item(0), item(0, etag="b")], {0, 1}, {}),
+        # A bad version that was corrected is superseded as well; one without a time is not.
+        ([item(0, etag="old", boxes=None, **LATE), item(0)], {0}, {}),
+        ([item(0, boxes=None, **EARLY), item(0, etag="x", boxes=None, **LATE), item(0)], {0, 1}, {}),
         (
-            [item(0, etag="old", updated_at="2026-11-22T07:00:00Z"), item(0, boxes=None)],
-            {1: ["boxes_present"]},
+            [item(0, etag="old", updated_at="soon"), item(0)],
+            set(),
+            {0: ["fields_readable", "updated_at_present"]},
         ),
-        ([item(0, boxes=None), item(0)], {0: ["boxes_present"]}),
-        ([item(0, boxes=None), item(0, boxes=None)], {0: ["boxes_present"], 1: ["boxes_present"]}),
-        # Names that only look alike.
-        ([item(0, id="A"), item(0, id="a"), item(0, id="a ")], {}),
+        # A bad newest version takes nothing away from the good one before it.
+        ([item(0, etag="old", **LATE), item(0, boxes=None)], set(), {1: ["boxes_present"]}),
+        ([item(0, boxes=None), item(0)], set(), {0: ["boxes_present"]}),
+        ([item(0, boxes=None), item(0, boxes=None)], {0}, {1: ["boxes_present"]}),
+        # Names that only look alike, and rows that name nobody.
+        ([item(0, id="A"), item(0, id="a"), item(0, id="a ")], set(), {}),
+        ([item(0, id=None), item(0, id=None)], set(), {0: ["image_id_present"], 1: ["image_id_present"]}),
     ],
 )
-def test_one_version_of_an_image_goes_on(items: list[dict[str, Any]], bad: dict[int, list[str]]) -> None:
-    assert validate_manifest(landed(items), RULES, run_name="unit", now=NOW).bad_rows == bad
+def test_one_version_of_an_image_goes_on_and_the_others_are_superseded_not_bad(
+    items: list[dict[str, Any]], superseded: set[int], bad: dict[int, list[str]]
+) -> None:
+    verdict = validate_manifest(landed(items), RULES, run_name="unit", now=NOW)
+    assert (verdict.superseded, verdict.bad_rows) == (superseded, bad)
 
 
 def test_of_equal_rows_with_several_times_the_newest_goes_on() -> None:
     items = [item(0, updated_at=f"2026-11-22T0{hour}:00:00Z") for hour in (6, 8, 7)]
-    assert sorted(validate_manifest(landed(items), RULES, run_name="unit", now=NOW).bad_rows) == [0, 2]
+    assert validate_manifest(landed(items), RULES, run_name="unit", now=NOW).superseded == {0, 2}
+
+
+def test_the_error_budget_is_a_share_of_the_rows_that_count() -> None:
+    verdict = Verdict({9: ["boxes_present"]}, [], [], rows=30, docs_url=None, superseded=frozenset(range(20, 30)))
+    rules = ExpectationSettings(min_rows_for_budget=20, max_quarantined_fraction=0.04)
+    assert verdict.exceeds_budget(rules)
+    assert not verdict.exceeds_budget(rules.model_copy(update={"max_quarantined_fraction": 0.05}))
+    assert not verdict.exceeds_budget(rules.model_copy(update={"min_rows_for_budget": 21}))
 
 
 def test_a_camera_that_the_store_does_not_have_is_counted_and_quarantines_nothing() -> None:

@@ -1,0 +1,87 @@
+"""take_in: the one way from the image API to the state table, for every flow that polls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Protocol
+
+from cropline.errors import ManifestRejected
+from cropline.funnel import Funnel
+from cropline.report.trouble import trouble_lines
+from cropline.run import Run
+from tasks.ending import told_when_it_fails
+from tasks.land import Landed, land, land_task
+from tasks.poll import Polled, poll, poll_task
+from tasks.register import register, register_task
+from tasks.validate import Validated, unjudged, validate, validate_task
+
+if TYPE_CHECKING:
+    from cropline.state import Registered
+
+
+class _Poll(Protocol):
+    def __call__(self, run: Run, look_back: timedelta | None) -> Polled: ...
+
+
+class _Land(Protocol):
+    def __call__(self, run: Run, polled: Polled) -> Landed: ...
+
+
+class _Validate(Protocol):
+    def __call__(self, run: Run, manifest_key: str) -> Validated: ...
+
+
+class _Register(Protocol):
+    def __call__(self, run: Run, polled: Polled, validated: Validated) -> Registered: ...
+
+
+@dataclass(frozen=True)
+class IntakeSteps:
+    """The steps of an intake: as Prefect tasks, which the UI shows, or as plain functions, which take no time beside their work."""
+
+    poll: _Poll
+    land: _Land
+    validate: _Validate
+    register: _Register
+
+
+SHOWN = IntakeSteps(poll_task, land_task, validate_task, register_task)
+PLAIN = IntakeSteps(poll, land, validate, register)
+
+
+def take_in(run: Run, look_back: timedelta | None, steps: IntakeSteps = SHOWN) -> Funnel:
+    """One poll: what the API announced is landed, judged and registered. Gives what it came to.
+
+    ``look_back``: another overlap than the settings'. Raises ApiError, ManifestRejected.
+    """
+    run.half = part = Funnel()
+    _take_in(run, part, look_back, steps)
+    run.half = Funnel()
+    run.add(part)
+    return part
+
+
+def _take_in(run: Run, part: Funnel, look_back: timedelta | None, steps: IntakeSteps) -> None:
+    polled = steps.poll(run, look_back)
+    part.polled, part.repeated = polled.items, polled.items - polled.fresh
+    if not polled.fresh:
+        return
+    landed = steps.land(run, polled)
+    part.landed, part.manifest = landed.rows, landed.key
+    validated = judge(run, part, landed.key, steps)
+    registered = steps.register(run, polled, validated)
+    part.new, part.changed, part.known = registered.new, registered.changed, registered.known
+
+
+def judge(run: Run, part: Funnel, manifest_key: str, steps: IntakeSteps = SHOWN) -> Validated:
+    """Validate a landed manifest and count its rows in ``part``. Raises ManifestRejected when none may be registered."""
+    with told_when_it_fails(run, unjudged(run, manifest_key)):
+        validated = steps.validate(run, manifest_key)
+    part.add(validated.counts)
+    if validated.rejected is not None:
+        error = ManifestRejected(validated.rejected)
+        for line in trouble_lines(validated.counts):
+            error.add_note(line)
+        raise error
+    return validated

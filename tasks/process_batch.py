@@ -1,0 +1,96 @@
+"""process_batch: the one way from a claimed batch to its end, for every flow.
+
+A batch that an earlier run had committed to the catalogue is not cut again. What ends the work on a batch before its
+commit lets go of it and emits its failure to lineage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
+
+from cropline import outcomes
+from cropline.funnel import Funnel
+from cropline.run import Heartbeat, Run
+from tasks.check import check, check_task
+from tasks.claim import freed_on_failure
+from tasks.commit import CommittedBatch, commit, commit_task, committed_crops
+from tasks.crop import Cut, crop, crop_task
+from tasks.forget import finish_erasures
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from cropline.state import Batch
+
+
+class _Crop(Protocol):
+    def __call__(self, run: Run, batch: Batch, check: Callable[[], None]) -> Cut: ...
+
+
+class _Commit(Protocol):
+    def __call__(
+        self, run: Run, batch: Batch, crops: pa.Table, started_at: datetime, engine: str | None
+    ) -> CommittedBatch: ...
+
+
+class _Check(Protocol):
+    def __call__(self, run: Run, batch: Batch, crops: pa.Table, counts: pa.Table | None) -> list[tuple[str, str]]: ...
+
+
+@dataclass(frozen=True)
+class BatchSteps:
+    """The steps of a batch: as Prefect tasks, which the UI shows, or as plain functions, which take no time beside their work."""
+
+    crop: _Crop
+    commit: _Commit
+    check: _Check
+
+
+SHOWN = BatchSteps(crop_task, commit_task, check_task)
+PLAIN = BatchSteps(crop, commit, check)
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What became of a batch. ``cut`` is None when an earlier run had cut it."""
+
+    batch_id: str
+    counts: Funnel
+    cut: Cut | None
+    catalogue_version: int
+
+
+def process_batch(run: Run, batch: Batch, steps: BatchSteps = SHOWN) -> BatchResult:
+    """Cut, commit and check a batch of this run; finish erasures that waited for it. Several threads of a run may call it.
+
+    Raises StaleLease soon after another run took the batch over, RunStopped after ``run.stop()``.
+    """
+    run.add(Funnel(batches=1, resumed=int(batch.resumed)))
+    lease_s = run.settings.state.lease_s
+    with (
+        freed_on_failure(run, batch) as started_at,
+        Heartbeat(lambda: run.state.renew(batch), lease_s / 3, f"batch {batch.batch_id}") as lease,
+    ):
+
+        def go_on() -> None:
+            lease.check()
+            run.check_stopped()
+
+        held = committed_crops(run, batch) if batch.resumed else None
+        cut = steps.crop(run, batch, go_on) if held is None else None
+        with run.committing:
+            go_on()
+            crops = held if cut is None else cut.crops
+            committed = steps.commit(run, batch, crops, started_at, cut.engine.kind if cut else None)
+    counts = outcomes.funnel_of(batch, committed.crops, committed.counts)
+    counts.catalogue_version = committed.catalogue_version
+    if cut is not None:
+        counts.engines, counts.seconds = [cut.engine], cut.seconds
+    run.add(counts)
+    warnings = steps.check(run, batch, committed.crops, cut.counts if cut else None)
+    run.add(Funnel(warnings=warnings))
+    finish_erasures(run)
+    return BatchResult(batch.batch_id, counts, cut, committed.catalogue_version)
