@@ -71,7 +71,7 @@ def _noting(funnel: Funnel, on_progress: OnProgress) -> OnProgress:
 class Run:
     """One run of a flow. Use as a context manager: the state table is opened on entry and closed on exit.
 
-    Raises StateError or StorageError in one line when the database or the output cannot be used.
+    Raises StateError or StorageError in one line when the database or the output cannot be used, or do not belong together.
     """
 
     def __init__(self, settings: Settings, context: RunContext, on_progress: OnProgress) -> None:
@@ -90,6 +90,11 @@ class Run:
 
         storage.check_writable(self.spec)
         self._state = State.open(self.settings.state)
+        try:
+            self._state.bind(self.spec.address, self.settings.api.source, self.settings.api.url or None)
+        except BaseException:
+            self._state.close()
+            raise
         return self
 
     def __exit__(

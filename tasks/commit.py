@@ -15,6 +15,7 @@ from cropline import outcomes
 from cropline.errors import CatalogueError
 from cropline.run import Run
 from tasks.options import STEP
+from tasks.strangers import memory, tell_strangers, works_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,7 +38,7 @@ def committed_crops(run: Run, batch: Batch) -> pa.Table | None:
 def commit(run: Run, batch: Batch, crops: pa.Table, started_at: datetime) -> pa.Table:
     """Append to the catalogue, then mark images and batch and write the outbox in one SQL transaction.
 
-    Gives the rows that the catalogue holds of the batch.
+    Gives the rows that the catalogue holds of the batch. A good row stays when its box could not be cut again, and says so.
 
     ``started_at``: when this attempt began, for lineage.
 
@@ -46,7 +47,7 @@ def commit(run: Run, batch: Batch, crops: pa.Table, started_at: datetime) -> pa.
     from cropline.catalogue import Catalogue
 
     run.state.renew(batch)
-    catalogue = Catalogue(run.spec)
+    catalogue, known = Catalogue(run.spec), memory(run)
     appended = catalogue.append(
         crops,
         batch_id=batch.batch_id,
@@ -54,22 +55,28 @@ def commit(run: Run, batch: Batch, crops: pa.Table, started_at: datetime) -> pa.
         flow_run=run.context.flow_run_id,
         committed_at=datetime.now(UTC),
         superseding=batch.superseding,
+        works=works_of(batch),
+        memory=known,
     )
+    if appended.strangers:
+        tell_strangers(run, known)
     held = appended.rows if appended.appended else catalogue.batch_rows(batch.batch_id)
     if held is None:
         raise CatalogueError(f"the catalogue says that it holds batch {batch.batch_id} but has no rows of it")
-    crops = held
-    counted = outcomes.counts(batch, crops)
+    became = outcomes.became(held)
+    counted = outcomes.counts(batch, became)
     run.state.commit(
         batch,
-        outcomes.outcomes(batch, crops),
+        outcomes.outcomes(batch, became),
         counts=counted,
         catalogue_version=appended.version,
-        events=run.events(_cropped(run, batch, counted, crops, appended.version, started_at)),
+        events=run.events(_cropped(run, batch, counted, became, appended.version, started_at)),
+        strangers=appended.strangers,
     )
-    outcomes.add_to(run.funnel, batch, crops, counted)
+    outcomes.add_to(run.funnel, batch, became, counted)
+    run.funnel.stayed += outcomes.stayed(held)
     run.funnel.catalogue_version = appended.version
-    return crops
+    return held
 
 
 def _cropped(

@@ -91,6 +91,7 @@ def funnel_table(runs: Sequence[tuple[str, Funnel]]) -> Table:
         ("crops written", "written"),
         ("failed", "failed"),
         ("  to be tried again", "retrying"),
+        ("  a good crop stays", "stayed"),
         ("skipped", "skipped"),
     ):
         table.add_row(label, *(f"{getattr(funnel, attribute):,}" for _, funnel in runs))
