@@ -43,8 +43,11 @@ def show_status() -> None:
 
 
 def _images(screen: Screen, report: StateReport) -> None:
-    counts = {**report.images, "done": report.images["done"] - report.done_with_failures}
-    counts["ended with failures"] = report.done_with_failures
+    counts: dict[str, int] = {}
+    for state, works in report.images.items():
+        counts[state] = works
+        if state == "done":
+            counts |= {"done": works - report.done_with_failures, "ended with failures": report.done_with_failures}
     states = "  ".join(f"[{_COLOURS[name]}]{count:,} {name}[/]" for name, count in counts.items() if count)
     age = f", the oldest waits for {_span(report.oldest_pending_age)}" if report.oldest_pending_age else ""
     stale = f", {report.stale_batches} of them stale: the next run resumes them" if report.stale_batches else ""

@@ -336,6 +336,23 @@ class State:
         """The erasures that are not at their end, oldest first."""
         return erasures.unfinished(self._database, source)
 
+    def known_erasures(self, erasure_ids: Sequence[str]) -> set[str]:
+        """Those of the erasures that this state knows."""
+        return erasures.known(self._database, erasure_ids)
+
+    def recall_erasure(
+        self,
+        erasure_id: str,
+        source: str,
+        selection: str,
+        began_at: datetime,
+        ended_at: datetime,
+        image_ids: Sequence[str],
+    ) -> list[str]:
+        """Remember an erasure by its receipt, with its tombstones. Gives those of its images that are works here again."""
+        erasure = Erasure(erasure_id, source, selection, began_at, resumed=False)
+        return erasures.recall(self._database, erasure, ended_at, image_ids)
+
     def forgotten(self, source: str, image_ids: Sequence[str]) -> set[str]:
         """Those of the images that were forgotten: registering them does nothing."""
         return erasures.forgotten(self._database, source, image_ids)
