@@ -68,6 +68,19 @@ def _noting(funnel: Funnel, on_progress: OnProgress) -> OnProgress:
     return noted
 
 
+def open_state(settings: Settings) -> State:
+    """The state of a run. Raises StateError in one line when it cannot be used, or belongs to another storage or API."""
+    from cropline.state import State
+
+    state = State.open(settings.state)
+    try:
+        state.bind(settings.storage.spec.address, settings.api.source, settings.api.url or None)
+    except BaseException:
+        state.close()
+        raise
+    return state
+
+
 class Run:
     """One run of a flow. Use as a context manager: the state table is opened on entry and closed on exit.
 
@@ -86,15 +99,8 @@ class Run:
         self._folder: Path | None = None
 
     def __enter__(self) -> Self:
-        from cropline.state import State
-
         storage.check_writable(self.spec)
-        self._state = State.open(self.settings.state)
-        try:
-            self._state.bind(self.spec.address, self.settings.api.source, self.settings.api.url or None)
-        except BaseException:
-            self._state.close()
-            raise
+        self._state = open_state(self.settings)
         return self
 
     def __exit__(

@@ -14,9 +14,8 @@ from cropline.cli.screen import Screen
 from cropline.errors import SettingsError
 from cropline.funnel import Funnel
 from cropline.report.places import places
-from cropline.run import OnProgress, watch
+from cropline.run import OnProgress, open_state, watch
 from cropline.settings import Settings, load_settings
-from cropline.state import State
 
 
 def run_flow(name: str, max_batches: int | None) -> None:
@@ -34,7 +33,7 @@ def check_settings(*, needs_api: bool) -> Settings:
     if needs_api and not settings.api.url:
         raise SettingsError("CROPLINE_API__URL: no image API is set; give its base address, http(s)://host[:port]")
     storage.check_writable(settings.storage.spec)
-    State.open(settings.state).close()
+    open_state(settings).close()
     return settings
 
 

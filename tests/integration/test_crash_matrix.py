@@ -11,7 +11,6 @@ import json
 import signal
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -139,21 +138,25 @@ def test_an_event_whose_reply_was_lost_is_sent_again_under_the_same_id(
     assert_same(disturbed, undisturbed)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def kept(request: pytest.FixtureRequest, disturbed: Workspace, tmp_path: Path) -> SqliteState | PostgresState:
+def _kept(request: pytest.FixtureRequest, here: Workspace, database: str) -> SqliteState | PostgresState:
     """The disturbed place's state, which can be backed up, lost and restored."""
-    if request.param == "sqlite":
-        return SqliteState(disturbed.environment["CROPLINE_STATE__URL"])
-    made = PostgresState(request.getfixturevalue("postgres"), tmp_path)
-    disturbed.set(STATE__URL=made.url)
+    if database == "sqlite":
+        return SqliteState(here.environment["CROPLINE_STATE__URL"])
+    made = PostgresState(request.getfixturevalue("postgres"), here.folder)
+    here.set(STATE__URL=made.url)
     return made
 
 
-@pytest.mark.parametrize("moment", ["State.claim", "Catalogue.append"], ids=["nothing claimed", "a batch open"])
+@pytest.mark.parametrize(
+    ("database", "moment"),
+    [("sqlite", "State.claim"), ("sqlite", "Catalogue.append"), ("postgresql", "Catalogue.append")],
+    ids=["nothing claimed", "a batch open", "a batch open, PostgreSQL"],
+)
 def test_a_state_restored_from_a_backup_that_knows_less_ends_as_if_undisturbed(
-    disturbed: Workspace, undisturbed: Ledger, kept: SqliteState | PostgresState, moment: str
+    disturbed: Workspace, undisturbed: Ledger, request: pytest.FixtureRequest, database: str, moment: str
 ) -> None:
     """The catalogue holds all of it by then, of batches that the backup never heard of or has open."""
+    kept = _kept(request, disturbed, database)
     with pytest.raises(Lost), lost_at(moment, "call"):
         disturbed.poll()
     backup = kept.backup()
@@ -164,8 +167,9 @@ def test_a_state_restored_from_a_backup_that_knows_less_ends_as_if_undisturbed(
 
 
 def test_a_state_that_was_lost_is_made_anew_without_a_crop_that_is_doubled_or_cut_again(
-    disturbed: Workspace, undisturbed: Ledger, kept: SqliteState | PostgresState
+    disturbed: Workspace, undisturbed: Ledger, request: pytest.FixtureRequest
 ) -> None:
+    kept = _kept(request, disturbed, "sqlite")
     run_until_nothing_waits(disturbed)
     kept.lose()
     rebuilt = backfill(photos=Photos(), announced="manifests")
