@@ -58,6 +58,7 @@ class Funnel:
     failed: int = 0
     skipped: int = 0
     retrying: int = 0  # of failed: boxes of images that will be tried again
+    stayed: int = 0  # of failed: boxes that have a good crop already, which stays
     crop_bytes: int = 0
     seconds: float = 0.0  # spent in crop jobs
     reasons: Counter[str] = field(default_factory=Counter)  # of failed and skipped boxes

@@ -8,7 +8,7 @@ changes that of these boxes alone. docs/decisions/0013-boxes-that-stay.md
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,9 @@ from cropline.keys import box_fingerprint
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+ImageProfile = tuple[str, str, str]
+"""source, image_id, profile"""
 
 _SAME = ("store_id", "camera_id", "captured_at")  # else the row's joined metadata would be another store's
 
@@ -26,12 +29,14 @@ def keep(
     claims: pa.Table,
     retention_days: Mapping[str, int | None],
     now: datetime,
+    strange: Collection[ImageProfile] = (),
 ) -> tuple[pa.Table, pa.Table]:
     """(CROPS rows that stay, CLAIM rows whose works name the boxes that are left to cut).
 
     ``earlier``: current rows (CATALOGUE) of the claimed photos. ``images``: schemas.IMAGES as far as
     the manifests have it. ``retention_days``: by profile; rows that are half as old are not kept, since they may go any day.
-    A work of the same fingerprint as its rows is done again as a whole: someone asked for it, or something failed.
+    A work of the same fingerprint as its rows is done again as a whole: someone asked for it, or something failed. Not so a
+    work of ``strange``, whose rows another state than this one left.
     """
     import pyarrow as pa
 
@@ -48,7 +53,7 @@ def keep(
         if image is None:
             continue  # the step that counts boxes says so
         for work in claim["work"]:
-            mine = known.of(image, work)
+            mine = known.of(image, work, strange=(claim["source"], claim["image_id"], work["profile"]) in strange)
             if mine:
                 kept += mine.values()
                 boxes = range(len(image["boxes"]))
@@ -63,18 +68,18 @@ class _Known:
 
     def __init__(self, earlier: pa.Table, retention_days: Mapping[str, int | None], now: datetime) -> None:
         self._rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        for row in earlier.to_pylist():
+        for row in earlier.sort_by("committed_at").to_pylist():  # the newest last: it is the one that is taken
             days = retention_days.get(row["profile"])
             young = days is None or row["committed_at"] > now - timedelta(days=days) / 2
             if row["status"] == "written" and row["box_fingerprint"] is not None and young:
                 self._rows.setdefault((row["image_id"], row["profile"]), []).append(row)
 
-    def of(self, image: dict[str, Any], work: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    def of(self, image: dict[str, Any], work: dict[str, Any], *, strange: bool) -> dict[int, dict[str, Any]]:
         """Box position -> the row that stays, as this work has it."""
         rows = [
             row
             for row in self._rows.get((image["image_id"], work["profile"]), ())
-            if row["fingerprint"] != work["fingerprint"]
+            if (strange or row["fingerprint"] != work["fingerprint"])
             and row["captured_at"] == _moment(image["captured_at"])
             and all(row[name] == image[name] for name in _SAME[:2])
         ]

@@ -1,7 +1,7 @@
 """From crop rows to what the state table must know: each image's outcome, the batch's counts, and its sample.
 
 Belongs here: pure functions over a batch and its rows (schemas.CROPS or the catalogue's, which hold the same columns).
-Does not: writing either. Derived from the catalogue's rows they are the same as from the job's: that is what lets a
+Does not: writing either. Derived from the catalogue's rows (see ``became``) they are the same as from the job's: that is what lets a
 batch whose run died between the two commits be finished without cropping again.
 """
 
@@ -23,6 +23,32 @@ if TYPE_CHECKING:
 
 _SAMPLE, _WORST = 24, 8
 _FAILURES = 200
+
+
+# Of a good row that stayed: what is told of the try that failed, and what is not of this batch.
+_TOLD = {"reason": "recrop_reason", "detail": "recrop_detail"}
+_NOT_OURS = ("key", "shard", "offset", "bytes", "decoder")
+
+
+def became(held: pa.Table) -> pa.Table:
+    """The catalogue's rows of a batch as what the batch made of its boxes: a good row that stayed counts as the failure it had."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    stays = pc.is_valid(held["recrop_reason"])
+    if not pc.any(stays).as_py():
+        return held
+    told = {name: held[column] for name, column in _TOLD.items()} | dict.fromkeys(_NOT_OURS) | {"status": "failed"}
+    for name, value in told.items():
+        field = held.schema.field(name)
+        other = value if isinstance(value, pa.ChunkedArray) else pa.scalar(value, field.type)
+        held = held.set_column(held.schema.get_field_index(name), field, pc.if_else(stays, other, held[name]))
+    return held
+
+
+def stayed(held: pa.Table) -> int:
+    """How many of the batch's boxes failed while their good crop of before stays."""
+    return len(held) - int(held["recrop_reason"].null_count)
 
 
 def outcomes(batch: Batch, crops: pa.Table) -> list[Outcome]:

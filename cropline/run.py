@@ -68,10 +68,23 @@ def _noting(funnel: Funnel, on_progress: OnProgress) -> OnProgress:
     return noted
 
 
+def open_state(settings: Settings) -> State:
+    """The state of a run. Raises StateError in one line when it cannot be used, or belongs to another storage or API."""
+    from cropline.state import State
+
+    state = State.open(settings.state)
+    try:
+        state.bind(settings.storage.spec.address, settings.api.source, settings.api.url or None)
+    except BaseException:
+        state.close()
+        raise
+    return state
+
+
 class Run:
     """One run of a flow. Use as a context manager: the state table is opened on entry and closed on exit.
 
-    Raises StateError or StorageError in one line when the database or the output cannot be used.
+    Raises StateError or StorageError in one line when the database or the output cannot be used, or do not belong together.
     """
 
     def __init__(self, settings: Settings, context: RunContext, on_progress: OnProgress) -> None:
@@ -91,10 +104,8 @@ class Run:
         self._folder: Path | None = None
 
     def __enter__(self) -> Self:
-        from cropline.state import State
-
         storage.check_writable(self.spec)
-        self._state = State.open(self.settings.state)
+        self._state = open_state(self.settings)
         return self
 
     def __exit__(

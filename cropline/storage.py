@@ -55,6 +55,11 @@ class StoreSpec:
         """The folder behind a file:// URL, else None."""
         return Path(unquote(urlsplit(self.url).path)) if self.scheme == "file" else None
 
+    @property
+    def address(self) -> str:
+        """The place as one text, that tells it from every other: what a state database belongs to."""
+        return f"{self.url} at {self.endpoint}" if self.endpoint else self.url
+
     def uri(self, key: str) -> str:
         """The full address of an object, for people and for lineage."""
         return f"{self.url.rstrip('/')}/{key}"

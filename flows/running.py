@@ -21,6 +21,7 @@ from cropline.scrub import one_line
 from cropline.settings import Settings, load_settings
 from tasks.backlog import note_backlog, tell
 from tasks.ending import kind_of_end
+from tasks.forget import recall_erasures
 from tasks.publish import publish, publish_task
 from tasks.report import report_task
 
@@ -44,6 +45,7 @@ def open_run(flow: str) -> Iterator[Run]:
     with bare_run(flow) as run:
         with run.begin():
             try:
+                recall_erasures(run)
                 yield run
                 run.funnel.reconcile()
                 _log_trouble(run)

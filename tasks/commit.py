@@ -16,6 +16,7 @@ from cropline import outcomes
 from cropline.errors import CatalogueError
 from cropline.run import Run
 from tasks.options import STEP
+from tasks.strangers import memory, tell_strangers, works_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,6 +47,8 @@ class CommittedBatch:
 def commit(run: Run, batch: Batch, crops: pa.Table, started_at: datetime, engine: str | None) -> CommittedBatch:
     """Append to the catalogue, then mark images and batch and write the outbox in one SQL transaction.
 
+    A good row stays when its box could not be cut again, and says so.
+
     ``started_at``, ``engine``: when this attempt began and where it was cut, for lineage.
 
     Raises StaleLease when another attempt has the batch; nothing of this attempt is committed then.
@@ -53,7 +56,7 @@ def commit(run: Run, batch: Batch, crops: pa.Table, started_at: datetime, engine
     from cropline.catalogue import Catalogue
 
     run.state.renew(batch)
-    catalogue = Catalogue(run.spec)
+    catalogue, known = Catalogue(run.spec), memory(run)
     appended = catalogue.append(
         crops,
         batch_id=batch.batch_id,
@@ -61,20 +64,25 @@ def commit(run: Run, batch: Batch, crops: pa.Table, started_at: datetime, engine
         flow_run=run.context.flow_run_id,
         committed_at=datetime.now(UTC),
         superseding=batch.superseding,
+        works=works_of(batch),
+        memory=known,
     )
+    if appended.strangers:
+        tell_strangers(run, known)
     held = appended.rows if appended.appended else catalogue.batch_rows(batch.batch_id)
     if held is None:
         raise CatalogueError(f"the catalogue says that it holds batch {batch.batch_id} but has no rows of it")
-    crops = held
-    counted = outcomes.counts(batch, crops)
+    became = outcomes.became(held)
+    counted = outcomes.counts(batch, became)
     run.state.commit(
         batch,
-        outcomes.outcomes(batch, crops),
+        outcomes.outcomes(batch, became),
         counts=counted,
         catalogue_version=appended.version,
-        events=run.events(_cropped(run, batch, counted, crops, appended.version, started_at, engine)),
+        events=run.events(_cropped(run, batch, counted, became, appended.version, started_at, engine)),
+        strangers=appended.strangers,
     )
-    return CommittedBatch(crops, counted, appended.version)
+    return CommittedBatch(held, counted, appended.version)
 
 
 commit_task = task(name="commit", task_run_name="commit batch {batch.batch_id}", **STEP)(commit)

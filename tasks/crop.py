@@ -18,6 +18,7 @@ from cropline.keeping import keep
 from cropline.run import Run
 from cropline.stores import read_stores
 from tasks.options import STEP
+from tasks.strangers import look_for_strangers, works_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -98,14 +99,17 @@ def _kept(run: Run, batch: Batch) -> tuple[pa.Table, pa.Table]:
     from cropline.schemas import CROPS
     from fugue_jobs.manifests import ManifestRows
 
-    earlier = {image_id for _, image_id, _ in batch.superseding}
+    known = set(batch.superseding)
+    # After a loss of the state the catalogue may hold what it does not know.
+    strange = set(works_of(batch)) - known if look_for_strangers(run) else set()
+    earlier = {image_id for _, image_id, _ in known | strange}
     if not earlier:
         return CROPS.empty_table(), batch.images
     rows = Catalogue(run.spec).images_rows(batch.source, earlier)
     again = batch.images.filter(pc.is_in(batch.images["image_id"], pa.array(sorted(earlier))))
     images = ManifestRows.of(run.spec, again, run.near).table()
     keeps = {name: profile.retention_days for name, profile in run.settings.profiles.items()}
-    kept, claims = keep(rows, images, batch.images, keeps, datetime.now(UTC))
+    kept, claims = keep(rows, images, batch.images, keeps, datetime.now(UTC), strange)
     if kept.num_rows:
         get_run_logger().info("%d boxes have not changed: their crops stay", kept.num_rows)
     return kept, claims

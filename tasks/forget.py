@@ -45,6 +45,14 @@ def show_erased(run: Run, photos: Selection, erased: Erased, dry_run: bool) -> N
     show("markdown", "forget-summary", "\n\n".join(lines) + "\n", verdict)
 
 
+def recall_erasures(run: Run) -> None:
+    """After a loss of the state, or a restore, it learns from the receipts what must not come back. Nearly always there is nothing."""
+    from cropline.erasure import recall
+
+    if found := recall(run.spec, run.state):
+        get_run_logger().warning("%d erasures of which only their receipts knew: their photos stay away", found)
+
+
 def finish_erasures(run: Run) -> None:
     """Remove what a batch brought of photos that were forgotten meanwhile. Not a task: nearly always there is nothing."""
     for erasure in run.state.unfinished_erasures(run.settings.api.source):

@@ -7,6 +7,7 @@ cropline/upkeep).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from prefect import task
@@ -18,15 +19,18 @@ from cropline.upkeep.taken import Taken
 from tasks.ending import Tell
 from tasks.options import STEP
 from tasks.show import show
+from tasks.strangers import look_for_strangers
 
 
 @task(name="maintain", task_run_name="maintain the catalogue", **STEP)
 def maintain_catalogue(run: Run, keep_days: int, dry_run: bool) -> Maintained | None:
-    """Compact, vacuum and checkpoint; None when there is no catalogue yet."""
+    """Mend works that stand there twice, compact, vacuum and checkpoint; None when there is no catalogue yet."""
     catalogue = Catalogue(run.spec)
     if catalogue.version() is None:
         return None
     started_at = datetime.now(UTC)
+    look_for_strangers(run, whatever=True)  # before the log that tells of them is shortened
+    mended = _mend_doubles(run, catalogue, dry_run)
     done = catalogue.maintain(vacuum_after=timedelta(days=keep_days), dry_run=dry_run)
     if not dry_run:
         changed = done.files_after != done.files_before
@@ -35,7 +39,17 @@ def maintain_catalogue(run: Run, keep_days: int, dry_run: bool) -> Maintained | 
                 datetime.now(UTC), started_at=started_at, catalogue_version=done.version, changed=changed
             )
         )
-    return done
+    return replace(done, doubles=mended)
+
+
+def _mend_doubles(run: Run, catalogue: Catalogue, dry_run: bool) -> int:
+    """Rows that went because their works stood in the table twice. It reads the table, so only when others have written there."""
+    if run.state.bound().doubles_checked:
+        return 0
+    mended = catalogue.mend_doubles(dry_run=dry_run)
+    if not dry_run:
+        run.state.doubles_checked()
+    return mended
 
 
 def failed_upkeep(run: Run) -> Tell:

@@ -85,7 +85,8 @@ def process_batch(run: Run, batch: Batch, steps: BatchSteps = SHOWN) -> BatchRes
             go_on()
             crops = held if cut is None else cut.crops
             committed = steps.commit(run, batch, crops, started_at, cut.engine.kind if cut else None)
-    counts = outcomes.funnel_of(batch, committed.crops, committed.counts)
+    counts = outcomes.funnel_of(batch, outcomes.became(committed.crops), committed.counts)
+    counts.stayed = outcomes.stayed(committed.crops)
     counts.catalogue_version = committed.catalogue_version
     if cut is not None:
         counts.engines, counts.seconds = [cut.engine], cut.seconds

@@ -6,8 +6,9 @@ docs/decisions/0005-catalogue.md says why it is built so.
 """
 
 from cropline.catalogue.history import Held
+from cropline.catalogue.log import Memory
 from cropline.catalogue.maintain import Maintained
 from cropline.catalogue.rows import CATALOGUE
 from cropline.catalogue.table import Appended, Catalogue
 
-__all__ = ["CATALOGUE", "Appended", "Catalogue", "Held", "Maintained"]
+__all__ = ["CATALOGUE", "Appended", "Catalogue", "Held", "Maintained", "Memory"]

@@ -26,6 +26,7 @@ class Maintained:
     checkpoint: bool
     version: int
     dry_run: bool
+    doubles: int = 0  # rows of works that stood there twice, see doubles.py
 
 
 def check_vacuum(after: timedelta | None) -> None:

@@ -4,7 +4,7 @@ Belongs here: functions of their arguments alone. Does not: opening the table (d
 
 CATALOGUE = CROPS with ``captured_at`` as a UTC timestamp, plus who committed the row and when:
 batch_id, attempt, flow_run, committed_at, and captured_date, the UTC day of capture by which the table is partitioned
-(null when the capture time is unknown).
+(null when the capture time is unknown). RECROP: what became of the last try to cut a good crop again, see staying.py.
 """
 
 from __future__ import annotations
@@ -29,13 +29,18 @@ PARTITION = "captured_date"
 CATALOGUE = pa.schema(
     [
         *(field.with_type(UTC) if field.name == "captured_at" else field for field in CROPS),
-        pa.field("batch_id", pa.string()),
+        pa.field("batch_id", pa.string()),  # of the batch that last had this box in hand
         pa.field("attempt", pa.int64()),
         pa.field("flow_run", pa.string()),
         pa.field("committed_at", UTC),
         pa.field(PARTITION, pa.date32()),
+        # A good crop that was to be cut again, which failed: the row is that of the crop, and this is why it is not newer.
+        pa.field("recrop_reason", pa.string()),  # a code of failures.py; null when the newest try was good
+        pa.field("recrop_detail", pa.string()),
+        pa.field("recrop_failed_at", UTC),
     ]
 )
+RECROP = ("recrop_reason", "recrop_detail", "recrop_failed_at")
 
 # The columns with minimum and maximum a file, by which readers skip files. Long texts that nobody filters by have none.
 STATISTICS = (
@@ -52,7 +57,7 @@ STATISTICS = (
 )
 
 _IMAGES_A_SCAN = 5_000
-_ORDER = [(name, "ascending") for name in ("source", "image_id", "profile", "box_index")]
+ORDER = [(name, "ascending") for name in ("source", "image_id", "profile", "box_index")]
 
 
 def to_catalogue(crops: pa.Table, *, batch_id: str, attempt: int, flow_run: str, committed_at: datetime) -> pa.Table:
@@ -71,13 +76,16 @@ def to_catalogue(crops: pa.Table, *, batch_id: str, attempt: int, flow_run: str,
         names = CATALOGUE.names[len(CROPS.names) :]
         for name, value in zip(names, constants, strict=False):
             rows = rows.append_column(name, pa.array([value], CATALOGUE.field(name).type).take(_zeros(len(rows))))
-        rows = rows.append_column(PARTITION, pc.cast(captured, pa.date32())).cast(CATALOGUE)
+        rows = rows.append_column(PARTITION, pc.cast(captured, pa.date32()))
+        for name in RECROP:
+            rows = rows.append_column(name, pa.nulls(len(rows), CATALOGUE.field(name).type))
+        rows = rows.cast(CATALOGUE)
     except (pa.ArrowException, KeyError) as error:
         raise CatalogueError(f"crops of batch {batch_id} do not fit the catalogue: {error}") from error
     for name in ("source", "image_id", "profile", "box_index"):
         if rows[name].null_count:
             raise CatalogueError(f"crops of batch {batch_id}: {rows[name].null_count} rows without {name}")
-    return rows.sort_by(_ORDER)
+    return rows.sort_by(ORDER)
 
 
 def _zeros(count: int) -> pa.Array:

@@ -12,19 +12,19 @@ twice, or by an attempt that lost its lease.
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
-from cropline import storage
-from cropline.catalogue import delta, history, maintain, moved
+from cropline.catalogue import commits, delta, doubles, history, maintain, moved
 from cropline.catalogue.history import Held
+from cropline.catalogue.log import Memory, commit_of, new_strangers
 from cropline.catalogue.rows import (
     CATALOGUE,
     ImageProfile,
@@ -34,43 +34,34 @@ from cropline.catalogue.rows import (
     find,
     of_images,
     of_stores,
-    replacing,
     scan,
     scan_images,
     to_catalogue,
 )
+from cropline.catalogue.staying import newest, stay
 from cropline.errors import CatalogueError, StaleLease
 from cropline.storage import StoreSpec
 
 if TYPE_CHECKING:
-    from deltalake import CommitProperties, DeltaTable
+    from deltalake import DeltaTable
 
 T = TypeVar("T")
 
 _TRIES = 100
-
-# So many other commits may have come between reading the table and committing a batch.
-_OVERTAKEN = 2 * _TRIES
 
 
 @dataclass(frozen=True)
 class Appended:
     """``version``: the table version that holds the batch. ``appended`` False: it held it already; read batch_rows.
 
-    ``rows`` (CATALOGUE): what was appended. Crops that were taken over lie where they lay then, see moved.py.
+    ``rows`` (CATALOGUE): what was appended. Crops that were taken over lie where they lay then, see moved.py. ``strangers``:
+    since the state last looked, batches that it does not know were committed.
     """
 
     version: int
     appended: bool
     rows: pa.Table | None = None
-
-
-@dataclass(frozen=True)
-class _Commit:
-    """A batch's commit, as the log has it. ``rows`` is what it added; ``version`` None: the log no longer has it."""
-
-    version: int | None
-    rows: int | None
+    strangers: bool = False
 
 
 class Catalogue:
@@ -97,8 +88,13 @@ class Catalogue:
         flow_run: str,
         committed_at: datetime,
         superseding: Collection[ImageProfile] = (),
+        works: Collection[ImageProfile] = (),
+        memory: Memory | None = None,
     ) -> Appended:
-        """Append a batch's rows (CROPS) and remove the superseded images' old ones, in one commit, once.
+        """Append a batch's rows (CROPS) and remove what they supersede, in one commit, once.
+
+        ``superseding``: works of the batch that the table holds, as the state knows. ``works``: all of them; they are looked up
+        in the table as well when ``memory`` is not that of everybody who wrote here. A failure takes no good row away, see staying.py.
 
         Safe against any number of processes doing the same at once, and after a lost reply. Raises StaleLease when a
         later attempt has fenced the batch.
@@ -108,15 +104,20 @@ class Catalogue:
         )
 
         def commit(table: DeltaTable) -> Appended:
-            known = _transaction(table, batch_id, attempt)
+            strange = memory is not None and new_strangers(self._spec, memory, table.version())
+            known = commits.transaction(table, batch_id, attempt)
             if known is not None and known >= 0:
-                return Appended(self._commit_of(batch_id, known, table.version()).version or table.version(), False)
+                version = commit_of(self._spec, batch_id, known, table.version()).version or table.version()
+                return Appended(version, False, strangers=strange)
             if known is not None and -known > attempt:
                 raise StaleLease(f"batch {batch_id}: attempt {attempt} lost its lease to attempt {-known}")
-            properties = _properties(batch_id, table.version(), attempt, len(rows))
-            placed = moved.where_they_lie(table, rows, batch_id) if superseding else rows
-            _write(table, placed, properties, batch_id, superseding)
-            return Appended(table.version(), True, placed)
+            properties = commits.properties(batch_id, table.version(), attempt, len(rows))
+            look = strange or (memory is not None and memory.strangers)
+            current = commits.current(table, works if look else commits.failing(rows, superseding))
+            replaced = {*superseding, *commits.works_of(current)}
+            placed = moved.where_they_lie(table, stay(rows, current), batch_id) if replaced else rows
+            commits.put(table, placed, properties, batch_id, replaced)
+            return Appended(table.version(), True, placed, strange)
 
         with delta.catalogue_errors("write", self._spec):
             return self._until_committed(commit)
@@ -128,13 +129,13 @@ class Catalogue:
         """
 
         def commit(table: DeltaTable) -> bool:
-            known = _transaction(table, batch_id, attempt)
+            known = commits.transaction(table, batch_id, attempt)
             if known is not None and known >= 0:
                 return True
             if known is not None and -known > attempt:
                 raise StaleLease(f"batch {batch_id}: attempt {attempt} lost its lease to attempt {-known}")
             if known != -attempt:
-                properties = _properties(batch_id, -attempt, attempt, 0)
+                properties = commits.properties(batch_id, -attempt, attempt, 0)
                 table.create_write_transaction([], "append", CATALOGUE, commit_properties=properties)
             return False
 
@@ -163,11 +164,11 @@ class Catalogue:
         """
         with delta.catalogue_errors("read", self._spec):
             table = delta.open_table(self._spec)
-            known = _transaction(table, batch_id) if table is not None else None
+            known = commits.transaction(table, batch_id) if table is not None else None
             if table is None or known is None or known < 0:
                 return None
             rows = find(table, batch_id=batch_id)
-            commit = self._commit_of(batch_id, known, table.version())
+            commit = commit_of(self._spec, batch_id, known, table.version())
             if commit.version is None or commit.rows == len(rows):
                 return rows
             then = delta.open_table(self._spec, version=commit.version)
@@ -243,7 +244,14 @@ class Catalogue:
             rewritten = rewrite(rows)
             if len(rewritten):
                 (new,) = set(rewritten["shard"].to_pylist())
-                write_deltalake(table, rewritten, mode="overwrite", predicate=f"{here} OR {equalling(shard=new)}")
+                where = f"{here} OR {equalling(shard=new)}"
+                write_deltalake(
+                    table,
+                    rewritten,
+                    mode="overwrite",
+                    predicate=where,
+                    commit_properties=commits.step("rewrite a pack"),
+                )
             else:
                 table.delete(here)
 
@@ -324,70 +332,35 @@ class Catalogue:
                 lambda table: maintain.maintain(table, compact, vacuum_after, checkpoint, dry_run)
             )
 
-    def _commit_of(self, batch_id: str, built_on: int, newest: int) -> _Commit:
-        """The commit that holds the batch: the first one after the version it was built on that names it.
+    def strangers(self, memory: Memory) -> tuple[int, bool] | None:
+        """(newest version, whether since the state last looked others than it committed here); None when there is no table."""
+        with delta.catalogue_errors("read", self._spec):
+            table = delta.open_table(self._spec)
+            return None if table is None else (table.version(), new_strangers(self._spec, memory, table.version()))
 
-        It is the very next one unless other writers were faster. Commits older than the log's retention are not found.
-        """
-        for version in range(built_on + 1, min(newest, built_on + _OVERTAKEN) + 1):
-            key = f"_delta_log/{version:020d}.json"
-            if not storage.exists(self._spec, key):
-                continue
-            actions = [json.loads(line) for line in storage.read(self._spec, key).splitlines()]
-            if any(action.get("txn", {}).get("appId") == batch_id for action in actions):
-                info: dict[str, Any] = next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
-                return _Commit(version, info.get("cropline.rows"))
-        return _Commit(None, None)
+    def mend_doubles(self, *, dry_run: bool = False) -> int:
+        """Leave each work's newest rows, and of a box the good one, where batches of several states left theirs. Gives the rows that
+        went, or with ``dry_run`` would go. Reads four columns of the whole table."""
+
+        def mend(table: DeltaTable, works: set[ImageProfile]) -> int:
+            held = commits.current(table, works)
+            right = newest(held)
+            if not dry_run and len(right) < len(held):
+                commits.put(table, right, commits.step("mend"), "", works)
+            return len(held) - len(right)
+
+        with delta.catalogue_errors("maintain", self._spec):
+            table = delta.open_table(self._spec)
+            found = doubles.doubled(table) if table is not None else []
+            return sum(self._until_committed(partial(mend, works=works)) for works in doubles.portions(found))
 
 
-def _transaction(table: DeltaTable, batch_id: str, attempt: int = 2) -> int | None:
-    """What the table knows of a batch, see the module's docstring; None: it never heard of it.
-
-    App transactions are kept for 90 days. A batch that is taken up again (``attempt`` > 1) later than that is known by its
-    rows; 0 stands for a commit that nobody can look up any more.
-    """
-    known: int | None = table.transaction_version(batch_id)
-    if known is None and attempt > 1 and len(find(table, batch_id=batch_id)):
-        return 0
-    return known
+def _read(table: DeltaTable, where: Any, columns: Sequence[str] | None) -> pa.Table:
+    names = list(columns) if columns is not None else CATALOGUE.names
+    return table.to_pyarrow_dataset(schema=CATALOGUE).to_table(columns=names, filter=where)
 
 
 def _utc(moment: datetime) -> datetime:
     if moment.tzinfo is None:
         raise CatalogueError(f"committed_at {moment.isoformat()} has no time zone")
     return moment
-
-
-def _properties(batch_id: str, transaction: int, attempt: int, rows: int) -> CommitProperties:
-    from deltalake import CommitProperties, Transaction
-
-    return CommitProperties(
-        app_transactions=[Transaction(batch_id, transaction, int(time.time() * 1000))],
-        custom_metadata={"cropline.batch": batch_id, "cropline.attempt": attempt, "cropline.rows": rows},
-    )
-
-
-def _write(
-    table: DeltaTable,
-    rows: pa.Table,
-    properties: CommitProperties,
-    batch_id: str,
-    superseding: Collection[ImageProfile],
-) -> None:
-    from deltalake import write_deltalake
-
-    if superseding:
-        where = replacing(batch_id, superseding)
-        delta.on_deep_stack(
-            lambda: write_deltalake(table, rows, mode="overwrite", predicate=where, commit_properties=properties),
-            len(superseding),
-        )
-    elif len(rows):
-        write_deltalake(table, rows, mode="append", commit_properties=properties)
-    else:
-        table.create_write_transaction([], "append", CATALOGUE, commit_properties=properties)
-
-
-def _read(table: DeltaTable, where: Any, columns: Sequence[str] | None) -> pa.Table:
-    names = list(columns) if columns is not None else CATALOGUE.names
-    return table.to_pyarrow_dataset(schema=CATALOGUE).to_table(columns=names, filter=where)

@@ -30,7 +30,7 @@ MaxBytes = Annotated[int | None, typer.Option(min=1, help="stop after so many do
 
 def add_to(app: typer.Typer) -> None:
     """Give the app these commands."""
-    for command in (watch, plan, backfill, replay, maintain, forget, export, deploy, up, copy_state):
+    for command in (watch, plan, backfill, replay, maintain, forget, export, deploy, up, copy_state, move_state):
         app.command()(command)
     app.add_typer(quarantine.app)
 
@@ -193,6 +193,16 @@ def copy_state(
     from cropline.cli.copy_state import run_copy
 
     run_copy(to_env)
+
+
+def move_state(
+    storage: Annotated[bool, typer.Option("--storage", help="it belongs to the storage of the settings now")] = False,
+    api: Annotated[bool, typer.Option("--api", help="its source is polled at the API of the settings now")] = False,
+) -> None:
+    """Say that the storage or the image API has moved: the state database belongs to those of the settings from now on."""
+    from cropline.cli.move_state import run_move
+
+    run_move(storage=storage, api=api)
 
 
 def _limits(

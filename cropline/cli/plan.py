@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from math import ceil
 
 from rich.table import Table
 
 from cropline.cli.screen import Screen
 from cropline.settings import Profile, Settings, load_settings
-from cropline.state import Recrop, State
+from cropline.state import ReasonCount, Recrop, State, WorkState
 
+# State -> what is said of works that failed in it, and the command that tries them again.
+_AGAIN: dict[WorkState, tuple[str, str]] = {
+    "failed": ("failed and wait for their next try", "cropline replay --ended failed"),
+    "dead": ("failed and are out of tries", "cropline replay --ended dead"),
+    "done": ("ended with failures", "cropline replay --ended partial"),
+}
 _HEAD = ("profile", "what changed", "photos", "photo GB", "crops", "PUTs")
 
 
 def show_plan() -> None:
-    """One line a profile, and the command that would do it."""
+    """One line a profile, and the command that would do it; what failed by today's profiles, with the one that tries it again."""
     settings = load_settings()
     screen = Screen()
     table = Table(show_edge=False, pad_edge=False, header_style="bold")
@@ -28,13 +35,25 @@ def show_plan() -> None:
             if recrop.changed or recrop.missing:
                 changed.append(name)
             table.add_row(*_row(settings, state, recrop))
+        failures = [count for count in state.report(last_batches=0).reasons if count.state in _AGAIN]
     screen.print(table)
+    _tell_failures(screen, failures)
     if not changed:
-        screen.print("\nEvery photo is cropped, or waits to be, by today's profiles.")
+        if not failures:
+            screen.print("\nEvery photo is cropped, or waits to be, by today's profiles.")
         return
     chosen = " ".join(f"--profile {name}" for name in changed)
     screen.print(f"\nNothing was done. To do it: cropline backfill --from manifests {chosen}")
     screen.print("Crops of the recipes before stay until they are superseded, photo by photo.")
+
+
+def _tell_failures(screen: Screen, failures: Sequence[ReasonCount]) -> None:
+    """Works that are not as they should be, though no profile has changed: by how they ended, with what tries them again."""
+    for state, (what, command) in _AGAIN.items():
+        reasons = {count.reason: count.works for count in failures if count.state == state}
+        if reasons:
+            told = ", ".join(f"{reason} {works:,}" for reason, works in reasons.items())
+            screen.print(f"\n{sum(reasons.values()):,} {what} ({told}). Again: {command}", soft_wrap=True)
 
 
 def _row(settings: Settings, state: State, recrop: Recrop) -> list[str]:

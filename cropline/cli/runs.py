@@ -15,10 +15,9 @@ from cropline.errors import SettingsError
 from cropline.funnel import Funnel
 from cropline.report.places import places
 from cropline.report.trouble import trouble_lines
-from cropline.run import OnProgress, watch
+from cropline.run import OnProgress, open_state, watch
 from cropline.scrub import visible
 from cropline.settings import Settings, load_settings
-from cropline.state import State
 
 
 def run_flow(name: str, max_batches: int | None) -> None:
@@ -37,7 +36,7 @@ def check_settings(*, needs_api: bool) -> Settings:
     if needs_api and not settings.api.url:
         raise SettingsError("CROPLINE_API__URL: no image API is set; give its base address, http(s)://host[:port]")
     storage.check_writable(settings.storage.spec)
-    State.open(settings.state).close()
+    open_state(settings).close()
     return settings
 
 
@@ -95,6 +94,7 @@ def funnel_table(runs: Sequence[tuple[str, Funnel]]) -> Table:
         ("crops written", "written"),
         ("failed", "failed"),
         ("  to be tried again", "retrying"),
+        ("  a good crop stays", "stayed"),
         ("skipped", "skipped"),
     ):
         table.add_row(label, *(f"{getattr(funnel, attribute):,}" for _, funnel in runs))

@@ -19,7 +19,11 @@ _COLOURS = {
     "failed": "yellow",
     "dead": "red",
     "quarantined": "yellow",
+    "ended with failures": "red",
 }
+_STRANGERS = (
+    "holds batches that this state does not know: a lost or restored state, or another installation writes there"
+)
 
 
 def show_status() -> None:
@@ -31,7 +35,7 @@ def show_status() -> None:
     _sources(screen, report)
     if report.reasons:
         screen.print(
-            _table(("why", "reason", "works"), [(r.state, r.reason, f"{r.works:,}") for r in report.reasons]), ""
+            _table(("why", "reason", "works"), [(_why(r.state), r.reason, f"{r.works:,}") for r in report.reasons]), ""
         )
     if report.batches:
         head = ("last batches", "state", "try", "images", "written", "failed", "skipped")
@@ -39,7 +43,12 @@ def show_status() -> None:
 
 
 def _images(screen: Screen, report: StateReport) -> None:
-    states = "  ".join(f"[{_COLOURS[name]}]{count:,} {name}[/]" for name, count in report.images.items() if count)
+    counts: dict[str, int] = {}
+    for state, works in report.images.items():
+        counts[state] = works
+        if state == "done":
+            counts |= {"done": works - report.done_with_failures, "ended with failures": report.done_with_failures}
+    states = "  ".join(f"[{_COLOURS[name]}]{count:,} {name}[/]" for name, count in counts.items() if count)
     age = f", the oldest waits for {_span(report.oldest_pending_age)}" if report.oldest_pending_age else ""
     stale = f", {report.stale_batches} of them stale: the next run resumes them" if report.stale_batches else ""
     for name, text in (
@@ -47,9 +56,15 @@ def _images(screen: Screen, report: StateReport) -> None:
         ("backlog", f"{report.backlog:,}{age}"),
         ("open batches", f"{report.open_batches}{stale}"),
         ("lineage", f"{report.outbox:,} events wait to be published"),
+        *([("catalogue", _STRANGERS)] if report.strangers else []),
     ):
         screen.print(f"[bold]{name:<13}[/bold] {text}", markup=True)
     screen.print()
+
+
+def _why(state: str) -> str:
+    """What is done with a reason failed for good: all of its boxes, or some."""
+    return "ended with failures" if state == "done" else state
 
 
 def _sources(screen: Screen, report: StateReport) -> None:

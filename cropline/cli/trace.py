@@ -74,7 +74,13 @@ def chain(row: Mapping[str, Any], url: str | None, profile: str) -> list[tuple[s
         ("flow run", row["flow_run"]),
         ("profile", f"{row['profile']}: {profile}"),
         ("standing", _standing(row["superseded_in"])),
+        *([("", _stayed(row))] if row["recrop_reason"] else []),
     ]
+
+
+def _stayed(row: Mapping[str, Any]) -> str:
+    """Why there is no newer crop of the box."""
+    return f"its box could not be cut again at {_moment(row['recrop_failed_at'])}: {row['recrop_reason']}: {row['recrop_detail']}"
 
 
 def _standing(superseded_in: int | None) -> str:
@@ -103,6 +109,8 @@ def _version(crops: list[dict[str, Any]], superseded_in: int | None) -> Iterator
     )
     for row in crops:
         became = row["key"] or f"{row['status']}: {row['reason']}"
+        if row["recrop_reason"]:
+            became += f", not cut again: {row['recrop_reason']}"
         yield f"  box {row['box_index']:>3}  {plain(became)}"
 
 

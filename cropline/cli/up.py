@@ -137,8 +137,14 @@ def _browsable(settings: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
 
 def _demo_settings(cameras: DemoServer, folder: Path) -> dict[str, str]:
     from cropline.cli.demo import demo_settings
+    from cropline.settings import StateSettings
+    from cropline.state import State
 
-    return demo_settings(cameras.base_url, cameras.token, folder)
+    settings = demo_settings(cameras.base_url, cameras.token, folder)
+    # The simulated cameras take another port with every start.
+    with State.open(StateSettings.model_validate({"url": settings["CROPLINE_STATE__URL"]})) as state:
+        state.move(settings["CROPLINE_API__SOURCE"], api=cameras.base_url)
+    return settings
 
 
 def _own_settings(root: Path) -> dict[str, str]:

@@ -6,7 +6,8 @@ docs/decisions/0011-erasure.md says why it is built so.
 """
 
 from cropline.erasure.erase import Erased, finish, foresee, forget
+from cropline.erasure.recall import recall
 from cropline.erasure.selection import Selection
 from cropline.erasure.telling import teller
 
-__all__ = ["Erased", "Selection", "finish", "foresee", "forget", "teller"]
+__all__ = ["Erased", "Selection", "finish", "foresee", "forget", "recall", "teller"]

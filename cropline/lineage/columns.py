@@ -41,7 +41,10 @@ _FROM: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
 }
 
 # Given by the run, from no dataset.
-OF_THE_RUN = ("manifest", "shard", "offset", "batch_id", "attempt", "flow_run", "committed_at")
+OF_THE_RUN = (
+    "manifest", "shard", "offset", "batch_id", "attempt", "flow_run", "committed_at",
+    "recrop_reason", "recrop_detail", "recrop_failed_at",
+)  # fmt: skip
 
 
 def catalogue_columns(manifest: Name, profiles: Name, images: Name, stores: Name | None) -> facets.Facet:

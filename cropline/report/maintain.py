@@ -12,10 +12,12 @@ def maintained_verdict(done: Maintained | None) -> str:
     """What upkeep did, in a sentence."""
     if done is None:
         return "There is no catalogue yet."
+    rows = f"{done.doubles:,} rows of boxes that stood there twice" if done.doubles else ""
     if done.dry_run:
-        return f"{done.files_before:,} files; {done.files_vacuumed:,} would be deleted. Nothing was done."
+        also = f", and {rows} would go" if rows else ""
+        return f"{done.files_before:,} files; {done.files_vacuumed:,} would be deleted{also}. Nothing was done."
     return (
-        f"{done.files_before:,} files became {done.files_after:,}, {done.files_vacuumed:,} old ones were deleted; "
+        f"{f'{rows} were removed; ' if rows else ''}{done.files_before:,} files became {done.files_after:,}, {done.files_vacuumed:,} old ones were deleted; "
         f"the catalogue is at version {done.version:,}."
     )
 

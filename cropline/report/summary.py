@@ -93,6 +93,8 @@ def _verdict(funnel: Funnel) -> str:
         return "Nothing new."
     rate = f", {funnel.crops_per_s:,.0f} crops/s" if funnel.written else ""
     retry = f"; {funnel.retrying:,} of the failed will be tried again" if funnel.retrying else ""
+    if funnel.stayed:
+        retry += f"; {funnel.stayed:,} of them have a good crop of before, which stays"
     images = "1 image" if funnel.images == 1 else f"{funnel.images:,} images"
     return f"{funnel.written:,} crops written from {images}, {funnel.failed:,} failed{retry}{rate}."
 
@@ -111,10 +113,15 @@ def _steps(funnel: Funnel) -> list[tuple[str, str, str]]:
         ("images cropped", funnel.images, _decoders(funnel)),
         ("boxes in", funnel.boxes, "= written + failed + skipped"),
         ("written", funnel.written, f"{funnel.crop_bytes / 1e6:,.1f} MB"),
-        ("failed", funnel.failed, f"{funnel.retrying:,} to be tried again" if funnel.retrying else ""),
+        ("failed", funnel.failed, _of_failed(funnel)),
         ("skipped", funnel.skipped, ""),
     )
     return [(name, f"{count:,}", remark) for name, count, remark in rows]
+
+
+def _of_failed(funnel: Funnel) -> str:
+    told = ((funnel.retrying, "to be tried again"), (funnel.stayed, "have a good crop of before, which stays"))
+    return ", ".join(f"{count:,} {what}" for count, what in told if count)
 
 
 def _decoders(funnel: Funnel) -> str:

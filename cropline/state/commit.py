@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Integer, bindparam, case, delete, func, inser
 from sqlalchemy.types import TypeEngine
 
 from cropline.errors import NotReconciled, StaleLease
+from cropline.state.binding import remember
 from cropline.state.bulk import unnested
 from cropline.state.database import Database, plan_by_index
 from cropline.state.erasures import bury
@@ -80,6 +81,7 @@ class Ending:
     counts: Counts
     catalogue_version: int | None
     events: Sequence[Event]
+    strangers: bool = False  # batches that are not known here were committed before it
 
 
 def commit(database: Database, batch: Batch, ending: Ending, retries: Retries) -> Committed:
@@ -248,6 +250,8 @@ def _close(connection: Connection, batch: Batch, ending: Ending, now: datetime) 
             catalogue_version=ending.catalogue_version,
         )
     )
+    if ending.catalogue_version is not None:
+        remember(connection, ending.catalogue_version, strangers=ending.strangers)
 
 
 def _fold_tallies(connection: Connection) -> None:

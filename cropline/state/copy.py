@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sqlalchemy import Connection, Table, func, insert, select
+from sqlalchemy import Connection, Table, func, insert, select, update
 
 from cropline.errors import StateError
 from cropline.state.database import Database
@@ -15,6 +15,7 @@ from cropline.state.tables import (
     backfills,
     backlog_samples,
     batches,
+    binding,
     erasures,
     images,
     manifests,
@@ -47,6 +48,8 @@ def copy(source: Database, target: Database, on_table: Callable[[str, int], None
             raise StateError("batches are open: pause the work pool and wait, see cropline status")
         for table in _TABLES:
             on_table(table.name, _copy(old, new, table))
+        # The new one belongs where the old one does; its row is there already.
+        new.execute(update(binding).values(dict(old.execute(select(binding)).one()._mapping)))
 
 
 def _copy(old: Connection, new: Connection, table: Table) -> int:

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, exists, func, literal, null, or_, select, tuple_, update
+from sqlalchemy import Column, Connection, delete, exists, func, literal, null, or_, select, tuple_, update
+from sqlalchemy.sql.elements import ColumnElement
 
 from cropline.errors import StaleLease
 from cropline.state.database import Database
@@ -159,16 +160,39 @@ def unfinished(database: Database, source: str) -> list[Erasure]:
         return [_erasure(row) for row in connection.execute(_open(source).order_by(erasures.c.began_at))]
 
 
+def known(database: Database, erasure_ids: Sequence[str]) -> set[str]:
+    """Those of the erasures that began here, or were recalled."""
+    with database.reading() as connection:
+        return _ids(connection, erasures.c.erasure_id, erasure_ids)
+
+
+def recall(database: Database, erasure: Erasure, ended_at: datetime, image_ids: Sequence[str]) -> list[str]:
+    """Remember an erasure that ended, by its receipt; gives those of its images that are works here, for they may be back."""
+    with database.atomic() as connection:
+        _keep_registrations_out(connection, erasure.source)
+        of = {"erasure_id": erasure.erasure_id, "source": erasure.source}
+        row = of | {"selection": erasure.selection, "began_at": erasure.began_at, "ended_at": ended_at}
+        connection.execute(upsert(connection, erasures).on_conflict_do_nothing(), row)
+        stones = [
+            of | {"image_id": name, "since": erasure.began_at, "erased_at": ended_at} for name in sorted(image_ids)
+        ]
+        if stones:
+            connection.execute(upsert(connection, tombstones).on_conflict_do_nothing(), stones)
+        return sorted(_ids(connection, images.c.image_id, image_ids, images.c.source == erasure.source))
+
+
+def _ids(connection: Connection, column: Column[str], wanted: Sequence[str], *where: ColumnElement[bool]) -> set[str]:
+    found: set[str] = set()
+    for start in range(0, len(wanted), _IDS_A_QUERY):
+        query = select(column).where(column.in_(wanted[start : start + _IDS_A_QUERY]), *where)
+        found.update(connection.execute(query).scalars())
+    return found
+
+
 def forgotten(database: Database, source: str, image_ids: Sequence[str]) -> set[str]:
     """Those of the images that have a tombstone."""
-    found: set[str] = set()
     with database.reading() as connection:
-        for start in range(0, len(image_ids), _IDS_A_QUERY):
-            query = select(tombstones.c.image_id).where(
-                tombstones.c.source == source, tombstones.c.image_id.in_(image_ids[start : start + _IDS_A_QUERY])
-            )
-            found.update(connection.execute(query).scalars())
-    return found
+        return _ids(connection, tombstones.c.image_id, image_ids, tombstones.c.source == source)
 
 
 def _keep_registrations_out(connection: Connection, source: str) -> None:

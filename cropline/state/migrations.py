@@ -218,6 +218,20 @@ MIGRATIONS: tuple[Migration, ...] = (
     ),
     # Who erases of a source now: two at once could move each other's photos into new packs.
     Migration(("ALTER TABLE sources ADD COLUMN eraser {text}", "ALTER TABLE sources ADD COLUMN erasing_until {time}")),
+    # What the database belongs to, and how far it knows the catalogue. Works that are done although boxes failed for good.
+    Migration(
+        (
+            "ALTER TABLE sources ADD COLUMN api {text}",
+            """
+            CREATE TABLE binding (
+                one INTEGER NOT NULL PRIMARY KEY CHECK (one = 1), storage {text}, catalogue_version BIGINT,
+                strangers INTEGER NOT NULL, doubles_checked INTEGER NOT NULL
+            )
+            """,
+            "INSERT INTO binding SELECT 1, NULL, max(catalogue_version), 0, 0 FROM batches",
+            "CREATE INDEX images_ended ON images (reason) WHERE state = 'done' AND reason IS NOT NULL",
+        ),
+    ),
 )
 
 

@@ -193,7 +193,15 @@ class StateReport:
     stale_batches: int  # their lease has run out: the next claim resumes one
     outbox: int
     oldest_event_at: datetime | None
-    reasons: Sequence[ReasonCount]  # of failed, dead and quarantined works, most frequent first
+    reasons: Sequence[
+        ReasonCount
+    ]  # of works that failed, are dead, quarantined, or done with failures; most frequent first
+    strangers: bool  # the catalogue holds batches that this database does not know
+
+    @property
+    def done_with_failures(self) -> int:
+        """Of the works that are done, those of which boxes failed for good."""
+        return sum(count.works for count in self.reasons if count.state == "done")
 
 
 @dataclass(frozen=True)
@@ -226,6 +234,16 @@ class Erasure:
     selection: str  # JSON
     began_at: datetime
     resumed: bool
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What a state database belongs to, and what it remembers of the catalogue there, see binding.py."""
+
+    storage: str | None  # its address; None before the first run
+    catalogue_version: int | None  # every commit up to this one was looked at
+    strangers: bool  # some were of batches that this database does not know
+    doubles_checked: bool
 
 
 @dataclass(frozen=True)

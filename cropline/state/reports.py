@@ -10,7 +10,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, and_, func, select
 
 from cropline.state.database import Database
 from cropline.state.model import (
@@ -24,7 +24,7 @@ from cropline.state.model import (
     StateReport,
     WorkState,
 )
-from cropline.state.tables import batches, constant, images, outbox, profiles, sources, tallies
+from cropline.state.tables import batches, binding, constant, images, outbox, profiles, sources, tallies
 
 _IMAGE = [images.c[field.name] for field in fields(ImageState)]
 _REASONS = 100
@@ -60,6 +60,7 @@ def report(database: Database, *, last_batches: int) -> StateReport:
             outbox=events[0],
             oldest_event_at=events[1],
             reasons=_reasons(connection),
+            strangers=bool(connection.execute(select(binding.c.strangers)).scalar()),
         )
 
 
@@ -156,16 +157,15 @@ def _batches(connection: Connection, query: Select[Any]) -> list[BatchState]:
 
 
 def _reasons(connection: Connection) -> list[ReasonCount]:
-    count = func.count().label("works")
+    """Each part by an index of its own: what is done without a failure is never read."""
     ended = [constant(state) for state in ("failed", "dead", "quarantined")]
-    query = (
-        select(images.c.state, images.c.reason, count)
-        .where(images.c.state.in_(ended))
-        .group_by(images.c.state, images.c.reason)
-        .order_by(count.desc(), images.c.state, images.c.reason)
-        .limit(_REASONS)
-    )
-    return [ReasonCount(row.state, row.reason or "", row.works) for row in connection.execute(query)]
+    parts = (images.c.state.in_(ended), and_(images.c.state == constant("done"), images.c.reason.is_not(None)))
+    count = func.count().label("works")
+    found = []
+    for part in parts:
+        query = select(images.c.state, images.c.reason, count).where(part).group_by(images.c.state, images.c.reason)
+        found += [ReasonCount(row.state, row.reason or "", row.works) for row in connection.execute(query)]
+    return sorted(found, key=lambda entry: (-entry.works, entry.state, entry.reason))[:_REASONS]
 
 
 def recrops(database: Database, source: str, profile: str, profile_hash: str) -> Recrop:

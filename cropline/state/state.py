@@ -5,13 +5,13 @@ Belongs here: the surface and what each call promises. Does not: the SQL, which 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Self
 
 from cropline.settings import StateSettings
-from cropline.state import backfills, batches, erasures, history, outbox, register, replay, reports, runs
+from cropline.state import backfills, batches, binding, erasures, history, outbox, register, replay, reports, runs
 from cropline.state import commit as commits
 from cropline.state import copy as copies
 from cropline.state.database import Clock, Database
@@ -21,6 +21,7 @@ from cropline.state.model import (
     Batch,
     BatchState,
     Began,
+    Bound,
     Committed,
     Counts,
     Erasure,
@@ -73,6 +74,31 @@ class State:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def bind(self, storage: str, source: str, api: str | None) -> None:
+        """Belong to this storage and to the source's API, as the first run says. Raises StateError when it is another's."""
+        binding.bind(self._database, storage, source, api)
+
+    def move(self, source: str, *, storage: str | None = None, api: str | None = None) -> None:
+        """Belong to another storage, or for the source to another API, from now on."""
+        binding.move(self._database, storage, source, api)
+
+    def bound(self) -> Bound:
+        """What it belongs to, and what it remembers of the catalogue."""
+        return binding.bound(self._database)
+
+    def known_batches(self, batch_ids: Collection[str]) -> set[str]:
+        """Those of the batches that this state made."""
+        return binding.known_batches(self._database, batch_ids)
+
+    def remember_catalogue(self, version: int, *, strangers: bool) -> None:
+        """Every commit of the catalogue up to this version was looked at; see ``commit``, which says the same of its own."""
+        with self._database.atomic() as connection:
+            binding.remember(connection, version, strangers=strangers)
+
+    def doubles_checked(self) -> None:
+        """The catalogue was searched for works that stand in it twice, and none is left."""
+        binding.doubles_checked(self._database)
 
     def cursor(self, source: str) -> str | None:
         """The last saved poll position, ISO 8601 in UTC: the greatest updated_at; None before the first poll."""
@@ -132,12 +158,15 @@ class State:
         counts: Counts,
         catalogue_version: int | None,
         events: Sequence[Event] = (),
+        strangers: bool = False,
     ) -> Committed:
         """End a batch, once: works, batch and outbox in one transaction.
 
+        ``strangers``: up to ``catalogue_version`` the catalogue was found to hold commits of batches that are not known here.
+
         Raises StaleLease when another attempt owns it, NotReconciled when outcomes and counts are not those of its works.
         """
-        ending = commits.Ending(outcomes, counts, catalogue_version, events)
+        ending = commits.Ending(outcomes, counts, catalogue_version, events, strangers)
         settings = self._settings
         retries = commits.Retries(
             settings.max_attempts, timedelta(seconds=settings.backoff_s), timedelta(seconds=settings.backoff_cap_s)
@@ -310,6 +339,23 @@ class State:
     def unfinished_erasures(self, source: str) -> list[Erasure]:
         """The erasures that are not at their end, oldest first."""
         return erasures.unfinished(self._database, source)
+
+    def known_erasures(self, erasure_ids: Sequence[str]) -> set[str]:
+        """Those of the erasures that this state knows."""
+        return erasures.known(self._database, erasure_ids)
+
+    def recall_erasure(
+        self,
+        erasure_id: str,
+        source: str,
+        selection: str,
+        began_at: datetime,
+        ended_at: datetime,
+        image_ids: Sequence[str],
+    ) -> list[str]:
+        """Remember an erasure by its receipt, with its tombstones. Gives those of its images that are works here again."""
+        erasure = Erasure(erasure_id, source, selection, began_at, resumed=False)
+        return erasures.recall(self._database, erasure, ended_at, image_ids)
 
     def forgotten(self, source: str, image_ids: Sequence[str]) -> set[str]:
         """Those of the images that were forgotten: registering them does nothing."""

@@ -158,6 +158,18 @@ sources = Table(
     Column("registered_at", UtcTime),
     Column("eraser", AnyText),
     Column("erasing_until", UtcTime),
+    Column("api", AnyText),  # the address of its image API; null until a run names one
+)
+
+# One row: what this database belongs to, and what it knows of the catalogue there.
+binding = Table(
+    "binding",
+    metadata,
+    Column("one", Integer, primary_key=True),
+    Column("storage", AnyText),  # null before the first run
+    Column("catalogue_version", BigInteger),  # every commit up to this version was looked at
+    Column("strangers", Integer, nullable=False),  # 1: some of them were of batches that are not known here
+    Column("doubles_checked", Integer, nullable=False),  # 1: no work stood in it twice since the last stranger came
 )
 
 manifests = Table(

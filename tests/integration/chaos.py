@@ -2,6 +2,8 @@
 
     python -m tests.integration.chaos [KILLS] [IMAGES] [SEED] [sqlite | postgresql]
 
+On its way the state is restored from an older backup, and at the end it is lost and made anew.
+
 Of the stops some kill the run alone, some its crop processes with it, and some let all of them sleep for three lease
 times, while another run takes their work over, and wake them. The last line is ``lost=0 duplicated=0 orphaned=0 kills=N
 seed=S`` (N: stops of any kind); the exit status is 1 when a count is off. What is right is counted by oracle.py.
@@ -17,17 +19,16 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import astuple
 from pathlib import Path
 
 import requests
 
 from demo.server import DemoServer
-from tests.contract.state.servers import Postgres
 from tests.integration.fork_server import ForkedRun, ForkServer, fork_server
 from tests.integration.killing import POLL
 from tests.integration.oracle import Place, Tally, books, boxes
+from tests.integration.state_backup import PostgresState, SqliteState, state_of_kind
 
 LEASE_S = 1.0
 # How a run is stopped, and how often each.
@@ -90,11 +91,19 @@ def finish(forks: ForkServer, settings: dict[str, str], place: Place) -> None:
         time.sleep(LEASE_S)  # the last stopped run's lease ends
 
 
-def chaos(kills: int, images: int, seed: int, server: str, forks: ForkServer, folder: Path, state: str) -> Tally:
-    """Stop ``kills`` runs, finish, count."""
+def chaos(
+    kills: int,
+    images: int,
+    seed: int,
+    server: str,
+    forks: ForkServer,
+    folder: Path,
+    state: SqliteState | PostgresState,
+) -> Tally:
+    """Stop ``kills`` runs, finish, count; lose the state, finish, count again."""
     chance = random.Random(seed)
-    print(f"seed={seed} kills={kills} images={images} on {state.partition(':')[0]}", flush=True)
-    place = Place((folder / "output").as_uri(), state)
+    print(f"seed={seed} kills={kills} images={images} on {state.url.partition(':')[0]}", flush=True)
+    place = Place((folder / "output").as_uri(), state.url)
     with DemoServer(photos=max(1, images // 4), megapixels=0.2, cache_dir=folder / "photos") as api:
         settings = environment(api, place, server)
         added = len(api.control.images())
@@ -103,10 +112,18 @@ def chaos(kills: int, images: int, seed: int, server: str, forks: ForkServer, fo
         # Stops fall anywhere in a whole run; how long one takes is seen again whenever one ends by itself.
         longest_s = time.monotonic() - began
         stops: Counter[str | None] = Counter()
+        backup, restored = None, False
         for turn in range(kills * 4):
             left = kills - stops.total() + stops[None]
             if left == 0:
                 break
+            done = kills - left
+            if backup is None and done >= kills // 3:
+                backup = state.backup()
+            elif backup is not None and done >= 2 * kills // 3 and not restored:
+                state.restore(backup)
+                restored = True
+                print("the state is restored from an older backup", flush=True)
             if added < images:  # new photos while runs die
                 more = max(1, (images - added) // left)
                 api.control.advance(photos=more)
@@ -118,23 +135,21 @@ def chaos(kills: int, images: int, seed: int, server: str, forks: ForkServer, fo
                 longest_s = time.monotonic() - began
             print(f"{turn}: {how or 'ended by itself'}", flush=True)
         finish(forks, settings, place)
-        result = books(place).against_boxes(boxes(api.control.images()))
+        wanted = boxes(api.control.images())
+        result = books(place).against_boxes(wanted)
+        state.lose()
+        finish(forks, settings, place)
+        anew = books(place).against_boxes(wanted)
+        print(f"after the state was restored: {result}; after it was lost: {anew}")
+        result = worse(result, anew)
     print(f"{added} images, a whole run took {longest_s:.1f} s at last, {dict(stops)}, unfinished={result.unfinished}")
     print(f"{result} kills={stops.total() - stops[None]} seed={seed}", flush=True)
     return result
 
 
-@contextmanager
-def state_of_kind(database: str, folder: Path) -> Iterator[str]:
-    """The URL of an empty state database."""
-    if database == "sqlite":
-        yield f"sqlite:///{folder / 'state.db'}"
-        return
-    server = Postgres()
-    try:
-        yield server.fresh()
-    finally:
-        server.close()
+def worse(one: Tally, other: Tally) -> Tally:
+    """What was off at either time."""
+    return Tally(*(max(pair) for pair in zip(astuple(one), astuple(other), strict=True)))
 
 
 def main() -> bool:

@@ -1,4 +1,4 @@
-"""The short form of ``make chaos``: a few random kills and pauses on each database, counted from outside."""
+"""The short form of ``make chaos``: a few random kills and pauses on each database, a restore and a loss, counted from outside."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from prefect.settings import PREFECT_API_URL
 
-from tests.integration.chaos import chaos, state_of_kind
+from tests.integration.chaos import chaos
 from tests.integration.fork_server import ForkServer
 from tests.integration.oracle import Tally
+from tests.integration.state_backup import state_of_kind
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])

