@@ -257,15 +257,9 @@ def _started(settings: EngineSettings, most_executors: int) -> Any:
     try:
         return _opened(settings, most_executors)
     except ImportError as error:
-<<<<<<< HEAD
         raise EngineError(
-            f"engine {wanted.kind} needs a package that is not installed here, {error.name}: "
-            f"pip install 'cropline[{_EXTRAS[wanted.kind]}]'"
-=======
-        extra = f": pip install 'cropline[{settings.kind}]'" if settings.kind in ("dask", "ray") else ""
-        raise EngineError(
-            f"engine {settings.kind} needs a package that is not installed here, {error.name}{extra}"
->>>>>>> judge
+            f"engine {settings.kind} needs a package that is not installed here, {error.name}: "
+            f"pip install 'cropline[{_EXTRAS[settings.kind]}]'"
         ) from error
 
 
