@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from cropline import storage
-from cropline.errors import ApiRefused, ApiUnavailable, ManifestRejected, NothingCameThrough
+from cropline.errors import ApiRefused, ApiUnavailable, ManifestRejected
 from cropline.funnel import Funnel
 from cropline.state import State
 from tests.integration.conftest import Workspace
@@ -84,8 +84,7 @@ def test_a_photo_that_keeps_failing_is_dead_after_its_attempts(workspace: Worksp
     image_id = workspace.api.control.images()[0]["id"]
     workspace.api.control.add_fault("image_500", image_id=image_id)
     workspace.poll()
-    with pytest.raises(NothingCameThrough, match=r"most of them http_5xx \d+"):
-        workspace.process()
+    workspace.process()
     assert workspace.states()[image_id] == "dead"
     assert workspace.process().nothing_new
     workspace.api.control.clear_faults()
