@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -172,6 +173,26 @@ def test_the_backlog_is_worked_off_while_the_api_is_down(workspace: Workspace) -
     with pytest.raises(ApiUnavailable):
         workspace.poll()
     assert set(workspace.states().values()) == {"done"}
+
+
+def test_the_backlog_is_worked_off_when_an_item_breaks_the_intake(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By an error that nobody foresaw: it is raised as it is, after what waited is done."""
+
+    def broken(*_: Any) -> None:
+        raise RecursionError("an item nested too deep")
+
+    workspace.set(BATCH__IMAGES="3", BATCH__MAX_BATCHES="1")
+    assert workspace.poll().images == 3
+    workspace.api.control.advance(photos=1)
+    with monkeypatch.context() as patch:
+        patch.setattr("cropline.manifest.manifest_row", broken)
+        with pytest.raises(RecursionError):
+            workspace.poll()
+    assert list(workspace.states().values()) == ["done"] * 6
+    workspace.poll()
+    assert list(workspace.states().values()) == ["done"] * 7
 
 
 def test_a_busy_listing_is_asked_again(workspace: Workspace) -> None:
