@@ -86,15 +86,13 @@ def _value(row: dict[str, Any], field: str) -> str:
         item = _item(row)
         if isinstance(item, dict) and field in item:
             return one_line(json.dumps(item[field]), 60)
-        return f"missing in an item of {', '.join(sorted(map(str, item))[:_NAMED])}" if item else "missing"
+        return (
+            f"missing in an item of {', '.join(sorted(map(str, item))[:_NAMED])}" if item else "missing or unreadable"
+        )
     return one_line(str(value), 60)
 
 
 def _item(row: dict[str, Any]) -> dict[str, Any]:
-    """The item as it came, or as much of it as is known."""
-    for text in (row.get("raw"), row.get("attributes")):
-        if text:
-            found = json.loads(text)
-            if isinstance(found, dict):
-                return found
-    return {}
+    """The item as it came, if it is at hand and has fields."""
+    found = json.loads(row.get("raw") or "null")
+    return found if isinstance(found, dict) else {}

@@ -17,7 +17,7 @@ from cropline.errors import CroplineError, ManifestRejected, SettingsError
 from cropline.lineage import EventKind, RunContext
 from cropline.report.trouble import check_came_through, trouble_lines
 from cropline.run import Run, watcher
-from cropline.scrub import one_line
+from cropline.scrub import one_line, visible
 from cropline.settings import Settings, load_settings
 from tasks.backlog import note_backlog, tell
 from tasks.ending import kind_of_end
@@ -65,7 +65,7 @@ def open_run(flow: str) -> Iterator[Run]:
 def _log_trouble(run: Run) -> None:
     """The log says why boxes failed and rows are bad, whatever the run's end."""
     for line in trouble_lines(run.funnel):
-        get_run_logger().warning(line)
+        get_run_logger().warning("%s", visible(line))
 
 
 @contextmanager

@@ -146,9 +146,10 @@ def _settle(versions: dict[str, list[Row]], sheets: list[Sheet], spec: StoreSpec
             older = versions[row.image_id]
             if not row.broken:
                 chosen.good.append(row)
-                for other in older:
-                    same = (other.version, other.updated_at) == (row.version, row.updated_at)
-                    chosen.outside[AMBIGUOUS if same else "newer version"] += 1
+                same = sum((other.version, other.updated_at) == (row.version, row.updated_at) for other in older)
+                chosen.outside["newer version"] += len(older) - same
+                if same:
+                    chosen.outside[AMBIGUOUS] += same
                 if newest_bad.pop(row.image_id, None) is not None:
                     chosen.outside[NEWER_IS_BAD] += 1
             else:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from cropline.errors import EngineError
+from cropline.errors import EngineError, StaleLease
 from cropline.funnel import EngineUse
 from cropline.settings import EngineSettings, Profile
 from fugue_jobs import script
@@ -54,6 +54,15 @@ def test_auto_cuts_few_in_process_and_says_why(server: PhotoServer, tmp_path: Pa
         ("native", "small: 1,500 images wait, at most 1,500 are cut in process")
     ]
     assert told[0].seconds > 0
+
+
+@pytest.mark.parametrize("kind", ["native", "duckdb"])
+def test_a_job_ends_with_what_its_check_raises(server: PhotoServer, tmp_path: Path, kind: str) -> None:
+    def check() -> None:
+        raise StaleLease("another attempt has the batch")
+
+    with pytest.raises(StaleLease, match="another attempt has the batch"):
+        run(server, tmp_path, {"kind": kind}, check=check)
 
 
 def test_auto_sends_a_burst_to_the_cluster(server: PhotoServer, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from cropline.state import Recrop, State
 from tests.contract.state.build import NOON, Clock, candidate, counts, outcomes, registration
 
@@ -33,3 +35,19 @@ def test_manifests_of_works_that_are_not_done_are_needed(state: State, clock: Cl
     state.commit(batch, outcomes(batch), counts=counts(batch), catalogue_version=1)
     assert state.needed_manifests() == {"manifests/2.parquet", "manifests/3.parquet"}
     assert state.oldest_open_batch() is None
+
+
+def test_images_that_are_to_be_cut_again_come_in_parts_and_each_once(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cropline.state.reports._PART", 2)
+    names = ["a", "b", "c", "d", "e"]
+    both = [candidate(name, profile=profile) for name in names for profile in ("default", "small")]
+    state.register(registration([*both, candidate("bad", state="quarantined", reason="url_present")]))
+    batch = state.claim(limit=1, owner="run", images=["a"])
+    assert batch is not None
+    parts = list(state.images_to_come())
+    assert max(map(len, parts)) == 2
+    assert sorted(image for part in parts for image in part) == [("cams", name) for name in names]
+    state.commit(batch, outcomes(batch), counts=counts(batch), catalogue_version=1)
+    assert ("cams", "a") not in [image for part in state.images_to_come() for image in part]

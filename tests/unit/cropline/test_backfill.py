@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from cropline import manifest
-from cropline.backfill.choose import Chosen, Row, choose
+from cropline.backfill.choose import AMBIGUOUS, Chosen, Row, choose
 from cropline.backfill.classify import Selection, Work, decide
 from cropline.backfill.foresee import foresee
 from cropline.backfill.plan import Budget, Plan, by_day, ordered, slices
@@ -138,6 +138,12 @@ def test_stores_and_cameras_choose(tmp_path: Path) -> None:
 def test_rows_without_an_id_or_a_time_are_counted(tmp_path: Path) -> None:
     chosen = _choose(tmp_path, [_item("a", NOON, captured_at=None), _item("b", NOON, id=None)])
     assert +chosen.outside == {"no capture time": 1, "no image id": 1}
+
+
+def test_rows_of_one_version_and_time_that_differ_are_told_apart_from_older_ones(tmp_path: Path) -> None:
+    items = [_item("a", NOON), _item("a", NOON, boxes=[]), _item("a", NOON - timedelta(hours=1), etag="old")]
+    chosen = _choose(tmp_path, items)
+    assert +chosen.outside == {AMBIGUOUS: 1, "newer version": 1}
 
 
 def test_the_newest_good_version_of_a_photo_counts(tmp_path: Path) -> None:

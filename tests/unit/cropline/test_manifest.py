@@ -40,7 +40,7 @@ def test_a_good_item_is_mapped_field_by_field() -> None:
     assert row["updated_at"] == datetime(2026, 11, 22, 8, tzinfo=UTC)
     assert [box["box_id"] for box in row["boxes"]] == ["b1", "b2"]
     assert row["unreadable"] == []
-    assert row["raw"] is None
+    assert json.loads(row["raw"]) == ITEM, "as it came, so that it can be mapped again"
 
 
 def test_fields_that_we_do_not_know_stay_in_attributes() -> None:
@@ -153,3 +153,9 @@ def test_a_manifest_that_is_none_is_refused_by_name(tmp_path: Path) -> None:
         manifest.read(spec, "manifests/x.parquet")
     with pytest.raises(ManifestError, match="manifests/y.parquet"):
         manifest.read(spec, "manifests/y.parquet")
+
+
+def test_an_item_that_is_too_long_is_mapped_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cropline.manifest.MAX_RAW", 50)
+    row = manifest.manifest_row(0, {"id": "a", "note": "x" * 50}, ApiSettings())
+    assert (row["image_id"], row["raw"]) == ("a", None)

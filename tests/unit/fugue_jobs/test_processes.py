@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cropline.errors import EngineError
+from cropline.errors import EngineError, StaleLease
 from cropline.settings import FetchSettings, PictureLimits
 from cropline.storage import StoreSpec
 from fugue_jobs import processes
@@ -106,6 +106,20 @@ def test_a_photo_whose_decoding_hangs_fails_alone(server: PhotoServer, tmp_path:
         assert endings(outcomes) == [GOOD, ["decode_hung"] * 2, *[GOOD] * 4]
         assert len(pool.pids) == 1
     assert dict(outcomes)[1].crops[0].detail == "no progress in 1 s"
+
+
+def test_whoever_runs_the_pool_can_end_it_while_photos_are_under_way(server: PhotoServer, tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def check() -> None:
+        asked.append(1)
+        if len(asked) > 1 and pool.pids:
+            raise StaleLease("another attempt has the batch")
+
+    with CropPool(assignment(tmp_path), 1) as pool:
+        with pytest.raises(StaleLease):
+            list(pool.run(works(server, "slow.jpg"), check=check))
+        assert pool.pids, "the photo was still being decoded"
 
 
 class Killer(threading.Thread):

@@ -1,0 +1,69 @@
+"""What goes wrong in an intake keeps no backlog waiting and ends no watch."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import flows.running
+import flows.watch
+from cropline.errors import ApiUnavailable, StorageError
+from cropline.funnel import Funnel
+from flows.running import drained_on_failure
+
+
+@pytest.fixture(autouse=True)
+def log(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (flows.running, flows.watch):
+        monkeypatch.setattr(module, "get_run_logger", logging.getLogger)
+
+
+@pytest.mark.parametrize("error", [ApiUnavailable("503"), RecursionError("an item nested too deep"), KeyError("x")])
+def test_what_waits_is_cropped_before_an_intake_fails_whatever_failed_it(error: Exception) -> None:
+    drained: list[int] = []
+    with pytest.raises(type(error)) as caught, drained_on_failure(lambda: drained.append(1)):
+        raise error
+    assert caught.value is error
+    assert drained == [1]
+
+
+def test_the_intakes_failure_is_the_one_to_show(caplog: pytest.LogCaptureFixture) -> None:
+    def drain() -> None:
+        raise StorageError("the disk is full")
+
+    with pytest.raises(RecursionError), drained_on_failure(drain):
+        raise RecursionError
+    assert "the disk is full" in caplog.text
+
+
+def test_a_cancelled_intake_drains_nothing() -> None:
+    def drain() -> None:
+        raise AssertionError("a cancelled run has seconds to live")
+
+    with pytest.raises(KeyboardInterrupt), drained_on_failure(drain):
+        raise KeyboardInterrupt
+
+
+def test_a_watch_lives_through_an_error_that_nobody_foresaw(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(flows.watch, "is_limited", lambda: False)
+    run: Any = SimpleNamespace(funnel=Funnel())
+    looking = flows.watch._Looking(run, 0.1)
+
+    def fail() -> bool:
+        raise RecursionError("an item nested too deep")
+
+    monkeypatch.setattr(looking, "_look", fail)
+    looking.look()
+    assert looking.watched.failed == 1
+    assert "RecursionError: an item nested too deep" in caplog.text
+    assert "Traceback" in caplog.text, "nobody foresaw it: the log says where it came from"
+    with pytest.raises(RecursionError):
+        looking.end()
+    monkeypatch.setattr(looking, "_look", lambda: True)
+    looking.look()
+    looking.end()
