@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from prefect import get_run_logger, task
 
+from cropline import receipts
 from cropline.report.forget import erased_lines
 from cropline.report.links import web_links
 from cropline.run import Run
@@ -47,10 +48,13 @@ def show_erased(run: Run, photos: Selection, erased: Erased, dry_run: bool) -> N
 
 def recall_erasures(run: Run) -> None:
     """After a loss of the state, or a restore, it learns from the receipts what must not come back. Nearly always there is nothing."""
-    from cropline.erasure import recall
+    found = receipts.unknown(run.spec, run.state)
+    if found:
+        from cropline.erasure import recall
 
-    if found := recall(run.spec, run.state):
-        get_run_logger().warning("%d erasures of which only their receipts knew: their photos stay away", found)
+        recall(run.spec, run.state, found)
+        get_run_logger().warning("%d erasures that only their receipts knew: their photos stay away", len(found))
+        finish_erasures(run)
 
 
 def finish_erasures(run: Run) -> None:
