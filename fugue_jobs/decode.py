@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from PIL import ExifTags, Image
 
@@ -143,6 +143,8 @@ def open_photo(data: bytes, limits: Limits) -> Photo:
     check_size(*image.size, limits)
     if kind == "TIFF":
         _check_tile(image, limits)
+        # Its plugin turns the picture by getexif(), see _exif.
+        image.info.pop("xmp", None)
     # Not n_frames: a GIF's is found by walking through all of them.
     animated = kind != "TIFF" and _guarded(lambda: getattr(image, "is_animated", False))
     photo = Photo(kind, data, image, *image.size, flags=("first_frame",) if animated else ())
@@ -171,22 +173,44 @@ def _check_tile(image: ImageFile, limits: Limits) -> None:
 
 
 def _opened(kind: str, data: bytes) -> ImageFile:
-    import_module(f"PIL.{_PLUGINS[kind]}")
     # Not Image.open: it tries other formats and warns by limits of its own.
-    factory = Image.OPEN[kind][0]
+    factory = _plugin(kind)
     image: ImageFile = _guarded(lambda: factory(io.BytesIO(data), ""))
     # One call into the decoder for the whole file, so that other threads are held up once and not forty times.
     image.decodermaxblock = max(len(data), image.decodermaxblock)
     return image
 
 
+def _plugin(kind: str) -> Callable[..., Any]:
+    if kind == "HEIC":
+        try:
+            plugin: Callable[..., Any] = import_module("pillow_heif").HeifImageFile
+        except ImportError:
+            raise PhotoFailure("format_refused", "HEIC needs cropline[heic] on the machine that decodes") from None
+        return plugin
+    import_module(f"PIL.{_PLUGINS[kind]}")
+    return Image.OPEN[kind][0]
+
+
 def _orientation(image: Image.Image) -> tuple[int, bool]:
     """(EXIF orientation 1..8, whether the EXIF block could be read). What cannot be read turns nothing."""
     try:
-        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+        value = _exif(image).get(ExifTags.Base.Orientation, 1)
     except Exception:  # noqa: BLE001 - EXIF is hostile input; its parser raises whatever the bytes lead it to
         return 1, False
     return (value, True) if value in UPRIGHT else (1, True)
+
+
+def _exif(image: Image.Image) -> Image.Exif:
+    """EXIF by itself. Pillow's getexif() takes an orientation over from XMP, which tools that turn the pixels leave behind."""
+    exif = Image.Exif()
+    block = image.info.get("exif")
+    text = image.info.get("Raw profile type exif")
+    if isinstance(block, bytes):
+        exif.load(block)
+    elif isinstance(text, str):
+        exif.load(bytes.fromhex("".join(text.split("\n")[3:])))
+    return exif
 
 
 def _guarded(step: Callable[[], _T]) -> _T:

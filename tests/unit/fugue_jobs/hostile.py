@@ -158,7 +158,7 @@ HOSTILE = [
     Hostile("two pictures in one JPEG", multi_picture(), None, "first_frame"),
     Hostile("EXIF garbage", with_exif(b"II*\0" + b"\xff" * 200), None),
     Hostile("EXIF that points outside", with_exif(b"II*\0\xff\xff\xff\x7f"), None),
-    Hostile("EXIF that is no TIFF", with_exif(b"garbage garbage garbage"), None),
+    Hostile("EXIF that is no TIFF", with_exif(b"garbage garbage garbage"), None, "exif_ignored"),
     Hostile(
         "a PNG with EXIF that is no TIFF",
         png(300, 300, chunk(b"eXIf", b"garbage garbage"), rows=301 * 300),
