@@ -18,9 +18,12 @@ from PIL import ExifTags, Image
 
 from cropline.failures import PhotoFailure
 from fugue_jobs.canvas import Canvas
+from fugue_jobs.damage import Damage
 from fugue_jobs.geometry import swaps_sides
 from fugue_jobs.headers import Limits, check_header, check_size, is_lossless
+from fugue_jobs.jpeg_damage import is_suspect, judge_jpeg
 from fugue_jobs.regions import Decoded, decode_regions
+from fugue_jobs.watched import can_be_watched, load_watched
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -35,6 +38,7 @@ _PLUGINS = {
     "GIF": "GifImagePlugin",
     "AVIF": "AvifImagePlugin",
 }
+_REFUSED = frozenset(["corrupt", "failed"])  # by the optional decoder, for what stands in the photo
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
 # EXIF orientation -> what turns the stored picture upright.
 UPRIGHT = {
@@ -62,6 +66,7 @@ class Photo:
     scale: int = 0  # the image's pixels are those of a decode at 1/scale; 0: not decoded yet
     decoder: str | None = None  # regions, or pillow; for a JPEG with the reason: "pillow: progressive"
     regions: Decoded = field(default_factory=Decoded)  # its bands, when only parts of the photo were decoded
+    damage: Damage | None = None  # as far as the last load had to know
 
     @property
     def pixels(self) -> int:
@@ -89,12 +94,16 @@ class Photo:
         Pixels of an earlier load are gone. A scale beyond 1 is for photos that ``can_scale``. ``wanted``: what will be
         cropped, in stored pixels at 1/scale; of a JPEG perhaps no more than that is decoded.
         """
+        self.regions, self.damage = Decoded(), None
         if self.scale:
-            self.image = _opened(self.kind, self.data)
-        if scale > 1:
-            self.image.draft(None, (self.stored_width // scale, self.stored_height // scale))
-        if not self._load_regions(canvas, scale, wanted):
-            self._load_whole(canvas)
+            self._open(self.data, scale)
+        elif scale > 1:
+            self._reduce(scale)
+        if self.kind == "JPEG":
+            self._load_jpeg(canvas, scale, wanted)
+        else:
+            self.decoder = "pillow"
+            _guarded(self.image.load)
         if not self.scale and self.kind != "JPEG":
             # PNGs may tell it behind their pixels.
             self.read_orientation()
@@ -109,21 +118,54 @@ class Photo:
         # Not Image.crop: the memory may be a canvas, larger than the photo.
         return self.image._new(self.image.im.crop(edges))
 
-    def _load_whole(self, canvas: Canvas | None) -> None:
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The flags of its crops."""
+        return self.flags if self.damage is None else (*self.flags, self.damage.flag)
+
+    def _open(self, data: bytes, scale: int) -> None:
+        self.image = _opened(self.kind, data)
+        if scale > 1:
+            self._reduce(scale)
+
+    def _reduce(self, scale: int) -> None:
+        self.image.draft(None, (self.stored_width // scale, self.stored_height // scale))
+
+    def _load_jpeg(self, canvas: Canvas | None, scale: int, wanted: Sequence[tuple[int, int, int, int]]) -> None:
+        """By the optional decoder where it can be; else by Pillow, which fills up what is damaged and says nothing."""
+        below = scale * max((edges[3] for edges in wanted), default=0)
+        suspect = is_suspect(self.data)
+        if suspect:
+            self.damage = judge_jpeg(self.data, self.stored_height, below)
+        if self.damage is None and self._load_regions(canvas, scale, wanted):
+            return
+        reason = "damaged" if self.damage else self.regions.reason
+        self.decoder = f"pillow: {reason}"
+        if not suspect and reason not in _REFUSED and can_be_watched(self.data):
+            if self._load_whole(canvas, watched=True):
+                return
+            self._open(self.data, scale)
+        if not suspect:
+            self.damage = judge_jpeg(self.data, self.stored_height, below)
+        if self.damage is not None:
+            self._open(self.damage.data, scale)
+        self._load_whole(canvas, watched=False)
+
+    def _load_whole(self, canvas: Canvas | None, *, watched: bool) -> bool:
+        """Whether it ended well, where it was watched."""
         if canvas is not None:
             canvas.lend(self.image)
+        if watched:
+            return _guarded(lambda: load_watched(self.image, self.data))
         _guarded(self.image.load)
+        return True
 
     def _load_regions(self, canvas: Canvas | None, scale: int, wanted: Sequence[tuple[int, int, int, int]]) -> bool:
         """Whether the optional decoder decoded what is wanted."""
-        if self.kind != "JPEG":
-            self.decoder = "pillow"
-            return False
         memory = bytearray if canvas is None else canvas.room
         self.regions = decode_regions(self.image, self.data, wanted, scale, memory)
-        reason = self.regions.reason
-        self.decoder = "regions" if reason is None else f"pillow: {reason}"
-        return reason is None
+        self.decoder = "regions"
+        return self.regions.reason is None
 
     def read_orientation(self) -> None:
         """What EXIF says of it, as far as it was read."""

@@ -13,6 +13,7 @@ from cropline.failures import PhotoFailure
 
 _SCAN, _END = 0xDA, 0xD9
 _SEQUENTIAL = frozenset([0xC0, 0xC1, 0xC9])
+_PROGRESSIVE = frozenset([0xC2, 0xC6, 0xCA, 0xCE])
 _LOSSLESS = frozenset([0xC3, 0xC7, 0xCB, 0xCF])
 # SOF0-15; DHT, JPG and DAC stand between them.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -176,6 +177,28 @@ def count_scans(data: bytes, enough: int) -> int:
             if scans >= enough or (scans == 1 and components and data[at + 4] == components):
                 break
     return scans
+
+
+def first_scan(data: bytes) -> int:
+    """Where the first scan of the JPEG at the start of data begins; behind all of it where there is none."""
+    return next((at for marker, at in _segments(data) if marker == _SCAN), len(data))
+
+
+def scans_are_complete(data: bytes) -> bool:
+    """Whether the scans of a JPEG bring every component, and of a progressive one every coefficient to its last bit."""
+    left: dict[int, list[int]] = {}
+    progressive = False
+    for marker, at in _segments(data):
+        body = data[at + 4 : at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")]
+        if marker in _FRAMES and len(body) > 5:
+            progressive = marker in _PROGRESSIVE
+            left = {number: [1] * 64 for number in body[6::3]}
+        elif marker == _SCAN and body and len(body) >= 4 + 2 * body[0]:
+            first, last, bits = body[-3:]
+            for number in body[1 : 1 + 2 * body[0] : 2]:
+                spectrum = left.get(number, [])
+                spectrum[first : last + 1] = [bits & 15 if progressive else 0] * len(spectrum[first : last + 1])
+    return not any(any(spectrum) for spectrum in left.values())
 
 
 def is_lossless(data: bytes) -> bool:

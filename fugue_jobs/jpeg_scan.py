@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 from typing import Literal, NamedTuple
 
@@ -21,7 +21,8 @@ _ENDS = 2 * _BLOCK
 _SIZES = 12  # a DC difference of 8-bit samples has 0 to 11 bits
 # In Python a megabyte takes about a second: beyond this a photo would be taken for one that hangs.
 _MOST_IN_PYTHON = 8_000_000
-_MARKER = re.compile(rb"\xff+[\x01-\xfe]")
+_MARKER = re.compile(rb"\xff[\x01-\xff]")
+_FILL = re.compile(rb"\xff+")
 
 
 class Scan(NamedTuple):
@@ -78,7 +79,7 @@ def read_scan(data: bytes) -> Scan | None:
                 assert frame is not None
                 return _scan_of(frame, body, tables, interval, at + 2 + length)
             at += 2 + length
-    except (IndexError, KeyError):
+    except (IndexError, KeyError, ValueError):
         return None
 
 
@@ -87,8 +88,15 @@ def _read_tables(body: bytes, tables: dict[int, Table]) -> None:
     while at < len(body):
         counts = body[at + 1 : at + 17]
         end = at + 17 + sum(counts)
+        if len(counts) < 16 or end > len(body) or sum(counts) > 256 or not _fits(counts):
+            raise ValueError("no Huffman table")
         tables[body[at]] = counts, body[at + 17 : end]
         at = end
+
+
+def _fits(counts: bytes) -> bool:
+    """Whether there are so many codes of these lengths."""
+    return sum(many << (16 - length) for length, many in enumerate(counts, 1)) <= 1 << 16
 
 
 def _scan_of(frame: bytes, header: bytes, tables: dict[int, Table], interval: int, begin: int) -> Scan | None:
@@ -112,19 +120,24 @@ def _scan_of(frame: bytes, header: bytes, tables: dict[int, Table], interval: in
 def entropy(data: bytes, scan: Scan) -> Entropy:
     """The scan's bytes without stuffing, in pieces from restart to restart."""
     pieces: list[bytes] = []
-    at = scan.begin
-    for found in _MARKER.finditer(data, scan.begin):
-        marker = data[found.end() - 1]
-        if not (scan.interval and 0xD0 <= marker <= 0xD7):
-            pieces.append(_unstuffed(data[at : found.start()]))
-            return Entropy(pieces, _complete(scan, pieces), found.start(), marker)
+    at, looked = scan.begin, scan.begin
+    while found := _MARKER.search(data, looked):
+        # Bytes of ones may stand before a marker; within data they are none of it.
+        fill = _FILL.match(data, found.start())
+        looked = 1 + (found.start() if fill is None else fill.end())
+        if looked > len(data):
+            break
+        marker = data[looked - 1]
         pieces.append(_unstuffed(data[at : found.start()]))
+        if not (scan.interval and 0xD0 <= marker <= 0xD7):
+            return Entropy(pieces, _complete(scan, pieces), found.start(), marker)
         if marker & 7 != (len(pieces) - 1) & 7:
             return Entropy(pieces, False, found.start(), marker)
-        at = found.end()
-    end = len(data)
-    while end > at and data[end - 1] == 0xFF:
-        end -= 1  # half of what stood there
+        at = looked
+    else:
+        found = None
+    end = len(data) if found is None else found.start()
+    end -= data[at:end].endswith(b"\xff")  # half of what stood there
     pieces.append(_unstuffed(data[at:end]))
     return Entropy(pieces, _complete(scan, pieces), end, None)
 
@@ -209,7 +222,7 @@ def _skip_block(bits: bytes, at: int, ac: list[int], steps: list[int]) -> int:
     return at if k == _BLOCK else ~at
 
 
-@cache
+@lru_cache(maxsize=8)
 def _symbols(table: Table) -> list[int]:
     """By the next 16 bits: length | value << 5 of the code, 0 where there is none."""
     found, code, index = [0] * 65536, 0, 0
@@ -225,7 +238,7 @@ def _symbols(table: Table) -> list[int]:
     return found
 
 
-@cache
+@lru_cache(maxsize=8)
 def _steps(table: Table) -> list[int]:
     """By the next 12 bits: of all whole AC symbols in them their bits | coefficients << 5, _ENDS with the last of a block."""
     symbols = _symbols(table)

@@ -73,7 +73,7 @@ def cut(
         photo.load(canvas, scale, _wanted(photo, work, [recipes[number] for number in numbers], limits, scale))
         for index in range(len(work.boxes)):
             on_progress()
-            flags = (*photo.flags, "duplicate_box_id") if work.boxes[index].box_id in repeated else photo.flags
+            flags = (*photo.notes, "duplicate_box_id") if work.boxes[index].box_id in repeated else photo.notes
             seen: _Seen = {}
             for number in numbers:
                 if not work.orders[number].wants(index):
@@ -145,6 +145,8 @@ def _written(
 def _piece(photo: Photo, region: Region, *, keep_icc: bool) -> _Piece:
     width, height = photo.upright_size
     stored = to_stored(region, width, height, photo.orientation)
+    if photo.damage is not None and photo.damage.spoils(stored.top, stored.bottom, photo.scale):
+        raise PhotoFailure("damaged_pixels", photo.damage.detail)
     whole = _outer(stored, photo.scale)
     crop = photo.crop(whole)
     icc = photo.image.info.get("icc_profile")
