@@ -34,6 +34,11 @@ class Damage(NamedTuple):
         return any(first - reach < bottom and top < end + reach for first, end in self.rows)
 
 
+    def covers(self, height: int) -> bool:
+        """Whether nothing of the photo can be used."""
+        return self.rows == ((0, height),)
+
+
 def all_damaged(height: int, data: bytes, why: str) -> Damage:
     """Nobody can say where: all of it."""
     return Damage(((0, height),), data, why)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageFile
 
 from cropline.failures import PhotoFailure
 from fugue_jobs.canvas import Canvas
@@ -22,11 +22,13 @@ from fugue_jobs.damage import Damage
 from fugue_jobs.geometry import swaps_sides
 from fugue_jobs.headers import Limits, check_header, check_size, is_lossless
 from fugue_jobs.jpeg_damage import is_suspect, judge_jpeg
+from fugue_jobs.png import Header, judge_png, read_png
 from fugue_jobs.regions import Decoded, decode_regions
 from fugue_jobs.watched import can_be_watched, load_watched
+from fugue_jobs.webp_damage import check_webp
 
 if TYPE_CHECKING:
-    from PIL.ImageFile import ImageFile
+    from PIL.ImageFile import ImageFile as OpenedImage
 
 _T = TypeVar("_T")
 _PLUGINS = {
@@ -58,7 +60,7 @@ class Photo:
 
     kind: str
     data: bytes = field(repr=False)
-    image: ImageFile
+    image: OpenedImage
     stored_width: int
     stored_height: int
     flags: tuple[str, ...]
@@ -101,6 +103,8 @@ class Photo:
             self._reduce(scale)
         if self.kind == "JPEG":
             self._load_jpeg(canvas, scale, wanted)
+        elif self.kind == "PNG":
+            self._load_png()
         else:
             self.decoder = "pillow"
             _guarded(self.image.load)
@@ -148,8 +152,38 @@ class Photo:
         if not suspect:
             self.damage = judge_jpeg(self.data, self.stored_height, below)
         if self.damage is not None:
+            if self.damage.covers(self.stored_height):
+                return  # nothing of it is cut
             self._open(self.damage.data, scale)
         self._load_whole(canvas, watched=False)
+
+    def _load_png(self) -> None:
+        """What its checksums tell is known before it is decoded. Missing rows are zeros then, for Pillow as for browsers."""
+        self.decoder = "pillow"
+        found = read_png(self.data)
+        if found is None:
+            _guarded(self.image.load)
+            return
+        self.damage = judge_png(self.data, found.header, pixels_too=False)
+        failure = self._failure_of_png(found.header)
+        if self.damage is None and (failure or _ends_blank(self.image)):
+            self.damage = judge_png(self.data, found.header, pixels_too=True)
+            if self.damage is not None and failure:
+                self._open(self.data, 1)
+                failure = self._failure_of_png(found.header)
+        if failure:
+            raise failure
+
+    def _failure_of_png(self, header: Header) -> PhotoFailure | None:
+        """Why Pillow cannot decode it; it is not asked where nothing of it can be used."""
+        if self.damage is not None and self.damage.covers(header.height):
+            return None
+        try:
+            with _pillow_going_on(self.damage is not None):
+                _guarded(self.image.load)
+        except PhotoFailure as failure:
+            return failure
+        return None
 
     def _load_whole(self, canvas: Canvas | None, *, watched: bool) -> bool:
         """Whether it ended well, where it was watched."""
@@ -177,9 +211,11 @@ class Photo:
 def open_photo(data: bytes, limits: Limits) -> Photo:
     """Read the header and check it against the limits; nothing is decoded.
 
-    Raises PhotoFailure: not_a_picture, format_refused, picture_too_large, too_many_scans, corrupt_picture.
+    Raises PhotoFailure: not_a_picture, format_refused, picture_too_large, too_many_scans, corrupt_picture, damaged_pixels.
     """
     kind = check_header(data, limits)
+    if kind == "WEBP":
+        check_webp(data)
     with _pillow_bound_to(limits.max_pixels):
         image = _opened(kind, data)
     check_size(*image.size, limits)
@@ -207,17 +243,33 @@ def _pillow_bound_to(pixels: int) -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def _check_tile(image: ImageFile, limits: Limits) -> None:
+@contextmanager
+def _pillow_going_on(wanted: bool) -> Iterator[None]:
+    """Pillow keeps what it has decoded of a damaged photo, where that is wanted."""
+    before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, wanted
+    try:
+        yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+def _ends_blank(image: Image.Image) -> bool:
+    """Whether its last two rows are zeros: one of them may be of another pass of an interlaced picture."""
+    row = image.crop((0, max(0, image.height - 2), image.width, image.height))
+    return not any(row.tobytes())
+
+
+def _check_tile(image: OpenedImage, limits: Limits) -> None:
     """A tile is decoded whole into memory of its own, however little of it is the picture."""
     tags = getattr(image, "tag_v2", {})
     width, height = _guarded(lambda: (int(tags.get(_TILE_WIDTH, 0)), int(tags.get(_TILE_LENGTH, 0))))
     check_size(width, height, limits)
 
 
-def _opened(kind: str, data: bytes) -> ImageFile:
+def _opened(kind: str, data: bytes) -> OpenedImage:
     # Not Image.open: it tries other formats and warns by limits of its own.
     factory = _plugin(kind)
-    image: ImageFile = _guarded(lambda: factory(io.BytesIO(data), ""))
+    image: OpenedImage = _guarded(lambda: factory(io.BytesIO(data), ""))
     # One call into the decoder for the whole file, so that other threads are held up once and not forty times.
     image.decodermaxblock = max(len(data), image.decodermaxblock)
     return image
