@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from PIL import ExifTags, Image, ImageFile
+from PIL import ExifTags, Image
 
 from cropline.failures import PhotoFailure
 from fugue_jobs.canvas import Canvas
@@ -22,13 +22,15 @@ from fugue_jobs.damage import Damage
 from fugue_jobs.geometry import swaps_sides
 from fugue_jobs.headers import Limits, check_header, check_size, is_lossless
 from fugue_jobs.jpeg_damage import is_suspect, judge_jpeg
+from fugue_jobs.meaning import Meaning, meaning_of
 from fugue_jobs.png import Header, judge_png, read_png
+from fugue_jobs.png_depth import pillow_going_on, read_low
 from fugue_jobs.regions import Decoded, decode_regions
 from fugue_jobs.watched import can_be_watched, load_watched
 from fugue_jobs.webp_damage import check_webp
 
 if TYPE_CHECKING:
-    from PIL.ImageFile import ImageFile as OpenedImage
+    from PIL.ImageFile import ImageFile
 
 _T = TypeVar("_T")
 _PLUGINS = {
@@ -60,7 +62,7 @@ class Photo:
 
     kind: str
     data: bytes = field(repr=False)
-    image: OpenedImage
+    image: ImageFile
     stored_width: int
     stored_height: int
     flags: tuple[str, ...]
@@ -69,6 +71,8 @@ class Photo:
     decoder: str | None = None  # regions, or pillow; for a JPEG with the reason: "pillow: progressive"
     regions: Decoded = field(default_factory=Decoded)  # its bands, when only parts of the photo were decoded
     damage: Damage | None = None  # as far as the last load had to know
+    meaning: Meaning = Meaning()
+    low: Image.Image | None = None  # the lower bytes of 16-bit samples, whose upper ones are the image
 
     @property
     def pixels(self) -> int:
@@ -108,6 +112,8 @@ class Photo:
         else:
             self.decoder = "pillow"
             _guarded(self.image.load)
+        if not self.scale:
+            self._read_meaning()
         if not self.scale and self.kind != "JPEG":
             # PNGs may tell it behind their pixels.
             self.read_orientation()
@@ -173,17 +179,29 @@ class Photo:
                 failure = self._failure_of_png(found.header)
         if failure:
             raise failure
+        if found.header.depth == 16:
+            self.low = _guarded(lambda: read_low(_opened("PNG", self.data), going_on=self.damage is not None))
+
+    def _read_meaning(self) -> None:
+        profile = self.image.info.get("icc_profile")
+        icc = profile if isinstance(profile, bytes) else None
+        png = read_png(self.data) if self.kind == "PNG" else None
+        self.meaning = Meaning(icc) if png is None else meaning_of(png, icc)
 
     def _failure_of_png(self, header: Header) -> PhotoFailure | None:
         """Why Pillow cannot decode it; it is not asked where nothing of it can be used."""
         if self.damage is not None and self.damage.covers(header.height):
             return None
         try:
-            with _pillow_going_on(self.damage is not None):
+            with pillow_going_on(self.damage is not None):
                 _guarded(self.image.load)
         except PhotoFailure as failure:
             return failure
         return None
+
+    def crop_low(self, edges: tuple[int, int, int, int]) -> Image.Image | None:
+        """The lower bytes of these pixels' samples, where they have 16 bits and more than one channel."""
+        return None if self.low is None else self.low.crop(edges)
 
     def _load_whole(self, canvas: Canvas | None, *, watched: bool) -> bool:
         """Whether it ended well, where it was watched."""
@@ -243,33 +261,23 @@ def _pillow_bound_to(pixels: int) -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-@contextmanager
-def _pillow_going_on(wanted: bool) -> Iterator[None]:
-    """Pillow keeps what it has decoded of a damaged photo, where that is wanted."""
-    before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, wanted
-    try:
-        yield
-    finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = before
-
-
 def _ends_blank(image: Image.Image) -> bool:
     """Whether its last two rows are zeros: one of them may be of another pass of an interlaced picture."""
     row = image.crop((0, max(0, image.height - 2), image.width, image.height))
     return not any(row.tobytes())
 
 
-def _check_tile(image: OpenedImage, limits: Limits) -> None:
+def _check_tile(image: ImageFile, limits: Limits) -> None:
     """A tile is decoded whole into memory of its own, however little of it is the picture."""
     tags = getattr(image, "tag_v2", {})
     width, height = _guarded(lambda: (int(tags.get(_TILE_WIDTH, 0)), int(tags.get(_TILE_LENGTH, 0))))
     check_size(width, height, limits)
 
 
-def _opened(kind: str, data: bytes) -> OpenedImage:
+def _opened(kind: str, data: bytes) -> ImageFile:
     # Not Image.open: it tries other formats and warns by limits of its own.
     factory = _plugin(kind)
-    image: OpenedImage = _guarded(lambda: factory(io.BytesIO(data), ""))
+    image: ImageFile = _guarded(lambda: factory(io.BytesIO(data), ""))
     # One call into the decoder for the whole file, so that other threads are held up once and not forty times.
     image.decodermaxblock = max(len(data), image.decodermaxblock)
     return image

@@ -149,8 +149,7 @@ def _piece(photo: Photo, region: Region, *, keep_icc: bool) -> _Piece:
         raise PhotoFailure("damaged_pixels", photo.damage.detail)
     whole = _outer(stored, photo.scale)
     crop = photo.crop(whole)
-    icc = photo.image.info.get("icc_profile")
-    coloured = to_rgb(crop, icc if isinstance(icc, bytes) else None, keep_icc)
+    coloured = to_rgb(crop, photo.meaning, keep_icc, photo.crop_low(whole))
     turn = UPRIGHT.get(photo.orientation)
     if turn is not None:
         # Turning the crop and not the photo: the same pixels for a fraction of the work.
