@@ -33,7 +33,6 @@ class Damage(NamedTuple):
         reach = self.reach * scale
         return any(first - reach < bottom and top < end + reach for first, end in self.rows)
 
-
     def covers(self, height: int) -> bool:
         """Whether nothing of the photo can be used."""
         return self.rows == ((0, height),)

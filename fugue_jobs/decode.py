@@ -71,7 +71,7 @@ class Photo:
     decoder: str | None = None  # regions, or pillow; for a JPEG with the reason: "pillow: progressive"
     regions: Decoded = field(default_factory=Decoded)  # its bands, when only parts of the photo were decoded
     damage: Damage | None = None  # as far as the last load had to know
-    meaning: Meaning = Meaning()
+    meaning: Meaning = field(default_factory=Meaning)
     low: Image.Image | None = None  # the lower bytes of 16-bit samples, whose upper ones are the image
 
     @property
@@ -149,7 +149,7 @@ class Photo:
             self.damage = judge_jpeg(self.data, self.stored_height, below)
         if self.damage is None and self._load_regions(canvas, scale, wanted):
             return
-        reason = "damaged" if self.damage else self.regions.reason
+        reason = self.regions.reason
         self.decoder = f"pillow: {reason}"
         if not suspect and reason not in _REFUSED and can_be_watched(self.data):
             if self._load_whole(canvas, watched=True):
@@ -158,6 +158,7 @@ class Photo:
         if not suspect:
             self.damage = judge_jpeg(self.data, self.stored_height, below)
         if self.damage is not None:
+            self.decoder = "pillow: damaged"
             if self.damage.covers(self.stored_height):
                 return  # nothing of it is cut
             self._open(self.damage.data, scale)

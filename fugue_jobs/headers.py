@@ -66,7 +66,9 @@ def check_header(data: bytes, limits: Limits) -> str:
     if kind is None:
         raise PhotoFailure("not_a_picture", f"{len(data)} bytes of {_looks_like(data)}")
     if kind not in limits.formats:
-        raise PhotoFailure("format_refused", f"{_NAMES.get(kind, kind)} {_UNDECODED.get(kind, 'is not among the allowed formats')}")
+        raise PhotoFailure(
+            "format_refused", f"{_NAMES.get(kind, kind)} {_UNDECODED.get(kind, 'is not among the allowed formats')}"
+        )
     size = declared_size(kind, data)
     if size is not None:
         check_size(*size, limits)

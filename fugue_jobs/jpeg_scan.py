@@ -71,7 +71,7 @@ def read_scan(data: bytes) -> Scan | None:
                 _read_tables(body, tables)
             elif marker in (0xC0, 0xC1):
                 frame = body
-            elif 0xC2 <= marker <= 0xCF or frame is None and marker == 0xDA:
+            elif 0xC2 <= marker <= 0xCF or (frame is None and marker == 0xDA):
                 return None
             elif marker == 0xDD:
                 interval = int.from_bytes(body[:2], "big")

@@ -91,7 +91,8 @@ def _of_code_points(body: bytes) -> Meaning | None:
 
 def _of_gamma(gamma: bytes | None, chromaticities: bytes | None) -> Meaning | None:
     """What is not said is sRGB's. None for values that mean nothing."""
-    primaries, curve = _SRGB, _srgb_light
+    primaries = _SRGB
+    curve: Curve = _srgb_light
     if chromaticities is not None:
         if len(chromaticities) < 32:
             return None
@@ -196,9 +197,7 @@ def _xyz(x: float, y: float) -> tuple[float, float, float]:
 def _adaptation(white: tuple[float, ...]) -> Matrix:
     """From colours under this white to the same under D50, by Bradford."""
     own, other = _times(_BRADFORD, white), _times(_BRADFORD, _D50)
-    scaled = tuple(
-        tuple(other[row] / own[row] * value for value in values) for row, values in enumerate(_BRADFORD)
-    )
+    scaled = tuple(tuple(other[row] / own[row] * value for value in values) for row, values in enumerate(_BRADFORD))
     inverse = _inverse(_BRADFORD)
     columns = [_times(inverse, column) for column in zip(*scaled, strict=True)]
     return tuple(zip(*columns, strict=True))

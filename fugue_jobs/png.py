@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
-from fugue_jobs.damage import Damage, all_damaged
+from fugue_jobs.damage import ZEROS, Damage, all_damaged
 
 _BEFORE_CHUNKS = 8
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -52,11 +52,13 @@ class Png(NamedTuple):
 
 def chunks(data: bytes) -> Iterator[Chunk]:
     """Each chunk up to the end."""
-    view, at = memoryview(data), _BEFORE_CHUNKS
-    while at + 8 <= len(data):
+    # A file that broke off into room that was made for it ends in zeros.
+    size = len(data.rstrip(b"\0")) if data.endswith(bytes(ZEROS)) else len(data)
+    view, at = memoryview(data)[:size], _BEFORE_CHUNKS
+    while at + 8 <= size:
         length, kind = struct.unpack_from(">I4s", data, at)
         end = at + 8 + length
-        if end + 4 > len(data):
+        if end + 4 > size:
             yield Chunk(kind, view[at + 8 : end], "cut")
             return
         right = zlib.crc32(view[at + 4 : end]) == int.from_bytes(view[end : end + 4], "big")
@@ -114,7 +116,7 @@ def _whole_rows(pixels: Sequence[memoryview], header: Header) -> int | None:
     """How many rows from the top these compressed bytes hold. None: by their own checksum something in them is wrong."""
     starts = _row_starts(header)
     unpacked, done, out = zlib.decompressobj(), 0, 0
-    start = next(starts)
+    start = next(starts, None)
     for piece in (body[at : at + _PIECE] for body in pixels for at in range(0, len(body), _PIECE)):
         waiting: bytes | memoryview = piece
         while len(waiting) and not unpacked.eof:

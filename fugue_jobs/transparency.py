@@ -12,8 +12,8 @@ _MOST_BITS = 8
 def mask(crop: Image.Image, colour: tuple[int, ...], depth: int, low: Image.Image | None) -> Image.Image:
     """Alpha of a grey or RGB crop: 0 where all samples are this colour's (of ``depth`` bits), else 255."""
     if crop.mode.startswith("I;16"):
-        levels = ImageMath.lambda_eval(lambda args: args["crop"] != colour[0], crop=crop.convert("I"))
-        return levels.convert("L").point(lambda value: 255 if value else 0)
+        others: Image.Image = ImageMath.lambda_eval(lambda args: args["crop"] != colour[0], crop=crop.convert("I"))
+        return others.convert("L").point([0] + [255] * 255)
     if depth > _MOST_BITS and low is not None:
         parts = [*_equal(crop, [value >> 8 for value in colour]), *_equal(low, [value & 255 for value in colour])]
     else:

@@ -1,7 +1,8 @@
-"""Pillow's decode of a JPEG, watched: whether its last byte is what its last pixels need, neither more nor less.
+"""Pillow's decode of a JPEG, watched: whether its last bytes are what its last pixels need, neither more nor less.
 
-libjpeg warns where a photo ends early or late, and Pillow does not hand that on. So the photo is fed in three parts: what ends
-before the last byte must leave the last row undone, the last byte must bring it, and then comes the end marker.
+libjpeg warns where a photo ends early or late, and Pillow does not hand that on. So the photo is fed in parts: without its last
+byte the last row must be missing, with it the row must be there. libjpeg reads some bytes ahead, so zeros stand in for what would
+come: up to eight bytes too many or too few are not noticed. A block that is lost or won mostly has more.
 """
 
 from __future__ import annotations
@@ -17,20 +18,26 @@ if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
 _END = b"\xff\xd9"
+_AHEAD = 8  # bytes of libjpeg's bit buffer
+# Restarts hide damage from the end. Photos with restarts are walked where that takes no longer than half a second.
+_WALKED_ANYWAY = 500_000
 _UNLIKELY = {"L": (137,), "RGB": (137, 2, 251), "CMYK": (137, 2, 251, 66)}
 
 
 def can_be_watched(data: bytes) -> bool:
-    """Whether it is of one scan, with nothing but data and restarts before its end marker."""
+    """Whether it is of one scan, with nothing but data and restarts before its end marker, and the end tells all."""
     scan = read_scan(data)
     end = -1 if scan is None else data.find(_END, scan.begin)
-    return scan is not None and end > scan.begin and _has_data_only(data, scan.begin, end)
+    if scan is not None and scan.interval and end - scan.begin <= _WALKED_ANYWAY:
+        return False
+    if data.endswith(b"\0\0", 0, max(0, end)):
+        return False  # filled up, perhaps by less than would be noticed
+    return scan is not None and end > scan.begin + _AHEAD and _has_data_only(data, scan.begin, end)
 
 
 def load_watched(image: ImageFile, data: bytes) -> bool:
     """Decode an opened JPEG that can be watched into its memory, as Image.load() does: whether it ended well."""
     end = data.find(_END, first_scan(data))
-    last = end - (2 if data[end - 2 : end] == b"\xff\0" else 1)
     image.load_prepare()
     row = (0, image.height - 1, image.width, image.height)
     core: Any = image.im
@@ -42,7 +49,7 @@ def load_watched(image: ImageFile, data: bytes) -> bool:
     try:
         decoder.setimage(core, tile[1])
         waiting = b""
-        for part in (data[:last], data[last:end], data[end:]):
+        for part in (data[: end - 1], data[end - 1 : end] + bytes(_AHEAD), data[end:]):
             waiting += part
             taken, code = decoder.decode(waiting)
             undone_at_last.append(_row(core, row) == undone)
@@ -52,7 +59,7 @@ def load_watched(image: ImageFile, data: bytes) -> bool:
     finally:
         decoder.cleanup()
     image.tile = []
-    return code >= 0 and undone_at_last == [True, False, False]
+    return code >= 0 and undone_at_last[:2] == [True, False]
 
 
 def _row(core: Any, row: tuple[int, int, int, int]) -> bytes:

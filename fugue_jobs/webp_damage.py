@@ -17,7 +17,7 @@ def check_webp(data: bytes) -> None:
     if len(data) < 12:
         return
     end = 8 + int.from_bytes(data[4:8], "little")
-    if end > len(data) + 1:  # a filling byte may be left out
+    if end > len(data):
         raise PhotoFailure("damaged_pixels", f"the photo ends after {len(data)} of {end} bytes")
     view = memoryview(data)
     if any(bytes(body).find(_ZEROS) >= 0 for body in _pixels(view[12:end])):
