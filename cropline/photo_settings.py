@@ -89,7 +89,9 @@ class PictureLimits(Group):
     """What a photo may be. Checked against its header before anything is decoded."""
 
     formats: tuple[PictureFormat, ...] = Field(
-        ("JPEG", "PNG", "WEBP"), min_length=1, description="HEIC needs the extra cropline[heic] where photos are decoded"
+        ("JPEG", "PNG", "WEBP"),
+        min_length=1,
+        description="HEIC needs the extra cropline[heic] where photos are decoded",
     )
     max_pixels: int = Field(50_000_000, gt=0)
     max_side: int = Field(20_000, gt=0)
