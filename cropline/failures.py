@@ -87,10 +87,22 @@ FAILURES: dict[str, Failure] = {
         ),
         Failure("corrupt_picture", False, "the picture cannot be decoded", "ask the camera vendor"),
         Failure(
+            "damaged_pixels",
+            False,
+            "the photo is damaged where the box lies, or nobody can say where",
+            "ask the camera vendor to send it again; boxes above the damage are written",
+        ),
+        Failure(
+            "size_mismatch",
+            False,
+            "the API declares another size than the photo has, and boxes in pixels cannot be brought to it",
+            "ask whoever finds the boxes; CROPLINE_API__ORIENTATION, CROPLINE_PICTURES__SIZE_MISMATCH; then cropline replay",
+        ),
+        Failure(
             "format_refused",
             False,
             "the picture's format is not among the allowed ones",
-            "if it should be, add it to CROPLINE_PICTURES__FORMATS",
+            "ask for JPEGs; what cropline can decode may be added to CROPLINE_PICTURES__FORMATS",
         ),
         Failure(
             "picture_too_large",

@@ -83,18 +83,36 @@ class _Known:
             and row["captured_at"] == _moment(image["captured_at"])
             and all(row[name] == image[name] for name in _SAME[:2])
         ]
-        by_work = {row["box_fingerprint"]: row for row in rows}
         boxes = image["boxes"] or []
+        by_work = {row["box_fingerprint"]: row for row in rows}
+        rescaled_from = _other_size(image, rows[0]) if rows else None
         times = Counter(box["box_id"] for box in boxes)
         found = {}
         for index, box in enumerate(boxes):
             of_box = box_fingerprint(
-                image["version"], image["coordinates"], image["orientation"], box, work["profile_hash"]
+                image["version"],
+                image["coordinates"],
+                image["orientation"],
+                box,
+                work["profile_hash"],
+                rescaled_from,
             )
             row = by_work.get(of_box) if of_box and times[box["box_id"]] == 1 else None
-            if row is not None:
+            if row is not None and _other_size(image, row) == rescaled_from:
                 found[index] = _as_claimed(row, image, work, index, box)
         return found
+
+
+def _other_size(image: dict[str, Any], row: dict[str, Any]) -> tuple[int, int] | None:
+    """The declared size, where it is not that of the photo that the row was cut from: boxes in pixels lie elsewhere then.
+
+    A crop that was cut before the size was declared, or was ignored, does not stay.
+    """
+    declared = image.get("width"), image.get("height")
+    if image["coordinates"] != "pixels" or None in declared:
+        return None
+    size = row["image_width"], row["image_height"]
+    return None if declared in (size, size[::-1]) else declared
 
 
 def _as_claimed(

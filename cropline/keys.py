@@ -13,6 +13,9 @@ from typing import Any
 CROPS = "crops"
 """Prefix of all crops' keys; below it a folder a profile, in it one a source and image, see image_key."""
 
+RESCALED = "rescaled"
+"""The flag of a crop whose box was scaled from the size that the API declares to the one that the photo has."""
+
 _UNSAFE = re.compile(r"[^a-z0-9_-]+")
 _BOX_FIELDS = ("box_id", "xmin", "ymin", "xmax", "ymax", "label")
 
@@ -47,16 +50,23 @@ def fingerprint(content: str, profile_hash: str) -> str:
 
 
 def box_fingerprint(
-    version: str | None, coordinates: str, orientation: str, box: Mapping[str, Any], profile_hash: str
+    version: str | None,
+    coordinates: str,
+    orientation: str,
+    box: Mapping[str, Any],
+    profile_hash: str,
+    rescaled_from: tuple[int, int] | None = None,
 ) -> str | None:
     """The name of the work of one box: its crop is the same wherever this is. None without a version: nothing is known.
 
-    Other boxes and the label are left out: they change no pixel of it.
+    Other boxes and the label are left out: they change no pixel of it. ``rescaled_from``: the declared size (px), where the
+    box was scaled from it to the photo's.
     """
     if not version:
         return None
     place = canonical_json([box.get(name) for name in _BOX_FIELDS[:-1]])
-    return digest(version, coordinates, orientation, place, profile_hash)
+    size = [] if rescaled_from is None else [f"{rescaled_from[0]} x {rescaled_from[1]}"]
+    return digest(version, coordinates, orientation, place, profile_hash, *size)
 
 
 def safe_name(identifier: str, *, keep: int = 40) -> str:

@@ -82,13 +82,17 @@ def _read_entry(number: int, entry: str, read: Callable[[str], _T]) -> _T:
         raise ValueError(f"entry {number}: {wrong}") from None
 
 
-PictureFormat = Literal["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF"]
+PictureFormat = Literal["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIC"]
 
 
 class PictureLimits(Group):
     """What a photo may be. Checked against its header before anything is decoded."""
 
-    formats: tuple[PictureFormat, ...] = Field(("JPEG", "PNG", "WEBP"), min_length=1)
+    formats: tuple[PictureFormat, ...] = Field(
+        ("JPEG", "PNG", "WEBP"),
+        min_length=1,
+        description="HEIC needs the extra cropline[heic] where photos are decoded",
+    )
     max_pixels: int = Field(50_000_000, gt=0)
     max_side: int = Field(20_000, gt=0)
     max_scans: int = Field(256, gt=0, description="scans of a progressive JPEG")
@@ -98,4 +102,9 @@ class PictureLimits(Group):
     )
     min_iou: float = Field(
         0.5, ge=0, le=1, description="a box that sticks out is clipped; failed when less than this share is inside"
+    )
+    size_mismatch: Literal["rescale", "fail", "ignore"] = Field(
+        "rescale",
+        description="a photo of another size than the API declares: boxes in pixels are rescaled where the aspect is the same, "
+        "or fail (size_mismatch), or are cut as they are; each way with a flag",
     )

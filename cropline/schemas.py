@@ -37,7 +37,7 @@ MANIFEST = pa.schema(
         ("updated_at", UTC),
         ("store_id", pa.string()),
         ("camera_id", pa.string()),
-        ("width", pa.int64()),  # px, of the upright picture
+        ("width", pa.int64()),  # px, of the upright picture: what boxes in pixels were measured in
         ("height", pa.int64()),
         ("bytes", pa.int64()),
         ("sha256", pa.string()),
@@ -157,7 +157,7 @@ CROPS = pa.schema(
         ),  # perceptual hash of the photo, see phash.py; null: nothing of it was cut, or only some boxes
         ("luminance", pa.float64()),  # mean of the crop's luma, 0..255
         ("sharpness", pa.float64()),  # variance of the crop's luma's edges
-        ("flags", pa.string()),  # comma-separated notes: clipped, animated, ...
+        ("flags", pa.string()),  # comma-separated notes: clipped, rescaled, damaged_photo, ... (docs/pixels.md)
         ("captured_at", pa.string()),  # ISO 8601, UTC
         ("store_id", pa.string()),
         ("camera_id", pa.string()),

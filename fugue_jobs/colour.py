@@ -9,9 +9,11 @@ import struct
 from functools import lru_cache
 from typing import NamedTuple
 
-from PIL import Image, ImageCms
+from PIL import Image, ImageChops, ImageCms
 
 from cropline.failures import PhotoFailure
+from fugue_jobs import transparency
+from fugue_jobs.meaning import Meaning
 
 _ALPHA_MODES = frozenset(["LA", "La", "PA", "RGBA", "RGBa"])
 _SIXTEEN_BITS = frozenset(["I;16", "I;16L", "I;16B", "I;16N"])
@@ -19,6 +21,12 @@ _SIXTEEN_BITS = frozenset(["I;16", "I;16L", "I;16B", "I;16N"])
 _SPACES = {"RGB ": ("RGB", "RGBA"), "CMYK": ("CMYK",), "GRAY": ("L",)}
 # Profiles of presses come to 3 MB. With keep_icc a photo's goes into each of its crops, and the last ones are remembered.
 _MOST_ICC = 4_000_000
+
+
+# Greys, where a curve shows, and a coarse cube of all colours.
+_GRID = [(level, level, level) for level in range(256)] + [
+    (red, green, blue) for red in range(0, 256, 51) for green in range(0, 256, 51) for blue in range(0, 256, 51)
+]
 
 
 class Coloured(NamedTuple):
@@ -29,29 +37,43 @@ class Coloured(NamedTuple):
     note: str | None
 
 
-def to_rgb(crop: Image.Image, icc: bytes | None, keep_icc: bool) -> Coloured:
+def to_rgb(crop: Image.Image, meaning: Meaning, keep_icc: bool, low: Image.Image | None = None) -> Coloured:
     """The crop as RGB, or RGBA where the photo has transparency, rid of all metadata. May change ``crop`` itself.
 
-    With keep_icc an RGB photo keeps its numbers and its profile; else they are converted to sRGB.
+    With keep_icc an RGB photo keeps its numbers and its profile; else they are converted to sRGB. ``low``: the lower bytes of
+    16-bit samples whose upper ones are the crop.
     Raises PhotoFailure mode_unsupported for modes without a meaning in RGB (32-bit and floating-point TIFFs).
     """
-    coloured = _coloured(_eight_bits(crop), icc, keep_icc)
+    alpha = None
+    if meaning.transparent is not None:
+        alpha = transparency.mask(crop, meaning.transparent, meaning.depth, low)
+        # Pillow's own idea of it is of 8 bits.
+        crop.info.pop("transparency", None)
+    plain = _eight_bits(crop, low)
+    if plain.mode == "LA":
+        # A profile of greys knows no alpha.
+        plain, alpha = plain.getchannel("L"), plain.getchannel("A")
+    coloured = _coloured(plain, meaning, keep_icc)
+    if alpha is not None:
+        coloured.image.putalpha(alpha)
     # Pillow would write comments, resolution and transparency from here into the crop's file.
     coloured.image.info = {}
-    return coloured
+    return coloured if coloured.note else coloured._replace(note=meaning.flag)
 
 
-def _coloured(plain: Image.Image, icc: bytes | None, keep_icc: bool) -> Coloured:
+def _coloured(plain: Image.Image, meaning: Meaning, keep_icc: bool) -> Coloured:
+    icc = meaning.icc
     if icc is None:
-        return Coloured(_without_profile(plain), None, None)
+        opaque = _without_profile(plain)
+        return Coloured(opaque if meaning.lut is None else _by_levels(opaque, meaning.lut), None, None)
     if len(icc) > _MOST_ICC:
         return Coloured(_without_profile(plain), None, "icc_ignored")
     try:
         space, is_srgb = _describe(icc)
         if (plain.mode == "CMYK") != (space == "CMYK"):
             raise ValueError("the profile describes other colours than the pixels are in")
-        if space == "RGB " and (keep_icc or is_srgb):
-            return Coloured(_without_profile(plain), icc if keep_icc else None, None)
+        if space == "RGB " and ((keep_icc and meaning.kept) or is_srgb):
+            return Coloured(_without_profile(plain), icc if keep_icc and meaning.kept else None, None)
         return Coloured(_through_profile(plain, icc, space), None, None)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError, struct.error):
         # A broken profile says nothing about the pixels: they are taken as the numbers stand.
@@ -66,7 +88,14 @@ def flatten(image: Image.Image, matte: str) -> Image.Image:
     return Image.alpha_composite(ground, image).convert("RGB")
 
 
-def _eight_bits(crop: Image.Image) -> Image.Image:
+def _by_levels(image: Image.Image, lut: tuple[int, ...]) -> Image.Image:
+    """Each of the three colours by this table; alpha stays as it is."""
+    return image.point([*lut * 3, *(range(256) if image.mode == "RGBA" else ())])
+
+
+def _eight_bits(crop: Image.Image, low: Image.Image | None) -> Image.Image:
+    if low is not None:
+        return transparency.rounded(crop, low)
     if crop.mode in _SIXTEEN_BITS:
         # Scaled to 0..255, rounded: Pillow's own conversion clips everything above 255 to white.
         return crop.convert("I").point(lambda value: value * (255 / 65535) + 0.5).convert("L")
@@ -96,8 +125,16 @@ def _through_profile(crop: Image.Image, icc: bytes, space: str) -> Image.Image:
 
 @lru_cache(maxsize=8)
 def _describe(icc: bytes) -> tuple[str, bool]:
-    profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-    return profile.profile.xcolor_space, "sRGB" in ImageCms.getProfileDescription(profile)
+    space = ImageCms.ImageCmsProfile(io.BytesIO(icc)).profile.xcolor_space
+    return space, space == "RGB " and _changes_nothing(icc)
+
+
+def _changes_nothing(icc: bytes) -> bool:
+    """Whether the profile is sRGB by what it does, whatever it is called: every colour of a grid stays, to within a level."""
+    grid = Image.new("RGB", (len(_GRID), 1))
+    grid.putdata(_GRID)
+    found = _transform(icc, "RGB", "RGB").apply(grid)
+    return max(ImageChops.difference(grid, found).tobytes()) <= 1
 
 
 @lru_cache(maxsize=8)

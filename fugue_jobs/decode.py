@@ -12,15 +12,22 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from PIL import ExifTags, Image
 
 from cropline.failures import PhotoFailure
 from fugue_jobs.canvas import Canvas
+from fugue_jobs.damage import Damage
 from fugue_jobs.geometry import swaps_sides
 from fugue_jobs.headers import Limits, check_header, check_size, is_lossless
+from fugue_jobs.jpeg_damage import is_suspect, judge_jpeg
+from fugue_jobs.meaning import Meaning, meaning_of
+from fugue_jobs.png import Header, judge_png, read_png
+from fugue_jobs.png_depth import pillow_going_on, read_low
 from fugue_jobs.regions import Decoded, decode_regions
+from fugue_jobs.watched import can_be_watched, load_watched
+from fugue_jobs.webp_damage import check_webp
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -35,6 +42,7 @@ _PLUGINS = {
     "GIF": "GifImagePlugin",
     "AVIF": "AvifImagePlugin",
 }
+_REFUSED = frozenset(["corrupt", "failed"])  # by the optional decoder, for what stands in the photo
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
 # EXIF orientation -> what turns the stored picture upright.
 UPRIGHT = {
@@ -62,6 +70,9 @@ class Photo:
     scale: int = 0  # the image's pixels are those of a decode at 1/scale; 0: not decoded yet
     decoder: str | None = None  # regions, or pillow; for a JPEG with the reason: "pillow: progressive"
     regions: Decoded = field(default_factory=Decoded)  # its bands, when only parts of the photo were decoded
+    damage: Damage | None = None  # as far as the last load had to know
+    meaning: Meaning = field(default_factory=Meaning)
+    low: Image.Image | None = None  # the lower bytes of 16-bit samples, whose upper ones are the image
 
     @property
     def pixels(self) -> int:
@@ -89,12 +100,20 @@ class Photo:
         Pixels of an earlier load are gone. A scale beyond 1 is for photos that ``can_scale``. ``wanted``: what will be
         cropped, in stored pixels at 1/scale; of a JPEG perhaps no more than that is decoded.
         """
+        self.regions, self.damage = Decoded(), None
         if self.scale:
-            self.image = _opened(self.kind, self.data)
-        if scale > 1:
-            self.image.draft(None, (self.stored_width // scale, self.stored_height // scale))
-        if not self._load_regions(canvas, scale, wanted):
-            self._load_whole(canvas)
+            self._open(self.data, scale)
+        elif scale > 1:
+            self._reduce(scale)
+        if self.kind == "JPEG":
+            self._load_jpeg(canvas, scale, wanted)
+        elif self.kind == "PNG":
+            self._load_png()
+        else:
+            self.decoder = "pillow"
+            _guarded(self.image.load)
+        if not self.scale:
+            self._read_meaning()
         if not self.scale and self.kind != "JPEG":
             # PNGs may tell it behind their pixels.
             self.read_orientation()
@@ -109,21 +128,97 @@ class Photo:
         # Not Image.crop: the memory may be a canvas, larger than the photo.
         return self.image._new(self.image.im.crop(edges))
 
-    def _load_whole(self, canvas: Canvas | None) -> None:
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The flags of its crops."""
+        return self.flags if self.damage is None else (*self.flags, self.damage.flag)
+
+    def _open(self, data: bytes, scale: int) -> None:
+        self.image = _opened(self.kind, data)
+        if scale > 1:
+            self._reduce(scale)
+
+    def _reduce(self, scale: int) -> None:
+        self.image.draft(None, (self.stored_width // scale, self.stored_height // scale))
+
+    def _load_jpeg(self, canvas: Canvas | None, scale: int, wanted: Sequence[tuple[int, int, int, int]]) -> None:
+        """By the optional decoder where it can be; else by Pillow, which fills up what is damaged and says nothing."""
+        below = scale * max((edges[3] for edges in wanted), default=0)
+        suspect = is_suspect(self.data)
+        if suspect:
+            self.damage = judge_jpeg(self.data, self.stored_height, below)
+        if self.damage is None and self._load_regions(canvas, scale, wanted):
+            return
+        reason = self.regions.reason
+        self.decoder = f"pillow: {reason}"
+        if not suspect and reason not in _REFUSED and can_be_watched(self.data):
+            if self._load_whole(canvas, watched=True):
+                return
+            self._open(self.data, scale)
+        if not suspect:
+            self.damage = judge_jpeg(self.data, self.stored_height, below)
+        if self.damage is not None:
+            self.decoder = "pillow: damaged"
+            if self.damage.covers(self.stored_height):
+                return  # nothing of it is cut
+            self._open(self.damage.data, scale)
+        self._load_whole(canvas, watched=False)
+
+    def _load_png(self) -> None:
+        """What its checksums tell is known before it is decoded. Missing rows are zeros then, for Pillow as for browsers."""
+        self.decoder = "pillow"
+        found = read_png(self.data)
+        if found is None:
+            _guarded(self.image.load)
+            return
+        self.damage = judge_png(self.data, found.header, pixels_too=False)
+        failure = self._failure_of_png(found.header)
+        if self.damage is None and (failure or _ends_blank(self.image)):
+            self.damage = judge_png(self.data, found.header, pixels_too=True)
+            if self.damage is not None and failure:
+                self._open(self.data, 1)
+                failure = self._failure_of_png(found.header)
+        if failure:
+            raise failure
+        if found.header.depth == 16:
+            self.low = _guarded(lambda: read_low(_opened("PNG", self.data), going_on=self.damage is not None))
+
+    def _read_meaning(self) -> None:
+        profile = self.image.info.get("icc_profile")
+        icc = profile if isinstance(profile, bytes) else None
+        png = read_png(self.data) if self.kind == "PNG" else None
+        self.meaning = Meaning(icc) if png is None else meaning_of(png, icc)
+
+    def _failure_of_png(self, header: Header) -> PhotoFailure | None:
+        """Why Pillow cannot decode it; it is not asked where nothing of it can be used."""
+        if self.damage is not None and self.damage.covers(header.height):
+            return None
+        try:
+            with pillow_going_on(self.damage is not None):
+                _guarded(self.image.load)
+        except PhotoFailure as failure:
+            return failure
+        return None
+
+    def crop_low(self, edges: tuple[int, int, int, int]) -> Image.Image | None:
+        """The lower bytes of these pixels' samples, where they have 16 bits and more than one channel."""
+        return None if self.low is None else self.low.crop(edges)
+
+    def _load_whole(self, canvas: Canvas | None, *, watched: bool) -> bool:
+        """Whether it ended well, where it was watched."""
         if canvas is not None:
             canvas.lend(self.image)
+        if watched:
+            return _guarded(lambda: load_watched(self.image, self.data))
         _guarded(self.image.load)
+        return True
 
     def _load_regions(self, canvas: Canvas | None, scale: int, wanted: Sequence[tuple[int, int, int, int]]) -> bool:
         """Whether the optional decoder decoded what is wanted."""
-        if self.kind != "JPEG":
-            self.decoder = "pillow"
-            return False
         memory = bytearray if canvas is None else canvas.room
         self.regions = decode_regions(self.image, self.data, wanted, scale, memory)
-        reason = self.regions.reason
-        self.decoder = "regions" if reason is None else f"pillow: {reason}"
-        return reason is None
+        self.decoder = "regions"
+        return self.regions.reason is None
 
     def read_orientation(self) -> None:
         """What EXIF says of it, as far as it was read."""
@@ -135,14 +230,18 @@ class Photo:
 def open_photo(data: bytes, limits: Limits) -> Photo:
     """Read the header and check it against the limits; nothing is decoded.
 
-    Raises PhotoFailure: not_a_picture, format_refused, picture_too_large, too_many_scans, corrupt_picture.
+    Raises PhotoFailure: not_a_picture, format_refused, picture_too_large, too_many_scans, corrupt_picture, damaged_pixels.
     """
     kind = check_header(data, limits)
+    if kind == "WEBP":
+        check_webp(data)
     with _pillow_bound_to(limits.max_pixels):
         image = _opened(kind, data)
     check_size(*image.size, limits)
     if kind == "TIFF":
         _check_tile(image, limits)
+        # Its plugin turns the picture by getexif(), see _exif.
+        image.info.pop("xmp", None)
     # Not n_frames: a GIF's is found by walking through all of them.
     animated = kind != "TIFF" and _guarded(lambda: getattr(image, "is_animated", False))
     photo = Photo(kind, data, image, *image.size, flags=("first_frame",) if animated else ())
@@ -163,6 +262,12 @@ def _pillow_bound_to(pixels: int) -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
+def _ends_blank(image: Image.Image) -> bool:
+    """Whether its last two rows are zeros: one of them may be of another pass of an interlaced picture."""
+    row = image.crop((0, max(0, image.height - 2), image.width, image.height))
+    return not any(row.tobytes())
+
+
 def _check_tile(image: ImageFile, limits: Limits) -> None:
     """A tile is decoded whole into memory of its own, however little of it is the picture."""
     tags = getattr(image, "tag_v2", {})
@@ -171,22 +276,44 @@ def _check_tile(image: ImageFile, limits: Limits) -> None:
 
 
 def _opened(kind: str, data: bytes) -> ImageFile:
-    import_module(f"PIL.{_PLUGINS[kind]}")
     # Not Image.open: it tries other formats and warns by limits of its own.
-    factory = Image.OPEN[kind][0]
+    factory = _plugin(kind)
     image: ImageFile = _guarded(lambda: factory(io.BytesIO(data), ""))
     # One call into the decoder for the whole file, so that other threads are held up once and not forty times.
     image.decodermaxblock = max(len(data), image.decodermaxblock)
     return image
 
 
+def _plugin(kind: str) -> Callable[..., Any]:
+    if kind == "HEIC":
+        try:
+            plugin: Callable[..., Any] = import_module("pillow_heif").HeifImageFile
+        except ImportError:
+            raise PhotoFailure("format_refused", "HEIC needs cropline[heic] on the machine that decodes") from None
+        return plugin
+    import_module(f"PIL.{_PLUGINS[kind]}")
+    return Image.OPEN[kind][0]
+
+
 def _orientation(image: Image.Image) -> tuple[int, bool]:
     """(EXIF orientation 1..8, whether the EXIF block could be read). What cannot be read turns nothing."""
     try:
-        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+        value = _exif(image).get(ExifTags.Base.Orientation, 1)
     except Exception:  # noqa: BLE001 - EXIF is hostile input; its parser raises whatever the bytes lead it to
         return 1, False
     return (value, True) if value in UPRIGHT else (1, True)
+
+
+def _exif(image: Image.Image) -> Image.Exif:
+    """EXIF by itself. Pillow's getexif() takes an orientation over from XMP, which tools that turn the pixels leave behind."""
+    exif = Image.Exif()
+    block = image.info.get("exif")
+    text = image.info.get("Raw profile type exif")
+    if isinstance(block, bytes):
+        exif.load(block)
+    elif isinstance(text, str):
+        exif.load(bytes.fromhex("".join(text.split("\n")[3:])))
+    return exif
 
 
 def _guarded(step: Callable[[], _T]) -> _T:

@@ -2,7 +2,8 @@
 
 The rule, in this order, always in the upright picture of ``width`` x ``height`` pixels:
 
-1. Normalised coordinates are multiplied by the width and height; boxes of the stored picture are turned upright.
+1. Normalised coordinates are multiplied by the width and height, pixels of another size are scaled to this one
+   (declared.py); boxes of the stored picture are turned upright.
 2. A box must be finite, ordered, not empty, and at least ``min_iou`` of its area must lie inside the picture.
 3. Padding: ``padding`` times the box's own width (height) is added on its left and right (top and bottom).
 4. Each edge is rounded to the nearest pixel edge by itself, halves up: ``floor(v + 0.5)``.
@@ -55,6 +56,8 @@ class Placement(NamedTuple):
 
 
 Edges = tuple[float, float, float, float]
+Ratio = tuple[int, int]
+"""A factor as a fraction, so that whole pixels stay whole."""
 
 
 def swaps_sides(orientation: int) -> bool:
@@ -63,14 +66,27 @@ def swaps_sides(orientation: int) -> bool:
 
 
 def place(
-    box: Box, width: int, height: int, *, coordinates: str, turned: int, padding: float, min_iou: float
+    box: Box,
+    width: int,
+    height: int,
+    *,
+    coordinates: str,
+    turned: int,
+    padding: float,
+    min_iou: float,
+    across: Ratio = (1, 1),
+    down: Ratio = (1, 1),
 ) -> Placement:
     """The pixels of the upright picture (``width`` x ``height``) that a box asks for, by the rule above.
 
-    ``turned`` is the EXIF orientation that the box was not yet turned by: 1 for boxes of the upright picture.
+    ``turned`` is the EXIF orientation that the box was not yet turned by: 1 for boxes of the upright picture. ``across`` and
+    ``down`` scale the x and y of boxes in pixels, before they are turned.
     Raises PhotoFailure with a ``box_*`` code.
     """
-    edges = _checked(to_upright(_in_pixels(box, width, height, coordinates, turned), width, height, turned))
+    in_pixels = _in_pixels(box, width, height, coordinates, turned)
+    if coordinates == "pixels":
+        in_pixels = _scaled(in_pixels, across, down)
+    edges = _checked(to_upright(in_pixels, width, height, turned))
     inside = _share_inside(edges, width, height)
     if inside <= 0:
         raise PhotoFailure("box_outside", "the box lies outside the picture")
@@ -116,6 +132,12 @@ def _in_pixels(box: Box, width: int, height: int, coordinates: str, turned: int)
         return xmin, ymin, xmax, ymax
     across, down = (height, width) if swaps_sides(turned) else (width, height)
     return xmin * across, ymin * down, xmax * across, ymax * down
+
+
+def _scaled(edges: Edges, across: Ratio, down: Ratio) -> Edges:
+    xmin, ymin, xmax, ymax = edges
+    (wide, wide_of), (high, high_of) = across, down
+    return xmin * wide / wide_of, ymin * high / high_of, xmax * wide / wide_of, ymax * high / high_of
 
 
 def _checked(edges: Edges) -> Edges:

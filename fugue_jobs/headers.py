@@ -13,6 +13,7 @@ from cropline.failures import PhotoFailure
 
 _SCAN, _END = 0xDA, 0xD9
 _SEQUENTIAL = frozenset([0xC0, 0xC1, 0xC9])
+_PROGRESSIVE = frozenset([0xC2, 0xC6, 0xCA, 0xCE])
 _LOSSLESS = frozenset([0xC3, 0xC7, 0xCB, 0xCF])
 # SOF0-15; DHT, JPG and DAC stand between them.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -22,6 +23,25 @@ _MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")
 # Cameras and editors write some dozens; profiles and notes that fill segment after segment come to some hundreds. Pillow
 # takes 5 us for each, and copies all of EXIF again for each further piece of it.
 _MOST_SEGMENTS = 2_000
+_BRANDS = {
+    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"), "HEIC"),
+    b"jxl ": "JXL",
+    **dict.fromkeys((b"jp2 ", b"jpx ", b"jpm ", b"jph "), "JP2"),
+}
+_MOST_BRANDS = 512
+_MAGIC = {
+    b"\0\0\0\x0cJXL \r\n\x87\n": "JXL",
+    b"\xff\x0a": "JXL",
+    b"\0\0\0\x0cjP  \r\n\x87\n": "JP2",
+    b"\xff\x4f\xff\x51": "JP2",
+}
+_NAMES = {"JXL": "JPEG XL", "JP2": "JPEG 2000"}
+_UNDECODED = {
+    "HEIC": "(an iPhone's format) is not among the allowed formats: ask for JPEGs, or install cropline[heic] where photos are "
+    "decoded and add HEIC to CROPLINE_PICTURES__FORMATS",
+    **dict.fromkeys(("JXL", "JP2"), "cannot be decoded by cropline: ask for JPEGs"),
+}
 
 
 class Limits(Protocol):
@@ -38,7 +58,7 @@ class Limits(Protocol):
 
 
 def check_header(data: bytes, limits: Limits) -> str:
-    """The format of these bytes (JPEG, PNG, WEBP, TIFF, BMP, GIF, AVIF), when it and its declared size are allowed.
+    """The format of these bytes (JPEG, PNG, WEBP, TIFF, BMP, GIF, AVIF, HEIC), when it and its declared size are allowed.
 
     Raises PhotoFailure: not_a_picture, format_refused, picture_too_large, too_many_scans.
     """
@@ -46,7 +66,9 @@ def check_header(data: bytes, limits: Limits) -> str:
     if kind is None:
         raise PhotoFailure("not_a_picture", f"{len(data)} bytes of {_looks_like(data)}")
     if kind not in limits.formats:
-        raise PhotoFailure("format_refused", f"{kind} is not among the allowed formats")
+        raise PhotoFailure(
+            "format_refused", f"{_NAMES.get(kind, kind)} {_UNDECODED.get(kind, 'is not among the allowed formats')}"
+        )
     size = declared_size(kind, data)
     if size is not None:
         check_size(*size, limits)
@@ -73,9 +95,19 @@ def sniff(data: bytes) -> str | None:
         return "GIF"
     if data.startswith((b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")):
         return "TIFF"
-    if data[4:8] == b"ftyp" and any(brand in data[8:64] for brand in (b"avif", b"avis")):
-        return "AVIF"
+    if data[4:8] == b"ftyp":
+        return _of_brands(data)
+    for magic, kind in _MAGIC.items():
+        if data.startswith(magic):
+            return kind
     return "BMP" if data.startswith(b"BM") and len(data) > 26 else None
+
+
+def _of_brands(data: bytes) -> str | None:
+    """The format by the brands of an ISO media file: the major one decides, then those it says it is compatible with."""
+    end = min(int.from_bytes(data[:4], "big"), len(data), _MOST_BRANDS)
+    brands = [data[8:12], *(data[at : at + 4] for at in range(16, end - 3, 4))]
+    return next((_BRANDS[brand] for brand in brands if brand in _BRANDS), None)
 
 
 def _looks_like(data: bytes) -> str:
@@ -147,6 +179,28 @@ def count_scans(data: bytes, enough: int) -> int:
             if scans >= enough or (scans == 1 and components and data[at + 4] == components):
                 break
     return scans
+
+
+def first_scan(data: bytes) -> int:
+    """Where the first scan of the JPEG at the start of data begins; behind all of it where there is none."""
+    return next((at for marker, at in _segments(data) if marker == _SCAN), len(data))
+
+
+def scans_are_complete(data: bytes) -> bool:
+    """Whether the scans of a JPEG bring every component, and of a progressive one every coefficient to its last bit."""
+    left: dict[int, list[int]] = {}
+    progressive = False
+    for marker, at in _segments(data):
+        body = data[at + 4 : at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")]
+        if marker in _FRAMES and len(body) > 5:
+            progressive = marker in _PROGRESSIVE
+            left = {number: [1] * 64 for number in body[6::3]}
+        elif marker == _SCAN and body and len(body) >= 4 + 2 * body[0]:
+            first, last, bits = body[-3:]
+            for number in body[1 : 1 + 2 * body[0] : 2]:
+                spectrum = left.get(number, [])
+                spectrum[first : last + 1] = [bits & 15 if progressive else 0] * len(spectrum[first : last + 1])
+    return not any(any(spectrum) for spectrum in left.values())
 
 
 def is_lossless(data: bytes) -> bool:

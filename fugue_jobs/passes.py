@@ -9,8 +9,10 @@ else: not on the other profiles of the pass, whose companions change, nor on set
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from cropline.failures import PhotoFailure
+from fugue_jobs.declared import fit_boxes
 from fugue_jobs.decode import Photo
 from fugue_jobs.encode import Recipe, shrunk_size
 from fugue_jobs.geometry import Placement, Region, place
@@ -24,42 +26,58 @@ _WORTH = 0.4
 _SCALES = (8, 4, 2)
 
 
-def passes(photo: Photo, work: ImageWork, recipes: Sequence[Recipe | PhotoFailure]) -> Iterator[tuple[int, list[int]]]:
+def passes(
+    photo: Photo, work: ImageWork, recipes: Sequence[Recipe | PhotoFailure], size_mismatch: str
+) -> Iterator[tuple[int, list[int]]]:
     """(scale, numbers of the recipes) for each decode that the photo needs, the largest picture first."""
-    scales = [_scale(photo, work, recipe) for recipe in recipes]
+    # Not the setting's min_iou: a box that it refuses must not change the others' bytes.
+    placing = Placing(0.0, size_mismatch)
+    scales = [_scale(photo, work, recipe, placing) for recipe in recipes]
     for scale in sorted(set(scales)):
         yield scale, [number for number, own in enumerate(scales) if own == scale]
 
 
-def place_box(photo: Photo, work: ImageWork, recipe: Recipe, index: int, min_iou: float) -> Placement:
-    """Where a box of the work lies in the upright photo. Raises PhotoFailure with a ``box_*`` code."""
+class Placing(NamedTuple):
+    """The settings that say where boxes lie: see PictureLimits."""
+
+    min_iou: float
+    size_mismatch: str
+
+
+def place_box(
+    photo: Photo, work: ImageWork, recipe: Recipe, index: int, placing: Placing
+) -> tuple[Placement, str | None]:
+    """Where a box of the work lies in the upright photo, and a flag. Raises PhotoFailure size_mismatch or ``box_*``."""
     width, height = photo.upright_size
-    return place(
+    fit = fit_boxes(work, photo.upright_size, photo.orientation, placing.size_mismatch)
+    placement = place(
         work.boxes[index],
         width,
         height,
         coordinates=work.coordinates,
         turned=photo.orientation if work.orientation == "stored" else 1,
         padding=recipe.padding,
-        min_iou=min_iou,
+        min_iou=placing.min_iou,
+        across=fit.across,
+        down=fit.down,
     )
+    return placement, fit.flag
 
 
-def _scale(photo: Photo, work: ImageWork, recipe: Recipe | PhotoFailure) -> int:
+def _scale(photo: Photo, work: ImageWork, recipe: Recipe | PhotoFailure, placing: Placing) -> int:
     if isinstance(recipe, PhotoFailure) or recipe.max_side is None or not photo.can_scale:
         return 1
-    # Not the setting's min_iou: a box that it refuses must not change the others' bytes.
-    found = list(regions(photo, work, recipe, 0.0))
+    found = list(regions(photo, work, recipe, placing))
     if sum(region.width * region.height for region in found) < _WORTH * photo.pixels:
         return 1
     return next((scale for scale in _SCALES if all(_spares(region, scale, recipe) for region in found)), 1)
 
 
-def regions(photo: Photo, work: ImageWork, recipe: Recipe, min_iou: float) -> Iterator[Region]:
+def regions(photo: Photo, work: ImageWork, recipe: Recipe, placing: Placing) -> Iterator[Region]:
     """The regions of the upright photo that become crops by this recipe."""
     for index in range(len(work.boxes)):
         try:
-            region = place_box(photo, work, recipe, index, min_iou).region
+            region = place_box(photo, work, recipe, index, placing)[0].region
         except PhotoFailure:
             continue
         if min(region.width, region.height) >= recipe.min_side:

@@ -22,7 +22,7 @@ from fugue_jobs.decode import UPRIGHT, Photo
 from fugue_jobs.encode import Recipe, encode, read_recipe, sha256, shrunk_size
 from fugue_jobs.geometry import Edges, Region, to_stored, to_upright
 from fugue_jobs.headers import Limits
-from fugue_jobs.passes import passes, place_box, regions
+from fugue_jobs.passes import Placing, passes, place_box, regions
 from fugue_jobs.work import CropOutcome, ImageWork, failed
 
 
@@ -33,6 +33,8 @@ class CropLimits(Limits, Protocol):
     def max_boxes(self) -> int: ...
     @property
     def min_iou(self) -> float: ...
+    @property
+    def size_mismatch(self) -> str: ...
 
 
 class Cut(NamedTuple):
@@ -64,14 +66,14 @@ def cut(
     """
     recipes = [_recipe_or_failure(order.recipe) for order in work.orders]
     repeated = _repeated_ids(work)
-    for scale, numbers in passes(photo, work, recipes):
+    for scale, numbers in passes(photo, work, recipes, limits.size_mismatch):
         if all(work.orders[number].only == frozenset() for number in numbers):
             continue
         on_progress()
         photo.load(canvas, scale, _wanted(photo, work, [recipes[number] for number in numbers], limits, scale))
         for index in range(len(work.boxes)):
             on_progress()
-            flags = (*photo.flags, "duplicate_box_id") if work.boxes[index].box_id in repeated else photo.flags
+            flags = (*photo.notes, "duplicate_box_id") if work.boxes[index].box_id in repeated else photo.notes
             seen: _Seen = {}
             for number in numbers:
                 if not work.orders[number].wants(index):
@@ -95,9 +97,9 @@ def _cut_one(
     flags: tuple[str, ...],
     seen: _Seen,
 ) -> Cut:
-    placement = place_box(photo, work, recipe, position[1], limits.min_iou)
+    placement, fitted = place_box(photo, work, recipe, position[1], _placing(limits))
     region = placement.region
-    notes = (*flags, "clipped") if placement.clipped else flags
+    notes = (*flags, *([fitted] if fitted else []), *(["clipped"] if placement.clipped else []))
     outcome = CropOutcome(*position, "skipped", **region._asdict())
     if min(region.width, region.height) < recipe.min_side:
         detail = f"{region.width} x {region.height} px, the profile wants {recipe.min_side}"
@@ -143,10 +145,11 @@ def _written(
 def _piece(photo: Photo, region: Region, *, keep_icc: bool) -> _Piece:
     width, height = photo.upright_size
     stored = to_stored(region, width, height, photo.orientation)
+    if photo.damage is not None and photo.damage.spoils(stored.top, stored.bottom, photo.scale):
+        raise PhotoFailure("damaged_pixels", photo.damage.detail)
     whole = _outer(stored, photo.scale)
     crop = photo.crop(whole)
-    icc = photo.image.info.get("icc_profile")
-    coloured = to_rgb(crop, icc if isinstance(icc, bytes) else None, keep_icc)
+    coloured = to_rgb(crop, photo.meaning, keep_icc, photo.crop_low(whole))
     turn = UPRIGHT.get(photo.orientation)
     if turn is not None:
         # Turning the crop and not the photo: the same pixels for a fraction of the work.
@@ -169,8 +172,12 @@ def _wanted(
         _outer(to_stored(region, width, height, photo.orientation), scale)
         for recipe in recipes
         if isinstance(recipe, Recipe)
-        for region in regions(photo, work, recipe, limits.min_iou)
+        for region in regions(photo, work, recipe, _placing(limits))
     ]
+
+
+def _placing(limits: CropLimits) -> Placing:
+    return Placing(limits.min_iou, limits.size_mismatch)
 
 
 def _outer(stored: Region, scale: int) -> tuple[int, int, int, int]:
@@ -186,8 +193,9 @@ def _recipe_or_failure(text: str) -> Recipe | PhotoFailure:
         return failure
 
 
-def _repeated_ids(work: ImageWork) -> set[str | None]:
-    counted = Counter(box.box_id for box in work.boxes)
+def _repeated_ids(work: ImageWork) -> set[str]:
+    """A box without an id repeats none: it is known by its position."""
+    counted = Counter(box.box_id for box in work.boxes if box.box_id is not None)
     return {box_id for box_id, count in counted.items() if count > 1}
 
 

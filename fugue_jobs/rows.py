@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cropline.keys import box_fingerprint
+from cropline.keys import RESCALED, box_fingerprint
 from cropline.schemas import BOX, CROPS, IMAGES, WORK
 from fugue_jobs.work import Box, CropOutcome, ImageOutcome, ImageWork, Order
 
@@ -108,6 +108,7 @@ def _work(row: dict[str, Any]) -> ImageWork:
             Order(work["profile"], work["fingerprint"], work["recipe"], positions(work["only"]))
             for work in row["work"] or ()
         ),
+        declared=(_side(row["width"]), _side(row["height"])),
         **{name: row[name] for name in ("version", "captured_at", "store_id", "camera_id")},
     )
 
@@ -127,6 +128,7 @@ def _column(name: str, ended: list[Ended]) -> list[Any]:
                 image["orientation"],
                 image["boxes"][crop.box_index],
                 image["work"][crop.order]["profile_hash"],
+                rescaled_from=(image["width"], image["height"]) if RESCALED in (crop.flags or "").split(",") else None,
             )
             for image, outcome in ended
             for crop in outcome.crops
@@ -141,6 +143,11 @@ def _column(name: str, ended: list[Ended]) -> list[Any]:
 def positions(only: str | None) -> frozenset[int] | None:
     """WORK.only as numbers."""
     return None if only is None else frozenset(int(number) for number in only.split(",") if number)
+
+
+def _side(value: int | None) -> int | None:
+    """None for what no picture has: it declares nothing."""
+    return value if value and value > 0 else None
 
 
 def _plain(value: Any) -> Any:

@@ -52,6 +52,7 @@ class ImageWork(NamedTuple):
     captured_at: str | None = None
     store_id: str | None = None
     camera_id: str | None = None
+    declared: tuple[int | None, int | None] = (None, None)  # width and height, px, as the API has it
 
     @property
     def crops(self) -> int:

@@ -370,17 +370,58 @@ static int walk(struct cutter *cutter) {
   return cutter->rows < cutter->all_rows || ends_at(at, cutter->bit_count / 8) ? 0 : -1;
 }
 
+/* The walk by itself, for whoever judges where a photo is damaged (fugue_jobs/jpeg_scan.py, which has the same in Python). */
+enum walked walk_bits(const uint8_t *bytes, size_t length, const JHUFF_TBL *const *dc, const JHUFF_TBL *const *ac, int blocks,
+                      uint64_t wanted, uint64_t *mcus, uint64_t *bit) {
+  uint8_t *bits = malloc(length + SLACK);
+  struct huffman *tables = calloc((size_t)blocks * 2, sizeof *tables);
+  enum walked ended = bits == NULL || tables == NULL ? WALK_NO_MEMORY : WALK_WHOLE;
+  const struct huffman *derived[2 * BLOCKS] = {0};
+  for (int i = 0; ended == WALK_WHOLE && i < 2 * blocks; i++) {
+    const JHUFF_TBL *table = i < blocks ? dc[i] : ac[i - blocks];
+    for (int other = i < blocks ? 0 : blocks; other < i && derived[i] == NULL; other++)
+      if ((other < blocks ? dc[other] : ac[other - blocks]) == table) derived[i] = derived[other];
+    if (derived[i] != NULL) continue;
+    if (derive(&tables[i], table)) ended = WALK_BAD;
+    if (i >= blocks) derive_many(&tables[i]);
+    derived[i] = &tables[i];
+  }
+  *mcus = *bit = 0;
+  if (ended == WALK_WHOLE && length < UINT32_MAX / 8) {
+    memcpy(bits, bytes, length);
+    memset(bits + length, 0, SLACK);
+    struct reader reader = reader_at(bits, 0);
+    uint64_t end = (uint64_t)length * 8;
+    while (ended == WALK_WHOLE && *mcus < wanted) {
+      for (int block = 0; block < blocks && ended == WALK_WHOLE; block++) {
+        int difference, wrong = read_dc(&reader, derived[block], &difference) || skip_ac(&reader, derived[blocks + block]);
+        uint64_t at = position(&reader, bits);
+        /* What is no code is none of ours where the bits have ended: no code is longer than 16 bits. */
+        if (wrong) ended = at + 16 > end ? WALK_SHORT : WALK_BAD;
+        else if (at > end) ended = WALK_SHORT;
+      }
+      if (ended == WALK_WHOLE) ++*mcus, *bit = position(&reader, bits);
+    }
+  }
+  free(bits);
+  free(tables);
+  return ended;
+}
+
 /* What was noted where this MCU begins; the note behind it is where it ends. A restart has one more. */
 static const struct mcu *noted(const struct cutter *cutter, uint64_t number) {
   return &cutter->mcus[cutter->interval ? number + number / cutter->interval : number];
 }
 
-struct cutter *cutter_open(struct jpeg_decompress_struct *photo, const uint8_t *scan, const uint8_t *end, uint32_t rows) {
+struct cutter *cutter_open(struct jpeg_decompress_struct *photo, const uint8_t *scan, const uint8_t *end, uint32_t rows,
+                           int *corrupt) {
   struct cutter *cutter = calloc(1, sizeof *cutter);
+  *corrupt = 0;
   if (cutter == NULL) return NULL;
-  if (take_frame(cutter, photo, rows) == 0 && take_tables(cutter, photo) == 0 && unstuff(cutter, scan, end) == 0 &&
-      walk(cutter) == 0)
-    return cutter;
+  if (take_frame(cutter, photo, rows) == 0 && take_tables(cutter, photo) == 0) {
+    *corrupt = unstuff(cutter, scan, end) || walk(cutter);
+    if (!*corrupt) return cutter;
+  }
   cutter_close(cutter);
   return NULL;
 }

@@ -16,12 +16,20 @@ struct cut {
 };
 
 /* Finds the MCUs of the first `rows` rows. `photo`: its header was read; `scan`, `end`: its bytes from there on.
- * NULL where it is not for this, is corrupt, or memory is short. May add codes to the photo's DC tables, by which the
+ * NULL where it is not for this, is corrupt (then it says so), or memory is short. May add codes to the photo's DC tables, by which the
  * cuts have to be decoded. */
-struct cutter *cutter_open(struct jpeg_decompress_struct *photo, const uint8_t *scan, const uint8_t *end, uint32_t rows);
+struct cutter *cutter_open(struct jpeg_decompress_struct *photo, const uint8_t *scan, const uint8_t *end, uint32_t rows,
+                           int *corrupt);
 
 /* The rectangle as a JPEG without tables: they are the photo's. It stays until the next one is cut. NULL: it cannot be cut. */
 const uint8_t *cutter_cut(struct cutter *cutter, const struct cut *cut, size_t *length);
+
+enum walked { WALK_WHOLE, WALK_SHORT, WALK_BAD, WALK_NO_MEMORY };
+
+/* Steps over up to `wanted` MCUs in these bytes, which have no stuffing, of so many blocks (10 at most) with their tables. Says
+ * how many were whole, the bit behind them, and why there are no more: the bytes ended, or what stands there is no code. */
+enum walked walk_bits(const uint8_t *bytes, size_t length, const JHUFF_TBL *const *dc, const JHUFF_TBL *const *ac, int blocks,
+                      uint64_t wanted, uint64_t *mcus, uint64_t *bit);
 
 void cutter_close(struct cutter *cutter);
 

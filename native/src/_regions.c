@@ -260,14 +260,29 @@ static int decode_bands(struct job *job) {
 
 static JDIMENSION divided_up(JDIMENSION number, JDIMENSION by) { return (number + by - 1) / by; }
 
-static int find_mcus(struct job *job) {
+static int open_cutter(struct job *job, int *corrupt) {
   struct jpeg_decompress_struct *jpeg = &job->jpeg;
   JDIMENSION bottom = 0;
   for (const struct band *band = job->bands; band < job->bands + job->count; band++)
     if (band->bottom > bottom) bottom = band->bottom;
   job->cutter = cutter_open(jpeg, jpeg->src->next_input_byte, (const unsigned char *)job->data.buf + job->data.len,
-                            divided_up(bottom, job->mcu_height));
-  if (job->cutter == NULL) return refuse(job, "corrupt");
+                            divided_up(bottom, job->mcu_height), corrupt);
+  return job->cutter == NULL ? -1 : 0;
+}
+
+/* libjpeg does not warn of all that is wrong with the bits: of bands they are walked as well. What the walk is not for passes. */
+static int check_bits(struct job *job) {
+  int corrupt;
+  if (open_cutter(job, &corrupt) && corrupt) return refuse(job, "corrupt");
+  cutter_close(job->cutter);
+  job->cutter = NULL;
+  return 0;
+}
+
+static int find_mcus(struct job *job) {
+  struct jpeg_decompress_struct *jpeg = &job->jpeg;
+  int corrupt;
+  if (open_cutter(job, &corrupt)) return refuse(job, "corrupt");
   job->photo_width = jpeg->image_width;
   job->photo_height = jpeg->image_height;
   job->space = jpeg->jpeg_color_space;
@@ -472,7 +487,7 @@ static PyObject *py_decode(PyObject *self, PyObject *args) {
   if (PyArg_ParseTuple(args, "y*I(II)O!w*", &job->data, &job->scale, &left, &right, &PyTuple_Type, &rows,
                        &job->memory) &&
       good_scale(job->scale) && run(job, read_header) == 0 && take_columns(job, left, right) == 0 &&
-      take_bands(job, rows) == 0 && run(job, start) == 0 && allocate(job) == 0 && run(job, decode_bands) == 0 &&
+      take_bands(job, rows) == 0 && run(job, check_bits) == 0 && run(job, start) == 0 && allocate(job) == 0 && run(job, decode_bands) == 0 &&
       each_band(job, close_band) == 0)
     answer = Py_BuildValue("sII", mode_of(job), job->left, job->width);
   release(job);
@@ -491,6 +506,61 @@ static PyObject *py_cut(PyObject *self, PyObject *args) {
     answer = PyUnicode_FromString(mode_of(job));
   release(job);
   return answer;
+}
+
+/* (counts, values) of a Huffman table, as a DHT segment has them. */
+static int take_table(PyObject *item, JHUFF_TBL *table) {
+  const char *counts, *values;
+  Py_ssize_t lengths, count, sum = 0;
+  if (!PyTuple_Check(item) || !PyArg_ParseTuple(item, "y#y#", &counts, &lengths, &values, &count)) {
+    if (!PyErr_Occurred()) PyErr_SetString(PyExc_TypeError, "a table is (counts, values)");
+    return -1;
+  }
+  memset(table, 0, sizeof *table);
+  for (Py_ssize_t i = 0; i < lengths && i < 16; i++) sum += table->bits[i + 1] = (UINT8)counts[i];
+  if (lengths != 16 || sum != count || count > 256) {
+    PyErr_SetString(PyExc_ValueError, "a table has 16 counts and as many values as they say");
+    return -1;
+  }
+  memcpy(table->huffval, values, (size_t)count);
+  return 0;
+}
+
+static PyObject *py_walk(PyObject *self, PyObject *args) {
+  (void)self;
+  static const char *const names[] = {"whole", "short", "bad"};
+  JHUFF_TBL tables[2 * D_MAX_BLOCKS_IN_MCU];
+  const JHUFF_TBL *dc[D_MAX_BLOCKS_IN_MCU], *ac[D_MAX_BLOCKS_IN_MCU];
+  PyObject *of_blocks, *known[2 * D_MAX_BLOCKS_IN_MCU];
+  Py_buffer data = {0};
+  unsigned long long wanted;
+  uint64_t mcus, bit;
+  if (!PyArg_ParseTuple(args, "y*O!K", &data, &PyTuple_Type, &of_blocks, &wanted)) return NULL;
+  Py_ssize_t blocks = PyTuple_GET_SIZE(of_blocks);
+  int good = blocks > 0 && blocks <= D_MAX_BLOCKS_IN_MCU;
+  if (!good) PyErr_SetString(PyExc_ValueError, "an MCU has 1 to 10 blocks");
+  for (Py_ssize_t i = 0; good && i < blocks; i++) {
+    PyObject *pair = PyTuple_GET_ITEM(of_blocks, i);
+    good = PyTuple_Check(pair) && PyTuple_GET_SIZE(pair) == 2;
+    if (!good) PyErr_SetString(PyExc_TypeError, "a block has a DC and an AC table");
+    for (int side = 0; good && side < 2; side++) {
+      Py_ssize_t own = 2 * i + side, other = side;
+      known[own] = PyTuple_GET_ITEM(pair, side);
+      while (known[other] != known[own]) other += 2;
+      if (other == own) good = take_table(known[own], &tables[own]) == 0;
+      (side ? ac : dc)[i] = &tables[other];
+    }
+  }
+  enum walked ended = WALK_BAD;
+  if (good) {
+    Py_BEGIN_ALLOW_THREADS;
+    ended = walk_bits(data.buf, (size_t)data.len, dc, ac, (int)blocks, wanted, &mcus, &bit);
+    Py_END_ALLOW_THREADS;
+  }
+  PyBuffer_Release(&data);
+  if (!good) return NULL;
+  if (ended == WALK_NO_MEMORY) return PyErr_NoMemory();
+  return Py_BuildValue("KKs", (unsigned long long)mcus, (unsigned long long)bit, names[ended]);
 }
 
 static int try_library(struct job *job) {
@@ -536,6 +606,9 @@ static PyMethodDef methods[] = {
     {"cut", py_cut, METH_VARARGS,
      "cut(data, scale, ((left, top, right, bottom), ...), memory) -> mode. As decode, for rectangles that begin with whole\n"
      "MCUs; the rows of each have its own width."},
+    {"walk", py_walk, METH_VARARGS,
+     "walk(data, (((counts, values), (counts, values)), ...), wanted) -> (MCUs, bit, 'whole', 'short' or 'bad'): steps over the\n"
+     "MCUs of these bytes, which have no stuffing; a DC and an AC table for each block."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -22,7 +22,9 @@ from PIL import Image, _imaging
 from cropline_regions import _plan, _regions
 from cropline_regions._plan import MARGIN, Box
 
-__all__ = ["MARGIN", "Band", "Box", "Undecoded", "decode", "size"]
+__all__ = ["MARGIN", "Band", "Box", "Undecoded", "decode", "size", "walk"]
+
+walk = _regions.walk
 
 # libjpeg begins at a whole block of the coarsest sampling (4 x 8 px) and so may decode more columns on the left.
 _WIDENED = 32

@@ -133,3 +133,34 @@ def test_rows_that_another_state_left_are_taken_over_though_their_work_is_the_sa
         for strange in ((), (("cams", "photo", "default"),))
     }
     assert list(left.values()) == [None, ""]
+
+
+def _pixel_rows(rescaled_from: tuple[int, int] | None, size: tuple[int, int]) -> list[dict[str, Any]]:
+    """Rows of boxes in pixels, cut from a photo of this size."""
+    return [
+        row
+        | {"image_width": size[0], "image_height": size[1]}
+        | {"box_fingerprint": box_fingerprint("etag-1", "pixels", "upright", box, "recipe", rescaled_from)}
+        for row, box in zip(_rows(), BOXES, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("declared", "rescaled_from", "stays"),
+    [
+        ((800, 600), None, True),
+        ((600, 800), None, True),  # of the picture the other way up
+        ((None, None), None, True),
+        ((1600, 1200), (1600, 1200), True),
+        ((1600, 1200), None, False),  # cut before the size was declared, or looked at
+        ((3200, 2400), (1600, 1200), False),
+        ((800, 600), (1600, 1200), False),
+        ((None, None), (1600, 1200), False),
+    ],
+)
+def test_a_crop_stays_only_where_its_box_was_measured_in_the_size_that_is_declared_now(
+    declared: tuple[int | None, int | None], rescaled_from: tuple[int, int] | None, stays: bool
+) -> None:
+    image = _image(coordinates="pixels", width=declared[0], height=declared[1])
+    kept, _ = _kept(image, _pixel_rows(rescaled_from, (800, 600)))
+    assert bool(kept) == stays

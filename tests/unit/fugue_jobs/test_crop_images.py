@@ -230,3 +230,22 @@ def test_rows_of_a_slice_are_the_slices_rows(server: PhotoServer, tmp_path: Path
     found = run(jobs.job(tmp_path), table(rows).slice(1, 3))
     assert [row["manifest_row"] for row in found] == [1] * 4 + [3] * 4
     assert {row["box_id"] for row in found} == {"a", "b"}
+
+
+def test_the_declared_size_reaches_the_worker_and_is_in_the_fingerprint_of_what_it_rescaled(
+    server: PhotoServer, tmp_path: Path
+) -> None:
+    """The photo has 320 x 240 px."""
+    box = [jobs.box("a", 64.0, 48.0, 384.0, 288.0)]
+    changes = {"version": "v1", "coordinates": "pixels"}
+    declared = [{"width": 640, "height": 480}, {"width": 320, "height": 240}, {"width": None, "height": None}]
+    rows = [jobs.image(number, server.url("good.jpg"), box) | changes | sides for number, sides in enumerate(declared)]
+    found = run(jobs.job(tmp_path), table(rows, {"png": PROFILES["png"]}))
+    assert [(row["left"], row["top"], row["right"], row["bottom"]) for row in found] == [
+        (32, 24, 192, 144),
+        (64, 48, 320, 240),
+        (64, 48, 320, 240),
+    ]
+    assert [row["flags"] for row in found] == ["rescaled", "clipped", "clipped"]
+    other, same, unknown = [row["box_fingerprint"] for row in found]
+    assert same == unknown != other

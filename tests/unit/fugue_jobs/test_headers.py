@@ -2,13 +2,15 @@
 
 import io
 import random
+import sys
 
 import pytest
 from PIL import Image
 
 from cropline.failures import PhotoFailure
 from cropline.settings import PictureLimits
-from fugue_jobs.headers import check_header, count_scans, declared_size, is_lossless, sniff
+from fugue_jobs.decode import open_photo
+from fugue_jobs.headers import check_header, count_scans, declared_size, is_lossless, scans_are_complete, sniff
 from tests.photos import drawn, encoded
 from tests.unit.fugue_jobs import hostile
 
@@ -110,3 +112,60 @@ def test_limits_are_inclusive() -> None:
 def test_a_jpeg_cut_off_at_any_byte_is_judged_by_what_is_there() -> None:
     data = encoded(drawn(64, 48))
     assert {count_scans(data[:end], 100) for end in range(2, len(data))} == {0, 1}
+
+
+def ftyp(*brands: bytes) -> bytes:
+    body = b"ftyp" + brands[0] + b"\0\0\0\0" + b"".join(brands[1:])
+    return (len(body) + 4).to_bytes(4, "big") + body + bytes(500)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "name"),
+    [
+        (ftyp(b"heic", b"mif1", b"heic"), "HEIC", "HEIC (an iPhone's format)"),
+        (ftyp(b"mif1", b"mif1", b"heix"), "HEIC", "HEIC (an iPhone's format)"),
+        (ftyp(b"hevc", b"msf1"), "HEIC", "HEIC (an iPhone's format)"),
+        (ftyp(b"heic", b"mif1", b"avif"), "HEIC", "HEIC (an iPhone's format)"),
+        (ftyp(b"avif", b"mif1", b"miaf"), "AVIF", "AVIF"),
+        (ftyp(b"mif1", b"miaf", b"avif"), "AVIF", "AVIF"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n" + ftyp(b"jxl "), "JXL", "JPEG XL"),
+        (b"\xff\x0a" + bytes(50), "JXL", "JPEG XL"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n" + ftyp(b"jp2 "), "JP2", "JPEG 2000"),
+        (b"\xff\x4f\xff\x51" + bytes(50), "JP2", "JPEG 2000"),
+    ],
+)
+def test_formats_that_are_not_decoded_are_named_as_what_they_are(data: bytes, kind: str, name: str) -> None:
+    assert sniff(data) == kind
+    with pytest.raises(PhotoFailure) as refused:
+        check_header(data, PictureLimits())
+    assert refused.value.code == "format_refused"
+    assert refused.value.detail.startswith(name)
+
+
+def test_a_video_is_no_picture() -> None:
+    assert sniff(ftyp(b"isom", b"iso2", b"avc1", b"mp41")) is None
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_scans_are_complete_until_one_of_them_is_left_out(progressive: bool, mode: str) -> None:
+    data = encoded(drawn(200, 150).convert(mode), progressive=progressive, quality=90)
+    assert scans_are_complete(data)
+    assert not scans_are_complete(data[: data.rindex(b"\xff\xda")] + b"\xff\xd9")
+
+
+def test_an_iphones_photo_is_cut_where_its_decoder_is_installed_and_allowed() -> None:
+    heif = pytest.importorskip("pillow_heif", reason="cropline[heic] is not installed")
+    out = io.BytesIO()
+    heif.from_pillow(drawn(160, 120)).save(out, quality=90)
+    photo = open_photo(out.getvalue(), PictureLimits(formats=("HEIC",)))
+    photo.load()
+    assert photo.upright_size == (160, 120)
+    with pytest.raises(PhotoFailure, match="picture_too_large"):
+        open_photo(out.getvalue(), PictureLimits(formats=("HEIC",), max_pixels=10_000))
+
+
+def test_an_iphones_photo_without_its_decoder_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(PhotoFailure, match=r"format_refused: HEIC needs cropline\[heic\]"):
+        open_photo(ftyp(b"heic"), PictureLimits(formats=("HEIC",)))

@@ -27,7 +27,9 @@ SMALL = Profile(format="png", max_side=48)
 
 
 def scales(data: bytes, work: ImageWork) -> list[tuple[int, list[int]]]:
-    return list(passes(open_photo(data, PictureLimits()), work, [read_recipe(order.recipe) for order in work.orders]))
+    return list(
+        passes(open_photo(data, PictureLimits()), work, [read_recipe(order.recipe) for order in work.orders], "rescale")
+    )
 
 
 def wanted(data: bytes, box: Box, max_side: int) -> Image.Image:

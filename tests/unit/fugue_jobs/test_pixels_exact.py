@@ -120,7 +120,7 @@ def test_sixteen_bits_of_any_byte_order_and_colour_are_scaled() -> None:
     coloured = (
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixel)) + chunk(b"IEND", b"")
     )
-    assert opened(cuts(coloured)[0].data).getpixel((0, 0)) in ((0, 128, 255), (1, 129, 255))
+    assert opened(cuts(coloured)[0].data).getpixel((0, 0)) == (1, 128, 255)
     grey = Image.new("I;16B", (2, 1))
     grey.putdata([0x4040, 0xFFFF])
     found = opened(cuts(encoded(grey, "TIFF"), formats=("TIFF",))[0].data)

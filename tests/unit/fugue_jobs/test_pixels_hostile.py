@@ -68,6 +68,11 @@ def test_clipped_boxes_and_repeated_ids_are_cut_and_say_so() -> None:
     assert [outcome.left for outcome in outcomes] == [0, 32, 32]
 
 
+def test_boxes_without_ids_repeat_none() -> None:
+    boxes = [Box(None, 0.0, 0.0, 0.5, 1.0), Box(None, 0.5, 0.0, 1.0, 1.0), Box("", 0.0, 0.0, 1.0, 1.0)]
+    assert [cut.outcome.flags for cut in cuts(hostile.JPEG, work_for(*boxes))] == [None, None, None]
+
+
 def test_details_quote_neither_the_picture_nor_pillow() -> None:
     for case in hostile.HOSTILE:
         failure = photo_failure(case.data + b"canary-4711", formats=case.formats)

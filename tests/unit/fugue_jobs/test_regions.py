@@ -16,7 +16,7 @@ from fugue_jobs.decode import Photo, open_photo
 from fugue_jobs.pixels import cut
 from fugue_jobs.work import Box
 from tests.photos import drawn, encoded, with_orientation
-from tests.unit.fugue_jobs.cutting import photo_failure, work_for
+from tests.unit.fugue_jobs.cutting import work_for
 
 BOXES = [Box("a", 0.1, 0.2, 0.23, 0.31), Box("b", 0.14, 0.3, 0.33, 0.36), Box("c", 0.7, 0.38, 0.71, 0.39)]
 PROFILES = (Profile(format="png"), Profile(format="png", padding=0.2), Profile(max_side=40))
@@ -95,26 +95,30 @@ def test_a_photo_of_another_format_is_pillows_without_a_reason() -> None:
     assert decoded(encoded(drawn(200, 100), "PNG"))[0] == "pillow"
 
 
-def test_a_photo_cut_off_below_its_boxes_fails_on_both_ways(tmp_path: Path) -> None:
+def test_a_photo_cut_off_below_its_boxes_is_cut_by_pillow(tmp_path: Path) -> None:
     pytest.importorskip("cropline_regions")
     data = encoded(drawn(800, 600))
     boxes = work_for(Box("top", 0.0, 0.0, 0.1, 0.05))
     whole, cut_off = opened(data), data[:-30]
     list(cut(whole, boxes, PictureLimits(), lambda: None))
     assert whole.decoder == "regions"
-    failure = photo_failure(cut_off, boxes)
-    assert failure is not None
-    assert failure.code == "corrupt_picture"
+    shorter = opened(cut_off)
+    (found,) = cut(shorter, boxes, PictureLimits(), lambda: None)
+    assert (shorter.decoder, found.outcome.status, found.outcome.flags) == (
+        "pillow: damaged",
+        "written",
+        "damaged_photo",
+    )
 
 
-def test_a_photo_that_libjpeg_only_warns_of_comes_out_as_pillow_has_it(tmp_path: Path) -> None:
-    """Pillow says nothing of it: its pixels are what Pillow makes of them."""
+def test_a_photo_that_libjpeg_only_warns_of_ends_alike(tmp_path: Path) -> None:
+    """Pillow says nothing of it."""
     pytest.importorskip("cropline_regions")
     data = bytearray(encoded(drawn(531, 397), restart_marker_rows=1))
     at = data.index(b"\xff\xd2", 700)
     data[at + 40 : at + 60] = b"\xff\xd9" * 10
     name, crops = decoded(bytes(data))
-    assert name == "pillow: corrupt"
+    assert name == "pillow: damaged"
     assert [crops] == [found for _, found in decoded_without(tmp_path, [bytes(data)])]
 
 

@@ -1,0 +1,257 @@
+"""A sequential JPEG's one scan, walked code by code without decoding a pixel: how many MCUs its bits hold, and how they end.
+
+The walk is written twice, here and in native/src/_cut.c, which is used where it is built.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache
+from importlib import import_module
+from typing import Literal, NamedTuple
+
+Ended = Literal["whole", "short", "bad"]
+Table = tuple[bytes, bytes]
+"""A Huffman table as a DHT segment has it: how many codes of each of 16 lengths, and their values in order."""
+
+_WINDOW = 12
+_BLOCK = 64
+_ENDS = 2 * _BLOCK
+_SIZES = 12  # a DC difference of 8-bit samples has 0 to 11 bits
+# In Python a megabyte takes about a second: beyond this a photo would be taken for one that hangs.
+_MOST_IN_PYTHON = 8_000_000
+_MARKER = re.compile(rb"\xff[\x01-\xff]")
+_FILL = re.compile(rb"\xff+")
+
+
+class Scan(NamedTuple):
+    """What the walk needs of the headers. ``columns``, ``rows``: in MCUs. ``tables``: of each block of an MCU, DC and AC."""
+
+    columns: int
+    rows: int
+    mcu_height: int
+    interval: int
+    tables: tuple[tuple[Table, Table], ...]
+    begin: int
+    shares_chroma: bool  # rows of chroma are shared by rows of pixels, and interpolated from their neighbours
+
+
+class Walked(NamedTuple):
+    """Where a walk ended: MCUs that were whole, the bit behind the last of them. whole: as many as were asked for."""
+
+    mcus: int
+    bit: int
+    ended: Ended
+
+
+class Entropy(NamedTuple):
+    """The scan's bytes, between its restarts; where they end, and at which marker (None: at the file's end)."""
+
+    pieces: list[bytes]
+    in_turn: bool  # as many restarts as the header says, each in its turn
+    end: int
+    marker: int | None
+
+
+def read_scan(data: bytes) -> Scan | None:
+    """The scan of a JPEG; None where its walk is not for here: progressive, arithmetic, lossless, 12 bits, several scans."""
+    tables: dict[int, Table] = {}
+    frame: bytes | None = None
+    interval, at = 0, 2
+    try:
+        while True:
+            while data[at + 1] == 0xFF:
+                at += 1
+            if data[at] != 0xFF:
+                return None
+            marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+            body = data[at + 4 : at + 2 + length]
+            if marker == 0xC4:
+                _read_tables(body, tables)
+            elif marker in (0xC0, 0xC1):
+                frame = body
+            elif 0xC2 <= marker <= 0xCF or (frame is None and marker == 0xDA):
+                return None
+            elif marker == 0xDD:
+                interval = int.from_bytes(body[:2], "big")
+            elif marker == 0xDA:
+                assert frame is not None
+                return _scan_of(frame, body, tables, interval, at + 2 + length)
+            at += 2 + length
+    except (IndexError, KeyError, ValueError):
+        return None
+
+
+def _read_tables(body: bytes, tables: dict[int, Table]) -> None:
+    at = 0
+    while at < len(body):
+        counts = body[at + 1 : at + 17]
+        end = at + 17 + sum(counts)
+        if len(counts) < 16 or end > len(body) or sum(counts) > 256 or not _fits(counts):
+            raise ValueError("no Huffman table")
+        tables[body[at]] = counts, body[at + 17 : end]
+        at = end
+
+
+def _fits(counts: bytes) -> bool:
+    """Whether there are so many codes of these lengths."""
+    return sum(many << (16 - length) for length, many in enumerate(counts, 1)) <= 1 << 16
+
+
+def _scan_of(frame: bytes, header: bytes, tables: dict[int, Table], interval: int, begin: int) -> Scan | None:
+    height, width, count = int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big"), frame[5]
+    if frame[0] != 8 or header[0] != count or not width or not height:
+        return None
+    factors = {frame[6 + 3 * part]: divmod(frame[7 + 3 * part], 16) for part in range(count)}
+    alone = count == 1
+    across, down = (1, 1) if alone else (max(each[side] for each in factors.values()) for side in (0, 1))
+    found: list[tuple[Table, Table]] = []
+    for part in range(count):
+        named, numbers = header[1 + 2 * part], header[2 + 2 * part]
+        both = tables[numbers >> 4], tables[0x10 | numbers & 15]
+        found += [both] * (1 if alone else factors[named][0] * factors[named][1])
+    if not 0 < len(found) <= 10:
+        return None
+    columns, rows = -(-width // (8 * across)), -(-height // (8 * down))
+    return Scan(columns, rows, 8 * down, interval, tuple(found), begin, shares_chroma=down > 1)
+
+
+def entropy(data: bytes, scan: Scan) -> Entropy:
+    """The scan's bytes without stuffing, in pieces from restart to restart."""
+    pieces: list[bytes] = []
+    at, looked = scan.begin, scan.begin
+    while found := _MARKER.search(data, looked):
+        # Bytes of ones may stand before a marker; within data they are none of it.
+        fill = _FILL.match(data, found.start())
+        looked = 1 + (found.start() if fill is None else fill.end())
+        if looked > len(data):
+            break
+        marker = data[looked - 1]
+        pieces.append(_unstuffed(data[at : found.start()]))
+        if not (scan.interval and 0xD0 <= marker <= 0xD7):
+            return Entropy(pieces, _complete(scan, pieces), found.start(), marker)
+        if marker & 7 != (len(pieces) - 1) & 7:
+            return Entropy(pieces, False, found.start(), marker)
+        at = looked
+    else:
+        found = None
+    end = len(data) if found is None else found.start()
+    end -= data[at:end].endswith(b"\xff")  # half of what stood there
+    pieces.append(_unstuffed(data[at:end]))
+    return Entropy(pieces, _complete(scan, pieces), end, None)
+
+
+def _complete(scan: Scan, pieces: Sequence[bytes]) -> bool:
+    return len(pieces) == (-(-scan.columns * scan.rows // scan.interval) if scan.interval else 1)
+
+
+def _unstuffed(piece: bytes) -> bytes:
+    return piece.replace(b"\xff\0", b"\xff")
+
+
+def walk(piece: bytes, tables: Sequence[tuple[Table, Table]], count: int) -> Walked | None:
+    """Walk ``count`` MCUs of these bits. None: too long to be walked in Python."""
+    native = _native()
+    if native is not None:
+        return Walked(*native(piece, tuple(tables), count))
+    if len(piece) > _MOST_IN_PYTHON:
+        return None
+    return walk_in_python(piece, tables, count)
+
+
+@cache
+def _native() -> Callable[..., tuple[int, int, Ended]] | None:
+    try:
+        found: Callable[..., tuple[int, int, Ended]] = import_module("cropline_regions").walk
+    except (ImportError, AttributeError):
+        return None
+    return found
+
+
+def walk_in_python(piece: bytes, tables: Sequence[tuple[Table, Table]], count: int) -> Walked:
+    """The same, whatever is built."""
+    bits, end = piece + bytes(64), 8 * len(piece)
+    read = [(_symbols(dc), _symbols(ac), _steps(ac)) for dc, ac in tables]
+    at = 0
+    for number in range(count):
+        before = at
+        for dc, ac, steps in read:
+            found = dc[int.from_bytes(bits[at >> 3 : (at >> 3) + 3]) >> (8 - (at & 7)) & 0xFFFF]
+            if not found or found >> 5 >= _SIZES:
+                return _stopped(number, before, at, end)
+            at += (found & 31) + (found >> 5)
+            after = _skip_block(bits, at, ac, steps)
+            if after < 0:
+                return _stopped(number, before, ~after, end)
+            at = after
+            if at > end:
+                return Walked(number, before, "short")
+    return Walked(count, at, "whole")
+
+
+def _stopped(number: int, before: int, at: int, end: int) -> Walked:
+    """What is no code is none of ours where the bits have ended: no code is longer than 16 bits."""
+    return Walked(number, before, "short" if at + 16 > end else "bad")
+
+
+def _skip_block(bits: bytes, at: int, ac: list[int], steps: list[int]) -> int:
+    """Where the block ends whose coefficients begin at this bit; the complement of where it went wrong."""
+    k = 1
+    while k < _BLOCK:
+        window = int.from_bytes(bits[at >> 3 : (at >> 3) + 3]) >> (8 - (at & 7)) & 0xFFFF
+        step = steps[window >> 4]
+        if step:
+            after = k + (step >> 5)
+            if after < _BLOCK:
+                at += step & 31
+                k = after
+                continue
+            if _ENDS <= after < _ENDS + _BLOCK:
+                return at + (step & 31)
+        found = ac[window]
+        if not found:
+            return ~at
+        value = found >> 5
+        at += (found & 31) + (value & 15)
+        if not value & 15 and value != 0xF0:
+            return at
+        k += (value >> 4) + 1
+        if at >> 3 > len(bits) - 8:
+            return ~at
+    return at if k == _BLOCK else ~at
+
+
+@lru_cache(maxsize=8)
+def _symbols(table: Table) -> list[int]:
+    """By the next 16 bits: length | value << 5 of the code, 0 where there is none."""
+    found, code, index = [0] * 65536, 0, 0
+    for length, many in enumerate(table[0], 1):
+        for _ in range(many):
+            if code >> length or index >= len(table[1]):
+                return found
+            first = code << (16 - length)
+            entry = length | table[1][index] << 5
+            found[first : first + (1 << (16 - length))] = [entry] * (1 << (16 - length))
+            code, index = code + 1, index + 1
+        code <<= 1
+    return found
+
+
+@lru_cache(maxsize=8)
+def _steps(table: Table) -> list[int]:
+    """By the next 12 bits: of all whole AC symbols in them their bits | coefficients << 5, _ENDS with the last of a block."""
+    symbols = _symbols(table)
+    found = []
+    for window in range(1 << _WINDOW):
+        used = advance = 0
+        while used < _WINDOW and advance < _ENDS:
+            one = symbols[(window << (used + 4)) & 0xFFFF]
+            length, value = one & 31, one >> 5
+            ends = not value & 15 and value != 0xF0
+            if not one or used + length > _WINDOW or (not ends and advance + (value >> 4) + 1 >= _BLOCK):
+                break
+            used += length + (value & 15)
+            advance += _ENDS if ends else (value >> 4) + 1
+        found.append(used | advance << 5)
+    return found
