@@ -38,7 +38,8 @@ from automations.form import form_schema
 from automations.prefect_yaml import deployments, refuse_mistakes
 from automations.server import server
 from cropline.errors import CroplineError, SettingsError
-from cropline.settings import load_settings
+from cropline.settings import Settings, load_settings
+from cropline.store_probe import require
 from tasks.pace import LIMIT
 
 _SECONDS = 180
@@ -61,7 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def deploy(path: Path, *, crash_leftovers: bool = False) -> None:
     """Check the file, then put pool, limit, deployments and the zombie automation on the server."""
     refuse_mistakes(path)
-    pace = load_settings().api.calls_per_s
+    settings = load_settings()
+    _prove_storage(settings)
+    pace = settings.api.calls_per_s
     with server() as client:
         for name in sorted({entry["work_pool"]["name"] for entry in deployments(path)}):
             _say(f"work pool {name}", _ensure_pool(client, name))
@@ -80,6 +83,14 @@ def deploy(path: Path, *, crash_leftovers: bool = False) -> None:
             _drop_other_schedules(client, deployment, entry)
     for name, done in apply_files([ZOMBIES]):
         _say(f"automation {name!r}", done)
+
+
+def _prove_storage(settings: Settings) -> None:
+    """A store that loses commits is refused before a worker uses it. A local folder is the worker's own: its first run proves it."""
+    spec = settings.storage.spec
+    if spec.scheme not in ("file", "memory"):
+        require(spec, again=True)
+        _say(f"storage {spec.url}", "proven")
 
 
 def _say(what: str, done: str) -> None:

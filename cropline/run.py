@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
-from cropline import storage
+from cropline import store_probe
 from cropline.errors import StaleLease
 from cropline.funnel import Funnel
 from cropline.keys import canonical_json
@@ -88,7 +88,7 @@ class Run:
     def __enter__(self) -> Self:
         from cropline.state import State
 
-        storage.check_writable(self.spec)
+        store_probe.require(self.spec)
         self._state = State.open(self.settings.state)
         return self
 

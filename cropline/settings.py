@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -26,6 +26,7 @@ from cropline.photo_settings import FetchSettings as FetchSettings
 from cropline.photo_settings import PictureLimits as PictureLimits
 from cropline.settings_group import Group as Group
 from cropline.storage import StoreSpec
+from cropline.store_address import FORMS, check_address
 
 PREFIX = "CROPLINE_"
 
@@ -221,8 +222,8 @@ class StateSettings(Group):
 class StorageSettings(Group):
     """Where manifests, crops, the catalogue and reports lie."""
 
-    url: str = Field("", description="file:///folder, s3://bucket/prefix or memory:///; empty is ./cropline-output")
-    endpoint: str | None = Field(None, description="an S3-speaking server other than AWS")
+    url: str = Field("", description=f"{FORMS}; empty is ./cropline-output")
+    endpoint: str | None = Field(None, description="a server other than the cloud's own, http(s)://host[:port][/path]")
     region: str | None = None
     browse_url: str = Field(
         "", description="http(s) address under which a browser finds what lies in url; the summaries then link there"
@@ -240,15 +241,8 @@ class StorageSettings(Group):
     def _is_store(cls, value: str) -> str:
         if not value:
             return (Path.cwd() / "cropline-output").as_uri()
-        parts = urlsplit(value)
-        if not unquote(value).isprintable():
-            raise ValueError("must not hold control characters")
-        if parts.query or parts.fragment or "@" in parts.netloc:
-            raise ValueError("must not hold credentials, a query or a fragment")
-        known = (parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")) or parts.scheme == "memory"
-        if not known and not (parts.scheme == "s3" and parts.netloc):
-            raise ValueError("must be file:///folder, s3://bucket/prefix or memory:///")
-        return value.rstrip("/") if parts.scheme != "memory" else value
+        check_address(value)
+        return value.rstrip("/") if not value.startswith("memory:") else value
 
     @property
     def spec(self) -> StoreSpec:

@@ -30,7 +30,7 @@ MaxBytes = Annotated[int | None, typer.Option(min=1, help="stop after so many do
 
 def add_to(app: typer.Typer) -> None:
     """Give the app these commands."""
-    for command in (watch, plan, backfill, replay, maintain, forget, export, deploy, up, copy_state):
+    for command in (watch, plan, backfill, replay, maintain, forget, export, deploy, up, copy_state, check_storage):
         app.command()(command)
     app.add_typer(quarantine.app)
 
@@ -191,6 +191,13 @@ def copy_state(
     from cropline.cli.copy_state import run_copy
 
     run_copy(to_env)
+
+
+def check_storage() -> None:
+    """Try out what CROPLINE_STORAGE__URL must be able to do, with one random key; exit code 2 when something is missing."""
+    from cropline.cli.check_storage import show_promises
+
+    show_promises()
 
 
 def _limits(
