@@ -265,4 +265,4 @@ def delete(spec: StoreSpec, keys: Sequence[str]) -> None:
 
 def check_writable(spec: StoreSpec) -> None:
     """Prove that the store takes writes before a run depends on it; StorageError in one line when not."""
-    write(spec, ".cropline-writable", b"")
+    write(spec, ".cropline/writable", b"")
