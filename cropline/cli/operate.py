@@ -153,11 +153,12 @@ def export(
         Literal["folder", "webdataset", "parquet", "coco"], typer.Option("--format", help="what tools shall read it")
     ] = "folder",
     limit: Annotated[int | None, typer.Option(min=1, help="at most so many crops, the first by key")] = None,
+    profile: Profiles = None,
 ) -> None:
     """Copy the crops of a condition into a local folder, with what is known of each."""
     from cropline.cli.export import run_export
 
-    run_export(out, where, kind, limit)
+    run_export(out, where, kind, limit, profile or ())
 
 
 def deploy(
