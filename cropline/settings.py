@@ -310,7 +310,7 @@ class LineageSettings(Group):
     )
     path: str | None = Field(
         None,
-        description="file: local path; empty is lineage/events.ndjson below a file:// storage, else ./cropline-lineage.ndjson",
+        description="file: local path; empty is lineage/ below the storage: events.ndjson of a file:// one, else an object a delivery",
     )
     url: str | None = Field(None, description="http: base address of the collector")
     token: SecretStr = Field(SecretStr(""), description="http: bearer token")
@@ -326,11 +326,11 @@ class LineageSettings(Group):
         named = self.transports if self.transport == "composite" else (self.transport,)
         return tuple(sorted(named, key=("file", "http", "kafka", "none").index))
 
-    def file_path(self, spec: StoreSpec) -> Path:
-        """Where the file transport writes, when nothing else is set: beside a local storage's other things."""
+    def file_path(self, spec: StoreSpec) -> Path | None:
+        """The local file that the file transport appends to; None when events become objects of the storage."""
         if self.path is not None:
             return Path(self.path)
-        return spec.local_path / "lineage" / "events.ndjson" if spec.local_path else Path("cropline-lineage.ndjson")
+        return spec.local_path / "lineage" / "events.ndjson" if spec.local_path else None
 
     @model_validator(mode="after")
     def _can_be_sent(self) -> Self:

@@ -188,12 +188,14 @@ def stream(spec: StoreSpec, key: str) -> Iterator[bytes]:
         raise _failed("read", spec, error, key) from error
 
 
-def write(spec: StoreSpec, key: str, data: bytes | Path | BinaryIO, *, only_new: bool = False) -> bool:
+def write(
+    spec: StoreSpec, key: str, data: bytes | Path | BinaryIO, *, only_new: bool = False, patient: bool = True
+) -> bool:
     """Put bytes, or a local file's, at key, whole or not at all. With only_new an object that is there stays; False says so."""
     import obstore
 
     try:
-        obstore.put(open_store(spec), key, data, mode="create" if only_new else "overwrite")
+        obstore.put(open_store(spec, patient=patient), key, data, mode="create" if only_new else "overwrite")
     except obstore.exceptions.AlreadyExistsError:
         return False
     except (OSError, obstore.exceptions.BaseError) as error:

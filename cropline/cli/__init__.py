@@ -38,6 +38,7 @@ def main() -> None:
     except CroplineError as error:
         # Visible: an error names ids and keys, and those come from outside.
         print(f"cropline: {error.code}: {visible(str(error))}", file=sys.stderr)  # noqa: T201
+        _let_go(error)
         raise SystemExit(2) from None
     except RuntimeError as error:
         # Prefect has no type for it. Its own words name the address of PREFECT_API_URL.
@@ -46,6 +47,15 @@ def main() -> None:
         hint = "start the Prefect server, set PREFECT_API_URL to it, or unset it to run without one"
         print(f"cropline: prefect: {visible(scrub(str(error)))}; {hint}", file=sys.stderr)  # noqa: T201
         raise SystemExit(2) from None
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Empty what is told already of its tracebacks. Prefect keeps the error until Python is gone, and with the frames of a
+    failed script DuckDB's objects, about each of which nanobind would then complain."""
+    while error is not None:
+        before = error.__cause__ or error.__context__
+        error.__traceback__ = error.__cause__ = error.__context__ = None
+        error = before
 
 
 @app.command()
@@ -99,7 +109,9 @@ def trace(what: Annotated[str, typer.Argument(help="address or object key of a c
 @app.command()
 def lineage(
     what: Annotated[str, typer.Argument(help="id of a flow run, or address or object key of a crop")],
-    out: Annotated[Path | None, typer.Option(help="the picture to write; lineage-....svg if not given")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="the picture to write, or a folder for it; not given: a new temporary one")
+    ] = None,
 ) -> None:
     """The way from the camera API to the crops, with counts, as a picture (SVG) and in words."""
     from cropline.cli.lineage import show_lineage
