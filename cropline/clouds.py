@@ -29,16 +29,41 @@ def open_cloud(spec: StoreSpec, *, patient: bool) -> ObjectStore:
     if address.local_path is not None:
         address.local_path.mkdir(parents=True, exist_ok=True)
         return LocalStore(prefix=address.local_path)
-    return _open_s3(spec, patient)
+    return {"s3": _open_s3, "gs": _open_gcs, "az": _open_azure}[address.cloud](spec, patient)
+
+
+def delta_address(spec: StoreSpec) -> str:
+    """The table's place as delta-rs takes it. The account of an abfss:// address is an option, as for obstore."""
+    address = spec.address
+    if address.local_path is not None:
+        return str(address.local_path)
+    return f"az://{address.bucket}/{address.prefix}" if address.cloud == "az" else spec.url
 
 
 def delta_options(spec: StoreSpec) -> dict[str, str] | None:
-    """delta-rs' storage options. Credentials come fresh from boto3's chain each time: they may have expired."""
-    if spec.address.cloud != "s3":
-        return None
+    """delta-rs' storage options. What is not among them it takes from the environment, as obstore does."""
+    options: dict[str, str | None] = {}
+    if spec.address.cloud == "s3":
+        options = _delta_s3(spec)
+    elif spec.address.cloud == "gs":
+        options = {"google_base_url": spec.endpoint}
+    elif spec.address.cloud == "az":
+        options = {"azure_storage_account_name": account_of(spec), "azure_storage_endpoint": spec.endpoint}
+    if spec.endpoint is not None:
+        options["allow_http"] = str(_is_plain(spec)).lower()
+    return {name: value for name, value in options.items() if value is not None} or None
+
+
+def account_of(spec: StoreSpec) -> str | None:
+    """Azure's storage account, where the address or the settings name it; else AZURE_STORAGE_ACCOUNT_NAME does."""
+    return spec.address.account or spec.account
+
+
+def _delta_s3(spec: StoreSpec) -> dict[str, str | None]:
+    """Credentials come fresh from boto3's chain each time: they may have expired."""
     session, credentials = aws(spec)
     frozen = credentials.get_frozen_credentials()
-    options = {
+    return {
         "aws_access_key_id": frozen.access_key,
         "aws_secret_access_key": frozen.secret_key,
         "aws_session_token": frozen.token,
@@ -46,11 +71,8 @@ def delta_options(spec: StoreSpec) -> dict[str, str] | None:
         # Two commits of one version: the store itself lets one of them pass.
         "aws_conditional_put": "etag",
         "aws_endpoint": spec.endpoint,
+        "aws_virtual_hosted_style_request": "false" if spec.endpoint is not None else None,
     }
-    if spec.endpoint is not None:
-        options["aws_virtual_hosted_style_request"] = "false"
-        options["aws_allow_http"] = str(spec.endpoint.startswith("http://")).lower()
-    return {name: value for name, value in options.items() if value is not None}
 
 
 def aws(spec: StoreSpec) -> tuple[Session, Credentials]:
@@ -70,8 +92,12 @@ def aws(spec: StoreSpec) -> tuple[Session, Credentials]:
     return session, credentials
 
 
+def _is_plain(spec: StoreSpec) -> bool:
+    return spec.endpoint is not None and spec.endpoint.startswith("http://")
+
+
 def _client(spec: StoreSpec, patient: bool) -> ClientConfig:
-    options: ClientConfig = {"allow_http": spec.endpoint is not None and spec.endpoint.startswith("http://")}
+    options: ClientConfig = {"allow_http": _is_plain(spec)}
     return options if patient else {**options, "timeout": _HASTY_S}
 
 
@@ -88,6 +114,35 @@ def _open_s3(spec: StoreSpec, patient: bool) -> ObjectStore:
         prefix=spec.address.prefix or None,
         region=spec.region or session.region_name or "us-east-1",
         credential_provider=Boto3CredentialProvider(session),
+        client_options=_client(spec, patient),
+        retry_config=None if patient else _HASTY,
+        **options,
+    )
+
+
+def _open_gcs(spec: StoreSpec, patient: bool) -> ObjectStore:
+    """Credentials by Google's chain: GOOGLE_SERVICE_ACCOUNT, GOOGLE_APPLICATION_CREDENTIALS, gcloud's own, the machine's."""
+    from obstore.store import GCSStore
+
+    options: dict[str, Any] = {} if spec.endpoint is None else {"base_url": spec.endpoint}
+    return GCSStore(
+        spec.address.bucket,
+        prefix=spec.address.prefix or None,
+        client_options=_client(spec, patient),
+        retry_config=None if patient else _HASTY,
+        **options,
+    )
+
+
+def _open_azure(spec: StoreSpec, patient: bool) -> ObjectStore:
+    """Credentials by Azure's chain: AZURE_STORAGE_ACCOUNT_KEY, _SAS_KEY, a client's secret, workload or managed identity."""
+    from obstore.store import AzureStore
+
+    given = {"account_name": account_of(spec), "endpoint": spec.endpoint}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return AzureStore(
+        spec.address.bucket,
+        prefix=spec.address.prefix or None,
         client_options=_client(spec, patient),
         retry_config=None if patient else _HASTY,
         **options,

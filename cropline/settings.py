@@ -225,6 +225,11 @@ class StorageSettings(Group):
     url: str = Field("", description=f"{FORMS}; empty is ./cropline-output")
     endpoint: str | None = Field(None, description="a server other than the cloud's own, http(s)://host[:port][/path]")
     region: str | None = None
+    account: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9]{3,24}$",
+        description="az: the storage account, where neither the url nor AZURE_STORAGE_ACCOUNT_NAME names it",
+    )
     browse_url: str = Field(
         "", description="http(s) address under which a browser finds what lies in url; the summaries then link there"
     )
@@ -246,7 +251,7 @@ class StorageSettings(Group):
 
     @property
     def spec(self) -> StoreSpec:
-        return StoreSpec(self.url, self.endpoint, self.region)
+        return StoreSpec(self.url, self.endpoint, self.region, self.account)
 
 
 class BatchSettings(Group):

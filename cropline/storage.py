@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -34,6 +35,7 @@ _TOLD = [
         r": ([A-Za-z ]{1,60}) \(os error",
     )
 ]
+_DELETED_AT_ONCE, _DELETES_IN_PARALLEL = 1_000, 16
 
 
 @dataclass(frozen=True)
@@ -250,19 +252,37 @@ def list_folders(spec: StoreSpec, prefix: str) -> list[str]:
 
 def delete(spec: StoreSpec, keys: Sequence[str]) -> None:
     """Take the objects away; those that are not there are passed over."""
+    if spec.scheme in ("file", "memory"):
+        for key in keys:
+            _delete_one(spec, key)
+    else:
+        for start in range(0, len(keys), _DELETED_AT_ONCE):
+            _delete_together(spec, list(keys[start : start + _DELETED_AT_ONCE]))
+
+
+def _delete_together(spec: StoreSpec, keys: list[str]) -> None:
     import obstore
 
-    store = open_store(spec)
-    # A local store stops at the first one that is missing.
-    parts = [[key] for key in keys] if spec.local_path is not None else [list(keys)]
-    for part in parts:
-        try:
-            if part:
-                obstore.delete(store, part)
-        except (FileNotFoundError, obstore.exceptions.NotFoundError):
-            continue
-        except (OSError, obstore.exceptions.BaseError) as error:
-            raise _failed("delete below", spec, error) from error
+    try:
+        obstore.delete(open_store(spec), keys)
+    except (FileNotFoundError, obstore.exceptions.NotFoundError):
+        # S3 passes over what is missing. The others stop there, and what came after it is still to be removed.
+        with ThreadPoolExecutor(_DELETES_IN_PARALLEL, thread_name_prefix="delete") as pool:
+            for _ in pool.map(lambda key: _delete_one(spec, key), keys):
+                pass
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise _failed("delete below", spec, error) from error
+
+
+def _delete_one(spec: StoreSpec, key: str) -> None:
+    import obstore
+
+    try:
+        obstore.delete(open_store(spec), key)
+    except (FileNotFoundError, obstore.exceptions.NotFoundError):
+        return
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise _failed("delete", spec, error, key) from error
 
 
 def check_writable(spec: StoreSpec) -> None:

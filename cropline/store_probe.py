@@ -220,7 +220,7 @@ def _deletes(store: ObjectStore, folder: str) -> str | None:
     import obstore
 
     key = f"{folder}/b"
-    obstore.delete(store, [key])
+    obstore.delete(store, key)
     try:
         obstore.head(store, key)
     except (FileNotFoundError, obstore.exceptions.NotFoundError):
@@ -245,7 +245,7 @@ def _cleared(spec: StoreSpec, store: ObjectStore, folder: str) -> Iterator[None]
     finally:
         for name in ("a", "b", "c", "d", "race"):
             with suppress(OSError, obstore.exceptions.BaseError, NotImplementedError):
-                obstore.delete(store, [f"{folder}/{name}"])
+                obstore.delete(store, f"{folder}/{name}")
         if spec.local_path is not None:
             with suppress(OSError):
                 (spec.local_path / folder).rmdir()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from cropline.catalogue.rows import CATALOGUE, PARTITION, STATISTICS
-from cropline.clouds import delta_options
+from cropline.clouds import delta_address, delta_options
 from cropline.errors import CatalogueError, StorageError
 from cropline.scrub import one_line
 from cropline.storage import StoreSpec
@@ -64,7 +64,7 @@ def open_table(spec: StoreSpec, *, version: int | None = None) -> DeltaTable | N
     from deltalake.exceptions import TableNotFoundError
 
     try:
-        return DeltaTable(_address(spec), version=version, storage_options=_options(spec))
+        return DeltaTable(delta_address(spec), version=version, storage_options=_options(spec))
     except TableNotFoundError:
         return None
 
@@ -84,7 +84,7 @@ def open_or_create(spec: StoreSpec) -> DeltaTable:
     require(replace(spec, url=spec.url.removesuffix(f"/{NAME}")))
     try:
         return DeltaTable.create(
-            _address(spec),
+            delta_address(spec),
             CATALOGUE,
             mode="error",
             partition_by=[PARTITION],
@@ -123,10 +123,6 @@ def catalogue_errors(action: str, spec: StoreSpec) -> Iterator[None]:
     except (DeltaError, SchemaMismatchError, ArrowException, OSError) as error:
         reason = one_line(str(error)) or type(error).__name__
         raise CatalogueError(f"cannot {action} the catalogue at {spec.url}: {reason}") from error
-
-
-def _address(spec: StoreSpec) -> str:
-    return str(spec.local_path) if spec.local_path is not None else spec.url
 
 
 def _options(spec: StoreSpec) -> dict[str, str] | None:
