@@ -38,7 +38,8 @@ from automations.form import form_schema
 from automations.prefect_yaml import deployments, refuse_mistakes
 from automations.server import server
 from cropline.errors import CroplineError, SettingsError
-from cropline.settings import load_settings
+from cropline.settings import Settings, load_settings
+from cropline.store_probe import require
 from tasks.pace import LIMIT
 
 _SECONDS = 180
@@ -65,7 +66,9 @@ def deploy(file: Path | None = None, *, crash_leftovers: bool = False) -> None:
     """
     path = file or default_file()
     refuse_mistakes(path)
-    pace = load_settings().api.calls_per_s
+    settings = load_settings()
+    _prove_storage(settings)
+    pace = settings.api.calls_per_s
     with server() as client:
         for name in sorted({entry["work_pool"]["name"] for entry in deployments(path)}):
             _say(f"work pool {name}", _ensure_pool(client, name))
@@ -90,6 +93,14 @@ def default_file() -> Path:
     """``prefect.yaml`` of this folder, where somebody may have changed it, else the one that the package brings."""
     here = Path("prefect.yaml")
     return here if here.exists() else Path(__file__).with_name("prefect.yaml")
+
+
+def _prove_storage(settings: Settings) -> None:
+    """A store that loses commits is refused before a worker uses it. A local folder is the worker's own: its first run proves it."""
+    spec = settings.storage.spec
+    if spec.scheme not in ("file", "memory"):
+        require(spec, again=True)
+        _say(f"storage {spec.url}", "proven")
 
 
 def _say(what: str, done: str) -> None:

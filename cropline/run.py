@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
-from cropline import storage
+from cropline import store_probe
 from cropline.errors import RunStopped, StaleLease, StateError
 from cropline.funnel import Funnel
 from cropline.keys import canonical_json
@@ -74,7 +74,7 @@ def open_state(settings: Settings) -> State:
 
     state = State.open(settings.state)
     try:
-        state.bind(settings.storage.spec.address, settings.api.source, settings.api.url or None)
+        state.bind(settings.storage.spec.identity, settings.api.source, settings.api.url or None)
     except BaseException:
         state.close()
         raise
@@ -104,7 +104,7 @@ class Run:
         self._folder: Path | None = None
 
     def __enter__(self) -> Self:
-        storage.check_writable(self.spec)
+        store_probe.require(self.spec)
         self._state = open_state(self.settings)
         return self
 

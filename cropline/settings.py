@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -26,6 +26,7 @@ from cropline.photo_settings import FetchSettings as FetchSettings
 from cropline.photo_settings import PictureLimits as PictureLimits
 from cropline.settings_group import Group as Group
 from cropline.storage import StoreSpec
+from cropline.store_address import FORMS, check_address
 
 PREFIX = "CROPLINE_"
 
@@ -143,6 +144,11 @@ def _is_plain_http(url: str) -> bool:
 
 # Of a profile, what changes no crop: changing it makes no image other work.
 _NO_WORK = {"output", "shard_mb", "retention_days"}
+# These stand in every recipe. A field that came later stands there only when it differs from its default: an upgrade is no new
+# work. Add no name here, and change no default of a field that is not here: a recipe without it means today's default.
+_IN_EVERY_RECIPE = frozenset(
+    ("format", "quality", "lossless", "subsampling", "padding", "min_side", "max_side", "matte", "colour")
+)
 
 
 class Profile(Group):
@@ -174,7 +180,9 @@ class Profile(Group):
     @property
     def recipe(self) -> str:
         """The profile as canonical JSON, as it travels with the work."""
-        return canonical_json(self.model_dump(mode="json", exclude=_NO_WORK))
+        fields = self.model_dump(mode="json", exclude=_NO_WORK)
+        usual = {name for name, field in type(self).model_fields.items() if getattr(self, name) == field.get_default()}
+        return canonical_json({name: fields[name] for name in fields if name in _IN_EVERY_RECIPE or name not in usual})
 
     @property
     def hash(self) -> str:
@@ -214,9 +222,14 @@ class StateSettings(Group):
 class StorageSettings(Group):
     """Where manifests, crops, the catalogue and reports lie."""
 
-    url: str = Field("", description="file:///folder, s3://bucket/prefix or memory:///; empty is ./cropline-output")
-    endpoint: str | None = Field(None, description="an S3-speaking server other than AWS")
+    url: str = Field("", description=f"{FORMS}; empty is ./cropline-output")
+    endpoint: str | None = Field(None, description="a server other than the cloud's own, http(s)://host[:port][/path]")
     region: str | None = None
+    account: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9]{3,24}$",
+        description="az: the storage account, where neither the url nor AZURE_STORAGE_ACCOUNT_NAME names it",
+    )
     browse_url: str = Field(
         "", description="http(s) address under which a browser finds what lies in url; the summaries then link there"
     )
@@ -233,19 +246,12 @@ class StorageSettings(Group):
     def _is_store(cls, value: str) -> str:
         if not value:
             return (Path.cwd() / "cropline-output").as_uri()
-        parts = urlsplit(value)
-        if not unquote(value).isprintable():
-            raise ValueError("must not hold control characters")
-        if parts.query or parts.fragment or "@" in parts.netloc:
-            raise ValueError("must not hold credentials, a query or a fragment")
-        known = (parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")) or parts.scheme == "memory"
-        if not known and not (parts.scheme == "s3" and parts.netloc):
-            raise ValueError("must be file:///folder, s3://bucket/prefix or memory:///")
-        return value.rstrip("/") if parts.scheme != "memory" else value
+        check_address(value)
+        return value.rstrip("/") if not value.startswith("memory:") else value
 
     @property
     def spec(self) -> StoreSpec:
-        return StoreSpec(self.url, self.endpoint, self.region)
+        return StoreSpec(self.url, self.endpoint, self.region, self.account)
 
 
 class BatchSettings(Group):
@@ -309,7 +315,7 @@ class LineageSettings(Group):
     )
     path: str | None = Field(
         None,
-        description="file: local path; empty is lineage/events.ndjson below a file:// storage, else ./cropline-lineage.ndjson",
+        description="file: local path; empty is lineage/ below the storage: events.ndjson of a file:// one, else an object a delivery",
     )
     url: str | None = Field(None, description="http: base address of the collector")
     token: SecretStr = Field(SecretStr(""), description="http: bearer token")
@@ -325,11 +331,11 @@ class LineageSettings(Group):
         named = self.transports if self.transport == "composite" else (self.transport,)
         return tuple(sorted(named, key=("file", "http", "kafka", "none").index))
 
-    def file_path(self, spec: StoreSpec) -> Path:
-        """Where the file transport writes, when nothing else is set: beside a local storage's other things."""
+    def file_path(self, spec: StoreSpec) -> Path | None:
+        """The local file that the file transport appends to; None when events become objects of the storage."""
         if self.path is not None:
             return Path(self.path)
-        return spec.local_path / "lineage" / "events.ndjson" if spec.local_path else Path("cropline-lineage.ndjson")
+        return spec.local_path / "lineage" / "events.ndjson" if spec.local_path else None
 
     @model_validator(mode="after")
     def _can_be_sent(self) -> Self:

@@ -1,7 +1,6 @@
-"""The object store, opened from a URL: ``file:///``, ``s3://``, ``memory:///``. All object I/O goes through obstore.
+"""The object store, and the few calls that every step makes. All object I/O goes through obstore.
 
-Belongs here: opening a store and the few calls that every step makes. Does not: key layout (keys.py) or the Delta table
-(catalogue.py). A StoreSpec holds no secret, so it may travel to workers: credentials come from boto3's chain where it is used.
+A StoreSpec holds no secret, so it may travel to workers: credentials come from the cloud's own chain where it is used.
 """
 
 from __future__ import annotations
@@ -9,21 +8,21 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from cropline.errors import StorageError
 from cropline.scrub import one_line
+from cropline.store_address import StoreAddress, read_address
 
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-    from boto3 import Session
-    from botocore.credentials import Credentials
     from obstore.store import ObjectStore
 
 # Of an error's text, the most telling first: S3's error code, a status, the client's own words, the system's.
@@ -36,6 +35,7 @@ _TOLD = [
         r": ([A-Za-z ]{1,60}) \(os error",
     )
 ]
+_DELETED_AT_ONCE, _DELETES_IN_PARALLEL = 1_000, 16
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,9 @@ class StoreSpec:
     """Where outputs lie. Picklable; equal specs share one store in a process."""
 
     url: str
-    endpoint: str | None = None  # an S3-speaking server other than AWS, http://host:port
+    endpoint: str | None = None  # a server other than the cloud's own, http://host:port
     region: str | None = None
+    account: str | None = None  # Azure: the storage account; None is AZURE_STORAGE_ACCOUNT_NAME
 
     @property
     def scheme(self) -> str:
@@ -53,11 +54,16 @@ class StoreSpec:
     @property
     def local_path(self) -> Path | None:
         """The folder behind a file:// URL, else None."""
-        return Path(unquote(urlsplit(self.url).path)) if self.scheme == "file" else None
+        return self.address.local_path if self.scheme == "file" else None
 
     @property
-    def address(self) -> str:
-        """The place as one text, that tells it from every other: what a state database belongs to."""
+    def address(self) -> StoreAddress:
+        """Raises ValueError for a URL of no known form."""
+        return read_address(self.url)
+
+    @property
+    def identity(self) -> str:
+        """The place as one text, which tells it from every other: what a state database belongs to."""
         return f"{self.url} at {self.endpoint}" if self.endpoint else self.url
 
     def uri(self, key: str) -> str:
@@ -65,69 +71,33 @@ class StoreSpec:
         return f"{self.url.rstrip('/')}/{key}"
 
 
-@lru_cache(maxsize=16)
-def open_store(spec: StoreSpec) -> ObjectStore:
-    """The store behind a spec; one a process, so that connections are reused.
+def open_store(spec: StoreSpec, *, patient: bool = True) -> ObjectStore:
+    """The store behind a spec; one a process, so that connections are reused. Not ``patient``: a stumble is told at once.
 
-    Raises StorageError when the URL cannot be opened (unknown scheme, folder not writable).
+    Raises StorageError when the address cannot be opened (unknown scheme, folder not writable, no credentials).
     """
-    from obstore.store import LocalStore, MemoryStore, S3Store
+    return _opened(spec, patient or spec.scheme in ("file", "memory"))
+
+
+@lru_cache(maxsize=64)
+def _opened(spec: StoreSpec, patient: bool) -> ObjectStore:
+    from cropline.clouds import open_cloud
 
     try:
-        if spec.scheme == "memory":
-            return MemoryStore()
-        if spec.local_path is not None:
-            spec.local_path.mkdir(parents=True, exist_ok=True)
-            return LocalStore(prefix=spec.local_path)
-        if spec.scheme == "s3":
-            return _open_s3(spec, S3Store)
+        return open_cloud(spec, patient=patient)
     except OSError as error:
         raise StorageError(f"cannot use {spec.url}: {error.strerror or type(error).__name__}") from error
-    raise StorageError(f"cannot use {spec.url}: the scheme must be file, s3 or memory")
-
-
-def _open_s3(spec: StoreSpec, store: type) -> ObjectStore:
-    from obstore.auth.boto3 import Boto3CredentialProvider
-
-    parts = urlsplit(spec.url)
-    session, _ = aws(spec)
-    options: dict[str, object] = {}
-    if spec.endpoint is not None:
-        options = {
-            "endpoint": spec.endpoint,
-            "virtual_hosted_style_request": False,
-            "client_options": {"allow_http": spec.endpoint.startswith("http://")},
-        }
-    opened: ObjectStore = store(
-        parts.netloc,
-        prefix=parts.path.strip("/") or None,
-        region=spec.region or session.region_name or "us-east-1",
-        credential_provider=Boto3CredentialProvider(session),
-        **options,
-    )
-    return opened
-
-
-def aws(spec: StoreSpec) -> tuple[Session, Credentials]:
-    """boto3's session and its credentials. Raises StorageError when its chain holds none, or a wrong one."""
-    from boto3 import Session
-    from botocore.exceptions import BotoCoreError
-
-    try:
-        session = Session(region_name=spec.region) if spec.region else Session()
-        credentials = session.get_credentials()
-    except (BotoCoreError, ValueError) as error:
+    except ValueError as error:
         raise StorageError(f"cannot use {spec.url}: {one_line(str(error))}") from None
-    if credentials is None:
-        raise StorageError(
-            f"cannot use {spec.url}: no credentials; boto3 found none in the environment, in ~/.aws or of a role"
-        )
-    return session, credentials
+
+
+def told_by(error: Exception) -> str:
+    """Of a store's answer its error code or status, and nothing else: it may hold anything. Empty when it has neither."""
+    return next((found[1] for pattern in _TOLD if (found := pattern.search(str(error)))), "")
 
 
 def _failed(action: str, spec: StoreSpec, error: Exception, key: str = "") -> StorageError:
-    """What went wrong: of the store's answer its error code or status, and nothing else. It may hold anything."""
-    told = next((found[1] for pattern in _TOLD if (found := pattern.search(str(error)))), "")
+    told = told_by(error)
     why = f": {told}" if told else ""
     where = f" at {spec.endpoint}" if spec.endpoint else ""
     return StorageError(f"cannot {action} {spec.uri(key)}{where}: {type(error).__name__}{why}")
@@ -139,6 +109,18 @@ def read(spec: StoreSpec, key: str) -> bytes:
 
     try:
         return bytes(obstore.get(open_store(spec), key).bytes())
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise _failed("read", spec, error, key) from error
+
+
+def read_if_there(spec: StoreSpec, key: str) -> bytes | None:
+    """The object's bytes; None when it is not there."""
+    import obstore
+
+    try:
+        return bytes(obstore.get(open_store(spec), key).bytes())
+    except (FileNotFoundError, obstore.exceptions.NotFoundError):
+        return None
     except (OSError, obstore.exceptions.BaseError) as error:
         raise _failed("read", spec, error, key) from error
 
@@ -213,12 +195,14 @@ def stream(spec: StoreSpec, key: str) -> Iterator[bytes]:
         raise _failed("read", spec, error, key) from error
 
 
-def write(spec: StoreSpec, key: str, data: bytes | Path | BinaryIO, *, only_new: bool = False) -> bool:
+def write(
+    spec: StoreSpec, key: str, data: bytes | Path | BinaryIO, *, only_new: bool = False, patient: bool = True
+) -> bool:
     """Put bytes, or a local file's, at key, whole or not at all. With only_new an object that is there stays; False says so."""
     import obstore
 
     try:
-        obstore.put(open_store(spec), key, data, mode="create" if only_new else "overwrite")
+        obstore.put(open_store(spec, patient=patient), key, data, mode="create" if only_new else "overwrite")
     except obstore.exceptions.AlreadyExistsError:
         return False
     except (OSError, obstore.exceptions.BaseError) as error:
@@ -273,21 +257,39 @@ def list_folders(spec: StoreSpec, prefix: str) -> list[str]:
 
 def delete(spec: StoreSpec, keys: Sequence[str]) -> None:
     """Take the objects away; those that are not there are passed over."""
+    if spec.scheme in ("file", "memory"):
+        for key in keys:
+            _delete_one(spec, key)
+    else:
+        for start in range(0, len(keys), _DELETED_AT_ONCE):
+            _delete_together(spec, list(keys[start : start + _DELETED_AT_ONCE]))
+
+
+def _delete_together(spec: StoreSpec, keys: list[str]) -> None:
     import obstore
 
-    store = open_store(spec)
-    # A local store stops at the first one that is missing.
-    parts = [[key] for key in keys] if spec.local_path is not None else [list(keys)]
-    for part in parts:
-        try:
-            if part:
-                obstore.delete(store, part)
-        except (FileNotFoundError, obstore.exceptions.NotFoundError):
-            continue
-        except (OSError, obstore.exceptions.BaseError) as error:
-            raise _failed("delete below", spec, error) from error
+    try:
+        obstore.delete(open_store(spec), keys)
+    except (FileNotFoundError, obstore.exceptions.NotFoundError):
+        # S3 passes over what is missing. The others stop there, and what came after it is still to be removed.
+        with ThreadPoolExecutor(_DELETES_IN_PARALLEL, thread_name_prefix="delete") as pool:
+            for _ in pool.map(lambda key: _delete_one(spec, key), keys):
+                pass
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise _failed("delete below", spec, error) from error
+
+
+def _delete_one(spec: StoreSpec, key: str) -> None:
+    import obstore
+
+    try:
+        obstore.delete(open_store(spec), key)
+    except (FileNotFoundError, obstore.exceptions.NotFoundError):
+        return
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise _failed("delete", spec, error, key) from error
 
 
 def check_writable(spec: StoreSpec) -> None:
     """Prove that the store takes writes before a run depends on it; StorageError in one line when not."""
-    write(spec, ".cropline-writable", b"")
+    write(spec, ".cropline/writable", b"")

@@ -99,10 +99,12 @@ def refuse_fleeting_places(settings: Settings, here: Path) -> None:
     if here.parent != Path(gettempdir()).resolve() or not here.name.endswith("prefect"):
         return
     output, state = settings.storage.spec.local_path, settings.state.url.get_secret_value()
+    events = settings.lineage.path if "file" in settings.lineage.ways else None
     fleeting = {
         "CROPLINE_STORAGE__URL": output is not None and output.is_relative_to(here),
         "CROPLINE_STATE__URL": state.startswith("sqlite:///")
         and not state.startswith(("sqlite:////", "sqlite:///file:")),
+        "CROPLINE_LINEAGE__PATH": events is not None and (here / events).is_relative_to(here),
     }
     wrong = [name for name, lost in fleeting.items() if lost]
     if wrong:

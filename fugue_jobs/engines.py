@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from cropline.errors import CroplineError, EngineError
 from cropline.funnel import EngineUse
+from cropline.scrub import one_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -118,7 +119,14 @@ def _run_here(batch: _Batch, on_image: Callable[[int], None] | None) -> _Ran:
 
     if batch.settings.kind == "duckdb":
         import fugue_duckdb  # noqa: F401 - registers the engine
-    return _Ran(_run(batch, lambda: batch.settings.kind, crop_images(batch.job, on_image, batch.check), _here))
+    transformer = crop_images(batch.job, on_image, batch.check)
+    try:
+        return _Ran(_run(batch, lambda: batch.settings.kind, transformer, _here))
+    except Exception as error:
+        if batch.settings.script is None or isinstance(error, CroplineError):
+            raise
+        told = one_line(f"{type(error).__name__}: {error}")
+        raise EngineError(f"the script {batch.settings.script} failed: {told}") from error
 
 
 def _run_distributed(batch: _Batch) -> _Ran:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from obstore import Attributes
 
 _MEDIA_TYPES = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp", "avif": "image/avif"}
+_NAMES = ("source", "image-id", "box-id", "batch", "fingerprint")
+# Azure takes none but identifiers.
+_IDENTIFIERS = tuple(name.replace("-", "_") for name in _NAMES)
 # S3 allows 2 KB of metadata in all.
 _MAX_VALUE = 400
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
@@ -35,6 +38,7 @@ class CropStore:
     def __init__(self, spec: StoreSpec) -> None:
         self._store = open_store(spec)
         self._folder = spec.local_path
+        self._names = _IDENTIFIERS if spec.address.cloud == "az" else _NAMES
         # PUTs at a time. A remote one waits; a local one is work, and handing it to a thread is work too: 0, none needed.
         self.concurrency = 0 if self._folder is not None else 12
 
@@ -54,22 +58,16 @@ class CropStore:
             if self._folder is not None:
                 _write(f"{self._folder}/{key}", data)
             else:
-                attributes = _attributes(work, order.fingerprint, box_id, batch, outcome.format)
+                attributes = self._attributes(work, order.fingerprint, box_id, batch, outcome.format)
                 obstore.put(self._store, key, data, attributes=attributes, use_multipart=False)
         except (OSError, obstore.exceptions.BaseError) as error:
             raise PhotoFailure("storage", f"the crop could not be stored: {type(error).__name__}") from None
         return outcome._replace(key=key)
 
-
-def _attributes(work: ImageWork, fingerprint: str, box_id: str, batch: str, kind: str | None) -> Attributes:
-    return {
-        "Content-Type": _MEDIA_TYPES[kind or ""],
-        "source": _header(work.source),
-        "image-id": _header(work.image_id),
-        "box-id": _header(box_id),
-        "batch": _header(batch),
-        "fingerprint": fingerprint,
-    }
+    def _attributes(self, work: ImageWork, fingerprint: str, box_id: str, batch: str, kind: str | None) -> Attributes:
+        told = (work.source, work.image_id, box_id, batch, fingerprint)
+        names = zip(self._names, map(_header, told), strict=True)
+        return {"Content-Type": _MEDIA_TYPES[kind or ""], **dict(names)}
 
 
 def _write(path: str, data: bytes) -> None:

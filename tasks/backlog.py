@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from prefect import get_run_logger
 from prefect.events import emit_event
 
-from cropline.errors import CroplineError
 from cropline.run import Run
+from tasks.harmless import harmless
 from tasks.show import show
 
 # Polls come every minute, a little early or late.
@@ -22,13 +21,11 @@ _IDLE_RUNS_DRAW_EVERY_MIN = 5
 
 def note_backlog(run: Run) -> None:
     """Sample the backlog; show it when the run did something, or every five minutes. Never fails a run."""
-    try:
+    with harmless("the backlog"):
         if run.state.sample_backlog(at_most_every=_EVERY):
             _tell_when_old(run)
         if not run.funnel.nothing_new or datetime.now(UTC).minute % _IDLE_RUNS_DRAW_EVERY_MIN == 0:
             _draw(run)
-    except CroplineError as error:
-        get_run_logger().warning("the backlog could not be noted: %s", error)
 
 
 def _draw(run: Run) -> None:

@@ -9,29 +9,51 @@ from prefect import task
 
 from cropline import storage
 from cropline.report.lineage import RunRecord, counts_of, write_record
+from cropline.report.pace import pace_svg
 from cropline.report.places import places, report_key
-from cropline.report.summary import html_page, markdown, summarise
+from cropline.report.summary import html_page, lineage_picture, markdown, sample_sheet, summarise
 from cropline.run import Run
+from tasks.harmless import harmless
 from tasks.options import STEP
 from tasks.show import show
 
 
-def report(run: Run) -> UUID:
-    """Show what the run did so far, in the artifacts that it has already if it was shown before; gives the summary's id."""
+def report(run: Run) -> UUID | None:
+    """Show what the run did so far, in the artifacts that it has already if it was shown before; gives the summary's id.
+
+    Never fails the run: a part that cannot be drawn or stored is missing, and the log says why.
+    """
+    with harmless("the report"):
+        return _report(run)
+    return None
+
+
+def _report(run: Run) -> UUID | None:
     funnel, context = run.funnel, run.context
     key = report_key(context.flow_name, context.flow_run_id, f"{context.started_at:%Y-%m-%d}")
-    sheet_key = key.removesuffix(".html") + ".jpg"
-    funnel.report, funnel.sheet = key, sheet_key if funnel.samples else None
+    sheet_key, sheet = key.removesuffix(".html") + ".jpg", None
+    funnel.report, funnel.sheet = key, None
+    with harmless("the contact sheet"):
+        sheet = sample_sheet(funnel, run.spec)
+        if sheet is not None:
+            storage.write(run.spec, sheet_key, sheet)
+            funnel.sheet = sheet_key
+    pictures: dict[str, str | None] = {}
+    for name, draw in (("lineage", lineage_picture), ("pace", pace_svg)):
+        with harmless(f"the picture of the {name}"):
+            pictures[name] = draw(funnel)
     browse_url = run.settings.storage.browse_url
-    summary = summarise(context.run_name, funnel, places(run.settings, funnel), run.spec, browse_url)
-    if summary.sheet:
-        storage.write(run.spec, sheet_key, summary.sheet)
-    storage.write(run.spec, key, html_page(summary).encode())
-    record = RunRecord(context.flow_run_id, context.run_name, counts_of(funnel), funnel.manifest, funnel.quarantine)
-    write_record(run.spec, key, record)
+    where = places(run.settings, funnel)
+    summary = summarise(context.run_name, funnel, where, run.spec, browse_url, sheet=sheet, **pictures)
+    with harmless("the HTML report"):
+        storage.write(run.spec, key, html_page(summary).encode())
+    with harmless("the record for cropline lineage"):
+        record = RunRecord(context.flow_run_id, context.run_name, counts_of(funnel), funnel.manifest, funnel.quarantine)
+        write_record(run.spec, key, record)
     if summary.failures:
-        failures = json.dumps(summary.failures)
-        show("table", f"{context.flow_name}-failures", failures, f"{context.run_name}: what failed", run.shown)
+        with harmless("the table of failures"):
+            failures = json.dumps(summary.failures)
+            show("table", f"{context.flow_name}-failures", failures, f"{context.run_name}: what failed", run.shown)
     return show("markdown", f"{context.flow_name}-summary", markdown(summary), summary.verdict, run.shown)
 
 

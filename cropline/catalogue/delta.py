@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,9 +20,11 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from cropline.catalogue.rows import CATALOGUE, PARTITION, STATISTICS
+from cropline.clouds import delta_address, delta_options
 from cropline.errors import CatalogueError, StorageError
 from cropline.scrub import one_line
-from cropline.storage import StoreSpec, aws
+from cropline.storage import StoreSpec
+from cropline.store_probe import require
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -49,7 +52,7 @@ def table_spec(root: StoreSpec) -> StoreSpec:
     delta-rs cannot share obstore's memory store, so ``memory:///`` gets a folder that lives as long as the process.
     """
     if root.scheme != "memory":
-        return StoreSpec(root.uri(NAME), root.endpoint, root.region)
+        return replace(root, url=root.uri(NAME))
     folder = Path(tempfile.mkdtemp(prefix="cropline-catalogue-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return StoreSpec((folder / NAME).as_uri())
@@ -61,22 +64,27 @@ def open_table(spec: StoreSpec, *, version: int | None = None) -> DeltaTable | N
     from deltalake.exceptions import TableNotFoundError
 
     try:
-        return DeltaTable(_address(spec), version=version, storage_options=_options(spec))
+        return DeltaTable(delta_address(spec), version=version, storage_options=_options(spec))
     except TableNotFoundError:
         return None
 
 
 def open_or_create(spec: StoreSpec) -> DeltaTable:
-    """The table, made when there is none. Of several processes that make it at once, one does."""
+    """The table, made when there is none. Of several processes that make it at once, one does.
+
+    Raises StorageError when the store does not keep what a table needs, see store_probe.
+    """
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
 
     table = open_table(spec)
     if table is not None:
         return _with_all_columns(table)
+    # On a store that lets two writers make one version, commits would be lost from the first batch on.
+    require(replace(spec, url=spec.url.removesuffix(f"/{NAME}")))
     try:
         return DeltaTable.create(
-            _address(spec),
+            delta_address(spec),
             CATALOGUE,
             mode="error",
             partition_by=[PARTITION],
@@ -117,32 +125,11 @@ def catalogue_errors(action: str, spec: StoreSpec) -> Iterator[None]:
         raise CatalogueError(f"cannot {action} the catalogue at {spec.url}: {reason}") from error
 
 
-def _address(spec: StoreSpec) -> str:
-    return str(spec.local_path) if spec.local_path is not None else spec.url
-
-
 def _options(spec: StoreSpec) -> dict[str, str] | None:
-    """delta-rs' storage options. Credentials come fresh from boto3's chain each time: they may have expired."""
-    if spec.scheme != "s3":
-        return None
     try:
-        session, credentials = aws(spec)
+        return delta_options(spec)
     except StorageError as error:
         raise CatalogueError(str(error)) from None
-    frozen = credentials.get_frozen_credentials()
-    options = {
-        "aws_access_key_id": frozen.access_key,
-        "aws_secret_access_key": frozen.secret_key,
-        "aws_session_token": frozen.token,
-        "aws_region": session.region_name or "us-east-1",
-        # Two commits of one version: the store itself lets one of them pass.
-        "aws_conditional_put": "etag",
-        "aws_endpoint": spec.endpoint,
-    }
-    if spec.endpoint is not None:
-        options["aws_virtual_hosted_style_request"] = "false"
-        options["aws_allow_http"] = str(spec.endpoint.startswith("http://")).lower()
-    return {name: value for name, value in options.items() if value is not None}
 
 
 def on_deep_stack(call: Callable[[], None], clauses: int) -> None:

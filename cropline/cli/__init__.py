@@ -42,6 +42,7 @@ def main() -> None:
         for note in getattr(error, "__notes__", ()):
             print(f"cropline: {visible(note)}", file=sys.stderr)  # noqa: T201
         print(f"cropline: {error.code}: {visible(str(error))}", file=sys.stderr)  # noqa: T201
+        _let_go(error)
         raise SystemExit(2) from None
     except RuntimeError as error:
         # Prefect has no type for it. Its own words name the address of PREFECT_API_URL.
@@ -67,6 +68,15 @@ def _options(
     ] = False,
 ) -> None:
     pass
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Empty what is told already of its tracebacks. Prefect keeps the error until Python is gone, and with the frames of a
+    failed script DuckDB's objects, about each of which nanobind would then complain."""
+    while error is not None:
+        before = error.__cause__ or error.__context__
+        error.__traceback__ = error.__cause__ = error.__context__ = None
+        error = before
 
 
 @app.command()
@@ -120,7 +130,9 @@ def trace(what: Annotated[str, typer.Argument(help="address or object key of a c
 @app.command()
 def lineage(
     what: Annotated[str, typer.Argument(help="id of a flow run, or address or object key of a crop")],
-    out: Annotated[Path | None, typer.Option(help="the picture to write; lineage-....svg if not given")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="the picture to write, or a folder for it; not given: a new temporary one")
+    ] = None,
 ) -> None:
     """The way from the camera API to the crops, with counts, as a picture (SVG) and in words."""
     from cropline.cli.lineage import show_lineage

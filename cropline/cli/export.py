@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from cropline.cli.screen import Screen
@@ -9,10 +10,12 @@ from cropline.export import export
 from cropline.settings import load_settings
 
 
-def run_export(out: Path, where: str | None, kind: str, limit: int | None) -> None:
+def run_export(out: Path, where: str | None, kind: str, limit: int | None, profiles: Sequence[str]) -> None:
     """Export, and say what was written."""
-    done = export(load_settings().storage.spec, out, where=where, kind=kind, limit=limit)
+    done = export(load_settings().storage.spec, out, where=where, kind=kind, limit=limit, profiles=profiles)
     screen = Screen()
     screen.print(f"{done.crops:,} crops, {done.bytes / 1e6:,.1f} MB: {done.folder}", soft_wrap=True)
+    if done.no_numbers:
+        screen.print(f"{done.no_numbers:,} facts were NaN or infinite: they are null.", soft_wrap=True)
     if not done.crops:
         screen.print("No written crop fulfils the condition: what lies there is an empty export.", soft_wrap=True)

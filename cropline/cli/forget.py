@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 from pydantic import ValidationError
 
-from cropline import storage
+from cropline import store_probe
 from cropline.cli.screen import Screen
 from cropline.erasure import Selection, foresee, forget, teller
 from cropline.report.forget import erased_lines
@@ -33,7 +33,7 @@ def run_forget(selection: Selection, *, dry_run: bool) -> None:
     settings = load_settings()
     spec, source = settings.storage.spec, settings.api.source
     if not dry_run:
-        storage.check_writable(spec)
+        store_probe.require(spec)
     with State.open(settings.state) as state:
         if dry_run:
             erased = foresee(spec, state, source, selection)

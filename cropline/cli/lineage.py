@@ -5,6 +5,7 @@ Belongs here: finding what the argument names, and showing it. Does not: drawing
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,12 +46,19 @@ def show_lineage(what: str, out: Path | None) -> None:
     screen.print(f"[bold]{plain(way.title)}[/bold]", markup=True, soft_wrap=True)
     for line in _words(way):
         screen.print(f"  {visible(line)}", soft_wrap=True)
-    path = out or Path(f"lineage-{way.file}.svg")
+    picture = lineage_svg(way.counts, title=way.title, names=way.names)
+    screen.print(f"\n  drawn in {_save(picture, f'lineage-{way.file}.svg', out)}", soft_wrap=True)
+
+
+def _save(picture: str, name: str, out: Path | None) -> Path:
+    """Not below the storage: an erasure would not find there what names a photo."""
+    folder = out or Path(tempfile.mkdtemp(prefix="cropline-lineage-"))
+    path = folder / name if folder.is_dir() else folder
     try:
-        path.write_text(lineage_svg(way.counts, title=way.title, names=way.names), encoding="utf-8")
+        path.write_text(picture, encoding="utf-8")
     except OSError as error:
         raise SettingsError(f"--out {path}: cannot be written to ({error.strerror})") from None
-    screen.print(f"\n  drawn in {path}", soft_wrap=True)
+    return path
 
 
 def _words(way: _Way) -> Iterator[str]:

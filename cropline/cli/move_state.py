@@ -15,7 +15,7 @@ def run_move(*, storage: bool, api: bool) -> None:
         raise SettingsError("name what has moved: --storage, --api, or both")
     if api and not settings.api.url:
         raise SettingsError("CROPLINE_API__URL: no image API is set; give its new base address, http(s)://host[:port]")
-    source, place = settings.api.source, settings.storage.spec.address
+    source, place = settings.api.source, settings.storage.spec.identity
     with State.open(settings.state) as state:
         state.move(source, storage=place if storage else None, api=settings.api.url if api else None)
     screen = Screen()

@@ -30,7 +30,9 @@ MaxBytes = Annotated[int | None, typer.Option(min=1, help="stop after so many do
 
 def add_to(app: typer.Typer) -> None:
     """Give the app these commands."""
-    for command in (watch, plan, backfill, replay, maintain, forget, export, deploy, up, copy_state, move_state):
+    for command in (
+        watch, plan, backfill, replay, maintain, forget, export, deploy, up, copy_state, move_state, check_storage,
+    ):  # fmt: skip
         app.command()(command)
     app.add_typer(quarantine.app)
 
@@ -153,11 +155,12 @@ def export(
         Literal["folder", "webdataset", "parquet", "coco"], typer.Option("--format", help="what tools shall read it")
     ] = "folder",
     limit: Annotated[int | None, typer.Option(min=1, help="at most so many crops, the first by key")] = None,
+    profile: Profiles = None,
 ) -> None:
     """Copy the crops of a condition into a local folder, with what is known of each."""
     from cropline.cli.export import run_export
 
-    run_export(out, where, kind, limit)
+    run_export(out, where, kind, limit, profile or ())
 
 
 def deploy(
@@ -203,6 +206,13 @@ def move_state(
     from cropline.cli.move_state import run_move
 
     run_move(storage=storage, api=api)
+
+
+def check_storage() -> None:
+    """Try out what CROPLINE_STORAGE__URL must be able to do, with one random key; exit code 2 when something is missing."""
+    from cropline.cli.check_storage import show_promises
+
+    show_promises()
 
 
 def _limits(

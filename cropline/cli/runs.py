@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from cropline import storage
+from cropline import store_probe
 from cropline.cli.screen import Screen
 from cropline.errors import SettingsError
 from cropline.funnel import Funnel
@@ -35,7 +35,7 @@ def check_settings(*, needs_api: bool) -> Settings:
     settings = load_settings()
     if needs_api and not settings.api.url:
         raise SettingsError("CROPLINE_API__URL: no image API is set; give its base address, http(s)://host[:port]")
-    storage.check_writable(settings.storage.spec)
+    store_probe.require(settings.storage.spec)
     open_state(settings).close()
     return settings
 

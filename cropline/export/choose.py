@@ -5,7 +5,7 @@ Belongs here: running it so that it can read the catalogue and nothing else. Doe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cropline.catalogue import Catalogue
@@ -25,8 +25,10 @@ _LOCKED = (
 )
 
 
-def chosen(spec: StoreSpec, where: str | None, limit: int | None) -> Iterator[dict[str, Any]]:
-    """Written crops (catalogue rows) for which the condition holds, ordered by their keys.
+def chosen(
+    spec: StoreSpec, where: str | None, limit: int | None, profiles: Sequence[str] = ()
+) -> Iterator[dict[str, Any]]:
+    """Written crops (catalogue rows) for which the condition holds, of all profiles or of some, ordered by their keys.
 
     Raises ExportError for a condition that is none, CatalogueError when there is no catalogue yet.
     """
@@ -40,6 +42,9 @@ def chosen(spec: StoreSpec, where: str | None, limit: int | None) -> Iterator[di
         try:
             # As an expression, not as text in a statement of ours: it cannot end ours and begin another.
             rows: duckdb.DuckDBPyRelation = database.table("crops").filter("status = 'written'")
+            if profiles:
+                wanted = [duckdb.ConstantExpression(name) for name in profiles]
+                rows = rows.filter(duckdb.ColumnExpression("profile").isin(*wanted))
             if where is not None:
                 rows = rows.filter(where)
             rows = rows.order("key")

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,15 +34,24 @@ _AHEAD = 64  # crops in memory
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export wrote."""
+    """What an export wrote. ``no_numbers``: facts that are null there because they were NaN or infinite."""
 
     crops: int
     bytes: int
     folder: Path
+    no_numbers: int = 0
 
 
-def export(spec: StoreSpec, out: Path, *, where: str | None, kind: str, limit: int | None = None) -> Exported:
-    """Write the chosen crops to a new folder. The same catalogue and condition give the same files.
+def export(
+    spec: StoreSpec,
+    out: Path,
+    *,
+    where: str | None,
+    kind: str,
+    limit: int | None = None,
+    profiles: Sequence[str] = (),
+) -> Exported:
+    """Write the chosen crops, of all profiles or of some, to a new folder. The same catalogue and condition give the same files.
 
     Raises ExportError when the folder holds something or the condition is none, StorageError when a crop cannot be read.
     """
@@ -52,12 +61,13 @@ def export(spec: StoreSpec, out: Path, *, where: str | None, kind: str, limit: i
     try:
         _clear_after_the_dead(out)
         unfinished.mkdir(parents=True)
-        crops = size = 0
+        crops = size = no_numbers = 0
         with FORMATS[kind](unfinished) as write:
-            for crop in _read(spec, chosen(spec, where, limit)):
+            for crop in _read(spec, chosen(spec, where, limit, profiles)):
                 write(crop)
                 crops += 1
                 size += len(crop.data)
+                no_numbers += crop.no_numbers
         if out.exists():
             out.rmdir()
         unfinished.rename(out)
@@ -65,7 +75,7 @@ def export(spec: StoreSpec, out: Path, *, where: str | None, kind: str, limit: i
         raise ExportError(f"{out} cannot be written: {error.strerror or type(error).__name__}") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    return Exported(crops, size, out)
+    return Exported(crops, size, out, no_numbers)
 
 
 def _unfinished(out: Path) -> str:

@@ -6,16 +6,21 @@ folder      images/...: a file a crop, and metadata.jsonl (the layout of Hugging
 webdataset  000000.tar, ...: as cropline's own shards
 parquet     000000.parquet, ...: pictures in a column, Hugging Face's image layout
 coco        annotations.json: the photos, and the regions that were cut out of them as boxes; crops/...: the crops themselves
+
+JSON is strict: a number that is none (NaN, Infinity) is null.
 """
 
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cropline.errors import ExportError
 from cropline.keys import CROPS
 from cropline.packs import KINDS, Pack, Sample, new_pack
 
@@ -31,8 +36,12 @@ class Crop(NamedTuple):
     @property
     def facts(self) -> dict[str, Any]:
         """The row as JSON takes it; what is only about where cropline keeps the crop is left out."""
-        row = {name: value for name, value in self.row.items() if name not in ("shard", "offset", "reason", "detail")}
-        return {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in row.items()}
+        return {name: _plain(value) for name, value in self.row.items() if name not in _NOT_TOLD}
+
+    @property
+    def no_numbers(self) -> int:
+        """How many of the facts are null because they were NaN or infinite."""
+        return sum(_is_no_number(value) for name, value in self.row.items() if name not in _NOT_TOLD)
 
     @property
     def file_name(self) -> str:
@@ -40,7 +49,23 @@ class Crop(NamedTuple):
         return str(self.row["key"]).removeprefix(f"{CROPS}/")
 
 
+_NOT_TOLD = ("shard", "offset", "reason", "detail")
+
 Write = Callable[[Crop], None]
+
+
+def _plain(value: Any) -> Any:
+    if _is_no_number(value):
+        return None
+    return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+def _is_no_number(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 @contextmanager
@@ -50,7 +75,7 @@ def _folder(out: Path) -> Iterator[Write]:
         def write(crop: Crop) -> None:
             name = f"images/{crop.file_name}"
             _save(out / name, crop.data)
-            index.write(json.dumps({"file_name": name} | crop.facts, ensure_ascii=False) + "\n")
+            index.write(_json({"file_name": name} | crop.facts) + "\n")
 
         yield write
 
@@ -82,14 +107,25 @@ def _packs(out: Path, kind: str) -> Iterator[Write]:
         file.close()
 
 
+Photo = tuple[str, str, str]
+"""Source, image id and version."""
+
+
 @contextmanager
 def _coco(out: Path) -> Iterator[Write]:
-    photos: dict[tuple[str, str, str], dict[str, Any]] = {}
+    photos: dict[Photo, dict[str, Any]] = {}
     labels: dict[str, int] = {}
     boxes: list[dict[str, Any]] = []
+    profiles: set[str] = set()
 
     def write(crop: Crop) -> None:
         row = crop.row
+        profiles.add(row["profile"])
+        if len(profiles) > 1:
+            one, other = sorted(profiles)
+            raise ExportError(
+                f"COCO has one annotation a box, and these crops are of the profiles {one} and {other}: name one with --profile"
+            )
         name = f"crops/{crop.file_name}"
         _save(out / name, crop.data)
         photo = photos.setdefault(
@@ -107,7 +143,7 @@ def _coco(out: Path) -> Iterator[Write]:
             {
                 "id": len(boxes) + 1,
                 "image_id": photo["id"],
-                "category_id": labels.setdefault(row["label"] or "", len(labels) + 1),
+                "category_id": labels.setdefault(row["label"] or "unlabelled", len(labels) + 1),
                 "bbox": [row["left"], row["top"], width, height],
                 "area": width * height,
                 "iscrowd": 0,
@@ -117,9 +153,21 @@ def _coco(out: Path) -> Iterator[Write]:
         )
 
     yield write
-    categories = [{"id": number, "name": label or "unlabelled"} for label, number in labels.items()]
+    _name_apart(photos)
+    categories = [{"id": number, "name": label} for label, number in labels.items()]
     whole = {"images": list(photos.values()), "annotations": boxes, "categories": categories}
-    (out / "annotations.json").write_text(json.dumps(whole, ensure_ascii=False), encoding="utf-8")
+    (out / "annotations.json").write_text(_json(whole), encoding="utf-8")
+
+
+def _name_apart(photos: dict[Photo, dict[str, Any]]) -> None:
+    """A photo is called by its id. Where that is another's too, its source and version tell them apart."""
+    times = Counter(image_id for _, image_id, _ in photos)
+    taken = {image_id for image_id, count in times.items() if count == 1}
+    for (source, image_id, version), photo in photos.items():
+        if times[image_id] > 1:
+            name = f"{source}/{image_id}@{version}"
+            photo["file_name"] = name if name not in taken else f"{name}#{photo['id']}"
+            taken.add(photo["file_name"])
 
 
 def _save(path: Path, data: bytes) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from cropline.clouds import account_of
 from cropline.storage import StoreSpec
 
 if TYPE_CHECKING:
@@ -34,13 +35,17 @@ def dataset(
 
 
 def stored(spec: StoreSpec, key: str) -> Name:
-    """Something below the storage root: ``s3://bucket`` and its key, or ``file`` and its path."""
-    if spec.local_path is not None:
-        return "file", str(spec.local_path / key)
-    parts = urlsplit(spec.url)
-    if spec.scheme == "memory":
+    """Something below the storage root: ``s3://bucket`` and its key (so for each cloud), or ``file`` and its path."""
+    address = spec.address
+    if address.local_path is not None:
+        return "file", str(address.local_path / key)
+    if address.cloud == "memory":
         return "memory", f"/{key}"
-    return f"s3://{parts.netloc}", f"{parts.path.strip('/')}/{key}".lstrip("/")
+    account = account_of(spec) if address.cloud == "az" else None
+    bucket = (
+        f"abfss://{address.bucket}@{account}.dfs.core.windows.net" if account else f"{address.cloud}://{address.bucket}"
+    )
+    return bucket, f"{address.prefix}/{key}".lstrip("/")
 
 
 def api(settings: Settings) -> Name:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from cropline.lineage.delivery import NOT_REACHED, Delivery, PublishResult
 from cropline.lineage.events import Event
+from cropline.lineage.stored import lines, store_lines
 from cropline.scrub import one_line
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ class Publisher:
     def _send_one_way(self, way: str, events: Sequence[Event], deadline: float) -> list[Delivery]:
         settings = self._settings
         if way == "file":
-            return append_lines(settings.file_path(self._spec), events, deadline)
+            path = settings.file_path(self._spec)
+            return store_lines(self._spec, events, deadline) if path is None else append_lines(path, events, deadline)
         if way == "kafka":
             from cropline.lineage.kafka import produce
 
@@ -94,7 +96,7 @@ def append_lines(path: Path, events: Sequence[Event], deadline: float) -> list[D
 
     A line that an earlier writer left torn (killed, disk full) is ended first, so that it harms no other.
     """
-    data = "".join(json.dumps(event, separators=(",", ":")) + "\n" for event in events).encode()
+    data = lines(events)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab+", buffering=0) as file:

@@ -47,15 +47,15 @@ def contact_sheet(tiles: Sequence[Tile], *, columns: int = 8) -> bytes:
 
 
 def _place(sheet: Image, draw: ImageDraw, tile: Tile, left: int, top: int) -> None:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with Image.open(io.BytesIO(tile.data)) as opened:
             picture = opened.convert("RGB")
-    except (UnidentifiedImageError, OSError):
+        picture.thumbnail((_CELL_WIDTH - 16, _CELL_HEIGHT - 16), Image.Resampling.LANCZOS)
+    except Exception:  # noqa: BLE001 - of bytes that are damaged Pillow raises nearly anything
         draw.text((left + 10, top + 10), "cannot be shown", fill=_ACCENT, font=_font(13))
     else:
-        picture.thumbnail((_CELL_WIDTH - 16, _CELL_HEIGHT - 16), Image.Resampling.LANCZOS)
         x, y = left + (_CELL_WIDTH - picture.width) // 2, top + (_CELL_HEIGHT - picture.height) // 2
         sheet.paste(picture, (x, y))
     draw.text((left + 10, top + _CELL_HEIGHT + 2), _fit(tile.title), fill=_INK, font=_font(13))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cropline.funnel import Funnel
+from cropline.lineage.stored import FOLDER
 from cropline.settings import Settings
 
 
@@ -29,9 +30,9 @@ def places(settings: Settings, funnel: Funnel) -> list[tuple[str, str]]:
 
 def lineage_place(settings: Settings) -> str | None:
     """Where lineage events go, without any secret."""
-    lineage = settings.lineage
+    lineage, spec = settings.lineage, settings.storage.spec
     where = {
-        "file": str(lineage.file_path(settings.storage.spec)),
+        "file": str(lineage.file_path(spec) or spec.uri(f"{FOLDER}/")),
         "http": lineage.url,
         "kafka": f"Kafka topic {lineage.topic}",
     }

@@ -22,7 +22,7 @@ from cropline.report.contact_sheet import Tile, contact_sheet
 from cropline.report.failures import failure_rows
 from cropline.report.lineage import counts_of
 from cropline.report.links import key_of, relative_links, web_links
-from cropline.report.pace import engine_rows, pace_svg
+from cropline.report.pace import engine_rows
 from cropline.storage import StoreSpec
 
 SAMPLE = 24
@@ -59,16 +59,23 @@ class Summary:
     near: dict[str, str]  # place -> address as seen from the HTML file
     engines: list[tuple[str, str]]
     failures: list[dict[str, str]]  # see failure_rows
-    lineage: str  # SVG
+    lineage: str | None  # SVG
     pace: str | None  # SVG
     sheet: bytes | None  # JPEG
 
 
 def summarise(
-    title: str, funnel: Funnel, places: Sequence[tuple[str, str]], spec: StoreSpec, browse_url: str = ""
+    title: str,
+    funnel: Funnel,
+    places: Sequence[tuple[str, str]],
+    spec: StoreSpec,
+    browse_url: str = "",
+    *,
+    sheet: bytes | None = None,
+    lineage: str | None = None,
+    pace: str | None = None,
 ) -> Summary:
-    """Gather what is shown; reads the sampled crops back from the store. ``browse_url``: where browsers find the output."""
-    tiles = list(_tiles(funnel.samples, spec))
+    """Gather what is shown, with the pictures that could be drawn. ``browse_url``: where browsers find the output."""
     reasons = [*funnel.reasons.most_common(), *((f"quarantined: {name}", n) for name, n in funnel.broken.most_common())]
     return Summary(
         title=title,
@@ -82,10 +89,21 @@ def summarise(
         near=relative_links(places, spec),
         engines=engine_rows(funnel),
         failures=failure_rows(funnel.failures),
-        lineage=lineage_svg(counts_of(funnel), title="From the camera API to crops"),
-        pace=pace_svg(funnel),
-        sheet=contact_sheet(tiles, columns=_COLUMNS) if tiles else None,
+        lineage=lineage,
+        pace=pace,
+        sheet=sheet,
     )
+
+
+def sample_sheet(funnel: Funnel, spec: StoreSpec) -> bytes | None:
+    """JPEG of sampled crops, read back from the store; None when nothing was cut. Raises what Pillow and stores raise."""
+    tiles = list(_tiles(funnel.samples, spec))
+    return contact_sheet(tiles, columns=_COLUMNS) if tiles else None
+
+
+def lineage_picture(funnel: Funnel) -> str:
+    """The run's way from the API to crops, as SVG."""
+    return lineage_svg(counts_of(funnel), title="From the camera API to crops")
 
 
 def _verdict(funnel: Funnel) -> str:
@@ -156,7 +174,8 @@ def markdown(summary: Summary) -> str:
         parts += [f"![contact sheet]({_data_uri(summary.sheet)})", ""]
     if summary.pace:
         parts += [f"![throughput over time]({data_uri(summary.pace)})", ""]
-    parts += [f"![from the camera API to crops]({data_uri(summary.lineage)})", ""]
+    if summary.lineage:
+        parts += [f"![from the camera API to crops]({data_uri(summary.lineage)})", ""]
     parts += ["| step | count | |", "|---|---:|---|"]
     parts += [f"| {name} | {count} | {plain(remark)} |" for name, count, remark in summary.steps]
     if summary.reasons:
@@ -209,7 +228,8 @@ def html_page(summary: Summary) -> str:
     """One self-contained file: no script, no address but its own."""
     esc = html.escape
     picture = f'<img alt="contact sheet of sampled crops" src="{_data_uri(summary.sheet)}">' if summary.sheet else ""
-    picture += f'<img alt="from the camera API to crops" src="{data_uri(summary.lineage)}">'
+    if summary.lineage:
+        picture += f'<img alt="from the camera API to crops" src="{data_uri(summary.lineage)}">'
     picture += f'<img alt="throughput over time" src="{data_uri(summary.pace)}">' if summary.pace else ""
     steps = _table([f"<td>{esc(n)}</td><td class=n>{c}</td><td class=q>{esc(r)}</td>" for n, c, r in summary.steps])
     reasons = _table([f"<td>{esc(name)}</td><td class=n>{count:,}</td>" for name, count in summary.reasons])

@@ -20,7 +20,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def bind(database: Database, storage: str, source: str, api: str | None) -> None:
-    """Belong to this storage (StoreSpec.address) and, for the source, to this API from now on: the first run decides.
+    """Belong to this storage (StoreSpec.identity) and, for the source, to this API from now on: the first run decides.
 
     Raises StateError when it belongs to another. ``api`` None: nothing is said of it.
     """
@@ -74,7 +74,7 @@ def known_batches(database: Database, batch_ids: Collection[str]) -> set[str]:
 
 
 def place(storage: str) -> str:
-    """The address of a storage (StoreSpec.address), in one way of writing it."""
+    """The address of a storage (StoreSpec.identity), in one way of writing it."""
     return " at ".join(normal(part) for part in storage.split(" at ", 1))
 
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from cropline.catalogue.delta import NAME as CATALOGUE
 from cropline.errors import StorageError
@@ -32,7 +31,7 @@ def end_uploads(spec: StoreSpec, before: datetime, *, dry_run: bool) -> list[Tak
         return []
     from botocore.exceptions import BotoCoreError, ClientError
 
-    bucket, prefix = urlsplit(spec.url).netloc, urlsplit(spec.url).path.strip("/")
+    bucket, prefix = spec.address.bucket, spec.address.prefix
     client = _client(spec)
     count = 0
     try:

@@ -147,3 +147,34 @@ def test_plan_forget_and_export_say_what_they_would_do_and_did(workspace: Worksp
     refused = _cropline("export", str(here / "no"), "--where", "1 = 1) --", cwd=here)
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert refused.stderr.startswith("cropline: export: --where: ")
+
+
+FAILED_SCRIPT = """
+import threading, time
+import cropline.cli
+from cropline.errors import EngineError
+
+def held(error):
+    while True:  # as Prefect holds the error of a flow until Python is gone
+        time.sleep(60)
+
+def poll():
+    import duckdb
+    try:
+        duckdb.sql("SELECT nope FROM (SELECT 1 AS a)")
+    except Exception as error:
+        failed = EngineError("the script does not run")
+        failed.__cause__ = error
+        threading.Thread(target=held, args=(failed,), daemon=True).start()
+        raise failed
+
+cropline.cli.app = poll
+cropline.cli.main()
+"""
+
+
+def test_a_failed_script_ends_with_its_line_and_no_complaint_of_duckdbs_bindings() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FAILED_SCRIPT], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (2, "cropline: engine: the script does not run\n")

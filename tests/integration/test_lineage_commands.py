@@ -136,13 +136,19 @@ def test_ids_with_odd_characters_are_found_and_drive_no_terminal(
         flow_run="run-1",
         committed_at=datetime.now(UTC),
     )
+    pictures = []
     for arguments in (["trace", ODD], ["trace", crop["key"]], ["lineage", crop["key"]], ["lineage", "run-1"]):
         told = cropline(capsys, *(str(argument) for argument in arguments))
+        pictures += re.findall(r"drawn in (\S+)", told.out)
         assert told.code == 0, (arguments, told)
         assert all(char.isprintable() for char in told.out.replace("\n", "")), arguments
         assert not told.err
     assert "http_404" in cropline(capsys, "trace", ODD).out
     assert "[bold]x[/nope] \\x1b[2J\\n../\\u202e%2F" in cropline(capsys, "trace", str(crop["key"])).out
-    (picture,) = tmp_path.glob("lineage-0000*.svg")
-    assert any("\\x1b[2J" in text for text in drawn(picture))
-    assert "1" in drawn(tmp_path / "lineage-run-1.svg")
+    of_crop, of_run = (Path(picture) for picture in pictures)
+    assert any("\\x1b[2J" in text for text in drawn(of_crop))
+    assert "1" in drawn(of_run)
+    assert not list(Path.cwd().glob("*.svg")), "the folder one stands in is left alone"
+    (tmp_path / "pictures").mkdir()
+    assert cropline(capsys, "lineage", "run-1", "--out", str(tmp_path / "pictures")).code == 0
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["lineage-run-1.svg"]

@@ -134,7 +134,11 @@ def test_crops_of_one_box_by_several_profiles_are_all_there(tmp_path: Path, kind
         write(spec, key, data)
     table = pa.Table.from_pylist(rows, schema=CROPS)
     Catalogue(spec).append(table, batch_id="b1", attempt=1, flow_run="run", committed_at=NOW)
-    export(spec, tmp_path / "out", where=None, kind=kind)
+    if kind == "coco":
+        with pytest.raises(ExportError, match=r"profiles long-\S+ and long-\S+: name one with --profile$"):
+            export(spec, tmp_path / "out", where=None, kind=kind)
+        pictures = dict(list(pictures.items())[:1])
+    export(spec, tmp_path / "out", where=None, kind=kind, profiles=list(pictures))
     if kind == "webdataset":
         found = [s["jpg"] for s in webdataset.WebDataset(str(tmp_path / "out/000000.tar"), shardshuffle=False)]
     elif kind == "parquet":
@@ -142,6 +146,57 @@ def test_crops_of_one_box_by_several_profiles_are_all_there(tmp_path: Path, kind
     else:
         found = [path.read_bytes() for path in (tmp_path / "out").rglob("*.jpg")]
     assert sorted(found) == sorted(pictures.values())
+
+
+def _strict(text: str) -> Any:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_json_is_strict_and_it_is_said_what_was_no_number(tmp_path: Path) -> None:
+    import webdataset
+
+    spec = StoreSpec((tmp_path / "store").as_uri())
+    data = encoded(drawn(40, 30, seed=1))
+    rows = [_row(0, box, data, score=score) for box, score in enumerate((float("inf"), float("nan"), 0.5))]
+    for row in rows:
+        write(spec, row["key"], data)
+    table = pa.Table.from_pylist(rows, schema=CROPS)
+    Catalogue(spec).append(table, batch_id="b1", attempt=1, flow_run="run", committed_at=NOW)
+    for kind in FORMATS:
+        assert export(spec, tmp_path / kind, where=None, kind=kind).no_numbers == 2
+    lines = [_strict(line) for line in (tmp_path / "folder/metadata.jsonl").read_text().splitlines()]
+    assert [line["score"] for line in lines] == [None, None, 0.5]
+    samples = webdataset.WebDataset(str(tmp_path / "webdataset/000000.tar"), shardshuffle=False)
+    assert [_strict(sample["json"].decode())["score"] for sample in samples] == [None, None, 0.5]
+    assert len(_strict((tmp_path / "coco/annotations.json").read_text())["annotations"]) == 3
+
+
+def test_coco_names_every_photo_apart_and_every_label_once(tmp_path: Path) -> None:
+    spec = StoreSpec((tmp_path / "store").as_uri())
+    data = encoded(drawn(40, 30, seed=1))
+    photos = [
+        ("cams", "p", "v1"),
+        ("cams", "p", "v2"),
+        ("other", "p", "v1"),
+        ("cams", "q", "v1"),
+        ("x", "cams/p@v1", ""),
+    ]
+    rows = [
+        _row(0, 0, data, source=source, image_id=image, version=version, key=f"crops/d/{number}.jpg", label=label)
+        for number, ((source, image, version), label) in enumerate(zip(photos, ("", None, "unlabelled", "a", "a"), strict=True))
+    ]  # fmt: skip
+    for row in rows:
+        write(spec, row["key"], data)
+    table = pa.Table.from_pylist(rows, schema=CROPS)
+    Catalogue(spec).append(table, batch_id="b1", attempt=1, flow_run="run", committed_at=NOW)
+    export(spec, tmp_path / "out", where=None, kind="coco")
+    coco = _strict((tmp_path / "out/annotations.json").read_text())
+    names = [photo["file_name"] for photo in coco["images"]]
+    assert names == ["cams/p@v1#1", "cams/p@v2", "other/p@v1", "q", "cams/p@v1"]
+    assert [entry["name"] for entry in coco["categories"]] == ["unlabelled", "a"]
 
 
 KILLED = """

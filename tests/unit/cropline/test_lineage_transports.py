@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from cropline import storage
 from cropline.lineage import Event, Publisher, PublishResult
 from cropline.settings import LineageSettings
 from cropline.storage import StoreSpec
@@ -307,3 +308,39 @@ def test_a_holder_of_the_file_that_is_stopped_costs_no_more_than_the_timeout(tmp
         assert time.monotonic() - started < 2
     assert (result.published, result.reason) == (0, f"{path} is locked by another process")
     assert os.path.getsize(path) == 0  # noqa: PTH202
+
+
+DATED: list[Event] = [{"eventTime": f"2026-11-22T08:4{n}:00.5Z", "n": n} for n in range(3)]
+
+
+def stored(spec: StoreSpec) -> dict[str, list[Event]]:
+    found = {key: storage.read(spec, key).decode() for key in storage.list_keys(spec, "lineage")}
+    return {key: [json.loads(line) for line in text.splitlines()] for key, text in found.items()}
+
+
+def test_a_storage_that_is_no_folder_gets_an_object_a_delivery_and_the_same_one_again() -> None:
+    spec = StoreSpec("memory:///lineage-test")
+    assert Publisher(LineageSettings(), spec).publish(DATED[:2]).complete
+    first = stored(spec)
+    assert list(first.values()) == [DATED[:2]]
+    assert next(iter(first)).startswith("lineage/2026-11-22/0840005-")
+    assert Publisher(LineageSettings(), spec).publish(DATED[2:]).complete
+    assert Publisher(LineageSettings(), spec).publish(DATED[:2]).complete, "its first reply was lost"
+    assert stored(spec) == first | {key: DATED[2:] for key in stored(spec) if key not in first}
+    assert len(stored(spec)) == 2
+
+
+def test_a_storage_that_refuses_or_hangs_keeps_the_events_in_the_outbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, CANARY)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        spec = StoreSpec("s3://bucket/a", f"http://127.0.0.1:{silent.getsockname()[1]}", "us-east-1")
+        result = Publisher(LineageSettings(timeout_s=0.5), spec).publish(DATED)
+    assert (result.published, result.reason) == (0, "the storage did not answer in time")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        spec = StoreSpec("s3://bucket/b", f"http://127.0.0.1:{closed.getsockname()[1]}", "us-east-1")
+        result = Publisher(LineageSettings(timeout_s=30), spec).publish(DATED)
+    assert (result.published, result.deliveries[2].tried) == (0, True)
+    assert "cannot write s3://bucket/b/lineage/2026-11-22/" in (result.reason or "")
+    assert CANARY not in (result.reason or "")

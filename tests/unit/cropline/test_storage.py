@@ -77,7 +77,7 @@ def test_what_the_store_answered_is_told_by_its_code_and_no_more(alone: pytest.M
     answer = f"<Error><Code>AccessDenied</Code><Message>no entry for {CANARY}</Message></Error>"
     with _refusing(answer) as address, pytest.raises(StorageError) as caught:
         storage.check_writable(StoreSpec("s3://crops/a", address))
-    said = f"cannot write s3://crops/a/.cropline-writable at {address}: PermissionDeniedError: AccessDenied"
+    said = f"cannot write s3://crops/a/.cropline/writable at {address}: PermissionDeniedError: AccessDenied"
     assert str(caught.value) == said
 
 

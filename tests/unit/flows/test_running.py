@@ -47,3 +47,19 @@ def test_places_that_vanish_with_the_run_are_refused(storage: str, state: str, n
 )
 def test_places_that_stay_are_good(storage: str, state: str, here: Path) -> None:
     refuse_fleeting_places(_settings(storage, state), here)
+
+
+def _with_lineage(path: str | None) -> Settings:
+    fields = {"storage": {"url": "s3://bucket/prefix"}, "state": {"url": "sqlite:////srv/state.db"}}
+    return load_settings(**fields, lineage={"path": path})
+
+
+@pytest.mark.parametrize("path", ["events.ndjson", "./lineage/events.ndjson", f"{OF_A_RUN}/events.ndjson"])
+def test_lineage_that_vanishes_with_the_run_is_refused(path: str) -> None:
+    with pytest.raises(SettingsError, match="^CROPLINE_LINEAGE__PATH: lies in the folder of this one run"):
+        refuse_fleeting_places(_with_lineage(path), OF_A_RUN)
+
+
+@pytest.mark.parametrize("path", [None, "/srv/events.ndjson"])
+def test_lineage_in_the_storage_or_at_an_absolute_place_stays(path: str | None) -> None:
+    refuse_fleeting_places(_with_lineage(path), OF_A_RUN)

@@ -1,0 +1,22 @@
+"""cropline check-storage: what the storage was asked to do, and what it did."""
+
+from __future__ import annotations
+
+from cropline import store_probe
+from cropline.cli.screen import Screen
+from cropline.errors import StorageError
+from cropline.settings import load_settings
+
+
+def show_promises() -> None:
+    """A line a promise. Raises StorageError for the first that the store breaks; what holds is remembered for the runs."""
+    spec = load_settings().storage.spec
+    found = store_probe.probe(spec)
+    screen = Screen()
+    screen.print(f"storage {spec.url}", soft_wrap=True)
+    for promise in found:
+        screen.print(f"  {'missing' if promise.broken else 'ok':<8} {promise.name}", soft_wrap=True)
+    broken = next((promise for promise in found if promise.broken), None)
+    if broken is not None:
+        raise StorageError(store_probe.refusal(spec, broken))
+    store_probe.remember(spec)

@@ -1,0 +1,53 @@
+"""Lineage events as objects of the storage, where it is no local folder: one for each delivery, which is never written again."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from cropline.errors import StorageError
+from cropline.keys import digest
+from cropline.lineage.delivery import NOT_REACHED, Delivery
+from cropline.lineage.events import Event
+from cropline.scrub import one_line
+
+if TYPE_CHECKING:
+    from cropline.storage import StoreSpec
+
+FOLDER = "lineage"
+"""Prefix of the objects; below it a folder a day."""
+
+
+def lines(events: Sequence[Event]) -> bytes:
+    """The events as JSON, a line each."""
+    return "".join(json.dumps(event, separators=(",", ":")) + "\n" for event in events).encode()
+
+
+def store_lines(spec: StoreSpec, events: Sequence[Event], deadline: float) -> list[Delivery]:
+    """Put the events into one object, all or none. The same delivery sent again is the same object.
+
+    The caller waits no longer than its deadline, whatever the store does.
+    """
+    if time.monotonic() >= deadline:
+        return [Delivery(False, NOT_REACHED, tried=False)] * len(events)
+    data = lines(events)
+    day, _, clock = str(events[0].get("eventTime", "undated")).partition("T")
+    key = f"{FOLDER}/{day}/{''.join(filter(str.isdigit, clock))[:12]}-{digest(data.decode())[:24]}.ndjson"
+    told: list[Delivery] = []
+    thread = threading.Thread(target=lambda: told.append(_put(spec, key, data)), name="lineage", daemon=True)
+    thread.start()
+    thread.join(max(0.0, deadline - time.monotonic()))
+    return (list(told) or [Delivery(False, "the storage did not answer in time")]) * len(events)
+
+
+def _put(spec: StoreSpec, key: str, data: bytes) -> Delivery:
+    from cropline import storage
+
+    try:
+        storage.write(spec, key, data, patient=False)
+    except StorageError as error:
+        return Delivery(False, one_line(str(error)))
+    return Delivery(True)

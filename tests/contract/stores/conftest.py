@@ -1,0 +1,67 @@
+"""A storage in a place of its own, on each kind of store that there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from cropline.storage import StoreSpec
+from tests.emulators.azurite import ACCOUNT, KEY, Azurite, azurite
+from tests.emulators.gcs import Gcs, gcs_server
+
+KINDS = ("file", "s3", "az", "gs")
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    moto.start()
+    host, port = moto.get_host_and_port()
+    yield f"http://{host}:{port}"
+    moto.stop()
+
+
+@pytest.fixture(scope="session")
+def az() -> Iterator[Azurite]:
+    with azurite() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def gs() -> Iterator[Gcs]:
+    with gcs_server() as server:
+        yield server
+
+
+@pytest.fixture(params=KINDS)
+def spec(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StoreSpec:
+    """An empty storage, with its cloud's credentials in the environment as people have them there."""
+    return new_storage(request.param, request, monkeypatch, tmp_path)
+
+
+def new_storage(
+    kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> StoreSpec:
+    """Below a prefix with a blank and an umlaut, in a new bucket."""
+    name = f"stores-{uuid4().hex[:8]}"
+    if kind == "file":
+        return StoreSpec((tmp_path / "büro 1").as_uri())
+    server = request.getfixturevalue(kind)
+    if kind == "s3":
+        for variable, value in (("ACCESS_KEY_ID", "test"), ("SECRET_ACCESS_KEY", "test")):
+            monkeypatch.setenv(f"AWS_{variable}", value)
+        boto3.client("s3", endpoint_url=server, region_name="us-east-1").create_bucket(Bucket=name)
+        return StoreSpec(f"s3://{name}/büro 1", server, "us-east-1")
+    if kind == "az":
+        monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", ACCOUNT)
+        monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", KEY)
+        server.create(name)
+        return StoreSpec(f"az://{name}/büro 1", server.url)
+    monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", server.account)
+    server.buckets[name] = {}
+    return StoreSpec(f"gs://{name}/büro 1", server.url)

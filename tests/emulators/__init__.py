@@ -1,0 +1,1 @@
+"""Servers of other clouds on this machine, for the tests."""
