@@ -179,3 +179,18 @@ def test_maintenance_leaves_the_newest_good_row_of_a_doubled_box(catalogue: Cata
         *[("b", "v1", "written", None)] * 2,
     ]
     assert catalogue.mend_doubles() == 0
+
+
+def test_what_another_installation_commits_between_the_look_and_the_write_is_superseded_too(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    append(catalogue, crops(["z"]), "mine")
+    theirs: list[Appended] = []
+
+    def knows(asked: Collection[str]) -> Collection[str]:
+        if not theirs:
+            theirs.append(append(catalogue, crops(["a"], **BOX), "theirs"))
+        return set(asked) & {"mine", "next"}
+
+    append(catalogue, crops(["a"], **BOX, version="v2"), "next", memory=Memory(None, False, knows))
+    assert [row["version"] for row in held(tmp_path) if row["image_id"] == "a"] == ["v2", "v2"]
