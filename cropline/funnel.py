@@ -11,7 +11,7 @@ from typing import Any
 
 from cropline.errors import NotReconciled
 
-_INTAKE = ("polled", "repeated", "landed", "valid", "quarantined", "new", "changed", "known")
+_INTAKE = ("polled", "repeated", "landed", "valid", "quarantined", "new", "changed", "corrected", "known")
 _NEWEST = 100  # warnings that a run of many polls keeps
 
 
@@ -43,6 +43,7 @@ class Funnel:
     quarantined: int = 0
     new: int = 0  # image and profile: work not seen before
     changed: int = 0  # ... whose image or boxes or recipe changed
+    corrected: int = 0  # ... whose metadata alone changed: rows are written anew, nothing is cut
     known: int = 0  # ... already done or waiting
     batches: int = 0
     resumed: int = 0  # of these, batches that an earlier run had begun
@@ -51,6 +52,9 @@ class Funnel:
     written: int = 0
     failed: int = 0
     skipped: int = 0
+    rewritten: int = 0  # of boxes: rows that only got other metadata
+    refreshed: int = 0  # photos for which the image API gave a fresh address
+    not_refreshed: int = 0  # ... and those for which it gave none
     retrying: int = 0  # of failed: boxes of images that will be tried again
     crop_bytes: int = 0
     seconds: float = 0.0  # spent in crop jobs

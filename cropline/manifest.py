@@ -50,6 +50,20 @@ def updated_at(item: Any, fields: FieldMap) -> datetime | None:
     return value if isinstance(value, datetime) else None
 
 
+def image_id(item: dict[str, Any], fields: FieldMap) -> str | None:
+    """The id of an item, if it can be read."""
+    value = _text(_getter(fields.image_id)(item))
+    return value if isinstance(value, str) else None
+
+
+def address(item: Any, fields: FieldMap) -> tuple[str, str] | None:
+    """(image id, digest of its address) of an item whose address has a query, which item_digest cuts; else None."""
+    if not isinstance(item, dict):
+        return None
+    name, url = image_id(item, fields), _text(_getter(fields.url)(item))
+    return (name, digest(url)) if name is not None and isinstance(url, str) and "?" in url else None
+
+
 def manifest_row(position: int, item: Any, api: ApiSettings) -> dict[str, Any]:
     """One item as a row of schemas.MANIFEST; ``unreadable`` names our fields whose value could not be converted."""
     unreadable: list[str] = []

@@ -105,6 +105,7 @@ def _steps(funnel: Funnel) -> list[tuple[str, str, str]]:
         ("quarantined", funnel.quarantined, ""),
         ("new", funnel.new, "image and profile"),
         ("changed", funnel.changed, "other version, boxes or recipe"),
+        ("corrected", funnel.corrected, "other metadata, the same crops"),
         ("known", funnel.known, "nothing to do"),
         ("batches", funnel.batches, f"{funnel.resumed:,} resumed" if funnel.resumed else ""),
         ("images cropped", funnel.images, _decoders(funnel)),
@@ -113,6 +114,12 @@ def _steps(funnel: Funnel) -> list[tuple[str, str, str]]:
         ("failed", funnel.failed, f"{funnel.retrying:,} to be tried again" if funnel.retrying else ""),
         ("skipped", funnel.skipped, ""),
     )
+    rare = (
+        ("rewritten", funnel.rewritten, "rows that got other metadata; nothing was fetched or cut for them"),
+        ("addresses refreshed", funnel.refreshed, "of photos, by the image API"),
+        ("not refreshed", funnel.not_refreshed, "photos whose address has expired, and no fresh one was given"),
+    )
+    rows = (*rows, *(row for row in rare if row[1]))
     return [(name, f"{count:,}", remark) for name, count, remark in rows]
 
 

@@ -117,8 +117,26 @@ def _resume(connection: Connection, wish: Wish, now: datetime, which: ColumnElem
     ).one_or_none()
     if taken is None:
         return None
+    _readdress(connection, taken.batch_id)
     members = connection.execute(select(*COLUMNS).where(images.c.batch_id == taken.batch_id, _CLAIMED))
     return _batch(connection, taken, (Member(*row) for row in members))
+
+
+def _readdress(connection: Connection, batch_id: str) -> None:
+    """The newest announcement of the same work is the one to read: its address may be the only one that still opens.
+
+    Not where metadata changed as well: the catalogue may hold the batch's rows as they were claimed.
+    """
+    connection.execute(
+        update(images)
+        .where(
+            images.c.batch_id == batch_id,
+            _CLAIMED,
+            images.c.fingerprint == images.c.claimed_fingerprint,
+            images.c.metadata.is_not_distinct_from(images.c.claimed_metadata),
+        )
+        .values(claimed_manifest=images.c.manifest, claimed_row=images.c.manifest_row)
+    )
 
 
 def _begin(connection: Connection, wish: Wish, now: datetime) -> Batch | None:
@@ -158,4 +176,5 @@ def _batch(connection: Connection, row: Any, members: Iterable[Member]) -> Batch
         lease_until=row.lease_until,
         images=claim_table(row.source, ordered, recipes),
         superseding=[(row.source, m.image_id, m.profile) for m in ordered if m.catalogued is not None],
+        rewriting=frozenset((m.image_id, m.profile) for m in ordered if m.rows_only),
     )

@@ -218,6 +218,17 @@ MIGRATIONS: tuple[Migration, ...] = (
     ),
     # Who erases of a source now: two at once could move each other's photos into new packs.
     Migration(("ALTER TABLE sources ADD COLUMN eraser {text}", "ALTER TABLE sources ADD COLUMN erasing_until {time}")),
+    # Corrected metadata, which rewrites rows and cuts nothing; and which address of an item was announced last.
+    Migration(
+        (
+            "ALTER TABLE images ADD COLUMN metadata {text}",
+            "ALTER TABLE images ADD COLUMN rows_only INTEGER",
+            "ALTER TABLE images ADD COLUMN claimed_metadata {text}",
+            "ALTER TABLE images ADD COLUMN claimed_rows_only INTEGER",
+            "ALTER TABLE recent_items ADD COLUMN url {text}",
+            "ALTER TABLE manifests ADD COLUMN corrected BIGINT NOT NULL DEFAULT 0",
+        ),
+    ),
 )
 
 

@@ -82,6 +82,10 @@ class State:
         """Those of the digests that were not landed within the overlap window."""
         return register.unseen(self._database, source, digests)
 
+    def readdressed(self, source: str, addresses: Mapping[str, tuple[str, str]]) -> set[str]:
+        """Those of the items (by digest: image id, digest of the address) that have a new address which their work needs."""
+        return register.readdressed(self._database, source, addresses)
+
     def register(self, registration: Registration) -> Registered:
         """A manifest becomes work, the cursor moves, items and events are remembered: all of it, once, or nothing."""
         return register.register(self._database, registration)
