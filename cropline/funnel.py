@@ -63,6 +63,7 @@ class Funnel:
     broken: Counter[str] = field(default_factory=Counter)  # expectation -> quarantined rows
     manifest: str | None = None
     quarantine: str | None = None  # storage keys and addresses of what the run left
+    hint: str | None = None  # of a replay that found nothing: what it would have found
     docs: str | None = None  # Data Docs page of this run
     sheet: str | None = None
     report: str | None = None

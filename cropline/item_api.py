@@ -83,7 +83,7 @@ def _candidates(body: Any, api: ApiSettings) -> Iterator[Any]:
     from dlt.common import jsonpath
 
     yield body
-    found = jsonpath.find_values(api.data_selector, body) if isinstance(body, dict | list) else []
+    found = jsonpath.find_values(api.data_selector, body) if isinstance(body, dict) else []
     for value in [body, *found]:
         if isinstance(value, list):
             yield from value

@@ -104,14 +104,15 @@ class _Known:
                 found[index] = _as_claimed(row, image, work, index, box)
         return found
 
-
     def to_rewrite(
         self, image: dict[str, Any], work: dict[str, Any], stores: Mapping[str, dict[str, Any]]
     ) -> dict[int, dict[str, Any]]:
         """Box position -> its row, written, failed or skipped, with the image's metadata of today."""
         boxes = image["boxes"] or []
         store = stores.get(image["store_id"], {})
-        about = {name: store.get(name) for name in _OF_STORE} | {name: image[name] for name in ("store_id", "camera_id")}
+        about = {name: store.get(name) for name in _OF_STORE} | {
+            name: image[name] for name in ("store_id", "camera_id")
+        }
         return {
             row["box_index"]: _as_claimed(row, image, work, row["box_index"], boxes[row["box_index"]]) | about
             for row in self._all.get((image["image_id"], work["profile"]), ())

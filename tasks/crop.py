@@ -7,6 +7,7 @@ Belongs here: gathering the job's three inputs and checking that its rows accoun
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,15 @@ from cropline.keeping import keep
 from cropline.run import Heartbeat, Run
 from cropline.stores import read_stores
 from tasks.options import STEP
+from tasks.refresh import moved_to, places, refresh
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from cropline.state import Batch
+    from fugue_jobs.manifests import ManifestRows
+
+_WORK = ("image_id", "profile")
 
 
 @task(
@@ -46,21 +51,31 @@ def crop(run: Run, batch: Batch) -> pa.Table:
         for name, profile in sorted(settings.profiles.items())
         if profile.output != "objects"
     )
-    kept, claims = _kept(run, batch)
+    stores = read_stores(run.spec, settings.engine.stores)
+    kept, claims = _kept(run, batch, stores)
     job = CropJob(run.spec, settings.fetch, settings.pictures, settings.engine.processes, packed, batch.batch_id)
+    nothing_to_cut = 0 < kept.num_rows == expected
     started = time.monotonic()
-    with Heartbeat(lambda: run.state.renew(batch), settings.state.lease_s / 3, f"batch {batch.batch_id}"):
-        crops = run_crop_job(
+
+    def cut(images: ManifestRows, claims: pa.Table, on_image: Callable[[int], None]) -> pa.Table:
+        return run_crop_job(
             images,
             claims,
-            read_stores(run.spec, settings.engine.stores),
+            stores,
             job,
             settings.engine,
-            on_image=lambda rows: run.on_progress("crops", rows, expected),
+            on_image=on_image,
             waiting=_waiting(run),
             on_engine=run.funnel.engines.append,
         )
+
+    with Heartbeat(lambda: run.state.renew(batch), settings.state.lease_s / 3, f"batch {batch.batch_id}"):
+        if not nothing_to_cut:
+            crops = cut(images, claims, lambda rows: run.on_progress("crops", rows, expected))
+            crops = _again_with_fresh_urls(run, batch, claims, crops, cut)
     run.funnel.seconds += time.monotonic() - started
+    if nothing_to_cut:
+        return in_order(kept)
     used = run.funnel.engines[-1]
     get_run_logger().info(
         "%s (%s): %d parts, %.1f s, %.0f executor seconds",
@@ -76,7 +91,35 @@ def crop(run: Run, batch: Batch) -> pa.Table:
     return in_order(pa.concat_tables([crops, kept])) if kept.num_rows else crops
 
 
-def _kept(run: Run, batch: Batch) -> tuple[pa.Table, pa.Table]:
+def _again_with_fresh_urls(
+    run: Run,
+    batch: Batch,
+    claims: pa.Table,
+    crops: pa.Table,
+    cut: Callable[[ManifestRows, pa.Table, Callable[[int], None]], pa.Table],
+) -> pa.Table:
+    """The crops, with new rows for photos whose URL had expired and for which the image API gave another. Once a batch."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from fugue_jobs.manifests import ManifestRows
+    from fugue_jobs.rows import in_order
+
+    expired = set(places(crops.filter(pc.equal(crops["reason"], "url_expired"))))
+    if not expired:
+        return crops
+    asked = claims.filter(pa.array([place in expired for place in places(claims)], pa.bool_()))
+    moved = refresh(run, batch, asked)
+    if not moved:
+        return crops
+    asked = asked.filter(pa.array([place in moved for place in places(asked)], pa.bool_()))
+    stay = crops.filter(pa.array([place not in moved for place in places(crops)], pa.bool_()))
+    asked = moved_to(asked, moved)
+    again = cut(ManifestRows.of(run.spec, asked), asked, lambda _rows: None)
+    return in_order(pa.concat_tables([stay, again]))
+
+
+def _kept(run: Run, batch: Batch, stores: pa.Table) -> tuple[pa.Table, pa.Table]:
     """(rows of boxes whose crops are there already, the claims without these): only boxes whose own work changed are cut."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -92,9 +135,13 @@ def _kept(run: Run, batch: Batch) -> tuple[pa.Table, pa.Table]:
     again = batch.images.filter(pc.is_in(batch.images["image_id"], pa.array(sorted(earlier))))
     images = ManifestRows.of(run.spec, again).table()
     keeps = {name: profile.retention_days for name, profile in run.settings.profiles.items()}
-    kept, claims = keep(rows, images, batch.images, keeps, datetime.now(UTC))
-    if kept.num_rows:
-        get_run_logger().info("%d boxes have not changed: their crops stay", kept.num_rows)
+    kept, claims = keep(rows, images, batch.images, keeps, datetime.now(UTC), rewriting=batch.rewriting, stores=stores)
+    rewritten = sum(row in batch.rewriting for row in zip(*(kept[n].to_pylist() for n in _WORK), strict=True))
+    run.funnel.rewritten += rewritten
+    if rewritten:
+        get_run_logger().info("%d rows have other metadata and the same crops: only the rows are written", rewritten)
+    if kept.num_rows > rewritten:
+        get_run_logger().info("%d boxes have not changed: their crops stay", kept.num_rows - rewritten)
     return kept, claims
 
 

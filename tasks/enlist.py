@@ -17,7 +17,9 @@ from cropline.backfill.choose import Row
 from cropline.backfill.plan import Plan, Slice
 from cropline.keys import fingerprint
 from cropline.run import Run
+from tasks.claim import freed_on_failure
 from tasks.options import STEP
+from tasks.refresh import refreshed_first
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,13 +35,16 @@ _KEEP_ALL_DIGESTS = datetime(1, 1, 2, tzinfo=UTC)
 @task(name="enlist", task_run_name="enlist {part.count} images", **STEP)
 def enlist(run: Run, plan: Plan, part: Slice) -> Batch | None:
     """Claim the slice's works; None when other runs have them all."""
-    _register(run, plan, part)
     _revive(run, part)
+    landed = _register(run, plan, part)
     batch = run.state.claim(
         limit=part.count, owner=run.context.flow_run_id, source=run.settings.api.source, images=part.image_ids
     )
-    run.funnel.batches += int(batch is not None)
-    return batch
+    if batch is None:
+        return None
+    run.funnel.batches += 1
+    with freed_on_failure(run, batch):
+        return refreshed_first(run, batch, announced_now=landed, signed=plan.asks_again)
 
 
 @task(name="quarantine", task_run_name="quarantine bad rows", **STEP)
@@ -58,14 +63,16 @@ def quarantine_bad(run: Run, plan: Plan) -> int:
     return len(plan.bad)
 
 
-def _register(run: Run, plan: Plan, part: Slice) -> None:
-    works = [(work.row, work.profile) for work in part.works if work.action == "register" and work.row is not None]
+def _register(run: Run, plan: Plan, part: Slice) -> set[str]:
+    """Gives the manifests that were landed for it: what they announce is of now."""
+    works = [(work.row, work.profile) for work in part.works if work.registers and work.row is not None]
     if not works:
-        return
+        return set()
     places = _landed(run, plan, [row for row, _ in works])
     _write(run, [_candidate(run, row, profile, places[id(row)]) for row, profile in works])
     if plan.from_quarantine:
         _mark(run, [(places[id(row)], profile) for row, profile in works])
+    return {places[id(row)][0] for row, _ in works if row.announced_now}
 
 
 def _mark(run: Run, replayed: Sequence[tuple[Place, str]]) -> None:
@@ -135,6 +142,7 @@ def _candidate(run: Run, row: Row, profile: str, place: Place) -> dict[str, Any]
         "profile": profile,
         "profile_hash": hash_,
         "fingerprint": fingerprint(row.content_hash, hash_),
+        "metadata": row.metadata or None,
         "manifest": place[0],
         "manifest_row": place[1],
         "state": "quarantined" if row.broken else "pending",
@@ -149,7 +157,8 @@ def _write(run: Run, candidates: Sequence[dict[str, Any]]) -> None:
     from cropline.keys import canonical_json, digest
     from cropline.state import CANDIDATES, Registration
 
-    works = digest(canonical_json([[row["image_id"], row["profile"], row["fingerprint"]] for row in candidates]))
+    told = ("image_id", "profile", "fingerprint", "metadata", "manifest", "manifest_row")
+    works = digest(canonical_json([[row[name] for name in told] for row in candidates]))
     registered = run.state.register(
         Registration(
             source=run.settings.api.source,
@@ -163,4 +172,5 @@ def _write(run: Run, candidates: Sequence[dict[str, Any]]) -> None:
     )
     run.funnel.new += registered.new
     run.funnel.changed += registered.changed
+    run.funnel.corrected += registered.corrected
     run.funnel.known += registered.known

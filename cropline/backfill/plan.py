@@ -49,7 +49,8 @@ class Plan:
     ``works``: in the order in which they are to be done, those of a photo together. ``bad``: rows for quarantine.
     ``read``: announced rows that were looked at; ``outside``: those that do not count, by why. ``left``: works that are
     not to be done, by why. ``calls``: pages read from the API. ``complete`` False: there may be more.
-    ``from_quarantine``: rows that are registered are noted as replayed.
+    ``from_quarantine``: rows that are registered are noted as replayed. ``asks_again``: the API is asked for every photo
+    whose URL is signed, before it is fetched.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Plan:
         complete: bool = True,
         note: str | None = None,
         from_quarantine: bool = False,
+        asks_again: bool = False,
     ) -> None:
         self.works = works
         self.bad = bad
@@ -76,6 +78,7 @@ class Plan:
         self.complete = complete
         self.note = note
         self.from_quarantine = from_quarantine
+        self.asks_again = asks_again
         self.images = len({work.image_id for work in works})
 
 

@@ -119,8 +119,7 @@ def _steps(funnel: Funnel) -> list[tuple[str, str, str]]:
         ("addresses refreshed", funnel.refreshed, "of photos, by the image API"),
         ("not refreshed", funnel.not_refreshed, "photos whose address has expired, and no fresh one was given"),
     )
-    rows = (*rows, *(row for row in rare if row[1]))
-    return [(name, f"{count:,}", remark) for name, count, remark in rows]
+    return [(name, f"{count:,}", remark) for name, count, remark in (*rows, *(row for row in rare if row[1]))]
 
 
 def _decoders(funnel: Funnel) -> str:

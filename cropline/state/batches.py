@@ -10,7 +10,7 @@ taken over by raising ``attempt``; whoever held the old number can neither renew
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -73,6 +73,26 @@ def renew(database: Database, batch: Batch, lease: timedelta) -> None:
         committed = select(1).where(*mine, batches.c.state == constant("committed"))
         if connection.execute(committed).scalar() is None:
             _hold(connection, batch, lease_until=database.now(connection) + lease)
+
+
+def readdress(database: Database, batch: Batch, moved: Mapping[tuple[str, int], tuple[str, int]]) -> None:
+    """The batch's images are read elsewhere from now on: place (manifest, row) -> place. Retries read there too.
+
+    Raises StaleLease when another attempt owns the batch.
+    """
+    with database.atomic() as connection:
+        locked = select(1).where(batches.c.batch_id == batch.batch_id, batches.c.attempt == batch.attempt, _OPEN)
+        if connection.execute(locked.with_for_update()).scalar() is None:
+            raise StaleLease(f"batch {batch.batch_id}: attempt {batch.attempt} no longer owns it")
+        for (manifest, row), (to_manifest, to_row) in sorted(moved.items()):
+            mine = (images.c.batch_id == batch.batch_id, _CLAIMED)
+            # What was announced meanwhile is newer than what was asked for.
+            still = (images.c.manifest == manifest, images.c.manifest_row == row)
+            connection.execute(update(images).where(*mine, *still).values(manifest=to_manifest, manifest_row=to_row))
+            claimed = (images.c.claimed_manifest == manifest, images.c.claimed_row == row)
+            connection.execute(
+                update(images).where(*mine, *claimed).values(claimed_manifest=to_manifest, claimed_row=to_row)
+            )
 
 
 def release(database: Database, batch: Batch, reason: str) -> None:

@@ -173,9 +173,7 @@ def _settle(
     now: datetime,
 ) -> Committed:
     changed = {key for key, held in members.items() if held.wanted != held.claimed}
-    corrected = {
-        key for key, held in members.items() if key not in changed and held.metadata != held.claimed_metadata
-    }
+    corrected = {key for key, held in members.items() if key not in changed and held.metadata != held.claimed_metadata}
     special = [
         _ended(members[key], outcome, retries, now) | ({} if key not in corrected else _ROWS_AGAIN)
         for key, outcome in outcomes.items()

@@ -50,7 +50,9 @@ class Registration:
     forget_digests_before: datetime  # older digests lie outside of the overlap window
     profiles: Mapping[str, tuple[str, str]]  # name -> (hash, recipe as JSON)
     events: Sequence[Event] = ()
-    urls: Mapping[str, str] = field(default_factory=dict)  # digest of an item -> digest of its address, if that has a query
+    urls: Mapping[str, str] = field(
+        default_factory=dict
+    )  # digest of an item -> digest of its address, if that has a query
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,12 @@ def revive(database: Database, which: Filter) -> int:
                 images.c.profile == chosen.c.profile,
             )
             .values(
-                state="pending", since=database.now(connection), attempts=0, retry_at=null(), reason=null(), rows_only=null()
+                state="pending",
+                since=database.now(connection),
+                attempts=0,
+                retry_at=null(),
+                reason=null(),
+                rows_only=null(),
             )
         )
         return int(revived.rowcount)

@@ -5,7 +5,7 @@ Belongs here: the surface and what each call promises. Does not: the SQL, which 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Self
@@ -27,6 +27,7 @@ from cropline.state.model import (
     Event,
     ImageState,
     Outcome,
+    ReasonCount,
     Recrop,
     Registered,
     Registration,
@@ -123,6 +124,10 @@ class State:
     def renew(self, batch: Batch) -> None:
         """The heartbeat: lease_s from now. Raises StaleLease when another attempt owns the batch."""
         batches.renew(self._database, batch, self.lease)
+
+    def readdress(self, batch: Batch, moved: Mapping[tuple[str, int], tuple[str, int]]) -> None:
+        """The batch's images are read elsewhere from now on: place (manifest, row) -> place. Raises StaleLease."""
+        batches.readdress(self._database, batch, moved)
 
     def release(self, batch: Batch, reason: str) -> None:
         """Let go of a batch that cannot be finished: the next claim resumes it at once. Raises StaleLease."""
@@ -229,6 +234,18 @@ class State:
         """Works that a replay with these filters would touch, newest captured first."""
         which = replay.Filter(states, reasons, sources, stores, profiles, since, until, cameras, images)
         return reports.find_images(self._database, which.clauses, limit)
+
+    def each_image(self, which: replay.Filter) -> Iterator[ImageState]:
+        """All works of a filter, in no order, some thousand in memory at a time. Read to its end: it holds a transaction."""
+        return reports.each_image(self._database, which.clauses)
+
+    def endings(self, which: replay.Filter) -> list[ReasonCount]:
+        """How many photos of a filter ended badly, by state and reason; of those done, the ones with failures that last."""
+        return reports.endings(self._database, which.clauses)
+
+    def rows_to_rewrite(self, source: str, profile: str) -> int:
+        """Photos of a profile that wait for rows with other metadata, and for nothing else."""
+        return reports.rows_to_rewrite(self._database, source, profile)
 
     def revive(
         self,
