@@ -140,10 +140,10 @@ class ImageState:
     updated_at: datetime | None
     store_id: str | None
     camera_id: str | None
-    metadata: str | None  # keys.metadata_hash; None: registered by a version that had none
     first_seen: datetime
     batch_id: str | None  # the last batch that held it
     committed_batch: str | None  # the last batch that brought it into the catalogue
+    metadata: str | None = None  # keys.metadata_hash; None: registered by a version that had none
 
 
 @dataclass(frozen=True)
