@@ -139,6 +139,16 @@ def rows_to_rewrite(database: Database, source: str, profile: str) -> int:
         return int(connection.execute(query).scalar_one())
 
 
+def being_rewritten(database: Database, source: str) -> set[str]:
+    """Images whose rows wait for other metadata."""
+    now = or_(
+        and_(images.c.state == constant("pending"), images.c.rows_only == 1),
+        and_(images.c.state == constant("claimed"), or_(images.c.rows_only == 1, images.c.claimed_rows_only == 1)),
+    )
+    with database.reading() as connection:
+        return set(connection.execute(select(images.c.image_id).where(images.c.source == source, now)).scalars())
+
+
 def _works(connection: Connection) -> dict[WorkState, int]:
     rows = connection.execute(select(tallies.c.state, func.sum(tallies.c.works)).group_by(tallies.c.state))
     found = {state: int(works) for state, works in rows}

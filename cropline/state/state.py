@@ -247,6 +247,10 @@ class State:
         """Photos of a profile that wait for rows with other metadata, and for nothing else."""
         return reports.rows_to_rewrite(self._database, source, profile)
 
+    def being_rewritten(self, source: str) -> set[str]:
+        """Images whose rows wait for other metadata."""
+        return reports.being_rewritten(self._database, source)
+
     def revive(
         self,
         *,

@@ -22,7 +22,7 @@ from PIL import Image
 from cropline import storage
 from cropline.backfill.request import Photos
 from cropline.catalogue import Catalogue
-from cropline.erasure import Selection
+from cropline.erasure import Selection, foresee
 from cropline.state import State
 from tests.integration.conftest import Workspace
 
@@ -75,7 +75,15 @@ class SigningApi:
         at = (NOW - timedelta(hours=3)).isoformat()
         score = self.changes.get(name, {}).get("score", 0.9)
         boxes = [
-            {"id": f"b{n}", "xmin": 0.1, "ymin": 0.1 * n, "xmax": 0.6, "ymax": 0.1 * n + 0.4, "label": "cola", "score": score}
+            {
+                "id": f"b{n}",
+                "xmin": 0.1,
+                "ymin": 0.1 * n,
+                "xmax": 0.6,
+                "ymax": 0.1 * n + 0.4,
+                "label": "cola",
+                "score": score,
+            }
             for n in (1, 2)
         ]
         signature = f"X-Amz-Signature={CANARY}&X-Amz-Key={self.signs}"
@@ -244,6 +252,20 @@ def test_corrected_metadata_rewrites_rows_and_nothing_else(here: Workspace, api:
             assert asked.in_catalogue(catalogue, "cams") == asked.in_state(state, "cams") == photos
     assert here.poll().nothing_new
     assert here.rows() == after
+
+
+def test_an_erasure_between_a_correction_and_its_rows_goes_by_the_state(
+    here: Workspace, api: SigningApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.poll()
+    api.changes["a"] = CORRECTED
+    with monkeypatch.context() as patch:
+        patch.setattr(State, "has_work", lambda *_: False)
+        assert here.poll().corrected == 1
+    spec = here.settings.storage.spec
+    with State.open(here.settings.state) as state:
+        found = {store: foresee(spec, state, "cams", Selection(stores=(store,))).images for store in ("s1", "s2")}
+    assert found == {"s1": 2, "s2": 1}
 
 
 def test_corrected_metadata_reaches_rows_of_failures(here: Workspace, api: SigningApi) -> None:

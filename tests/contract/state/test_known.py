@@ -42,10 +42,12 @@ def test_corrected_metadata_makes_done_work_pending_for_its_rows_alone(state: St
     batch = claim(state)
     assert (ids(batch), batch.rewriting) == (["a"], frozenset({("a", "default")}))
     assert batch.images["manifest"].to_pylist() == ["second"]
+    assert state.being_rewritten("cams") == {"a"}
     assert batch.superseding == [("cams", "a", "default")]
     finish(state, batch)
     (work,) = state.image("cams", "a")
     assert (work.state, work.store_id, work.camera_id) == ("done", "store-2", "cam-2")
+    assert state.being_rewritten("cams") == set()
     assert announce(state, candidate("a", **OTHER), manifest="third").corrected == 0
     assert not state.has_work()
 
@@ -156,8 +158,8 @@ def test_a_fresh_address_moves_what_is_claimed_and_what_is_wanted(state: State, 
     state.readdress(batch, {("first", 0): ("fresh", 0), ("first", 1): ("fresh", 1)})
     assert [(w.manifest, w.manifest_row) for n in "ab" for w in state.image("cams", n)] == [("fresh", 0), ("second", 5)]
     state.release(batch, "killed")
+    assert claim(state).attempt == 2
     with pytest.raises(StaleLease):
-        claim(state)
         state.readdress(batch, {("fresh", 0): ("again", 0)})
 
 

@@ -64,7 +64,14 @@ def ask(server: Server, *ids: str, **values: Any) -> list[Any]:
     return list(items(ApiSettings.model_validate(api), ids))
 
 
-WRAPPED = [ITEM, [ITEM], {"images": [ITEM]}, {"images": ITEM}, {"images": [{"id": 6}, ITEM]}, {"next_cursor": None, "images": [ITEM]}]
+WRAPPED = [
+    ITEM,
+    [ITEM],
+    {"images": [ITEM]},
+    {"images": ITEM},
+    {"images": [{"id": 6}, ITEM]},
+    {"next_cursor": None, "images": [ITEM]},
+]
 
 
 @pytest.mark.parametrize("body", WRAPPED)
@@ -74,7 +81,9 @@ def test_the_item_is_found_however_it_is_wrapped(server: Server, body: Any) -> N
     assert server.asked == [("/v1/images/7", "Bearer canary-token")]
 
 
-@pytest.mark.parametrize("body", [{}, [], {"id": 8}, [{"id": 8}], {"images": []}, "7", None, 7, [[ITEM]], {"images": None}])
+@pytest.mark.parametrize(
+    "body", [{}, [], {"id": 8}, [{"id": 8}], {"images": []}, "7", None, 7, [[ITEM]], {"images": None}]
+)
 def test_another_image_is_no_answer(server: Server, body: Any) -> None:
     server.answers["/v1/images/7"] = (200, body)
     assert ask(server, "7") == [("7", None)]
