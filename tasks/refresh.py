@@ -16,7 +16,7 @@ from prefect import get_run_logger
 from cropline import image_api, item_api, manifest
 from cropline.errors import ApiError
 from cropline.keys import content_hash
-from cropline.run import Run
+from cropline.run import Heartbeat, Run
 from cropline.scrub import one_line
 from cropline.signed_urls import expires_at, has_expired, is_signed
 from tasks.pace import paced
@@ -75,7 +75,8 @@ def refreshed_first(run: Run, batch: Batch, *, announced_now: Collection[str], s
     wanted = [wants(place, urls.get(place)) for place in places(batch.images)]
     if not any(wanted):
         return batch
-    moved = refresh(run, batch, batch.images.filter(pa.array(wanted)))
+    with Heartbeat(lambda: run.state.renew(batch), run.settings.state.lease_s / 3, f"batch {batch.batch_id}"):
+        moved = refresh(run, batch, batch.images.filter(pa.array(wanted)))
     return replace(batch, images=moved_to(batch.images, moved))
 
 

@@ -93,6 +93,7 @@ def _verdict(funnel: Funnel) -> str:
         return "Nothing new."
     rate = f", {funnel.crops_per_s:,.0f} crops/s" if funnel.written else ""
     retry = f"; {funnel.retrying:,} of the failed will be tried again" if funnel.retrying else ""
+    retry += f"; {funnel.rewritten:,} rows only got other metadata" if funnel.rewritten else ""
     images = "1 image" if funnel.images == 1 else f"{funnel.images:,} images"
     return f"{funnel.written:,} crops written from {images}, {funnel.failed:,} failed{retry}{rate}."
 

@@ -82,9 +82,11 @@ def readdressed(database: Database, source: str, addresses: Mapping[str, tuple[s
         tallies.c.source == source, tallies.c.state.in_(undone)
     )
     found: set[str] = set()
+    if not addresses:
+        return found
     ordered = sorted(addresses)
     with database.reading() as connection:
-        if not ordered or not connection.execute(left).scalar():
+        if not connection.execute(left).scalar():
             return found
         for start in range(0, len(ordered), _DIGESTS_A_QUERY):
             part = ordered[start : start + _DIGESTS_A_QUERY]
@@ -125,9 +127,11 @@ def register(database: Database, registration: Registration) -> Registered:
         earlier = _earlier(connection, registration.manifest)
         if earlier is None:
             new, changed = _merge(connection, now)
-            corrected = tell_anew(connection, now)
-            known = staging.rows - staging.quarantined - new - changed - corrected
-            registered = Registered(new, changed, known, staging.quarantined, already=False, corrected=corrected)
+            known = staging.rows - staging.quarantined - new - changed
+            corrected = tell_anew(connection, now) if known else 0
+            registered = Registered(
+                new, changed, known - corrected, staging.quarantined, already=False, corrected=corrected
+            )
             _remember(connection, registration, registered, now)
         staging.drop()
         return earlier or registered
