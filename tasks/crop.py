@@ -110,6 +110,7 @@ def _again_with_fresh_urls(
         return crops
     asked = claims.filter(pa.array([place in expired for place in places(claims)], pa.bool_()))
     moved = refresh(run, batch, asked)
+    run.funnel.not_refreshed += asked.num_rows - len(moved)
     if not moved:
         return crops
     asked = asked.filter(pa.array([place in moved for place in places(asked)], pa.bool_()))

@@ -49,7 +49,6 @@ def refresh(run: Run, batch: Batch, claims: pa.Table) -> dict[Place, Place]:
         moved = {place: (key, position) for position, (place, _) in enumerate(fresh)}
         run.state.readdress(batch, moved)
     run.funnel.refreshed += len(moved)
-    run.funnel.not_refreshed += len(rows) - len(moved)
     get_run_logger().info(
         "batch %s: the image API gave fresh addresses for %d of %d photos", batch.batch_id, len(moved), len(rows)
     )
@@ -59,7 +58,8 @@ def refresh(run: Run, batch: Batch, claims: pa.Table) -> dict[Place, Place]:
 def refreshed_first(run: Run, batch: Batch, *, announced_now: Collection[str], signed: bool) -> Batch:
     """The batch, with fresh URLs for its photos that need one, before anything is fetched.
 
-    Those do whose URL has expired by its own query. ``signed``: every signed one, for a replay does not know whether its
+    A photo for which the API gives none is fetched all the same: its old URL may still do. Those need one whose URL has
+    expired by its own query. ``signed``: every signed one, for a replay does not know whether its
     signature still holds; else those that do not say until when. ``announced_now``: manifests that are fresh themselves.
     """
     import pyarrow as pa

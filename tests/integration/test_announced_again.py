@@ -24,6 +24,7 @@ from cropline.backfill.request import Photos
 from cropline.catalogue import Catalogue
 from cropline.erasure import Selection, foresee
 from cropline.state import State
+from expectations.drift_baseline import read_baseline
 from tests.integration.conftest import Workspace
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -194,6 +195,8 @@ def test_the_newest_announced_url_is_the_one_a_retry_uses(here: Workspace, api: 
     api.expire()
     funnel = here.poll()
     assert (funnel.landed, funnel.known, funnel.batches, manifests(here)) == (3, 3, 0, 2)
+    hours = read_baseline(here.settings.storage.spec, "cams").hours
+    assert sum(hours["images"].to_pylist()) == 3  # drift counts each photo once
     api.down = False
     with State.open(here.settings.state) as state:
         state.revive(states=["failed"])
