@@ -32,7 +32,7 @@ def show_plan() -> None:
     screen.print(table)
     if rewritten:
         screen.print(
-            f"\nMetadata changed of {rewritten:,} photos: the next run writes their rows anew and cuts nothing."
+            f"\nMetadata changed of {rewritten:,} photos and profiles: the next run writes their rows anew."
         )
     if not changed:
         screen.print("\nEvery photo is cropped, or waits to be, by today's profiles.")
