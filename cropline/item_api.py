@@ -74,7 +74,7 @@ def _read(content: bytes, where: str) -> Any:
 def _of(body: Any, api: ApiSettings, image_id: str) -> dict[str, Any] | None:
     """The item as it stands in an answer: bare, in a list, or under the listing's selector; None when it is another's."""
     for item in _candidates(body, api):
-        if isinstance(item, dict) and manifest.image_id(item, api.fields) == image_id:
+        if isinstance(item, dict) and manifest.image_id(item, api) == image_id:
             return item
     return None
 

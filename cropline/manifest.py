@@ -50,17 +50,16 @@ def updated_at(item: Any, fields: FieldMap) -> datetime | None:
     return value if isinstance(value, datetime) else None
 
 
-def image_id(item: dict[str, Any], fields: FieldMap) -> str | None:
-    """The id of an item, if it can be read."""
-    value = _text(_getter(fields.image_id)(item))
+def image_id(item: Any, api: ApiSettings) -> str | None:
+    """The photo that an item is of, if that can be read."""
+    value = _text(_getter(api.fields.image_id)(item)) if isinstance(item, dict) else None
     return value if isinstance(value, str) else None
 
 
-def address(item: Any, fields: FieldMap) -> tuple[str, str] | None:
-    """(image id, digest of its address) of an item whose address has a query, which item_digest cuts; else None."""
-    if not isinstance(item, dict):
-        return None
-    name, url = image_id(item, fields), _text(_getter(fields.url)(item))
+def address(item: Any, api: ApiSettings) -> tuple[str, str] | None:
+    """(image id, digest of its URL) of an item whose URL has a query, which item_digest cuts; else None."""
+    name = image_id(item, api)
+    url = _text(_getter(api.fields.url)(item)) if isinstance(item, dict) else None
     return (name, digest(url)) if name is not None and isinstance(url, str) and "?" in url else None
 
 

@@ -98,8 +98,7 @@ class _Reader:
 
     def _addresses(self, repeated: set[str], items: dict[str, Any]) -> dict[str, tuple[str, str]]:
         """Of items that were seen before, those whose address can be another one all the same: a fresh signature."""
-        fields = self._run.settings.api.fields
-        found = {digest: manifest.address(items[digest], fields) for digest in repeated}
+        found = {digest: manifest.address(items[digest], self._run.settings.api) for digest in repeated}
         return {digest: address for digest, address in found.items() if address is not None}
 
     def _look_at(self, page: Iterable[Any]) -> Iterable[Any]:

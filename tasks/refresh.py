@@ -147,7 +147,7 @@ def _listed(run: Run, rows: Sequence[dict[str, Any]]) -> Iterator[tuple[str, dic
             left -= 1
             newest: datetime | None = None
             for item in page:
-                name = manifest.image_id(item, api.fields) if isinstance(item, dict) else None
+                name = manifest.image_id(item, api)
                 newest = manifest.updated_at(item, api.fields) or newest
                 if name is not None and name in wanted:
                     wanted.discard(name)

@@ -31,9 +31,7 @@ def show_plan() -> None:
             rewritten += state.rows_to_rewrite(settings.api.source, name)
     screen.print(table)
     if rewritten:
-        screen.print(
-            f"\nMetadata changed of {rewritten:,} photos and profiles: the next run writes their rows anew."
-        )
+        screen.print(f"\nMetadata changed of {rewritten:,} photos and profiles: the next run writes their rows anew.")
     if not changed:
         screen.print("\nEvery photo is cropped, or waits to be, by today's profiles.")
         return
