@@ -80,7 +80,13 @@ FAILURES: dict[str, Failure] = {
             "ask the camera vendor to serve photos as they are",
         ),
         Failure("http_404", False, "the photo is gone (404, 410)", "ask the camera vendor"),
-        Failure("http_4xx", False, "the host refused the request", "look at tokens and signed URLs"),
+        Failure("http_4xx", False, "the host refused the request", "look at tokens and at who may read"),
+        Failure(
+            "url_expired",
+            True,
+            "the host refused a signed URL (401, 403, 410, or a token that has expired), and the image API gave no fresh one",
+            "set CROPLINE_API__ITEM_PATH; does the API announce the photo with a fresh URL?",
+        ),
         Failure("hash_mismatch", False, "the bytes are not those that the manifest declares", "ask the camera vendor"),
         Failure(
             "not_a_picture", False, "the bytes are no picture that we know (HTML, JSON, ...)", "ask the camera vendor"

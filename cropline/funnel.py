@@ -14,7 +14,7 @@ from typing import Any
 from cropline.errors import NotReconciled
 
 # What a later part of a run replaces, if it has it.
-_LATEST = ("manifest", "quarantine", "docs", "sheet", "report", "catalogue_version")
+_LATEST = ("manifest", "quarantine", "docs", "sheet", "report", "catalogue_version", "hint")
 _NEWEST = 100  # warnings that a run keeps
 _FAILURES = 200
 _SAMPLE, _WORST = 24, 8
@@ -49,6 +49,7 @@ class Funnel:
     quarantined: int = 0
     new: int = 0  # image and profile: work not seen before
     changed: int = 0  # ... whose image or boxes or recipe changed
+    corrected: int = 0  # ... whose metadata alone changed: rows are written anew, nothing is cut
     known: int = 0  # ... already done or waiting
     batches: int = 0
     resumed: int = 0  # of these, batches that an earlier run had begun
@@ -57,6 +58,9 @@ class Funnel:
     written: int = 0
     failed: int = 0
     skipped: int = 0
+    rewritten: int = 0  # of boxes: rows that only got other metadata
+    refreshed: int = 0  # photos for which the image API gave a fresh address
+    not_refreshed: int = 0  # ... and those for which it gave none
     retrying: int = 0  # of failed: boxes of images that will be tried again
     stayed: int = 0  # of failed: boxes that have a good crop already, which stays
     crop_bytes: int = 0
@@ -67,6 +71,7 @@ class Funnel:
     hints: dict[str, str] = field(default_factory=dict)  # broken expectation -> values, and the setting to look at
     manifest: str | None = None
     quarantine: str | None = None  # storage keys and addresses of what the run left
+    hint: str | None = None  # of a replay that found nothing: what it would have found
     docs: str | None = None  # Data Docs page of this run
     sheet: str | None = None
     report: str | None = None

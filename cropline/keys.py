@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 CROPS = "crops"
@@ -42,6 +43,14 @@ def content_hash(version: str, coordinates: str, orientation: str, boxes: Iterab
     """
     rows = [[box.get(name) for name in _BOX_FIELDS] for box in boxes]
     return digest(version, coordinates, orientation, canonical_json(rows))
+
+
+def metadata_hash(
+    store_id: str | None, camera_id: str | None, captured_at: datetime | None, boxes: Iterable[Mapping[str, Any]]
+) -> str:
+    """What an image's rows tell beside its crops: where and when it was taken, and how sure of each box somebody is."""
+    taken_at = captured_at.astimezone(UTC).isoformat() if captured_at else None
+    return digest(canonical_json([store_id, camera_id, taken_at, [box.get("score") for box in boxes]]))
 
 
 def fingerprint(content: str, profile_hash: str) -> str:

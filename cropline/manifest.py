@@ -54,6 +54,19 @@ def updated_at(item: Any, fields: FieldMap) -> datetime | None:
     return value if isinstance(value, datetime) else None
 
 
+def image_id(item: Any, api: ApiSettings) -> str | None:
+    """The photo that an item is of, if that can be read."""
+    value = _text(_getter(api.fields.image_id)(item)) if isinstance(item, dict) else None
+    return value if isinstance(value, str) else None
+
+
+def address(item: Any, api: ApiSettings) -> tuple[str, str] | None:
+    """(image id, digest of its URL) of an item whose URL has a query, which item_digest cuts; else None."""
+    name = image_id(item, api)
+    url = _text(_getter(api.fields.url)(item)) if isinstance(item, dict) else None
+    return (name, digest(url)) if name is not None and isinstance(url, str) and "?" in url else None
+
+
 def manifest_row(position: int, item: Any, api: ApiSettings) -> dict[str, Any]:
     """One item as a row of schemas.MANIFEST; ``unreadable`` names our fields whose value could not be converted."""
     unreadable: list[str] = []

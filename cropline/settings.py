@@ -82,6 +82,11 @@ class ApiSettings(Group):
     )
     url: str = Field("", description="base address, http(s)://host[:port][/path]")
     images_path: str = Field("/v1/images", description="path of the listing, below url")
+    item_path: str = Field(
+        "",
+        description="path of one image, with {image_id} in it (/v1/images/{image_id}): where a fresh URL is asked for when "
+        "a signed one was refused; empty lists again around the image's updated_at",
+    )
     token: SecretStr = Field(SecretStr(""), description="bearer token; empty sends none")
     data_selector: str = Field("images", description="JSONPath of the items in a page")
     paginator: Literal["cursor", "header_link", "page_number", "offset", "single_page"] = "cursor"
@@ -112,6 +117,13 @@ class ApiSettings(Group):
     fields: FieldMap = FieldMap()
     coordinates: Literal["normalised", "pixels"] = "normalised"
     orientation: Literal["upright", "stored"] = "upright"
+
+    @field_validator("item_path")
+    @classmethod
+    def _names_the_image(cls, value: str) -> str:
+        if value and (value.count("{image_id}") != 1 or not value.startswith("/") or "#" in value):
+            raise ValueError("must be a path below the API's url with {image_id} in it, such as /v1/images/{image_id}")
+        return value
 
     @field_validator("start")
     @classmethod

@@ -245,6 +245,20 @@ def list_keys(spec: StoreSpec, prefix: str) -> list[str]:
         raise _failed("list", spec, error, prefix) from error
 
 
+def list_written(spec: StoreSpec, prefix: str) -> list[tuple[datetime, str]]:
+    """(when it was written, key) of all keys below prefix."""
+    import obstore
+
+    try:
+        return [
+            (meta["last_modified"], meta["path"])
+            for page in obstore.list(open_store(spec), prefix=prefix)
+            for meta in page
+        ]
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise _failed("list", spec, error, prefix) from error
+
+
 def list_folders(spec: StoreSpec, prefix: str) -> list[str]:
     """The names directly below prefix that have keys below them, as prefixes without a slash at their end."""
     import obstore

@@ -38,7 +38,7 @@ def backfill(
         Mode,
         Field(
             title="What to do",
-            description="missing: never registered, or changed (another version, other boxes, another recipe); "
+            description="missing: never registered, or changed (another version, other boxes, another recipe, other metadata); "
             "failed: failed and dead ones; all: everything, also what is done",
         ),
     ] = "missing",

@@ -55,7 +55,7 @@ def replay(
     **What it does.** Finds the works in the state table by how they ended, by reason, store, camera and capture time,
     gives them all of their tries back and crops them. Quarantined rows are found in quarantine and judged again by today's
     expectations; those that are good now become crops and are marked as replayed, the others stay. What succeeded is
-    never repeated. It asks nothing of the image API.
+    never repeated. The image API is asked only for fresh URLs of photos whose URL is signed.
 
     **Before it.** Mend the cause: docs/failures.md says for each reason what to do. A dry run shows how many works that is.
 

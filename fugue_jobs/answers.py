@@ -23,6 +23,7 @@ CHUNK = 256 * 1024
 # A refused answer's body of at most so much is read to its end, so that its connection can be kept.
 DRAIN = 64 * 1024
 MAX_RETRY_AFTER_S = 6 * 3600
+_REFUSES_SIGNED = frozenset({401, 403, 410})
 
 
 @dataclass(frozen=True)
@@ -98,12 +99,26 @@ def drain(response: requests.Response) -> None:
         response.raw.drain_conn()
 
 
-def refusal(target: Target, response: requests.Response) -> PhotoFailure:
+def refusal(target: Target, response: requests.Response, *, signed: bool = False) -> PhotoFailure:
+    """Why there is no photo. ``signed``: a URL on the way here was a signed one, see signed_urls.py."""
     status = response.status_code
+    if signed and (status in _REFUSES_SIGNED or _token_expired(response)):
+        return PhotoFailure("url_expired", f"{target.origin} answered {status} to a signed URL")
     retry_after = _retry_after_s(response.headers.get("Retry-After")) if status in (429, 503) else None
     known = {429: "http_429", 404: "http_404", 410: "http_404", 408: "timeout"}
     code = known.get(status) or {4: "http_4xx", 5: "http_5xx"}.get(status // 100, "http_other")
     return PhotoFailure(code, f"{target.origin} answered {status}", retry_after_s=retry_after)
+
+
+def _token_expired(response: requests.Response) -> bool:
+    """Google and S3 say so with status 400; only their answer's body tells it from a bad request."""
+    size = _content_length(response)
+    if response.status_code != 400 or (size or 0) > DRAIN or response.headers.get("Content-Encoding"):
+        return False
+    try:
+        return b"<Code>ExpiredToken</Code>" in response.raw.read(DRAIN)
+    except WIRE_ERRORS:
+        return False  # the status is known, and is what is told
 
 
 def _retry_after_s(value: str | None) -> int | None:

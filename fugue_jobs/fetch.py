@@ -25,6 +25,7 @@ from cropline.errors import SettingsError
 from cropline.failures import PhotoFailure
 from cropline.hosts import check_authorities, read_private_network
 from cropline.settings import FetchSettings
+from cropline.signed_urls import is_signed
 from fugue_jobs.addresses import (
     Opened,
     Resolver,
@@ -105,7 +106,8 @@ class Fetcher:
                 raise PhotoFailure("forbidden_host", f"{target.origin} is not listed")
             with self._slots.held(target.origin, None if started is None else self._end(started)):
                 started = started or monotonic()
-                answer = self._ask(target, self._end(started), with_token=not crossed)
+                signed = is_signed(first.url) or is_signed(target.url)
+                answer = self._ask(target, self._end(started), with_token=not crossed, signed=signed)
             if isinstance(answer, Body):
                 return answer
             target = _redirected(target, answer)
@@ -115,17 +117,17 @@ class Fetcher:
     def _end(self, started: float) -> float:
         return started + self._settings.timeout_s
 
-    def _ask(self, target: Target, end: float, *, with_token: bool) -> Body | str:
+    def _ask(self, target: Target, end: float, *, with_token: bool, signed: bool) -> Body | str:
         """One request: a body, or where the host redirects to."""
         response = self._send(target, end, with_token=with_token)
         try:
             if response.status_code == 200:
                 return read_body(response, self._settings.max_bytes)
-            location = response.headers.get("Location", "") if response.status_code in REDIRECTS else None
+            refused = None if response.status_code in REDIRECTS else refusal(target, response, signed=signed)
             drain(response)
-            if location is None:
-                raise refusal(target, response)
-            return location
+            if refused is not None:
+                raise refused
+            return response.headers.get("Location", "")
         finally:
             if response.raw.connection is not None:
                 response.raw.close()

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 from prefect import get_run_logger, task
 
 from cropline.errors import NotReconciled
+from cropline.funnel import Funnel
 from cropline.keeping import keep
 from cropline.run import Run
 from cropline.stores import read_stores
 from tasks.options import STEP
+from tasks.refresh import moved_to, places, refresh
 from tasks.strangers import look_for_strangers, works_of
 
 if TYPE_CHECKING:
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
     from cropline.funnel import EngineUse
     from cropline.state import Batch
+    from fugue_jobs.manifests import ManifestRows
+
+_WORK = ("image_id", "profile")
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class Cut:
 
     crops: pa.Table
     counts: pa.Table  # manifests.COUNTS: how many boxes each image has
-    engine: EngineUse
+    engines: tuple[EngineUse, ...]  # one for each time that the job ran; none when no box had to be cut
     seconds: float
 
 
@@ -54,21 +59,30 @@ def crop(run: Run, batch: Batch, check: Callable[[], None]) -> Cut:
         for name, profile in sorted(settings.profiles.items())
         if profile.output != "objects"
     )
-    kept, claims = _kept(run, batch)
+    stores = read_stores(run.spec, settings.engine.stores)
+    kept, claims = _kept(run, batch, stores)
     job = CropJob(run.spec, settings.fetch, settings.pictures, settings.engine.processes, packed, batch.batch_id)
+    nothing_to_cut = 0 < kept.num_rows == expected
     used: list[EngineUse] = []
     started = time.monotonic()
-    crops = run_crop_job(
-        images,
-        claims,
-        read_stores(run.spec, settings.engine.stores),
-        job,
-        settings.engine,
-        on_image=lambda rows: run.on_progress("crops", rows, expected),
-        waiting=_waiting(run),
-        on_engine=used.append,
-        check=check,
-    )
+
+    def cut(images: ManifestRows, claims: pa.Table, on_image: Callable[[int], None]) -> pa.Table:
+        return run_crop_job(
+            images,
+            claims,
+            stores,
+            job,
+            settings.engine,
+            on_image=on_image,
+            waiting=_waiting(run),
+            on_engine=used.append,
+            check=check,
+        )
+
+    if nothing_to_cut:
+        return Cut(in_order(kept), images.counts, (), 0.0)
+    crops = cut(images, claims, lambda rows: run.on_progress("crops", rows, expected))
+    crops = _again_with_fresh_urls(run, batch, claims, crops, cut)
     seconds = time.monotonic() - started
     get_run_logger().info(
         "%s (%s): %d parts, %.1f s, %.0f executor seconds",
@@ -82,7 +96,7 @@ def crop(run: Run, batch: Batch, check: Callable[[], None]) -> Cut:
         came_out = f"{crops.num_rows} rows came out, {kept.num_rows} were kept"
         raise NotReconciled(f"batch {batch.batch_id}: {expected} boxes went in, {came_out}")
     whole = in_order(pa.concat_tables([crops, kept])) if kept.num_rows else crops
-    return Cut(whole, images.counts, used[0], seconds)
+    return Cut(whole, images.counts, tuple(used), seconds)
 
 
 crop_task = task(
@@ -90,7 +104,36 @@ crop_task = task(
 )(crop)
 
 
-def _kept(run: Run, batch: Batch) -> tuple[pa.Table, pa.Table]:
+def _again_with_fresh_urls(
+    run: Run,
+    batch: Batch,
+    claims: pa.Table,
+    crops: pa.Table,
+    cut: Callable[[ManifestRows, pa.Table, Callable[[int], None]], pa.Table],
+) -> pa.Table:
+    """The crops, with new rows for photos whose URL had expired and for which the image API gave another. Once a batch."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from fugue_jobs.manifests import ManifestRows
+    from fugue_jobs.rows import in_order
+
+    expired = set(places(crops.filter(pc.equal(crops["reason"], "url_expired"))))
+    if not expired:
+        return crops
+    asked = claims.filter(pa.array([place in expired for place in places(claims)], pa.bool_()))
+    moved = refresh(run, batch, asked)
+    run.add(Funnel(not_refreshed=asked.num_rows - len(moved)))
+    if not moved:
+        return crops
+    asked = asked.filter(pa.array([place in moved for place in places(asked)], pa.bool_()))
+    stay = crops.filter(pa.array([place not in moved for place in places(crops)], pa.bool_()))
+    asked = moved_to(asked, moved)
+    again = cut(ManifestRows.of(run.spec, asked), asked, lambda _rows: None)
+    return in_order(pa.concat_tables([stay, again]))
+
+
+def _kept(run: Run, batch: Batch, stores: pa.Table) -> tuple[pa.Table, pa.Table]:
     """(rows of boxes whose crops are there already, the claims without these): only boxes whose own work changed are cut."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -109,9 +152,15 @@ def _kept(run: Run, batch: Batch) -> tuple[pa.Table, pa.Table]:
     again = batch.images.filter(pc.is_in(batch.images["image_id"], pa.array(sorted(earlier))))
     images = ManifestRows.of(run.spec, again, run.near).table()
     keeps = {name: profile.retention_days for name, profile in run.settings.profiles.items()}
-    kept, claims = keep(rows, images, batch.images, keeps, datetime.now(UTC), strange)
-    if kept.num_rows:
-        get_run_logger().info("%d boxes have not changed: their crops stay", kept.num_rows)
+    kept, claims = keep(
+        rows, images, batch.images, keeps, datetime.now(UTC), strange, rewriting=batch.rewriting, stores=stores
+    )
+    rewritten = sum(row in batch.rewriting for row in zip(*(kept[n].to_pylist() for n in _WORK), strict=True))
+    run.add(Funnel(rewritten=rewritten))
+    if rewritten:
+        get_run_logger().info("%d rows have other metadata and the same crops: only the rows are written", rewritten)
+    if kept.num_rows > rewritten:
+        get_run_logger().info("%d boxes have not changed: their crops stay", kept.num_rows - rewritten)
     return kept, claims
 
 

@@ -18,7 +18,9 @@ from cropline.backfill.plan import Plan, Slice
 from cropline.funnel import Funnel
 from cropline.keys import fingerprint
 from cropline.run import Run
+from tasks.claim import freed_on_failure
 from tasks.options import STEP
+from tasks.refresh import refreshed_first
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,11 +35,15 @@ _KEEP_ALL_DIGESTS = datetime(1, 1, 2, tzinfo=UTC)
 
 def enlist(run: Run, plan: Plan, part: Slice) -> Batch | None:
     """Claim the slice's works; None when other runs have them all."""
-    _register(run, plan, part)
     _revive(run, part)
-    return run.state.claim(
+    landed = _register(run, plan, part)
+    batch = run.state.claim(
         limit=part.count, owner=run.context.flow_run_id, source=run.settings.api.source, images=part.image_ids
     )
+    if batch is None:
+        return None
+    with freed_on_failure(run, batch):
+        return refreshed_first(run, batch, announced_now=landed, signed=plan.asks_again)
 
 
 enlist_task = task(name="enlist", task_run_name="enlist {part.count} images", **STEP)(enlist)
@@ -61,14 +67,16 @@ def quarantine_bad(run: Run, plan: Plan) -> int:
 quarantine_task = task(name="quarantine", task_run_name="quarantine bad rows", **STEP)(quarantine_bad)
 
 
-def _register(run: Run, plan: Plan, part: Slice) -> None:
-    works = [(work.row, work.profile) for work in part.works if work.action == "register" and work.row is not None]
+def _register(run: Run, plan: Plan, part: Slice) -> set[str]:
+    """Gives the manifests that were landed for it: what they announce is of now."""
+    works = [(work.row, work.profile) for work in part.works if work.registers and work.row is not None]
     if not works:
-        return
+        return set()
     places = _landed(run, plan, [row for row, _ in works])
     _write(run, [_candidate(run, row, profile, places[id(row)]) for row, profile in works])
     if plan.from_quarantine:
         _mark(run, [(_origin(plan, row) or places[id(row)], profile) for row, profile in works])
+    return {places[id(row)][0] for row, _ in works if row.announced_now}
 
 
 def _origin(plan: Plan, row: Row) -> Place | None:
@@ -144,6 +152,7 @@ def _candidate(run: Run, row: Row, profile: str, place: Place) -> dict[str, Any]
         "profile": profile,
         "profile_hash": hash_,
         "fingerprint": fingerprint(row.content_hash, hash_),
+        "metadata": row.metadata or None,
         "manifest": place[0],
         "manifest_row": place[1],
         "state": "quarantined" if row.broken else "pending",
@@ -158,7 +167,8 @@ def _write(run: Run, candidates: Sequence[dict[str, Any]]) -> None:
     from cropline.keys import canonical_json, digest
     from cropline.state import CANDIDATES, Registration
 
-    works = digest(canonical_json([[row["image_id"], row["profile"], row["fingerprint"]] for row in candidates]))
+    told = ("image_id", "profile", "fingerprint", "metadata", "manifest", "manifest_row")
+    works = digest(canonical_json([[row[name] for name in told] for row in candidates]))
     registered = run.state.register(
         Registration(
             source=run.settings.api.source,
@@ -170,4 +180,6 @@ def _write(run: Run, candidates: Sequence[dict[str, Any]]) -> None:
             profiles={name: (profile.hash, profile.recipe) for name, profile in run.settings.profiles.items()},
         )
     )
-    run.add(Funnel(new=registered.new, changed=registered.changed, known=registered.known))
+    run.add(
+        Funnel(new=registered.new, changed=registered.changed, corrected=registered.corrected, known=registered.known)
+    )

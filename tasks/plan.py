@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from prefect import task
+from prefect import get_run_logger, task
 
 from cropline import image_api
 from cropline.backfill.again import mapped_again
@@ -23,7 +23,9 @@ from cropline.backfill.request import Ended, From, Limits, Mode, Order, Photos, 
 from cropline.backfill.sheets import Announced, Sheet, landed, polled, start_of
 from cropline.errors import ManifestRejected, SettingsError
 from cropline.failures import FAILURES
+from cropline.funnel import Funnel
 from cropline.run import Run
+from cropline.state.replay import Filter
 from cropline.stores import read_cameras, read_stores
 from expectations.hints import setting_of
 from expectations.manifest import VERSION_RULE_NAMES, quarantine_rules
@@ -33,10 +35,10 @@ from tasks.pace import paced
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from cropline.state import ImageState, WorkState
+    from cropline.state import ImageState, ReasonCount, WorkState
 
 _FOR_EVER = datetime(9999, 1, 1, tzinfo=UTC)
-_AT_MOST = 1_000_000  # works that one replay looks at
+_HINTS = 3
 
 
 @dataclass(frozen=True)
@@ -111,20 +113,49 @@ def plan_replay(run: Run, asked: Replayed) -> Plan:
         for w in states
     ]  # fmt: skip
     if "quarantined" not in asked.ended:
-        return Plan(ordered(works, asked.order), left=left)
+        return Plan(ordered(works, asked.order), left=left, note=_hint(run, asked, works), asks_again=True)
     again = _good_now(run, asked, left)
+    works = ordered([*works, *again.works], asked.order)
     return Plan(
-        ordered([*works, *again.works], asked.order),
+        works,
         sheets=again.sheets,
         left=left,
         read=again.read,
         from_quarantine=True,
-        note=again.note,
+        note=again.note or _hint(run, asked, works),
+        asks_again=True,
         good=again.good,
         still_bad=again.still_bad,
         still_bad_rows=again.still_bad_rows,
         hints=again.hints,
     )
+
+
+def _hint(run: Run, asked: Replayed, works: Sequence[Work]) -> str | None:
+    """What would have matched, when nothing did: which state a photo is in is seldom what people have in mind."""
+    if works:
+        return None
+    found = run.state.endings(_filter(run, asked.photos))
+    hints = [_would_match(entry) for entry in found[:_HINTS]]
+    more = f"; and {len(found) - _HINTS} more, see cropline status" if len(found) > _HINTS else ""
+    note = f"nothing matches; {'; '.join(hints)}{more}" if hints else None
+    if note is not None:
+        run.add(Funnel(hint=note))
+        get_run_logger().warning("%s", note)
+    return note
+
+
+def _would_match(entry: ReasonCount) -> str:
+    photos = "1 photo" if entry.works == 1 else f"{entry.works:,} photos"
+    reasons = "".join(f" --reason {reason}" for reason in entry.reason.split(",") if reason)
+    match entry.state:
+        case "done":
+            return f"{photos} ended with failures that last: --ended partial{reasons}"
+        case "quarantined":
+            return f"{photos} {'lies' if entry.works == 1 else 'lie'} in quarantine: --ended quarantined{reasons}"
+        case "dead":
+            return f"{photos} {'is' if entry.works == 1 else 'are'} out of tries: --ended dead{reasons}"
+    return f"{photos} {'waits' if entry.works == 1 else 'wait'} for another try: --ended failed{reasons}"
 
 
 def _check_names(run: Run, asked: Replayed) -> None:
@@ -142,16 +173,8 @@ def _check_names(run: Run, asked: Replayed) -> None:
             )
 
 
-def _ended(run: Run, asked: Replayed, ended: Ended) -> list[ImageState]:
-    permanent = [code for code, failure in FAILURES.items() if not failure.transient]
-    reasons = list(asked.reasons)
-    if ended == "partial":  # done, but some of its boxes failed for good
-        reasons = [code for code in permanent if code in reasons] if reasons else permanent
-        if not reasons:
-            return []
-    photos = asked.photos
-    states: Sequence[WorkState] = ["done"] if ended == "partial" else [ended]
-    return run.state.find_images(
+def _filter(run: Run, photos: Photos, states: Sequence[WorkState] = (), reasons: Sequence[str] = ()) -> Filter:
+    return Filter(
         states=states,
         reasons=reasons,
         sources=[run.settings.api.source],
@@ -160,8 +183,18 @@ def _ended(run: Run, asked: Replayed, ended: Ended) -> list[ImageState]:
         profiles=photos.profiles,
         since=in_utc(photos.since) if photos.since else None,
         until=in_utc(photos.until) if photos.until else None,
-        limit=_AT_MOST,
     )
+
+
+def _ended(run: Run, asked: Replayed, ended: Ended) -> Iterable[ImageState]:
+    permanent = [code for code, failure in FAILURES.items() if not failure.transient]
+    reasons = list(asked.reasons)
+    if ended == "partial":  # done, but some of its boxes failed for good
+        reasons = [code for code in permanent if code in reasons] if reasons else permanent
+        if not reasons:
+            return []
+    states: Sequence[WorkState] = ["done"] if ended == "partial" else [ended]
+    return run.state.each_image(_filter(run, asked.photos, states, reasons))
 
 
 def _good_now(run: Run, asked: Replayed, left: Counter[str]) -> _Again:

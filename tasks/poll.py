@@ -87,13 +87,20 @@ class _Reader:
 
     def take(self, page: Iterable[Any], file: TextIO) -> None:
         fresh = {manifest.item_digest(item): item for item in self._look_at(page)}
-        unseen = self._run.state.unseen(self._run.settings.api.source, list(fresh)) - self._digests
+        source = self._run.settings.api.source
+        unseen = self._run.state.unseen(source, list(fresh)) - self._digests
+        unseen |= self._run.state.readdressed(source, self._addresses(fresh.keys() - unseen - self._digests, fresh))
         self._digests |= unseen
         for digest, item in fresh.items():
             if digest in unseen:
                 self.fresh += 1
                 file.write(json.dumps(item, ensure_ascii=True) + "\n")
         self._run.on_progress("polled", self.fresh, self.items)
+
+    def _addresses(self, repeated: set[str], items: dict[str, Any]) -> dict[str, tuple[str, str]]:
+        """Of items that were seen before, those whose address can be another one all the same: a fresh signature."""
+        found = {digest: manifest.address(items[digest], self._run.settings.api) for digest in repeated}
+        return {digest: address for digest, address in found.items() if address is not None}
 
     def _look_at(self, page: Iterable[Any]) -> Iterable[Any]:
         for item in page:

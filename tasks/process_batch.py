@@ -84,12 +84,14 @@ def process_batch(run: Run, batch: Batch, steps: BatchSteps = SHOWN) -> BatchRes
         with run.committing:
             go_on()
             crops = held if cut is None else cut.crops
-            committed = steps.commit(run, batch, crops, started_at, cut.engine.kind if cut else None)
+            committed = steps.commit(
+                run, batch, crops, started_at, cut.engines[0].kind if cut and cut.engines else None
+            )
     counts = outcomes.funnel_of(batch, outcomes.became(committed.crops), committed.counts)
     counts.stayed = outcomes.stayed(committed.crops)
     counts.catalogue_version = committed.catalogue_version
     if cut is not None:
-        counts.engines, counts.seconds = [cut.engine], cut.seconds
+        counts.engines, counts.seconds = [*cut.engines], cut.seconds
     run.add(counts)
     warnings = steps.check(run, batch, committed.crops, cut.counts if cut else None)
     run.add(Funnel(warnings=warnings))

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prefect import task
 
 from cropline import manifest
-from cropline.keys import fingerprint
+from cropline.keys import digest, fingerprint, metadata_hash
 from cropline.run import Run
 from tasks.options import STEP
 from tasks.poll import Polled
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = (
     "row", "image_id", "version", "content_hash", "item_digest", "boxes", "bytes",
-    "captured_at", "updated_at", "store_id", "camera_id",
+    "captured_at", "updated_at", "store_id", "camera_id", "url",
 )  # fmt: skip
 
 
@@ -46,6 +46,11 @@ def register(run: Run, polled: Polled, validated: Validated) -> Registered:
             forget_digests_before=datetime.fromisoformat(polled.cursor) - 2 * settings.api.overlap,
             profiles={name: (profile.hash, profile.recipe) for name, profile in settings.profiles.items()},
             events=run.events(validated.events),
+            urls={
+                digest_: digest(url)
+                for digest_, url in zip(rows["item_digest"].to_pylist(), rows["url"].to_pylist(), strict=True)
+                if url and "?" in url
+            },
         )
     )
 
@@ -71,7 +76,7 @@ def _candidates(rows: pa.Table, run: Run, validated: Validated) -> Iterator[pa.T
 
 
 def _candidate(
-    row: dict[str, object], profile: str, profile_hash: str, run: Run, validated: Validated
+    row: dict[str, Any], profile: str, profile_hash: str, run: Run, validated: Validated
 ) -> dict[str, object]:
     broken = validated.bad.get(int(str(row["row"])))
     boxes = row["boxes"]
@@ -85,6 +90,7 @@ def _candidate(
         "manifest": validated.manifest,
         "manifest_row": row["row"],
         "boxes": len(boxes) if isinstance(boxes, list) else 0,
+        "metadata": metadata_hash(row["store_id"], row["camera_id"], row["captured_at"], boxes or []),
         "state": "quarantined" if broken else "pending",
         "reason": ",".join(broken) if broken else None,
     }

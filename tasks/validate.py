@@ -80,6 +80,9 @@ def validate(run: Run, manifest_key: str) -> Validated:
         return Validated(manifest_key, rows.num_rows, verdict.bad_rows, verdict.superseded, events, counts, rejected)
     left = pa.array([*verdict.bad_rows, *verdict.superseded], pa.int64())
     good = rows.filter(pc.invert(pc.is_in(rows["row"], left)))
+    # A photo that is announced again for its fresh URL has been counted.
+    first = run.state.unseen(run.settings.api.source, good["item_digest"].to_pylist())
+    good = good.filter(pc.is_in(good["item_digest"], pa.array(sorted(first), pa.string())))
     counts.warnings = warn(run, watch(run.spec, run.settings.api.source, good, manifest_key, now=started_at))
     return Validated(manifest_key, rows.num_rows, verdict.bad_rows, verdict.superseded, events, counts)
 

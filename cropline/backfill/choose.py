@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cropline.backfill.request import Photos, in_utc
 from cropline.backfill.sheets import Sheet
+from cropline.keys import metadata_hash
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 Judge = Callable[["pa.Table"], dict[int, list[str]]]
 
 _LIGHT = ("row", "image_id", "version", "captured_at", "updated_at", "store_id", "camera_id", "bytes", "content_hash")
+_JUDGED = ["content_hash", "bytes", "boxes", "store_id", "camera_id", "captured_at"]
 _JUDGED_AT_ONCE = 20_000
 _NEVER = datetime(1, 1, 1, tzinfo=UTC)
 NEWER_IS_BAD = "bad, an older version is good"
@@ -44,7 +46,9 @@ class Row:
     store_id: str | None
     camera_id: str | None
     bytes: int | None
+    announced_now: bool = False  # by the API, which this run has asked
     boxes: int = 0
+    metadata: str = ""  # keys.metadata_hash
     broken: tuple[str, ...] = ()
 
 
@@ -74,6 +78,7 @@ def choose(
         if only is not None:
             rows = _those(rows, only[number])
         for row in _asked(rows, number, _Filter(photos, now), chosen):
+            row.announced_now = sheet.key is None
             versions.setdefault(row.image_id, []).append(row)
     return _chosen(versions, sheets, spec, judge, chosen)
 
@@ -166,10 +171,11 @@ def judge_rows(rows: list[Row], sheets: Sequence[Sheet], spec: StoreSpec, judge:
     for part in _parts(rows):
         table = _whole_rows(part, sheets, spec)
         broken = judge(table)
-        told = zip(table["content_hash"].to_pylist(), table["bytes"].to_pylist(), _box_counts(table), strict=True)
-        for position, (row, (content_hash, size, boxes)) in enumerate(zip(part, told, strict=True)):
+        for position, (row, told) in enumerate(zip(part, table.select(_JUDGED).to_pylist(), strict=True)):
+            boxes = told["boxes"] or []
             row.broken = tuple(broken.get(position, ()))
-            row.content_hash, row.bytes, row.boxes = content_hash or "", size, boxes
+            row.content_hash, row.bytes, row.boxes = told["content_hash"] or "", told["bytes"], len(boxes)
+            row.metadata = metadata_hash(told["store_id"], told["camera_id"], told["captured_at"], boxes)
 
 
 def _parts(rows: list[Row]) -> Iterable[list[Row]]:
@@ -192,9 +198,3 @@ def _whole_rows(part: list[Row], sheets: Sequence[Sheet], spec: StoreSpec) -> pa
         start = end
     table = pa.concat_tables(tables)
     return table.set_column(0, table.schema.field("row"), pa.array(range(len(table)), pa.int64()))
-
-
-def _box_counts(table: pa.Table) -> list[int]:
-    import pyarrow.compute as pc
-
-    return [count or 0 for count in pc.list_value_length(table["boxes"]).to_pylist()]

@@ -6,12 +6,16 @@ Belongs here: the decision, as a table of cases that the tests repeat. Does not:
     unknown             new          -          new          registered
     of another recipe,  other ...    -          other ...    registered, unless a newer version is known
       version or boxes
+    of other metadata   metadata ... -          metadata ... registered: its rows are written anew (all: cut again)
     quarantined         good now     good now   good now     registered
     pending             waiting      -          waiting      claimed
     failed or dead      -            failed     failed       revived
     done                -            -          again        revived, unless this backfill has done it
     claimed             -            -          -            left to the run that has it
     forgotten           -            -          -            never comes back
+
+What the API announces now is registered beside: its URL is the newest. Metadata of a landed manifest counts only when its
+updated_at is newer than what the state has, for all landed manifests have been registered before.
 """
 
 from __future__ import annotations
@@ -46,6 +50,7 @@ class Work:
     bytes: int | None
     row: Row | None = None
     state: WorkState | None = None  # what it was in, when it is revived
+    registers: bool = False  # its row is registered, whatever the action
 
 
 @dataclass(frozen=True)
@@ -80,9 +85,20 @@ def classify(rows: Sequence[Row], selection: Selection, state: State, left: Coun
                 if action is None:
                     left[why] += 1
                 else:
-                    state_now = known[row.image_id, profile].state if action == "revive" else None
+                    work = known.get((row.image_id, profile))
+                    state_now = work.state if work is not None and action == "revive" else None
+                    registers = action == "register" or (work is not None and _tells(row, work))
                     yield Work(
-                        row.image_id, profile, why, action, row.captured_at, row.boxes, row.bytes, row, state_now
+                        row.image_id,
+                        profile,
+                        why,
+                        action,
+                        row.captured_at,
+                        row.boxes,
+                        row.bytes,
+                        row,
+                        state_now,
+                        registers,
                     )
 
 
@@ -93,10 +109,32 @@ def decide(row: Row, recipe: str, work: ImageState | None, selection: Selection)
     if work.state == "quarantined":
         return "register", "good now"
     if fingerprint(row.content_hash, recipe) != work.fingerprint:
-        if row.updated_at and work.updated_at and row.updated_at < work.updated_at:
+        if _older(row, work):
             return None, "a newer version is known"
         return _if(selection.mode != "failed", "register", _change(row, recipe, work), "changed")
-    return _same(work, selection)
+    action, why = _same(work, selection)
+    if action is None and selection.mode != "failed" and work.state != "claimed" and _corrected(row, work):
+        return "register", "metadata changed"
+    return action, why
+
+
+def _tells(row: Row, work: ImageState) -> bool:
+    """Whether the row of a known work is to be registered beside what is done with it."""
+    return (row.announced_now and not _older(row, work)) or _corrected(row, work)
+
+
+def _corrected(row: Row, work: ImageState) -> bool:
+    """Whether the row tells newer metadata of the same work."""
+    if _older(row, work):
+        return False
+    if work.metadata is None:  # of an earlier version: its columns are what can be compared
+        return (row.store_id, row.camera_id, row.captured_at) != (work.store_id, work.camera_id, work.captured_at)
+    newer = row.announced_now or (row.updated_at is not None and row.updated_at != work.updated_at)
+    return newer and row.metadata != work.metadata
+
+
+def _older(row: Row, work: ImageState) -> bool:
+    return bool(row.updated_at and work.updated_at and row.updated_at < work.updated_at)
 
 
 def _change(row: Row, recipe: str, work: ImageState) -> str:

@@ -52,6 +52,8 @@ class Plan:
     ``from_quarantine``: rows that are registered are noted as replayed. ``good``: photos that were judged good, to be
     done or not; ``still_bad_rows``: how many stay in quarantine, and ``still_bad``: by broken expectation; ``hints``: see
     Funnel.hints.
+    ``from_quarantine``: rows that are registered are noted as replayed. ``asks_again``: the API is asked for every photo
+    whose URL is signed, before it is fetched.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Plan:
         still_bad: Counter[str] | None = None,
         still_bad_rows: int = 0,
         hints: Mapping[str, str] | None = None,
+        asks_again: bool = False,
     ) -> None:
         self.works = works
         self.bad = bad
@@ -86,6 +89,7 @@ class Plan:
         self.still_bad = still_bad or Counter()
         self.still_bad_rows = still_bad_rows
         self.hints = hints or {}
+        self.asks_again = asks_again
         self.images = len({work.image_id for work in works})
 
 

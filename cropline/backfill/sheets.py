@@ -61,9 +61,11 @@ class Announced:
 
 
 def landed(spec: StoreSpec, source: str, photos: Photos) -> Announced:
-    """Every landed manifest of a source that may hold photos of the window."""
+    """Every landed manifest of a source that may hold photos of the window, in the order in which they were landed."""
     earliest = (in_utc(photos.since) - _SKEW).date().isoformat() if photos.since else ""
-    keys = [key for key in storage.list_keys(spec, f"manifests/{source}") if key.split("/")[2] >= earliest]
+    # Two announcements of one updated_at: the later one is right.
+    listed = sorted(storage.list_written(spec, f"manifests/{source}"))
+    keys = [key for _, key in listed if key.split("/")[2] >= earliest]
     return Announced([Sheet(key, None) for key in keys])
 
 

@@ -8,10 +8,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cropline.catalogue.rows import CATALOGUE, ORDER, RECROP, ImageProfile
+from cropline.catalogue.rows import CATALOGUE, ORDER, PARTITION, RECROP, ImageProfile
 
 # A box is the same as before when its id and its place are, whatever the version of the photo or the recipe.
 _BOX = ("source", "image_id", "profile", "box_id", "xmin", "ymin", "xmax", "ymax")
+
+# What is known of the photo and its store today, though the crop is of before.
+_METADATA = (
+    "store_id", "camera_id", "captured_at", PARTITION, "store_name", "city", "region", "store_format", "score",
+)  # fmt: skip
 
 
 def stay(rows: pa.Table, current: pa.Table) -> pa.Table:
@@ -73,6 +78,6 @@ def _taken(good: dict[tuple[Any, ...], list[dict[str, Any]]], failed: dict[str, 
 def _told(failed: dict[str, Any], kept: dict[str, Any] | None) -> dict[str, Any]:
     if kept is None:
         return failed
-    batch = {name: failed[name] for name in ("batch_id", "attempt", "box_index", "retry_after_s")}
+    batch = {name: failed[name] for name in ("batch_id", "attempt", "box_index", "retry_after_s", *_METADATA)}
     why = zip(RECROP, (failed["reason"], failed["detail"], failed["committed_at"]), strict=True)
     return kept | batch | dict(why)

@@ -120,6 +120,8 @@ def _show(name: str, settings: Any, run: Callable[[], Funnel | Foreseen]) -> Non
     else:
         screen.print(funnel_table([(name, answer)]))
         show_trouble(screen, answer)
+        if answer.hint:
+            screen.print(f"\n  {answer.hint}", soft_wrap=True)
         show_places(screen, [*places(settings, answer)])
 
 
@@ -136,7 +138,7 @@ def _show_plan(screen: Screen, plan: Foreseen) -> None:
         left = [[why, what, f"{count:,}"] for why, what, count in plan.left]
         screen.print(_table(["left out, because", "counted in", "how many"], left))
     if plan.note:
-        screen.print(f"\n  {plan.note}")
+        screen.print(f"\n  {plan.note}", soft_wrap=True)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

@@ -28,16 +28,19 @@ def show_plan() -> None:
     table = Table(show_edge=False, pad_edge=False, header_style="bold")
     for position, name in enumerate(_HEAD):
         table.add_column(name, justify="left" if position < 2 else "right")
-    changed = []
+    changed, rewritten = [], 0
     with State.open(settings.state) as state:
         for name, profile in sorted(settings.profiles.items()):
             recrop = state.recrops(settings.api.source, name, profile.hash)
             if recrop.changed or recrop.missing:
                 changed.append(name)
             table.add_row(*_row(settings, state, recrop))
+            rewritten += state.rows_to_rewrite(settings.api.source, name)
         failures = [count for count in state.report(last_batches=0).reasons if count.state in _AGAIN]
     screen.print(table)
     _tell_failures(screen, failures)
+    if rewritten:
+        screen.print(f"\nMetadata changed of {rewritten:,} photos and profiles: the next run writes their rows anew.")
     if not changed:
         if not failures:
             screen.print("\nEvery photo is cropped, or waits to be, by today's profiles.")

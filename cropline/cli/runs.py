@@ -76,6 +76,10 @@ def progress_of(screen: Screen, name: str) -> Iterator[OnProgress]:
         yield on_progress
 
 
+# Lines that most runs do without.
+_RARE = frozenset({"corrected", "rewritten", "refreshed", "not_refreshed"})
+
+
 def funnel_table(runs: Sequence[tuple[str, Funnel]]) -> Table:
     """The counts of one or more runs side by side."""
     table = Table(title=None, show_edge=False, pad_edge=False, header_style="bold")
@@ -90,13 +94,19 @@ def funnel_table(runs: Sequence[tuple[str, Funnel]]) -> Table:
         ("quarantined", "quarantined"),
         ("new", "new"),
         ("changed", "changed"),
+        ("metadata corrected", "corrected"),
         ("boxes", "boxes"),
         ("crops written", "written"),
         ("failed", "failed"),
         ("  to be tried again", "retrying"),
         ("  a good crop stays", "stayed"),
         ("skipped", "skipped"),
+        ("rows rewritten", "rewritten"),
+        ("addresses refreshed", "refreshed"),
+        ("  could not be", "not_refreshed"),
     ):
+        if attribute in _RARE and not any(getattr(funnel, attribute) for _, funnel in runs):
+            continue
         table.add_row(label, *(f"{getattr(funnel, attribute):,}" for _, funnel in runs))
     table.add_row("crops/s", *(f"{funnel.crops_per_s:,.0f}" if funnel.written else "-" for _, funnel in runs))
     return table

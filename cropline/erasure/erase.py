@@ -53,7 +53,7 @@ class Erased:
 
 def foresee(spec: StoreSpec, state: State, source: str, selection: Selection) -> Erased:
     """What ``forget`` would remove now; changes nothing."""
-    wanted = sorted(selection.in_state(state, source) | selection.in_catalogue(Catalogue(spec), source))
+    wanted = sorted(selection.in_state(state, source) | _in_rows(selection, spec, state, source))
     rows = objects = 0
     packs = Packs(spec, source, wanted)
     for start in range(0, len(wanted), _PORTION):
@@ -65,10 +65,17 @@ def foresee(spec: StoreSpec, state: State, source: str, selection: Selection) ->
     return Erased("", len(wanted), rows, objects, len(held), None)
 
 
+def _in_rows(selection: Selection, spec: StoreSpec, state: State, source: str) -> set[str]:
+    """The photos that the catalogue has of the selection, but for those whose rows wait to be corrected out of it."""
+    found = selection.in_catalogue(Catalogue(spec), source)
+    corrected = set() if selection.images else found & state.being_rewritten(source)
+    return found - (corrected - selection.in_state(state, source)) if corrected else found
+
+
 def forget(spec: StoreSpec, state: State, source: str, selection: Selection, tell: Tell = untold) -> Erased:
     """Forget these photos, or go on with it. Also safe while they are being cropped, by whomever."""
     _clear_after_the_dead(spec, state, source)
-    found = selection.in_catalogue(Catalogue(spec), source)
+    found = _in_rows(selection, spec, state, source)
     erasure = state.begin_erasure(
         source, selection.text, image_ids=sorted(found), stores=selection.stores, until=selection.before
     )

@@ -113,6 +113,7 @@ def _verdict(funnel: Funnel) -> str:
     retry = f"; {funnel.retrying:,} of the failed will be tried again" if funnel.retrying else ""
     if funnel.stayed:
         retry += f"; {funnel.stayed:,} of them have a good crop of before, which stays"
+    retry += f"; {funnel.rewritten:,} rows only got other metadata" if funnel.rewritten else ""
     images = "1 image" if funnel.images == 1 else f"{funnel.images:,} images"
     return f"{funnel.written:,} crops written from {images}, {funnel.failed:,} failed{retry}{rate}."
 
@@ -126,6 +127,7 @@ def _steps(funnel: Funnel) -> list[tuple[str, str, str]]:
         ("quarantined", funnel.quarantined, ""),
         ("new", funnel.new, "image and profile"),
         ("changed", funnel.changed, "other version, boxes or recipe"),
+        ("corrected", funnel.corrected, "other metadata, the same crops"),
         ("known", funnel.known, "nothing to do"),
         ("batches", funnel.batches, f"{funnel.resumed:,} resumed" if funnel.resumed else ""),
         ("images cropped", funnel.images, _decoders(funnel)),
@@ -134,7 +136,12 @@ def _steps(funnel: Funnel) -> list[tuple[str, str, str]]:
         ("failed", funnel.failed, _of_failed(funnel)),
         ("skipped", funnel.skipped, ""),
     )
-    return [(name, f"{count:,}", remark) for name, count, remark in rows]
+    rare = (
+        ("rewritten", funnel.rewritten, "rows that got other metadata; nothing was fetched or cut for them"),
+        ("addresses refreshed", funnel.refreshed, "of photos, by the image API"),
+        ("not refreshed", funnel.not_refreshed, "photos whose address has expired, and no fresh one was given"),
+    )
+    return [(name, f"{count:,}", remark) for name, count, remark in (*rows, *(row for row in rare if row[1]))]
 
 
 def _of_failed(funnel: Funnel) -> str:

@@ -10,7 +10,7 @@ taken over by raising ``attempt``; whoever held the old number can neither renew
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -75,6 +75,26 @@ def renew(database: Database, batch: Batch, lease: timedelta) -> None:
             _hold(connection, batch, lease_until=database.now(connection) + lease)
 
 
+def readdress(database: Database, batch: Batch, moved: Mapping[tuple[str, int], tuple[str, int]]) -> None:
+    """The batch's images are read elsewhere from now on: place (manifest, row) -> place. Retries read there too.
+
+    Raises StaleLease when another attempt owns the batch.
+    """
+    with database.atomic() as connection:
+        locked = select(1).where(batches.c.batch_id == batch.batch_id, batches.c.attempt == batch.attempt, _OPEN)
+        if connection.execute(locked.with_for_update()).scalar() is None:
+            raise StaleLease(f"batch {batch.batch_id}: attempt {batch.attempt} no longer owns it")
+        for (manifest, row), (to_manifest, to_row) in sorted(moved.items()):
+            mine = (images.c.batch_id == batch.batch_id, _CLAIMED)
+            # What was announced meanwhile is newer than what was asked for.
+            still = (images.c.manifest == manifest, images.c.manifest_row == row)
+            connection.execute(update(images).where(*mine, *still).values(manifest=to_manifest, manifest_row=to_row))
+            claimed = (images.c.claimed_manifest == manifest, images.c.claimed_row == row)
+            connection.execute(
+                update(images).where(*mine, *claimed).values(claimed_manifest=to_manifest, claimed_row=to_row)
+            )
+
+
 def release(database: Database, batch: Batch, reason: str) -> None:
     """Let the lease run out now: the next claim resumes the batch, under its id, for the catalogue may hold it.
 
@@ -117,8 +137,26 @@ def _resume(connection: Connection, wish: Wish, now: datetime, which: ColumnElem
     ).one_or_none()
     if taken is None:
         return None
+    _readdress(connection, taken.batch_id)
     members = connection.execute(select(*COLUMNS).where(images.c.batch_id == taken.batch_id, _CLAIMED))
     return _batch(connection, taken, (Member(*row) for row in members))
+
+
+def _readdress(connection: Connection, batch_id: str) -> None:
+    """The newest announcement of the same work is the one to read: its address may be the only one that still opens.
+
+    Not where metadata changed as well: the catalogue may hold the batch's rows as they were claimed.
+    """
+    connection.execute(
+        update(images)
+        .where(
+            images.c.batch_id == batch_id,
+            _CLAIMED,
+            images.c.fingerprint == images.c.claimed_fingerprint,
+            images.c.metadata.is_not_distinct_from(images.c.claimed_metadata),
+        )
+        .values(claimed_manifest=images.c.manifest, claimed_row=images.c.manifest_row)
+    )
 
 
 def _begin(connection: Connection, wish: Wish, now: datetime) -> Batch | None:
@@ -158,4 +196,5 @@ def _batch(connection: Connection, row: Any, members: Iterable[Member]) -> Batch
         lease_until=row.lease_until,
         images=claim_table(row.source, ordered, recipes),
         superseding=[(row.source, m.image_id, m.profile) for m in ordered if m.catalogued is not None],
+        rewriting=frozenset((m.image_id, m.profile) for m in ordered if m.rows_only),
     )

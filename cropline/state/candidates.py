@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import BigInteger, Column, Connection, MetaData, Table
+from sqlalchemy import BigInteger, Column, Connection, MetaData, Table, case, func, select
 
 from cropline.errors import StateError
 from cropline.keys import digest
@@ -39,6 +39,7 @@ CANDIDATES = pa.schema(
         ("camera_id", pa.string()),
         pa.field("state", pa.string(), nullable=False),  # pending | quarantined
         ("reason", pa.string()),  # the broken expectations; null when pending
+        ("metadata", pa.string()),  # keys.metadata_hash; null: not known, changes nothing
     ]
 )
 
@@ -60,6 +61,20 @@ staged = Table(
     prefixes=["TEMPORARY"],
     postgresql_on_commit="DROP",
 )
+
+
+def best() -> Any:
+    """The staged candidates, one a work: a good one before a bad one, then the newest."""
+    place = func.row_number().over(
+        partition_by=[staged.c.source, staged.c.image_id, staged.c.profile],
+        order_by=[
+            case((staged.c.state == "pending", 0), else_=1),
+            staged.c.updated_at.desc().nulls_last(),
+            staged.c.manifest_row.desc(),
+        ],
+    )
+    ranked = select(staged, place.label("place")).subquery()
+    return select(ranked).where(ranked.c.place == 1).subquery()
 
 
 class Staging:

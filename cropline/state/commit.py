@@ -36,6 +36,9 @@ class _Held(NamedTuple):
     attempts: int
     claimed: str  # fingerprint
     boxes: int  # as claimed
+    metadata: str | None
+    claimed_metadata: str | None
+    rows_only: int | None  # as claimed
 
 
 _END: dict[str, TypeEngine[Any]] = {
@@ -45,6 +48,7 @@ _END: dict[str, TypeEngine[Any]] = {
     "new_reason": AnyText(),
     "new_attempts": Integer(),
     "new_retry_at": UtcTime(),
+    "new_rows_only": Integer(),
 }
 _FREED = {
     "claimed_hash": null(),
@@ -52,6 +56,8 @@ _FREED = {
     "claimed_manifest": null(),
     "claimed_row": null(),
     "claimed_boxes": null(),
+    "claimed_metadata": null(),
+    "claimed_rows_only": null(),
 }
 
 
@@ -122,7 +128,8 @@ def _members(connection: Connection, batch: Batch) -> dict[_Key, _Held]:
     rows = connection.execute(
         select(
             images.c.image_id, images.c.profile, images.c.fingerprint, images.c.attempts,
-            images.c.claimed_fingerprint, images.c.claimed_boxes,
+            images.c.claimed_fingerprint, images.c.claimed_boxes, images.c.metadata, images.c.claimed_metadata,
+            images.c.claimed_rows_only,
         )
         .where(images.c.batch_id == batch.batch_id, images.c.state == constant("claimed"))
         .order_by(images.c.source, images.c.image_id, images.c.profile)
@@ -168,10 +175,11 @@ def _settle(
     now: datetime,
 ) -> Committed:
     changed = {key for key, held in members.items() if held.wanted != held.claimed}
+    corrected = {key for key, held in members.items() if key not in changed and held.metadata != held.claimed_metadata}
     special = [
-        _ended(members[key].attempts, outcome, retries, now)
+        _ended(members[key], outcome, retries, now) | ({} if key not in corrected else _ROWS_AGAIN)
         for key, outcome in outcomes.items()
-        if key not in changed and (not outcome.ok or outcome.permanent_reason is not None)
+        if key not in changed and (not outcome.ok or outcome.permanent_reason is not None or key in corrected)
     ]
     if special:
         _end_some(connection, batch, special, now)
@@ -185,27 +193,41 @@ def _settle(
             since=now,
             reason=null(),
             attempts=0,
+            rows_only=null(),
             committed_batch=batch.batch_id,
             **_FREED,
         )
     )
     ends = [row["new_state"] for row in special]
     failed, dead = ends.count("failed"), ends.count("dead")
-    return Committed(len(members) - failed - dead - len(changed), failed, dead, len(changed), already=False)
+    again = len(changed) + len(corrected)
+    return Committed(len(members) - failed - dead - again, failed, dead, again, already=False)
 
 
-def _ended(attempts: int, outcome: Outcome, retries: Retries, now: datetime) -> dict[str, object]:
+def _ended(held: _Held, outcome: Outcome, retries: Retries, now: datetime) -> dict[str, object]:
     row: dict[str, object] = {"for_image": outcome.image_id, "for_profile": outcome.profile}
     if outcome.ok:
         return row | _end("done", outcome.permanent_reason, 0, None)
-    if attempts + 1 >= retries.max_attempts:
-        return row | _end("dead", outcome.transient_reason, attempts + 1, None)
-    retry_at = now + retries.wait(attempts + 1, outcome.retry_after_s)
-    return row | _end("failed", outcome.transient_reason, attempts + 1, retry_at)
+    # Rows that were only written anew tell of an earlier failure: nothing was tried.
+    attempts = held.attempts if held.rows_only else held.attempts + 1
+    if attempts >= retries.max_attempts:
+        return row | _end("dead", outcome.transient_reason, attempts, None)
+    retry_at = now + retries.wait(max(attempts, 1), outcome.retry_after_s)
+    return row | _end("failed", outcome.transient_reason, attempts, retry_at)
 
 
 def _end(state: str, reason: str | None, attempts: int, retry_at: datetime | None) -> dict[str, object]:
-    return {"new_state": state, "new_reason": reason, "new_attempts": attempts, "new_retry_at": retry_at}
+    return {
+        "new_state": state,
+        "new_reason": reason,
+        "new_attempts": attempts,
+        "new_retry_at": retry_at,
+        "new_rows_only": None,
+    }
+
+
+# Metadata was corrected while the batch had the work: the crops are done, and their rows are to be written once more.
+_ROWS_AGAIN: dict[str, object] = {"new_state": "pending", "new_reason": None, "new_retry_at": None, "new_rows_only": 1}
 
 
 def _end_some(connection: Connection, batch: Batch, ends: Sequence[Mapping[str, object]], now: datetime) -> None:
@@ -228,6 +250,7 @@ def _end_some(connection: Connection, batch: Batch, ends: Sequence[Mapping[str, 
             reason=told.new_reason,
             attempts=told.new_attempts,
             retry_at=told.new_retry_at,
+            rows_only=told.new_rows_only,
             committed_batch=batch.batch_id,
             **_FREED,
         )

@@ -25,11 +25,12 @@ class Member(NamedTuple):
     manifest: str
     manifest_row: int
     catalogued: str | None  # the batch that brought it into the catalogue before
+    rows_only: int | None
 
 
 COLUMNS = (
     images.c.image_id, images.c.profile, images.c.claimed_hash, images.c.claimed_fingerprint,
-    images.c.claimed_manifest, images.c.claimed_row, images.c.committed_batch,
+    images.c.claimed_manifest, images.c.claimed_row, images.c.committed_batch, images.c.claimed_rows_only,
 )  # fmt: skip
 
 

@@ -232,6 +232,17 @@ MIGRATIONS: tuple[Migration, ...] = (
             "CREATE INDEX images_ended ON images (reason) WHERE state = 'done' AND reason IS NOT NULL",
         ),
     ),
+    # Corrected metadata, which rewrites rows and cuts nothing; and which address of an item was announced last.
+    Migration(
+        (
+            "ALTER TABLE images ADD COLUMN metadata {text}",
+            "ALTER TABLE images ADD COLUMN rows_only INTEGER",
+            "ALTER TABLE images ADD COLUMN claimed_metadata {text}",
+            "ALTER TABLE images ADD COLUMN claimed_rows_only INTEGER",
+            "ALTER TABLE recent_items ADD COLUMN url {text}",
+            "ALTER TABLE manifests ADD COLUMN corrected BIGINT NOT NULL DEFAULT 0",
+        ),
+    ),
 )
 
 

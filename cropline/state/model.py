@@ -7,7 +7,7 @@ A *work* is one image and one profile: the grain of the state table and of every
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
@@ -50,17 +50,21 @@ class Registration:
     forget_digests_before: datetime  # older digests lie outside of the overlap window
     profiles: Mapping[str, tuple[str, str]]  # name -> (hash, recipe as JSON)
     events: Sequence[Event] = ()
+    urls: Mapping[str, str] = field(
+        default_factory=dict
+    )  # digest of an item -> digest of its address, if that has a query
 
 
 @dataclass(frozen=True)
 class Registered:
-    """What a registration did, in works; new + changed + known + quarantined are the rows that were handed in."""
+    """What a registration did, in works; all of them but ``already`` add up to the rows that were handed in."""
 
     new: int
     changed: int
     known: int
     quarantined: int
     already: bool  # this manifest was registered before; the counts are those of that time
+    corrected: int = 0  # the same crops, other metadata
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class Batch:
     lease_until: datetime
     images: pa.Table  # schemas.CLAIM, sorted by image id; frozen: every attempt of a batch gets the same
     superseding: Sequence[tuple[str, str, str]]  # (source, image_id, profile) that the catalogue holds already
+    rewriting: frozenset[tuple[str, str]] = frozenset()  # (image_id, profile): only the metadata of its rows changed
 
 
 @dataclass(frozen=True)
@@ -138,6 +143,7 @@ class ImageState:
     first_seen: datetime
     batch_id: str | None  # the last batch that held it
     committed_batch: str | None  # the last batch that brought it into the catalogue
+    metadata: str | None = None  # keys.metadata_hash; None: registered by a version that had none
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,8 @@ def _mark(connection: Connection, catch: Catch, chosen: Select[Any]) -> None:
             claimed_manifest=images.c.manifest,
             claimed_row=images.c.manifest_row,
             claimed_boxes=images.c.boxes,
+            claimed_metadata=images.c.metadata,
+            claimed_rows_only=images.c.rows_only,
         )
         .returning(*COLUMNS)
     )

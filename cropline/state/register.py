@@ -11,6 +11,7 @@ What a candidate does, by the state that its work is in:
     older updated_at    -            nothing                 nothing              nothing    pending
     quarantined         quarantined  nothing                 nothing              nothing    quarantined, newer reason
 
+The same fingerprint with other metadata (known.py) is work too, on rows alone, unless its updated_at is older.
 A bad version never takes away good work: the crops of the last good version stay, and quarantine holds the bad row.
 A good version always ends a quarantine, also one that is older than the bad one: some crop is better than none.
 A candidate of an image that was forgotten (erasures.py) does nothing, whatever it is.
@@ -18,7 +19,7 @@ A candidate of an image that was forgotten (erasures.py) does nothing, whatever 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,14 +29,25 @@ from sqlalchemy.sql.elements import ColumnElement
 from cropline.errors import StateError
 from cropline.state.bulk import unnested
 from cropline.state.database import Database, plan_by_index
+from cropline.state.known import tell_anew
 from cropline.state.model import Registered, Registration
 from cropline.state.outbox import enqueue
-from cropline.state.tables import UtcTime, images, manifests, profiles, recent_items, sources, tombstones
+from cropline.state.tables import (
+    UtcTime,
+    constant,
+    images,
+    manifests,
+    profiles,
+    recent_items,
+    sources,
+    tallies,
+    tombstones,
+)
 from cropline.state.upsert import upsert
 
 _WANTED = (
     "profile_hash", "version", "fingerprint", "manifest", "manifest_row", "boxes", "bytes",
-    "captured_at", "updated_at", "store_id", "camera_id",
+    "captured_at", "updated_at", "store_id", "camera_id", "metadata",
 )  # fmt: skip
 _DIGESTS_A_QUERY = 1_000
 
@@ -58,6 +70,38 @@ def unseen(database: Database, source: str, digests: Sequence[str]) -> set[str]:
             )
             wanted.difference_update(connection.execute(found).scalars())
     return wanted
+
+
+def readdressed(database: Database, source: str, addresses: Mapping[str, tuple[str, str]]) -> set[str]:
+    """Those of the items (by digest: image id, digest of the address) that have a new address which their work needs.
+
+    Work that is done needs none. Costs one look at the counts where nothing is left to do.
+    """
+    undone = [constant(state) for state in ("pending", "claimed", "failed", "dead")]
+    left = select(func.coalesce(func.sum(tallies.c.works), 0)).where(
+        tallies.c.source == source, tallies.c.state.in_(undone)
+    )
+    found: set[str] = set()
+    if not addresses:
+        return found
+    ordered = sorted(addresses)
+    with database.reading() as connection:
+        if not connection.execute(left).scalar():
+            return found
+        for start in range(0, len(ordered), _DIGESTS_A_QUERY):
+            part = ordered[start : start + _DIGESTS_A_QUERY]
+            needing = select(images.c.image_id).where(
+                images.c.source == source,
+                images.c.image_id.in_([addresses[digest][0] for digest in part]),
+                images.c.state.in_(undone),
+            )
+            wanted = set(connection.execute(needing).scalars())
+            part = [digest for digest in part if addresses[digest][0] in wanted]
+            known = select(recent_items.c.digest, recent_items.c.url).where(
+                recent_items.c.source == source, recent_items.c.digest.in_(part)
+            )
+            found.update(digest for digest, url in connection.execute(known) if url != addresses[digest][1])
+    return found
 
 
 def manifest_registered(database: Database, manifest: str) -> bool:
@@ -84,7 +128,10 @@ def register(database: Database, registration: Registration) -> Registered:
         if earlier is None:
             new, changed = _merge(connection, now)
             known = staging.rows - staging.quarantined - new - changed
-            registered = Registered(new, changed, known, staging.quarantined, already=False)
+            corrected = tell_anew(connection, now) if known else 0
+            registered = Registered(
+                new, changed, known - corrected, staging.quarantined, already=False, corrected=corrected
+            )
             _remember(connection, registration, registered, now)
         staging.drop()
         return earlier or registered
@@ -94,7 +141,7 @@ def _earlier(connection: Connection, manifest: str) -> Registered | None:
     row = connection.execute(select(manifests).where(manifests.c.manifest == manifest)).one_or_none()
     if row is None:
         return None
-    return Registered(row.new, row.changed, row.known, row.quarantined, already=True)
+    return Registered(row.new, row.changed, row.known, row.quarantined, already=True, corrected=row.corrected)
 
 
 def _position(text: str | None) -> datetime | None:
@@ -137,6 +184,7 @@ def _merge(connection: Connection, now: datetime) -> tuple[int, int]:
             "reason": wanted.reason,
             "attempts": 0,
             "retry_at": null(),
+            "rows_only": null(),
             "changed_at": moment,
         },
         where=_takes_over(wanted),
@@ -155,17 +203,9 @@ def _merge(connection: Connection, now: datetime) -> tuple[int, int]:
 
 def _chosen(now: ColumnElement[datetime]) -> Any:
     """One candidate a work, the best one, in the order of the key: transactions then lock rows in one order."""
-    from cropline.state.candidates import staged
+    from cropline.state.candidates import best
 
-    place = func.row_number().over(
-        partition_by=[staged.c.source, staged.c.image_id, staged.c.profile],
-        order_by=[
-            case((staged.c.state == "pending", 0), else_=1),
-            staged.c.updated_at.desc().nulls_last(),
-            staged.c.manifest_row.desc(),
-        ],
-    )
-    ranked = select(staged, place.label("place")).subquery()
+    ranked = best()
     # Known work is passed over by reading it. ON CONFLICT alone locks it first, and a lock is a write: of a million
     # known works nearly every page of the table.
     known = exists().where(
@@ -180,7 +220,7 @@ def _chosen(now: ColumnElement[datetime]) -> Any:
     names = ["source", "image_id", "profile", "state", "reason", *_WANTED]
     return (
         select(*(ranked.c[name] for name in names), now, now, literal(0))
-        .where(ranked.c.place == 1, ~known, ~forgotten)
+        .where(~known, ~forgotten)
         .order_by(ranked.c.source, ranked.c.image_id, ranked.c.profile)
     )
 
@@ -217,6 +257,7 @@ def _remember(connection: Connection, registration: Registration, registered: Re
             changed=registered.changed,
             known=registered.known,
             quarantined=registered.quarantined,
+            corrected=registered.corrected,
         )
     )
     _remember_items(connection, registration, now)
@@ -233,11 +274,19 @@ def _remember_items(connection: Connection, registration: Registration, now: dat
     source, horizon = registration.source, registration.forget_digests_before
     connection.execute(delete(recent_items).where(recent_items.c.source == source, recent_items.c.updated_at < horizon))
     recent = {digest: at or now for digest, at in registration.item_digests if (at or now) >= horizon}
-    rows = [{"source": source, "digest": digest, "updated_at": recent[digest]} for digest in sorted(recent)]
+    rows = [
+        {"source": source, "digest": digest, "updated_at": recent[digest], "url": registration.urls.get(digest)}
+        for digest in sorted(recent)
+    ]
     if not rows:
         return
     statement: Any = upsert(connection, recent_items)
     if connection.dialect.name == "postgresql":
         told = unnested({column.name: column.type for column in recent_items.c}, rows)
         statement, rows = statement.from_select(list(told.c.keys()), select(told)), []
-    connection.execute(statement.on_conflict_do_nothing(), rows)
+    told_last = statement.on_conflict_do_update(
+        index_elements=[recent_items.c.source, recent_items.c.digest],
+        set_={"url": statement.excluded.url},
+        where=recent_items.c.url.is_distinct_from(statement.excluded.url),
+    )
+    connection.execute(told_last, rows)

@@ -80,6 +80,13 @@ def revive(database: Database, which: Filter) -> int:
                 images.c.image_id == chosen.c.image_id,
                 images.c.profile == chosen.c.profile,
             )
-            .values(state="pending", since=database.now(connection), attempts=0, retry_at=null(), reason=null())
+            .values(
+                state="pending",
+                since=database.now(connection),
+                attempts=0,
+                retry_at=null(),
+                reason=null(),
+                rows_only=null(),
+            )
         )
         return int(revived.rowcount)

@@ -10,7 +10,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, func, select
+from sqlalchemy import Connection, Select, and_, func, or_, select
 
 from cropline.state.database import Database
 from cropline.state.model import (
@@ -115,6 +115,50 @@ def find_images(database: Database, which: Sequence[Any], limit: int) -> list[Im
     query = select(*_IMAGE).where(*which).order_by(images.c.captured_at.desc().nulls_last(), images.c.image_id)
     with database.reading() as connection:
         return [ImageState(*row) for row in connection.execute(query.limit(limit))]
+
+
+def each_image(database: Database, which: Sequence[Any]) -> Iterator[ImageState]:
+    """All works that a filter of replay.py chooses, in no order, some thousand in memory at a time."""
+    with database.reading() as connection:
+        rows = connection.execution_options(yield_per=5_000).execute(select(*_IMAGE).where(*which))
+        for row in rows:
+            yield ImageState(*row)
+
+
+def endings(database: Database, which: Sequence[Any]) -> list[ReasonCount]:
+    """How many photos ended badly, by state and reason, most first: those that are done have failures that last."""
+    photos = func.count(images.c.image_id.distinct()).label("photos")
+    bad = or_(
+        images.c.state.in_([constant(state) for state in ("failed", "dead", "quarantined")]),
+        and_(images.c.state == constant("done"), images.c.reason.is_not(None)),
+    )
+    query = (
+        select(images.c.state, images.c.reason, photos)
+        .where(*which, bad)
+        .group_by(images.c.state, images.c.reason)
+        .order_by(photos.desc(), images.c.state, images.c.reason)
+        .limit(_REASONS)
+    )
+    with database.reading() as connection:
+        return [ReasonCount(row.state, row.reason or "", row.photos) for row in connection.execute(query)]
+
+
+def rows_to_rewrite(database: Database, source: str, profile: str) -> int:
+    """Photos of a profile that wait for rows with other metadata, and for nothing else."""
+    waiting = (images.c.source == source, images.c.profile == profile, images.c.state == constant("pending"))
+    with database.reading() as connection:
+        query = select(func.count()).where(*waiting, images.c.rows_only == 1)
+        return int(connection.execute(query).scalar_one())
+
+
+def being_rewritten(database: Database, source: str) -> set[str]:
+    """Images whose rows wait for other metadata."""
+    now = or_(
+        and_(images.c.state == constant("pending"), images.c.rows_only == 1),
+        and_(images.c.state == constant("claimed"), or_(images.c.rows_only == 1, images.c.claimed_rows_only == 1)),
+    )
+    with database.reading() as connection:
+        return set(connection.execute(select(images.c.image_id).where(images.c.source == source, now)).scalars())
 
 
 def _works(connection: Connection) -> dict[WorkState, int]:

@@ -28,6 +28,7 @@ from cropline.state.model import (
     Event,
     ImageState,
     Outcome,
+    ReasonCount,
     Recrop,
     Registered,
     Registration,
@@ -108,6 +109,10 @@ class State:
         """Those of the digests that were not landed within the overlap window."""
         return register.unseen(self._database, source, digests)
 
+    def readdressed(self, source: str, addresses: Mapping[str, tuple[str, str]]) -> set[str]:
+        """Those of the items (by digest: image id, digest of the address) that have a new address which their work needs."""
+        return register.readdressed(self._database, source, addresses)
+
     def register(self, registration: Registration) -> Registered:
         """A manifest becomes work, the cursor moves, items and events are remembered: all of it, once, or nothing."""
         return register.register(self._database, registration)
@@ -145,6 +150,10 @@ class State:
     def renew(self, batch: Batch) -> None:
         """The heartbeat: lease_s from now. Raises StaleLease when another attempt owns the batch."""
         batches.renew(self._database, batch, self.lease)
+
+    def readdress(self, batch: Batch, moved: Mapping[tuple[str, int], tuple[str, int]]) -> None:
+        """The batch's images are read elsewhere from now on: place (manifest, row) -> place. Raises StaleLease."""
+        batches.readdress(self._database, batch, moved)
 
     def release(self, batch: Batch, reason: str) -> None:
         """Let go of a batch that cannot be finished: the next claim resumes it at once. Raises StaleLease."""
@@ -258,6 +267,22 @@ class State:
         """Works that a replay with these filters would touch, newest captured first."""
         which = replay.Filter(states, reasons, sources, stores, profiles, since, until, cameras, images)
         return reports.find_images(self._database, which.clauses, limit)
+
+    def each_image(self, which: replay.Filter) -> Iterator[ImageState]:
+        """All works of a filter, in no order, some thousand in memory at a time. Read to its end: it holds a transaction."""
+        return reports.each_image(self._database, which.clauses)
+
+    def endings(self, which: replay.Filter) -> list[ReasonCount]:
+        """How many photos of a filter ended badly, by state and reason; of those done, the ones with failures that last."""
+        return reports.endings(self._database, which.clauses)
+
+    def rows_to_rewrite(self, source: str, profile: str) -> int:
+        """Photos of a profile that wait for rows with other metadata, and for nothing else."""
+        return reports.rows_to_rewrite(self._database, source, profile)
+
+    def being_rewritten(self, source: str) -> set[str]:
+        """Images whose rows wait for other metadata."""
+        return reports.being_rewritten(self._database, source)
 
     def revive(
         self,

@@ -119,6 +119,8 @@ images = Table(
     Column("updated_at", UtcTime),
     Column("store_id", AnyText),
     Column("camera_id", AnyText),
+    Column("metadata", AnyText),  # keys.metadata_hash of it; null in rows of versions that had none
+    Column("rows_only", Integer),  # 1: its crops are there, only their rows are to be written anew; else null
     Column("first_seen", UtcTime, nullable=False),
     Column("changed_at", UtcTime),  # null as long as the first registration stands
     # What is claimed: frozen while a batch holds it, whatever is registered meanwhile. Null otherwise.
@@ -128,6 +130,8 @@ images = Table(
     Column("claimed_manifest", AnyText),
     Column("claimed_row", BigInteger),
     Column("claimed_boxes", BigInteger),
+    Column("claimed_metadata", AnyText),
+    Column("claimed_rows_only", Integer),
     Column("committed_batch", AnyText),  # the last batch that brought it into the catalogue
 )
 
@@ -182,6 +186,7 @@ manifests = Table(
     Column("changed", BigInteger, nullable=False),
     Column("known", BigInteger, nullable=False),
     Column("quarantined", BigInteger, nullable=False),
+    Column("corrected", BigInteger, nullable=False),
 )
 
 recent_items = Table(
@@ -190,6 +195,7 @@ recent_items = Table(
     Column("source", AnyText, primary_key=True),
     Column("digest", AnyText, primary_key=True),
     Column("updated_at", UtcTime, nullable=False),
+    Column("url", AnyText),  # keys.digest of the address that was announced last; null: it has no query
 )
 
 batches = Table(

@@ -88,6 +88,38 @@ def test_each_case_is_decided_as_the_table_says(
     assert decided == [missing, failed, everything]
 
 
+OTHER_METADATA = [
+    # what the state knows of the metadata, the row's update after it in hours, announced now; then by mode
+    ({"metadata": "m0"}, 0, True, ("register", None, "revive")),
+    ({"metadata": "m0"}, 1, False, ("register", None, "revive")),
+    ({"metadata": "m0"}, 0, False, (None, None, "revive")),  # a landed manifest was registered before
+    ({"metadata": "m0"}, -1, True, (None, None, "revive")),
+    ({"metadata": "m1"}, 1, True, (None, None, "revive")),
+    ({"metadata": None}, 1, True, (None, None, "revive")),  # of an earlier version, and its columns are the same
+    ({"metadata": None, "store_id": "t"}, 0, False, ("register", None, "revive")),
+]
+
+
+@pytest.mark.parametrize(("known", "hours", "now", "decided"), OTHER_METADATA)
+def test_corrected_metadata_is_decided_as_the_table_says(
+    known: dict[str, Any], hours: int, now: bool, decided: tuple[str | None, ...]
+) -> None:
+    row = _row(metadata="m1", updated_at=NOON + timedelta(hours=hours), announced_now=now)
+    modes = ("missing", "failed", "all")
+    found = [decide(row, "r1", _known("done", **known), Selection("cams", mode, {"p": "r1"}, None)) for mode in modes]
+    assert tuple(action for action, _ in found) == decided
+    if decided[0]:
+        assert found[0][1] == "metadata changed"
+
+
+@pytest.mark.parametrize("state", ["failed", "dead", "done"])
+def test_corrected_metadata_of_claimed_work_is_left_to_the_run_that_has_it(state: str) -> None:
+    row = _row(metadata="m1", announced_now=True)
+    selection = Selection("cams", "missing", {"p": "r1"}, None)
+    assert decide(row, "r1", _known("claimed", metadata="m0"), selection)[0] is None
+    assert decide(row, "r1", _known(state, metadata="m0"), selection) == ("register", "metadata changed")
+
+
 @pytest.mark.parametrize(("seconds", "action"), [(-1, "revive"), (0, None), (1, None)])
 def test_what_a_backfill_of_everything_has_done_is_not_done_again(seconds: int, action: str | None) -> None:
     selection = Selection("cams", "all", {"p": "r1"}, done_since=NOON)

@@ -164,3 +164,56 @@ def test_a_crop_stays_only_where_its_box_was_measured_in_the_size_that_is_declar
     image = _image(coordinates="pixels", width=declared[0], height=declared[1])
     kept, _ = _kept(image, _pixel_rows(rescaled_from, (800, 600)))
     assert bool(kept) == stays
+
+
+STORES = pa.Table.from_pylist(
+    [{"store_id": "s2", "store_name": "Two", "city": "Lyon", "region": "ARA", "store_format": "mini"}]
+)
+
+
+def _rewritten(
+    rows: list[dict[str, Any]], image: dict[str, Any], days: int | None = None
+) -> tuple[list[dict[str, Any]], str | None]:
+    work = {"profile": "default", "profile_hash": "recipe", "fingerprint": "old", "recipe": "{}"}
+    claim = {"source": "cams", "image_id": "photo", "manifest": "m2", "manifest_row": 7, "work": [work]}
+    kept, claims = keep(
+        pa.Table.from_pylist(rows, schema=CATALOGUE),
+        pa.Table.from_pylist([image]),
+        pa.Table.from_pylist([claim], schema=CLAIM),
+        {"default": days},
+        NOW,
+        rewriting={("photo", "default")},
+        stores=STORES,
+    )
+    return kept.to_pylist(), claims["work"][0].as_py()[0]["only"]
+
+
+def _corrected() -> dict[str, Any]:
+    boxes = [box | {"score": 0.1} for box in BOXES]
+    return _image(boxes, store_id="s2", camera_id="c2", captured_at="2026-11-20T08:00:00.000000Z")
+
+
+def test_rewriting_keeps_every_row_whatever_became_of_it_and_cuts_nothing() -> None:
+    rows = _rows()
+    rows[1] |= {"status": "failed", "reason": "box_outside", "key": None}
+    rows[2] |= {"status": "skipped", "reason": "below_min_side", "key": None}
+    rows[3] |= {"shard": "packs/1.tar", "offset": 512}
+    kept, only = _rewritten(rows, _corrected())
+    assert only == ""
+    names = ("status", "reason", "key", "shard", "offset", "fingerprint", "box_fingerprint")
+    assert [[row[name] for name in names] for row in kept] == [[row.get(name) for name in names] for row in rows]
+    told = ("store_id", "camera_id", "captured_at", "score", "store_name", "city", "region", "store_format", "manifest")
+    assert {tuple(row[name] for name in told) for row in kept} == {
+        ("s2", "c2", "2026-11-20T08:00:00.000000Z", 0.1, "Two", "Lyon", "ARA", "mini", "m2")
+    }
+
+
+def test_a_store_that_nobody_describes_leaves_nothing_of_the_one_before() -> None:
+    rows = [row | {"store_name": "One", "city": "Paris"} for row in _rows()]
+    kept, _ = _rewritten(rows, _corrected() | {"store_id": "s3"})
+    assert {(row["store_id"], row["store_name"], row["city"]) for row in kept} == {("s3", None, None)}
+
+
+def test_rewriting_cuts_what_is_not_there_or_may_go_any_day() -> None:
+    assert _rewritten(_rows()[1:], _corrected())[1] == "0"
+    assert _rewritten(_rows(), _corrected(), days=5)[1] is None  # no row is young enough: all are cut

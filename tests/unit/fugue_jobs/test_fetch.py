@@ -307,3 +307,36 @@ def test_proxies_and_netrc_of_the_environment_are_ignored(monkeypatch: pytest.Mo
             assert fetcher.fetch(server.url()).data == PHOTO
     assert proxy.connections == 0
     assert "authorization" not in server.exchanges[0].headers
+
+
+SIGNED = "/1.jpg?X-Amz-Date=20260101T000000Z&X-Amz-Expires=60&X-Amz-Signature=canary"
+EXPIRED_TOKEN = b"<?xml version='1.0'?><Error><Code>ExpiredToken</Code><Message>canary</Message></Error>"
+OF_SIGNED = [
+    (401, b"", "url_expired"), (403, b"", "url_expired"), (410, b"", "url_expired"), (400, EXPIRED_TOKEN, "url_expired"),
+    (400, b"<Code>InvalidArgument</Code>", "http_4xx"), (404, b"", "http_404"), (429, b"", "http_429"),
+    (503, b"", "http_5xx"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "body", "code"), OF_SIGNED)
+def test_a_signed_url_that_is_refused_has_expired(status: int, body: bytes, code: str) -> None:
+    with serving(head(status, f"Content-Length: {len(body)}") + body) as server, Fetcher(demo()) as fetcher:
+        failure = refused(fetcher, server.url(SIGNED))
+    assert failure.code == code
+    assert "canary" not in failure.detail
+
+
+def test_an_unsigned_url_with_a_body_about_tokens_is_refused_for_good() -> None:
+    answer = head(400, f"Content-Length: {len(EXPIRED_TOKEN)}") + EXPIRED_TOKEN
+    with serving(answer) as server, Fetcher(demo()) as fetcher:
+        assert refused(fetcher, server.url("/1.jpg?w=800")).code == "http_4xx"
+
+
+def test_a_redirect_to_a_signed_url_that_is_refused_has_expired() -> None:
+    to = SIGNED.replace("/1.jpg", "/2.jpg")
+    answers: dict[str, Answer] = {
+        "/1.jpg": head(302, f"Location: {to}", "Content-Length: 0"),
+        "/2.jpg": head(403, "Content-Length: 0"),
+    }
+    with serving(answers) as server, Fetcher(demo()) as fetcher:
+        assert refused(fetcher, server.url("/1.jpg")).code == "url_expired"

@@ -1,0 +1,104 @@
+"""Which URLs are signed, and until when, told by the query parameters of the signing schemes that are in wide use.
+
+Names are compared without case. What is not listed here is no signature: nothing is guessed. docs/failures.md has the list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qsl, urlsplit
+
+# Every parameter of one of these sets makes a URL a signed one.
+SCHEMES: tuple[frozenset[str], ...] = (
+    frozenset({"x-amz-signature"}),  # AWS, and all that speak S3
+    frozenset({"x-goog-signature"}),  # Google Cloud Storage
+    frozenset({"x-oss-signature"}),  # Alibaba
+    frozenset({"q-signature"}),  # Tencent
+    frozenset({"sig", "se"}),  # Azure SAS
+    frozenset({"sig", "si"}),  # Azure SAS by a stored policy
+    frozenset({"signature", "expires"}),  # S3 and Google in their second version, CloudFront, Google's CDN
+    frozenset({"signature", "policy"}),  # CloudFront by a policy
+    frozenset({"signature", "key-pair-id"}),
+    frozenset({"hdnts"}),  # Akamai
+    frozenset({"hdnea"}),
+    frozenset({"__token__"}),
+    frozenset({"token"}),  # anyone's
+    frozenset({"access_token"}),
+    frozenset({"jwt"}),
+)
+
+
+def is_signed(url: str) -> bool:
+    """Whether the URL's query holds the parameters of a signing scheme, or says until when it is good."""
+    found = _query(url)
+    return any(scheme <= found.keys() for scheme in SCHEMES) or expires_at(url) is not None
+
+
+def expires_at(url: str) -> datetime | None:
+    """Until when a URL is good by its own query; None when that does not say."""
+    found = _query(url)
+    moments = [moment for read in _EXPIRIES if (moment := _attempt(read, found)) is not None]
+    return min(moments, default=None)
+
+
+def has_expired(url: str, now: datetime) -> bool:
+    """Whether a URL has expired by its own query."""
+    at = expires_at(url)
+    return at is not None and at <= now
+
+
+def _query(url: str) -> dict[str, str]:
+    try:
+        return {name.lower(): value for name, value in parse_qsl(urlsplit(url).query, max_num_fields=200)}
+    except ValueError:
+        return {}
+
+
+def _attempt(read: Callable[[Mapping[str, str]], datetime | None], found: Mapping[str, str]) -> datetime | None:
+    try:
+        return read(found)
+    except (ValueError, OverflowError, OSError):  # a query of somebody's own: it says nothing
+        return None
+
+
+def _from_date(prefix: str) -> Callable[[Mapping[str, str]], datetime | None]:
+    def read(found: Mapping[str, str]) -> datetime | None:
+        date, lasts = found.get(f"{prefix}-date"), found.get(f"{prefix}-expires")
+        if date is None or lasts is None:
+            return None
+        return _moment(date) + timedelta(seconds=int(lasts))
+
+    return read
+
+
+def _until(name: str) -> Callable[[Mapping[str, str]], datetime | None]:
+    def read(found: Mapping[str, str]) -> datetime | None:
+        return _moment(found[name]) if name in found else None
+
+    return read
+
+
+def _akamai(found: Mapping[str, str]) -> datetime | None:
+    text = found.get("hdnts") or found.get("hdnea") or found.get("__token__") or ""
+    parts = dict(part.split("=", 1) for part in text.split("~") if "=" in part)
+    return _moment(parts["exp"]) if "exp" in parts else None
+
+
+_EXPIRIES = (
+    _from_date("x-amz"),
+    _from_date("x-goog"),
+    _from_date("x-oss"),
+    _until("se"),
+    _until("expires"),
+    _until("exp"),
+    _akamai,
+)
+
+
+def _moment(text: str) -> datetime:
+    """Seconds since 1970, or ISO 8601 in its long or short form."""
+    if text.isascii() and text.isdigit() and len(text) in (9, 10, 11):
+        return datetime.fromtimestamp(int(text), UTC)
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

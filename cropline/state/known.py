@@ -1,0 +1,111 @@
+"""Work that is announced again with the same fingerprint: its metadata may be other, and its address is newer.
+
+    candidate \\ work   pending        claimed                  failed, dead, done   quarantined
+    other metadata      columns        columns, then its rows   its rows             (is good work, see register.py)
+    newer address       is read next   is read by a retry       is read by a retry   -
+
+"Its rows": the work is pending again with rows_only, so a batch writes its rows anew and cuts nothing. Work that is done
+needs no address. An older updated_at changes nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, and_, case, func, literal, null, or_, select, true, update
+from sqlalchemy.sql.elements import ColumnElement
+
+from cropline.state.tables import UtcTime, images
+
+_KEY = ("source", "image_id", "profile")
+_TOLD = ("manifest", "manifest_row", "bytes", "captured_at", "updated_at", "store_id", "camera_id", "metadata")
+_SEEN = ("store_id", "camera_id", "captured_at")
+
+
+def tell_anew(connection: Connection, now: datetime) -> int:
+    """Bring known works up to the staged candidates. Gives how many have other metadata."""
+    corrected = _update(connection, _corrected, _wanted_again(now))
+    _update(connection, _moved, _learnt())
+    return corrected
+
+
+def _update(connection: Connection, which: Any, values: Any) -> int:
+    from cropline.state.candidates import best
+
+    told = best()
+    not_older = func.coalesce(told.c.updated_at >= images.c.updated_at, true())
+    chosen = (
+        select(*(images.c[name] for name in _KEY), *(told.c[name].label(f"told_{name}") for name in _TOLD))
+        .join(told, and_(*(told.c[name] == images.c[name] for name in _KEY)))
+        .where(
+            told.c.state == "pending",
+            told.c.fingerprint == images.c.fingerprint,
+            told.c.metadata.is_not(None),
+            images.c.state != "quarantined",
+            not_older,
+            which(told),
+        )
+        # Locked in the order of the key, as commits do.
+        .order_by(*(images.c[name] for name in _KEY))
+        .with_for_update(of=images)
+        .subquery("chosen")
+    )
+    statement = update(images).where(*(images.c[name] == chosen.c[name] for name in _KEY)).values(values(chosen))
+    return int(connection.execute(statement).rowcount)
+
+
+def _corrected(told: Any) -> ColumnElement[bool]:
+    """A row without a hash was registered by an earlier version: what can be compared of it are its columns."""
+    seen = or_(*(told.c[name].is_distinct_from(images.c[name]) for name in _SEEN))
+    return case((images.c.metadata.is_(None), seen), else_=told.c.metadata != images.c.metadata)
+
+
+def _moved(told: Any) -> ColumnElement[bool]:
+    elsewhere = or_(told.c.manifest != images.c.manifest, told.c.manifest_row != images.c.manifest_row)
+    return or_(
+        images.c.metadata.is_(None),
+        told.c.updated_at > images.c.updated_at,
+        and_(images.c.state != "done", elsewhere),
+    )
+
+
+def _wanted_again(now: datetime) -> Any:
+    moment = literal(now, UtcTime)
+    waits, held = images.c.state == "pending", images.c.state == "claimed"
+    of_claimed = and_(held, images.c.claimed_fingerprint == images.c.fingerprint)
+    # What waits is cut with the new metadata; so is what a batch has of another fingerprint.
+    stays = or_(waits, and_(held, ~of_claimed))
+
+    def values(chosen: Any) -> dict[str, Any]:
+        return {
+            **{name: chosen.c[f"told_{name}"] for name in _TOLD},
+            "updated_at": func.coalesce(chosen.c.told_updated_at, images.c.updated_at),
+            "state": case((or_(waits, held), images.c.state), else_="pending"),
+            "since": case((or_(waits, held), images.c.since), else_=moment),
+            "rows_only": case((stays, images.c.rows_only), else_=1),
+            "reason": null(),
+            "retry_at": null(),
+            "changed_at": moment,
+        }
+
+    return values
+
+
+def _learnt() -> Any:
+    done = images.c.state == "done"
+
+    def values(chosen: Any) -> dict[str, Any]:
+        place = {
+            name: case((done, images.c[name]), else_=chosen.c[f"told_{name}"])
+            for name in ("manifest", "manifest_row", "bytes")
+        }
+        first = and_(images.c.metadata.is_(None), images.c.state == "claimed")
+        return {
+            **place,
+            "updated_at": func.coalesce(chosen.c.told_updated_at, images.c.updated_at),
+            "metadata": chosen.c.told_metadata,
+            "claimed_metadata": case((first, chosen.c.told_metadata), else_=images.c.claimed_metadata),
+        }
+
+    return values

@@ -1,0 +1,174 @@
+"""refresh: photos whose signed URL no longer opens get a fresh one from the image API, within their batch.
+
+It runs on the driver and asks at the pace of all other API calls. A fresh URL lands in a manifest of its own, beside what was
+announced before: URLs stand in manifests and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from prefect import get_run_logger
+
+from cropline import image_api, item_api, manifest
+from cropline.errors import ApiError
+from cropline.funnel import Funnel
+from cropline.keys import content_hash
+from cropline.run import Heartbeat, Run
+from cropline.scrub import one_line
+from cropline.signed_urls import expires_at, has_expired, is_signed
+from tasks.pace import paced
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from cropline.state import Batch
+
+Place = tuple[str, int]
+"""Manifest key and row."""
+
+_APART = timedelta(minutes=10)
+
+
+def refresh(run: Run, batch: Batch, claims: pa.Table) -> dict[Place, Place]:
+    """Ask for these images (schemas.CLAIM) again: where each lay -> where its row with a fresh URL lies.
+
+    The state reads there from now on. Images that the API does not give, or gives as they were, are not in the answer.
+    """
+    rows = _landed(run, claims)
+    items = _ask(run, list(rows.values()))
+    fresh = [(place, row | told) for place, row in rows.items() if (told := _fresh(run, row, items))]
+    moved: dict[Place, Place] = {}
+    if fresh:
+        path = run.folder / f"fresh-{batch.batch_id}-{batch.attempt}.parquet"
+        manifest.write_rows((row | {"row": position} for position, (_, row) in enumerate(fresh)), path)
+        newest = max((row["updated_at"] or row["captured_at"] or datetime.now(UTC) for _, row in fresh))
+        key = manifest.land(path, batch.source, f"{newest:%Y-%m-%d}", run.spec)
+        moved = {place: (key, position) for position, (place, _) in enumerate(fresh)}
+        run.state.readdress(batch, moved)
+    run.add(Funnel(refreshed=len(moved)))
+    get_run_logger().info(
+        "batch %s: the image API gave fresh addresses for %d of %d photos", batch.batch_id, len(moved), len(rows)
+    )
+    return moved
+
+
+def refreshed_first(run: Run, batch: Batch, *, announced_now: Collection[str], signed: bool) -> Batch:
+    """The batch, with fresh URLs for its photos that need one, before anything is fetched.
+
+    A photo for which the API gives none is fetched all the same: its old URL may still do. Those need one whose URL has
+    expired by its own query. ``signed``: every signed one, for a replay does not know whether its
+    signature still holds; else those that do not say until when. ``announced_now``: manifests that are fresh themselves.
+    """
+    import pyarrow as pa
+
+    now = datetime.now(UTC)
+
+    def wants(place: Place, url: str | None) -> bool:
+        if url is None or place[0] in announced_now:
+            return url is not None and has_expired(url, now)
+        return is_signed(url) and (signed or expires_at(url) is None or has_expired(url, now))
+
+    urls = {place: row["url"] for place, row in _landed(run, batch.images, ("url",)).items()}
+    wanted = [wants(place, urls.get(place)) for place in places(batch.images)]
+    if not any(wanted):
+        return batch
+    with Heartbeat(lambda: run.state.renew(batch), run.settings.state.lease_s / 3, f"batch {batch.batch_id}"):
+        moved = refresh(run, batch, batch.images.filter(pa.array(wanted)))
+    return replace(batch, images=moved_to(batch.images, moved))
+
+
+def moved_to(claims: pa.Table, moved: dict[Place, Place]) -> pa.Table:
+    """The claims with the places of the moved rows."""
+    import pyarrow as pa
+
+    now = [moved.get(place, place) for place in places(claims)]
+    for name, values in (("manifest", [key for key, _ in now]), ("manifest_row", [row for _, row in now])):
+        position = claims.schema.get_field_index(name)
+        claims = claims.set_column(
+            position, claims.schema.field(name), pa.array(values, claims.schema.field(name).type)
+        )
+    return claims
+
+
+def places(claims: pa.Table) -> list[Place]:
+    """Where the rows of a table with ``manifest`` and ``manifest_row`` lie."""
+    return list(zip(claims["manifest"].to_pylist(), claims["manifest_row"].to_pylist(), strict=True))
+
+
+def _landed(run: Run, claims: pa.Table, columns: Sequence[str] | None = None) -> dict[Place, dict[str, Any]]:
+    """The manifest rows of the claims, or some of their columns, as they were landed."""
+    from cropline.schemas import MANIFEST
+
+    wanted: dict[str, list[int]] = {}
+    for key, row in places(claims):
+        wanted.setdefault(key, []).append(row)
+    names = columns or [name for name in MANIFEST.names if name != "row"]
+    return {
+        (key, row["row"]): row
+        for key, numbers in sorted(wanted.items())
+        for row in manifest.read_rows(run.spec, key, numbers, names).to_pylist()
+    }
+
+
+def _ask(run: Run, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Image id -> item, as far as the API gives them. That it does not answer ends no batch: the photos are tried again."""
+    api = run.settings.api
+    found: dict[str, dict[str, Any]] = {}
+    if not api.url or not rows:
+        return found
+    try:
+        answers = _by_id(run, rows) if api.item_path else _listed(run, rows)
+        for image_id, item in answers:
+            found[image_id] = item  # noqa: PERF403 - what came before the API failed counts
+    except ApiError as error:
+        get_run_logger().warning("no more fresh addresses: %s", one_line(str(error)))
+    return found
+
+
+def _by_id(run: Run, rows: Sequence[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    ids = sorted({row["image_id"] for row in rows})
+    return ((name, item) for name, item in paced(item_api.items(run.settings.api, ids)) if item is not None)
+
+
+def _listed(run: Run, rows: Sequence[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """List again around the moments at which the images were updated; at most max_pages pages in all."""
+    api = run.settings.api
+    wanted = {row["image_id"] for row in rows}
+    moments = [row["updated_at"] for row in rows if row["updated_at"] is not None]
+    spans: list[tuple[datetime | None, datetime | None]] = [*item_api.spans(moments, max(api.overlap, _APART))]
+    if len(moments) < len(rows):
+        spans.append((None, None))
+    left = api.max_pages
+    for first, last in spans:
+        for page in paced(image_api.pages(api, item_api.since(api, first))):
+            left -= 1
+            newest: datetime | None = None
+            for item in page:
+                name = manifest.image_id(item, api)
+                newest = manifest.updated_at(item, api.fields) or newest
+                if name is not None and name in wanted:
+                    wanted.discard(name)
+                    yield name, item
+            if not wanted or left <= 0:
+                return
+            if last is not None and newest is not None and newest > last:
+                break
+
+
+def _fresh(run: Run, row: dict[str, Any], items: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
+    """What is fresh in an image's item; None when that has no other URL, or is of another version: polls bring those."""
+    item = items.get(row["image_id"])
+    if item is None:
+        return None
+    try:
+        told = manifest.manifest_row(0, item, run.settings.api)
+    except RecursionError:  # nested so deep that nobody can read it; a poll deals with it
+        return None
+    same = content_hash(told["version"] or "", row["coordinates"], row["orientation"], told["boxes"] or [])
+    if not told["url"] or told["url"] == row["url"] or same != row["content_hash"]:
+        return None
+    return {"url": told["url"], "item_digest": told["item_digest"]}
