@@ -85,7 +85,9 @@ def _value(row: dict[str, Any], field: str) -> str:
     if value is None:
         item = _item(row)
         if isinstance(item, dict) and field in item:
-            return one_line(json.dumps(item[field]), 60)
+            told = one_line(json.dumps(item[field]), 60)
+            # Where nothing was unreadable, the path looked elsewhere.
+            return told if row["unreadable"] or item[field] is None else f"not found, while the item has {field} {told}"
         return (
             f"missing in an item of {', '.join(sorted(map(str, item))[:_NAMED])}" if item else "missing or unreadable"
         )

@@ -18,7 +18,12 @@ NO_PATH = ApiSettings(fields=FieldMap(captured_at="taken.at"))
 @pytest.mark.parametrize(
     ("rule", "one", "api", "said"),
     [
-        ("captured_at_present", item(0), NO_PATH, '"2026-11-22T08:00:00Z"; look at CROPLINE_API__FIELDS__CAPTURED_AT'),
+        (
+            "captured_at_present",
+            item(0),
+            NO_PATH,
+            'has captured_at "2026-11-22T08:00:00Z"; look at CROPLINE_API__FIELDS__CAPTURED_AT',
+        ),
         (
             "url_host_allowed",
             item(0, url=f"https://h.example/p.jpg?sig={HUSH}"),
