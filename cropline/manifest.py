@@ -12,16 +12,18 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from functools import lru_cache
+from datetime import datetime
+from functools import lru_cache, partial
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cropline import storage
 from cropline.errors import ManifestError
+from cropline.item_values import UNREADABLE, read_number, read_text, read_time, read_whole
 from cropline.keys import canonical_json, content_hash, digest
 from cropline.settings import ApiSettings, FieldMap
+from cropline.sources.json_bytes import LEFT_OUT, left_out
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,40 +38,72 @@ _BOX_FIELDS = ("box_id", "xmin", "ymin", "xmax", "ymax", "label", "score")
 _TEXTS = ("image_id", "version", "url", "store_id", "camera_id", "sha256")
 _WHOLE_NUMBERS = ("width", "height", "bytes")
 _TIMES = ("captured_at", "updated_at")
-_UNREADABLE = object()
+_LEFT_OUT = canonical_json(LEFT_OUT)[1:-1]
+_NAME = 200  # characters of a field's name that are kept of an item that is too large
 
 
 def item_digest(item: Any) -> str:
     """Identity of an item as it came (hex, 32). Query strings are cut: a freshly signed URL is not a new item."""
-    return digest(_QUERY.sub("", canonical_json(item)))[:32]
+    return _digest(canonical_json(item))
 
 
-def updated_at(item: Any, fields: FieldMap) -> datetime | None:
+def _digest(text: str) -> str:
+    return digest(_QUERY.sub("", text))[:32]
+
+
+def bounded(item: Any, limit: int) -> Any:
+    """The item, or, when its JSON is longer than ``limit``, the item without its large fields: their sizes stand for them."""
+    text = canonical_json(item)
+    if len(text) <= limit:
+        return item
+    if isinstance(item, dict):
+        fields = {name[:_NAME]: _bounded_value(value, limit // 64) for name, value in item.items()}
+        if len(canonical_json(fields)) <= limit:
+            return fields
+    return _bounded_value(item, 0)
+
+
+def _bounded_value(value: Any, limit: int) -> Any:
+    text = canonical_json(value)
+    return value if len(text) <= limit else left_out(len(text), digest(text), "too large")
+
+
+def identity(item: Any, api: ApiSettings) -> str:
+    """What an item is known by within one listing: its id and version, else the whole of it."""
+    if not isinstance(item, dict) or api.group_by_image:
+        return item_digest(item)
+    fields = api.fields
+    parts = [_getter(path)(item) for path in (fields.image_id, fields.updated_at, fields.version)]
+    return item_digest(item if parts[0] is None or UNREADABLE in parts else parts)
+
+
+def updated_at(item: Any, api: ApiSettings) -> datetime | None:
     """When the API says the item last changed, if that can be read."""
-    value = _time(_getter(fields.updated_at)(item)) if isinstance(item, dict) else None
+    value = read_time(_getter(api.fields.updated_at)(item), api) if isinstance(item, dict) else None
     return value if isinstance(value, datetime) else None
 
 
 def manifest_row(position: int, item: Any, api: ApiSettings) -> dict[str, Any]:
     """One item as a row of schemas.MANIFEST; ``unreadable`` names our fields whose value could not be converted."""
-    unreadable: list[str] = []
-    row: dict[str, Any] = {"row": position, "source": api.source, "item_digest": item_digest(item)}
+    text = canonical_json(item)
+    unreadable = ["item"] if _LEFT_OUT in text else []
+    row: dict[str, Any] = {"row": position, "source": api.source, "item_digest": _digest(text)}
     row["coordinates"], row["orientation"] = api.coordinates, api.orientation
     if not isinstance(item, dict):
-        return row | {"unreadable": ["item"], "raw": canonical_json(item), "boxes": None}
-    for names, convert in ((_TEXTS, _text), (_WHOLE_NUMBERS, _whole), (_TIMES, _time)):
+        return row | {"unreadable": ["item"], "raw": text, "boxes": None}
+    for names, convert in ((_TEXTS, read_text), (_WHOLE_NUMBERS, read_whole), (_TIMES, partial(read_time, api=api))):
         for name in names:
             row[name] = _readable(convert(_getter(getattr(api.fields, name))(item)), name, unreadable)
     row["boxes"] = _boxes(_getter(api.fields.boxes)(item), api.fields, unreadable)
     row["content_hash"] = content_hash(row["version"] or "", api.coordinates, api.orientation, row["boxes"] or [])
     row["attributes"] = canonical_json(_unknown(item, api.fields))
     row["unreadable"] = unreadable
-    row["raw"] = canonical_json(item) if unreadable else None
+    row["raw"] = text if unreadable else None
     return row
 
 
 def _readable(value: Any, name: str, unreadable: list[str]) -> Any:
-    if value is _UNREADABLE:
+    if value is UNREADABLE:
         unreadable.append(name)
         return None
     return value
@@ -86,7 +120,7 @@ def _boxes(value: Any, fields: FieldMap, unreadable: list[str]) -> list[dict[str
     for position, box in enumerate(value):
         row: dict[str, Any] = {}
         for name, get in getters.items():
-            convert = _text if name in ("box_id", "label") else _number
+            convert = read_text if name in ("box_id", "label") else read_number
             row[name] = _readable(convert(get(box)), f"boxes[{position}].{name}", unreadable)
         boxes.append(row)
     return boxes
@@ -120,58 +154,9 @@ def _getter(path: str) -> Getter:
         try:
             return compiled.search(item)
         except (ValueError, TypeError, ArithmeticError):  # one of its functions met what it does not take
-            return _UNREADABLE
+            return UNREADABLE
 
     return read
-
-
-def _text(value: Any) -> Any:
-    """Text, or a whole number as text. NUL and lone surrogates are no text: databases and Parquet refuse them."""
-    if value is None:
-        return None
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str) or "\x00" in value:
-        return _UNREADABLE
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return _UNREADABLE
-    return value
-
-
-def _number(value: Any) -> Any:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return _UNREADABLE
-    try:
-        return float(value)
-    except OverflowError:
-        return _UNREADABLE
-
-
-def _whole(value: Any) -> Any:
-    if value is None:
-        return None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not -(2**63) <= value < 2**63:
-        return _UNREADABLE
-    return value
-
-
-def _time(value: Any) -> Any:
-    """ISO 8601; without an offset it is UTC. Numbers are not guessed at: seconds and milliseconds look alike."""
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        return _UNREADABLE
-    try:
-        moment = datetime.fromisoformat(value)
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return _UNREADABLE
 
 
 def write_rows(rows: Iterable[dict[str, Any]], path: Path, *, chunk: int = 2_000) -> int:

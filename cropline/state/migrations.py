@@ -218,6 +218,8 @@ MIGRATIONS: tuple[Migration, ...] = (
     ),
     # Who erases of a source now: two at once could move each other's photos into new packs.
     Migration(("ALTER TABLE sources ADD COLUMN eraser {text}", "ALTER TABLE sources ADD COLUMN erasing_until {time}")),
+    # Until when an API asked not to be asked.
+    Migration(("ALTER TABLE sources ADD COLUMN quiet_until {time}",)),
 )
 
 

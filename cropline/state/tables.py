@@ -158,6 +158,7 @@ sources = Table(
     Column("registered_at", UtcTime),
     Column("eraser", AnyText),
     Column("erasing_until", UtcTime),
+    Column("quiet_until", UtcTime),  # the API asked not to be asked before
 )
 
 manifests = Table(
