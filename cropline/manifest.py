@@ -74,7 +74,8 @@ def identity(item: Any, api: ApiSettings) -> str:
         return item_digest(item)
     fields = api.fields
     parts = [_getter(path)(item) for path in (fields.image_id, fields.updated_at, fields.version)]
-    return item_digest(item if parts[0] is None or UNREADABLE in parts else parts)
+    known = parts[0] is not None and all(part is None or isinstance(part, str | int | float) for part in parts)
+    return item_digest(parts if known else item)
 
 
 def updated_at(item: Any, api: ApiSettings) -> datetime | None:

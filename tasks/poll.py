@@ -118,6 +118,7 @@ class _Reader:
         for page in pages:
             if page.begins:
                 self._last, self._ascending = None, True
+                self.newest = self.passed = self._began_at
             if with_news >= self._api.max_pages:
                 if not self._ascending:
                     raise ApiRefused(

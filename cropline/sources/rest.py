@@ -156,8 +156,7 @@ class _Reading:
                 return None if tail or checker.total == checker.distinct else Trouble.SAME_PAGE
             if trouble is not None:
                 return trouble
-            if items or not self._begins:
-                yield self._page(items)
+            yield self._page(items)
             empty = 0 if items else empty + 1
             after = following(answer, self._api)
             if after is None or (not items and after in asked):

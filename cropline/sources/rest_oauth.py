@@ -17,7 +17,7 @@ def client_credentials(auth: AuthSettings, timeout_s: float) -> OAuth2ClientCred
 
     class Checked(OAuth2ClientCredentials):
         def parse_access_token(self, response_json: Any) -> str:
-            token = response_json["access_token"] if isinstance(response_json, dict) else None
+            token = response_json.get("access_token") if isinstance(response_json, dict) else None
             if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token:
                 raise ValueError("no access token")
             return token

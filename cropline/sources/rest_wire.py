@@ -167,7 +167,7 @@ class Wire:
                 failure = ApiRefused(f"{where} answers {status}; check CROPLINE_API__AUTH__CLIENT_ID and CLIENT_SECRET")
         except (requests.ConnectionError, requests.Timeout) as error:
             failure = ApiUnavailable(f"{where} cannot be reached ({type(error).__name__})")
-        except (ValueError, TypeError, AttributeError):  # dlt reads the answer as if it were right
+        except (ValueError, TypeError, LookupError, AttributeError):  # dlt reads the answer as if it were right
             failure = ApiRefused(f"{where} gives no access_token")
         raise failure
 
