@@ -11,7 +11,7 @@ from typing import Any
 
 from cropline.errors import NotReconciled
 
-_INTAKE = ("polled", "repeated", "landed", "valid", "quarantined", "new", "changed", "known")
+_INTAKE = ("polled", "repeated", "joined", "landed", "valid", "quarantined", "new", "changed", "known")
 _NEWEST = 100  # warnings that a run of many polls keeps
 
 
@@ -38,6 +38,7 @@ class Funnel:
 
     polled: int = 0  # items that the API gave
     repeated: int = 0  # of these, items seen before: the overlap, and the API's own repeats
+    joined: int = 0  # items that were put together with others of their photo
     landed: int = 0  # rows of the manifest
     valid: int = 0
     quarantined: int = 0
@@ -91,7 +92,7 @@ class Funnel:
     def reconcile(self) -> None:
         """Raise NotReconciled unless every item and every box is accounted for."""
         equations = {
-            "polled = repeated + landed": (self.polled, self.repeated + self.landed),
+            "polled = repeated + joined + landed": (self.polled, self.repeated + self.joined + self.landed),
             "landed = valid + quarantined": (self.landed, self.valid + self.quarantined),
             "boxes = written + failed + skipped": (self.boxes, self.written + self.failed + self.skipped),
             "failed + skipped = reasons": (self.failed + self.skipped, self.reasons.total()),

@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from cropline import storage
 from cropline.errors import ManifestError
-from cropline.item_values import UNREADABLE, read_number, read_text, read_time, read_whole
+from cropline.item_boxes import given_boxes, read_box
+from cropline.item_url import photo_url
+from cropline.item_values import UNREADABLE, read_text, read_time, read_whole
 from cropline.keys import canonical_json, content_hash, digest
 from cropline.settings import ApiSettings, FieldMap
 from cropline.sources.json_bytes import LEFT_OUT, left_out
@@ -31,10 +33,11 @@ if TYPE_CHECKING:
     from cropline.storage import StoreSpec
 
 Getter = Callable[[Any], Any]
+Size = tuple[float | None, float | None]
 
 _PLAIN_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 _QUERY = re.compile(r'\?[^"\s]*')
-_BOX_FIELDS = ("box_id", "xmin", "ymin", "xmax", "ymax", "label", "score")
+_BOX_FIELDS = ("box_id", "xmin", "ymin", "xmax", "ymax", "polygon", "rotation", "label", "score")
 _TEXTS = ("image_id", "version", "url", "store_id", "camera_id", "sha256")
 _WHOLE_NUMBERS = ("width", "height", "bytes")
 _TIMES = ("captured_at", "updated_at")
@@ -78,6 +81,12 @@ def identity(item: Any, api: ApiSettings) -> str:
     return item_digest(parts if known else item)
 
 
+def image_id(item: Any, api: ApiSettings) -> str | None:
+    """The photo that an item is of, if that can be read."""
+    value = read_text(_getter(api.fields.image_id)(item)) if isinstance(item, dict) else None
+    return value if isinstance(value, str) else None
+
+
 def updated_at(item: Any, api: ApiSettings) -> datetime | None:
     """When the API says the item last changed, if that can be read."""
     value = read_time(_getter(api.fields.updated_at)(item), api) if isinstance(item, dict) else None
@@ -89,14 +98,21 @@ def manifest_row(position: int, item: Any, api: ApiSettings) -> dict[str, Any]:
     text = canonical_json(item)
     unreadable = ["item"] if _LEFT_OUT in text else []
     row: dict[str, Any] = {"row": position, "source": api.source, "item_digest": _digest(text)}
-    row["coordinates"], row["orientation"] = api.coordinates, api.orientation
+    # Percent are made 0..1 where boxes are read.
+    row["coordinates"] = "pixels" if api.coordinates == "pixels" else "normalised"
+    row["orientation"] = api.orientation
     if not isinstance(item, dict):
         return row | {"unreadable": ["item"], "raw": text, "boxes": None}
     for names, convert in ((_TEXTS, read_text), (_WHOLE_NUMBERS, read_whole), (_TIMES, partial(read_time, api=api))):
         for name in names:
             row[name] = _readable(convert(_getter(getattr(api.fields, name))(item)), name, unreadable)
-    row["boxes"] = _boxes(_getter(api.fields.boxes)(item), api.fields, unreadable)
-    row["content_hash"] = content_hash(row["version"] or "", api.coordinates, api.orientation, row["boxes"] or [])
+    if row["url"] is not None:
+        row["url"] = photo_url(row["url"], api.url_base)
+    found = _getter(api.fields.boxes)(item)
+    if found is None and api.group_by_image:
+        found = [item]
+    row["boxes"] = _boxes(found, api, (row["width"], row["height"]), unreadable)
+    row["content_hash"] = content_hash(row["version"] or "", row["coordinates"], api.orientation, row["boxes"] or [])
     row["attributes"] = canonical_json(_unknown(item, api.fields))
     row["unreadable"] = unreadable
     row["raw"] = text if unreadable else None
@@ -110,19 +126,18 @@ def _readable(value: Any, name: str, unreadable: list[str]) -> Any:
     return value
 
 
-def _boxes(value: Any, fields: FieldMap, unreadable: list[str]) -> list[dict[str, Any]] | None:
+def _boxes(value: Any, api: ApiSettings, size: Size, unreadable: list[str]) -> list[dict[str, Any]] | None:
     if value is None:
         return None
-    if not isinstance(value, list) or not all(isinstance(box, dict) for box in value):
+    given = given_boxes(value, api.fields)
+    if given is None:
         unreadable.append("boxes")
         return None
-    getters = {name: _getter(getattr(fields, name)) for name in _BOX_FIELDS}
+    getters = {name: _getter(getattr(api.fields, name)) for name in _BOX_FIELDS}
     boxes = []
-    for position, box in enumerate(value):
-        row: dict[str, Any] = {}
-        for name, get in getters.items():
-            convert = read_text if name in ("box_id", "label") else read_number
-            row[name] = _readable(convert(get(box)), f"boxes[{position}].{name}", unreadable)
+    for position, box in enumerate(given):
+        row, wrong = read_box(box, api, getters, size)
+        unreadable += [f"boxes[{position}].{name}" for name in wrong]
         boxes.append(row)
     return boxes
 
@@ -132,13 +147,13 @@ def _unknown(item: dict[str, Any], fields: FieldMap) -> dict[str, Any]:
     known = {path for name, path in fields.model_dump().items() if name not in _BOX_FIELDS}
     rest = {name: value for name, value in item.items() if name not in known or not _PLAIN_NAME.match(name)}
     boxes = item.get(fields.boxes)
-    if isinstance(boxes, list):
-        known_in_box = {getattr(fields, name) for name in _BOX_FIELDS}
-        extras = [
-            {k: v for k, v in box.items() if k not in known_in_box} if isinstance(box, dict) else {} for box in boxes
-        ]
+    if isinstance(boxes, list) and all(isinstance(box, dict) for box in boxes):
+        known_in_box = {getattr(fields, name) for name in _BOX_FIELDS if name not in ("polygon", "rotation")}
+        extras = [{k: v for k, v in box.items() if k not in known_in_box} for box in boxes]
         if any(extras):
             rest["boxes"] = extras
+    elif boxes:
+        rest["boxes"] = boxes
     return rest
 
 
@@ -147,6 +162,8 @@ def _getter(path: str) -> Getter:
     """A reader of one path; a plain name is by far the usual case, and JMESPath's interpreter is 20 times a dict look-up."""
     if _PLAIN_NAME.match(path):
         return lambda item: item.get(path)
+    if not path:
+        return lambda _: None
     import jmespath
 
     compiled = jmespath.compile(path)
@@ -154,7 +171,13 @@ def _getter(path: str) -> Getter:
     def read(item: Any) -> Any:
         try:
             return compiled.search(item)
-        except (ValueError, TypeError, ArithmeticError):  # one of its functions met what it does not take
+        except (
+            ValueError,
+            TypeError,
+            ArithmeticError,
+            LookupError,
+            AttributeError,
+        ):  # one of its functions met what it does not take
             return UNREADABLE
 
     return read

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from prefect import task
 
 from cropline import manifest
+from cropline.grouping import grouped_rows
 from cropline.run import Run
-from cropline.settings import ApiSettings
 from tasks.options import STEP
 from tasks.poll import Polled
 
@@ -21,12 +22,28 @@ def land(run: Run, polled: Polled) -> str:
     """Write the manifest; gives its storage key. The same items always land under the same key."""
     api = run.settings.api
     path = run.folder / "manifest.parquet"
-    run.funnel.landed = manifest.write_rows(_rows(polled.spool, api), path)
+    run.funnel.landed = manifest.write_rows(_rows(run, polled.spool), path)
+    if api.group_by_image:
+        run.funnel.joined = polled.fresh - run.funnel.landed
     run.funnel.manifest = manifest.land(path, api.source, polled.cursor[:10], run.spec)
     return run.funnel.manifest
 
 
-def _rows(spool: Path, api: ApiSettings) -> Iterator[dict[str, Any]]:
+def _rows(run: Run, spool: Path) -> Iterator[dict[str, Any]]:
+    api = run.settings.api
+    if api.group_by_image:
+        yield from grouped_rows(spool, api, run.spec, partial(_places, run))
+        return
     with spool.open(encoding="utf-8") as file:
         for position, line in enumerate(file):
             yield manifest.manifest_row(position, json.loads(line), api)
+
+
+def _places(run: Run, image_ids: Sequence[str]) -> dict[str, tuple[str, int]]:
+    """Manifest and row of the photos that were registered before."""
+    if not image_ids:
+        return {}
+    limit = len(image_ids) * max(1, len(run.settings.profiles)) * 100
+    works = run.state.find_images(sources=[run.settings.api.source], images=list(image_ids), limit=limit)
+    newest = sorted(works, key=lambda work: (work.updated_at is not None, work.updated_at or work.first_seen))
+    return {work.image_id: (work.manifest, work.manifest_row) for work in newest}

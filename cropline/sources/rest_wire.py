@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -145,9 +145,10 @@ class Wire:
         )
         prepared = self._prepare(request)
         # Once: past the retries, which stand in for the session's own send.
-        send = partial(type(self._session).send, self._session) if once else self._session.send
-        response: Response = send(prepared, stream=True, allow_redirects=False)
-        return response
+        send: Callable[..., Response] = self._session.send
+        if once:
+            send = partial(type(self._session).send, self._session)
+        return send(prepared, stream=True, allow_redirects=False)
 
     def _prepare(self, request: Any) -> PreparedRequest:
         """Ready to be sent. With oauth2 this asks for a token, whose failures are not the listing's."""
