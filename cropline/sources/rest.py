@@ -13,10 +13,11 @@ from typing import Any
 
 from cropline import manifest
 from cropline.api_settings import ApiSettings
-from cropline.errors import ApiError, ApiRefused, ApiUnavailable, SettingsError
+from cropline.errors import ApiRefused, ApiUnavailable, SettingsError
 from cropline.sources.base import Page
 from cropline.sources.completeness import Completeness, Sight, Trouble
 from cropline.sources.rest_answer import following, has_more, hint_of_more, items_of, says_its_end, total_of
+from cropline.sources.rest_messages import by_status, failure
 from cropline.sources.rest_request import Position, build, is_since_sent, since_text
 from cropline.sources.rest_wire import Answer, StatusError, Wire
 
@@ -66,7 +67,7 @@ class RestSource:
                 else:
                     tries += 1
                     if trouble in _HOPELESS or tries >= _TRIES or (trouble is Trouble.MORE and tries > 1):
-                        raise _failure(trouble, self._api, reading)
+                        raise failure(trouble, self._api, checker)
                 before = checker.distinct, checker.items
 
 
@@ -111,7 +112,7 @@ class _Reading:
             return self._wire.ask(build(self._api, self._since, position, self._limit), once=once)
         except StatusError as error:
             status = error.status
-        raise _by_status(status, self._api, first=self.pages_read == 0)
+        raise by_status(status, self._api, first=self.pages_read == 0)
 
     def _ask_numbered(self, position: Position) -> list[Any] | None:
         """The items of a numbered page; None past the end."""
@@ -125,7 +126,7 @@ class _Reading:
             return items_of(answer, self._api)
         if self.pages_read and status in _PAST_THE_END:
             return None
-        raise _by_status(status, self._api, first=self.pages_read == 0)
+        raise by_status(status, self._api, first=self.pages_read == 0)
 
     def _take(self, items: list[Any], answer: Answer) -> Trouble | None:
         self.pages_read += 1
@@ -164,7 +165,7 @@ class _Reading:
             if after in asked:
                 return None if checker.total == checker.distinct else Trouble.SAME_PAGE
             if empty > _MOST_EMPTY_PAGES:
-                raise _failure(Trouble.SAME_PAGE, self._api, self)
+                raise failure(Trouble.SAME_PAGE, self._api, checker)
             counted = _counts_items(after, checker.items)
             position = after
             asked.append(after)
@@ -216,7 +217,7 @@ class _Reading:
             answer = self._wire.ask(build(self._api, self._since, Position(value=0), self._limit), once=True)
         except StatusError as error:
             if error.status not in _NO_SUCH_PAGE:
-                raise _by_status(error.status, self._api, first=True) from None
+                raise by_status(error.status, self._api, first=True) from None
             return 1, None
         except ApiUnavailable:
             return 1, None  # page 1 will tell, with its retries
@@ -302,65 +303,3 @@ def _moment(text: str) -> datetime:
     except ValueError:
         raise ApiRefused("a listing is read from a moment in ISO 8601") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _by_status(status: int, api: ApiSettings, *, first: bool) -> ApiError:
-    where = f"the image API {api.listing}"
-    if not first:
-        return ApiRefused(f"{where} answers {status} to a page after the first")
-    if status in (400, 422):
-        hint = "check CROPLINE_API__SINCE_FORMAT, SINCE_PARAM, LIMIT_PARAM, PAGE_SIZE, PARAMS and BODY"
-    elif status in (401, 403):
-        hint = "check CROPLINE_API__TOKEN" if not api.auth.kind else "check CROPLINE_API__AUTH__..."
-        hint += ", or how it is sent: CROPLINE_API__AUTH__KIND" if not api.auth.kind else ""
-    else:
-        hint = {404: "check CROPLINE_API__IMAGES_PATH", 405: "check CROPLINE_API__METHOD"}.get(status, "")
-    return ApiRefused(f"{where} answers {status}{'; ' if hint else ''}{hint}")
-
-
-def _failure(trouble: Trouble, api: ApiSettings, reading: _Reading) -> ApiError:
-    """Why the listing cannot be trusted, and the setting that helps."""
-    where, checker = f"the image API {api.listing}", reading.checker
-    match trouble:
-        case Trouble.SAME_PAGE | Trouble.REPEATED:
-            return ApiRefused(f"{where}: {_no_progress(api)}")
-        case Trouble.SHIFTED:
-            extra = " Or CROPLINE_API__OFFSET_PARAM does not count items" if api.paginator == "offset" else ""
-            return ApiUnavailable(
-                f"{where}: its rows moved between pages each time that it was read, so items may be missing; the next poll "
-                f"reads it again. A larger CROPLINE_API__PAGE_SIZE makes it rarer.{extra}"
-            )
-        case Trouble.FULL:
-            return ApiRefused(
-                f"{where}: its only page is full ({checker.longest} items) and does not say that it is the last; check "
-                f"CROPLINE_API__PAGINATOR{_path_setting(api)}, or raise CROPLINE_API__PAGE_SIZE"
-            )
-        case _:
-            return ApiRefused(
-                f"{where} says that it has {checker.total} items and gave {checker.distinct}; check "
-                f"CROPLINE_API__PAGINATOR, and CROPLINE_API__TOTAL_PATH (empty: the total is not looked at)"
-            )
-
-
-def _path_setting(api: ApiSettings) -> str:
-    return {"cursor": ", CROPLINE_API__CURSOR_PATH", "next_url": ", CROPLINE_API__NEXT_URL_PATH"}.get(api.paginator, "")
-
-
-def _no_progress(api: ApiSettings) -> str:
-    match api.paginator:
-        case "page_number":
-            return (
-                "the same items come on every page: it does not read the page's number; check CROPLINE_API__PAGE_PARAM, "
-                "CROPLINE_API__FIRST_PAGE and CROPLINE_API__PAGINATOR"
-            )
-        case "offset":
-            return (
-                "the same items come at every offset: it does not read the offset; check CROPLINE_API__OFFSET_PARAM and "
-                "CROPLINE_API__PAGINATOR"
-            )
-        case kind:
-            name = "CROPLINE_API__CURSOR_PARAM and CURSOR_PATH" if kind == "cursor" else "CROPLINE_API__PAGINATOR"
-            return (
-                f"its pages loop, or its last page names a next one too; check {name}, or say where it ends with "
-                "CROPLINE_API__HAS_MORE_PATH or CROPLINE_API__TOTAL_PATH"
-            )

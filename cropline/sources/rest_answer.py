@@ -11,8 +11,9 @@ from pydantic import JsonValue
 
 from cropline.api_settings import ApiSettings
 from cropline.errors import ApiRefused
+from cropline.sources.rest_auth import is_downgrade, is_same_server
 from cropline.sources.rest_request import Position
-from cropline.sources.rest_wire import Answer, is_downgrade, is_same_server
+from cropline.sources.rest_wire import Answer
 
 if TYPE_CHECKING:
     from jsonpath_ng import JSONPath

@@ -18,11 +18,11 @@ from urllib.parse import urljoin, urlsplit
 from cropline.api_settings import ApiSettings
 from cropline.errors import ApiError, ApiRefused, ApiUnavailable
 from cropline.sources.json_bytes import read_json
+from cropline.sources.rest_auth import auth_of, is_same_server, without_param
 from cropline.sources.rest_request import Ask
 
 if TYPE_CHECKING:
     from requests import PreparedRequest, Response
-    from requests.auth import AuthBase
 
 _TRANSIENT = (429, *range(500, 600))
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -77,7 +77,7 @@ class Wire:
             request_max_retry_delay=_LONGEST_WAIT_S,
             session_attrs={"trust_env": False},
         ).session
-        self._auth = _auth(api)
+        self._auth = auth_of(api)
 
     def close(self) -> None:
         self._session.close()
@@ -136,7 +136,7 @@ class Wire:
 
         request = requests.Request(
             method,
-            _without_param(url, self._api) if self._api.auth.kind == "query" else url,
+            without_param(url, self._api) if self._api.auth.kind == "query" else url,
             headers={name: value.get_secret_value() for name, value in self._api.headers.items()},
             params=params,
             json=json,
@@ -248,54 +248,6 @@ def retry_after(value: str) -> float | None:
         return None
     seconds = (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
     return min(seconds, most) if seconds > 0 else None
-
-
-def is_same_server(url: str, api: ApiSettings) -> bool:
-    """Whether our token may go there: the host of the settings, or the same host by TLS where the settings have none."""
-    try:
-        there, here = urlsplit(url), urlsplit(api.url)
-        ports = there.port, here.port
-    except ValueError:
-        return False
-    if there.hostname != here.hostname or "@" in there.netloc or "\\" in url:
-        return False
-    if there.scheme == here.scheme:
-        default = {"http": 80, "https": 443}.get(here.scheme)
-        return (ports[0] or default) == (ports[1] or default)
-    upgraded = (here.scheme, there.scheme) == ("http", "https")
-    return upgraded and (ports[0] == ports[1] or (ports[0] in (None, 443) and ports[1] in (None, 80)))
-
-
-def is_downgrade(url: str, api: ApiSettings) -> bool:
-    """Whether it is the host of the settings, but without TLS."""
-    there, here = urlsplit(url), urlsplit(api.url)
-    return there.hostname == here.hostname and (here.scheme, there.scheme) == ("https", "http")
-
-
-def _auth(api: ApiSettings) -> AuthBase | None:
-    from dlt.sources.helpers.rest_client.auth import APIKeyAuth, BearerTokenAuth, HttpBasicAuth
-
-    from cropline.sources.rest_oauth import client_credentials
-
-    auth, token = api.auth, api.secret_token
-    match auth.kind:
-        case "header":
-            return APIKeyAuth(name=auth.header, api_key=f"{auth.prefix} {token}".strip(), location="header")
-        case "query":
-            return APIKeyAuth(name=auth.param, api_key=token, location="query")
-        case "basic":
-            return HttpBasicAuth(username=auth.user, password=auth.password.get_secret_value())
-        case "oauth2":
-            return client_credentials(auth, api.timeout_s)
-        case _:
-            return BearerTokenAuth(token) if token else None
-
-
-def _without_param(url: str, api: ApiSettings) -> str:
-    """A next link may already hold our key, which would then be there twice."""
-    head, mark, query = url.partition("?")
-    kept = [part for part in query.split("&") if part and part.partition("=")[0] != api.auth.param]
-    return f"{head}{mark if kept else ''}{'&'.join(kept)}"
 
 
 def _http_error(response: Response) -> Exception:

@@ -12,7 +12,8 @@ from cropline.errors import ApiError, ApiRefused, ApiUnavailable
 from cropline.image_api import pages
 from cropline.lineage import datasets
 from cropline.settings import ApiSettings, Settings
-from cropline.sources.rest_wire import is_same_server, retry_after
+from cropline.sources.rest_auth import is_same_server
+from cropline.sources.rest_wire import retry_after
 from tests.unit.cropline.sources.listing_server import Answer, Listing, listing, page
 
 __all__ = ["listing"]
