@@ -22,6 +22,8 @@ Why one box failed is not an exception: it is a reason code in its row (see fail
 Messages never hold a URL's query, a token, or a response body.
 """
 
+from datetime import timedelta
+
 
 class CroplineError(Exception):
     """Base of all. ``code`` names the kind of error in logs, exit lines and lineage."""
@@ -38,7 +40,10 @@ class ApiError(CroplineError):
 
 
 class ApiUnavailable(ApiError):
+    """``wait``: how long the API asks not to be asked again, when it said so."""
+
     code = "api_unavailable"
+    wait: timedelta | None = None
 
 
 class ApiRefused(ApiError):

@@ -43,6 +43,7 @@ class Funnel:
 
     polled: int = 0  # items that the API gave
     repeated: int = 0  # of these, items seen before: the overlap, and the API's own repeats
+    joined: int = 0  # items that were put together with others of their photo
     landed: int = 0  # rows of the manifest
     valid: int = 0
     superseded: int = 0  # older versions and repeats of images that the same manifest has newer
@@ -112,7 +113,7 @@ class Funnel:
     def reconcile(self) -> None:
         """Raise NotReconciled unless every item and every box is accounted for."""
         equations = {
-            "polled = repeated + landed": (self.polled, self.repeated + self.landed),
+            "polled = repeated + joined + landed": (self.polled, self.repeated + self.joined + self.landed),
             "landed = valid + superseded + quarantined": (self.landed, self.valid + self.superseded + self.quarantined),
             "boxes = written + failed + skipped": (self.boxes, self.written + self.failed + self.skipped),
             "failed + skipped = reasons": (self.failed + self.skipped, self.reasons.total()),

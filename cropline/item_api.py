@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
-from cropline import image_api, manifest
-from cropline.errors import ApiError, ApiRefused, ApiUnavailable
-from cropline.settings import ApiSettings
-
-if TYPE_CHECKING:
-    from dlt.sources.helpers.rest_client.client import RESTClient
+from cropline import manifest
+from cropline.api_settings import ApiSettings
+from cropline.errors import ApiRefused
+from cropline.sources.rest_request import Ask
+from cropline.sources.rest_wire import StatusError, Wire
 
 # The id, and the item that the API gives of it; None: it was asked and has none.
 Answer = tuple[str, dict[str, Any] | None]
@@ -20,55 +20,29 @@ Answer = tuple[str, dict[str, Any] | None]
 _GONE = (404, 410)
 
 
-def items(api: ApiSettings, image_ids: Sequence[str]) -> Iterator[Answer]:
-    """Ask for each image once, one call each. Needs ``api.item_path``.
+def items(api: ApiSettings, image_ids: Sequence[str], leave: Callable[[], None] = lambda: None) -> Iterator[Answer]:
+    """Ask for each image once, one call each. Needs ``api.item_path``. ``leave``: see image_api.open_source.
 
     Raises ApiUnavailable and ApiRefused as image_api.pages does; an image that the API does not have is a None.
     """
-    client = image_api._client(api)
-    with client.session:
+    # The same server, authentication, headers and limits as the listing has; another path, and never its body.
+    one = api.model_copy(update={"images_path": api.item_path, "method": "GET", "body": None})
+    with closing(Wire(one)) as wire:
         for image_id in image_ids:
-            yield image_id, _item(client, api, image_id)
+            leave()
+            yield image_id, _item(wire, one, image_id)
 
 
-def _item(client: RESTClient, api: ApiSettings, image_id: str) -> dict[str, Any] | None:
-    import requests
-
-    where = f"the image API {api.url}{api.item_path.split('?')[0]}"
-    path = api.item_path.replace("{image_id}", quote(image_id, safe=""))
+def _item(wire: Wire, api: ApiSettings, image_id: str) -> dict[str, Any] | None:
+    url = f"{api.url}{api.item_path.replace('{image_id}', quote(image_id, safe=''))}"
     try:
-        response = client.get(path, allow_redirects=False)
-        status, content = response.status_code, response.content
-        failure: ApiError | None = None
-    except requests.HTTPError as error:
-        status, content, failure = error.response.status_code, b"", None
-        error.response.close()
-    except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-        status, content = 0, b""
-        failure = ApiUnavailable(f"{where} cannot be reached ({type(error).__name__})")
-    except requests.RequestException as error:
-        status, content = 0, b""
-        failure = ApiRefused(f"{where} cannot be read ({type(error).__name__})")
-    # Raised outside the handler: the library's exception holds the whole URL and must not ride along as context.
-    if failure is not None:
-        raise failure
-    if status in _GONE:
-        return None
-    if status == 429 or status >= 500:
-        raise ApiUnavailable(f"{where} answers {status}; the retries are used up")
-    if status != 200:
-        hint = "; check CROPLINE_API__TOKEN" if status in (401, 403) else "; check CROPLINE_API__ITEM_PATH"
-        raise ApiRefused(f"{where} answers {status}{hint}")
-    return _of(_read(content, where), api, image_id)
-
-
-def _read(content: bytes, where: str) -> Any:
-    import json
-
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError):
-        raise ApiRefused(f"{where} answered something that is not JSON; check CROPLINE_API__ITEM_PATH") from None
+        answer = wire.ask(Ask(url, {}, None))
+    except StatusError as error:
+        if error.status in _GONE:
+            return None
+        hint = "TOKEN" if error.status in (401, 403) else "ITEM_PATH"
+        raise ApiRefused(f"the image API {api.listing} answers {error.status}; check CROPLINE_API__{hint}") from None
+    return _of(answer.body, api, image_id)
 
 
 def _of(body: Any, api: ApiSettings, image_id: str) -> dict[str, Any] | None:

@@ -12,16 +12,20 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from functools import lru_cache
+from datetime import datetime
+from functools import lru_cache, partial
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cropline import storage
 from cropline.errors import ManifestError
+from cropline.item_boxes import given_boxes, read_box
+from cropline.item_url import photo_url
+from cropline.item_values import UNREADABLE, read_text, read_time, read_whole
 from cropline.keys import canonical_json, content_hash, digest
 from cropline.settings import ApiSettings, FieldMap
+from cropline.sources.json_bytes import LEFT_OUT, left_out
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,14 +34,16 @@ if TYPE_CHECKING:
     from cropline.storage import StoreSpec
 
 Getter = Callable[[Any], Any]
+Size = tuple[float | None, float | None]
 
 _PLAIN_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 _QUERY = re.compile(r'\?[^"\s]*')
-_BOX_FIELDS = ("box_id", "xmin", "ymin", "xmax", "ymax", "label", "score")
+_BOX_FIELDS = ("box_id", "xmin", "ymin", "xmax", "ymax", "polygon", "rotation", "label", "score")
 _TEXTS = ("image_id", "version", "url", "store_id", "camera_id", "sha256")
 _WHOLE_NUMBERS = ("width", "height", "bytes")
 _TIMES = ("captured_at", "updated_at")
-_UNREADABLE = object()
+_LEFT_OUT = canonical_json(LEFT_OUT)[1:-1]
+_NAME = 200  # characters of a field's name that are kept of an item that is too large
 
 MAX_RAW = 1_000_000  # characters of an item that is kept as it came
 _CHUNK_RAW = 32_000_000  # of all items in memory while a manifest is written
@@ -45,71 +51,110 @@ _CHUNK_RAW = 32_000_000  # of all items in memory while a manifest is written
 
 def item_digest(item: Any) -> str:
     """Identity of an item as it came (hex, 32). Query strings are cut: a freshly signed URL is not a new item."""
-    return digest(_QUERY.sub("", canonical_json(item)))[:32]
+    return _digest(canonical_json(item))
 
 
-def updated_at(item: Any, fields: FieldMap) -> datetime | None:
-    """When the API says the item last changed, if that can be read."""
-    value = _time(_getter(fields.updated_at)(item)) if isinstance(item, dict) else None
-    return value if isinstance(value, datetime) else None
+def _digest(text: str) -> str:
+    return digest(_QUERY.sub("", text))[:32]
+
+
+def bounded(item: Any, limit: int) -> Any:
+    """The item, or, when its JSON is longer than ``limit``, the item without its large fields: their sizes stand for them."""
+    text = canonical_json(item)
+    if len(text) <= limit:
+        return item
+    if isinstance(item, dict):
+        fields = {name[:_NAME]: _bounded_value(value, limit // 64) for name, value in item.items()}
+        if len(canonical_json(fields)) <= limit:
+            return fields
+    return _bounded_value(item, 0)
+
+
+def _bounded_value(value: Any, limit: int) -> Any:
+    text = canonical_json(value)
+    return value if len(text) <= limit else left_out(len(text), digest(text), "too large")
+
+
+def identity(item: Any, api: ApiSettings) -> str:
+    """What an item is known by within one listing: its id and version, else the whole of it."""
+    if not isinstance(item, dict) or api.group_by_image:
+        return item_digest(item)
+    fields = api.fields
+    parts = [_getter(path)(item) for path in (fields.image_id, fields.updated_at, fields.version)]
+    known = parts[0] is not None and all(part is None or isinstance(part, str | int | float) for part in parts)
+    return item_digest(parts if known else item)
 
 
 def image_id(item: Any, api: ApiSettings) -> str | None:
     """The photo that an item is of, if that can be read."""
-    value = _text(_getter(api.fields.image_id)(item)) if isinstance(item, dict) else None
+    value = read_text(_getter(api.fields.image_id)(item)) if isinstance(item, dict) else None
     return value if isinstance(value, str) else None
+
+
+def updated_at(item: Any, api: ApiSettings) -> datetime | None:
+    """When the API says the item last changed, if that can be read."""
+    value = read_time(_getter(api.fields.updated_at)(item), api) if isinstance(item, dict) else None
+    return value if isinstance(value, datetime) else None
 
 
 def address(item: Any, api: ApiSettings) -> tuple[str, str] | None:
     """(image id, digest of its URL) of an item whose URL has a query, which item_digest cuts; else None."""
     name = image_id(item, api)
-    url = _text(_getter(api.fields.url)(item)) if isinstance(item, dict) else None
-    return (name, digest(url)) if name is not None and isinstance(url, str) and "?" in url else None
+    url = read_text(_getter(api.fields.url)(item)) if isinstance(item, dict) else None
+    if name is None or not isinstance(url, str) or "?" not in url:
+        return None
+    return name, digest(photo_url(url, api.url_base))
 
 
 def manifest_row(position: int, item: Any, api: ApiSettings) -> dict[str, Any]:
     """One item as a row of schemas.MANIFEST; ``unreadable`` names our fields whose value could not be converted."""
-    unreadable: list[str] = []
-    row: dict[str, Any] = {"row": position, "source": api.source, "item_digest": item_digest(item)}
-    row["coordinates"], row["orientation"] = api.coordinates, api.orientation
+    text = canonical_json(item)
+    unreadable = ["item"] if _LEFT_OUT in text else []
+    row: dict[str, Any] = {"row": position, "source": api.source, "item_digest": _digest(text)}
+    # Percent are made 0..1 where boxes are read.
+    row["coordinates"] = "pixels" if api.coordinates == "pixels" else "normalised"
+    row["orientation"] = api.orientation
     if not isinstance(item, dict):
-        return row | {"unreadable": ["item"], "raw": _raw(item), "boxes": None}
-    for names, convert in ((_TEXTS, _text), (_WHOLE_NUMBERS, _whole), (_TIMES, _time)):
+        return row | {"unreadable": ["item"], "raw": _raw(text), "boxes": None}
+    for names, convert in ((_TEXTS, read_text), (_WHOLE_NUMBERS, read_whole), (_TIMES, partial(read_time, api=api))):
         for name in names:
             row[name] = _readable(convert(_getter(getattr(api.fields, name))(item)), name, unreadable)
-    row["boxes"] = _boxes(_getter(api.fields.boxes)(item), api.fields, unreadable)
-    row["content_hash"] = content_hash(row["version"] or "", api.coordinates, api.orientation, row["boxes"] or [])
+    if row["url"] is not None:
+        row["url"] = photo_url(row["url"], api.url_base)
+    found = _getter(api.fields.boxes)(item)
+    if found is None and api.group_by_image:
+        found = [item]
+    row["boxes"] = _boxes(found, api, (row["width"], row["height"]), unreadable)
+    row["content_hash"] = content_hash(row["version"] or "", row["coordinates"], api.orientation, row["boxes"] or [])
     row["attributes"] = canonical_json(_unknown(item, api.fields))
     row["unreadable"] = unreadable
-    row["raw"] = _raw(item)
+    row["raw"] = _raw(text)
     return row
 
 
-def _raw(item: Any) -> str | None:
-    text = canonical_json(item)
+def _raw(text: str) -> str | None:
     return text if len(text) <= MAX_RAW else None
 
 
 def _readable(value: Any, name: str, unreadable: list[str]) -> Any:
-    if value is _UNREADABLE:
+    if value is UNREADABLE:
         unreadable.append(name)
         return None
     return value
 
 
-def _boxes(value: Any, fields: FieldMap, unreadable: list[str]) -> list[dict[str, Any]] | None:
+def _boxes(value: Any, api: ApiSettings, size: Size, unreadable: list[str]) -> list[dict[str, Any]] | None:
     if value is None:
         return None
-    if not isinstance(value, list) or not all(isinstance(box, dict) for box in value):
+    given = given_boxes(value, api.fields)
+    if given is None:
         unreadable.append("boxes")
         return None
-    getters = {name: _getter(getattr(fields, name)) for name in _BOX_FIELDS}
+    getters = {name: _getter(getattr(api.fields, name)) for name in _BOX_FIELDS}
     boxes = []
-    for position, box in enumerate(value):
-        row: dict[str, Any] = {}
-        for name, get in getters.items():
-            convert = _text if name in ("box_id", "label") else _number
-            row[name] = _readable(convert(get(box)), f"boxes[{position}].{name}", unreadable)
+    for position, box in enumerate(given):
+        row, wrong = read_box(box, api, getters, size)
+        unreadable += [f"boxes[{position}].{name}" for name in wrong]
         boxes.append(row)
     return boxes
 
@@ -119,13 +164,13 @@ def _unknown(item: dict[str, Any], fields: FieldMap) -> dict[str, Any]:
     known = {path for name, path in fields.model_dump().items() if name not in _BOX_FIELDS}
     rest = {name: value for name, value in item.items() if name not in known or not _PLAIN_NAME.match(name)}
     boxes = item.get(fields.boxes)
-    if isinstance(boxes, list):
-        known_in_box = {getattr(fields, name) for name in _BOX_FIELDS}
-        extras = [
-            {k: v for k, v in box.items() if k not in known_in_box} if isinstance(box, dict) else {} for box in boxes
-        ]
+    if isinstance(boxes, list) and all(isinstance(box, dict) for box in boxes):
+        known_in_box = {getattr(fields, name) for name in _BOX_FIELDS if name not in ("polygon", "rotation")}
+        extras = [{k: v for k, v in box.items() if k not in known_in_box} for box in boxes]
         if any(extras):
             rest["boxes"] = extras
+    elif boxes:
+        rest["boxes"] = boxes
     return rest
 
 
@@ -134,6 +179,8 @@ def _getter(path: str) -> Getter:
     """A reader of one path; a plain name is by far the usual case, and JMESPath's interpreter is 20 times a dict look-up."""
     if _PLAIN_NAME.match(path):
         return lambda item: item.get(path)
+    if not path:
+        return lambda _: None
     import jmespath
 
     compiled = jmespath.compile(path)
@@ -141,59 +188,16 @@ def _getter(path: str) -> Getter:
     def read(item: Any) -> Any:
         try:
             return compiled.search(item)
-        except (ValueError, TypeError, ArithmeticError):  # one of its functions met what it does not take
-            return _UNREADABLE
+        except (
+            ValueError,
+            TypeError,
+            ArithmeticError,
+            LookupError,
+            AttributeError,
+        ):  # one of its functions met what it does not take
+            return UNREADABLE
 
     return read
-
-
-def _text(value: Any) -> Any:
-    """Text, or a whole number as text. NUL and lone surrogates are no text: databases and Parquet refuse them."""
-    if value is None:
-        return None
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str) or "\x00" in value:
-        return _UNREADABLE
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return _UNREADABLE
-    return value
-
-
-def _number(value: Any) -> Any:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return _UNREADABLE
-    try:
-        return float(value)
-    except OverflowError:
-        return _UNREADABLE
-
-
-def _whole(value: Any) -> Any:
-    if value is None:
-        return None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not -(2**63) <= value < 2**63:
-        return _UNREADABLE
-    return value
-
-
-def _time(value: Any) -> Any:
-    """ISO 8601; without an offset it is UTC. Numbers are not guessed at: seconds and milliseconds look alike."""
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        return _UNREADABLE
-    try:
-        moment = datetime.fromisoformat(value)
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return _UNREADABLE
 
 
 def write_rows(rows: Iterable[dict[str, Any]], path: Path, *, chunk: int = 2_000) -> int:

@@ -8,6 +8,7 @@ from typing import Literal, Self, TypeVar
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from cropline.auth_settings import AuthSettings
 from cropline.hosts import check_authorities, read_host, read_private_network
 from cropline.settings_group import Group
 
@@ -36,7 +37,8 @@ class FetchSettings(Group):
     connect_timeout_s: float = Field(5, gt=0, le=3_600)
     max_redirects: int = Field(3, ge=0, le=10)
     token: SecretStr = Field(SecretStr(""), description="bearer token sent with photo requests to token_host only")
-    token_host: str = Field("", description="host[:port] that gets the token")
+    token_host: str = Field("", description="host[:port] that gets the token, and nobody else")
+    auth: AuthSettings = Field(AuthSettings(), description="how token_host is told who asks, as for the image API")
     connections_per_host: int = Field(
         8,
         ge=1,
@@ -70,9 +72,18 @@ class FetchSettings(Group):
     def _belongs_together(self) -> Self:
         if self.private_networks and not self.allowed_hosts:
             raise ValueError("private_networks needs allowed_hosts: name the hosts that may lead there")
-        if self.token.get_secret_value() and not self.token_host:
+        if self.secret_token and not self.token_host:
             raise ValueError("token needs token_host: name the host[:port] that gets it")
+        if self.auth.kind and not self.token_host:
+            raise ValueError("auth needs token_host: name the host[:port] that is told who asks")
+        if self.auth.kind in ("bearer", "header", "query") and not self.secret_token:
+            raise ValueError(f"auth kind {self.auth.kind} needs token")
         return self
+
+    @property
+    def secret_token(self) -> str:
+        """The token, from wherever it was set."""
+        return self.auth.token.get_secret_value() or self.token.get_secret_value()
 
 
 def _read_entry(number: int, entry: str, read: Callable[[str], _T]) -> _T:

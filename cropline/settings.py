@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError as SettingsSourceError
 
+from cropline.api_settings import ApiSettings as ApiSettings
+from cropline.api_settings import FieldMap as FieldMap
+from cropline.api_settings import is_plain_http
 from cropline.engine_settings import EngineSettings as EngineSettings
 from cropline.errors import SettingsError
 from cropline.keys import canonical_json, digest
@@ -29,129 +31,6 @@ from cropline.storage import StoreSpec
 from cropline.store_address import FORMS, check_address
 
 PREFIX = "CROPLINE_"
-
-
-class FieldMap(Group):
-    """Where each of our fields stands in one item of the API, as JMESPath; boxes' fields are relative to a box.
-
-    A field whose path finds nothing is null: the expectations say which may be.
-    """
-
-    image_id: str = "id"
-    version: str = "etag || sha256 || updated_at"
-    url: str = "url"
-    captured_at: str = "captured_at"
-    updated_at: str = "updated_at"
-    store_id: str = "store_id"
-    camera_id: str = "camera_id"
-    width: str = "width"
-    height: str = "height"
-    bytes: str = "bytes"
-    sha256: str = "sha256"
-    boxes: str = "boxes"
-    box_id: str = "id"
-    xmin: str = "xmin"
-    ymin: str = "ymin"
-    xmax: str = "xmax"
-    ymax: str = "ymax"
-    label: str = "label"
-    score: str = "score"
-
-    @field_validator("*")
-    @classmethod
-    def _is_jmespath(cls, value: str) -> str:
-        import jmespath
-        from jmespath.exceptions import ArityError, JMESPathError, JMESPathTypeError, UnknownFunctionError
-
-        try:
-            jmespath.compile(value).search({})
-        except (UnknownFunctionError, ArityError) as error:
-            raise ValueError(f"not a JMESPath expression: {value!r}: {error}") from error
-        except JMESPathTypeError:
-            pass  # an item that has the fields may well suit its functions
-        except JMESPathError as error:
-            raise ValueError(f"not a JMESPath expression: {value!r}") from error
-        return value
-
-
-class ApiSettings(Group):
-    """The image API that is polled."""
-
-    source: str = Field(
-        "cameras", description="the name of this API in keys, tables and lineage", pattern=r"^[A-Za-z0-9_.-]{1,64}$"
-    )
-    url: str = Field("", description="base address, http(s)://host[:port][/path]")
-    images_path: str = Field("/v1/images", description="path of the listing, below url")
-    item_path: str = Field(
-        "",
-        description="path of one image, with {image_id} in it (/v1/images/{image_id}): where a fresh URL is asked for when "
-        "a signed one was refused; empty lists again around the image's updated_at",
-    )
-    token: SecretStr = Field(SecretStr(""), description="bearer token; empty sends none")
-    data_selector: str = Field("images", description="JSONPath of the items in a page")
-    paginator: Literal["cursor", "header_link", "page_number", "offset", "single_page"] = "cursor"
-    cursor_path: str = Field("next_cursor", description="cursor paginator: JSONPath of the next cursor")
-    cursor_param: str = Field("cursor", description="cursor paginator: name of the query parameter")
-    since_param: str = Field("updated_after", description="query parameter of the oldest update wanted, ISO 8601")
-    limit_param: str = "limit"
-    page_size: int = Field(200, ge=1, le=10_000)
-    max_pages: int = Field(10_000, ge=1, description="a poll stops here; the next goes on")
-    overlap: timedelta = Field(
-        timedelta(minutes=10),
-        ge=timedelta(0),
-        le=timedelta(days=365),
-        description="how far before the cursor a poll looks again, for late arrivals",
-    )
-    start: str = Field("1970-01-01T00:00:00Z", description="where the first poll begins, ISO 8601")
-    late: timedelta = Field(
-        timedelta(days=1),
-        ge=timedelta(0),
-        le=timedelta(days=365),
-        description="how far past its window a backfill reads, for late arrivals",
-    )
-    calls_per_s: float = Field(
-        5, gt=0, le=1_000, description="pages a second that polls and backfills share; set on the server by a deploy"
-    )
-    timeout_s: float = Field(30, gt=0, le=3_600)
-    retries: int = Field(5, ge=0, le=20, description="tries again after 429, 5xx and timeouts")
-    fields: FieldMap = FieldMap()
-    coordinates: Literal["normalised", "pixels"] = "normalised"
-    orientation: Literal["upright", "stored"] = "upright"
-
-    @field_validator("item_path")
-    @classmethod
-    def _names_the_image(cls, value: str) -> str:
-        if value and (value.count("{image_id}") != 1 or not value.startswith("/") or "#" in value):
-            raise ValueError("must be a path below the API's url with {image_id} in it, such as /v1/images/{image_id}")
-        return value
-
-    @field_validator("start")
-    @classmethod
-    def _is_moment(cls, value: str) -> str:
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            raise ValueError("not a moment in ISO 8601, such as 2026-11-22T08:40:00Z") from None
-        if not 1970 <= moment.year <= 9000:
-            raise ValueError("must lie in the years 1970 to 9000")
-        return value
-
-    @field_validator("url")
-    @classmethod
-    def _is_http(cls, value: str) -> str:
-        if value and not _is_plain_http(value):
-            raise ValueError("must be http(s)://host[:port][/path], without user, query or fragment")
-        return value.rstrip("/")
-
-
-def _is_plain_http(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # raises on a port that is not a number
-    except ValueError:
-        return False
-    plain = not parts.query and not parts.fragment and "@" not in parts.netloc and "\\" not in url
-    return parts.scheme in ("http", "https") and bool(parts.hostname) and plain
 
 
 # Of a profile, what changes no crop: changing it makes no image other work.
@@ -249,7 +128,7 @@ class StorageSettings(Group):
     @field_validator("browse_url", "endpoint")
     @classmethod
     def _is_web(cls, value: str | None) -> str | None:
-        if value and not _is_plain_http(value):
+        if value and not is_plain_http(value):
             raise ValueError("must be http(s)://host[:port][/path], without user, query or fragment")
         return value
 
@@ -355,7 +234,7 @@ class LineageSettings(Group):
             raise ValueError('transport composite needs transports, each once, as ["file", "http"]')
         if self.transports and self.transport != "composite":
             raise ValueError("transports are those of transport composite")
-        if "http" in self.ways and not (self.url and _is_plain_http(self.url)):
+        if "http" in self.ways and not (self.url and is_plain_http(self.url)):
             raise ValueError("transport http needs url = http(s)://host[:port]")
         if "kafka" in self.ways:
             if "bootstrap.servers" not in self.kafka:

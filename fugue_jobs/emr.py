@@ -85,9 +85,9 @@ def dispatch(
 def _check(job: CropJob) -> None:
     if job.store.scheme != "s3":
         raise EngineError(f"emr-serverless needs a storage that AWS reaches, s3://bucket/prefix, not {job.store.url}")
-    if job.fetch.token.get_secret_value():
+    if job.fetch.secret_token or job.fetch.auth.kind:
         raise EngineError(
-            "emr-serverless cannot be given CROPLINE_FETCH__TOKEN: a job's parameters and files are readable by whoever "
+            "emr-serverless cannot be given CROPLINE_FETCH__TOKEN or CROPLINE_FETCH__AUTH: a job's parameters and files are readable by whoever "
             "may see the application; use signed URLs or another engine"
         )
 
@@ -96,7 +96,7 @@ def _files(
     images: Images, claimed: pa.Table, stores: pa.Table, job: CropJob, settings: EngineSettings
 ) -> dict[str, bytes]:
     told = {
-        "fetch": job.fetch.model_dump(mode="json", exclude={"token"}),
+        "fetch": job.fetch.model_dump(mode="json", exclude={"token", "auth"}),
         "pictures": job.pictures.model_dump(mode="json"),
         "processes": job.processes,
         "packed": job.packed,

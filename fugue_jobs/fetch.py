@@ -31,12 +31,12 @@ from fugue_jobs.addresses import (
     Resolver,
     Target,
     is_listed,
-    is_origin,
     read_location,
     read_url,
     system_resolver,
 )
 from fugue_jobs.answers import WIRE_ERRORS, Body, Photo, checked, drain, read_body, refusal, wire_failure
+from fugue_jobs.photo_auth import PhotoAuth
 from fugue_jobs.transport import Connect, Dialler, PinnedAdapter, StaleConnection, hush_targets, system_connect
 
 __all__ = ["Fetcher", "Photo"]
@@ -58,6 +58,7 @@ class Fetcher:
     ) -> None:
         hush_targets()
         self._settings = settings
+        self._auth = PhotoAuth(settings)
         self._slots = _Slots(settings.connections_per_host)
         networks = tuple(map(read_private_network, settings.private_networks))
         if settings.ca_file is not None:
@@ -135,7 +136,12 @@ class Fetcher:
 
     def _send(self, target: Target, end: float, *, with_token: bool) -> requests.Response:
         request = requests.PreparedRequest()
-        request.method, request.url, request.headers = "GET", target.url, self._headers(target, with_token=with_token)
+        request.method, request.url = "GET", target.url
+        request.headers = CaseInsensitiveDict(
+            {"User-Agent": "cropline", "Accept": "*/*", "Accept-Encoding": "identity"}
+        )
+        if with_token:
+            self._auth.sign(request, target)
         # As often as there may be kept connections that the host has closed meanwhile, and once on a new one.
         for attempts_left in range(self._settings.connections_per_host, -1, -1):
             left = end - monotonic()
@@ -148,15 +154,6 @@ class Fetcher:
                 if not attempts_left:
                     break
         raise PhotoFailure("connection", f"{target.origin} closed the connection before it answered")
-
-    def _headers(self, target: Target, *, with_token: bool) -> CaseInsensitiveDict[str]:
-        headers = CaseInsensitiveDict({"User-Agent": "cropline", "Accept": "*/*", "Accept-Encoding": "identity"})
-        token = self._settings.token.get_secret_value()
-        # In clear only where nobody listens: a manifest must not be able to talk the token out of TLS.
-        private = target.scheme == "https" or target.is_local
-        if token and with_token and private and is_origin(target, self._settings.token_host):
-            headers["Authorization"] = f"Bearer {token}"
-        return headers
 
 
 def _check_here(ca_file: Path) -> None:

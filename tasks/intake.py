@@ -69,9 +69,12 @@ def _take_in(run: Run, part: Funnel, look_back: timedelta | None, steps: IntakeS
         return
     landed = steps.land(run, polled)
     part.landed, part.manifest = landed.rows, landed.key
+    if run.settings.api.group_by_image:
+        part.joined = polled.fresh - landed.rows
     validated = judge(run, part, landed.key, steps)
     registered = steps.register(run, polled, validated)
     part.new, part.changed, part.known = registered.new, registered.changed, registered.known
+    part.corrected = registered.corrected
 
 
 def judge(run: Run, part: Funnel, manifest_key: str, steps: IntakeSteps = SHOWN) -> Validated:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from prefect import task
 
 from cropline import manifest
+from cropline.grouping import grouped_rows
 from cropline.run import Run
-from cropline.settings import ApiSettings
 from tasks.options import STEP
 from tasks.poll import Polled
 
@@ -29,7 +30,7 @@ def land(run: Run, polled: Polled) -> Landed:
     """Write the manifest. The same items always land under the same key. ``run.near`` keeps a copy for the steps after it."""
     api = run.settings.api
     path = run.folder / "manifest.parquet"
-    rows = manifest.write_rows(_rows(polled.spool, api), path)
+    rows = manifest.write_rows(_rows(run, polled.spool), path)
     key = manifest.land(path, api.source, polled.cursor[:10], run.spec)
     run.near = {key: path}
     return Landed(key, rows)
@@ -38,7 +39,21 @@ def land(run: Run, polled: Polled) -> Landed:
 land_task = task(name="land", task_run_name="land {polled.fresh} items", **STEP)(land)
 
 
-def _rows(spool: Path, api: ApiSettings) -> Iterator[dict[str, Any]]:
+def _rows(run: Run, spool: Path) -> Iterator[dict[str, Any]]:
+    api = run.settings.api
+    if api.group_by_image:
+        yield from grouped_rows(spool, api, run.spec, partial(_places, run))
+        return
     with spool.open(encoding="utf-8") as file:
         for position, line in enumerate(file):
             yield manifest.manifest_row(position, json.loads(line), api)
+
+
+def _places(run: Run, image_ids: Sequence[str]) -> dict[str, tuple[str, int]]:
+    """Manifest and row of the photos that were registered before."""
+    if not image_ids:
+        return {}
+    limit = len(image_ids) * max(1, len(run.settings.profiles)) * 100
+    works = run.state.find_images(sources=[run.settings.api.source], images=list(image_ids), limit=limit)
+    newest = sorted(works, key=lambda work: (work.updated_at is not None, work.updated_at or work.first_seen))
+    return {work.image_id: (work.manifest, work.manifest_row) for work in newest}

@@ -30,7 +30,7 @@ from cropline.stores import read_cameras, read_stores
 from expectations.hints import setting_of
 from expectations.manifest import VERSION_RULE_NAMES, quarantine_rules
 from tasks.options import STEP
-from tasks.pace import paced
+from tasks.pace import leave
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -268,7 +268,7 @@ def _announced(run: Run, asked: Asked) -> Announced:
     api = run.settings.api
     if asked.announced == "manifests":
         return landed(run.spec, api.source, asked.photos)
-    pages = paced(image_api.pages(api, start_of(asked.photos, api)))
+    pages = image_api.pages(api, start_of(asked.photos, api), leave())
     return polled(pages, api, asked.photos, run.folder, asked.limits.api_calls)
 
 

@@ -1,13 +1,13 @@
 """poll: read what the API announced since the saved cursor, and keep what was not seen before.
 
-Belongs here: the bounds of a poll and its cursor. Does not: HTTP (cropline/image_api.py) or meaning (cropline/manifest.py).
 Not retried by Prefect: the API client has its own retries, and the next scheduled poll is the one after that.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,10 +16,12 @@ from typing import Any, TextIO
 from prefect import task
 
 from cropline import image_api, manifest
-from cropline.errors import ApiRefused
+from cropline.errors import ApiRefused, ApiUnavailable
 from cropline.run import Run
+from cropline.settings import ApiSettings
+from cropline.sources.base import Page
 from tasks.options import STEP
-from tasks.pace import paced
+from tasks.pace import leave
 
 
 @dataclass(frozen=True)
@@ -30,14 +32,14 @@ class Polled:
     items: int
     fresh: int
     since: str
-    cursor: str  # where the next poll begins, before its overlap
+    cursor: str  # where the next poll begins, before its overlap: nothing up to it was left out
     complete: bool  # False: stopped at max_pages, the next poll goes on
 
 
 def poll(run: Run, look_back: timedelta | None = None) -> Polled:
     """Page through the API since the cursor, less the overlap. Items that were landed before are counted and left.
 
-    ``look_back``: another overlap than the settings'.
+    ``look_back``: another overlap than the settings'. Raises ApiUnavailable without asking while the API wants a pause.
     """
     api, state = run.settings.api, run.state
     saved = state.cursor(api.source) or api.start
@@ -45,18 +47,14 @@ def poll(run: Run, look_back: timedelta | None = None) -> Polled:
     since = (_moment(saved) - overlap).isoformat() if state.cursor(api.source) else saved
     reader = _Reader(run, _moment(saved))
     spool = run.folder / "items.ndjson"
-    with spool.open("w", encoding="utf-8") as file:
-        page_count = 0
-        for page in paced(image_api.pages(api, since)):
-            page_count += 1
-            reader.take(page, file)
-    complete = page_count < api.max_pages
-    if not complete and not reader.ascending:
-        raise ApiRefused(
-            f"{api.source}: the poll stopped at {api.max_pages} pages, but the API does not sort by updated_at, so the "
-            "rest would be lost; raise CROPLINE_API__MAX_PAGES"
-        )
-    return Polled(spool, reader.items, reader.fresh, since, reader.newest.isoformat(), complete)
+    with (
+        spool.open("w", encoding="utf-8") as file,
+        _pause_kept(run),
+        closing(image_api.open_source(api, leave()).pages(since)) as pages,
+    ):
+        complete = reader.read(pages, file)
+    cursor = reader.newest if complete else reader.passed
+    return Polled(spool, reader.items, reader.fresh, since, cursor.isoformat(), complete)
 
 
 poll_task = task(name="poll", task_run_name="poll the image API", **STEP | {"retries": 0})(poll)
@@ -68,28 +66,80 @@ def anything_new(run: Run, limited: bool) -> bool:
     Not a task: for a watcher, which asks every second. ``limited``: what is_limited said.
     """
     api, state = run.settings.api, run.state
-    for page in paced(image_api.pages(api, state.cursor(api.source) or api.start), limited):
-        return bool(state.unseen(api.source, [manifest.item_digest(item) for item in page]))
+    since = state.cursor(api.source) or api.start
+    with _pause_kept(run), closing(image_api.open_source(api, leave(limited)).pages(since)) as pages:
+        for page in pages:
+            return bool(state.unseen(api.source, [manifest.item_digest(item) for item in _bounded(page, api)]))
     return False
+
+
+@contextmanager
+def _pause_kept(run: Run) -> Iterator[None]:
+    """Do not ask while the API wants a pause; note the pause that it asks for."""
+    source = run.settings.api.source
+    left = run.state.quiet_for(source)
+    if left is not None:
+        raise ApiUnavailable(
+            f"the image API {run.settings.api.listing} asked for a pause, of which {left.total_seconds():.0f} s are left: "
+            "it was not asked"
+        )
+    try:
+        yield
+    except ApiUnavailable as error:
+        if error.wait is not None:
+            run.state.keep_quiet(source, error.wait)
+        raise
+
+
+def _bounded(page: Page, api: ApiSettings) -> Iterator[Any]:
+    return (manifest.bounded(item, api.max_item_bytes) for item in page.items)
 
 
 class _Reader:
     """Takes pages one at a time; holds no item longer than its page."""
 
     def __init__(self, run: Run, newest: datetime) -> None:
-        self._run = run
+        self._run, self._api = run, run.settings.api
         self._now = datetime.now(UTC)
         self._digests: set[str] = set()
         self._last: datetime | None = None
+        self._began_at = newest
         self.items = self.fresh = 0
         self.newest = newest
-        self.ascending = True
+        self.passed = newest  # a moment that a newer one followed: in an ascending listing all up to it was read
+        self._ascending = True
 
-    def take(self, page: Iterable[Any], file: TextIO) -> None:
-        fresh = {manifest.item_digest(item): item for item in self._look_at(page)}
-        source = self._run.settings.api.source
-        unseen = self._run.state.unseen(source, list(fresh)) - self._digests
-        unseen |= self._run.state.readdressed(source, self._addresses(fresh.keys() - unseen - self._digests, fresh))
+    def read(self, pages: Iterator[Page], file: TextIO) -> bool:
+        """Take pages to their end (True) or, if the listing is in order, to max_pages of them with something new.
+
+        It stops only where the next poll gets further: pages of nothing but known items, which the overlap brings again,
+        are not counted, and it does not stop before the first moment that is past the saved cursor.
+        """
+        with_news = 0
+        for page in pages:
+            if page.begins:
+                self._last, self._ascending = None, True
+                self.newest = self.passed = self._began_at
+            if with_news >= self._api.max_pages:
+                if not self._ascending:
+                    raise ApiRefused(
+                        f"{self._api.source}: the poll stopped at {self._api.max_pages} pages, but the API does not sort by "
+                        "updated_at, oldest first, so the rest would be lost; raise CROPLINE_API__MAX_PAGES"
+                    )
+                if self.passed > self._began_at:
+                    return False
+            before = self.fresh
+            self._take(page, file)
+            with_news += self.fresh > before
+        return True
+
+    def _take(self, page: Page, file: TextIO) -> None:
+        fresh = {manifest.item_digest(item): item for item in _bounded(page, self._api)}
+        self.items += len(page.items)
+        self._note(page.items)
+        unseen = self._run.state.unseen(self._api.source, list(fresh)) - self._digests
+        known = fresh.keys() - unseen - self._digests
+        unseen |= self._run.state.readdressed(self._api.source, self._addresses(known, fresh))
         self._digests |= unseen
         for digest, item in fresh.items():
             if digest in unseen:
@@ -99,19 +149,20 @@ class _Reader:
 
     def _addresses(self, repeated: set[str], items: dict[str, Any]) -> dict[str, tuple[str, str]]:
         """Of items that were seen before, those whose address can be another one all the same: a fresh signature."""
-        found = {digest: manifest.address(items[digest], self._run.settings.api) for digest in repeated}
+        found = {digest: manifest.address(items[digest], self._api) for digest in repeated}
         return {digest: address for digest, address in found.items() if address is not None}
 
-    def _look_at(self, page: Iterable[Any]) -> Iterable[Any]:
-        for item in page:
-            self.items += 1
-            moment = manifest.updated_at(item, self._run.settings.api.fields)
-            if moment is not None:
-                self.ascending = self.ascending and (self._last is None or moment >= self._last)
-                self._last = moment
-                # A moment in the future would carry the cursor past photos that are still to come.
-                self.newest = max(self.newest, min(moment, self._now))
-            yield item
+    def _note(self, items: list[Any]) -> None:
+        for item in items:
+            moment = manifest.updated_at(item, self._api)
+            if moment is None:
+                continue
+            self._ascending = self._ascending and (self._last is None or moment >= self._last)
+            self._last = moment
+            # A moment in the future would carry the cursor past photos that are still to come.
+            moment = min(moment, self._now)
+            if moment > self.newest:
+                self.newest, self.passed = moment, self.newest
 
 
 def _moment(text: str) -> datetime:

@@ -20,7 +20,7 @@ from cropline.keys import content_hash
 from cropline.run import Heartbeat, Run
 from cropline.scrub import one_line
 from cropline.signed_urls import expires_at, has_expired, is_signed
-from tasks.pace import paced
+from tasks.pace import leave
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -131,7 +131,7 @@ def _ask(run: Run, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 def _by_id(run: Run, rows: Sequence[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
     ids = sorted({row["image_id"] for row in rows})
-    return ((name, item) for name, item in paced(item_api.items(run.settings.api, ids)) if item is not None)
+    return ((name, item) for name, item in item_api.items(run.settings.api, ids, leave()) if item is not None)
 
 
 def _listed(run: Run, rows: Sequence[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -144,12 +144,12 @@ def _listed(run: Run, rows: Sequence[dict[str, Any]]) -> Iterator[tuple[str, dic
         spans.append((None, None))
     left = api.max_pages
     for first, last in spans:
-        for page in paced(image_api.pages(api, item_api.since(api, first))):
+        for page in image_api.pages(api, item_api.since(api, first), leave()):
             left -= 1
             newest: datetime | None = None
             for item in page:
                 name = manifest.image_id(item, api)
-                newest = manifest.updated_at(item, api.fields) or newest
+                newest = manifest.updated_at(item, api) or newest
                 if name is not None and name in wanted:
                     wanted.discard(name)
                     yield name, item
@@ -169,6 +169,8 @@ def _fresh(run: Run, row: dict[str, Any], items: dict[str, dict[str, Any]]) -> d
     except RecursionError:  # nested so deep that nobody can read it; a poll deals with it
         return None
     same = content_hash(told["version"] or "", row["coordinates"], row["orientation"], told["boxes"] or [])
-    if not told["url"] or told["url"] == row["url"] or same != row["content_hash"]:
+    # An item that is one box has not all boxes of its photo: its version says whether it is the same.
+    changed = told["version"] != row["version"] if run.settings.api.group_by_image else same != row["content_hash"]
+    if not told["url"] or told["url"] == row["url"] or changed:
         return None
     return {"url": told["url"], "item_digest": told["item_digest"]}

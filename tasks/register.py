@@ -5,6 +5,7 @@ Belongs here: turning manifest rows into candidates, one for each image and prof
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,7 @@ def register(run: Run, polled: Polled, validated: Validated) -> Registered:
             manifest=validated.manifest,
             cursor=polled.cursor,
             rows=_candidates(rows, run, validated),
-            item_digests=list(zip(rows["item_digest"].to_pylist(), rows["updated_at"].to_pylist(), strict=True)),
+            item_digests=_digests(rows, polled, run),
             # Twice the overlap: what an API repeats a little late is still known.
             forget_digests_before=datetime.fromisoformat(polled.cursor) - 2 * settings.api.overlap,
             profiles={name: (profile.hash, profile.recipe) for name, profile in settings.profiles.items()},
@@ -56,6 +57,16 @@ def register(run: Run, polled: Polled, validated: Validated) -> Registered:
 
 
 register_task = task(name="register", task_run_name="register {validated.rows} rows", **STEP)(register)
+
+
+def _digests(rows: pa.Table, polled: Polled, run: Run) -> list[tuple[str, datetime | None]]:
+    """Each item that came, with its updated_at. A row of several items does not name them: then they are read again."""
+    api = run.settings.api
+    if not api.group_by_image:
+        return list(zip(rows["item_digest"].to_pylist(), rows["updated_at"].to_pylist(), strict=True))
+    with polled.spool.open(encoding="utf-8") as file:
+        items = map(json.loads, file)
+        return [(manifest.item_digest(item), manifest.updated_at(item, api)) for item in items]
 
 
 def _candidates(rows: pa.Table, run: Run, validated: Validated) -> Iterator[pa.Table]:

@@ -116,7 +116,7 @@ class _Pages:
             found.complete, found.note = False, "the listing was left at CROPLINE_API__MAX_PAGES"
 
     def _note(self, item: Any) -> None:
-        moment = manifest.updated_at(item, self._api.fields)
+        moment = manifest.updated_at(item, self._api)
         if moment is not None:
             self._ascending = self._ascending and (self._last is None or moment >= self._last)
             self._last = moment

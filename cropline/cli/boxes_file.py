@@ -37,19 +37,25 @@ def read_boxes(path: Path, api: ApiSettings) -> list[dict[str, Any]]:
 
 def _boxes(given: Any, api: ApiSettings) -> list[dict[str, Any]]:
     if isinstance(given, dict):
-        return _mapped(given, api.fields)
+        return _mapped(given, api)
     if not isinstance(given, list):
         raise ValueError("must be a list of boxes, or an object that holds one")  # noqa: TRY004 - the file is wrong, not a call
     if all(isinstance(box, dict) for box in given):
-        return _mapped({"boxes": given}, api.fields.model_copy(update={"boxes": "boxes"}))
+        return _mapped({"boxes": given}, _with(api, api.fields.model_copy(update={"boxes": "boxes"})))
     for position, box in enumerate(given):
         if not isinstance(box, list) or len(box) != 4:
             raise ValueError(f"box {position} is not [xmin, ymin, xmax, ymax], as all boxes are, or all are objects")
-    return _mapped({"boxes": [dict(zip(_EDGES, box, strict=True)) for box in given]}, FieldMap())
+    plain = api.model_copy(update={"fields": FieldMap(), "box_format": "xyxy"})
+    return _mapped({"boxes": [dict(zip(_EDGES, box, strict=True)) for box in given]}, plain)
 
 
-def _mapped(item: dict[str, Any], fields: FieldMap) -> list[dict[str, Any]]:
-    row = manifest_row(0, item, ApiSettings(fields=fields))
+def _with(api: ApiSettings, fields: FieldMap) -> ApiSettings:
+    return api.model_copy(update={"fields": fields})
+
+
+def _mapped(item: dict[str, Any], api: ApiSettings) -> list[dict[str, Any]]:
+    fields = api.fields
+    row = manifest_row(0, item, api)
     unreadable = [name for name in row["unreadable"] if name.startswith("boxes")]
     if unreadable:
         raise ValueError(f"{', '.join(unreadable[:3])} cannot be read: numbers are needed, and text for ids")

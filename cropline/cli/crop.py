@@ -63,7 +63,8 @@ def run_crop(wanted: Wanted) -> bool:
     """
     settings = load_settings()
     profiles = _profiles(settings, wanted)
-    boxes = read_boxes(wanted.boxes, settings.api)
+    units = wanted.coordinates or settings.api.coordinates
+    boxes = read_boxes(wanted.boxes, settings.api.model_copy(update={"coordinates": units}))
     _make_folder(wanted.out)
     screen = Screen()
     try:
@@ -164,7 +165,8 @@ def _cut(
     with _served(data) as url:
         fetch = FetchSettings(allow_loopback=True, max_bytes=settings.fetch.max_bytes)
         geometry = {
-            "coordinates": wanted.coordinates or settings.api.coordinates,
+            # Percent were made 0..1 when the boxes were read.
+            "coordinates": "pixels" if (wanted.coordinates or settings.api.coordinates) == "pixels" else "normalised",
             "orientation": wanted.orientation or settings.api.orientation,
         }
         images = [image_row("crops", 0, url, boxes, profiles) | geometry, view_row(1, url)]

@@ -49,11 +49,11 @@ def stored(spec: StoreSpec, key: str) -> Name:
 
 
 def api(settings: Settings) -> Name:
-    """The image API: its host, and the path of the listing."""
-    parts = urlsplit(settings.api.url)
+    """The image API: its host, and the path of the listing without its query."""
+    parts = urlsplit(settings.api.listing)
     host = parts.hostname or "unset"
     port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme or 'http'}://{host}{port}", f"{parts.path.rstrip('/')}{settings.api.images_path}"
+    return f"{parts.scheme or 'http'}://{host}{port}", parts.path
 
 
 def state_table(settings: Settings, table: str) -> Name:

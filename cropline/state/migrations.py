@@ -243,6 +243,8 @@ MIGRATIONS: tuple[Migration, ...] = (
             "ALTER TABLE manifests ADD COLUMN corrected BIGINT NOT NULL DEFAULT 0",
         ),
     ),
+    # Until when an API asked not to be asked.
+    Migration(("ALTER TABLE sources ADD COLUMN quiet_until {time}",)),
 )
 
 

@@ -20,7 +20,7 @@ A candidate of an image that was forgotten (erasures.py) does nothing, whatever 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, and_, case, delete, exists, func, insert, literal, null, or_, select, true, update
@@ -56,6 +56,24 @@ def cursor(database: Database, source: str) -> str | None:
     """The last saved poll position."""
     with database.reading() as connection:
         return connection.execute(select(sources.c.cursor).where(sources.c.source == source)).scalar()
+
+
+def quiet_for(database: Database, source: str) -> timedelta | None:
+    """How long its API still wants not to be asked."""
+    with database.reading() as connection:
+        until = connection.execute(select(sources.c.quiet_until).where(sources.c.source == source)).scalar()
+        left = None if until is None else until - database.now(connection)
+    return left if left is not None and left > timedelta(0) else None
+
+
+def keep_quiet(database: Database, source: str, wait: timedelta) -> None:
+    """Its API asked not to be asked for so long, from now on."""
+    with database.atomic() as connection:
+        until = database.now(connection) + wait
+        statement = upsert(connection, sources).values(source=source, quiet_until=until)
+        connection.execute(
+            statement.on_conflict_do_update(index_elements=[sources.c.source], set_={"quiet_until": until})
+        )
 
 
 def unseen(database: Database, source: str, digests: Sequence[str]) -> set[str]:

@@ -105,6 +105,14 @@ class State:
         """The last saved poll position, ISO 8601 in UTC: the greatest updated_at; None before the first poll."""
         return register.cursor(self._database, source)
 
+    def quiet_for(self, source: str) -> timedelta | None:
+        """How long the source's API still wants not to be asked, as it said; None when it may be asked."""
+        return register.quiet_for(self._database, source)
+
+    def keep_quiet(self, source: str, wait: timedelta) -> None:
+        """The source's API asked not to be asked for so long."""
+        register.keep_quiet(self._database, source, wait)
+
     def unseen(self, source: str, digests: Sequence[str]) -> set[str]:
         """Those of the digests that were not landed within the overlap window."""
         return register.unseen(self._database, source, digests)

@@ -163,6 +163,7 @@ sources = Table(
     Column("eraser", AnyText),
     Column("erasing_until", UtcTime),
     Column("api", AnyText),  # the address of its image API; null until a run names one
+    Column("quiet_until", UtcTime),  # the API asked not to be asked before
 )
 
 # One row: what this database belongs to, and what it knows of the catalogue there.

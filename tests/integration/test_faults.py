@@ -195,6 +195,23 @@ def test_the_backlog_is_worked_off_when_an_item_breaks_the_intake(
     assert list(workspace.states().values()) == ["done"] * 7
 
 
+def test_an_api_that_asks_for_a_long_pause_is_not_asked_meanwhile_and_the_backlog_is_worked_off(
+    workspace: Workspace,
+) -> None:
+    workspace.set(STATE__BACKOFF_S="0.001", API__RETRIES="5")
+    control = workspace.api.control
+    control.add_fault("image_500", image_id=control.images()[0]["id"], times=1)
+    workspace.poll()
+    control.add_fault("listing_429", seconds=600)
+    control.clear_log()
+    with pytest.raises(ApiUnavailable, match="asks to wait 600 s"):
+        workspace.poll()
+    assert set(workspace.states().values()) == {"done"}
+    with pytest.raises(ApiUnavailable, match="asked for a pause"):
+        workspace.poll()
+    assert [entry["status"] for entry in control.log() if entry["path"] == "/v1/images"] == [429]
+
+
 def test_a_busy_listing_is_asked_again(workspace: Workspace) -> None:
     workspace.api.control.add_fault("listing_429", times=1, seconds=1)
     assert workspace.poll().images == 6

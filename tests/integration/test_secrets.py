@@ -93,6 +93,27 @@ def prefect_answers() -> Iterator[tuple[str, str]]:
                 yield kind, one.model_dump_json()
 
 
+def test_a_key_in_the_listings_query_is_left_nowhere_when_the_api_refuses(workspace: Workspace) -> None:
+    keys = ("canary-81c2-of-the-path", "canary-81c2-of-params", "canary-81c2-of-auth", "canary-81c2-of-headers")
+    workspace.set(
+        API__IMAGES_PATH=f"/v1/images?api_key={keys[0]}",
+        API__PARAMS=json.dumps({"key": keys[1]}),
+        API__AUTH__KIND="query",
+        API__TOKEN=keys[2],
+        API__HEADERS=json.dumps({"X-Key": keys[3]}),
+    )
+    os.environ["PREFECT_LOGGING_LEVEL"] = "DEBUG"
+    try:
+        ran = workspace.child("import logging; logging.basicConfig(level=10); from flows.poll import poll; poll()")
+    finally:
+        del os.environ["PREFECT_LOGGING_LEVEL"]
+    assert ran.returncode == 1
+    assert "/v1/images answers 401; check CROPLINE_API__AUTH__" in ran.stderr
+    kept = {**prefect_database(), **dict(files(workspace.folder)), "stdout": ran.stdout, "stderr": ran.stderr}
+    assert "/v1/images answers 401" in "".join(prefect_database().values()), "the error lies there"
+    assert [(name, key) for name, text in kept.items() for key in keys if key in text] == []
+
+
 def test_no_secret_is_left_anywhere(workspace: Workspace) -> None:
     listed = workspace.api.control.images()
     signatures = {value for row in listed for _, value in parse_qsl(urlsplit(row["url"]).query)}
