@@ -36,13 +36,14 @@ def items(api: ApiSettings, image_ids: Sequence[str], leave: Callable[[], None] 
 def _item(wire: Wire, api: ApiSettings, image_id: str) -> dict[str, Any] | None:
     url = f"{api.url}{api.item_path.replace('{image_id}', quote(image_id, safe=''))}"
     try:
-        answer = wire.ask(Ask(url, {}, None))
+        return _of(wire.ask(Ask(url, {}, None)).body, api, image_id)
     except StatusError as error:
-        if error.status in _GONE:
-            return None
-        hint = "TOKEN" if error.status in (401, 403) else "ITEM_PATH"
-        raise ApiRefused(f"the image API {api.listing} answers {error.status}; check CROPLINE_API__{hint}") from None
-    return _of(answer.body, api, image_id)
+        status = error.status
+    if status in _GONE:
+        return None
+    # Raised outside the handler: the error's own context could show more of the address.
+    hint = "TOKEN" if status in (401, 403) else "ITEM_PATH"
+    raise ApiRefused(f"the image API {api.listing} answers {status}; check CROPLINE_API__{hint}")
 
 
 def _of(body: Any, api: ApiSettings, image_id: str) -> dict[str, Any] | None:
