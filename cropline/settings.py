@@ -143,6 +143,11 @@ def _is_plain_http(url: str) -> bool:
 
 # Of a profile, what changes no crop: changing it makes no image other work.
 _NO_WORK = {"output", "shard_mb", "retention_days"}
+# These stand in every recipe. A field that came later stands there only when it differs from its default: an upgrade is no new
+# work. Add no name here, and change no default of a field that is not here: a recipe without it means today's default.
+_IN_EVERY_RECIPE = frozenset(
+    ("format", "quality", "lossless", "subsampling", "padding", "min_side", "max_side", "matte", "colour")
+)
 
 
 class Profile(Group):
@@ -174,7 +179,9 @@ class Profile(Group):
     @property
     def recipe(self) -> str:
         """The profile as canonical JSON, as it travels with the work."""
-        return canonical_json(self.model_dump(mode="json", exclude=_NO_WORK))
+        fields = self.model_dump(mode="json", exclude=_NO_WORK)
+        usual = {name for name, field in type(self).model_fields.items() if getattr(self, name) == field.get_default()}
+        return canonical_json({name: fields[name] for name in fields if name in _IN_EVERY_RECIPE or name not in usual})
 
     @property
     def hash(self) -> str:
