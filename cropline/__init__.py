@@ -1,17 +1,34 @@
-"""The parts that the steps are built of. No Prefect, Fugue or Great Expectations here: only cli.py may call flows."""
+"""Crops of shelf and cooler photos: the library, and the way in for DataFrames.
 
+``crop`` crops the boxes of a DataFrame, ``open_crop`` reads a crop of the catalogue. docs/front-door.md has examples.
+"""
+
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cropline.crops import open_crop
+    from cropline.errors import CroplineError, OptionError
+    from cropline.settings import Profile
+    from fugue_jobs.frame.crop import crop
 
-__all__ = ["open_crop"]
+__all__ = ["CroplineError", "OptionError", "Profile", "crop", "open_crop"]
+
+# Lazily: every part of cropline imports this module.
+_WHERE = {
+    "CroplineError": "cropline.errors",
+    "OptionError": "cropline.errors",
+    "Profile": "cropline.settings",
+    "crop": "fugue_jobs.frame.crop",
+    "open_crop": "cropline.crops",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # Lazily: every part of cropline imports this module.
-    if name == "open_crop":
-        from cropline.crops import open_crop
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_WHERE[name]), name)
 
-        return open_crop
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

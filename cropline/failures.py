@@ -81,6 +81,13 @@ FAILURES: dict[str, Failure] = {
         ),
         Failure("http_404", False, "the photo is gone (404, 410)", "ask the camera vendor"),
         Failure("http_4xx", False, "the host refused the request", "look at tokens and signed URLs"),
+        Failure(
+            "forbidden_path",
+            False,
+            "a frame names a file that is not below the folder of images",
+            "name the folder: cropline.crop(..., files=)",
+        ),
+        Failure("file_unreadable", False, "the image's file is not there, or cannot be read", "look at the file"),
         Failure("hash_mismatch", False, "the bytes are not those that the manifest declares", "ask the camera vendor"),
         Failure(
             "not_a_picture", False, "the bytes are no picture that we know (HTML, JSON, ...)", "ask the camera vendor"

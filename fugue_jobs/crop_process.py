@@ -28,10 +28,11 @@ from cropline.errors import CroplineError
 from cropline.failures import PhotoFailure
 from fugue_jobs.canvas import Canvas
 from fugue_jobs.decode import open_photo
+from fugue_jobs.images_at_hand import image_at_hand
 from fugue_jobs.likeness import Likeness
 from fugue_jobs.packing import Packed, Packer
 from fugue_jobs.pixels import Cut, cut
-from fugue_jobs.storing import CropStore
+from fugue_jobs.storing import CropsReturned, CropStore
 from fugue_jobs.work import CropOutcome, ImageOutcome, ImageWork, failed, failed_photo
 
 if TYPE_CHECKING:
@@ -51,10 +52,11 @@ PROGRESS_S = 0.5
 class Assignment(NamedTuple):
     """What a process is started with."""
 
-    store: StoreSpec
+    store: StoreSpec | None  # None: crops are handed back
     fetch: FetchSettings
     pictures: PictureLimits
     packed: Packed = ()
+    files: str | None = None  # the folder below which images may be files of this machine
 
 
 class Room:
@@ -118,7 +120,8 @@ class Stages:
     def __init__(self, assignment: Assignment, fetcher: Fetcher, send: Callable[[tuple[Any, ...]], None]) -> None:
         self._limits = assignment.pictures
         self._fetcher = fetcher
-        self._store = CropStore(assignment.store)
+        self._files, self._max_bytes = assignment.files, assignment.fetch.max_bytes
+        self._store = CropsReturned() if assignment.store is None else CropStore(assignment.store)
         self._packer = Packer(assignment.store, assignment.packed)
         self._send = send
         self._allowed = threading.Semaphore(0)
@@ -154,11 +157,13 @@ class Stages:
         while True:
             ticket = self._to_fetch.get()
             with self._classified(ticket) as step:
-                photo = self._fetcher.fetch(
+                photo = image_at_hand(ticket.work, self._files, self._max_bytes) or self._fetcher.fetch(
                     ticket.work.url,
                     expected_bytes=ticket.work.expected_bytes,
                     expected_sha256=ticket.work.expected_sha256,
                 )
+                if not ticket.work.source:
+                    ticket.work = ticket.work._replace(image_id=photo.sha256, data=None)
                 self._fetched.enter(len(photo.data))
                 self._to_decode.put((ticket, photo))
                 step.passed_on = True
