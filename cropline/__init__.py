@@ -1,6 +1,6 @@
 """Crops of shelf and cooler photos: the library, and the way in for DataFrames.
 
-``crop`` crops the boxes of a DataFrame, ``open_crop`` reads a crop of the catalogue. docs/front-door.md has examples.
+``crop`` crops the boxes of a DataFrame; ``read_crops`` gives the catalogue as one, ``open_crop`` one of its crops; ``show`` draws them. docs/front-door.md has examples.
 """
 
 from importlib import import_module
@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cropline.crops import open_crop
     from cropline.errors import CroplineError, OptionError
+    from cropline.reading import read_crops
     from cropline.settings import Profile
+    from cropline.sheet import show
     from fugue_jobs.frame.crop import crop
 
-__all__ = ["CroplineError", "OptionError", "Profile", "crop", "open_crop"]
+__all__ = ["CroplineError", "OptionError", "Profile", "crop", "open_crop", "read_crops", "show"]
 
 # Lazily: every part of cropline imports this module.
 _WHERE = {
@@ -21,13 +23,17 @@ _WHERE = {
     "Profile": "cropline.settings",
     "crop": "fugue_jobs.frame.crop",
     "open_crop": "cropline.crops",
+    "read_crops": "cropline.reading",
+    "show": "cropline.sheet",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_WHERE[name]), name)
+    found = getattr(import_module(_WHERE[name]), name)
+    globals()[name] = found
+    return found
 
 
 def __dir__() -> list[str]:
