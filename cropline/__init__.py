@@ -7,14 +7,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cropline.crops import open_crop
+    from cropline.crop_files import open_crop
     from cropline.errors import CroplineError, OptionError
     from cropline.reading import read_crops
     from cropline.settings import Profile
     from cropline.sheet import show
     from fugue_jobs.frame.crop import crop
+    from fugue_jobs.frame.transformer import crops
 
-__all__ = ["CroplineError", "OptionError", "Profile", "crop", "open_crop", "read_crops", "show"]
+__all__ = ["CroplineError", "OptionError", "Profile", "crop", "crops", "open_crop", "read_crops", "show"]
 
 # Lazily: every part of cropline imports this module.
 _WHERE = {
@@ -22,7 +23,8 @@ _WHERE = {
     "OptionError": "cropline.errors",
     "Profile": "cropline.settings",
     "crop": "fugue_jobs.frame.crop",
-    "open_crop": "cropline.crops",
+    "crops": "fugue_jobs.frame.transformer",
+    "open_crop": "cropline.crop_files",
     "read_crops": "cropline.reading",
     "show": "cropline.sheet",
 }

@@ -76,7 +76,7 @@ def _bytes(row: Mapping[str, Any], prefix: str, store: str | StoreSpec | None) -
     data = row.get(f"{prefix}data")
     if isinstance(data, bytes):
         return data
-    from cropline.crops import COLUMNS, open_crop
+    from cropline.crop_files import COLUMNS, open_crop
 
     try:
         return open_crop({name: row.get(f"{prefix}{name}") for name in COLUMNS}, store).read()

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from cropline.errors import EngineError, OptionError
 from fugue_jobs.clusters import cause
-from fugue_jobs.frame.cutting import cut_rows
 from fugue_jobs.frame.local import PandasSource, crop_pandas, take
 from fugue_jobs.frame.options import check_clash, find_columns
 from fugue_jobs.frame.results import Results, result_schema
-from fugue_jobs.frame.tables import CropLoose, loose
+from fugue_jobs.frame.tables import CropLoose, cut_part, loose
 from fugue_jobs.shipping import zipped_packages
 
 if TYPE_CHECKING:
@@ -39,13 +37,13 @@ def crop_dask(frame: Any, options: Options) -> Any:
     if not _holds_bytes(frame, columns.image):
         parts = {"npartitions": options.partitions} if options.partitions else {}
         frame = frame.shuffle(on=columns.image, **parts)
-    meta = crop_pandas(empty, options, _cut_nothing)
+    meta = crop_pandas(empty, options, _cut_nothing, whole=False)
     return frame.map_partitions(_crop_part, options, meta=meta)
 
 
 def _crop_part(part: pd.DataFrame, options: Options) -> pd.DataFrame:
     """One partition: a thread or process of Dask's is one core's work."""
-    return crop_pandas(part, options, partial(cut_rows, processes=options.processes or 1))
+    return crop_pandas(part, options, cut_part, whole=False)
 
 
 def _cut_nothing(rows: Rows, options: Options) -> Results:

@@ -68,8 +68,11 @@ class Taken:
         return self.counts is not None
 
 
-def take(source: Source, options: Options) -> Taken:
-    """The rows of a frame. Raises OptionError for columns that are missing, clash, or hold no such thing."""
+def take(source: Source, options: Options, *, whole: bool = True) -> Taken:
+    """The rows of a frame, or of a part of one, which says nothing about the format of all boxes.
+
+    Raises OptionError for columns that are missing, clash, or hold no such thing, and for boxes that none fits.
+    """
     names = source.names()
     columns = find_columns(names, options)
     check_clash(names, result_schema(options).names)
@@ -79,7 +82,8 @@ def take(source: Source, options: Options) -> Taken:
         label = _label(source, columns)
         edges, labels = _edges(source, columns, options)
         taken = Taken(Rows(codes, image, edges, label or labels or no_label, _facts(source, columns)), None)
-    check_fit(taken.rows.edges, options)
+    if whole:
+        check_fit(taken.rows.edges, options)
     return taken
 
 
@@ -227,9 +231,9 @@ class PandasSource:
         return None
 
 
-def crop_pandas(frame: pd.DataFrame, options: Options, cut: Cutter) -> pd.DataFrame:
+def crop_pandas(frame: pd.DataFrame, options: Options, cut: Cutter, *, whole: bool = True) -> pd.DataFrame:
     """The frame with its result columns: same index, same order, every other column as it was."""
-    taken = take(PandasSource(frame), options)
+    taken = take(PandasSource(frame), options, whole=whole)
     results = cut(taken.rows, options)
     columns = _nested_objects(results, taken) if taken.counts is not None else _as_pandas(results)
     out = frame.copy()
@@ -259,9 +263,9 @@ def _nested_objects(results: Results, taken: Taken) -> Any:
         yield name, lists
 
 
-def crop_arrow(table: pa.Table, options: Options, cut: Cutter) -> pa.Table:
+def crop_arrow(table: pa.Table, options: Options, cut: Cutter, *, whole: bool = True) -> pa.Table:
     """The table with its result columns."""
-    taken = take(ArrowSource(table), options)
+    taken = take(ArrowSource(table), options, whole=whole)
     return with_columns(table, arrow_results(taken, cut(taken.rows, options)))
 
 

@@ -42,11 +42,11 @@ def crop_spark(frame: Any, options: Options) -> Any:
     names = list(frame.columns)
     columns = find_columns(names, options)
     kinds = to_arrow_schema(frame.select(*(_quoted(name) for name in (columns.image, *columns.of_boxes))).schema)
-    nested = columns.edges is None and ("boxes" in options.columns or is_nested(kinds.field(str(columns.box)).type))
+    nested = nests(columns, options, kinds)
     results = result_schema(options, nested=nested)
     check_clash(names, results.names)
-    _check_boxes(frame, names, options)
-    _ship(frame.sparkSession)
+    check_boxes(frame, options)
+    ship(frame.sparkSession)
     work = CropTables(options, str(columns.image), (*names, *results.names))
     schema = StructType([*frame.schema.fields, *from_arrow_schema(results).fields])
     if not pa.types.is_binary(kinds.field(str(columns.image)).type):
@@ -57,9 +57,14 @@ def crop_spark(frame: Any, options: Options) -> Any:
     return frame.mapInArrow(work.batches, schema)
 
 
-def _check_boxes(frame: Any, names: list[str], options: Options) -> None:
+def nests(columns: Columns, options: Options, kinds: pa.Schema) -> bool:
+    """Whether a frame whose columns have these types has the boxes of a whole image in one column."""
+    return columns.edges is None and ("boxes" in options.columns or is_nested(kinds.field(str(columns.box)).type))
+
+
+def check_boxes(frame: Any, options: Options) -> None:
     """As for any frame, by some of its rows first: that they are all wrong is seen in few, that one is right in all."""
-    columns = find_columns(names, options)
+    columns = find_columns(list(frame.columns), options)
     boxes = frame.select(*(_quoted(name) for name in dict.fromkeys(columns.of_boxes)))
     try:
         _look_at(boxes.limit(_LOOKED_AT).toArrow(), columns, options)
@@ -84,7 +89,7 @@ def crop_rows(session: Any, rows: Rows, options: Options) -> Results:
     results = Results(len(rows), options)
     if not len(rows):
         return results
-    _ship(session)
+    ship(session)
     work = CropLoose(options)
     frame = as_spark_frame(session, loose(rows))
     parts = min(options.partitions or _parts(session), len(rows))
@@ -105,7 +110,7 @@ def _parts(session: Any) -> int:
 _shipped: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-def _ship(session: Any) -> None:
+def ship(session: Any) -> None:
     """Our own packages to the session's workers, once: they may have only the third-party wheels."""
     if session in _shipped:
         return

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from fugue_jobs.frame.cutting import cut_rows
-from fugue_jobs.frame.local import ArrowSource, arrow_results, take, with_columns
-from fugue_jobs.frame.results import result_schema
+from fugue_jobs.frame.local import crop_arrow, with_columns
+from fugue_jobs.frame.results import Results, result_schema
 from fugue_jobs.frame.rows import Rows, arrow_numbers
 
 if TYPE_CHECKING:
@@ -40,14 +40,17 @@ class CropTables:
     def __call__(self, tables: Iterable[pa.Table | pa.RecordBatch]) -> Iterator[pa.Table]:
         """Each part of the rows, cut."""
         for table in windows(tables, self.image):
-            taken = take(ArrowSource(table), self.options)
-            results = cut_rows(taken.rows, self.options, self.options.processes or 1)
-            yield with_columns(table, arrow_results(taken, results)).select(self.order)
+            yield crop_arrow(table, self.options, cut_part, whole=False).select(self.order)
 
     def batches(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """The same for Spark's mapInArrow."""
         for table in self(batches):
             yield from table.to_batches()
+
+
+def cut_part(rows: Rows, options: Options) -> Results:
+    """A part of the rows, by one core of a cluster."""
+    return cut_rows(rows, options, options.processes or 1)
 
 
 def windows(tables: Iterable[pa.Table | pa.RecordBatch], image: str) -> Iterator[pa.Table]:
@@ -113,7 +116,7 @@ class CropLoose:
     def __call__(self, tables: Iterable[pa.Table | pa.RecordBatch]) -> Iterator[pa.Table]:
         """Each part of the rows, cut."""
         for table in windows(tables, "code"):
-            results = cut_rows(_rows(table), self.options, self.options.processes or 1)
+            results = cut_part(_rows(table), self.options)
             yield with_columns(table.select(["row"]), results.arrow())
 
     def batches(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

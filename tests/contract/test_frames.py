@@ -212,3 +212,24 @@ def test_the_same_kind_of_frame_comes_back(run: Run, request: pytest.FixtureRequ
         "spark-connect": "pyspark",
     }
     assert type(run[2]).__module__.startswith(modules.get(kind, "pandas"))
+
+
+@pytest.fixture(scope="module", params=["spark", "spark-connect"])
+def spark(request: pytest.FixtureRequest) -> Any:
+    return _spark(request, request.param)
+
+
+def test_a_line_of_fuguesql_on_spark_fetches_each_image_once(
+    spark: Any, table: pa.Table, server: PhotoServer, pipeline: dict[tuple[str, int], dict[str, Any]]
+) -> None:
+    from fugue.sql.api import fugue_sql
+
+    import fugue_jobs.frame.plugin  # noqa: F401 - what the entry point loads
+
+    frame = spark.createDataFrame(table.select(["number", "ImgUrl", "xmin", "ymin", "xmax", "ymax"]))
+    server.served.clear()
+    sql = "TRANSFORM frame USING cropline_crop(profile={format: 'png', max_side: 100}, partitions=2)"
+    out = fugue_sql(sql, frame=frame, engine=spark, as_fugue=True).native.toArrow().sort_by("number").to_pylist()
+    assert dict(server.served) == dict.fromkeys(NAMES, 1)
+    found = {(NAMES[row["number"] % 5], row["number"] // 5): row["crop_sha256"] for row in out[:25]}
+    assert found == {place: row["sha256"] for place, row in pipeline.items()}
