@@ -157,6 +157,24 @@ FAILURES: dict[str, Failure] = {
             "run one version everywhere",
         ),
         Failure("internal_error", True, "cropline itself failed; the log holds the traceback", "report it"),
+        Failure(
+            "function_failed",
+            False,
+            "a function of the profile's steps raised, or gave what it does not declare",
+            "mend the function; give it a new version",
+        ),
+        Failure(
+            "function_timeout",
+            True,
+            "a function of the profile's steps took too long, and its process was ended",
+            "look at the function; raise its timeout_s",
+        ),
+        Failure(
+            "function_died",
+            False,
+            "a function of the profile's steps ended its process, or took more memory than it may",
+            "look at the function; raise its memory_mb",
+        ),
         Failure("storage", True, "the crop could not be stored", "look at the object store"),
     )
 }

@@ -90,11 +90,11 @@ def crop_key(
 
 
 def frame_crop_key(
-    image_sha256: str, recipe_hash: str, edges: tuple[int, int, int, int], crop_sha256: str, extension: str
+    image_sha256: str, fingerprint_: str, edges: tuple[int, int, int, int], crop_sha256: str, extension: str
 ) -> str:
     """Object key of a crop of a frame's row, below the storage root: of the image's bytes, the place and the crop's bytes.
 
     No row number and no URL goes in: the same image gives the same key wherever its row stands, however its URL is signed.
     """
     place = "-".join(map(str, edges))
-    return f"{FRAMES}/{recipe_hash[:12]}/{image_sha256[:32]}/{place}-{crop_sha256[:16]}.{extension}"
+    return f"{FRAMES}/{fingerprint_[:12]}/{image_sha256[:32]}/{place}-{crop_sha256[:16]}.{extension}"

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import obstore
 
 from cropline.failures import PhotoFailure
-from cropline.keys import crop_key, digest, frame_crop_key
+from cropline.keys import crop_key, frame_crop_key
 from cropline.storage import StoreSpec, open_store
 from fugue_jobs.encode import read_recipe
 from fugue_jobs.work import CropOutcome, ImageWork
@@ -73,7 +73,7 @@ def _key(work: ImageWork, outcome: CropOutcome) -> str:
     extension = read_recipe(order.recipe).extension
     if not work.source:
         edges = (outcome.left or 0, outcome.top or 0, outcome.right or 0, outcome.bottom or 0)
-        return frame_crop_key(work.image_id, digest(order.recipe), edges, outcome.sha256 or "", extension)
+        return frame_crop_key(work.image_id, order.fingerprint, edges, outcome.sha256 or "", extension)
     box_id = work.boxes[outcome.box_index].box_id or ""
     return crop_key(work.source, work.image_id, order.profile, order.fingerprint, outcome.box_index, box_id, extension)
 

@@ -61,6 +61,8 @@ class ImageWork(NamedTuple):
     # An image that is not at a URL: its bytes, or a path below the folder that was named.
     data: bytes | None = None
     path: str | None = None
+    rows: tuple[bytes, ...] = ()  # what a function is told of each box beside the rest, pickled
+    singly: bool = False  # functions get one crop at a time: one of several ended its process
 
     @property
     def crops(self) -> int:
@@ -93,6 +95,7 @@ class CropOutcome(NamedTuple):
     shard: str | None = None
     offset: int | None = None
     data: Encoded | None = None  # the crop itself, where it is handed back instead of stored
+    values: dict[str, object] | None = None  # what functions gave, by column
 
 
 class ImageOutcome(NamedTuple):

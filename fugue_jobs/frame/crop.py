@@ -15,6 +15,7 @@ from fugue_jobs.frame.options import Options, check_store, read_options
 if TYPE_CHECKING:
     from cropline.settings import Profile
     from fugue_jobs.frame.cutting import Tell
+    from fugue_jobs.frame.function import Extras, Function
     from fugue_jobs.frame.local import Cutter
     from fugue_jobs.frame.results import Results
     from fugue_jobs.frame.rows import Rows
@@ -33,6 +34,9 @@ def crop(
     boxes: str = "xyxy",
     units: str = "normalised",
     columns: Mapping[str, Any] | None = None,
+    function: Function | None = None,
+    extras: Extras | None = None,
+    version: str | None = None,
     prefix: str = "crop_",
     files: str | Path | None = None,
     partitions: int = 0,
@@ -53,6 +57,9 @@ def crop(
     columns: which columns of the frame are meant: {"image": "ImgUrl", "box": ["x", "y", "w", "h"], "label": "sku"}; "box" may
     name one column of whole boxes, "boxes" one with all boxes of an image. An image is an http(s) URL, an object's address, bytes, or a
     path below ``files``.
+    function: of your own, run on every crop in the crop processes: ``f(image, row)`` gives an image, a dict of the columns that ``extras``
+    declares ("mean:double, embedding:list<float>"), or both; or "module:name", or a class whose calls get batches. One that
+    raises, hangs or dies fails its crop. version: of the function; without it a hash of its source. docs/front-door.md says more.
     prefix: of the result columns. files: the folder below which paths in the frame may lie; without it none is read.
     partitions: parts of the work on a cluster; 0 chooses. processes: crop processes here, or of a part on a cluster; 0 is one a
     core here and one there.
@@ -72,6 +79,9 @@ def crop(
         boxes=boxes,
         units=units,
         columns=columns,
+        function=function,
+        extras=extras,
+        version=version,
         prefix=prefix,
         files=files,
         partitions=partitions,

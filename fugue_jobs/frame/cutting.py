@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cropline.errors import EngineError
 from cropline.failures import PhotoFailure
+from fugue_jobs.applying import pickled_row
 from fugue_jobs.crop_process import Assignment
 from fugue_jobs.frame.results import Results
 from fugue_jobs.frame.rows import Rows, is_path
@@ -41,7 +42,7 @@ def cut_rows(rows: Rows, options: Options, processes: int, tell: Tell | None = N
 
 
 def _outcomes(rows: Rows, options: Options, processes: int) -> Iterator[tuple[Ints, list[CropOutcome]]]:
-    assignment = Assignment(options.store, options.fetch, options.pictures, files=options.files)
+    assignment = Assignment(options.store, options.fetch, options.pictures, (), options.functions, options.files)
     groups: list[Ints] = []
     refused: list[tuple[Ints, list[CropOutcome]]] = []
 
@@ -88,6 +89,7 @@ def _work(rows: Rows, group: Ints, options: Options) -> ImageWork:
         orders=(Order(PROFILE, options.profile.hash, options.profile.recipe),),
         data=image if isinstance(image, bytes) else None,
         path=image if isinstance(image, str) and is_path(image) else None,
+        rows=tuple(pickled_row(dict(rows.facts(row))) for row in group.tolist()) if options.profile.steps else (),
     )
 
 

@@ -83,7 +83,7 @@ def crop_rows(client: Any, rows: Rows, options: Options) -> Results:
     cores = sum(client.nthreads().values())
     if getattr(client, "cluster", None) is None:
         client.upload_file(str(zipped_packages()))
-    parts = lay_out(loose(rows), ["code"], options.partitions or max(1, cores) * 4)
+    parts = lay_out(loose(rows, options), ["code"], options.partitions or max(1, cores) * 4)
     try:
         tables = client.gather(client.map(CropLoose(options).whole, parts, pure=False))
     except Exception as error:  # whatever was raised on a worker

@@ -69,7 +69,9 @@ def _transformed(engine: Any, rows: Rows, options: Options) -> Results:
         return cut_rows(rows, options, options.processes)
     work = CropLoose(options)
     spec = {"by": ["code"], "presort": "row", "algo": "coarse", "num": options.partitions}
-    found = transform(loose(rows), work.parts, schema=Schema(work.schema), partition=spec, engine=engine, as_fugue=True)
+    found = transform(
+        loose(rows, options), work.parts, schema=Schema(work.schema), partition=spec, engine=engine, as_fugue=True
+    )
     results = Results(len(rows), options)
     results.fill(found.as_arrow())
     return results

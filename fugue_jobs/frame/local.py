@@ -81,7 +81,7 @@ def take(source: Source, options: Options, *, whole: bool = True) -> Taken:
     if taken is None:
         label = _label(source, columns)
         edges, labels = _edges(source, columns, options)
-        taken = Taken(Rows(codes, image, edges, label or labels or no_label, _facts(source, columns)), None)
+        taken = Taken(Rows(codes, image, edges, label or labels or no_label, _facts(source)), None)
     if whole:
         check_fit(taken.rows.edges, options)
     return taken
@@ -111,7 +111,7 @@ def _nested(source: Source, columns: Columns, options: Options, codes: Ints, ima
     row_of = np.repeat(np.arange(len(counts)), [count or 0 for count in counts])
     read = [one_box(box, names) for own in boxes for box in own or ()]
     four = np.array([numbers_ for numbers_, _ in read], np.float64).reshape(-1, 4)
-    own_label, own_facts = _label(source, columns), _facts(source, columns)
+    own_label, own_facts = _label(source, columns), _facts(source)
     rows = Rows(
         codes[row_of],
         lambda row: image(int(row_of[row])),
@@ -129,7 +129,7 @@ def _label(source: Source, columns: Columns) -> Callable[[int], str | None] | No
     return lambda row: None if _is_missing(values[row]) else str(values[row])
 
 
-def _facts(source: Source, columns: Columns) -> Callable[[int], Mapping[str, Any]]:
+def _facts(source: Source) -> Callable[[int], Mapping[str, Any]]:
     told: dict[str, Sequence[Any]] = {}
 
     def facts(row: int) -> Mapping[str, Any]:
@@ -139,7 +139,6 @@ def _facts(source: Source, columns: Columns) -> Callable[[int], Mapping[str, Any
         # Of an image's bytes nothing: a function gets the crop.
         return {name: None if isinstance(value, bytes | bytearray) else value for name, value in values.items()}
 
-    del columns
     return facts
 
 
@@ -245,8 +244,13 @@ def crop_pandas(frame: pd.DataFrame, options: Options, cut: Cutter, *, whole: bo
 def _as_pandas(results: Results) -> Any:
     import pandas as pd
 
-    for name, _, values, missing in results.take():
-        yield name, values if missing is None else pd.arrays.IntegerArray(values, missing)
+    for name, kind, values, missing in results.take():
+        if missing is not None:
+            yield name, pd.arrays.IntegerArray(values, missing)
+        elif pa.types.is_floating(kind):
+            yield name, np.array([np.nan if value is None else value for value in values], np.float64)
+        else:
+            yield name, values
 
 
 def _nested_objects(results: Results, taken: Taken) -> Any:
@@ -298,7 +302,7 @@ def crop_duckdb(relation: Any, options: Options, cut: Cutter) -> Any:
     # Views and tables of our own names; text of the user's is quoted.
     relation.query("cropline_view", f"CREATE TEMP TABLE {name}_in AS SELECT * FROM cropline_view")  # noqa: S608
     try:
-        wanted = {columns.image, *columns.of_boxes, columns.label} - {None}
+        wanted = set(names) if options.profile.steps else {columns.image, *columns.of_boxes, columns.label} - {None}
         quoted = ", ".join('"' + str(column).replace('"', '""') + '"' for column in names if column in wanted)
         read = f"SELECT {quoted} FROM {name}_in ORDER BY rowid"  # noqa: S608
         table = relation.query("cropline_view", read).to_arrow_table()

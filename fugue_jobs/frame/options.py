@@ -14,6 +14,7 @@ from cropline.errors import OptionError, StorageError
 from cropline.scrub import one_line
 from cropline.settings import FetchSettings, PictureLimits, Profile, Settings, StorageSettings, load_settings
 from cropline.storage import StoreSpec, check_writable
+from fugue_jobs.frame.function import Extras, Function, with_function
 
 BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
 Units = Literal["normalised", "pixels", "percent"]
@@ -61,6 +62,12 @@ class Options:
     files: str | None
     partitions: int
     processes: int
+    functions: tuple[tuple[str, bytes], ...] = ()  # those that travel pickled, by the name that steps use
+
+    @property
+    def extras(self) -> dict[str, str]:
+        """The columns that functions give: name and type."""
+        return {name: kind for step in self.profile.steps for name, kind in step.columns.items()}
 
 
 def read_options(
@@ -74,17 +81,21 @@ def read_options(
     files: str | Path | None = None,
     partitions: int = 0,
     processes: int = 0,
+    function: Function | None = None,
+    extras: Extras | None = None,
+    version: str | None = None,
     **unknown: object,
 ) -> Options:
     """The options as they were given, with what the settings say of the rest. Raises OptionError, in one line."""
     if unknown:
         raise OptionError(f"{min(unknown)}: no such option")
     settings = load_settings()
+    recipe, functions = with_function(_profile(profile, settings), function, extras, version)
     if not isinstance(prefix, str):
         raise OptionError("prefix: must be text")
     return Options(
         store=_store(store, settings.storage),
-        profile=_profile(profile, settings),
+        profile=recipe,
         fetch=settings.fetch,
         pictures=settings.pictures,
         boxes=_one_of("boxes", boxes, get_args(BoxFormat)),
@@ -94,6 +105,7 @@ def read_options(
         files=_files(files),
         partitions=_count("partitions", partitions),
         processes=_count("processes", processes),
+        functions=functions,
     )
 
 
@@ -139,6 +151,9 @@ def check_clash(names: Sequence[Hashable], results: Sequence[str]) -> None:
     clash = [name for name in results if name.lower() in known]
     if clash:
         raise OptionError(f"prefix: the frame has a column {clash[0]!r} already; choose another prefix")
+    twice = [name for name in results if sum(name.lower() == other.lower() for other in results) > 1]
+    if twice:
+        raise OptionError(f"extras: there is a result column {twice[0]!r} already; choose another name")
 
 
 def _default_image(names: Sequence[Hashable]) -> Hashable:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from cropline.column_types import ListOf, parse_type
 from cropline.errors import EngineError
 
 if TYPE_CHECKING:
@@ -31,11 +32,30 @@ _AFTER = (
 )
 
 
+_ARROW = {
+    "string": pa.string(),
+    "int32": pa.int32(),
+    "int64": pa.int64(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "bool": pa.bool_(),
+    "binary": pa.binary(),
+    "date": pa.date32(),
+    "timestamp": pa.timestamp("us", "UTC"),
+}
+
+
 def result_schema(options: Options, *, nested: bool = False) -> pa.Schema:
     """The columns that are appended to a frame; lists, one value a box, where the frame's boxes are nested."""
     where = ("key", pa.string()) if options.store is not None else ("data", pa.binary())
     fields = [(options.prefix + name, kind) for name, kind in (*_BEFORE, where, *_AFTER)]
+    fields += [(name, arrow_type(parse_type(kind))) for name, kind in options.extras.items()]
     return pa.schema([(name, pa.list_(kind) if nested else kind) for name, kind in fields])
+
+
+def arrow_type(kind: str | ListOf) -> pa.DataType:
+    """The Arrow type of a column of a function's own."""
+    return pa.list_(arrow_type(kind.of)) if isinstance(kind, ListOf) else _ARROW[kind]
 
 
 class Results:
@@ -43,7 +63,7 @@ class Results:
 
     def __init__(self, count: int, options: Options) -> None:
         self._schema = result_schema(options)
-        self._prefix = options.prefix
+        self._prefix, self._extras = options.prefix, options.extras
         self._count = count
         self._known = np.zeros(count, np.bool_)
         self._columns: dict[str, NDArray[Any]] = {}
@@ -58,7 +78,10 @@ class Results:
         """How this row ended."""
         self._known[row] = True
         for name, column in self._columns.items():
-            value = getattr(crop, name.removeprefix(self._prefix))
+            if name in self._extras:
+                value = None if crop.values is None else crop.values.get(name)
+            else:
+                value = getattr(crop, name.removeprefix(self._prefix))
             if value is None:
                 continue
             column[row] = value
@@ -75,7 +98,8 @@ class Results:
                 self._missing[name][rows] = found.is_null().to_numpy()
                 column[rows] = found.fill_null(0).to_numpy()
             else:
-                column[rows] = np.array([*found.to_pylist(), None], object)[:-1]
+                for row, value in zip(rows.tolist(), found.to_pylist(), strict=True):
+                    column[row] = value
         if self.lost:
             raise EngineError(f"{self.lost} rows did not come back from the engine")
 
@@ -91,7 +115,7 @@ class Results:
 
     def arrow(self) -> pa.Table:
         """All columns as an Arrow table; they are gone from here then."""
-        arrays = [pa.array(values, kind, mask=missing) for _, kind, values, missing in self.take()]
+        arrays = [_array(values, kind, missing) for _, kind, values, missing in self.take()]
         return pa.table(
             [pa.chunked_array(array) if isinstance(array, list) else array for array in arrays], self._schema
         )
@@ -108,3 +132,8 @@ def nest(flat: pa.Table, counts: list[int | None]) -> pa.Table:
         for column in flat.columns
     ]
     return pa.table(columns, names=flat.column_names)
+
+
+def _array(values: NDArray[Any], kind: pa.DataType, missing: NDArray[np.bool_] | None) -> pa.Array:
+    # Lists are no arrays within an array to Arrow when they come from numpy.
+    return pa.array(values.tolist(), kind) if pa.types.is_list(kind) else pa.array(values, kind, mask=missing)

@@ -91,7 +91,7 @@ def crop_rows(session: Any, rows: Rows, options: Options) -> Results:
         return results
     ship(session)
     work = CropLoose(options)
-    frame = as_spark_frame(session, loose(rows))
+    frame = as_spark_frame(session, loose(rows, options))
     parts = min(options.partitions or _parts(session), len(rows))
     frame = frame.repartition(parts, "code").sortWithinPartitions("code", "row")
     try:

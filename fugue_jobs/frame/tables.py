@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from fugue_jobs.applying import pickled_row
 from fugue_jobs.frame.cutting import cut_rows
 from fugue_jobs.frame.local import crop_arrow, with_columns
 from fugue_jobs.frame.results import Results, result_schema
@@ -25,7 +27,7 @@ _ROWS, _BYTES = 4_096, 64_000_000
 LOOSE = pa.schema(
     [("row", pa.int64()), ("code", pa.int64()), ("image", pa.string()), ("data", pa.binary())]
     + [(name, pa.float64()) for name in ("xmin", "ymin", "xmax", "ymax")]
-    + [("label", pa.string())]
+    + [("label", pa.string()), ("facts", pa.binary())]
 )
 
 
@@ -85,8 +87,8 @@ def _last_begins(column: pa.ChunkedArray) -> int:
     return at
 
 
-def loose(rows: Rows) -> pa.Table:
-    """The rows as LOOSE, ordered by image."""
+def loose(rows: Rows, options: Options) -> pa.Table:
+    """The rows as LOOSE, ordered by image; their own columns for functions only."""
     order = np.argsort(rows.codes, kind="stable")
     codes = rows.codes[order]
     first = np.concatenate([[True], codes[1:] != codes[:-1]]) if len(codes) else np.zeros(0, np.bool_)
@@ -98,6 +100,9 @@ def loose(rows: Rows) -> pa.Table:
         pa.array([image if isinstance(image, bytes) else None for image in images], pa.binary()),
         *(pa.array(rows.edges[order, place], from_pandas=True) for place in range(4)),
         pa.array([rows.label(int(row)) for row in order], pa.string()),
+        pa.array(
+            [pickled_row(dict(rows.facts(int(row)))) if options.profile.steps else None for row in order], pa.binary()
+        ),
     ]
     return pa.table(columns, schema=LOOSE)
 
@@ -137,10 +142,16 @@ def _rows(table: pa.Table) -> Rows:
     images, data = table.column("image"), table.column("data")
     edges = [arrow_numbers(table.column(name), name) for name in ("xmin", "ymin", "xmax", "ymax")]
     labels = table.column("label").to_pylist()
+    own = table.column("facts")
 
     def image(row: int) -> str | bytes | None:
         found: str | bytes | None = images[row].as_py() if images[row].is_valid else data[row].as_py()
         return found
 
     codes = table.column("code").to_numpy().astype(np.int64)
-    return Rows(codes, image, np.column_stack(edges), lambda row: labels[row], lambda row: {})  # noqa: ARG005
+
+    def facts(row: int) -> dict[str, object]:
+        told: dict[str, object] = pickle.loads(own[row].as_py())  # noqa: S301 - our own driver's
+        return told
+
+    return Rows(codes, image, np.column_stack(edges), lambda row: labels[row], facts)

@@ -24,6 +24,7 @@ from fugue_jobs.frame.tables import CropTables, cut_part
 
 if TYPE_CHECKING:
     from cropline.settings import Profile
+    from fugue_jobs.frame.function import Extras, Function
     from fugue_jobs.frame.results import Results
     from fugue_jobs.frame.rows import Rows
 
@@ -104,6 +105,9 @@ def crops(
     boxes: str = "xyxy",
     units: str = "normalised",
     columns: Mapping[str, Any] | None = None,
+    function: Function | None = None,
+    extras: Extras | None = None,
+    version: str | None = None,
     prefix: str = "crop_",
     files: str | Path | None = None,
     partitions: int = 0,
@@ -119,6 +123,9 @@ def crops(
         "boxes": boxes,
         "units": units,
         "columns": columns,
+        "function": function,
+        "extras": extras,
+        "version": version,
         "prefix": prefix,
         "files": files,
         "partitions": partitions,

@@ -233,3 +233,19 @@ def test_a_line_of_fuguesql_on_spark_fetches_each_image_once(
     assert dict(server.served) == dict.fromkeys(NAMES, 1)
     found = {(NAMES[row["number"] % 5], row["number"] // 5): row["crop_sha256"] for row in out[:25]}
     assert found == {place: row["sha256"] for place, row in pipeline.items()}
+
+
+def test_a_function_of_a_notebooks_own_runs_on_every_crop_of_a_cluster(spark: Any, server: PhotoServer) -> None:
+    def told(image: Any, row: dict[str, Any]) -> dict[str, Any]:
+        return {"own": f"{row['sku']} {image.width}"}
+
+    rows = [
+        {"ImgUrl": server.url("1.jpg"), "sku": f"s{n}"}
+        | dict(zip(("xmin", "ymin", "xmax", "ymax"), BOXES[0], strict=True))
+        for n in range(3)
+    ]
+    options: dict[str, Any] = {"function": told, "extras": "own:string", "partitions": 2}
+    out = cropline.crop(spark.createDataFrame(pa.Table.from_pylist(rows)), **options).toArrow()
+    wanted = ["s0 256", "s1 256", "s2 256"]
+    assert sorted(out["own"].to_pylist()) == wanted
+    assert cropline.crop(pd.DataFrame(rows), engine=spark, **options)["own"].tolist() == wanted
