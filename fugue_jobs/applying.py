@@ -38,6 +38,7 @@ class _Piece(Generic[T]):
     cut: Cut
     image: Image.Image
     changed: bool = False
+    kept: bool = False
     values: dict[str, Any] = field(default_factory=dict)
     at: int = 0  # the next step
 
@@ -45,6 +46,16 @@ class _Piece(Generic[T]):
     def steps(self) -> tuple[Step, ...]:
         assert self.cut.unfinished is not None
         return self.cut.unfinished.recipe.steps
+
+    def keep(self) -> None:
+        """Before it waits: its pixels may lie on the canvas that the next image is decoded to."""
+        unfinished = self.cut.unfinished
+        if self.kept or self.changed or unfinished is None:
+            return
+        self.kept = True
+        self.image = self.image.copy()
+        kept = unfinished._replace(crop=unfinished.crop._replace(image=self.image))
+        self.cut = self.cut._replace(unfinished=kept)
 
     @property
     def hand(self) -> InHand:
@@ -79,6 +90,7 @@ class Applier(Generic[T]):
         if size == 1:
             self._run(step, [piece])
             return
+        piece.keep()
         waiting = self._waiting.setdefault(step, [])
         waiting.append(piece)
         if len(waiting) >= size or sum(4 * each.image.width * each.image.height for each in waiting) >= _WAITING:

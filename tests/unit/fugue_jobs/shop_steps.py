@@ -30,3 +30,10 @@ class Counter:
 class Broken:
     def __init__(self) -> None:
         raise KeyError("secret")
+
+
+class Inverter:
+    """The same in batches."""
+
+    def __call__(self, images: list[Image.Image], rows: list[dict[str, Any]]) -> list[Image.Image]:
+        return [inverted(image, row) for image, row in zip(images, rows, strict=True)]

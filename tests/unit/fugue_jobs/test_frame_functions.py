@@ -151,6 +151,7 @@ def test_memory_without_end_fails_its_crop(frame: pd.DataFrame, monkeypatch: pyt
 def test_a_class_is_made_once_a_process_and_gets_batches_across_images(frame: pd.DataFrame) -> None:
     out = cropline.crop(frame, function=f"{STEPS}:Counter", extras="size:int,made:int", processes=1)
     assert out["size"].max() > 5, "an image has five boxes"
+    assert out["crop_sha256"].tolist() == cropline.crop(frame)["crop_sha256"].tolist()
     assert set(out["made"]) == {1}
 
 
