@@ -2,6 +2,7 @@
 
 CroplineError                  everything below; ``code`` is stable, ``str()`` is safe to show and to store
 ├── SettingsError              a setting is wrong: nothing was started
+├── OptionError                an option of a Python call or a FugueSQL line is wrong: nothing was fetched; also a ValueError
 ├── ApiError                   the image API could not be read
 │   ├── ApiUnavailable         it may work later (429, 5xx, timeouts)
 │   └── ApiRefused             it will not work until someone acts (401, 403, 404, cursor loop, not JSON)
@@ -33,6 +34,10 @@ class CroplineError(Exception):
 
 class SettingsError(CroplineError):
     code = "settings"
+
+
+class OptionError(CroplineError, ValueError):
+    code = "option"
 
 
 class ApiError(CroplineError):

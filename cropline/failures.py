@@ -87,6 +87,13 @@ FAILURES: dict[str, Failure] = {
             "the host refused a signed URL (401, 403, 410, or a token that has expired), and the image API gave no fresh one",
             "set CROPLINE_API__ITEM_PATH; does the API announce the photo with a fresh URL?",
         ),
+        Failure(
+            "forbidden_path",
+            False,
+            "a frame names a file that is not below the folder of images",
+            "name the folder: cropline.crop(..., files=)",
+        ),
+        Failure("file_unreadable", False, "the image's file is not there, or cannot be read", "look at the file"),
         Failure("hash_mismatch", False, "the bytes are not those that the manifest declares", "ask the camera vendor"),
         Failure(
             "not_a_picture", False, "the bytes are no picture that we know (HTML, JSON, ...)", "ask the camera vendor"
@@ -168,6 +175,24 @@ FAILURES: dict[str, Failure] = {
             "run one version everywhere",
         ),
         Failure("internal_error", True, "cropline itself failed; the log holds the traceback", "report it"),
+        Failure(
+            "function_failed",
+            False,
+            "a function of the profile's steps raised, or gave what it does not declare",
+            "mend the function; give it a new version",
+        ),
+        Failure(
+            "function_timeout",
+            True,
+            "a function of the profile's steps took too long, and its process was ended",
+            "look at the function; raise its timeout_s",
+        ),
+        Failure(
+            "function_died",
+            False,
+            "a function of the profile's steps ended its process, or took more memory than it may",
+            "look at the function; raise its memory_mb",
+        ),
         Failure("storage", True, "the crop could not be stored", "look at the object store"),
     )
 }

@@ -17,6 +17,9 @@ CROPS = "crops"
 RESCALED = "rescaled"
 """The flag of a crop whose box was scaled from the size that the API declares to the one that the photo has."""
 
+FRAMES = "frames"
+"""Prefix of the crops of frames. Not below CROPS, where maintenance removes what no batch knows."""
+
 _UNSAFE = re.compile(r"[^a-z0-9_-]+")
 _BOX_FIELDS = ("box_id", "xmin", "ymin", "xmax", "ymax", "label")
 
@@ -103,3 +106,14 @@ def crop_key(
     """
     box = f"{box_index:04d}-{safe_name(box_id, keep=24)}"
     return f"{CROPS}/{safe_name(profile, keep=20)}/{image_key(source, image_id)}/{fingerprint_[:20]}/{box}.{extension}"
+
+
+def frame_crop_key(
+    image_sha256: str, fingerprint_: str, edges: tuple[int, int, int, int], crop_sha256: str, extension: str
+) -> str:
+    """Object key of a crop of a frame's row, below the storage root: of the image's bytes, the place and the crop's bytes.
+
+    No row number and no URL goes in: the same image gives the same key wherever its row stands, however its URL is signed.
+    """
+    place = "-".join(map(str, edges))
+    return f"{FRAMES}/{fingerprint_[:12]}/{image_sha256[:32]}/{place}-{crop_sha256[:16]}.{extension}"

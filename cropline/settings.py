@@ -6,6 +6,7 @@ refused. Secrets are SecretStr: they never show in a repr, a log or an error.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from datetime import timedelta
@@ -27,6 +28,7 @@ from cropline.keys import canonical_json, digest
 from cropline.photo_settings import FetchSettings as FetchSettings
 from cropline.photo_settings import PictureLimits as PictureLimits
 from cropline.settings_group import Group as Group
+from cropline.steps import Step
 from cropline.storage import StoreSpec
 from cropline.store_address import FORMS, check_address
 
@@ -56,6 +58,10 @@ class Profile(Group):
         "#ffffff", description="what shows through transparency where the format has none"
     )
     colour: Literal["srgb", "keep_icc"] = "srgb"
+    steps: tuple[Step, ...] = Field(
+        (),
+        description='functions of your own that every crop goes through before it is encoded, as ["package.module:name"]',
+    )
     output: Literal["objects", "shards", "parquet"] = Field(
         "objects", description="one object a crop, or many crops in a WebDataset tar or a Parquet file; no other work"
     )
@@ -78,7 +84,10 @@ class Profile(Group):
     @property
     def hash(self) -> str:
         """The identity of the recipe: a changed recipe is other work."""
-        return digest(self.recipe)
+        if not self.steps:
+            return digest(self.recipe)
+        # How a function is called changes no crop.
+        return digest(canonical_json(json.loads(self.recipe) | {"steps": [step.work for step in self.steps]}))
 
 
 class StateSettings(Group):
@@ -273,6 +282,11 @@ class Settings(BaseSettings):
     def _has_profile(cls, value: dict[str, Profile]) -> dict[str, Profile]:
         if not value:
             raise ValueError("at least one profile is needed")
+        for name, profile in value.items():
+            if any(step.columns for step in profile.steps):
+                raise ValueError(
+                    f"{name}: the catalogue keeps no columns of steps; cropline.crop gives them in a frame"
+                )
         return value
 
 

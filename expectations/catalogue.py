@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cropline import storage
-from cropline.crops import COLUMNS, read_crop
+from cropline.crop_files import COLUMNS, read_crop
 from cropline.errors import CatalogueError, ManifestError
 from cropline.failures import FAILURES
 from expectations.manifest import NONE, PRESENT, Check, Rule

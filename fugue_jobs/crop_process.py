@@ -24,14 +24,17 @@ from queue import SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cropline.errors import CroplineError
+from cropline.errors import CroplineError, EngineError
 from cropline.failures import PhotoFailure
+from fugue_jobs.applying import Applier
 from fugue_jobs.canvas import Canvas
 from fugue_jobs.decode import open_photo
+from fugue_jobs.functions import Functions
+from fugue_jobs.images_at_hand import image_at_hand
 from fugue_jobs.likeness import Likeness
 from fugue_jobs.packing import Packed, Packer
 from fugue_jobs.pixels import Cut, cut
-from fugue_jobs.storing import CropStore
+from fugue_jobs.storing import CropsReturned, CropStore
 from fugue_jobs.work import CropOutcome, ImageOutcome, ImageWork, failed, failed_photo
 
 if TYPE_CHECKING:
@@ -51,10 +54,12 @@ PROGRESS_S = 0.5
 class Assignment(NamedTuple):
     """What a process is started with."""
 
-    store: StoreSpec
+    store: StoreSpec | None  # None: crops are handed back
     fetch: FetchSettings
     pictures: PictureLimits
     packed: Packed = ()
+    functions: tuple[tuple[str, bytes], ...] = ()  # those that travel pickled, by the name that steps use
+    files: str | None = None  # the folder below which images may be files of this machine
 
 
 class Room:
@@ -118,12 +123,15 @@ class Stages:
     def __init__(self, assignment: Assignment, fetcher: Fetcher, send: Callable[[tuple[Any, ...]], None]) -> None:
         self._limits = assignment.pictures
         self._fetcher = fetcher
-        self._store = CropStore(assignment.store)
+        self._files, self._max_bytes = assignment.files, assignment.fetch.max_bytes
+        self._store = CropsReturned() if assignment.store is None else CropStore(assignment.store)
         self._packer = Packer(assignment.store, assignment.packed)
         self._send = send
+        self._applier = Applier(Functions(dict(assignment.functions), send), self._emit)
+        self._packed: set[int] = set()
         self._allowed = threading.Semaphore(0)
         self._to_fetch: SimpleQueue[_Ticket] = SimpleQueue()
-        self._to_decode: SimpleQueue[tuple[_Ticket, FetchedPhoto]] = SimpleQueue()
+        self._to_decode: SimpleQueue[tuple[_Ticket, FetchedPhoto] | None] = SimpleQueue()
         self._to_store: SimpleQueue[tuple[_Ticket, Cut]] = SimpleQueue()
         self._fetched = Room(BYTES_FETCHED)
         self._cut = Room(BYTES_CUT)
@@ -136,8 +144,8 @@ class Stages:
         self._to_fetch.put(_Ticket(number, work, batch, self._done))
 
     def seal(self) -> None:
-        """No more images will come for now: what is packed is stored as it is."""
-        self._packer.seal_all()
+        """No more images will come for now: what is gathered is done, what is packed is stored as it is."""
+        self._to_decode.put(None)
 
     def allow(self) -> None:
         """The parent's answer to ``asks``: the large photo may be decoded now."""
@@ -154,28 +162,40 @@ class Stages:
         while True:
             ticket = self._to_fetch.get()
             with self._classified(ticket) as step:
-                photo = self._fetcher.fetch(
+                photo = image_at_hand(ticket.work, self._files, self._max_bytes) or self._fetcher.fetch(
                     ticket.work.url,
                     expected_bytes=ticket.work.expected_bytes,
                     expected_sha256=ticket.work.expected_sha256,
                 )
+                if not ticket.work.source:
+                    ticket.work = ticket.work._replace(image_id=photo.sha256, data=None)
                 self._fetched.enter(len(photo.data))
                 self._to_decode.put((ticket, photo))
                 step.passed_on = True
 
     def _decode(self) -> None:
         while True:
-            ticket, fetched = self._to_decode.get()
+            waiting = self._to_decode.get()
+            if waiting is None:
+                self._seal()
+                continue
+            ticket, fetched = waiting
             size = len(fetched.data)
             ticket.facts = {"sha256": fetched.sha256, "bytes": size}
             with self._classified(ticket):
                 self._cut_all(ticket, fetched.data)
-            del fetched
+            del fetched, waiting
             self._fetched.leave(size)
+
+    def _seal(self) -> None:
+        try:
+            self._applier.flush()
+        except EngineError as error:
+            self._send(("broken", str(error), ""))
+        self._packer.seal_all()
 
     def _cut_all(self, ticket: _Ticket, data: bytes) -> None:
         self._send(("decoding", ticket.number))
-        packed = False
         try:
             photo = open_photo(data, self._limits)
             if photo.pixels > OWN_PIXELS:
@@ -189,22 +209,29 @@ class Stages:
                 ticket.facts["decoder"] = photo.decoder
                 likeness.add(piece.outcome, piece.sample, photo.upright_size)
                 ticket.begin()
-                if piece.data is None:
-                    ticket.end(piece.outcome)
-                elif self._packer.takes(ticket.work.orders[piece.outcome.order].profile):
-                    # Ends when its pack is stored; the parent need not wait with the next photo.
-                    packed = True
-                    self._packer.add(ticket.work, ticket.batch, piece, ticket.end)
-                elif self._store.concurrency == 0:
-                    self._put_one(ticket, piece)
+                if piece.unfinished is None:
+                    self._emit(ticket, piece)
                 else:
-                    self._cut.enter(len(piece.data))
-                    self._to_store.put((ticket, piece))
+                    self._applier.add(ticket, piece)
             ticket.facts["phash"] = likeness.hash()
         finally:
             self._send(("decoded", ticket.number))
-            if packed:
+            # Its crops end when their pack or their batch does; the parent need not wait with the next photo.
+            if ticket.number in self._packed or self._applier.holds(ticket):
                 self._send(("packed", ticket.number))
+            self._packed.clear()
+
+    def _emit(self, ticket: _Ticket, piece: Cut) -> None:
+        if piece.data is None:
+            ticket.end(piece.outcome)
+        elif self._packer.takes(ticket.work.orders[piece.outcome.order].profile):
+            self._packed.add(ticket.number)
+            self._packer.add(ticket.work, ticket.batch, piece, ticket.end)
+        elif self._store.concurrency == 0:
+            self._put_one(ticket, piece)
+        else:
+            self._cut.enter(len(piece.data))
+            self._to_store.put((ticket, piece))
 
     def _progress(self, ticket: _Ticket) -> None:
         now = monotonic()
@@ -234,6 +261,8 @@ class Stages:
         step = _Step()
         try:
             yield step
+        except EngineError as error:
+            self._send(("broken", str(error), ""))
         except PhotoFailure as failure:
             # Made anew: the one that was raised keeps the photo's pixels alive through its traceback.
             ticket.failure = PhotoFailure(failure.code, failure.detail, retry_after_s=failure.retry_after_s)

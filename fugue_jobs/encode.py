@@ -20,6 +20,18 @@ _PILLOW_FORMATS = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP", "avif": "AVIF"}
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """A function that every crop goes through before it is encoded; the meaning of the fields is cropline.steps.Step's."""
+
+    use: str
+    version: str
+    batch: int
+    timeout_s: float
+    memory_mb: int
+    columns: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """A profile as it was claimed; the meaning of the fields is settings.Profile's."""
 
@@ -32,6 +44,7 @@ class Recipe:
     max_side: int | None
     matte: str
     colour: str
+    steps: tuple[Step, ...] = ()
 
     @property
     def extension(self) -> str:
@@ -46,7 +59,9 @@ class Recipe:
 def read_recipe(text: str) -> Recipe:
     """The recipe behind a claim's JSON. Raises PhotoFailure recipe_unreadable: another version of cropline wrote it."""
     try:
-        recipe = Recipe(**json.loads(text))
+        fields = json.loads(text)
+        steps = [Step(**step | {"columns": tuple(step["columns"].items())}) for step in fields.get("steps", ())]
+        recipe = Recipe(**fields | {"steps": tuple(steps)})
         _ = _PILLOW_FORMATS[recipe.format]
     except (ValueError, TypeError, KeyError) as error:
         raise PhotoFailure("recipe_unreadable", f"the claimed recipe cannot be read: {type(error).__name__}") from None

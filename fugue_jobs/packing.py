@@ -40,7 +40,7 @@ class _Open:
 class Packer:
     """The packs of one process. A full one is stored by a thread while the next is filled; then the filling waits."""
 
-    def __init__(self, spec: StoreSpec, packed: Packed) -> None:
+    def __init__(self, spec: StoreSpec | None, packed: Packed) -> None:
         self._spec = spec
         self._kinds = {profile: (kind, full) for profile, kind, full in packed}
         self._open: dict[str, _Open] = {}
@@ -65,6 +65,7 @@ class Packer:
                 pack = self._open.get(order.profile)
                 if pack is None or pack.batch != batch:
                     self._hand_over(order.profile)
+                    assert self._spec is not None  # crops that are handed back are not packed
                     pack = _Open(Spool(self._spec, kind, pack_folder(order.profile, batch)), batch)
                     self._open[order.profile] = pack
                 pack.spool.add(_sample(work, outcome, key, piece.data or b""))

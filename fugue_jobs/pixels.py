@@ -22,6 +22,7 @@ from fugue_jobs.decode import UPRIGHT, Photo
 from fugue_jobs.encode import Recipe, encode, read_recipe, sha256, shrunk_size
 from fugue_jobs.geometry import Edges, Region, to_stored, to_upright
 from fugue_jobs.headers import Limits
+from fugue_jobs.meaning import Meaning
 from fugue_jobs.passes import Placing, passes, place_box, regions
 from fugue_jobs.work import CropOutcome, ImageWork, failed
 
@@ -43,6 +44,15 @@ class Cut(NamedTuple):
     outcome: CropOutcome
     data: bytes | None
     sample: Image.Image | None = None
+    unfinished: Unfinished | None = None
+
+
+class Unfinished(NamedTuple):
+    """A crop that its profile's steps are still to see, before ``finish``."""
+
+    crop: Coloured
+    recipe: Recipe
+    notes: tuple[str, ...]
 
 
 class _Piece(NamedTuple):
@@ -108,9 +118,27 @@ def _cut_one(
     if key not in seen:
         seen[key] = _piece(photo, region, keep_icc=recipe.keeps_icc)
     crop = _shrunk(seen[key], shrunk_size(region.width, region.height, recipe.max_side))
+    notes = (*notes, crop.note) if crop.note else notes
+    if recipe.steps:
+        return Cut(outcome, None, measure.sample(crop.image), Unfinished(crop, recipe, notes))
+    return _finished(outcome, Unfinished(crop, recipe, notes))
+
+
+def finish(piece: Cut, image: Image.Image | None) -> Cut:
+    """The crop that steps have seen, encoded: as ``image`` where they gave one. Raises PhotoFailure."""
+    unfinished = piece.unfinished
+    assert unfinished is not None
+    if image is not None:
+        # A picture of the user's own may be in any mode, and carry anything.
+        coloured = to_rgb(image.copy(), Meaning(), keep_icc=False)
+        unfinished = unfinished._replace(crop=unfinished.crop._replace(image=coloured.image))
+    return _finished(piece.outcome, unfinished)
+
+
+def _finished(outcome: CropOutcome, unfinished: Unfinished) -> Cut:
+    crop, recipe, notes = unfinished
     data, image = encode(crop, recipe)
     sample = measure.sample(image)
-    notes = (*notes, crop.note) if crop.note else notes
     return Cut(_written(outcome, data, image, sample, recipe, notes), data, sample)
 
 

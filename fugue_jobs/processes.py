@@ -26,9 +26,10 @@ from typing import Any, Self
 
 from cropline.errors import EngineError
 from cropline.failures import PhotoFailure
+from fugue_jobs.blame import Applying, memory_mb, without
 from fugue_jobs.child import Child
 from fugue_jobs.crop_process import OWN_PIXELS, Assignment
-from fugue_jobs.work import ImageOutcome, ImageWork, failed_photo
+from fugue_jobs.work import CropOutcome, ImageOutcome, ImageWork, failed, failed_photo
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ AHEAD = 3  # images in a process: one being fetched, one decoded, one stored
 CHECK_S = 1.0  # how often whoever runs the pool is asked whether it is to go on
 SEAL_S = 900  # a pack of half a gigabyte goes over a slow line; the store's own timeouts are shorter
 STALL_S = 300  # beyond the fetch and decode limits: a process that says nothing for so long is lost
+LOAD_S = 900  # a function's model may come over a slow line
+LOOK_S = 0.1  # between two looks at the memory of a process that is in a function
 MAX_LOSSES = 5  # processes lost in a row without one image done between: they cannot work here
 # Sent to whole process groups by people and schedulers: no photo's fault.
 _FROM_OUTSIDE = frozenset([signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -45,11 +48,16 @@ _FROM_OUTSIDE = frozenset([signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 class _Ticket:
     number: int
     work: ImageWork
+    failed: list[CropOutcome] = field(default_factory=list)  # crops that a function's end took with it
     deaths: int = 0  # processes that died while they had this photo in their decoder
 
     @property
     def alone(self) -> bool:
         return self.deaths > 0
+
+    def ended(self, outcome: ImageOutcome) -> tuple[int, ImageOutcome]:
+        """The outcome as it leaves the pool, with the crops that failed before."""
+        return self.number, outcome._replace(crops=[*outcome.crops, *self.failed]) if self.failed else outcome
 
 
 @dataclass(eq=False, slots=True)
@@ -61,12 +69,14 @@ class _Desk:
     packed: dict[int, _Ticket] = field(default_factory=dict)  # all cut; done when the packs with their crops are stored
     sealing: bool = False  # was told that no more will come
     decoding: int | None = None
+    applying: Applying | None = None
+    loading: str | None = None
     pixels: int = 0  # granted beyond OWN_PIXELS
     heard: float = field(default_factory=monotonic)
 
     @property
     def owes(self) -> bool:
-        return bool(self.tickets) or self.sealing
+        return bool(self.tickets) or self.sealing or self.applying is not None
 
     @property
     def can_take(self) -> bool:
@@ -188,15 +198,21 @@ class CropPool:
                 else:
                     yield from self._heard(desk, message)
         for desk in list(self._desks):
-            if desk.owes and monotonic() - desk.heard > self._limit(desk):
+            if desk.applying is not None:
+                yield from self._watch(desk, desk.applying)
+            elif desk.owes and monotonic() - desk.heard > self._limit(desk):
                 yield from self._overdue(desk)
 
     def _patience(self) -> float | None:
-        busy = [desk.heard + self._limit(desk) for desk in self._desks if desk.owes]
+        busy = [desk.heard + self._limit(desk) for desk in self._desks if desk.owes and desk.applying is None]
+        if any(desk.applying is not None for desk in self._desks):
+            busy.append(monotonic() + LOOK_S)
         return max(0.0, min(busy) - monotonic()) + 0.01 if busy else None
 
     def _limit(self, desk: _Desk) -> float:
         settings = self._assignment
+        if desk.loading is not None:
+            return LOAD_S
         if desk.decoding is not None:
             return settings.pictures.decode_timeout_s
         if desk.sealing:
@@ -208,7 +224,15 @@ class CropPool:
         if kind == "broken":
             raise EngineError(f"a crop process cannot work: {message[1]}\n{message[2]}".rstrip())
         desk.heard = monotonic()
-        if kind == "decoding":
+        if kind == "function":
+            desk.applying = Applying(message[1], message[2], message[3], message[4], desk.heard)
+        elif kind == "applied":
+            desk.applying = desk.loading = None
+        elif kind == "loading":
+            desk.loading = message[1]
+        elif kind == "said":
+            log.info("%s", message[1])
+        elif kind == "decoding":
             desk.decoding = message[1]
         elif kind == "asks":
             desk.decoding = None
@@ -226,7 +250,7 @@ class CropPool:
             for fault in faults:
                 log.error("image %s: %s", ticket.work.image_id, fault)
             self._losses = 0
-            yield number, outcome
+            yield ticket.ended(outcome)
 
     def _grant(self) -> None:
         while self._asking and self._asking[0][1] <= self._spare:
@@ -251,7 +275,36 @@ class CropPool:
             raise EngineError(f"crop processes keep ending (status {status}): {desk.child.last_words}")
         return status
 
+    def _watch(self, desk: _Desk, applying: Applying) -> Iterator[tuple[int, ImageOutcome]]:
+        """Ends a process whose function takes too long, or too much memory."""
+        if monotonic() - applying.began > applying.timeout_s:
+            self._drop(desk)
+            yield from self._blame(desk, applying, "function_timeout", f"longer than {applying.timeout_s:g} s")
+        elif memory_mb(desk.child.pid) > applying.memory_mb:
+            self._drop(desk)
+            yield from self._blame(desk, applying, "function_died", f"its process took over {applying.memory_mb} MB")
+
+    def _blame(self, desk: _Desk, applying: Applying, code: str, why: str) -> Iterator[tuple[int, ImageOutcome]]:
+        """The crop in hand fails; of several in hand each is tried alone. All other work of the process is done again."""
+        self._losses = 0
+        tickets = desk.tickets | desk.packed
+        for hand in applying.hands:
+            ticket = tickets[hand.number]
+            if len(applying.hands) > 1:
+                ticket.work = ticket.work._replace(singly=True)
+            else:
+                ticket.failed.append(failed(hand.order, hand.box, PhotoFailure(code, f"{applying.use}: {why}")))
+                ticket.work = without(ticket.work, hand)
+        for ticket in tickets.values():
+            if ticket.work.crops:
+                self._waiting.appendleft(ticket)
+            else:
+                yield ticket.ended(ImageOutcome([]))
+        self._release(desk)
+
     def _overdue(self, desk: _Desk) -> Iterator[tuple[int, ImageOutcome]]:
+        if desk.loading is not None:
+            raise EngineError(f"the function {desk.loading} was not loaded in {LOAD_S} s")
         decoding = desk.decoding
         self._drop(desk)
         self._waiting.extend(desk.packed.values())
@@ -260,13 +313,18 @@ class CropPool:
                 yield from self._suspect(ticket, "decode_hung")
             elif ticket.number == decoding:
                 detail = f"no progress in {self._assignment.pictures.decode_timeout_s:g} s"
-                yield ticket.number, failed_photo(ticket.work, PhotoFailure("decode_hung", detail))
+                yield ticket.ended(failed_photo(ticket.work, PhotoFailure("decode_hung", detail)))
             else:
                 self._waiting.appendleft(ticket)
         self._release(desk)
 
     def _lost(self, desk: _Desk) -> Iterator[tuple[int, ImageOutcome]]:
         status = self._drop(desk)
+        if desk.applying is not None and -status not in _FROM_OUTSIDE:
+            yield from self._blame(desk, desk.applying, "function_died", "its process ended")
+            return
+        if desk.loading is not None:
+            raise EngineError(f"the function {desk.loading} ended its process (status {status}) while it was loaded")
         log.warning("a crop process ended with status %s: %s", status, desk.child.last_words)
         blamed = desk.tickets.keys() if desk.decoding is None else {desk.decoding}
         self._waiting.extend(desk.packed.values())  # the packs that they were in are lost, and not through their fault
@@ -285,7 +343,7 @@ class CropPool:
             self._waiting.append(ticket)
             return
         detail = "its decoder ended twice, the second time with nothing else in its process"
-        yield ticket.number, failed_photo(ticket.work, PhotoFailure(code, detail))
+        yield ticket.ended(failed_photo(ticket.work, PhotoFailure(code, detail)))
 
 
 def _sooner(patience: float | None, at_most_s: float | None) -> float | None:

@@ -12,7 +12,7 @@ import cropline
 import fugue_jobs
 
 # What of cropline the crop code imports; the rest of its subpackages is for the machine that starts the job.
-_PACKAGES = ("cropline", "cropline/packs", "fugue_jobs")
+_PACKAGES = ("cropline", "cropline/packs", "fugue_jobs", "fugue_jobs/frame")
 
 # The same code always gives the same zip.
 _TIMESTAMP = (1980, 1, 1, 0, 0, 0)

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import obstore
 
 from cropline.failures import PhotoFailure
-from cropline.keys import crop_key
+from cropline.keys import crop_key, frame_crop_key
 from cropline.storage import StoreSpec, open_store
 from fugue_jobs.encode import read_recipe
 from fugue_jobs.work import CropOutcome, ImageWork
@@ -50,10 +50,7 @@ class CropStore:
         """
         order, box = work.orders[outcome.order], work.boxes[outcome.box_index]
         box_id = box.box_id or ""
-        extension = read_recipe(order.recipe).extension
-        key = crop_key(
-            work.source, work.image_id, order.profile, order.fingerprint, outcome.box_index, box_id, extension
-        )
+        key = _key(work, outcome)
         try:
             if self._folder is not None:
                 _write(f"{self._folder}/{key}", data)
@@ -68,6 +65,26 @@ class CropStore:
         told = (work.source, work.image_id, box_id, batch, fingerprint)
         names = zip(self._names, map(_header, told), strict=True)
         return {"Content-Type": _MEDIA_TYPES[kind or ""], **dict(names)}
+
+
+class CropsReturned:
+    """In a store's place: crops go back to whoever asked for them."""
+
+    concurrency = 0
+
+    def put(self, work: ImageWork, batch: str, outcome: CropOutcome, data: bytes) -> CropOutcome:  # noqa: ARG002 - as a store's
+        """The outcome with the crop's bytes."""
+        return outcome._replace(data=data)
+
+
+def _key(work: ImageWork, outcome: CropOutcome) -> str:
+    order = work.orders[outcome.order]
+    extension = read_recipe(order.recipe).extension
+    if not work.source:
+        edges = (outcome.left or 0, outcome.top or 0, outcome.right or 0, outcome.bottom or 0)
+        return frame_crop_key(work.image_id, order.fingerprint, edges, outcome.sha256 or "", extension)
+    box_id = work.boxes[outcome.box_index].box_id or ""
+    return crop_key(work.source, work.image_id, order.profile, order.fingerprint, outcome.box_index, box_id, extension)
 
 
 def _write(path: str, data: bytes) -> None:

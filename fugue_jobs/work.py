@@ -10,6 +10,9 @@ from cropline.failures import PhotoFailure
 
 MAX_DETAIL = 200
 
+# By another name: CropOutcome has a field bytes.
+Encoded = bytes
+
 
 class Box(NamedTuple):
     """A box as it came: 0..1 or pixels, see ImageWork.coordinates. None or NaN where it was unreadable."""
@@ -36,7 +39,10 @@ class Order(NamedTuple):
 
 
 class ImageWork(NamedTuple):
-    """One photo with all of its boxes and profiles: fetched once, decoded once."""
+    """One photo with all of its boxes and profiles: fetched once, decoded once.
+
+    Of a frame's row ``source`` is empty; ``image_id`` then becomes the sha256 of the image's bytes.
+    """
 
     source: str
     image_id: str
@@ -53,6 +59,11 @@ class ImageWork(NamedTuple):
     store_id: str | None = None
     camera_id: str | None = None
     declared: tuple[int | None, int | None] = (None, None)  # width and height, px, as the API has it
+    # An image that is not at a URL: its bytes, or a path below the folder that was named.
+    data: bytes | None = None
+    path: str | None = None
+    rows: tuple[bytes, ...] = ()  # what a function is told of each box beside the rest, pickled
+    singly: bool = False  # functions get one crop at a time: one of several ended its process
 
     @property
     def crops(self) -> int:
@@ -84,6 +95,8 @@ class CropOutcome(NamedTuple):
     flags: str | None = None
     shard: str | None = None
     offset: int | None = None
+    data: Encoded | None = None  # the crop itself, where it is handed back instead of stored
+    values: dict[str, object] | None = None  # what functions gave, by column
 
 
 class ImageOutcome(NamedTuple):

@@ -10,7 +10,7 @@ from cropline import keys, manifest
 from cropline.catalogue import Catalogue
 from cropline.cli.photo_view import cut, view_row, with_boxes
 from cropline.cli.screen import Screen
-from cropline.crops import read_crop
+from cropline.crop_files import read_crop
 from cropline.errors import CatalogueError, CroplineError, SettingsError, StorageError
 from cropline.report.contact_sheet import Tile
 from cropline.scrub import visible

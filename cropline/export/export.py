@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cropline.crops import read_crop
+from cropline.crop_files import read_crop
 from cropline.errors import ExportError
 from cropline.export.choose import chosen
 from cropline.export.formats import FORMATS as FORMATS

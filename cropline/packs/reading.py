@@ -1,6 +1,6 @@
 """Packs read back: their samples in their order, and which photos they hold.
 
-Belongs here: what erasure needs of packs that are there. Does not: reading one crop (cropline.crops), which needs no pack format.
+Belongs here: what erasure needs of packs that are there. Does not: reading one crop (cropline.crop_files), which needs no pack format.
 """
 
 from __future__ import annotations

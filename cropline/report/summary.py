@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cropline.crops import read_crop
+from cropline.crop_files import read_crop
 from cropline.errors import StorageError
 from cropline.funnel import Funnel
 from cropline.lineage.graph import lineage_svg

@@ -11,7 +11,7 @@ from cropline.failures import FAILURES, Failure, PhotoFailure, is_transient
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "failures.md"
-SOURCES = [*sorted((ROOT / "fugue_jobs").glob("*.py")), ROOT / "cropline" / "failures.py"]
+SOURCES = [*sorted((ROOT / "fugue_jobs").rglob("*.py")), ROOT / "cropline" / "failures.py"]
 
 
 def row(failure: Failure) -> str:

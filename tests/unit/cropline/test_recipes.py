@@ -31,7 +31,7 @@ class Later(Profile):
     """A profile as a later cropline may have it, with fields of which the default is what happens today."""
 
     sharpen: float = 0.0
-    steps: tuple[str, ...] = ()
+    filters: tuple[str, ...] = ()
     background: str | None = None
 
 
@@ -44,7 +44,7 @@ def test_a_profile_of_today_keeps_its_hash_also_beside_fields_of_later(
 
 
 def test_a_later_field_that_is_used_is_another_recipe() -> None:
-    hashes = {Later(sharpen=0.5).hash, Later(steps=("blur",)).hash, Later(background="white").hash, Later().hash}
+    hashes = {Later(sharpen=0.5).hash, Later(filters=("blur",)).hash, Later(background="white").hash, Later().hash}
     assert len(hashes) == 4
     assert DEFAULT in hashes
 

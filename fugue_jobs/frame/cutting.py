@@ -1,0 +1,101 @@
+"""Rows into the crop processes, outcomes into results: each image fetched and decoded once for all of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from cropline.errors import EngineError
+from cropline.failures import PhotoFailure
+from fugue_jobs.applying import pickled_row
+from fugue_jobs.crop_process import Assignment
+from fugue_jobs.frame.results import Results
+from fugue_jobs.frame.rows import Rows, is_path
+from fugue_jobs.processes import borrow_pool, return_pool, usable_cores
+from fugue_jobs.work import Box, CropOutcome, ImageWork, Order, failed_photo
+
+if TYPE_CHECKING:
+    from fugue_jobs.frame.options import Options
+    from fugue_jobs.frame.rows import Ints
+
+PROFILE = "frame"
+
+Tell = Callable[[int], None]
+
+
+def cut_rows(rows: Rows, options: Options, processes: int, tell: Tell | None = None) -> Results:
+    """The crop of every row. ``tell`` gets the number of rows that have ended, after each image.
+
+    A row that cannot be cut ends with its reason. Raises EngineError when crop processes cannot run at all.
+    """
+    results = Results(len(rows), options)
+    ended = 0
+    for group, crops in _outcomes(rows, options, processes):
+        for crop in crops:
+            results.put(int(group[crop.box_index]), crop)
+        ended += len(group)
+        if tell is not None:
+            tell(ended)
+    if results.lost:
+        raise EngineError(f"{results.lost} rows did not end: a fault of cropline's own")
+    return results
+
+
+def _outcomes(rows: Rows, options: Options, processes: int) -> Iterator[tuple[Ints, list[CropOutcome]]]:
+    assignment = Assignment(options.store, options.fetch, options.pictures, (), options.functions, options.files)
+    groups: list[Ints] = []
+    refused: list[tuple[Ints, list[CropOutcome]]] = []
+
+    def works() -> Iterator[ImageWork]:
+        for group in rows.groups():
+            work = _work(rows, group, options)
+            failure = _refusal(work, options)
+            if failure is not None:
+                refused.append((group, failed_photo(work, failure).crops))
+            else:
+                groups.append(group)
+                yield work
+
+    size = processes or options.processes or usable_cores()
+    pool = borrow_pool(assignment, size)
+    try:
+        for number, outcome in pool.run(works()):
+            yield groups[number], outcome.crops
+            yield from refused
+            refused.clear()
+    except BaseException:
+        # Also when the consumer walks away: images are under way in it.
+        pool.close()
+        raise
+    return_pool(assignment, size, pool)
+    yield from refused
+
+
+def _work(rows: Rows, group: Ints, options: Options) -> ImageWork:
+    image = rows.image(int(group[0]))
+    boxes = tuple(
+        Box(None, edges[0], edges[1], edges[2], edges[3], rows.label(row))
+        for row, edges in zip(group.tolist(), rows.edges[group].tolist(), strict=True)
+    )
+    return ImageWork(
+        source="",
+        image_id="",
+        url=image if isinstance(image, str) and not is_path(image) else "",
+        expected_bytes=None,
+        expected_sha256=None,
+        coordinates="pixels" if options.units == "pixels" else "normalised",
+        orientation="upright",
+        boxes=boxes,
+        orders=(Order(PROFILE, options.profile.hash, options.profile.recipe),),
+        data=image if isinstance(image, bytes) else None,
+        path=image if isinstance(image, str) and is_path(image) else None,
+        rows=tuple(pickled_row(dict(rows.facts(row))) for row in group.tolist()) if options.profile.steps else (),
+    )
+
+
+def _refusal(work: ImageWork, options: Options) -> PhotoFailure | None:
+    if work.data is None and work.path is None and not work.url:
+        return PhotoFailure("bad_url", "the row names no image: neither text nor bytes")
+    if len(work.boxes) > options.pictures.max_boxes:
+        return PhotoFailure("too_many_boxes", f"{len(work.boxes)} boxes")
+    return None

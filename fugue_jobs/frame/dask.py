@@ -1,0 +1,92 @@
+"""Dask: a frame cut where it lies, and rows of this process cut on a cluster."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from cropline.errors import EngineError, OptionError
+from fugue_jobs.clusters import cause
+from fugue_jobs.frame.local import PandasSource, crop_pandas, take
+from fugue_jobs.frame.options import check_clash, find_columns
+from fugue_jobs.frame.results import Results, result_schema
+from fugue_jobs.frame.tables import CropLoose, cut_part, loose
+from fugue_jobs.shipping import zipped_packages
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fugue_jobs.frame.options import Options
+    from fugue_jobs.frame.rows import Rows
+
+_LOOKED_AT = 200
+
+
+def crop_dask(frame: Any, options: Options) -> Any:
+    """The frame with its result columns. Lazy: each computation crops again, unless the frame is persisted.
+
+    Rows come in another order, with their index: those of one image are brought together.
+    """
+    names = list(frame.columns)
+    columns = find_columns(names, options)
+    check_clash(names, result_schema(options).names)
+    _check_boxes(frame, options)
+    empty = frame._meta
+    if not _holds_bytes(frame, columns.image):
+        parts = {"npartitions": options.partitions} if options.partitions else {}
+        frame = frame.shuffle(on=columns.image, **parts)
+    meta = crop_pandas(empty, options, _cut_nothing, whole=False)
+    return frame.map_partitions(_crop_part, options, meta=meta)
+
+
+def _crop_part(part: pd.DataFrame, options: Options) -> pd.DataFrame:
+    """One partition: a thread or process of Dask's is one core's work."""
+    return crop_pandas(part, options, cut_part, whole=False)
+
+
+def _cut_nothing(rows: Rows, options: Options) -> Results:
+    return Results(len(rows), options)
+
+
+def _check_boxes(frame: Any, options: Options) -> None:
+    try:
+        take(PandasSource(_first(frame)), options)
+    except OptionError as error:
+        if not str(error).startswith(("units:", "boxes:")):
+            raise
+        columns = find_columns(list(frame.columns), options)
+        take(PandasSource(frame[list(dict.fromkeys((columns.image, *columns.of_boxes)))].compute()), options)
+
+
+def _first(frame: Any, rows: int = _LOOKED_AT) -> pd.DataFrame:
+    with warnings.catch_warnings():
+        # That there are fewer.
+        warnings.simplefilter("ignore", UserWarning)
+        found: pd.DataFrame = frame.head(rows, npartitions=1)
+    return found
+
+
+def _holds_bytes(frame: Any, image: Any) -> bool:
+    known = _first(frame[[image]])[image].dropna()
+    return len(known) > 0 and isinstance(known.iloc[0], bytes)
+
+
+def crop_rows(client: Any, rows: Rows, options: Options) -> Results:
+    """Rows of this process, cut on the client's cluster. Raises EngineError when the job fails there."""
+    from fugue_jobs.tasks_engine import lay_out
+
+    results = Results(len(rows), options)
+    if not len(rows):
+        return results
+    cores = sum(client.nthreads().values())
+    if getattr(client, "cluster", None) is None:
+        client.upload_file(str(zipped_packages()))
+    parts = lay_out(loose(rows, options), ["code"], options.partitions or max(1, cores) * 4)
+    try:
+        tables = client.gather(client.map(CropLoose(options).whole, parts, pure=False))
+    except Exception as error:  # whatever was raised on a worker
+        raise EngineError(f"the job failed on Dask: {cause(error)}") from error
+    results.fill(pa.concat_tables(tables))
+    return results

@@ -1,0 +1,39 @@
+"""Functions of a user's own, for tests: found by name."""
+
+from typing import Any
+
+from PIL import Image, ImageOps
+
+LOADED = []
+
+
+def inverted(image: Image.Image, row: dict[str, Any]) -> Image.Image:
+    return ImageOps.invert(image.convert("RGB"))
+
+
+class Counter:
+    """Tells how large its batch was, and how often it was made in this process."""
+
+    def __init__(self) -> None:
+        LOADED.append(1)
+
+    def __call__(self, images: list[Image.Image], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        if any(row.get("sku") == "bad" for row in rows):
+            raise ValueError("bad")
+        if any(row.get("sku") == "deadly" for row in rows):
+            import os
+
+            os._exit(3)
+        return [{"size": len(images), "made": len(LOADED)} for _ in images]
+
+
+class Broken:
+    def __init__(self) -> None:
+        raise KeyError("secret")
+
+
+class Inverter:
+    """The same in batches."""
+
+    def __call__(self, images: list[Image.Image], rows: list[dict[str, Any]]) -> list[Image.Image]:
+        return [inverted(image, row) for image, row in zip(images, rows, strict=True)]
