@@ -336,3 +336,13 @@ def test_a_long_pause_that_page_0_asks_for_is_kept(listing: Listing) -> None:
     with pytest.raises(ApiUnavailable, match="asks to wait 600 s"):
         read(listing, paginator="page_number", retries=3)
     assert len(listing.requests) == 1
+
+
+@pytest.mark.parametrize("kind", ["offset", "page_number"])
+def test_pages_of_one_item_are_read_to_their_end(listing: Listing, kind: str) -> None:
+    def answers(query: Query) -> Answer:
+        start = int(query["offset"]) if kind == "offset" else int(query["page"]) - 1
+        return answer(since(TABLE[:5], query)[start : start + 1] if start >= 0 else [])
+
+    serve(listing, answers)
+    assert sorted(set(read(listing, paginator=kind, page_size=1))) == ids(5)
