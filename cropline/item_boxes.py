@@ -51,9 +51,10 @@ def read_box(
     """
     key, box = given
     unreadable: list[str] = []
+    plain = isinstance(box, dict)
 
     def read(name: str, convert: Callable[[Any], Any]) -> Any:
-        found = getters[name](_named(box, name, api.fields))
+        found = getters[name](box if plain else _named(box, name, api.fields))
         value = UNREADABLE if found is UNREADABLE else convert(found)
         if value is UNREADABLE:
             unreadable.append(name)
@@ -79,9 +80,9 @@ def read_box(
 
 
 def _named(box: Any, name: str, fields: FieldMap) -> Any:
-    """The box, such that a plain path finds its field: a bare list has the four edges in the order of the format."""
+    """A bare list, such that a plain path finds its field: it has the four edges in the order of the format."""
     path = getattr(fields, name)
-    if isinstance(box, dict) or not _ROOT.fullmatch(path):
+    if not _ROOT.fullmatch(path):
         return box
     return {path: box[_EDGES.index(name)]} if name in _EDGES and _EDGES.index(name) < len(box) else {}
 

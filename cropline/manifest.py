@@ -58,6 +58,15 @@ def _digest(text: str) -> str:
     return digest(_QUERY.sub("", text))[:32]
 
 
+def taken(item: Any, limit: int) -> tuple[str, Any]:
+    """The digest of an item as it is kept, and the item so: see bounded. Its JSON is made once where it is small."""
+    text = canonical_json(item)
+    if len(text) <= limit:
+        return _digest(text), item
+    small = bounded(item, limit)
+    return item_digest(small), small
+
+
 def bounded(item: Any, limit: int) -> Any:
     """The item, or, when its JSON is longer than ``limit``, the item without its large fields: their sizes stand for them."""
     text = canonical_json(item)

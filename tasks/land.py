@@ -42,14 +42,14 @@ land_task = task(name="land", task_run_name="land {polled.fresh} items", **STEP)
 def _rows(run: Run, spool: Path) -> Iterator[dict[str, Any]]:
     api = run.settings.api
     if api.group_by_image:
-        yield from grouped_rows(spool, api, run.spec, partial(_places, run))
+        yield from grouped_rows(spool, api, run.spec, partial(places, run))
         return
     with spool.open(encoding="utf-8") as file:
         for position, line in enumerate(file):
             yield manifest.manifest_row(position, json.loads(line), api)
 
 
-def _places(run: Run, image_ids: Sequence[str]) -> dict[str, tuple[str, int]]:
+def places(run: Run, image_ids: Sequence[str]) -> dict[str, tuple[str, int]]:
     """Manifest and row of the photos that were registered before."""
     if not image_ids:
         return {}

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from prefect import get_run_logger, task
@@ -24,11 +25,13 @@ from cropline.backfill.sheets import Announced, Sheet, landed, polled, start_of
 from cropline.errors import ManifestRejected, SettingsError
 from cropline.failures import FAILURES
 from cropline.funnel import Funnel
+from cropline.grouping import grouped_rows
 from cropline.run import Run
 from cropline.state.replay import Filter
 from cropline.stores import read_cameras, read_stores
 from expectations.hints import setting_of
 from expectations.manifest import VERSION_RULE_NAMES, quarantine_rules
+from tasks.land import places
 from tasks.options import STEP
 from tasks.pace import leave
 
@@ -269,7 +272,8 @@ def _announced(run: Run, asked: Asked) -> Announced:
     if asked.announced == "manifests":
         return landed(run.spec, api.source, asked.photos)
     pages = image_api.pages(api, start_of(asked.photos, api), leave())
-    return polled(pages, api, asked.photos, run.folder, asked.limits.api_calls)
+    group = partial(grouped_rows, api=api, spec=run.spec, places=partial(places, run)) if api.group_by_image else None
+    return polled(pages, api, asked.photos, run.folder, asked.limits.api_calls, group)
 
 
 class _Rules:

@@ -18,7 +18,6 @@ from prefect import task
 from cropline import image_api, manifest
 from cropline.errors import ApiRefused, ApiUnavailable
 from cropline.run import Run
-from cropline.settings import ApiSettings
 from cropline.sources.base import Page
 from tasks.options import STEP
 from tasks.pace import leave
@@ -69,7 +68,8 @@ def anything_new(run: Run, limited: bool) -> bool:
     since = state.cursor(api.source) or api.start
     with _pause_kept(run), closing(image_api.open_source(api, leave(limited)).pages(since)) as pages:
         for page in pages:
-            return bool(state.unseen(api.source, [manifest.item_digest(item) for item in _bounded(page, api)]))
+            digests = [manifest.taken(item, api.max_item_bytes)[0] for item in page.items]
+            return bool(state.unseen(api.source, digests))
     return False
 
 
@@ -89,10 +89,6 @@ def _pause_kept(run: Run) -> Iterator[None]:
         if error.wait is not None:
             run.state.keep_quiet(source, error.wait)
         raise
-
-
-def _bounded(page: Page, api: ApiSettings) -> Iterator[Any]:
-    return (manifest.bounded(item, api.max_item_bytes) for item in page.items)
 
 
 class _Reader:
@@ -134,7 +130,7 @@ class _Reader:
         return True
 
     def _take(self, page: Page, file: TextIO) -> None:
-        fresh = {manifest.item_digest(item): item for item in _bounded(page, self._api)}
+        fresh = dict(manifest.taken(item, self._api.max_item_bytes) for item in page.items)
         self.items += len(page.items)
         self._note(page.items)
         unseen = self._run.state.unseen(self._api.source, list(fresh)) - self._digests

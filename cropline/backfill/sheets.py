@@ -5,7 +5,8 @@ Belongs here: pages of the image API into local sheets, landed manifests as shee
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -70,23 +71,40 @@ def landed(spec: StoreSpec, source: str, photos: Photos) -> Announced:
 
 
 def polled(
-    pages: Iterable[list[Any]], api: ApiSettings, photos: Photos, folder: Path, max_calls: int | None
+    pages: Iterable[list[Any]],
+    api: ApiSettings,
+    photos: Photos,
+    folder: Path,
+    max_calls: int | None,
+    group: Callable[[Path], Iterable[dict[str, Any]]] | None = None,
 ) -> Announced:
     """Read pages into sheets below ``folder``, until they end, pass the window or ``max_calls`` are made.
 
-    An API that sorts by update time is left once it is ``api.late`` past the window; any other is read to its end.
+    ``group``: makes rows of a file of items, for an API whose items are boxes. An API that sorts by update time is left once it is ``api.late`` past the window; any other is read to its end.
     """
     reader = _Pages(api, photos, max_calls)
     found = Announced()
-    for number, rows in enumerate(_chunks(reader.rows(pages, found))):
+    items = (manifest.bounded(item, api.max_item_bytes) for item in reader.items(pages, found))
+    rows_found = (
+        (manifest.manifest_row(0, item, api) for item in items) if group is None else group(_spooled(items, folder))
+    )
+    for number, rows in enumerate(_chunks(rows_found)):
         path = folder / f"sheet-{number:05d}.parquet"
         manifest.write_rows(rows, path)
         found.sheets.append(Sheet(None, path))
     return found
 
 
+def _spooled(items: Iterable[Any], folder: Path) -> Path:
+    path = folder / "announced.ndjson"
+    with path.open("w", encoding="utf-8") as file:
+        for item in items:
+            file.write(json.dumps(item, ensure_ascii=True) + "\n")
+    return path
+
+
 class _Pages:
-    """Rows of the window out of pages; holds one page at a time."""
+    """Items of the window out of pages; holds one page at a time."""
 
     def __init__(self, api: ApiSettings, photos: Photos, max_calls: int | None) -> None:
         self._api = api
@@ -95,7 +113,7 @@ class _Pages:
         self._last: datetime | None = None
         self._ascending = True
 
-    def rows(self, pages: Iterable[list[Any]], found: Announced) -> Iterator[dict[str, Any]]:
+    def items(self, pages: Iterable[list[Any]], found: Announced) -> Iterator[Any]:
         iterator = iter(pages)
         while True:
             if self._max_calls is not None and found.calls >= self._max_calls:
@@ -108,7 +126,7 @@ class _Pages:
             for item in page:
                 found.items += 1
                 self._note(item)
-                yield manifest.manifest_row(0, item, self._api)
+                yield item
             if self._past_window():
                 found.note = f"the listing was left {self._api.late} after the window"
                 return

@@ -19,7 +19,7 @@ from cropline.sources.completeness import Completeness, Sight, Trouble
 from cropline.sources.rest_answer import following, has_more, hint_of_more, items_of, says_its_end, total_of
 from cropline.sources.rest_messages import by_status, failure
 from cropline.sources.rest_request import Position, build, is_since_sent, since_text
-from cropline.sources.rest_wire import Answer, StatusError, Wire
+from cropline.sources.rest_wire import LONGEST_WAIT, Answer, StatusError, Wire
 
 Leave = Callable[[], None]
 """Called before each request: it returns when the rate limit allows one."""
@@ -219,7 +219,9 @@ class _Reading:
             if error.status not in _NO_SUCH_PAGE:
                 raise by_status(error.status, self._api, first=True) from None
             return 1, None
-        except ApiUnavailable:
+        except ApiUnavailable as error:
+            if error.wait is not None and error.wait > LONGEST_WAIT:
+                raise
             return 1, None  # page 1 will tell, with its retries
         zeroth = items_of(answer, self._api)
         self.pages_read += 1  # so that page 1 may be past the end

@@ -133,6 +133,7 @@ def hint_of_more(answer: Answer, api: ApiSettings) -> str | None:
                 return f"it says {prefix}{word}: true; check CROPLINE_API__PAGINATOR and CROPLINE_API__HAS_MORE_PATH"
         for word in _NEXT_WORDS:
             named = place.get(word)
+            named = named.get("href") if isinstance(named, dict) else named
             if f"{prefix}{word}" not in read and isinstance(named, str | int) and named and named is not True:
                 return f"it names a next page at {prefix}{word}; check CROPLINE_API__PAGINATOR and its path setting"
     return None
@@ -198,32 +199,23 @@ def _is_empty(answer: Answer, api: ApiSettings) -> bool:
 
 
 def _around(match: Any) -> dict[str, Any] | None:
-    """The objects around a match, nearest first, each the parent of the one before."""
+    """The objects around a match, the nearest one with the next as its parent. Each is without what leads down to the match:
+    it would hold the item itself, and all of its siblings."""
     chain = []
-    context = match.context
-    while context is not None:
-        if isinstance(context.value, dict):
-            chain.append(context.value)
-        context = context.context
+    node = match
+    while node.context is not None:
+        down = getattr(node.path, "fields", None)
+        if isinstance(node.context.value, dict):
+            chain.append({name: part for name, part in node.context.value.items() if not _leads_down(name, part, down)})
+        node = node.context
     around: dict[str, Any] | None = None
-    inner = match.value
-    for value in reversed(chain):
-        # Without what leads down to the item: it would hold itself, and all of its siblings.
-        own = {name: part for name, part in value.items() if not _leads_down(part, inner)}
+    for own in reversed(chain):
         around = own if around is None else {**own, _PARENT: around}
     return around
 
 
-def _leads_down(part: Any, inner: Any) -> bool:
-    return isinstance(part, dict | list) and _holds(part, inner, 6)
-
-
-def _holds(part: Any, inner: Any, depth: int) -> bool:
-    if part is inner:
-        return True
-    if depth == 0 or not isinstance(part, dict | list):
-        return False
-    return any(_holds(value, inner, depth - 1) for value in (part.values() if isinstance(part, dict) else part))
+def _leads_down(name: str, part: Any, down: tuple[str, ...] | None) -> bool:
+    return name in down if down and down != ("*",) else isinstance(part, dict | list)
 
 
 def _with_parent(item: Any, around: dict[str, Any] | None) -> Any:

@@ -53,7 +53,9 @@ def since_text(moment: datetime, api: ApiSettings) -> str | int:
 
 def is_since_sent(api: ApiSettings) -> bool:
     """Whether the API learns what the oldest update wanted is."""
-    return bool(api.since_param) if api.body is None else "since" in _named(api.body) | _named(api.params)
+    if "since" in _named(api.body) | _named(api.params):
+        return True
+    return bool(api.since_param) and api.body is None
 
 
 def build(api: ApiSettings, since: str | int, position: Position, limit: int) -> Ask:

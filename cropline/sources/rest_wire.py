@@ -28,7 +28,7 @@ _TRANSIENT = (429, *range(500, 600))
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MAX_REDIRECTS = 5
 # A run holds its slot while it waits.
-_LONGEST_WAIT_S = 30
+LONGEST_WAIT = timedelta(seconds=30)
 _LONGEST_WAITS_S = 60
 _MOST_REMEMBERED = timedelta(days=1)
 _LOGGERS = ("urllib3.connectionpool", "urllib3.connection", "urllib3.response", "urllib3.util.retry")
@@ -74,7 +74,7 @@ class Wire:
             status_codes=_TRANSIENT,
             request_max_attempts=api.retries + 1,
             request_backoff_factor=0.5,
-            request_max_retry_delay=_LONGEST_WAIT_S,
+            request_max_retry_delay=LONGEST_WAIT.total_seconds(),
             session_attrs={"trust_env": False},
         ).session
         self._auth = auth_of(api)
@@ -186,7 +186,7 @@ class Wire:
         seconds = retry_after(response.headers.get("Retry-After", ""))
         if seconds is not None:
             self._waited += seconds
-            if seconds > _LONGEST_WAIT_S or self._waited > _LONGEST_WAITS_S:
+            if seconds > LONGEST_WAIT.total_seconds() or self._waited > _LONGEST_WAITS_S:
                 response.close()
                 raise _AskedToWaitError(seconds)
         raise _http_error(response)

@@ -11,11 +11,11 @@ from uuid import uuid4
 import boto3
 import pyarrow as pa
 import pytest
+from cropline.crops import open_crop
 from moto.server import ThreadedMotoServer
 
 from cropline import storage, store_probe
 from cropline.catalogue import Catalogue
-from cropline.crops import open_crop
 from cropline.erasure.traces import Packs, collect, remove
 from cropline.errors import SettingsError
 from cropline.export import export

@@ -309,3 +309,16 @@ def test_times_come_back_in_utc_to_the_microsecond(state: State) -> None:
     assert work.captured_at == moment
     assert work.captured_at.utcoffset() == timedelta(0)
     assert work.first_seen == NOON
+
+
+def test_a_pause_that_an_api_asked_for_is_kept_for_its_source_until_it_is_over(state: State, clock: Clock) -> None:
+    state.keep_quiet("cams", timedelta(minutes=10))
+    clock.forward(minutes=4)
+    assert state.quiet_for("cams") == timedelta(minutes=6)
+    assert state.quiet_for("roof") is None
+    assert state.cursor("cams") is None
+    state.register(registration([candidate("a")]))
+    state.keep_quiet("cams", timedelta(minutes=1))
+    assert state.quiet_for("cams") == timedelta(minutes=1)
+    clock.forward(minutes=1)
+    assert state.quiet_for("cams") is None

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import obstore
 import pytest
+from cropline.crops import open_crop
 
 from cropline import storage, store_probe
-from cropline.crops import open_crop
 from cropline.errors import StorageError
 from cropline.lineage import Publisher
 from cropline.packs import Sample, Spool, pack_folder

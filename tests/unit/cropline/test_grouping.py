@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from cropline import manifest
+from cropline.backfill.request import Photos
+from cropline.backfill.sheets import polled
 from cropline.grouping import grouped_rows
 from cropline.settings import ApiSettings
 from cropline.storage import StoreSpec
@@ -75,3 +77,14 @@ def test_an_item_without_a_photo_is_a_row_of_its_own(tmp_path: Path, item: Any) 
     rows = group(tmp_path, [item, box("a", 1, 1), item])
     assert [row.get("image_id") for row in rows] == [None, "a", None]
     assert [row["row"] for row in rows] == [0, 1, 2]
+
+
+def test_a_backfill_of_the_listing_puts_boxes_together_too(tmp_path: Path) -> None:
+    spec = StoreSpec(tmp_path.as_uri())
+    listed = [[box("a", 1, 1)], [box("b", 2, 2), box("a", 3, 3)]]
+    announced = polled(
+        listed, API, Photos(), tmp_path, None, lambda spool: grouped_rows(spool, API, spec, lambda ids: {})
+    )
+    rows = [row for sheet in announced.sheets for row in sheet.read(spec).to_pylist()]
+    assert [(row["image_id"], len(row["boxes"])) for row in rows] == [("a", 2), ("b", 1)]
+    assert (announced.items, announced.calls) == (3, 2)

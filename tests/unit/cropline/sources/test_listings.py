@@ -301,3 +301,48 @@ def test_empty_pages_with_new_cursors_are_followed_but_not_for_ever(listing: Lis
     with pytest.raises(ApiRefused, match="CROPLINE_API__HAS_MORE_PATH"):
         read(listing)
     assert len(listing.requests) < 120
+
+
+def test_items_of_a_nested_listing_carry_the_objects_around_them(listing: Listing) -> None:
+    photos = [{"id": "a"}, {"id": "b", "parent": "its own"}]
+    body = {
+        "region": "north",
+        "visits": [{"store": {"id": 7}, "tags": [1], "photos": photos}, {"store": {"id": 8}, "photos": []}],
+    }
+    listing.script = lambda query, _: (200, {}, json.dumps(body).encode())
+    settings = ApiSettings(url=listing.url, retries=0, data_selector="visits[*].photos[*]")
+    [[first, second]] = pages(settings, SINCE)
+    assert first == {"id": "a", "parent": {"store": {"id": 7}, "tags": [1], "parent": {"region": "north"}}}
+    assert second == photos[1]
+
+
+@pytest.mark.parametrize("body", [{"visits": []}, {"visits": [{"photos": []}]}, {"visits": None}])
+def test_a_nested_listing_may_be_empty_at_any_level(listing: Listing, body: dict[str, Any]) -> None:
+    listing.script = lambda query, _: (200, {}, json.dumps(body).encode())
+    settings = ApiSettings(url=listing.url, retries=0, data_selector="visits[*].photos[*]")
+    assert list(pages(settings, SINCE)) == [[]]
+
+
+@pytest.mark.parametrize("body", [{"visit": []}, {"visits": [{"photo": []}]}])
+def test_a_nested_listing_that_is_not_there_is_not_empty(listing: Listing, body: dict[str, Any]) -> None:
+    listing.script = lambda query, _: (200, {}, json.dumps(body).encode())
+    settings = ApiSettings(url=listing.url, retries=0, data_selector="visits[*].photos[*]")
+    with pytest.raises(ApiRefused, match="CROPLINE_API__DATA_SELECTOR"):
+        list(pages(settings, SINCE))
+
+
+def test_a_long_pause_that_page_0_asks_for_is_kept(listing: Listing) -> None:
+    listing.script = lambda query, _: (429, {"Retry-After": "600"}, b"")
+    with pytest.raises(ApiUnavailable, match="asks to wait 600 s"):
+        read(listing, paginator="page_number", retries=3)
+    assert len(listing.requests) == 1
+
+
+@pytest.mark.parametrize("kind", ["offset", "page_number"])
+def test_pages_of_one_item_are_read_to_their_end(listing: Listing, kind: str) -> None:
+    def answers(query: Query) -> Answer:
+        start = int(query["offset"]) if kind == "offset" else int(query["page"]) - 1
+        return answer(since(TABLE[:5], query)[start : start + 1] if start >= 0 else [])
+
+    serve(listing, answers)
+    assert sorted(set(read(listing, paginator=kind, page_size=1))) == ids(5)
