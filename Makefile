@@ -40,6 +40,13 @@ $(BIN)/.dev: $(BIN)/.native requirements/dev.lock
 	@$(UV) pip install -q --python $(BIN)/python --require-hashes --compile-bytecode -r requirements/dev.lock
 	@touch $@
 
+# Azurite, the tests' Azure. Without npm the tests that need it are skipped, and fail where CI is set.
+$(VENV)/azurite/.done: tests/emulators/package-lock.json
+	@if command -v npm >/dev/null; then \
+	  echo "installing Azurite into $(VENV)/azurite ..."; mkdir -p $(@D) && cp tests/emulators/package.json tests/emulators/package-lock.json $(@D)/ \
+	  && npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel error >/dev/null && touch $@ || echo "Azurite could not be installed: the tests on Azure are skipped, and fail where CI is set"; \
+	else echo "no npm: the tests on Azure are skipped, and fail where CI is set"; fi
+
 $(BIN)/.engines: $(BIN)/.dev requirements/engines.lock
 	@echo "installing Dask and Ray into $(VENV) ..."
 	@$(UV) pip install -q --python $(BIN)/python --require-hashes --compile-bytecode -r requirements/engines.lock
@@ -49,7 +56,7 @@ demo: $(BIN)/.native  ## simulated cameras, two polls, crops and a report in dem
 	@$(BIN)/cropline demo --out demo-output
 
 # Files are handed out in the order of the folders: those whose tests take long first, the many short ones of unit/ last.
-test: $(BIN)/.dev  ## the whole test suite: unit, contract, integration
+test: $(BIN)/.dev $(VENV)/azurite/.done  ## the whole test suite: unit, contract, integration
 	@$(BIN)/python -m tests.java
 	@JAVA_HOME=$$($(BIN)/python -m tests.java --print) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 

@@ -15,12 +15,9 @@ if TYPE_CHECKING:
 
     from cropline.storage import StoreSpec
 
-_HASTY_S = timedelta(seconds=5)
-_HASTY: RetryConfig = {"max_retries": 1, "retry_timeout": _HASTY_S}
 
-
-def open_cloud(spec: StoreSpec, *, patient: bool) -> ObjectStore:
-    """The store behind a spec. Raises StorageError, OSError or ValueError when it cannot be opened."""
+def open_cloud(spec: StoreSpec, within_s: float | None) -> ObjectStore:
+    """The store behind a spec; see storage.open_store. Raises StorageError, OSError or ValueError when it cannot be opened."""
     from obstore.store import LocalStore, MemoryStore
 
     address = spec.address
@@ -29,7 +26,7 @@ def open_cloud(spec: StoreSpec, *, patient: bool) -> ObjectStore:
     if address.local_path is not None:
         address.local_path.mkdir(parents=True, exist_ok=True)
         return LocalStore(prefix=address.local_path)
-    return {"s3": _open_s3, "gs": _open_gcs, "az": _open_azure}[address.cloud](spec, patient)
+    return {"s3": _open_s3, "gs": _open_gcs, "az": _open_azure}[address.cloud](spec, within_s)
 
 
 def delta_address(spec: StoreSpec) -> str:
@@ -96,12 +93,16 @@ def _is_plain(spec: StoreSpec) -> bool:
     return spec.endpoint is not None and spec.endpoint.startswith("http://")
 
 
-def _client(spec: StoreSpec, patient: bool) -> ClientConfig:
+def _client(spec: StoreSpec, within_s: float | None) -> ClientConfig:
     options: ClientConfig = {"allow_http": _is_plain(spec)}
-    return options if patient else {**options, "timeout": _HASTY_S}
+    return options if within_s is None else {**options, "timeout": timedelta(seconds=within_s)}
 
 
-def _open_s3(spec: StoreSpec, patient: bool) -> ObjectStore:
+def _retry(within_s: float | None) -> RetryConfig | None:
+    return None if within_s is None else {"max_retries": 1, "retry_timeout": timedelta(seconds=within_s)}
+
+
+def _open_s3(spec: StoreSpec, within_s: float | None) -> ObjectStore:
     from obstore.auth.boto3 import Boto3CredentialProvider
     from obstore.store import S3Store
 
@@ -114,13 +115,13 @@ def _open_s3(spec: StoreSpec, patient: bool) -> ObjectStore:
         prefix=spec.address.prefix or None,
         region=spec.region or session.region_name or "us-east-1",
         credential_provider=Boto3CredentialProvider(session),
-        client_options=_client(spec, patient),
-        retry_config=None if patient else _HASTY,
+        client_options=_client(spec, within_s),
+        retry_config=_retry(within_s),
         **options,
     )
 
 
-def _open_gcs(spec: StoreSpec, patient: bool) -> ObjectStore:
+def _open_gcs(spec: StoreSpec, within_s: float | None) -> ObjectStore:
     """Credentials by Google's chain: GOOGLE_SERVICE_ACCOUNT, GOOGLE_APPLICATION_CREDENTIALS, gcloud's own, the machine's."""
     from obstore.store import GCSStore
 
@@ -128,13 +129,13 @@ def _open_gcs(spec: StoreSpec, patient: bool) -> ObjectStore:
     return GCSStore(
         spec.address.bucket,
         prefix=spec.address.prefix or None,
-        client_options=_client(spec, patient),
-        retry_config=None if patient else _HASTY,
+        client_options=_client(spec, within_s),
+        retry_config=_retry(within_s),
         **options,
     )
 
 
-def _open_azure(spec: StoreSpec, patient: bool) -> ObjectStore:
+def _open_azure(spec: StoreSpec, within_s: float | None) -> ObjectStore:
     """Credentials by Azure's chain: AZURE_STORAGE_ACCOUNT_KEY, _SAS_KEY, a client's secret, workload or managed identity."""
     from obstore.store import AzureStore
 
@@ -143,7 +144,7 @@ def _open_azure(spec: StoreSpec, patient: bool) -> ObjectStore:
     return AzureStore(
         spec.address.bucket,
         prefix=spec.address.prefix or None,
-        client_options=_client(spec, patient),
-        retry_config=None if patient else _HASTY,
+        client_options=_client(spec, within_s),
+        retry_config=_retry(within_s),
         **options,
     )

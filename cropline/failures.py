@@ -56,6 +56,12 @@ FAILURES: dict[str, Failure] = {
             "if it is yours, add it to CROPLINE_FETCH__ALLOWED_HOSTS",
         ),
         Failure(
+            "forbidden_place",
+            False,
+            "the photo lies in a bucket or folder that is not on the list",
+            "if it is yours, add it to CROPLINE_FETCH__ALLOWED_BUCKETS or CROPLINE_FETCH__LOCAL_ROOTS",
+        ),
+        Failure(
             "forbidden_address",
             False,
             "the host leads to a private, loopback, metadata or otherwise special address",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 
@@ -11,8 +14,34 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from cropline.auth_settings import AuthSettings
 from cropline.hosts import check_authorities, read_host, read_private_network
 from cropline.settings_group import Group
+from cropline.store_address import read_address
 
 _T = TypeVar("_T")
+_ENDPOINT = re.compile(r"https?://[A-Za-z0-9._-]+(:[0-9]{1,5})?(/[A-Za-z0-9._/-]*)?")
+
+
+@dataclass(frozen=True)
+class AllowedBucket:
+    """Where photos may lie; ``cloud`` None: in a bucket of this name on any."""
+
+    cloud: str | None
+    bucket: str
+    prefix: str = ""
+    account: str | None = None
+
+
+@lru_cache(maxsize=256)
+def read_bucket(entry: str) -> AllowedBucket:
+    """An entry of allowed_buckets. Raises ValueError for what is no bucket."""
+    if "://" not in entry:
+        entry, cloud = f"s3://{entry}", None
+        address = read_address(entry)
+    else:
+        address = read_address(entry)
+        cloud = address.cloud
+    if address.cloud not in ("s3", "gs", "az"):
+        raise ValueError("must be s3://bucket, gs://bucket, az://container or a bucket's name")
+    return AllowedBucket(cloud, address.bucket, address.prefix, address.account)
 
 
 class FetchSettings(Group):
@@ -30,6 +59,19 @@ class FetchSettings(Group):
         None, description="PEM file, on every worker, of authorities to trust beside the system's: hosts on premises"
     )
     allow_loopback: bool = Field(False, description="allow 127.0.0.0/8 and ::1: for the demo and for tests")
+    allowed_buckets: tuple[str, ...] = Field(
+        (),
+        description="buckets that photos may lie in, as s3://bucket, gs://bucket/folder, az://container, "
+        "abfss://container@account.dfs.core.windows.net or a bare name; empty allows none",
+    )
+    bucket_endpoints: dict[str, str] = Field(
+        {},
+        description='servers of these buckets other than the clouds\' own, as {"s3": "http://host:port"}; '
+        "a bucket of the storage's cloud is reached as the storage is",
+    )
+    local_roots: tuple[Path, ...] = Field(
+        (), description="folders, on every worker, that file:// photos may lie below; empty allows none"
+    )
     max_bytes: int = Field(25_000_000, gt=0)
     timeout_s: float = Field(
         30, gt=0, le=3_600, description="for one photo in total, redirects and slow bodies included"
@@ -50,6 +92,40 @@ class FetchSettings(Group):
     @classmethod
     def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(_read_entry(number, entry, read_host) for number, entry in enumerate(value))
+
+    @field_validator("allowed_buckets")
+    @classmethod
+    def _are_buckets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for number, entry in enumerate(value):
+            _read_entry(number, entry, read_bucket)
+        return value
+
+    @field_validator("bucket_endpoints")
+    @classmethod
+    def _are_endpoints(cls, value: dict[str, str]) -> dict[str, str]:
+        if not set(value) <= {"s3", "gs", "az"} or not all(_ENDPOINT.fullmatch(server) for server in value.values()):
+            raise ValueError('must be as {"s3": "http://host:port"}, for s3, gs and az')
+        return value
+
+    @field_validator("local_roots")
+    @classmethod
+    def _are_absolute(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
+        if any(not root.is_absolute() or root == Path("/") for root in value):
+            raise ValueError("must be absolute paths of folders, and not /")
+        return value
+
+    @property
+    def buckets(self) -> tuple[AllowedBucket, ...]:
+        """allowed_buckets, read."""
+        return tuple(read_bucket(entry) for entry in self.allowed_buckets)
+
+    @property
+    def stored_schemes(self) -> tuple[str, ...]:
+        """Schemes beside http and https that photos' addresses may have."""
+        clouds = {bucket.cloud for bucket in self.buckets}
+        named = ("s3", "gs", "az") if None in clouds else tuple(sorted(cloud for cloud in clouds if cloud))
+        azure = ("abfs", "abfss") if "az" in named else ()
+        return (*named, *azure, *(("file",) if self.local_roots else ()))
 
     @field_validator("private_networks")
     @classmethod

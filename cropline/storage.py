@@ -71,20 +71,25 @@ class StoreSpec:
         return f"{self.url.rstrip('/')}/{key}"
 
 
-def open_store(spec: StoreSpec, *, patient: bool = True) -> ObjectStore:
-    """The store behind a spec; one a process, so that connections are reused. Not ``patient``: a stumble is told at once.
+HASTY_S = 5.0
+"""Within so much a store that is only asked how it is must answer."""
 
+
+def open_store(spec: StoreSpec, *, within_s: float | None = None) -> ObjectStore:
+    """The store behind a spec; one a process, so that connections are reused.
+
+    Requests are repeated for minutes, while the store stumbles; with ``within_s`` once, and each ends within so many seconds.
     Raises StorageError when the address cannot be opened (unknown scheme, folder not writable, no credentials).
     """
-    return _opened(spec, patient or spec.scheme in ("file", "memory"))
+    return _opened(spec, None if spec.scheme in ("file", "memory") else within_s)
 
 
 @lru_cache(maxsize=64)
-def _opened(spec: StoreSpec, patient: bool) -> ObjectStore:
+def _opened(spec: StoreSpec, within_s: float | None) -> ObjectStore:
     from cropline.clouds import open_cloud
 
     try:
-        return open_cloud(spec, patient=patient)
+        return open_cloud(spec, within_s)
     except OSError as error:
         raise StorageError(f"cannot use {spec.url}: {error.strerror or type(error).__name__}") from error
     except ValueError as error:
@@ -196,13 +201,13 @@ def stream(spec: StoreSpec, key: str) -> Iterator[bytes]:
 
 
 def write(
-    spec: StoreSpec, key: str, data: bytes | Path | BinaryIO, *, only_new: bool = False, patient: bool = True
+    spec: StoreSpec, key: str, data: bytes | Path | BinaryIO, *, only_new: bool = False, within_s: float | None = None
 ) -> bool:
     """Put bytes, or a local file's, at key, whole or not at all. With only_new an object that is there stays; False says so."""
     import obstore
 
     try:
-        obstore.put(open_store(spec, patient=patient), key, data, mode="create" if only_new else "overwrite")
+        obstore.put(open_store(spec, within_s=within_s), key, data, mode="create" if only_new else "overwrite")
     except obstore.exceptions.AlreadyExistsError:
         return False
     except (OSError, obstore.exceptions.BaseError) as error:

@@ -54,7 +54,7 @@ def probe(spec: StoreSpec) -> tuple[Promise, ...]:
     """
     import obstore
 
-    store = open_store(spec, patient=False)
+    store = open_store(spec, within_s=storage.HASTY_S)
     folder = f"{_FOLDER}{secrets.token_hex(8)}"
     storage.write(spec, f"{folder}/b", _DATA)
     with _cleared(spec, store, folder):

@@ -28,6 +28,7 @@ _URL = r"^(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]{0,31})://(?P<authority>[^/?#]*)"
 _HOST = r"^(?:.*@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._\-]{1,253})(?::(?P<port>[0-9]{1,5}))?$"
 # As the fetcher reads addresses: blanks, controls and backslashes are refused, whatever they hide.
 _NOT_IN_A_URL = r"[\pZ\pC\\]"
+_NOT_IN_A_KEY = r"[\pC\\]"
 _NOT_IN_A_FIELD = re.compile(r"[^A-Za-z0-9_.\[\] ]")
 
 
@@ -56,19 +57,21 @@ def row_frame(
     *,
     now: datetime,
     hosts: Collection[str] = (),
+    schemes: Collection[str] = (),
     known_stores: Collection[str] | None = None,
     known_cameras: Collection[tuple[str, str]] | None = None,
 ) -> pd.DataFrame:
     """The columns that rules on single rows look at; ``manifest`` has the right shape.
 
-    ``hosts``: allowed ones, lower case; one with a port makes that port part of the host here.
+    ``hosts``: allowed ones, lower case; one with a port makes that port part of the host here. ``schemes``: allowed ones beside
+    http and https, whose addresses have a bucket or a folder in the host's place.
     """
     import pandas as pd
 
     columns: dict[str, object] = {"row": manifest["row"].to_pandas()}
     for name in ("image_id", "version", "store_id", "camera_id"):
         columns[f"{name}_length"] = _length(manifest[name])
-    columns |= _url_columns(manifest["url"], hosts)
+    columns |= _url_columns(manifest["url"], hosts, schemes)
     columns["captured_s_ago"] = _seconds_ago(manifest["captured_at"], now)
     columns["updated_s_ago"] = _seconds_ago(manifest["updated_at"], now)
     columns |= box_columns(manifest)
@@ -134,19 +137,22 @@ def version_frame(manifest: pa.Table, good: npt.NDArray[np.bool_]) -> pd.DataFra
     return pd.DataFrame({"row": manifest["row"].to_numpy(), "superseded": superseded, "ambiguous": ambiguous})
 
 
-def _url_columns(url: pa.ChunkedArray, hosts: Collection[str]) -> dict[str, object]:
+def _url_columns(url: pa.ChunkedArray, hosts: Collection[str], schemes: Collection[str]) -> dict[str, object]:
     parts = pc.extract_regex(url, _URL)
     authority = pc.struct_field(parts, "authority")
     host = _host(authority, hosts)
-    malformed = pc.or_kleene(pc.match_substring_regex(url, _NOT_IN_A_URL), pc.and_(url.is_valid(), host.is_null()))
-    # Where the parts cannot be told apart with certainty nothing of them is shown: it may be half a password.
-    host = pc.if_else(malformed, pa.scalar(None, pa.string()), host)
     scheme = pc.if_else(url.is_valid(), pc.fill_null(pc.utf8_lower(pc.struct_field(parts, "scheme")), "(none)"), None)
+    stored = pc.fill_null(pc.is_in(scheme, value_set=pa.array(sorted(schemes), pa.string())), False)
+    odd = pc.if_else(stored, pc.match_substring_regex(url, _NOT_IN_A_KEY), pc.match_substring_regex(url, _NOT_IN_A_URL))
+    no_host = pc.and_(pc.and_(url.is_valid(), host.is_null()), pc.invert(stored))
+    malformed = pc.or_kleene(odd, no_host)
+    # Where the parts cannot be told apart with certainty nothing of them is shown: it may be half a password.
+    host = pc.if_else(pc.or_kleene(malformed, stored), pa.scalar(None, pa.string()), host)
     return {
         "url_scheme": _words(scheme),
         "url_host": _words(host),
         "url_malformed": _flags(malformed),
-        "url_has_user": _flags(pc.match_substring(authority, "@")),
+        "url_has_user": _flags(pc.and_(pc.match_substring(authority, "@"), pc.invert(stored))),
     }
 
 

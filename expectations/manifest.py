@@ -84,19 +84,20 @@ def row_rules(
     rules: ExpectationSettings,
     *,
     hosts: Collection[str] = (),
+    schemes: Collection[str] = (),
     stores: Collection[str] | None = None,
     cameras: Collection[tuple[str, str]] | None = None,
     boxes_fail_alone: bool = False,
 ) -> tuple[Rule, ...]:
     """Every rule on single rows.
 
-    ``hosts``: photos may come only from these, if any are named; ``stores``: known ids; ``cameras``: known (store, camera); ``boxes_fail_alone``: what is
+    ``hosts``: photos may come only from these, if any are named; ``schemes``: addresses may have these beside http and https; ``stores``: known ids; ``cameras``: known (store, camera); ``boxes_fail_alone``: what is
     wrong with single boxes only informs, and the crop job fails these boxes while their image goes on.
     """
     return (
         *ROW_KEY_RULES,
         *_identity_rules(),
-        *_url_rules(hosts),
+        *_url_rules(hosts, schemes),
         *_time_rules(rules),
         *_list_of_boxes_rules(rules),
         *_single_box_rules("info" if boxes_fail_alone else "warning"),
@@ -118,12 +119,18 @@ def _identity_rules() -> tuple[Rule, ...]:
     )
 
 
-def _url_rules(hosts: Collection[str]) -> tuple[Rule, ...]:
-    scheme = Check("one_of", values=("http", "https"))
+def _url_rules(hosts: Collection[str], schemes: Collection[str]) -> tuple[Rule, ...]:
+    scheme = Check("one_of", values=("http", "https", *schemes))
     well_formed = "The address has a host, and no blank, control character or backslash"
     rules = (
         Rule("url_present", "url", "url_scheme", PRESENT, "An image has an address"),
-        Rule("url_scheme", "url", "url_scheme", scheme, "The address is http or https"),
+        Rule(
+            "url_scheme",
+            "url",
+            "url_scheme",
+            scheme,
+            "The address is http, https, or of a bucket or folder that the settings allow",
+        ),
         Rule("url_well_formed", "url", "url_malformed", NONE, well_formed),
         Rule("url_without_user", "url", "url_has_user", NONE, "The address holds no user or password"),
     )

@@ -55,6 +55,7 @@ def validate_manifest(
     run_name: str,
     now: datetime,
     allowed_hosts: Sequence[str] = (),
+    stored_schemes: Sequence[str] = (),
     known_stores: Set[str] | None = None,
     known_cameras: Set[tuple[str, str]] | None = None,
     docs: Path | StoreSpec | None = None,
@@ -62,16 +63,21 @@ def validate_manifest(
 ) -> Verdict:
     """Judge every row of a manifest (schemas.MANIFEST).
 
-    ``run_name``: names the page; ``now``: what the rules on times compare with; ``allowed_hosts``: empty allows all;
+    ``run_name``: names the page; ``now``: what the rules on times compare with; ``allowed_hosts``: empty allows all; ``stored_schemes``: of buckets and folders;
     ``known_stores``: ids of the store table, when there is one; ``known_cameras``: its (store, camera), when it lists them; ``docs``: folder or store (there: docs/) of the kept
     Data Docs, None builds none; ``boxes_fail_alone``: bad boxes are left to the crop job, their image goes on.
     Raises ManifestError when an expectation could not be evaluated.
     """
     hosts = [host.strip().lower() for host in allowed_hosts]
     on_rows = row_rules(
-        rules, hosts=hosts, stores=known_stores, cameras=known_cameras, boxes_fail_alone=boxes_fail_alone
+        rules,
+        hosts=hosts,
+        schemes=stored_schemes,
+        stores=known_stores,
+        cameras=known_cameras,
+        boxes_fail_alone=boxes_fail_alone,
     )
-    runs = _run_suites(manifest, on_rows, now, hosts, known_stores, known_cameras)
+    runs = _run_suites(manifest, on_rows, now, hosts, stored_schemes, known_stores, known_cameras)
     outcomes = [outcome for run in runs for outcome in run.outcomes]
     critical = [o.name for o in outcomes if o.severity == "critical" and not o.success]
     superseded = frozenset[int]() if critical else _superseded(runs)
@@ -99,6 +105,7 @@ def _run_suites(
     on_rows: Sequence[Rule],
     now: datetime,
     hosts: Sequence[str],
+    schemes: Sequence[str],
     known_stores: Set[str] | None,
     known_cameras: Set[tuple[str, str]] | None,
 ) -> list[SuiteRun]:
@@ -110,7 +117,9 @@ def _run_suites(
     shape = run_suite("manifest shape", shape_frame(manifest), SHAPE_RULES)
     if shape.broken:
         return [shape]
-    frame = row_frame(manifest, now=now, hosts=hosts, known_stores=known_stores, known_cameras=known_cameras)
+    frame = row_frame(
+        manifest, now=now, hosts=hosts, schemes=schemes, known_stores=known_stores, known_cameras=known_cameras
+    )
     rows = run_suite("manifest rows", frame, on_rows)
     if any(outcome.severity == "critical" and not outcome.success for outcome in rows.outcomes):
         return [shape, rows]

@@ -295,7 +295,7 @@ def serve(pipe: Connection) -> None:
         from fugue_jobs.fetch import Fetcher
 
         assignment: Assignment = pipe.recv()
-        stages = Stages(assignment, Fetcher(assignment.fetch), send)
+        stages = Stages(assignment, Fetcher(assignment.fetch, assignment.store), send)
     except EOFError:
         return
     except CroplineError as error:

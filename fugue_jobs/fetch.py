@@ -26,6 +26,7 @@ from cropline.failures import PhotoFailure
 from cropline.hosts import check_authorities, read_private_network
 from cropline.settings import FetchSettings
 from cropline.signed_urls import is_signed
+from cropline.storage import StoreSpec
 from fugue_jobs.addresses import (
     Opened,
     Resolver,
@@ -37,6 +38,7 @@ from fugue_jobs.addresses import (
 )
 from fugue_jobs.answers import WIRE_ERRORS, Body, Photo, checked, drain, read_body, refusal, wire_failure
 from fugue_jobs.photo_auth import PhotoAuth
+from fugue_jobs.stored_photos import StoredPhotos, is_stored
 from fugue_jobs.transport import Connect, Dialler, PinnedAdapter, StaleConnection, hush_targets, system_connect
 
 __all__ = ["Fetcher", "Photo"]
@@ -54,11 +56,17 @@ class Fetcher:
     """
 
     def __init__(
-        self, settings: FetchSettings, *, resolve: Resolver = system_resolver, connect: Connect = system_connect
+        self,
+        settings: FetchSettings,
+        store: StoreSpec | None = None,
+        *,
+        resolve: Resolver = system_resolver,
+        connect: Connect = system_connect,
     ) -> None:
         hush_targets()
         self._settings = settings
         self._auth = PhotoAuth(settings)
+        self._stored = StoredPhotos(settings, store)
         self._slots = _Slots(settings.connections_per_host)
         networks = tuple(map(read_private_network, settings.private_networks))
         if settings.ca_file is not None:
@@ -88,6 +96,8 @@ class Fetcher:
         Raises PhotoFailure, whose detail, message and context hold no path, query, token or body. The time limit
         counts from when the host's cap on connections lets the request through.
         """
+        if is_stored(url):
+            return checked(self._stored.read(url), expected_bytes, expected_sha256)
         try:
             data = self._follow(read_url(url))
         except PhotoFailure as refused:

@@ -298,6 +298,7 @@ class _Rules:
             run_name=self._run.context.run_name,
             now=datetime.now(UTC),
             allowed_hosts=settings.fetch.allowed_hosts,
+            stored_schemes=settings.fetch.stored_schemes,
             known_stores=self._stores,
             known_cameras=self._cameras,
             boxes_fail_alone=settings.expectations.boxes_fail_alone,

@@ -108,6 +108,7 @@ def _judge(run: Run, rows: pa.Table, manifest_key: str) -> Verdict:
         run_name=f"{run.context.run_name} {Path(manifest_key).stem}",
         now=datetime.now(UTC),
         allowed_hosts=settings.fetch.allowed_hosts,
+        stored_schemes=settings.fetch.stored_schemes,
         known_stores=set(stores["store_id"].to_pylist()) if stores.num_rows else None,
         known_cameras=read_cameras(run.spec, settings.engine.stores),
         docs=run.spec,

@@ -47,7 +47,7 @@ def _put(spec: StoreSpec, key: str, data: bytes) -> Delivery:
     from cropline import storage
 
     try:
-        storage.write(spec, key, data, patient=False)
+        storage.write(spec, key, data, within_s=storage.HASTY_S)
     except StorageError as error:
         return Delivery(False, one_line(str(error)))
     return Delivery(True)

@@ -290,3 +290,21 @@ def test_a_camera_that_the_store_does_not_have_is_counted_and_quarantines_nothin
     assert verdict.bad_rows == {}
     (outcome,) = [outcome for outcome in verdict.outcomes if outcome.name == "camera_known"]
     assert (outcome.severity, outcome.unexpected) == ("info", 2)
+
+
+STORED: dict[str, tuple[str, list[str]]] = {
+    "a bucket": ("s3://bucket/a b/ü#%41.jpg", []),
+    "a container by its account": ("abfss://c@account.dfs.core.windows.net/x.jpg", []),
+    "a folder": ("file:///photos/x.jpg", []),
+    "a cloud that is not allowed": ("gs://bucket/x.jpg", ["url_scheme", "url_host_allowed"]),
+    "a key with a backslash": ("s3://bucket/a\\b.jpg", ["url_well_formed"]),
+    "http all the same": ("http://elsewhere.example/x.jpg", ["url_host_allowed"]),
+}
+
+
+def test_addresses_of_buckets_and_folders_are_good_where_the_settings_allow_them() -> None:
+    manifest = landed([item(n, url=url) for n, (url, _) in enumerate(STORED.values())])
+    schemes = ("s3", "az", "abfss", "file")
+    verdict = validate_manifest(manifest, RULES, run_name="t", now=NOW, allowed_hosts=HOSTS, stored_schemes=schemes)
+    found = {name: verdict.bad_rows.get(row, []) for row, name in enumerate(STORED)}
+    assert found == {name: broken for name, (_, broken) in STORED.items()}
