@@ -6,7 +6,7 @@ Each prints a table and writes results/NAME.json, flat keys, not committed.
 import subprocess
 import sys
 
-NAMES = ("control_path", "crop_engine", "expectations", "idle", "latency", "outputs", "spark", "state")
+NAMES = ("control_path", "crop_engine", "expectations", "frame", "idle", "latency", "outputs", "spark", "state")
 
 
 def main() -> int:

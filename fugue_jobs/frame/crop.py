@@ -123,7 +123,9 @@ def _crop_local(df: Any, options: Options, engine: object) -> Any:
     if isinstance(df, pa.Table):
         return crop_arrow(df, options, cut)
     if isinstance(df, pa.RecordBatch):
-        return crop_arrow(pa.Table.from_batches([df]), options, cut).combine_chunks().to_batches()[0]
+        out = crop_arrow(pa.Table.from_batches([df]), options, cut).combine_chunks()
+        # An empty table has no batch.
+        return next(iter(out.to_batches()), pa.RecordBatch.from_pylist([], schema=out.schema))
     if type(df).__name__ == "DuckDBPyRelation":
         return crop_duckdb(df, options, cut)
     raise OptionError(f"df: a {type(df).__module__}.{type(df).__name__} is not taken; give {_TAKEN}")

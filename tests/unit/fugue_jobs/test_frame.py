@@ -200,6 +200,17 @@ def test_an_image_of_too_many_boxes_fails_as_in_the_pipeline(
     assert set(cropline.crop(frame(server, GOOD, GOOD, GOOD))["crop_reason"]) == {"too_many_boxes"}
 
 
+def test_an_empty_frame_comes_back_empty_with_its_columns() -> None:
+    kinds = {"ImgUrl": pa.string()} | dict.fromkeys(WHOLE, pa.float64())
+    table = pa.table({name: pa.array([], kind) for name, kind in kinds.items()})
+    batch = pa.RecordBatch.from_pylist([], schema=table.schema)
+    for frame in (table, batch, table.to_pandas()):
+        out = cropline.crop(frame)
+        assert len(out) == 0
+        assert type(out) is type(frame)
+        assert len(out.columns) == 5 + 13
+
+
 def test_a_csv_keeps_what_its_text_says(server: PhotoServer, tmp_path: Path) -> None:
     path = tmp_path / "boxes.csv"
     path.write_text(

@@ -1,0 +1,75 @@
+"""The front door against the job that it is a door to. Writes results/frame.json:
+
+frame_vs_job       seconds of the whole job (crop_engine) / seconds of cropline.crop on a pandas frame with one row a box, the same
+                   photos, crops going to files
+noop_step_vs_none  seconds of cropline.crop / the same with a function that does nothing on every crop
+large_peak_vs_frame  peak memory of the calling process over a frame of a million rows / the memory of the frame that comes back,
+                   in pandas' own count; boxes that cannot be cut, since a million crops take a quarter of an hour
+
+Turn about in one run, the best of all rounds of each. ROUNDS and PHOTOS are taken from the environment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from benchmarks.bed import draw_bed, scratch, serve
+from benchmarks.crop_engine import Bed, worker
+
+PHOTOS = int(os.environ.get("PHOTOS", "64"))
+ROUNDS = int(os.environ.get("ROUNDS", "7"))
+ROWS = int(os.environ.get("ROWS", "1000000"))
+RESULT = Path(__file__).parent / "results" / "frame.json"
+
+
+def main() -> None:
+    photos = draw_bed(PHOTOS)
+    with scratch() as folder:
+        sink = folder / "sink"
+        sink.mkdir()
+        with serve(photos[0].path.parent, sink) as (_, address):
+            bed = Bed(photos, address, folder)
+            seconds = measure(bed, folder)
+            with worker("benchmarks.frame_job") as large:
+                held = large.ask({"rows": ROWS, "url": f"{address}/photos/{photos[0].path.name}"})
+    best = {name: min(own) for name, own in seconds.items()}
+    figures: dict[str, Any] = {
+        "frame_vs_job": round(best["job"] / best["frame"], 3),
+        "noop_step_vs_none": round(best["frame"] / best["step"], 3),
+        "large_peak_vs_frame": round(held["peak_mb"] / held["frame_mb"], 3),
+        **{f"large_{name}": round(value, 1) for name, value in held.items()},
+        **{f"{name}_seconds": round(value, 3) for name, value in best.items()},
+    }
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(figures, indent=2) + "\n")
+    for name, value in figures.items():
+        print(f"{name:<24}{value:>14}")
+
+
+def measure(bed: Bed, folder: Path) -> dict[str, list[float]]:
+    """Seconds of each way by round, after one round that warms up. A process a way: none starts crop processes anew."""
+    seconds: dict[str, list[float]] = {"job": [], "frame": [], "step": []}
+    with ExitStack() as stack:
+        workers = {
+            "job": stack.enter_context(worker("benchmarks.whole_job")),
+            "frame": stack.enter_context(worker("benchmarks.frame_job")),
+            "step": stack.enter_context(worker("benchmarks.frame_job")),
+        }
+        for number in range(ROUNDS + 1):
+            for name, ways in workers.items():
+                # The same store in each round: for another one crop processes would start anew.
+                order = bed.order(PHOTOS, store=(folder / name).as_uri()) | {"endpoint": None}
+                if name != "job":
+                    order |= {"function": name == "step"}
+                took = ways.ask(order)["seconds"]
+                if number:
+                    seconds[name].append(took)
+    return seconds
+
+
+if __name__ == "__main__":
+    main()
