@@ -103,11 +103,11 @@ def _other_size(image: dict[str, Any], row: dict[str, Any]) -> tuple[int, int] |
 
     A crop that was cut before the size was declared, or was ignored, does not stay.
     """
-    declared = image.get("width"), image.get("height")
-    if image["coordinates"] != "pixels" or None in declared:
+    width, height = image.get("width"), image.get("height")
+    if image["coordinates"] != "pixels" or width is None or height is None:
         return None
     size = row["image_width"], row["image_height"]
-    return None if declared in (size, size[::-1]) else declared
+    return None if (width, height) in (size, size[::-1]) else (width, height)
 
 
 def _as_claimed(
