@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from automations.apply import apply_files
-from cropline.errors import CroplineError
+from cropline.core.errors import CroplineError
 
 ZOMBIES = Path(__file__).with_name("zombies.yaml")
 

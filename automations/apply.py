@@ -16,7 +16,7 @@ from prefect.events.schemas.automations import Automation, AutomationCore
 from pydantic import ValidationError
 
 from automations.server import server
-from cropline.errors import SettingsError
+from cropline.core.errors import SettingsError
 
 _BLOCK = "{{ notify }}"
 

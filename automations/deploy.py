@@ -37,10 +37,10 @@ from automations.apply import apply_files
 from automations.form import form_schema
 from automations.prefect_yaml import deployments, refuse_mistakes
 from automations.server import server
-from cropline.errors import CroplineError, SettingsError
-from cropline.settings import Settings, load_settings
-from cropline.store_probe import require
-from tasks.pace import LIMIT
+from cropline.config.settings import Settings, load_settings
+from cropline.core.errors import CroplineError, SettingsError
+from cropline.core.store_probe import require
+from tasks.rate_limit import LIMIT
 
 _SECONDS = 180
 

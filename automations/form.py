@@ -20,8 +20,8 @@ def form_schema(flow: Flow[..., Any], schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _help(hint: Any) -> dict[str, str]:
-    told: dict[str, str] = {}
+    hints: dict[str, str] = {}
     for note in getattr(hint, "__metadata__", ()):
         if isinstance(note, FieldInfo):
-            told |= {name: text for name in ("title", "description") if (text := getattr(note, name))}
-    return told
+            hints |= {name: text for name in ("title", "description") if (text := getattr(note, name))}
+    return hints

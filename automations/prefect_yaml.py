@@ -23,7 +23,7 @@ from prefect.cli.deploy._models import (
 from prefect.workers.process import ProcessJobConfiguration
 from pydantic import BaseModel
 
-from cropline.errors import SettingsError
+from cropline.core.errors import SettingsError
 
 # Prefect stores these as they are given: a template of a secret would be resolved into them at deploy time.
 _SECRETS = ("prefect.blocks.secret", "$CROPLINE_", "_TOKEN", "PASSWORD")

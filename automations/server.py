@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_URL
 
-from cropline.errors import SettingsError
+from cropline.core.errors import SettingsError
 
 
 @contextmanager

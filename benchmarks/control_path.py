@@ -41,9 +41,9 @@ import pyarrow as pa
 
 from benchmarks.state import HASH, NOON, RECIPE, candidate_rows, open_state, vacuum
 from cropline.catalogue import Catalogue
-from cropline.schemas import CROPS
+from cropline.core.schemas import CROPS
+from cropline.core.store_spec import StoreSpec
 from cropline.state import Batch, Counts, Event, Outcome, Registration, State
-from cropline.storage import StoreSpec
 from tests.contract.state.servers import Postgres
 
 FAST = bool(os.environ.get("FAST"))

@@ -38,7 +38,7 @@ def pixels(boxes: list[list[float]], data: bytes) -> list[tuple[int, int, int, i
 
 
 class Memory:
-    """What the product decodes into, photo after photo (fugue_jobs/canvas.py). Pillow's own decode takes new memory for each."""
+    """What the product decodes into, photo after photo (fugue_jobs/imaging/canvas.py). Pillow's own decode takes new memory for each."""
 
     def __init__(self) -> None:
         self._held = bytearray()

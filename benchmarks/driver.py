@@ -23,10 +23,10 @@ import pyarrow as pa
 
 from benchmarks.bed import BedPhoto
 from benchmarks.state import HASH, NOON, candidate_rows, open_state
-from cropline import manifest
-from cropline.settings import Profile
+from cropline.config.profile import Profile
+from cropline.core.store_spec import StoreSpec
+from cropline.intake import manifest
 from cropline.state import Registration
-from cropline.storage import StoreSpec
 
 BATCH = int(os.environ.get("DRIVER_BATCH", "100"))
 BACKLOG = 200 * BATCH
@@ -81,10 +81,10 @@ def drive(home: Path) -> None:
     from benchmarks.control_path import commit
     from benchmarks.whole_job import crop_job
     from cropline.catalogue import Catalogue
-    from cropline.schemas import STORES
-    from cropline.settings import EngineSettings
-    from fugue_jobs.engines import run_crop_job, stop_engines
-    from fugue_jobs.manifests import ManifestRows
+    from cropline.config.settings import EngineSettings
+    from cropline.core.schemas import STORES
+    from fugue_jobs.engines.manifests import ManifestRows
+    from fugue_jobs.engines.run import run_crop_job, stop_engines
 
     store = StoreSpec(home.as_uri())
     with open_state(f"sqlite:///{home}/state.db") as state:

@@ -29,8 +29,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cropline.schemas import BOX, MANIFEST
-from cropline.settings import ExpectationSettings
+from cropline.config.expectations import ExpectationSettings
+from cropline.core.schemas import BOX, MANIFEST
 from expectations import gx
 from expectations.columns import row_frame
 from expectations.manifest import PRESENT, Check, Rule, row_rules

@@ -169,9 +169,9 @@ class Jobs:
 
 
 def serve_jobs(engine: dict[str, Any]) -> None:
-    from cropline.schemas import STORES
-    from cropline.settings import EngineSettings
-    from fugue_jobs.engines import DISTRIBUTED, run_crop_job, stop_engines
+    from cropline.config.settings import EngineSettings
+    from cropline.core.schemas import STORES
+    from fugue_jobs.engines.run import DISTRIBUTED, run_crop_job, stop_engines
 
     settings = EngineSettings.model_validate(engine)
     for line in sys.stdin:

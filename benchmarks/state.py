@@ -38,7 +38,7 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from cropline.settings import StateSettings
+from cropline.config.state import StateSettings
 from cropline.state import CANDIDATES, Batch, Counts, Outcome, Registration, State
 from tests.contract.state.servers import Postgres
 

@@ -36,17 +36,18 @@ def serve() -> None:
 
 def run_whole_job(images: pa.Table, claims: pa.Table, job: CropJob) -> int:
     """Fugue's start included, when it is the first. Returns the number of crops written."""
-    from cropline.schemas import STORES
-    from cropline.settings import EngineSettings
-    from fugue_jobs.engines import run_crop_job
+    from cropline.config.settings import EngineSettings
+    from cropline.core.schemas import STORES
+    from fugue_jobs.engines.run import run_crop_job
 
     crops = run_crop_job(images, claims, STORES.empty_table(), job, EngineSettings())
     return int(crops["status"].to_pylist().count("written"))
 
 
 def crop_job(store: str, endpoint: str | None, packed: list[list[Any]] | None = None) -> CropJob:
-    from cropline.settings import FetchSettings, PictureLimits
-    from cropline.storage import StoreSpec
+    from cropline.config.pictures import PictureLimits
+    from cropline.config.settings import FetchSettings
+    from cropline.core.store_spec import StoreSpec
     from fugue_jobs.crop_images import CropJob
 
     spec = StoreSpec(store, endpoint, "us-east-1" if endpoint else None)
@@ -58,8 +59,8 @@ def tables(ordered: list[Any]) -> tuple[pa.Table, pa.Table]:
     """(image rows, claims) as the job takes them, for (image id, url, boxes) each."""
     import pyarrow as pa
 
-    from cropline import schemas
-    from cropline.settings import Profile
+    from cropline.config.profile import Profile
+    from cropline.core import schemas
 
     left_out = ("work", "store_name", "city", "region", "store_format")
     shape = pa.schema([field for field in schemas.IMAGES if field.name not in left_out])

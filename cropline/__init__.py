@@ -7,11 +7,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cropline.crop_files import open_crop
-    from cropline.errors import CroplineError, OptionError
-    from cropline.reading import read_crops
-    from cropline.settings import Profile
-    from cropline.sheet import show
+    from cropline.catalogue.crop_files import open_crop
+    from cropline.catalogue.reading import read_crops
+    from cropline.config.profile import Profile
+    from cropline.core.errors import CroplineError, OptionError
+    from cropline.reports.sheet import show
     from fugue_jobs.frame.crop import crop
     from fugue_jobs.frame.transformer import crops
 
@@ -19,14 +19,14 @@ __all__ = ["CroplineError", "OptionError", "Profile", "crop", "crops", "open_cro
 
 # Lazily: every part of cropline imports this module.
 _WHERE = {
-    "CroplineError": "cropline.errors",
-    "OptionError": "cropline.errors",
-    "Profile": "cropline.settings",
+    "CroplineError": "cropline.core.errors",
+    "OptionError": "cropline.core.errors",
+    "Profile": "cropline.config.settings",
     "crop": "fugue_jobs.frame.crop",
     "crops": "fugue_jobs.frame.transformer",
-    "open_crop": "cropline.crop_files",
-    "read_crops": "cropline.reading",
-    "show": "cropline.sheet",
+    "open_crop": "cropline.catalogue.crop_files",
+    "read_crops": "cropline.catalogue.reading",
+    "show": "cropline.reports.sheet",
 }
 
 

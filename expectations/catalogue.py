@@ -6,21 +6,18 @@ what is done about a broken rule. Nothing can be undone here: a broken critical 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cropline import storage
-from cropline.crop_files import COLUMNS, read_crop
-from cropline.errors import CatalogueError, ManifestError
-from cropline.failures import FAILURES
+from cropline.core.errors import CatalogueError, ManifestError
+from cropline.core.failures import FAILURES
 from expectations.manifest import NONE, PRESENT, Check, Rule
+from expectations.objects import StoredObject
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from cropline.storage import StoreSpec
     from expectations.gx import ExpectationOutcome, SuiteRun
 
 _STATUS = Check("one_of", values=("failed", "skipped", "written"))
@@ -72,14 +69,6 @@ OBJECT_RULES = (
 
 
 @dataclass(frozen=True)
-class StoredObject:
-    """What lies at a key: bytes, and their SHA-256 in hex."""
-
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True)
 class BatchVerdict:
     """What the suite found. ``broken``: rule -> positions of the crop rows (of WORK_RULES: of the claimed works)."""
 
@@ -104,31 +93,6 @@ def claimed_boxes(counts: pa.Table, claims: pa.Table) -> pa.Table:
     work = work.append_column("at", pa.array(range(len(work)), pa.int64()))
     joined = work.join(counts.select([*place, "boxes"]), place, join_type="left outer")
     return joined.sort_by("at").select(["source", "image_id", "profile", "boxes"])
-
-
-def sample_keys(crops: pa.Table, at_most: int) -> list[str]:
-    """Keys of written crops to look at, spread evenly over the batch: the same rows give the same sample."""
-    import pyarrow.compute as pc
-
-    keys = sorted(key for key in crops.filter(pc.equal(crops["status"], "written"))["key"].to_pylist() if key)
-    step = max(1, -(-len(keys) // at_most)) if at_most > 0 else 0
-    return keys[::step] if step else []
-
-
-def read_objects(spec: StoreSpec, crops: pa.Table, keys: Sequence[str]) -> dict[str, StoredObject | None]:
-    """What lies where the rows of these keys say; None where nothing does. Reads every byte. Raises StorageError."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    rows = crops.select(list(COLUMNS)).filter(pc.is_in(crops["key"], pa.array(list(keys), pa.string())))
-    return {row["key"]: _read_object(spec, row) for row in rows.to_pylist()}
-
-
-def _read_object(spec: StoreSpec, row: dict[str, Any]) -> StoredObject | None:
-    if not storage.exists(spec, row["shard"] or row["key"]):
-        return None
-    data = read_crop(spec, row)
-    return StoredObject(len(data), hashlib.sha256(data).hexdigest())
 
 
 def check_batch(crops: pa.Table, claimed: pa.Table, objects: Mapping[str, StoredObject | None]) -> BatchVerdict:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from expectations.catalogue import StoredObject
+    from expectations.objects import StoredObject
 
 _WORK = ["source", "image_id", "profile"]
 _WRITTEN = ["key", "bytes", "sha256", "width", "height", "format"]

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cropline.schemas import MANIFEST
+from cropline.core.schemas import MANIFEST
 from expectations.boxes import box_columns
 
 if TYPE_CHECKING:

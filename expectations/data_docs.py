@@ -19,29 +19,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cropline import storage
-from cropline.keys import safe_name
-from cropline.scrub import one_line
-from cropline.storage import StoreSpec
+from cropline.core import storage
+from cropline.core.keys import safe_name
+from cropline.core.scrub import one_line
+from cropline.core.store_spec import StoreSpec
+from expectations.docs_record import Record
 
 if TYPE_CHECKING:
     from expectations.gx import SuiteRun
 
 NEWEST = 500
 _MOST_BROKEN = 3
-
-
-@dataclass(frozen=True)
-class Record:
-    """What the index says of one run. ``page``: its address, relative to the index."""
-
-    run_name: str
-    at: str  # 2026-11-22 08:40:00 UTC
-    rows: int
-    bad: int
-    critical: tuple[str, ...]
-    broken: tuple[tuple[str, int], ...]  # the warnings broken most
-    page: str
 
 
 @dataclass(frozen=True)

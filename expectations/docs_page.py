@@ -16,7 +16,7 @@ from expectations.docs_style import BASE, INDEX_PAGE, RUN_PAGE
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-    from expectations.data_docs import Record
+    from expectations.docs_record import Record
     from expectations.gx import ExpectationOutcome, SuiteRun
 
 

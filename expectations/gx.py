@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cropline.errors import ManifestError, SettingsError
+from cropline.core.errors import ManifestError, SettingsError
 from expectations.manifest import Rule, Severity
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ def run_suite(name: str, frame: pd.DataFrame, rules: Sequence[Rule]) -> SuiteRun
     # Which rows broke a rule costs as much again as whether any did, and most rules hold: only the others are asked.
     if broke := [by_name[_name(answer)] for answer in result.results if not answer.success]:
         whole = ready.validate(build_suite(name, broke), result_format=RESULT_FORMAT)
-        told = {_name(answer): answer for answer in whole.results}
-        result.results = [told.get(_name(answer), answer) for answer in result.results]
+        found = {_name(answer): answer for answer in whole.results}
+        result.results = [found.get(_name(answer), answer) for answer in result.results]
     outcomes, broken = [], {}
     for answer in result.results:
         rule = by_name[_name(answer)]

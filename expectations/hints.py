@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from cropline.scrub import one_line
-from cropline.settings import ExpectationSettings
+from cropline.config.expectations import ExpectationSettings
+from cropline.core.scrub import one_line
 from expectations.manifest import VERSION_RULES, row_rules
 
 if TYPE_CHECKING:

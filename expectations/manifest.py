@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from cropline.settings import ExpectationSettings
+from cropline.config.expectations import ExpectationSettings
 
 Severity = Literal["critical", "warning", "info"]
 CheckKind = Literal["not_null", "null", "between", "one_of", "unique"]

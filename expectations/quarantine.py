@@ -1,6 +1,6 @@
 """The bad rows of a manifest with their reasons, safe to show: shaped here, stored by tasks/validate.py.
 
-Belongs here: picking and cleaning rows. Does not: reading and writing files (cropline/quarantine.py).
+Belongs here: picking and cleaning rows. Does not: reading and writing files (cropline/intake/quarantine.py).
 Secrets go (signed queries, users, tokens); everything else stays as it came, bad values above all.
 """
 
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cropline.keys import canonical_json
-from cropline.quarantine import QUARANTINE
-from cropline.schemas import BOX, MANIFEST
-from cropline.scrub import MASK, scrub
+from cropline.core.keys import canonical_json
+from cropline.core.schemas import BOX, MANIFEST
+from cropline.core.scrub import MASK, scrub
+from cropline.intake.quarantine import QUARANTINE
 
 if TYPE_CHECKING:
     from expectations.validate import Verdict

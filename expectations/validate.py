@@ -12,8 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cropline.settings import ExpectationSettings
-from cropline.storage import StoreSpec
+from cropline.config.expectations import ExpectationSettings
+from cropline.core.store_spec import StoreSpec
 from expectations.manifest import SHAPE_RULES, SUPERSEDED, VERSION_RULES, Rule, row_rules
 
 if TYPE_CHECKING:

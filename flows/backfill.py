@@ -8,11 +8,11 @@ from typing import Annotated
 from prefect import flow, runtime
 from pydantic import Field
 
-from cropline.backfill.foresee import Foreseen
+from cropline.backfill.estimate import Estimate
 from cropline.backfill.request import From, Limits, Mode, Order, Photos, backfill_id
-from cropline.funnel import Funnel
+from cropline.pipeline.funnel import Funnel
+from flows.batch_executor import execute_plan, show_plan
 from flows.running import open_run
-from flows.working import show_plan, work_off
 from tasks.plan import Asked, plan
 
 
@@ -46,14 +46,14 @@ def backfill(
     dry_run: Annotated[
         bool, Field(title="Dry run", description="say what would be done, why, and what it takes; do nothing")
     ] = False,
-    afresh: Annotated[
+    restart: Annotated[
         bool,
         Field(
-            title="Afresh", description="with all: do again what an unfinished run of the same window has done already"
+            title="Restart", description="with all: do again what an unfinished run of the same window has done already"
         ),
     ] = False,
     limits: Annotated[Limits, Field(title="Limits")] = Limits(),  # noqa: B008 - frozen
-) -> Funnel | Foreseen:
+) -> Funnel | Estimate:
     """Crop photos of a window that polls did not, or did otherwise.
 
     **What it does.** Reads what is announced for the window (from the API, or from landed manifests), judges it by
@@ -75,13 +75,13 @@ def backfill(
     """
     with open_run("backfill") as run:
         id_, selection = backfill_id(run.settings.api.source, photos, announced, mode)
-        begun = (
-            run.state.unfinished_backfill(id_) if dry_run else run.state.begin_backfill(id_, selection, afresh=afresh)
+        started = (
+            run.state.unfinished_backfill(id_) if dry_run else run.state.begin_backfill(id_, selection, restart=restart)
         )
-        since = begun.at if begun is not None and not afresh else None
+        since = started.at if started is not None and not restart else None
         planned = plan(run, Asked(photos, announced, mode, order, limits), since)
         if dry_run:
             return show_plan(run, planned, limits)
-        if work_off(run, planned, limits) is None and planned.complete:
+        if execute_plan(run, planned, limits) is None and planned.complete:
             run.state.end_backfill(id_)
         return run.funnel

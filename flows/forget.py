@@ -8,9 +8,9 @@ from typing import Annotated
 from prefect import flow, runtime
 from pydantic import Field
 
-from cropline.erasure import Erased, Selection
+from cropline.erasure import ErasureResult, Selection
 from flows.running import open_run
-from tasks.forget import forget_photos, show_erased
+from tasks.forget import forget_photos, show_erasure
 
 
 def _name() -> str:
@@ -22,7 +22,7 @@ def _name() -> str:
 def forget(
     photos: Annotated[Selection, Field(title="Which photos")],
     dry_run: Annotated[bool, Field(title="Dry run", description="count what would go; do nothing")] = True,
-) -> Erased:
+) -> ErasureResult:
     """Remove everything that was made of some photos, and never crop them again.
 
     **What it does.** Deletes their crops of all profiles and versions, rewrites packs without them, deletes their catalogue rows
@@ -40,5 +40,5 @@ def forget(
     """
     with open_run("forget") as run:
         erased = forget_photos(run, photos, dry_run)
-        show_erased(run, photos, erased, dry_run)
+        show_erasure(run, photos, erased, dry_run)
         return erased

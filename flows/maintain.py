@@ -1,4 +1,4 @@
-"""The maintain deployment: the nightly upkeep of the catalogue and of what lies beside it."""
+"""The maintain deployment: the nightly maintenance of the catalogue and of what lies beside it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Annotated
 from prefect import flow
 from pydantic import Field
 
-from cropline.catalogue import Maintained
-from cropline.upkeep.taken import Taken
+from cropline.catalogue import MaintenanceResult
+from cropline.maintenance.result import CleanupResult
 from flows.running import open_run, run_name
-from tasks.ending import told_when_it_fails
 from tasks.forget import finish_erasures
-from tasks.maintain import age, failed_upkeep, maintain_catalogue, show_maintained, sweep_orphans
+from tasks.maintain import delete_expired, delete_orphans, maintain_catalogue, maintenance_failed, show_maintenance
+from tasks.run_status import emit_on_failure
 
 
 @flow(name="maintain", flow_run_name=run_name("maintain"), persist_result=False)
@@ -24,7 +24,7 @@ def maintain(
         ),
     ] = 30,
     dry_run: Annotated[bool, Field(title="Dry run", description="count what would go; do nothing")] = False,
-) -> tuple[Maintained | None, list[Taken]]:
+) -> tuple[MaintenanceResult | None, list[CleanupResult]]:
     """Keep the catalogue quick to read, and the store free of what nobody needs.
 
     **What it does.** Removes crops that are past their profile's `retention_days`, and manifests, quarantine and reports past
@@ -42,9 +42,9 @@ def maintain(
     with open_run("maintain") as run:
         if not dry_run:
             finish_erasures(run)
-        with told_when_it_fails(run, failed_upkeep(run)):
-            aged = age(run, dry_run)
+        with emit_on_failure(run, maintenance_failed(run)):
+            aged = delete_expired(run, dry_run)
             done = maintain_catalogue(run, keep_days, dry_run)
-            taken = [*aged, *sweep_orphans(run, dry_run)]
-        show_maintained(run, done, taken, dry_run)
-        return done, taken
+            results = [*aged, *delete_orphans(run, dry_run)]
+        show_maintenance(run, done, results, dry_run)
+        return done, results

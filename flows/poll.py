@@ -8,7 +8,7 @@ from typing import Annotated
 from prefect import flow
 from pydantic import Field
 
-from cropline.funnel import Funnel
+from cropline.pipeline.funnel import Funnel
 from flows.process import MaxBatches, drain
 from flows.running import drained_on_failure, open_run, run_name
 from tasks.intake import take_in

@@ -7,8 +7,8 @@ from typing import Annotated
 from prefect import flow
 from pydantic import Field
 
-from cropline.funnel import Funnel
-from cropline.run import Run
+from cropline.pipeline.funnel import Funnel
+from cropline.pipeline.run import Run
 from flows.running import open_run, run_name
 from tasks.claim import claim_task, has_work
 from tasks.process_batch import process_batch

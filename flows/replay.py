@@ -8,11 +8,11 @@ from typing import Annotated
 from prefect import flow, runtime
 from pydantic import Field
 
-from cropline.backfill.foresee import Foreseen
+from cropline.backfill.estimate import Estimate
 from cropline.backfill.request import Ended, Limits, Order, Photos
-from cropline.funnel import Funnel
+from cropline.pipeline.funnel import Funnel
+from flows.batch_executor import execute_plan, show_plan
 from flows.running import open_run
-from flows.working import show_plan, work_off
 from tasks.plan import Replayed, plan_replay
 
 
@@ -49,7 +49,7 @@ def replay(
         bool, Field(title="Dry run", description="say what would be tried again and why; do nothing")
     ] = False,
     limits: Annotated[Limits, Field(title="Limits")] = Limits(),  # noqa: B008 - frozen
-) -> Funnel | Foreseen:
+) -> Funnel | Estimate:
     """Try again what failed, is dead, or lies in quarantine.
 
     **What it does.** Finds the works in the state table by how they ended, by reason, store, camera and capture time,
@@ -65,5 +65,5 @@ def replay(
         planned = plan_replay(run, Replayed(photos, ended, reasons, order, manifests))
         if dry_run:
             return show_plan(run, planned, limits)
-        work_off(run, planned, limits)
+        execute_plan(run, planned, limits)
         return run.funnel

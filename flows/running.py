@@ -13,17 +13,17 @@ from tempfile import gettempdir
 
 from prefect import get_run_logger, runtime
 
-from cropline.errors import CroplineError, ManifestRejected, SettingsError
+from cropline.config.settings import Settings, load_settings
+from cropline.core.errors import CroplineError, ManifestRejected, SettingsError
+from cropline.core.scrub import one_line, visible
 from cropline.lineage import EventKind, RunContext
-from cropline.report.trouble import check_came_through, trouble_lines
-from cropline.run import Run, watcher
-from cropline.scrub import one_line, visible
-from cropline.settings import Settings, load_settings
-from tasks.backlog import note_backlog, tell
-from tasks.ending import kind_of_end
+from cropline.pipeline.run import Run, progress_callback
+from cropline.reports.problems import check_came_through, problem_lines
+from tasks.backlog import emit, note_backlog
 from tasks.forget import recall_erasures
 from tasks.publish import publish, publish_task
 from tasks.report import report_task
+from tasks.run_status import run_status
 
 
 def run_name(flow: str) -> Callable[[], str]:
@@ -48,12 +48,12 @@ def open_run(flow: str) -> Iterator[Run]:
                 recall_erasures(run)
                 yield run
                 run.funnel.reconcile()
-                _log_trouble(run)
+                _log_problems(run)
                 check_came_through(run.funnel)
             except BaseException as error:
-                _tell_failure(run, error)
+                _emit_failure(run, error)
                 raise
-            _tell_end(run, "COMPLETE", None)
+            _emit_end(run, "COMPLETE", None)
         if run.funnel.nothing_new:
             publish(run)  # an idle poll does not pay for a task run
         else:
@@ -62,9 +62,9 @@ def open_run(flow: str) -> Iterator[Run]:
         note_backlog(run)
 
 
-def _log_trouble(run: Run) -> None:
+def _log_problems(run: Run) -> None:
     """The log says why boxes failed and rows are bad, whatever the run's end."""
-    for line in trouble_lines(run.funnel):
+    for line in problem_lines(run.funnel):
         get_run_logger().warning("%s", visible(line))
 
 
@@ -87,7 +87,7 @@ def bare_run(flow: str) -> Iterator[Run]:
     settings = load_settings()
     if runtime.deployment.id is not None:
         refuse_fleeting_places(settings, Path.cwd())
-    with Run(settings, _context(flow, settings.engine.kind), watcher()) as run:
+    with Run(settings, _context(flow, settings.engine.kind), progress_callback()) as run:
         yield run
 
 
@@ -99,7 +99,7 @@ def refuse_fleeting_places(settings: Settings, here: Path) -> None:
     if here.parent != Path(gettempdir()).resolve() or not here.name.endswith("prefect"):
         return
     output, state = settings.storage.spec.local_path, settings.state.url.get_secret_value()
-    events = settings.lineage.path if "file" in settings.lineage.ways else None
+    events = settings.lineage.path if "file" in settings.lineage.transport_names else None
     fleeting = {
         "CROPLINE_STORAGE__URL": output is not None and output.is_relative_to(here),
         "CROPLINE_STATE__URL": state.startswith("sqlite:///")
@@ -114,27 +114,27 @@ def refuse_fleeting_places(settings: Settings, here: Path) -> None:
         )
 
 
-def _tell_failure(run: Run, error: BaseException) -> None:
+def _emit_failure(run: Run, error: BaseException) -> None:
     """Report how it ended without hiding why: what goes wrong here is logged, the failure itself is raised."""
     run.add(run.half)
-    kind = kind_of_end(error)
+    kind = run_status(error)
     stopped = kind == "ABORT"
     try:
-        _tell_end(run, kind, one_line(f"{type(error).__name__}: {error}"))
+        _emit_end(run, kind, one_line(f"{type(error).__name__}: {error}"))
         if not stopped:  # a cancelled run has seconds to live; its events wait in the outbox
             publish_task(run)
             if not run.funnel.nothing_new:
                 report_task(run)
             if isinstance(error, ManifestRejected):
-                tell("manifest.rejected", run, one_line(str(error)))
+                emit("manifest.rejected", run, one_line(str(error)))
             note_backlog(run)
     except CroplineError as second:
         get_run_logger().warning("the failed run could not be reported: %s", second)
 
 
-def _tell_end(run: Run, kind: EventKind, error: str | None) -> None:
+def _emit_end(run: Run, kind: EventKind, error: str | None) -> None:
     funnel = run.funnel
-    told = run.story.ended(
+    events = run.event_builder.ended(
         datetime.now(UTC),
         kind=kind,
         error=error,
@@ -142,7 +142,7 @@ def _tell_end(run: Run, kind: EventKind, error: str | None) -> None:
         landed=funnel.landed,
         manifest=funnel.manifest,
     )
-    if not run.end(told):
+    if not run.end(events):
         get_run_logger().warning("lineage: another run took this one for dead and has told its end")
 
 

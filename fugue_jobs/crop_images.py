@@ -1,6 +1,6 @@
 """The transformer: image rows in, one flat row a box and profile out, always. What the product exists for.
 
-Belongs here: what a worker is told and how images pass through it. Does not: rows (rows.py), pictures (pixels.py), processes (processes.py) or engines (engines.py).
+Belongs here: what a worker is told and how images pass through it. Does not: rows (rows.py), pictures (fugue_jobs/imaging/pixels.py), processes (fugue_jobs/pool/crop_pool.py) or engines (fugue_jobs/engines/run.py).
 Bytes never pass through here: photos are fetched and crops stored by the crop processes.
 """
 
@@ -12,13 +12,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from cropline.errors import EngineError
-from cropline.failures import PhotoFailure
-from cropline.settings import FetchSettings, PictureLimits
-from cropline.storage import StoreSpec
-from fugue_jobs.crop_process import Assignment
-from fugue_jobs.packing import Packed
-from fugue_jobs.processes import borrow_pool, return_pool, usable_cores
+from cropline.config.pictures import PictureLimits
+from cropline.config.settings import FetchSettings
+from cropline.core.errors import EngineError
+from cropline.core.failures import PhotoFailure
+from cropline.core.store_spec import StoreSpec
+from fugue_jobs.pool.crop_pool import borrow_pool, return_pool, usable_cores
+from fugue_jobs.pool.crop_process import Assignment
+from fugue_jobs.pool.packing import Packed
 from fugue_jobs.rows import Ended, crop_rows, read_images
 from fugue_jobs.work import ImageOutcome, ImageWork, failed_photo
 
@@ -51,7 +52,7 @@ def crop_images(
         raise EngineError("memory:/// lives in one process and crops are cut in others: use file:/// or s3://")
 
     def transform(tables: Iterable[pa.Table]) -> Iterable[pa.Table]:
-        images = _Images(read_images(tables), job.pictures.max_boxes, on_image or _untold)
+        images = _Images(read_images(tables), job.pictures.max_boxes, on_image or _no_progress)
         ended: list[Ended] = []
         for position, outcome in _outcomes(job, images.works(), check):
             images.end(position, outcome)
@@ -64,7 +65,7 @@ def crop_images(
     return transform
 
 
-def _untold(_rows: int) -> None:
+def _no_progress(_rows: int) -> None:
     """Nobody wants to know."""
 
 

@@ -1,6 +1,6 @@
 """Rows <-> work: schemas.IMAGES rows as the pool takes them, what it gives back as schemas.CROPS rows.
 
-Belongs here: conversions between Arrow and work.py. Does not: running anything (crop_images.py, processes.py).
+Belongs here: conversions between Arrow and work.py. Does not: running anything (crop_images.py, fugue_jobs/pool/crop_pool.py).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cropline.keys import RESCALED, box_fingerprint
-from cropline.schemas import BOX, CROPS, IMAGES, WORK
+from cropline.core.keys import RESCALED, box_fingerprint
+from cropline.core.schemas import BOX, CROPS, IMAGES, WORK
 from fugue_jobs.work import Box, CropOutcome, ImageOutcome, ImageWork, Order
 
 _OF_PHOTO = {

@@ -6,7 +6,7 @@ Does not: Arrow rows (crop_images.py makes them) or any decision about a picture
 
 from typing import NamedTuple
 
-from cropline.failures import PhotoFailure
+from cropline.core.failures import PhotoFailure
 
 MAX_DETAIL = 200
 

@@ -1,6 +1,6 @@
 """backlog: how much waits, noted at the end of every run, drawn now and then, and told when it is old.
 
-Belongs here: when that is done. Does not: the samples (cropline/state/history.py) or the picture (cropline/report).
+Belongs here: when that is done. Does not: the samples (cropline/state/backlog.py) or the picture (cropline/report).
 Not a task: an idle poll does it too.
 """
 
@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from prefect.events import emit_event
 
-from cropline.run import Run
+from cropline.pipeline.run import Run
 from tasks.harmless import harmless
 from tasks.show import show
 
@@ -23,33 +23,33 @@ def note_backlog(run: Run) -> None:
     """Sample the backlog; show it when the run did something, or every five minutes. Never fails a run."""
     with harmless("the backlog"):
         if run.state.sample_backlog(at_most_every=_EVERY):
-            _tell_when_old(run)
+            _emit_when_old(run)
         if not run.funnel.nothing_new or datetime.now(UTC).minute % _IDLE_RUNS_DRAW_EVERY_MIN == 0:
             _draw(run)
 
 
 def _draw(run: Run) -> None:
-    from cropline.report.backlog import LOOK_BACK, backlog_markdown, backlog_verdict
+    from cropline.reports.backlog import LOOK_BACK, backlog_markdown, backlog_verdict
 
     report = run.state.report(last_batches=0)
     samples = run.state.backlog_samples(report.at - LOOK_BACK)
     show("markdown", "backlog", backlog_markdown(report, samples), backlog_verdict(report))
 
 
-def _tell_when_old(run: Run) -> None:
+def _emit_when_old(run: Run) -> None:
     """An event, for an automation to act on: automations/alerts.yaml has one."""
     last = run.state.backlog_samples(datetime.now(UTC) - 2 * _EVERY)[-1:]
     since = last[0].oldest_pending_since if last else None
     if since is not None and last[0].at - since > run.settings.state.alert_age:
         minutes = (last[0].at - since).total_seconds() / 60
-        tell(
+        emit(
             "backlog.old",
             run,
             f"the oldest pending photo waits for {minutes:,.0f} min, {last[0].pending:,} are pending",
         )
 
 
-def tell(what: str, run: Run, message: str) -> None:
+def emit(what: str, run: Run, message: str) -> None:
     """Emit ``cropline.<what>`` about the run's source. ``message`` is shown to people: it must be scrubbed."""
     source = run.settings.api.source
     emit_event(

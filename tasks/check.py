@@ -1,7 +1,7 @@
 """check: after a batch is committed, does the catalogue hold what it should, and do its photos show anything?
 
 Belongs here: calling the suite on one batch and what is done about it. Does not: the rules (expectations/catalogue.py,
-expectations/drift.py). Nothing is undone: a broken critical rule fails the run, so that someone looks.
+drift/detect.py). Nothing is undone: a broken critical rule fails the run, so that someone looks.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from prefect import get_run_logger, task
 
-from cropline.errors import CatalogueError
-from cropline.run import Run
+from cropline.core.errors import CatalogueError
+from cropline.pipeline.run import Run
 from tasks.options import STEP
 from tasks.warnings import warn
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from cropline.state import Batch
-    from expectations.catalogue import StoredObject
+    from expectations.objects import StoredObject
 
 # Of a batch's crops so many are read back: enough to notice a store that loses or mixes up, cheap at any batch size.
 _READ_BACK = 20
@@ -31,23 +31,24 @@ def check(run: Run, batch: Batch, crops: pa.Table, counts: pa.Table | None) -> l
     ``counts``: manifests.COUNTS of its images, read here when they are not at hand.
     Raises CatalogueError when crops were lost or mixed up.
     """
-    from expectations.catalogue import check_batch, claimed_boxes, read_objects, sample_keys
-    from expectations.drift import find_poor_photos
-    from expectations.likeness import watch_photos
-    from fugue_jobs.manifests import ManifestRows
+    from drift.detect import find_poor_photos
+    from drift.near_duplicates import check_photos
+    from expectations.catalogue import check_batch, claimed_boxes
+    from expectations.objects import read_objects, sample_keys
+    from fugue_jobs.engines.manifests import ManifestRows
 
     if counts is None:
         counts = ManifestRows.of(run.spec, batch.images, run.near).counts
     claimed = claimed_boxes(counts, batch.images)
     objects = read_objects(run.spec, crops, sample_keys(crops, _READ_BACK))
     if None in objects.values():
-        objects = _but_forgotten(run, crops, objects | _moved(run, batch, objects))
+        objects = _without_forgotten(run, crops, objects | _moved(run, batch, objects))
     verdict = check_batch(crops, claimed, objects)
     if verdict.critical:
         raise CatalogueError(f"batch {batch.batch_id} is committed but wrong: {', '.join(verdict.critical)}")
     for name, rows in verdict.broken.items():
         get_run_logger().warning("batch %s: %d rows break %s", batch.batch_id, len(rows), name)
-    return warn(run, [*find_poor_photos(crops), *watch_photos(run.spec, run.settings.api.source, crops)])
+    return warn(run, [*find_poor_photos(crops), *check_photos(run.spec, run.settings.api.source, crops)])
 
 
 check_task = task(name="check", task_run_name="check batch {batch.batch_id}", **STEP)(check)
@@ -56,14 +57,14 @@ check_task = task(name="check", task_run_name="check batch {batch.batch_id}", **
 def _moved(run: Run, batch: Batch, objects: dict[str, StoredObject | None]) -> dict[str, StoredObject | None]:
     """Crops that are missing, looked for where their rows say now: an erasure may have moved their pack since the commit."""
     from cropline.catalogue import Catalogue
-    from expectations.catalogue import read_objects
+    from expectations.objects import read_objects
 
     missing = [key for key, found in objects.items() if found is None]
     rows = Catalogue(run.spec).images_rows(batch.source, set(batch.images["image_id"].to_pylist()))
     return read_objects(run.spec, rows, missing)
 
 
-def _but_forgotten(
+def _without_forgotten(
     run: Run, crops: pa.Table, objects: dict[str, StoredObject | None]
 ) -> dict[str, StoredObject | None]:
     """Without crops that are missing because their photo was forgotten since the commit."""

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from prefect import get_run_logger, task
 
-from cropline.errors import CroplineError, StaleLease
+from cropline.core.errors import CroplineError, StaleLease
+from cropline.core.scrub import one_line
 from cropline.lineage import EventKind
-from cropline.run import Run
-from cropline.scrub import one_line
-from tasks.ending import kind_of_end
+from cropline.pipeline.run import Run
 from tasks.options import STEP
+from tasks.run_status import run_status
 
 if TYPE_CHECKING:
     from cropline.state import Batch
@@ -47,17 +47,17 @@ def freed_on_failure(run: Run, batch: Batch) -> Iterator[datetime]:
     except StaleLease:
         raise  # it is no longer ours to free
     except BaseException as error:
-        _let_go(run, batch, started_at, kind_of_end(error), one_line(f"{type(error).__name__}: {error}"))
+        _let_go(run, batch, started_at, run_status(error), one_line(f"{type(error).__name__}: {error}"))
         raise
 
 
 def _let_go(run: Run, batch: Batch, started_at: datetime, kind: EventKind, why: str) -> None:
-    told = run.story.crop_failed(
+    events = run.event_builder.crop_failed(
         datetime.now(UTC), started_at=started_at, batch_id=batch.batch_id, attempt=batch.attempt, kind=kind, error=why
     )
     try:
         run.state.release(batch, why)
-        run.tell(told)
+        run.emit(events)
     except CroplineError as error:
         # The failure that is on its way up is the one to show; the lease runs out by itself.
         get_run_logger().warning("batch %s could not be freed: %s", batch.batch_id, error)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import task
 
-from cropline import outcomes
-from cropline.errors import CatalogueError
-from cropline.run import Run
+from cropline.core.errors import CatalogueError
+from cropline.pipeline import outcomes
+from cropline.pipeline.run import Run
 from tasks.options import STEP
-from tasks.strangers import memory, tell_strangers, works_of
+from tasks.unknown_commits import emit_unknown_commits, memory, works_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,7 +68,7 @@ def commit(run: Run, batch: Batch, crops: pa.Table, started_at: datetime, engine
         memory=known,
     )
     if appended.strangers:
-        tell_strangers(run, known)
+        emit_unknown_commits(run, known)
     held = appended.rows if appended.appended else catalogue.batch_rows(batch.batch_id)
     if held is None:
         raise CatalogueError(f"the catalogue says that it holds batch {batch.batch_id} but has no rows of it")
@@ -99,7 +99,7 @@ def _cropped(
 ) -> list[dict[str, Any]]:
     import pyarrow.compute as pc
 
-    return run.story.cropped(
+    return run.event_builder.cropped(
         datetime.now(UTC),
         started_at=started_at,
         batch_id=batch.batch_id,

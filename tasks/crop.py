@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING
 
 from prefect import get_run_logger, task
 
-from cropline.errors import NotReconciled
-from cropline.funnel import Funnel
-from cropline.keeping import keep
-from cropline.run import Run
-from cropline.stores import read_stores
+from cropline.core.errors import NotReconciled
+from cropline.intake.stores import read_stores
+from cropline.pipeline.funnel import Funnel
+from cropline.pipeline.reuse import reuse_crops
+from cropline.pipeline.run import Run
 from tasks.options import STEP
 from tasks.refresh import moved_to, places, refresh
-from tasks.strangers import look_for_strangers, works_of
+from tasks.unknown_commits import find_unknown_commits, works_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from cropline.funnel import EngineUse
+    from cropline.pipeline.funnel import EngineUse
     from cropline.state import Batch
-    from fugue_jobs.manifests import ManifestRows
+    from fugue_jobs.engines.manifests import ManifestRows
 
 _WORK = ("image_id", "profile")
 
@@ -47,8 +47,8 @@ def crop(run: Run, batch: Batch, check: Callable[[], None]) -> Cut:
     import pyarrow as pa
 
     from fugue_jobs.crop_images import CropJob
-    from fugue_jobs.engines import run_crop_job
-    from fugue_jobs.manifests import ManifestRows
+    from fugue_jobs.engines.manifests import ManifestRows
+    from fugue_jobs.engines.run import run_crop_job
     from fugue_jobs.rows import in_order
 
     settings = run.settings
@@ -60,7 +60,7 @@ def crop(run: Run, batch: Batch, check: Callable[[], None]) -> Cut:
         if profile.output != "objects"
     )
     stores = read_stores(run.spec, settings.engine.stores)
-    kept, claims = _kept(run, batch, stores)
+    kept, claims = _reused(run, batch, stores)
     job = CropJob(run.spec, settings.fetch, settings.pictures, settings.engine.processes, packed, batch.batch_id)
     nothing_to_cut = 0 < kept.num_rows == expected
     used: list[EngineUse] = []
@@ -115,7 +115,7 @@ def _again_with_fresh_urls(
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from fugue_jobs.manifests import ManifestRows
+    from fugue_jobs.engines.manifests import ManifestRows
     from fugue_jobs.rows import in_order
 
     expired = set(places(crops.filter(pc.equal(crops["reason"], "url_expired"))))
@@ -133,18 +133,18 @@ def _again_with_fresh_urls(
     return in_order(pa.concat_tables([stay, again]))
 
 
-def _kept(run: Run, batch: Batch, stores: pa.Table) -> tuple[pa.Table, pa.Table]:
+def _reused(run: Run, batch: Batch, stores: pa.Table) -> tuple[pa.Table, pa.Table]:
     """(rows of boxes whose crops are there already, the claims without these): only boxes whose own work changed are cut."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     from cropline.catalogue import Catalogue
-    from cropline.schemas import CROPS
-    from fugue_jobs.manifests import ManifestRows
+    from cropline.core.schemas import CROPS
+    from fugue_jobs.engines.manifests import ManifestRows
 
     known = set(batch.superseding)
     # After a loss of the state the catalogue may hold what it does not know.
-    strange = set(works_of(batch)) - known if look_for_strangers(run) else set()
+    strange = set(works_of(batch)) - known if find_unknown_commits(run) else set()
     earlier = {image_id for _, image_id, _ in known | strange}
     if not earlier:
         return CROPS.empty_table(), batch.images
@@ -152,7 +152,7 @@ def _kept(run: Run, batch: Batch, stores: pa.Table) -> tuple[pa.Table, pa.Table]
     again = batch.images.filter(pc.is_in(batch.images["image_id"], pa.array(sorted(earlier))))
     images = ManifestRows.of(run.spec, again, run.near).table()
     keeps = {name: profile.retention_days for name, profile in run.settings.profiles.items()}
-    kept, claims = keep(
+    kept, claims = reuse_crops(
         rows, images, batch.images, keeps, datetime.now(UTC), strange, rewriting=batch.rewriting, stores=stores
     )
     rewritten = sum(row in batch.rewriting for row in zip(*(kept[n].to_pylist() for n in _WORK), strict=True))

@@ -9,39 +9,39 @@ from typing import TYPE_CHECKING
 
 from prefect import get_run_logger, task
 
-from cropline import receipts
-from cropline.report.forget import erased_lines
-from cropline.report.links import web_links
-from cropline.run import Run
+from cropline.erasure import receipts
+from cropline.erasure.report import erasure_lines
+from cropline.pipeline.run import Run
+from cropline.reports.links import web_links
 from tasks.harmless import harmless
 from tasks.options import STEP
 from tasks.show import show
 
 if TYPE_CHECKING:
-    from cropline.erasure import Erased, Selection
+    from cropline.erasure import ErasureResult, Selection
 
 _SHOWN = 1_000  # characters of what was asked for; the receipt has all of it
 
 
 @task(name="forget", task_run_name="forget photos", **STEP)
-def forget_photos(run: Run, photos: Selection, dry_run: bool) -> Erased:
+def forget_photos(run: Run, photos: Selection, dry_run: bool) -> ErasureResult:
     """Remove what was made of the photos, or with dry_run count it."""
-    from cropline.erasure import foresee, forget, teller
+    from cropline.erasure import estimate, event_emitter, forget
 
     source = run.settings.api.source
     if dry_run:
-        return foresee(run.spec, run.state, source, photos)
-    return forget(run.spec, run.state, source, photos, teller(run.settings, run.state))
+        return estimate(run.spec, run.state, source, photos)
+    return forget(run.spec, run.state, source, photos, event_emitter(run.settings, run.state))
 
 
-def show_erased(run: Run, photos: Selection, erased: Erased, dry_run: bool) -> None:
+def show_erasure(run: Run, photos: Selection, result: ErasureResult, dry_run: bool) -> None:
     """What an erasure came to, as an artifact with its receipt."""
-    from cropline.report.summary import plain
+    from cropline.reports.summary import plain
 
-    verdict, *more = erased_lines(erased, dry_run=dry_run)
+    verdict, *more = erasure_lines(result, dry_run=dry_run)
     lines = [f"## {run.context.run_name}", f"**{verdict}**", *more, f"Asked for: `{plain(photos.text)[:_SHOWN]}`"]
-    if erased.receipt is not None:
-        where = run.spec.uri(erased.receipt)
+    if result.receipt is not None:
+        where = run.spec.uri(result.receipt)
         link = web_links([("receipt", where)], run.spec, run.settings.storage.browse_url).get("receipt")
         lines.append(f"[Receipt]({link}): `{where}`" if link else f"Receipt: `{where}`")
     with harmless("the summary"):
@@ -62,7 +62,7 @@ def recall_erasures(run: Run) -> None:
 def finish_erasures(run: Run) -> None:
     """Remove what a batch brought of photos that were forgotten meanwhile. Not a task: nearly always there is nothing."""
     for erasure in run.state.unfinished_erasures(run.settings.api.source):
-        from cropline.erasure import finish, teller
+        from cropline.erasure import event_emitter, finish
 
-        erased = finish(run.spec, run.state, erasure, teller(run.settings, run.state))
-        get_run_logger().info("erasure %s: %s", erased.erasure_id, " ".join(erased_lines(erased, dry_run=False)))
+        result = finish(run.spec, run.state, erasure, event_emitter(run.settings, run.state))
+        get_run_logger().info("erasure %s: %s", result.erasure_id, " ".join(erasure_lines(result, dry_run=False)))

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from prefect import get_run_logger
 
-from cropline.scrub import one_line
+from cropline.core.scrub import one_line
 
 
 @contextmanager

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
-from cropline.errors import ManifestRejected
-from cropline.funnel import Funnel
-from cropline.report.trouble import trouble_lines
-from cropline.run import Run
-from tasks.ending import told_when_it_fails
+from cropline.core.errors import ManifestRejected
+from cropline.pipeline.funnel import Funnel
+from cropline.pipeline.run import Run
+from cropline.reports.problems import problem_lines
 from tasks.land import Landed, land, land_task
 from tasks.poll import Polled, poll, poll_task
 from tasks.register import register, register_task
-from tasks.validate import Validated, unjudged, validate, validate_task
+from tasks.run_status import emit_on_failure
+from tasks.validate import Validated, validate, validate_task, without_validation
 
 if TYPE_CHECKING:
     from cropline.state import Registered
@@ -79,12 +79,12 @@ def _take_in(run: Run, part: Funnel, look_back: timedelta | None, steps: IntakeS
 
 def judge(run: Run, part: Funnel, manifest_key: str, steps: IntakeSteps = SHOWN) -> Validated:
     """Validate a landed manifest and count its rows in ``part``. Raises ManifestRejected when none may be registered."""
-    with told_when_it_fails(run, unjudged(run, manifest_key)):
+    with emit_on_failure(run, without_validation(run, manifest_key)):
         validated = steps.validate(run, manifest_key)
     part.add(validated.counts)
     if validated.rejected is not None:
         error = ManifestRejected(validated.rejected)
-        for line in trouble_lines(validated.counts):
+        for line in problem_lines(validated.counts):
             error.add_note(line)
         raise error
     return validated

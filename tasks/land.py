@@ -11,9 +11,9 @@ from typing import Any
 
 from prefect import task
 
-from cropline import manifest
-from cropline.grouping import grouped_rows
-from cropline.run import Run
+from cropline.intake import manifest
+from cropline.intake.grouping import grouped_rows
+from cropline.pipeline.run import Run
 from tasks.options import STEP
 from tasks.poll import Polled
 

@@ -6,7 +6,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
 
-from cropline.errors import CatalogueError, StaleLease, StateError, StorageError
+from cropline.core.errors import CatalogueError, StaleLease, StateError, StorageError
 
 
 async def _may_pass(_task: Task[Any, Any], _task_run: TaskRun, state: State[Any]) -> bool:

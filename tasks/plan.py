@@ -15,25 +15,26 @@ from typing import TYPE_CHECKING
 
 from prefect import get_run_logger, task
 
-from cropline import image_api
-from cropline.backfill.again import mapped_again
 from cropline.backfill.choose import NEWER_IS_BAD, Chosen, Row, choose
-from cropline.backfill.classify import IDS_AT_ONCE, Selection, Work, classify, of_bad
+from cropline.backfill.classify import IDS_AT_ONCE, Selection, WorkItem, classify, of_bad
+from cropline.backfill.listings import Announced, Listing, landed, polled, start_of
 from cropline.backfill.plan import Plan, ordered
-from cropline.backfill.request import Ended, From, Limits, Mode, Order, Photos, in_utc
-from cropline.backfill.sheets import Announced, Sheet, landed, polled, start_of
-from cropline.errors import ManifestRejected, SettingsError
-from cropline.failures import FAILURES
-from cropline.funnel import Funnel
-from cropline.grouping import grouped_rows
-from cropline.run import Run
-from cropline.state.replay import Filter
-from cropline.stores import read_cameras, read_stores
+from cropline.backfill.remapping import remapped
+from cropline.backfill.request import Ended, From, Limits, Mode, Order, Photos
+from cropline.core.errors import ManifestRejected, SettingsError
+from cropline.core.failures import FAILURES
+from cropline.core.request import in_utc
+from cropline.intake import image_api
+from cropline.intake.grouping import grouped_rows
+from cropline.intake.stores import read_cameras, read_stores
+from cropline.pipeline.funnel import Funnel
+from cropline.pipeline.run import Run
+from cropline.state.requeue import WorkItemFilter
 from expectations.hints import setting_of
 from expectations.manifest import VERSION_RULE_NAMES, quarantine_rules
 from tasks.land import places
 from tasks.options import STEP
-from tasks.pace import leave
+from tasks.rate_limit import leave
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -71,16 +72,16 @@ def plan(run: Run, asked: Asked, done_since: datetime | None) -> Plan:
     """The plan of a backfill. ``done_since``: works that ended after it are done, also for mode "all"."""
     announced = _announced(run, asked)
     rules = _Rules(run)
-    chosen = choose(announced.sheets, run.spec, asked.photos, datetime.now(UTC), rules.judge)
+    chosen = choose(announced.listings, run.spec, asked.photos, datetime.now(UTC), rules.validate)
     rules.check_budget(chosen)
     left: Counter[str] = Counter()
     selection = Selection(run.settings.api.source, asked.mode, profiles(run, asked.photos), done_since)
-    works = ordered(classify(chosen.good, selection, run.state, left), asked.order)
+    work_items = ordered(classify(chosen.good, selection, run.state, left), asked.order)
     bad = _bad(run, chosen, left)
     return Plan(
-        works=works,
+        work_items=work_items,
         bad=bad if asked.mode != "failed" else [],
-        sheets=announced.sheets,
+        listings=announced.listings,
         read=chosen.read,
         outside=+chosen.outside,
         left=left,
@@ -107,25 +108,25 @@ def plan_replay(run: Run, asked: Replayed) -> Plan:
     _check_names(run, asked)
     left: Counter[str] = Counter()
     found = {ended: _ended(run, asked, ended) for ended in asked.ended if ended != "quarantined"}
-    works = [
-        Work(
-            w.image_id, w.profile, ended if not w.reason else f"{ended}: {w.reason}", "revive", w.captured_at, w.boxes,
+    work_items = [
+        WorkItem(
+            w.image_id, w.profile, ended if not w.reason else f"{ended}: {w.reason}", "requeue", w.captured_at, w.boxes,
             None, state=w.state,
         )
         for ended, states in found.items()
         for w in states
     ]  # fmt: skip
     if "quarantined" not in asked.ended:
-        return Plan(ordered(works, asked.order), left=left, note=_hint(run, asked, works), asks_again=True)
+        return Plan(ordered(work_items, asked.order), left=left, note=_hint(run, asked, work_items), asks_again=True)
     again = _good_now(run, asked, left)
-    works = ordered([*works, *again.works], asked.order)
+    work_items = ordered([*work_items, *again.work_items], asked.order)
     return Plan(
-        works,
-        sheets=again.sheets,
+        work_items,
+        listings=again.listings,
         left=left,
         read=again.read,
         from_quarantine=True,
-        note=again.note or _hint(run, asked, works),
+        note=again.note or _hint(run, asked, work_items),
         asks_again=True,
         good=again.good,
         still_bad=again.still_bad,
@@ -134,9 +135,9 @@ def plan_replay(run: Run, asked: Replayed) -> Plan:
     )
 
 
-def _hint(run: Run, asked: Replayed, works: Sequence[Work]) -> str | None:
+def _hint(run: Run, asked: Replayed, work_items: Sequence[WorkItem]) -> str | None:
     """What would have matched, when nothing did: which state a photo is in is seldom what people have in mind."""
-    if works:
+    if work_items:
         return None
     found = run.state.endings(_filter(run, asked.photos))
     hints = [_would_match(entry) for entry in found[:_HINTS]]
@@ -176,8 +177,8 @@ def _check_names(run: Run, asked: Replayed) -> None:
             )
 
 
-def _filter(run: Run, photos: Photos, states: Sequence[WorkState] = (), reasons: Sequence[str] = ()) -> Filter:
-    return Filter(
+def _filter(run: Run, photos: Photos, states: Sequence[WorkState] = (), reasons: Sequence[str] = ()) -> WorkItemFilter:
+    return WorkItemFilter(
         states=states,
         reasons=reasons,
         sources=[run.settings.api.source],
@@ -203,17 +204,17 @@ def _ended(run: Run, asked: Replayed, ended: Ended) -> Iterable[ImageState]:
 def _good_now(run: Run, asked: Replayed, left: Counter[str]) -> _Again:
     """Quarantined rows, mapped and judged again: as works when they are good now and nothing newer has superseded them."""
     waiting, recipes, rules = _waiting(run, asked, left), profiles(run, asked.photos), _Rules(run)
-    sheets, unmapped = mapped_again(waiting, run.settings.api, run.spec, run.folder)
+    listings, unmapped = remapped(waiting, run.settings.api, run.spec, run.folder)
     # A clock that is ahead may be what the rules now allow.
     photos = asked.photos.model_copy(update={"until": asked.photos.until or _FOR_EVER})
-    chosen = choose(sheets, run.spec, photos, datetime.now(UTC), rules.judge)
+    chosen = choose(listings, run.spec, photos, datetime.now(UTC), rules.validate)
     left.update(f"still bad: {', '.join(row.broken)}" for row in chosen.bad)
     left.update(chosen.outside)
     selection = Selection(run.settings.api.source, "missing", recipes, None)
-    works = []
+    work_items = []
     for work in classify(chosen.good, selection, run.state, left):
         if work.action == "register":
-            works.append(replace(work, why="good now"))
+            work_items.append(replace(work, why="good now"))
         else:
             left["waiting already"] += 1
     # Rows without these two are not even judged.
@@ -222,8 +223,8 @@ def _good_now(run: Run, asked: Replayed, left: Counter[str]) -> _Again:
         "captured_at_present": chosen.outside["no capture time"],
     }
     return _Again(
-        works=works,
-        sheets=sheets,
+        work_items=work_items,
+        listings=listings,
         read=sum(map(len, waiting.values())),
         note=f"{unmapped:,} rows are judged as they were mapped: their items were not kept" if unmapped else None,
         # Rows of an earlier replay came through: the same replay once more is no failure.
@@ -238,8 +239,8 @@ def _good_now(run: Run, asked: Replayed, left: Counter[str]) -> _Again:
 class _Again:
     """What became of the rows in quarantine, as a Plan takes it."""
 
-    works: list[Work]
-    sheets: list[Sheet]
+    work_items: list[WorkItem]
+    listings: list[Listing]
     read: int
     note: str | None
     good: int
@@ -250,11 +251,11 @@ class _Again:
 
 def _waiting(run: Run, asked: Replayed, left: Counter[str]) -> dict[str, set[int]]:
     """Manifest -> its rows in quarantine that were not replayed yet."""
-    from cropline import quarantine
+    from cropline.intake import quarantine
 
     photos, recipes = asked.photos, profiles(run, asked.photos)
     # By photo only what the old mapping found: today's may find a store or a time where it found none.
-    wanted = quarantine.Wanted(asked.manifests, asked.reasons, photos.stores, photos.cameras, unknown=True)
+    wanted = quarantine.QuarantineFilter(asked.manifests, asked.reasons, photos.stores, photos.cameras, unknown=True)
     rows: dict[str, set[int]] = {}
     for entry in quarantine.find(run.spec, run.settings.api.source, wanted):
         if entry.replayed(recipes):
@@ -287,7 +288,7 @@ class _Rules:
         self.broken: Counter[str] = Counter()
         self.hints: dict[str, str] = {}
 
-    def judge(self, rows: pa.Table) -> dict[int, list[str]]:
+    def validate(self, rows: pa.Table) -> dict[int, list[str]]:
         from expectations.hints import hints
         from expectations.validate import validate_manifest
 
@@ -335,11 +336,11 @@ def _quarantined_versions(run: Run, rows: Iterable[Row]) -> dict[str, str]:
     ids = [row.image_id for row in rows]
     found: dict[str, str] = {}
     for start in range(0, len(ids), IDS_AT_ONCE):
-        works = run.state.find_images(
+        work_items = run.state.find_images(
             sources=[run.settings.api.source], images=ids[start : start + IDS_AT_ONCE], limit=IDS_AT_ONCE * 1_000
         )
         # A photo that is done or waiting keeps its last good version; a bad one changes nothing of it.
-        found |= {work.image_id: work.version for work in works if work.state == "quarantined"}
-        rest = {work.image_id for work in works if work.state != "quarantined"}
+        found |= {work.image_id: work.version for work in work_items if work.state == "quarantined"}
+        rest = {work.image_id for work in work_items if work.state != "quarantined"}
         found |= {row.image_id: row.version for row in rows if row.image_id in rest}
     return found

@@ -15,12 +15,12 @@ from typing import Any, TextIO
 
 from prefect import task
 
-from cropline import image_api, manifest
-from cropline.errors import ApiRefused, ApiUnavailable
-from cropline.run import Run
-from cropline.sources.base import Page
+from cropline.core.errors import ApiRefused, ApiUnavailable
+from cropline.intake import image_api, manifest
+from cropline.intake.sources.base import Page
+from cropline.pipeline.run import Run
 from tasks.options import STEP
-from tasks.pace import leave
+from tasks.rate_limit import leave
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ poll_task = task(name="poll", task_run_name="poll the image API", **STEP | {"ret
 def anything_new(run: Run, limited: bool) -> bool:
     """Whether the API's first page since the cursor, without the overlap, holds an item that was not landed.
 
-    Not a task: for a watcher, which asks every second. ``limited``: what is_limited said.
+    Not a task: for a watcher, which asks every second. ``limited``: what is_rate_limited said.
     """
     api, state = run.settings.api, run.state
     since = state.cursor(api.source) or api.start

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
-from cropline import outcomes
-from cropline.funnel import Funnel
-from cropline.run import Heartbeat, Run
+from cropline.pipeline import outcomes
+from cropline.pipeline.funnel import Funnel
+from cropline.pipeline.heartbeat import Heartbeat
+from cropline.pipeline.run import Run
 from tasks.check import check, check_task
 from tasks.claim import freed_on_failure
 from tasks.commit import CommittedBatch, commit, commit_task, committed_crops

@@ -1,6 +1,6 @@
 """progress: two artifacts that move while a backfill works, in the Prefect UI.
 
-Belongs here: making and moving them. Does not: what they say (cropline/report/backfill.py). Apart from show.py, so that
+Belongs here: making and moving them. Does not: what they say (cropline/backfill/report.py). Apart from show.py, so that
 an idle poll does not import what backfills are made of.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from cropline.backfill.progress import Progress
-from cropline.report.backfill import progress_markdown
+from cropline.backfill.report import progress_markdown
 from tasks.harmless import harmless
 from tasks.show import show
 

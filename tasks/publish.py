@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from prefect import get_run_logger, task
 
-from cropline.run import Run
+from cropline.pipeline.run import Run
 from tasks.options import STEP
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def publish(run: Run) -> int:
     """Send what waits, oldest first; gives how many were taken. What was not taken waits for the next run."""
     from cropline.lineage import Publisher
 
-    end_silent_runs(run)
+    end_expired_runs(run)
     publisher = Publisher(run.settings.lineage, run.spec)
     sent = 0
     while events := run.state.pending_events(_AT_A_TIME):
@@ -51,13 +51,13 @@ def _note(run: Run, events: Sequence[Event], result: PublishResult) -> int:
     return len(arrived)
 
 
-def end_silent_runs(run: Run) -> int:
+def end_expired_runs(run: Run) -> int:
     """Tell the end of runs that were killed and could not; gives how many."""
     from cropline.lineage import abort_of
 
     ended = 0
-    for silent in run.state.silent_runs():
-        why = f"nothing was heard of it since {silent.alive_until:%Y-%m-%d %H:%M:%S} UTC: it was killed, or its host went away"
-        told = abort_of(json.loads(silent.start), datetime.now(UTC), why)
-        ended += run.state.end_run(silent.flow_run, run.events([told]), silent_only=True)
+    for expired in run.state.expired_runs():
+        why = f"nothing was heard of it since {expired.alive_until:%Y-%m-%d %H:%M:%S} UTC: it was killed, or its host went away"
+        event = abort_of(json.loads(expired.start), datetime.now(UTC), why)
+        ended += run.state.end_run(expired.flow_run, run.events([event]), expired_only=True)
     return ended

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import get_run_logger
 
-from cropline import image_api, item_api, manifest
-from cropline.errors import ApiError
-from cropline.funnel import Funnel
-from cropline.keys import content_hash
-from cropline.run import Heartbeat, Run
-from cropline.scrub import one_line
-from cropline.signed_urls import expires_at, has_expired, is_signed
-from tasks.pace import leave
+from cropline.core.errors import ApiError
+from cropline.core.keys import content_hash
+from cropline.core.scrub import one_line
+from cropline.core.signed_urls import expires_at, has_expired, is_signed
+from cropline.intake import image_api, item_api, manifest
+from cropline.pipeline.funnel import Funnel
+from cropline.pipeline.heartbeat import Heartbeat
+from cropline.pipeline.run import Run
+from tasks.rate_limit import leave
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -101,7 +102,7 @@ def places(claims: pa.Table) -> list[Place]:
 
 def _landed(run: Run, claims: pa.Table, columns: Sequence[str] | None = None) -> dict[Place, dict[str, Any]]:
     """The manifest rows of the claims, or some of their columns, as they were landed."""
-    from cropline.schemas import MANIFEST
+    from cropline.core.schemas import MANIFEST
 
     wanted: dict[str, list[int]] = {}
     for key, row in places(claims):

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import task
 
-from cropline import manifest
-from cropline.keys import digest, fingerprint, metadata_hash
-from cropline.run import Run
+from cropline.core.keys import digest, fingerprint, metadata_hash
+from cropline.intake import manifest
+from cropline.pipeline.run import Run
 from tasks.options import STEP
 from tasks.poll import Polled
 from tasks.validate import Validated

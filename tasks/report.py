@@ -7,12 +7,12 @@ from uuid import UUID
 
 from prefect import task
 
-from cropline import storage
-from cropline.report.lineage import RunRecord, counts_of, write_record
-from cropline.report.pace import pace_svg
-from cropline.report.places import places, report_key
-from cropline.report.summary import html_page, lineage_picture, markdown, sample_sheet, summarise
-from cropline.run import Run
+from cropline.core import storage
+from cropline.pipeline.run import Run
+from cropline.reports.places import places, report_key
+from cropline.reports.run_record import RunRecord, counts_of, write_record
+from cropline.reports.summary import html_page, lineage_picture, markdown, sample_sheet, summarise
+from cropline.reports.throughput import throughput_svg
 from tasks.harmless import harmless
 from tasks.options import STEP
 from tasks.show import show
@@ -39,7 +39,7 @@ def _report(run: Run) -> UUID | None:
             storage.write(run.spec, sheet_key, sheet)
             funnel.sheet = sheet_key
     pictures: dict[str, str | None] = {}
-    for name, draw in (("lineage", lineage_picture), ("pace", pace_svg)):
+    for name, draw in (("lineage", lineage_picture), ("pace", throughput_svg)):
         with harmless(f"the picture of the {name}"):
             pictures[name] = draw(funnel)
     browse_url = run.settings.storage.browse_url

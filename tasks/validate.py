@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import task
 
-from cropline import manifest
-from cropline.funnel import Funnel
-from cropline.run import Run
-from cropline.stores import read_cameras, read_stores
-from tasks.ending import Tell
+from cropline.intake import manifest
+from cropline.intake.stores import read_cameras, read_stores
+from cropline.pipeline.funnel import Funnel
+from cropline.pipeline.run import Run
 from tasks.options import STEP
+from tasks.run_status import Emit
 from tasks.warnings import warn
 
 if TYPE_CHECKING:
@@ -46,12 +46,12 @@ def validate(run: Run, manifest_key: str) -> Validated:
     import pyarrow.compute as pc
 
     from cropline.lineage.metrics import column_metrics
-    from expectations.drift import watch
+    from drift.detect import check_manifest
     from expectations.hints import hints
 
     started_at = datetime.now(UTC)
     rows = manifest.read_mapped(run.spec, manifest_key, run.near.get(manifest_key))
-    verdict = _judge(run, rows, manifest_key)
+    verdict = _validate_rows(run, rows, manifest_key)
     bad = _bad(run, rows, verdict, manifest_key) if verdict.bad_rows else rows.slice(0, 0)
     quarantine = _quarantine(run, bad, verdict, manifest_key) if verdict.bad_rows else None
     counts = Funnel(
@@ -64,7 +64,7 @@ def validate(run: Run, manifest_key: str) -> Validated:
         hints=hints(bad, verdict.bad_rows),
     )
     rejected = _over_budget(run, verdict, counts, manifest_key)
-    events = run.story.validated(
+    events = run.event_builder.validated(
         datetime.now(UTC),
         started_at=started_at,
         manifest=manifest_key,
@@ -76,28 +76,28 @@ def validate(run: Run, manifest_key: str) -> Validated:
         columns=column_metrics(rows),
     )
     if rejected is not None:
-        run.tell(events)
+        run.emit(events)
         return Validated(manifest_key, rows.num_rows, verdict.bad_rows, verdict.superseded, events, counts, rejected)
     left = pa.array([*verdict.bad_rows, *verdict.superseded], pa.int64())
     good = rows.filter(pc.invert(pc.is_in(rows["row"], left)))
     # A photo that is announced again for its fresh URL has been counted.
     first = run.state.unseen(run.settings.api.source, good["item_digest"].to_pylist())
     good = good.filter(pc.is_in(good["item_digest"], pa.array(sorted(first), pa.string())))
-    counts.warnings = warn(run, watch(run.spec, run.settings.api.source, good, manifest_key, now=started_at))
+    counts.warnings = warn(run, check_manifest(run.spec, run.settings.api.source, good, manifest_key, now=started_at))
     return Validated(manifest_key, rows.num_rows, verdict.bad_rows, verdict.superseded, events, counts)
 
 
 validate_task = task(name="validate", task_run_name="validate {manifest_key}", **STEP)(validate)
 
 
-def unjudged(run: Run, manifest_key: str) -> Tell:
+def without_validation(run: Run, manifest_key: str) -> Emit:
     """What is told of a validation that could not be done."""
-    return lambda at, began, kind, why: run.story.validate_failed(
+    return lambda at, began, kind, why: run.event_builder.validate_failed(
         at, started_at=began, manifest=manifest_key, error=why, kind=kind
     )
 
 
-def _judge(run: Run, rows: pa.Table, manifest_key: str) -> Verdict:
+def _validate_rows(run: Run, rows: pa.Table, manifest_key: str) -> Verdict:
     from expectations.validate import validate_manifest
 
     settings = run.settings
@@ -133,7 +133,7 @@ def _bad(run: Run, rows: pa.Table, verdict: Verdict, manifest_key: str) -> pa.Ta
 
 
 def _quarantine(run: Run, rows: pa.Table, verdict: Verdict, manifest_key: str) -> str:
-    from cropline.quarantine import add_rows, quarantine_key
+    from cropline.intake.quarantine import add_rows, quarantine_key
     from expectations.quarantine import quarantine_table
 
     add_rows(run.spec, manifest_key, quarantine_table(rows, verdict, manifest_key))

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from prefect import get_run_logger
 from prefect.events import emit_event
 
-from cropline.run import Run
-from cropline.scrub import one_line
+from cropline.core.scrub import one_line
+from cropline.pipeline.run import Run
 
 if TYPE_CHECKING:
-    from expectations.drift import Drift
+    from drift.detect import Drift
 
 
 def warn(run: Run, found: Sequence[Drift]) -> list[tuple[str, str]]:

@@ -12,21 +12,22 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from cropline.backfill.request import Photos, in_utc
-from cropline.backfill.sheets import Sheet
-from cropline.keys import metadata_hash
+from cropline.backfill.listings import Listing
+from cropline.backfill.request import Photos
+from cropline.core.keys import metadata_hash
+from cropline.core.request import in_utc
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from cropline.storage import StoreSpec
+    from cropline.core.store_spec import StoreSpec
 
 # Manifest rows in, names of broken expectations by the rows' ``row`` out.
-Judge = Callable[["pa.Table"], dict[int, list[str]]]
+Validator = Callable[["pa.Table"], dict[int, list[str]]]
 
 _LIGHT = ("row", "image_id", "version", "captured_at", "updated_at", "store_id", "camera_id", "bytes", "content_hash")
 _JUDGED = ["content_hash", "bytes", "boxes", "store_id", "camera_id", "captured_at"]
-_JUDGED_AT_ONCE = 20_000
+_VALIDATED_AT_ONCE = 20_000
 _NEVER = datetime(1, 1, 1, tzinfo=UTC)
 NEWER_IS_BAD = "bad, an older version is good"
 AMBIGUOUS = "of the same version and time as another row, and says something else"
@@ -36,7 +37,7 @@ AMBIGUOUS = "of the same version and time as another row, and says something els
 class Row:
     """One announced photo: where its row stands, and what the plan needs of it."""
 
-    sheet: int
+    listing: int
     row: int
     image_id: str
     version: str
@@ -63,24 +64,24 @@ class Chosen:
 
 
 def choose(
-    sheets: list[Sheet],
+    listings: list[Listing],
     spec: StoreSpec,
     photos: Photos,
     now: datetime,
-    judge: Judge,
+    validate: Validator,
     only: Sequence[Collection[int]] | None = None,
 ) -> Chosen:
     """Read all sheets. Every row is in exactly one of good, bad and outside. ``only``: for each sheet the rows that count."""
     chosen = Chosen()
     versions: dict[str, list[Row]] = {}
-    for number, sheet in enumerate(sheets):
-        rows = sheet.read(spec, _LIGHT)
+    for number, listing in enumerate(listings):
+        rows = listing.read(spec, _LIGHT)
         if only is not None:
             rows = _those(rows, only[number])
         for row in _asked(rows, number, _Filter(photos, now), chosen):
-            row.announced_now = sheet.key is None
+            row.announced_now = listing.key is None
             versions.setdefault(row.image_id, []).append(row)
-    return _chosen(versions, sheets, spec, judge, chosen)
+    return _chosen(versions, listings, spec, validate, chosen)
 
 
 def _those(rows: pa.Table, numbers: Collection[int]) -> pa.Table:
@@ -91,12 +92,12 @@ def _those(rows: pa.Table, numbers: Collection[int]) -> pa.Table:
 
 
 def _chosen(
-    versions: dict[str, list[Row]], sheets: list[Sheet], spec: StoreSpec, judge: Judge, chosen: Chosen
+    versions: dict[str, list[Row]], listings: list[Listing], spec: StoreSpec, validate: Validator, chosen: Chosen
 ) -> Chosen:
     for rows in versions.values():
-        rows.sort(key=lambda row: (row.updated_at or _NEVER, row.sheet, row.row))
+        rows.sort(key=lambda row: (row.updated_at or _NEVER, row.listing, row.row))
         _drop_repeats(rows, chosen)
-    _settle(versions, sheets, spec, judge, chosen)
+    _settle(versions, listings, spec, validate, chosen)
     return chosen
 
 
@@ -121,7 +122,7 @@ class _Filter:
         return None
 
 
-def _asked(rows: pa.Table, sheet: int, wanted: _Filter, chosen: Chosen) -> Iterator[Row]:
+def _asked(rows: pa.Table, listing: int, wanted: _Filter, chosen: Chosen) -> Iterator[Row]:
     chosen.read += rows.num_rows
     for batch in rows.to_batches(max_chunksize=5_000):
         for row in batch.to_pylist():
@@ -129,7 +130,7 @@ def _asked(rows: pa.Table, sheet: int, wanted: _Filter, chosen: Chosen) -> Itera
             if why is not None:
                 chosen.outside[why] += 1
                 continue
-            yield Row(sheet, **row | {"version": row["version"] or "", "content_hash": row["content_hash"] or ""})
+            yield Row(listing, **row | {"version": row["version"] or "", "content_hash": row["content_hash"] or ""})
 
 
 def _drop_repeats(rows: list[Row], chosen: Chosen) -> None:
@@ -140,12 +141,14 @@ def _drop_repeats(rows: list[Row], chosen: Chosen) -> None:
     rows[:] = kept
 
 
-def _settle(versions: dict[str, list[Row]], sheets: list[Sheet], spec: StoreSpec, judge: Judge, chosen: Chosen) -> None:
+def _settle(
+    versions: dict[str, list[Row]], listings: list[Listing], spec: StoreSpec, validate: Validator, chosen: Chosen
+) -> None:
     """The newest version of each photo is judged; where it is bad, the one before it, and so on."""
     newest_bad: dict[str, Row] = {}
     candidates = [rows.pop() for rows in versions.values()]
     while candidates:
-        judge_rows(candidates, sheets, spec, judge)
+        validate_rows(candidates, listings, spec, validate)
         again = []
         for row in candidates:
             older = versions[row.image_id]
@@ -166,33 +169,33 @@ def _settle(versions: dict[str, list[Row]], sheets: list[Sheet], spec: StoreSpec
     chosen.bad = list(newest_bad.values())
 
 
-def judge_rows(rows: list[Row], sheets: Sequence[Sheet], spec: StoreSpec, judge: Judge) -> None:
+def validate_rows(rows: list[Row], listings: Sequence[Listing], spec: StoreSpec, validate: Validator) -> None:
     """Read the rows whole; set what they break, their boxes, bytes and hash."""
     for part in _parts(rows):
-        table = _whole_rows(part, sheets, spec)
-        broken = judge(table)
-        for position, (row, told) in enumerate(zip(part, table.select(_JUDGED).to_pylist(), strict=True)):
-            boxes = told["boxes"] or []
+        table = _whole_rows(part, listings, spec)
+        broken = validate(table)
+        for position, (row, columns) in enumerate(zip(part, table.select(_JUDGED).to_pylist(), strict=True)):
+            boxes = columns["boxes"] or []
             row.broken = tuple(broken.get(position, ()))
-            row.content_hash, row.bytes, row.boxes = told["content_hash"] or "", told["bytes"], len(boxes)
-            row.metadata = metadata_hash(told["store_id"], told["camera_id"], told["captured_at"], boxes)
+            row.content_hash, row.bytes, row.boxes = columns["content_hash"] or "", columns["bytes"], len(boxes)
+            row.metadata = metadata_hash(columns["store_id"], columns["camera_id"], columns["captured_at"], boxes)
 
 
 def _parts(rows: list[Row]) -> Iterable[list[Row]]:
-    ordered = sorted(rows, key=lambda row: (row.sheet, row.row))
-    return (ordered[start : start + _JUDGED_AT_ONCE] for start in range(0, len(ordered), _JUDGED_AT_ONCE))
+    ordered = sorted(rows, key=lambda row: (row.listing, row.row))
+    return (ordered[start : start + _VALIDATED_AT_ONCE] for start in range(0, len(ordered), _VALIDATED_AT_ONCE))
 
 
-def _whole_rows(part: list[Row], sheets: Sequence[Sheet], spec: StoreSpec) -> pa.Table:
+def _whole_rows(part: list[Row], listings: Sequence[Listing], spec: StoreSpec) -> pa.Table:
     """The rows as one manifest, in the order of ``part``, numbered from 0."""
     import pyarrow as pa
 
     tables, start = [], 0
     while start < len(part):
-        sheet = part[start].sheet
-        end = next((at for at in range(start, len(part)) if part[at].sheet != sheet), len(part))
+        listing = part[start].listing
+        end = next((at for at in range(start, len(part)) if part[at].listing != listing), len(part))
         wanted = {row.row for row in part[start:end]}
-        rows = sheets[sheet].read_mapped(spec)
+        rows = listings[listing].read_mapped(spec)
         keep = pa.array([number in wanted for number in rows["row"].to_pylist()])
         tables.append(rows.filter(keep).sort_by("row"))
         start = end

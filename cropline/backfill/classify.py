@@ -9,8 +9,8 @@ Belongs here: the decision, as a table of cases that the tests repeat. Does not:
     of other metadata   metadata ... -          metadata ... registered: its rows are written anew (all: cut again)
     quarantined         good now     good now   good now     registered
     pending             waiting      -          waiting      claimed
-    failed or dead      -            failed     failed       revived
-    done                -            -          again        revived, unless this backfill has done it
+    failed or dead      -            failed     failed       requeued
+    done                -            -          again        requeued, unless this backfill has done it
     claimed             -            -          -            left to the run that has it
     forgotten           -            -          -            never comes back
 
@@ -28,18 +28,18 @@ from typing import TYPE_CHECKING, Literal
 
 from cropline.backfill.choose import Row
 from cropline.backfill.request import Mode
-from cropline.keys import fingerprint
+from cropline.core.keys import fingerprint
 
 if TYPE_CHECKING:
     from cropline.state import ImageState, State, WorkState
 
-Action = Literal["register", "revive", "claim"]
+Action = Literal["register", "requeue", "claim"]
 IDS_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """One image and profile that a run is to do. ``row`` is where it is announced; a revived work needs none."""
+class WorkItem:
+    """One image and profile that a run is to do. ``row`` is where it is announced; a requeued work needs none."""
 
     image_id: str
     profile: str
@@ -49,7 +49,7 @@ class Work:
     boxes: int
     bytes: int | None
     row: Row | None = None
-    state: WorkState | None = None  # what it was in, when it is revived
+    state: WorkState | None = None  # what it was in, when it is requeued
     registers: bool = False  # its row is registered, whatever the action
 
 
@@ -63,7 +63,7 @@ class Selection:
     done_since: datetime | None  # of mode all: what ended after it was done by this backfill
 
 
-def classify(rows: Sequence[Row], selection: Selection, state: State, left: Counter[str]) -> Iterator[Work]:
+def classify(rows: Sequence[Row], selection: Selection, state: State, left: Counter[str]) -> Iterator[WorkItem]:
     """The works to do. ``left`` counts, by why, those that are not; every row and profile is in one of the two."""
     for start in range(0, len(rows), IDS_AT_ONCE):
         part = rows[start : start + IDS_AT_ONCE]
@@ -86,9 +86,9 @@ def classify(rows: Sequence[Row], selection: Selection, state: State, left: Coun
                     left[why] += 1
                 else:
                     work = known.get((row.image_id, profile))
-                    state_now = work.state if work is not None and action == "revive" else None
+                    state_now = work.state if work is not None and action == "requeue" else None
                     registers = action == "register" or (work is not None and _tells(row, work))
-                    yield Work(
+                    yield WorkItem(
                         row.image_id,
                         profile,
                         why,
@@ -148,12 +148,12 @@ def _same(work: ImageState, selection: Selection) -> tuple[Action | None, str]:
         case "pending":
             return _if(selection.mode != "failed", "claim", "waiting", "waiting")
         case "failed" | "dead":
-            return _if(selection.mode != "missing", "revive", work.state, f"{work.state}, see replay")
+            return _if(selection.mode != "missing", "requeue", work.state, f"{work.state}, see replay")
         case "done":
             ours = selection.done_since is not None and work.since >= selection.done_since
             if selection.mode == "all" and ours:
                 return None, "done by this backfill"
-            return _if(selection.mode == "all", "revive", "again", "done")
+            return _if(selection.mode == "all", "requeue", "again", "done")
     return None, "in work"
 
 

@@ -1,6 +1,6 @@
-"""What works will take: time, calls, bytes and PUTs, from the numbers of the last batches.
+"""What a run with a plan and these limits would do, to the last photo: the dry run's answer.
 
-Belongs here: arithmetic. Does not: promises; the report calls it an estimate and says what it rests on.
+Belongs here: putting slices, days and the estimate together. Does not: showing them (report/backfill.py and the CLI).
 """
 
 from __future__ import annotations
@@ -8,59 +8,56 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cropline.backfill.plan import Slice
+from cropline.backfill.cost import Cost, cost_of
+from cropline.backfill.plan import Budget, Day, Plan, by_day, slices
+from cropline.backfill.request import Limits
 from cropline.state import BatchState
-
-# Measured on 2 cores with photos of 9 MP and 37 boxes; replaced by the own batches' speed as soon as there are some.
-_IMAGES_PER_S = 8.0
-# Of the catalogue for each batch: a data file and a log entry.
-_PUTS_A_COMMIT = 2
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the slices of a plan come to."""
+    """``days``: what would be done, by day of capture. ``left``: what would not, and why. ``stopped``: by which limit."""
 
-    images: int
-    works: int
-    crops: int
-    batches: int
-    seconds: float
-    basis: str  # what the time rests on
-    calls: int  # of the listing, already made by planning
-    downloads: int
-    bytes: int
-    puts: int  # crops, catalogue files and, from the API, one manifest a batch
+    wanted: int  # photos
+    cost: Cost
+    days: Sequence[Day]
+    left: Sequence[tuple[str, str, int]]  # why, what of, how many
+    stopped: str | None
+    note: str | None
+
+    @property
+    def verdict(self) -> str:
+        """One sentence."""
+        if not self.wanted:
+            return "There is nothing to do."
+        if not self.cost.images:
+            return f"Of the {self.wanted:,} photos that are wanted the limits allow none ({self.stopped})."
+        limited = f" of the {self.wanted:,} that are wanted, then the limits stop it ({self.stopped})"
+        return (
+            f"{self.cost.crops:,} crops from {self.cost.images:,} {'photo' if self.cost.images == 1 else 'photos'}"
+            f"{limited if self.stopped else ''}, "
+            f"in {self.cost.batches:,} {'batch' if self.cost.batches == 1 else 'batches'}."
+        )
 
 
-def estimate(slices: Sequence[Slice], last: Sequence[BatchState], *, calls: int, lands: bool, at_once: int) -> Estimate:
-    """``last``: the state's last batches; ``lands``: each slice brings a manifest; ``at_once``: batches under way."""
-    images = sum(part.count for part in slices)
-    crops = sum(part.puts for part in slices)
-    rate, basis = _speed(last)
+def estimate(plan: Plan, limits: Limits, *, batch_images: int, last: Sequence[BatchState]) -> Estimate:
+    """``last``: the state's last batches, for the estimate of time."""
+    budget = Budget(limits)
+    parts = list(slices(plan.work_items, batch_images, budget))
+    lands = any(listing.key is None for listing in plan.listings)
     return Estimate(
-        images=images,
-        works=sum(len(part.works) for part in slices),
-        crops=crops,
-        batches=len(slices),
-        seconds=images / rate,
-        basis=basis if at_once == 1 else f"{basis}; {at_once} at once may be faster",
-        calls=calls,
-        downloads=images,
-        bytes=sum(part.bytes for part in slices),
-        puts=crops + len(slices) * (_PUTS_A_COMMIT + int(lands)),
+        wanted=plan.images,
+        cost=cost_of(parts, last, calls=plan.calls, lands=lands, at_once=limits.concurrency),
+        days=by_day(work for part in parts for work in part.work_items),
+        left=_left(plan),
+        stopped=budget.stopped,
+        note=plan.note,
     )
 
 
-def _speed(last: Sequence[BatchState]) -> tuple[float, str]:
-    """Images a second of the batches that one attempt finished."""
-    timed = [
-        (batch.images, (batch.committed_at - batch.created_at).total_seconds())
-        for batch in last
-        if batch.committed_at is not None and batch.attempt == 1 and batch.images
-    ]
-    seconds = sum(spent for _, spent in timed)
-    if seconds <= 0:
-        return _IMAGES_PER_S, f"no batch has been done yet: {_IMAGES_PER_S:g} images/s are assumed"
-    rate = sum(images for images, _ in timed) / seconds
-    return rate, f"{rate:,.1f} images/s lately, measured over {sum(images for images, _ in timed):,} images"
+def _left(plan: Plan) -> list[tuple[str, str, int]]:
+    """Works first, then announced rows that do not count."""
+    work_items = [(why, "photo and profile", count) for why, count in plan.left.most_common()]
+    rows = [(why, "announced row", count) for why, count in plan.outside.most_common()]
+    bad = [("bad, goes to quarantine", "announced row", len(plan.bad))] if plan.bad else []
+    return [*work_items, *bad, *rows]

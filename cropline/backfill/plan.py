@@ -1,6 +1,6 @@
 """The plan: works in their order, cut into slices of whole photos, as far as the limits go.
 
-Belongs here: order, slices, budget, and the numbers by day. Does not: reading (sheets.py) or deciding (classify.py).
+Belongs here: order, slices, budget, and the numbers by day. Does not: reading (listings.py) or deciding (classify.py).
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from itertools import groupby
 
 from cropline.backfill.choose import Row
-from cropline.backfill.classify import Work
+from cropline.backfill.classify import WorkItem
+from cropline.backfill.listings import Listing
 from cropline.backfill.request import Limits, Order
-from cropline.backfill.sheets import Sheet
 
 ASSUMED_BYTES = 2_600_000  # of a photo whose size the listing does not tell
 _NEVER = datetime(1, 1, 1, tzinfo=UTC)
@@ -23,9 +23,9 @@ _NEVER = datetime(1, 1, 1, tzinfo=UTC)
 class Slice:
     """The works of some photos, done as one batch. Not a dataclass, nor is Plan: Prefect walks through dataclasses."""
 
-    def __init__(self, works: Sequence[Work]) -> None:
-        self.works = works
-        self.image_ids = list(dict.fromkeys(work.image_id for work in works))
+    def __init__(self, work_items: Sequence[WorkItem]) -> None:
+        self.work_items = work_items
+        self.image_ids = list(dict.fromkeys(work.image_id for work in work_items))
 
     @property
     def count(self) -> int:
@@ -35,18 +35,18 @@ class Slice:
     @property
     def puts(self) -> int:
         """Crops, if all of them are written."""
-        return sum(work.boxes for work in self.works)
+        return sum(work.boxes for work in self.work_items)
 
     @property
     def bytes(self) -> int:
         """Of its photos."""
-        return sum({work.image_id: _size(work) for work in self.works}.values())
+        return sum({work.image_id: _size(work) for work in self.work_items}.values())
 
 
 class Plan:
     """What a run is to do.
 
-    ``works``: in the order in which they are to be done, those of a photo together. ``bad``: rows for quarantine.
+    ``work_items``: in the order in which they are to be done, those of a photo together. ``bad``: rows for quarantine.
     ``read``: announced rows that were looked at; ``outside``: those that do not count, by why. ``left``: works that are
     not to be done, by why. ``calls``: pages read from the API. ``complete`` False: there may be more.
     ``from_quarantine``: rows that are registered are noted as replayed. ``good``: photos that were judged good, to be
@@ -58,10 +58,10 @@ class Plan:
 
     def __init__(
         self,
-        works: list[Work],
+        work_items: list[WorkItem],
         *,
         bad: Sequence[Row] = (),
-        sheets: Sequence[Sheet] = (),
+        listings: Sequence[Listing] = (),
         read: int = 0,
         outside: Counter[str] | None = None,
         left: Counter[str] | None = None,
@@ -75,9 +75,9 @@ class Plan:
         hints: Mapping[str, str] | None = None,
         asks_again: bool = False,
     ) -> None:
-        self.works = works
+        self.work_items = work_items
         self.bad = bad
-        self.sheets = sheets
+        self.listings = listings
         self.read = read
         self.outside = outside or Counter()
         self.left = left or Counter()
@@ -90,12 +90,12 @@ class Plan:
         self.still_bad_rows = still_bad_rows
         self.hints = hints or {}
         self.asks_again = asks_again
-        self.images = len({work.image_id for work in works})
+        self.images = len({work.image_id for work in work_items})
 
 
-def ordered(works: Iterable[Work], order: Order) -> list[Work]:
+def ordered(work_items: Iterable[WorkItem], order: Order) -> list[WorkItem]:
     """By capture time; photos without one come last either way."""
-    known = list(works)
+    known = list(work_items)
     known.sort(key=lambda work: (work.captured_at or _NEVER, work.image_id), reverse=order == "newest")
     known.sort(key=lambda work: work.captured_at is None)
     return known
@@ -124,13 +124,13 @@ class Budget:
         return True
 
 
-def slices(works: Sequence[Work], images: int, budget: Budget) -> Iterator[Slice]:
+def slices(work_items: Sequence[WorkItem], images: int, budget: Budget) -> Iterator[Slice]:
     """The works in slices of at most ``images`` photos, until the budget has no room for the next photo."""
-    current: list[Work] = []
+    current: list[WorkItem] = []
     held = 0
-    if not works or not budget.room(batches=1):
+    if not work_items or not budget.room(batches=1):
         return
-    for _, group in groupby(works, key=lambda work: work.image_id):
+    for _, group in groupby(work_items, key=lambda work: work.image_id):
         photo = list(group)
         wanted = {"images": 1, "PUTs": sum(work.boxes for work in photo), "bytes": _size(photo[0])}
         if not budget.room(**wanted):
@@ -144,7 +144,7 @@ def slices(works: Sequence[Work], images: int, budget: Budget) -> Iterator[Slice
             current, held = [], 0
             if not budget.room(batches=1):
                 # Nothing left to do is no stop.
-                if photo[-1] is works[-1]:
+                if photo[-1] is work_items[-1]:
                     budget.stopped = None
                 return
     if current:
@@ -158,19 +158,19 @@ class Day:
 
     day: str
     images: int = 0
-    works: int = 0
+    work_items: int = 0
     boxes: int = 0
     bytes: int = 0
     why: Counter[str] = field(default_factory=Counter)
 
 
-def by_day(works: Iterable[Work]) -> list[Day]:
+def by_day(work_items: Iterable[WorkItem]) -> list[Day]:
     """The works by the day on which their photos were taken, newest first."""
     days: dict[str, Day] = {}
     seen: set[str] = set()
-    for work in works:
+    for work in work_items:
         day = days.setdefault(day_of(work), Day(day_of(work)))
-        day.works += 1
+        day.work_items += 1
         day.boxes += work.boxes
         day.why[work.why] += 1
         if work.image_id not in seen:
@@ -180,10 +180,10 @@ def by_day(works: Iterable[Work]) -> list[Day]:
     return sorted(days.values(), key=lambda day: day.day, reverse=True)
 
 
-def day_of(work: Work) -> str:
+def day_of(work: WorkItem) -> str:
     """The day of capture in UTC."""
     return work.captured_at.astimezone(UTC).date().isoformat() if work.captured_at else "no date"
 
 
-def _size(work: Work) -> int:
+def _size(work: WorkItem) -> int:
     return ASSUMED_BYTES if work.bytes is None else work.bytes

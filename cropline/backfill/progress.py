@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from cropline.backfill.classify import Work
+from cropline.backfill.classify import WorkItem
 from cropline.backfill.plan import Slice, day_of
 
 
@@ -30,15 +30,15 @@ class DayProgress:
 class Progress:
     """Counts the works of a plan as they end; each is counted once."""
 
-    def __init__(self, works: Iterable[Work]) -> None:
+    def __init__(self, work_items: Iterable[WorkItem]) -> None:
         self._days: dict[str, DayProgress] = {}
-        for work in works:
+        for work in work_items:
             self._days.setdefault(day_of(work), DayProgress(day_of(work))).planned += 1
         self.stopped: str | None = None
 
     def settle(self, part: Slice, states: Mapping[tuple[str, str], str]) -> None:
         """A slice has ended; ``states``: what its works, (image id, profile), are in now."""
-        for work in part.works:
+        for work in part.work_items:
             day = self._days[day_of(work)]
             state = states.get((work.image_id, work.profile))
             if state == "done":

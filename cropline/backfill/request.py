@@ -5,40 +5,18 @@ Belongs here: shapes, help texts and what is contradictory in itself. Does not: 
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from cropline.keys import canonical_json, digest
+from cropline.core.keys import canonical_json, digest
+from cropline.core.request import Moment, Request, in_utc
 
 From = Literal["api", "manifests"]
 Mode = Literal["missing", "failed", "all"]
 Order = Literal["newest", "oldest"]
 Ended = Literal["failed", "dead", "partial", "quarantined"]
-
-
-def _iso_8601(told: Any) -> Any:
-    """pydantic takes a number for seconds since 1970: a year, or a day without hyphens, would be a moment of that year."""
-    if told is None or isinstance(told, datetime):
-        return told
-    try:
-        moment = datetime.fromisoformat(told)
-    except (TypeError, ValueError):
-        raise ValueError("not a moment in ISO 8601, such as 2026-11-22 or 2026-11-22T08:40:00Z") from None
-    if not 1900 <= moment.year <= 9000:  # room for offsets and overlaps, which the ends of the calendar have not
-        raise ValueError("must lie in the years 1900 to 9000")
-    return moment
-
-
-Moment = Annotated[datetime, BeforeValidator(_iso_8601)]
 _Names = list[Annotated[str, Field(min_length=1, max_length=1024)]]
-
-
-class Request(BaseModel):
-    """Refuses names it does not know: Prefect itself would drop them."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Photos(Request):
@@ -74,11 +52,6 @@ class Limits(Request):
     )
     puts: int | None = Field(None, ge=1, title="PUTs", description="at most so many crops are stored")
     bytes: int | None = Field(None, ge=1, title="Bytes", description="at most so many bytes of photos are downloaded")
-
-
-def in_utc(moment: datetime) -> datetime:
-    """The moment in UTC; one without an offset is taken as UTC."""
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def backfill_id(source: str, photos: Photos, announced: From, mode: Mode) -> tuple[str, str]:

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from cropline.catalogue.rows import CATALOGUE, PARTITION, STATISTICS
-from cropline.clouds import delta_address, delta_options
-from cropline.errors import CatalogueError, StorageError
-from cropline.scrub import one_line
-from cropline.storage import StoreSpec
-from cropline.store_probe import require
+from cropline.core.clouds import delta_address, delta_options
+from cropline.core.errors import CatalogueError, StorageError
+from cropline.core.scrub import one_line
+from cropline.core.store_probe import require
+from cropline.core.store_spec import StoreSpec
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable

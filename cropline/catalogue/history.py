@@ -1,4 +1,4 @@
-"""Rows that are no longer current: found through the commits that superseded them, as far as the log and upkeep kept them.
+"""Rows that are no longer current: found through the commits that superseded them, as far as the log and maintenance kept them.
 
 Belongs here: reading the past. Does not: the present (table.py). A superseding commit's predicate names its images, and the
 version before it holds the rows that it removed.
@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from cropline.catalogue import delta
 from cropline.catalogue.rows import find
-from cropline.keys import safe_name
-from cropline.storage import StoreSpec
+from cropline.core.keys import safe_name
+from cropline.core.store_spec import StoreSpec
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -25,14 +25,14 @@ _LITERAL = re.compile(r"'((?:[^']|'')*)'")
 
 
 @dataclass(frozen=True)
-class Held:
+class PastRows:
     """Rows (CATALOGUE) as they stood until table version ``superseded_in``; None: they are current."""
 
     rows: pa.Table
     superseded_in: int | None
 
 
-def of_image(spec: StoreSpec, table: DeltaTable, source: str, image_id: str) -> Iterator[Held]:
+def of_image(spec: StoreSpec, table: DeltaTable, source: str, image_id: str) -> Iterator[PastRows]:
     """What the image's rows were before each commit that superseded it, newest first. Empty states are left out."""
     for version, names in _superseding(table):
         if image_id in names:
@@ -40,10 +40,10 @@ def of_image(spec: StoreSpec, table: DeltaTable, source: str, image_id: str) -> 
             if rows is None:
                 return
             if len(rows):
-                yield Held(rows, version)
+                yield PastRows(rows, version)
 
 
-def of_crop(spec: StoreSpec, table: DeltaTable, key: str) -> Held | None:
+def of_crop(spec: StoreSpec, table: DeltaTable, key: str) -> PastRows | None:
     """The row of a crop that was superseded, or None when no version that can still be read holds it."""
     folders = set(key.split("/"))
     for version, names in _superseding(table):
@@ -52,7 +52,7 @@ def of_crop(spec: StoreSpec, table: DeltaTable, key: str) -> Held | None:
             if rows is None:
                 return None
             if len(rows):
-                return Held(rows, version)
+                return PastRows(rows, version)
     return None
 
 
@@ -65,7 +65,7 @@ def _superseding(table: DeltaTable) -> Iterator[tuple[int, set[str]]]:
 
 
 def _before(spec: StoreSpec, version: int, **equal: str) -> pa.Table | None:
-    """Rows of the version before the given one; None: its files or its log are gone, as upkeep does after a while."""
+    """Rows of the version before the given one; None: its files or its log are gone, as maintenance does after a while."""
     from deltalake.exceptions import DeltaError
 
     try:

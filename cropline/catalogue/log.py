@@ -7,14 +7,14 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-from cropline import storage
-from cropline.storage import StoreSpec
+from cropline.core import storage
+from cropline.core.store_spec import StoreSpec
 
 # The key under which a commit says which of our own steps made it; it brings no new crops.
 STEP = "cropline.step"
 
 # Other commits that may have come between reading the table and committing a batch.
-_OVERTAKEN = 200
+_MOST_COMMITS_BETWEEN = 200
 # A state that has not looked for longer than so many commits takes them for unknown: that costs time, never a row.
 _ENTRIES_AT_MOST = 1_000
 # They take rows away, or lay them out anew.
@@ -47,14 +47,14 @@ def commit_of(spec: StoreSpec, batch_id: str, built_on: int, newest: int) -> Com
 
     It is the very next one unless other writers were faster. Commits older than the log's retention are not found.
     """
-    for version in range(built_on + 1, min(newest, built_on + _OVERTAKEN) + 1):
+    for version in range(built_on + 1, min(newest, built_on + _MOST_COMMITS_BETWEEN) + 1):
         actions = _actions(spec, version)
         if any(action.get("txn", {}).get("appId") == batch_id for action in actions or ()):
             return Commit(version, _info(actions or []).get("cropline.rows"))
     return Commit(None, None)
 
 
-def new_strangers(spec: StoreSpec, memory: Memory, newest: int) -> bool:
+def has_unknown_commits(spec: StoreSpec, memory: Memory, newest: int) -> bool:
     """Whether a commit since the state last looked may have brought crops of a batch that the state does not know.
 
     A log that no longer reaches back may hide one, and so may a table that is older than what the state remembers.

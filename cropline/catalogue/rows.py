@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from cropline.errors import CatalogueError
-from cropline.schemas import CROPS, UTC
+from cropline.core.errors import CatalogueError
+from cropline.core.schemas import CROPS, UTC
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable

@@ -1,6 +1,6 @@
 """The catalogue as the steps see it: append a batch once, fence a zombie out, read rows back.
 
-Belongs here: the commit and its races. Does not: upkeep (maintain.py), opening (delta.py), shapes (rows.py).
+Belongs here: the commit and its races. Does not: maintenance (maintenance.py), opening (delta.py), shapes (rows.py).
 
 A batch's id is a Delta app id, and its app transaction's version says what the table knows of it:
 ``>= 0``  the table holds the batch; the number is the table version that the commit was built on, so the commit is
@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
-from cropline.catalogue import commits, delta, doubles, history, maintain, moved
-from cropline.catalogue.history import Held
-from cropline.catalogue.log import Memory, commit_of, new_strangers
+from cropline.catalogue import commits, delta, duplicates, history, maintenance, pack_places
+from cropline.catalogue.history import PastRows
+from cropline.catalogue.log import Memory, commit_of, has_unknown_commits
 from cropline.catalogue.rows import (
     CATALOGUE,
     ImageProfile,
@@ -39,8 +39,8 @@ from cropline.catalogue.rows import (
     to_catalogue,
 )
 from cropline.catalogue.staying import newest, stay
-from cropline.errors import CatalogueError, StaleLease
-from cropline.storage import StoreSpec
+from cropline.core.errors import CatalogueError, StaleLease
+from cropline.core.store_spec import StoreSpec
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -54,7 +54,7 @@ _TRIES = 100
 class Appended:
     """``version``: the table version that holds the batch. ``appended`` False: it held it already; read batch_rows.
 
-    ``rows`` (CATALOGUE): what was appended. Crops that were taken over lie where they lay then, see moved.py. ``strangers``:
+    ``rows`` (CATALOGUE): what was appended. Crops that were taken over lie where they lay then, see pack_places.py. ``strangers``:
     since the state last looked, batches that it does not know were committed.
     """
 
@@ -104,7 +104,7 @@ class Catalogue:
         )
 
         def commit(table: DeltaTable) -> Appended:
-            strange = memory is not None and new_strangers(self._spec, memory, table.version())
+            strange = memory is not None and has_unknown_commits(self._spec, memory, table.version())
             known = commits.transaction(table, batch_id, attempt)
             if known is not None and known >= 0:
                 version = commit_of(self._spec, batch_id, known, table.version()).version or table.version()
@@ -115,7 +115,7 @@ class Catalogue:
             look = strange or (memory is not None and memory.strangers)
             current = commits.current(table, works if look else commits.failing(rows, superseding))
             replaced = {*superseding, *commits.works_of(current)}
-            placed = moved.where_they_lie(table, stay(rows, current), batch_id) if replaced else rows
+            placed = pack_places.with_current_places(table, stay(rows, current), batch_id) if replaced else rows
             commits.put(table, placed, properties, batch_id, replaced)
             return Appended(table.version(), True, placed, strange)
 
@@ -159,7 +159,7 @@ class Catalogue:
     def batch_rows(self, batch_id: str) -> pa.Table | None:
         """The rows (CATALOGUE) that the batch appended, or None when it was never committed.
 
-        When some were superseded since, they are read from the version that committed them; those that upkeep has
+        When some were superseded since, they are read from the version that committed them; those that maintenance has
         vacuumed are missing. Reads the batch's files only, as far as their statistics can tell.
         """
         with delta.catalogue_errors("read", self._spec):
@@ -180,7 +180,7 @@ class Catalogue:
             table = delta.open_table(self._spec)
             return CATALOGUE.empty_table() if table is None else find(table, source=source, image_id=image_id)
 
-    def image_history(self, source: str, image_id: str) -> list[Held]:
+    def image_history(self, source: str, image_id: str) -> list[PastRows]:
         """The image's rows through time, newest first: the current ones, then what each commit superseded.
 
         Goes back as far as the log and the files are kept (30 days, see maintain).
@@ -191,7 +191,7 @@ class Catalogue:
                 return []
             current = find(table, source=source, image_id=image_id)
             past = history.of_image(self._spec, table, source, image_id)
-            return [*([Held(current, None)] if len(current) else []), *past]
+            return [*([PastRows(current, None)] if len(current) else []), *past]
 
     def find(self, key: str) -> dict[str, Any] | None:
         """The row of one crop, by object key or full address; None when no row has it.
@@ -204,7 +204,7 @@ class Catalogue:
             if table is None:
                 return None
             current = find(table, key=key)
-            held = Held(current, None) if len(current) else history.of_crop(self._spec, table, key)
+            held = PastRows(current, None) if len(current) else history.of_crop(self._spec, table, key)
             return None if held is None else {**held.rows.to_pylist()[0], "superseded_in": held.superseded_in}
 
     def rows(self, where: Any = None, *, columns: Sequence[str] | None = None, version: int | None = None) -> pa.Table:
@@ -320,25 +320,27 @@ class Catalogue:
         vacuum_after: timedelta | None = timedelta(days=30),
         checkpoint: bool = True,
         dry_run: bool = False,
-    ) -> maintain.Maintained:
+    ) -> maintenance.MaintenanceResult:
         """Merge small files, delete files that no version younger than ``vacuum_after`` reads (None: keep all), and
         shorten the log. Safe beside commits; a commit that rewrites the same files goes first. dry_run only counts.
 
         Raises CatalogueError also when ``vacuum_after`` is under a day: running commits could lose their files.
         """
-        maintain.check_vacuum(vacuum_after)
+        maintenance.check_vacuum(vacuum_after)
         with delta.catalogue_errors("maintain", self._spec):
             return self._until_committed(
-                lambda table: maintain.maintain(table, compact, vacuum_after, checkpoint, dry_run)
+                lambda table: maintenance.maintain(table, compact, vacuum_after, checkpoint, dry_run)
             )
 
     def strangers(self, memory: Memory) -> tuple[int, bool] | None:
         """(newest version, whether since the state last looked others than it committed here); None when there is no table."""
         with delta.catalogue_errors("read", self._spec):
             table = delta.open_table(self._spec)
-            return None if table is None else (table.version(), new_strangers(self._spec, memory, table.version()))
+            return (
+                None if table is None else (table.version(), has_unknown_commits(self._spec, memory, table.version()))
+            )
 
-    def mend_doubles(self, *, dry_run: bool = False) -> int:
+    def remove_duplicates(self, *, dry_run: bool = False) -> int:
         """Leave each work's newest rows, and of a box the good one, where batches of several states left theirs. Gives the rows that
         went, or with ``dry_run`` would go. Reads four columns of the whole table."""
 
@@ -351,8 +353,8 @@ class Catalogue:
 
         with delta.catalogue_errors("maintain", self._spec):
             table = delta.open_table(self._spec)
-            found = doubles.doubled(table) if table is not None else []
-            return sum(self._until_committed(partial(mend, works=works)) for works in doubles.portions(found))
+            found = duplicates.duplicated(table) if table is not None else []
+            return sum(self._until_committed(partial(mend, works=works)) for works in duplicates.portions(found))
 
 
 def _read(table: DeltaTable, where: Any, columns: Sequence[str] | None) -> pa.Table:

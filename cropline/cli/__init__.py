@@ -12,10 +12,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from cropline.cli import operate
+from cropline.cli import operations
 from cropline.cli.packages import refuse_name_clashes
-from cropline.errors import CroplineError
-from cropline.scrub import scrub, visible
+from cropline.core.errors import CroplineError
+from cropline.core.scrub import scrub, visible
 
 app = typer.Typer(
     name="cropline",
@@ -187,7 +187,7 @@ def crop(
     ] = False,
 ) -> None:
     """Try the engine on one picture: cut its boxes. Exit code 1 when a box failed; nothing else is remembered."""
-    from cropline.cli.crop import Wanted, run_crop
+    from cropline.cli.crop import CropOptions, run_crop
 
     changes = {
         "format": format,
@@ -198,12 +198,12 @@ def crop(
         "colour": colour,
     }
     given = {name: value for name, value in changes.items() if value is not None}
-    wanted = Wanted(photo, boxes, out, tuple(profile or ()), given, coordinates, orientation, allow_loopback)
+    wanted = CropOptions(photo, boxes, out, tuple(profile or ()), given, coordinates, orientation, allow_loopback)
     if not run_crop(wanted):
         raise typer.Exit(1)
 
 
-operate.add_to(app)
+operations.add_to(app)
 
 
 def quiet_prefect(verbose: bool) -> None:

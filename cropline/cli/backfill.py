@@ -9,15 +9,15 @@ import typer
 from pydantic import ValidationError
 from rich.table import Table
 
-from cropline.backfill.foresee import Foreseen
+from cropline.backfill.estimate import Estimate
+from cropline.backfill.report import cost_rows, day_rows
 from cropline.backfill.request import From, Limits, Mode, Order, Photos
-from cropline.cli.runs import check_settings, funnel_table, progress_of, show_places, show_trouble
-from cropline.cli.screen import Screen, plain
-from cropline.funnel import Funnel
-from cropline.report.backfill import cost_rows, day_rows
-from cropline.report.maintain import maintained_verdict, taken_rows
-from cropline.report.places import places
-from cropline.run import watch
+from cropline.cli.runs import check_settings, funnel_table, progress_of, show_places, show_problems
+from cropline.core.screen import Screen, plain
+from cropline.maintenance.report import cleanup_rows, maintenance_verdict
+from cropline.pipeline.funnel import Funnel
+from cropline.pipeline.run import report_progress_to
+from cropline.reports.places import places
 
 _ENDED = ("failed", "dead", "quarantined", "partial")
 
@@ -47,7 +47,7 @@ def run_backfill(
     order: Order,
     *,
     dry_run: bool,
-    afresh: bool,
+    restart: bool,
     limits: dict[str, int | None],
 ) -> None:
     """Backfill in this process and show what it did, or would do."""
@@ -63,7 +63,7 @@ def run_backfill(
             mode=mode,
             order=order,
             dry_run=dry_run,
-            afresh=afresh,
+            restart=restart,
             limits=Limits.model_validate(limits),
         ),
     )
@@ -104,28 +104,28 @@ def run_maintain(keep_days: int, *, dry_run: bool) -> None:
     from flows.maintain import maintain
 
     screen = Screen()
-    done, taken = maintain(keep_days=keep_days, dry_run=dry_run)
-    screen.print(maintained_verdict(done))
-    for name, count, size in taken_rows(taken):
+    done, results = maintain(keep_days=keep_days, dry_run=dry_run)
+    screen.print(maintenance_verdict(done))
+    for name, count, size in cleanup_rows(results):
         gone = "would go" if dry_run else "removed"
         screen.print(f"  {name}: {count} {gone}{f', {size} MB' if size else ''}")
 
 
-def _show(name: str, settings: Any, run: Callable[[], Funnel | Foreseen]) -> None:
+def _show(name: str, settings: Any, run: Callable[[], Funnel | Estimate]) -> None:
     screen = Screen()
-    with progress_of(screen, name) as on_progress, watch(on_progress):
+    with progress_of(screen, name) as on_progress, report_progress_to(on_progress):
         answer = run()
-    if isinstance(answer, Foreseen):
+    if isinstance(answer, Estimate):
         _show_plan(screen, answer)
     else:
         screen.print(funnel_table([(name, answer)]))
-        show_trouble(screen, answer)
+        show_problems(screen, answer)
         if answer.hint:
             screen.print(f"\n  {answer.hint}", soft_wrap=True)
         show_places(screen, [*places(settings, answer)])
 
 
-def _show_plan(screen: Screen, plan: Foreseen) -> None:
+def _show_plan(screen: Screen, plan: Estimate) -> None:
     screen.print(f"[bold]{plain(plan.verdict)}[/bold]  Nothing was done.\n", markup=True)
     for name, value in cost_rows(plan.cost):
         screen.print(f"  {name:<10} {value}")

@@ -13,9 +13,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cropline.errors import SettingsError
-from cropline.manifest import manifest_row
-from cropline.settings import ApiSettings, FieldMap
+from cropline.config.settings import ApiSettings, FieldMap
+from cropline.core.errors import SettingsError
+from cropline.intake.manifest import manifest_row
 
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
 

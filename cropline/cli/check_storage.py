@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from cropline import store_probe
-from cropline.cli.screen import Screen
-from cropline.errors import StorageError
-from cropline.settings import load_settings
+from cropline.config.settings import load_settings
+from cropline.core import store_probe
+from cropline.core.errors import StorageError
+from cropline.core.screen import Screen
 
 
 def show_promises() -> None:

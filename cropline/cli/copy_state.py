@@ -6,9 +6,10 @@ import os
 
 from pydantic import SecretStr, ValidationError
 
-from cropline.cli.screen import Screen
-from cropline.errors import SettingsError
-from cropline.settings import StateSettings, load_settings
+from cropline.config.settings import load_settings
+from cropline.config.state import StateSettings
+from cropline.core.errors import SettingsError
+from cropline.core.screen import Screen
 from cropline.state import State
 
 

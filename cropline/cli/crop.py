@@ -24,13 +24,14 @@ from rich.table import Table
 
 from cropline.cli.boxes_file import read_boxes
 from cropline.cli.photo_view import cut, image_row, view_row, with_boxes
-from cropline.cli.screen import Screen
-from cropline.errors import SettingsError
-from cropline.failures import FAILURES, PhotoFailure
-from cropline.report.contact_sheet import Tile
-from cropline.scrub import visible
-from cropline.settings import FetchSettings, Profile, Settings, load_settings
-from cropline.storage import StoreSpec
+from cropline.config.profile import Profile
+from cropline.config.settings import FetchSettings, Settings, load_settings
+from cropline.core.errors import SettingsError
+from cropline.core.failures import FAILURES, PhotoFailure
+from cropline.core.screen import Screen
+from cropline.core.scrub import visible
+from cropline.core.store_spec import StoreSpec
+from cropline.reports.contact_sheet import Tile
 
 _PICTURE, _LIST = "boxes.jpg", "crops.json"
 _SHOWN = (
@@ -43,7 +44,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class CropOptions:
     """The options of the command."""
 
     photo: str
@@ -56,33 +57,33 @@ class Wanted:
     allow_loopback: bool
 
 
-def run_crop(wanted: Wanted) -> bool:
+def run_crop(options: CropOptions) -> bool:
     """Cut, write the crops, the picture and the list into ``out``, show what came of each box: whether none failed.
 
     Raises SettingsError for wrong options and files. What is wrong with the photo or a box is a reason code in its row.
     """
     settings = load_settings()
-    profiles = _profiles(settings, wanted)
-    units = wanted.coordinates or settings.api.coordinates
-    boxes = read_boxes(wanted.boxes, settings.api.model_copy(update={"coordinates": units}))
-    _make_folder(wanted.out)
+    profiles = _profiles(settings, options)
+    units = options.coordinates or settings.api.coordinates
+    boxes = read_boxes(options.boxes, settings.api.model_copy(update={"coordinates": units}))
+    _make_folder(options.out)
     screen = Screen()
     try:
         with screen.status("fetching"):
-            data = _bytes(wanted, settings)
+            data = _bytes(options, settings)
     except PhotoFailure as failure:
         _show_photo_failure(screen, failure.code, failure.detail)
         return False
-    with _scratch(wanted.out) as scratch:
+    with _scratch(options.out) as scratch:
         with screen.status(f"cutting {len(boxes):,} boxes"):
-            rows = _cut(data, boxes, profiles, wanted, settings, StoreSpec(scratch.absolute().as_uri()))
+            rows = _cut(data, boxes, profiles, options, settings, StoreSpec(scratch.absolute().as_uri()))
         view, crops = rows[-1], rows[:-1]
-        _keep(crops, scratch, wanted.out)
+        _keep(crops, scratch, options.out)
         if view["status"] == "written":
-            (wanted.out / _PICTURE).write_bytes(_picture(scratch / view["key"], view, crops, wanted.out))
+            (options.out / _PICTURE).write_bytes(_picture(scratch / view["key"], view, crops, options.out))
     listed = [{name: row.get(name) for name in _SHOWN} for row in crops]
-    (wanted.out / _LIST).write_text(json.dumps(listed, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    _show(screen, crops, wanted)
+    (options.out / _LIST).write_text(json.dumps(listed, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    _show(screen, crops, options)
     return all(row["status"] != "failed" for row in crops)
 
 
@@ -116,29 +117,29 @@ def _listed(out: Path) -> list[str]:
         return []
 
 
-def _profiles(settings: Settings, wanted: Wanted) -> dict[str, Profile]:
-    unknown = [name for name in wanted.profiles if name not in settings.profiles]
+def _profiles(settings: Settings, options: CropOptions) -> dict[str, Profile]:
+    unknown = [name for name in options.profiles if name not in settings.profiles]
     if unknown:
         raise SettingsError(f"--profile {unknown[0]}: there are {', '.join(settings.profiles)} in CROPLINE_PROFILES")
-    if wanted.profiles:
-        chosen = {name: settings.profiles[name] for name in wanted.profiles}
+    if options.profiles:
+        chosen = {name: settings.profiles[name] for name in options.profiles}
     else:
-        chosen = {"custom": Profile()} if wanted.changes else dict(settings.profiles)
+        chosen = {"custom": Profile()} if options.changes else dict(settings.profiles)
     try:
-        return {name: Profile(**profile.model_dump() | wanted.changes) for name, profile in chosen.items()}
+        return {name: Profile(**profile.model_dump() | options.changes) for name, profile in chosen.items()}
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise SettingsError(f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}") from None
 
 
-def _bytes(wanted: Wanted, settings: Settings) -> bytes:
-    if "://" not in wanted.photo:
-        return _file(Path(wanted.photo), settings.fetch.max_bytes)
-    from fugue_jobs.fetch import Fetcher
+def _bytes(options: CropOptions, settings: Settings) -> bytes:
+    if "://" not in options.photo:
+        return _file(Path(options.photo), settings.fetch.max_bytes)
+    from fugue_jobs.fetching.fetch import Fetcher
 
     # Not what the settings say of loopback: here, whoever means it says it.
-    with Fetcher(settings.fetch.model_copy(update={"allow_loopback": wanted.allow_loopback})) as fetcher:
-        return fetcher.fetch(wanted.photo).data
+    with Fetcher(settings.fetch.model_copy(update={"allow_loopback": options.allow_loopback})) as fetcher:
+        return fetcher.fetch(options.photo).data
 
 
 def _file(path: Path, most: int) -> bytes:
@@ -157,7 +158,7 @@ def _cut(
     data: bytes,
     boxes: list[dict[str, Any]],
     profiles: Mapping[str, Profile],
-    wanted: Wanted,
+    options: CropOptions,
     settings: Settings,
     store: StoreSpec,
 ) -> list[dict[str, Any]]:
@@ -166,8 +167,8 @@ def _cut(
         fetch = FetchSettings(allow_loopback=True, max_bytes=settings.fetch.max_bytes)
         geometry = {
             # Percent were made 0..1 when the boxes were read.
-            "coordinates": "pixels" if (wanted.coordinates or settings.api.coordinates) == "pixels" else "normalised",
-            "orientation": wanted.orientation or settings.api.orientation,
+            "coordinates": "pixels" if (options.coordinates or settings.api.coordinates) == "pixels" else "normalised",
+            "orientation": options.orientation or settings.api.orientation,
         }
         images = [image_row("crops", 0, url, boxes, profiles) | geometry, view_row(1, url)]
         return cut(images, store, fetch, settings.pictures)
@@ -230,7 +231,7 @@ def _name(row: Mapping[str, Any]) -> str:
     return " ".join(str(part) for part in (row["box_id"] or row["box_index"], row["label"]) if part is not None)
 
 
-def _show(screen: Screen, crops: list[dict[str, Any]], wanted: Wanted) -> None:
+def _show(screen: Screen, crops: list[dict[str, Any]], options: CropOptions) -> None:
     if crops[0]["image_width"] is None:
         _show_photo_failure(screen, crops[0]["reason"], crops[0]["detail"])
     else:
@@ -239,15 +240,15 @@ def _show(screen: Screen, crops: list[dict[str, Any]], wanted: Wanted) -> None:
             screen.print(f"... and {len(crops) - _ROWS_SHOWN:,} more in {_LIST}")
         for code in sorted({row["reason"] for row in crops if row["reason"]}):
             screen.print(f"  {code}: {FAILURES[code].meaning}; {FAILURES[code].remedy}", soft_wrap=True)
-        if wanted.coordinates is None and any(_looks_like_pixels(row) for row in crops):
+        if options.coordinates is None and any(_looks_like_pixels(row) for row in crops):
             screen.print("  the boxes look like pixels: if they are, say --coordinates pixels", soft_wrap=True)
     counts = ", ".join(
         f"{sum(row['status'] == status for row in crops):,} {status}" for status in ("written", "skipped", "failed")
     )
     screen.print(f"\n{len(crops):,} crops: {counts}")
     for name, what in (("", "crops"), (_PICTURE, "the boxes"), (_LIST, "the list")):
-        if (wanted.out / name).exists():
-            screen.print(f"  {what:<10} {wanted.out / name}", soft_wrap=True)
+        if (options.out / name).exists():
+            screen.print(f"  {what:<10} {options.out / name}", soft_wrap=True)
 
 
 def _looks_like_pixels(row: Mapping[str, Any]) -> bool:

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cropline.cli.runs import Stopwatch, check_settings, funnel_table, show_places, watched
-from cropline.cli.screen import Screen
-from cropline.errors import SettingsError
-from cropline.funnel import Funnel
-from cropline.report.places import places
+from cropline.core.errors import SettingsError
+from cropline.core.screen import Screen
+from cropline.pipeline.funnel import Funnel
+from cropline.reports.places import places
 
 if TYPE_CHECKING:
     from demo.server import DemoServer

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from cropline.cli.screen import Screen
+from cropline.config.settings import load_settings
+from cropline.core.screen import Screen
 from cropline.export import export
-from cropline.settings import load_settings
 
 
 def run_export(out: Path, where: str | None, kind: str, limit: int | None, profiles: Sequence[str]) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import typer
 from pydantic import ValidationError
 
-from cropline import store_probe
-from cropline.cli.screen import Screen
-from cropline.erasure import Selection, foresee, forget, teller
-from cropline.report.forget import erased_lines
-from cropline.settings import load_settings
+from cropline.config.settings import load_settings
+from cropline.core import store_probe
+from cropline.core.screen import Screen
+from cropline.erasure import Selection, estimate, event_emitter, forget
+from cropline.erasure.report import erasure_lines
 from cropline.state import State
 
 _OPTIONS = {"images": "--image", "stores": "--store", "before": "--before"}
@@ -36,10 +36,10 @@ def run_forget(selection: Selection, *, dry_run: bool) -> None:
         store_probe.require(spec)
     with State.open(settings.state) as state:
         if dry_run:
-            erased = foresee(spec, state, source, selection)
+            result = estimate(spec, state, source, selection)
         else:
-            erased = forget(spec, state, source, selection, teller(settings, state))
-    receipt = [f"receipt: {spec.uri(erased.receipt)}"] if erased.receipt else []
+            result = forget(spec, state, source, selection, event_emitter(settings, state))
+    receipt = [f"receipt: {spec.uri(result.receipt)}"] if result.receipt else []
     screen = Screen()
-    for line in [*erased_lines(erased, dry_run=dry_run), *receipt]:
+    for line in [*erasure_lines(result, dry_run=dry_run), *receipt]:
         screen.print(line, soft_wrap=True)

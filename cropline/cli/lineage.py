@@ -12,19 +12,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from cropline import keys, manifest, quarantine, storage
 from cropline.catalogue import Catalogue
-from cropline.cli.screen import Screen, plain
 from cropline.cli.trace import refuse_forgotten
-from cropline.errors import CatalogueError, CroplineError, SettingsError
+from cropline.config.settings import Settings, load_settings
+from cropline.core import keys, storage
+from cropline.core.errors import CatalogueError, CroplineError, SettingsError
+from cropline.core.screen import Screen, plain
+from cropline.core.scrub import visible
+from cropline.intake import manifest, quarantine
 from cropline.lineage import lineage_svg
-from cropline.report.lineage import find_record
-from cropline.scrub import visible
-from cropline.settings import Settings, load_settings
+from cropline.reports.run_record import find_record
 
 
 @dataclass(frozen=True)
-class _Way:
+class _Drawing:
     """One way through the graph: its counts, and which manifest, batch and so on it was."""
 
     title: str
@@ -36,18 +37,18 @@ class _Way:
 def show_lineage(what: str, out: Path | None) -> None:
     """Draw the way of a flow run or of a crop. Raises CatalogueError when there is neither, or its photo was forgotten."""
     settings = load_settings()
-    way = _of_crop(settings, what) or _of_run(settings, what)
-    if way is None:
+    drawing = _of_crop(settings, what) or _of_run(settings, what)
+    if drawing is None:
         raise CatalogueError(
             f"no crop and no run {visible(what)} in {settings.storage.url}; give a crop's key or address, or the id of a flow run "
             "that did something"
         )
     screen = Screen()
-    screen.print(f"[bold]{plain(way.title)}[/bold]", markup=True, soft_wrap=True)
-    for line in _words(way):
+    screen.print(f"[bold]{plain(drawing.title)}[/bold]", markup=True, soft_wrap=True)
+    for line in _words(drawing):
         screen.print(f"  {visible(line)}", soft_wrap=True)
-    picture = lineage_svg(way.counts, title=way.title, names=way.names)
-    screen.print(f"\n  drawn in {_save(picture, f'lineage-{way.file}.svg', out)}", soft_wrap=True)
+    picture = lineage_svg(drawing.counts, title=drawing.title, names=drawing.names)
+    screen.print(f"\n  drawn in {_save(picture, f'lineage-{drawing.file}.svg', out)}", soft_wrap=True)
 
 
 def _save(picture: str, name: str, out: Path | None) -> Path:
@@ -61,9 +62,9 @@ def _save(picture: str, name: str, out: Path | None) -> Path:
     return path
 
 
-def _words(way: _Way) -> Iterator[str]:
+def _words(drawing: _Drawing) -> Iterator[str]:
     """The graph without a picture: an edge a line."""
-    counts, names = way.counts, way.names
+    counts, names = drawing.counts, drawing.names
     rows = [count for name in ("written", "failed", "skipped") if (count := counts.get(name)) is not None]
     edges = (
         ("api", "manifest", counts.get("polled"), "items"),
@@ -84,13 +85,13 @@ def _host(settings: Settings) -> str:
     return urlsplit(settings.api.url).hostname or ""
 
 
-def _of_run(settings: Settings, flow_run: str) -> _Way | None:
+def _of_run(settings: Settings, flow_run: str) -> _Drawing | None:
     """From the record beside its report; of a run that left none (it was killed), from the catalogue."""
     spec, names = settings.storage.spec, {"api": _host(settings)}
     record = find_record(spec, flow_run)
     if record is not None:
         names |= {"manifest": record.manifest or "", "quarantine": record.quarantine or ""}
-        return _Way(record.title, flow_run, dict(record.counts), names)
+        return _Drawing(record.title, flow_run, dict(record.counts), names)
     import pyarrow.compute as pc
 
     rows = Catalogue(spec).rows(pc.field("flow_run") == flow_run, columns=_COLUMNS)
@@ -99,7 +100,7 @@ def _of_run(settings: Settings, flow_run: str) -> _Way | None:
     batches = sorted(set(rows["batch_id"].to_pylist()))
     names["crop"] = batches[0] if len(batches) == 1 else f"{len(batches):,} batches"
     title = f"run {flow_run}, by what the catalogue holds of it"
-    return _Way(title, flow_run, _counted(rows), names)
+    return _Drawing(title, flow_run, _counted(rows), names)
 
 
 _COLUMNS = ("source", "image_id", "status", "batch_id")
@@ -111,7 +112,7 @@ def _counted(rows: Any) -> dict[str, int | None]:
     return {"images": len(images), **{name: status.count(name) for name in ("written", "failed", "skipped")}}
 
 
-def _of_crop(settings: Settings, crop: str) -> _Way | None:
+def _of_crop(settings: Settings, crop: str) -> _Drawing | None:
     """Of the crop's manifest and batch; the counts are of these, the names lead to the crop."""
     catalogue = Catalogue(settings.storage.spec)
     row = catalogue.find(crop)
@@ -129,7 +130,7 @@ def _of_crop(settings: Settings, crop: str) -> _Way | None:
         "catalogue": f"box {row['box_id']}",
     }
     title = f"{row['key']}, in its batch"
-    return _Way(title, keys.safe_name(row["key"].rpartition("/")[2]), counts, names)
+    return _Drawing(title, keys.safe_name(row["key"].rpartition("/")[2]), counts, names)
 
 
 def _landed(settings: Settings, row: dict[str, Any]) -> dict[str, int | None]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from cropline.cli.screen import Screen
-from cropline.errors import SettingsError
-from cropline.settings import load_settings
+from cropline.config.settings import load_settings
+from cropline.core.errors import SettingsError
+from cropline.core.screen import Screen
 from cropline.state import State
 
 

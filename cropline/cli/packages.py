@@ -6,9 +6,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import cropline
-from cropline.errors import SettingsError
+from cropline.core.errors import SettingsError
 
-PACKAGES = ("flows", "tasks", "fugue_jobs", "expectations", "automations", "demo")
+PACKAGES = ("flows", "tasks", "fugue_jobs", "expectations", "drift", "automations", "demo")
 
 
 def refuse_name_clashes() -> None:

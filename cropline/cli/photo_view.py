@@ -10,9 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cropline.report.contact_sheet import Tile, boxes_on_photo
-from cropline.settings import FetchSettings, PictureLimits, Profile
-from cropline.storage import StoreSpec
+from cropline.config.pictures import PictureLimits
+from cropline.config.profile import Profile
+from cropline.config.settings import FetchSettings
+from cropline.core.store_spec import StoreSpec
+from cropline.reports.contact_sheet import Tile, boxes_on_photo
 
 _VIEW = "view"
 _VIEW_PROFILE = Profile(max_side=2000)
@@ -51,7 +53,7 @@ def cut(
     """Rows of schemas.CROPS by image, box and profile; their crops lie in the store."""
     import pyarrow as pa
 
-    from cropline.schemas import IMAGES
+    from cropline.core.schemas import IMAGES
     from fugue_jobs.crop_images import CropJob, crop_images
 
     job = CropJob(store, fetch, pictures, processes=1)

@@ -8,8 +8,9 @@ from math import ceil
 
 from rich.table import Table
 
-from cropline.cli.screen import Screen
-from cropline.settings import Profile, Settings, load_settings
+from cropline.config.profile import Profile
+from cropline.config.settings import Settings, load_settings
+from cropline.core.screen import Screen
 from cropline.state import ReasonCount, Recrop, State, WorkState
 
 # State -> what is said of works that failed in it, and the command that tries them again.

@@ -1,6 +1,6 @@
 """cropline quarantine: bad rows of manifests, looked at and tried again. Nothing here takes a row out of it.
 
-Belongs here: names, options, and what is shown. Does not: finding rows (cropline/quarantine.py) or replaying them
+Belongs here: names, options, and what is shown. Does not: finding rows (cropline/intake/quarantine.py) or replaying them
 (flows/replay.py).
 """
 
@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 import typer
 
 if TYPE_CHECKING:
-    from cropline.cli.screen import Screen
-    from cropline.quarantine import Entry, Wanted
-    from cropline.settings import Settings
+    from cropline.config.settings import Settings
+    from cropline.core.screen import Screen
+    from cropline.intake.quarantine import Entry, QuarantineFilter
 
-Standing = Literal["waiting", "replayed", "overtaken"]
-STANDINGS: tuple[Standing, ...] = get_args(Standing)
+ReplayStatus = Literal["waiting", "replayed", "superseded"]
+REPLAY_STATUSES: tuple[ReplayStatus, ...] = get_args(ReplayStatus)
 
 app = typer.Typer(
     name="quarantine",
@@ -40,8 +40,8 @@ Until = Annotated[str | None, typer.Option(help="captured before")]
 Which = Annotated[
     list[str] | None,
     typer.Option(
-        "--standing",
-        help="waiting; replayed; overtaken: a good row of the same photo went on. Can be repeated",
+        "--status",
+        help="waiting; replayed; superseded: a good row of the same photo went on. Can be repeated",
     ),
 ]
 
@@ -54,16 +54,16 @@ def list_rows(
     camera: Cameras = None,
     since: Since = None,
     until: Until = None,
-    standing: Which = None,
+    status: Which = None,
 ) -> None:
     """What lies in quarantine, by manifest and by rule."""
-    from cropline.cli.screen import Screen
+    from cropline.core.screen import Screen
 
     settings, wanted = _asked(manifest, rule, store, camera, since, until)
     screen = Screen()
-    sums = _sum_up(_found(settings, wanted, _standings(standing)))
+    sums = _sum_up(_found(settings, wanted, _statuses(status)))
     if not sums.manifests:
-        screen.print("Nothing in quarantine" + (" that matches." if wanted != _any() or standing else "."))
+        screen.print("Nothing in quarantine" + (" that matches." if wanted != _any() or status else "."))
         return
     for table in _tables(sums):
         screen.print(table)
@@ -80,25 +80,25 @@ def show(
     camera: Cameras = None,
     since: Since = None,
     until: Until = None,
-    standing: Which = None,
+    status: Which = None,
     limit: Annotated[int, typer.Option(min=1, help="rows to show at most")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object a row, for other programs")] = False,
 ) -> None:
     """Rows as they came, secrets cut out, each with the rules it breaks."""
-    from cropline.cli.screen import Screen
+    from cropline.core.screen import Screen
 
     settings, wanted = _asked(manifest, rule, store, camera, since, until, image_id)
     screen = Screen()
     shown = left = 0
-    for entry, stands in _found(settings, wanted, _standings(standing)):
+    for entry, entry_status in _found(settings, wanted, _statuses(status)):
         if shown == limit:
             left += 1
             continue
         shown += 1
         if as_json:
-            typer.echo(json.dumps(_plain(entry, stands), default=str))
+            typer.echo(json.dumps(_plain(entry, entry_status), default=str))
         else:
-            _print(screen, entry, stands)
+            _print(screen, entry, entry_status)
     if not shown and not as_json:
         screen.print("No row in quarantine matches.")
     if left and not as_json:
@@ -126,10 +126,10 @@ def replay(
     run_replay(["quarantined"], rule or (), photos, "newest", dry_run=dry_run, limits={}, manifests=manifest or ())
 
 
-def _any() -> Wanted:
-    from cropline.quarantine import Wanted
+def _any() -> QuarantineFilter:
+    from cropline.intake.quarantine import QuarantineFilter
 
-    return Wanted()
+    return QuarantineFilter()
 
 
 def _asked(
@@ -140,15 +140,15 @@ def _asked(
     since: str | None,
     until: str | None,
     images: Sequence[str] | None = None,
-) -> tuple[Settings, Wanted]:
-    from cropline.backfill.request import in_utc
+) -> tuple[Settings, QuarantineFilter]:
     from cropline.cli.backfill import asked_photos
-    from cropline.quarantine import Wanted
-    from cropline.settings import load_settings
+    from cropline.config.settings import load_settings
+    from cropline.core.request import in_utc
+    from cropline.intake.quarantine import QuarantineFilter
 
     photos = asked_photos(since=since, until=until, stores=stores, cameras=cameras)
     _check_rules(rules or ())
-    wanted = Wanted(
+    wanted = QuarantineFilter(
         tuple(manifests or ()),
         tuple(rules or ()),
         tuple(photos.stores),
@@ -160,11 +160,11 @@ def _asked(
     return load_settings(), wanted
 
 
-def _standings(names: Sequence[str] | None) -> Sequence[str]:
+def _statuses(names: Sequence[str] | None) -> Sequence[str]:
     for name in names or ():
-        if name not in STANDINGS:
-            raise typer.BadParameter(f"{name!r} is not one of {', '.join(STANDINGS)}", param_hint="--standing")
-    return names or STANDINGS
+        if name not in REPLAY_STATUSES:
+            raise typer.BadParameter(f"{name!r} is not one of {', '.join(REPLAY_STATUSES)}", param_hint="--status")
+    return names or REPLAY_STATUSES
 
 
 def _check_rules(names: Iterable[str]) -> None:
@@ -176,10 +176,12 @@ def _check_rules(names: Iterable[str]) -> None:
             raise typer.BadParameter(f"{name!r} is not one of {', '.join(sorted(known))}", param_hint="--rule")
 
 
-def _found(settings: Settings, wanted: Wanted, standings: Sequence[str]) -> Iterator[tuple[Entry, Standing]]:
+def _found(
+    settings: Settings, wanted: QuarantineFilter, statuses: Sequence[str]
+) -> Iterator[tuple[Entry, ReplayStatus]]:
     from itertools import islice
 
-    from cropline.quarantine import find
+    from cropline.intake.quarantine import find
     from cropline.state import State
 
     entries = find(settings.storage.spec, settings.api.source, wanted)
@@ -187,31 +189,31 @@ def _found(settings: Settings, wanted: Wanted, standings: Sequence[str]) -> Iter
         while part := list(islice(entries, 500)):
             known = _updates(state, settings.api.source, part)
             for entry in part:
-                stands = _standing(entry, settings.profiles, known)
-                if stands in standings:
-                    yield entry, stands
+                entry_status = _status(entry, settings.profiles, known)
+                if entry_status in statuses:
+                    yield entry, entry_status
 
 
 def _updates(state: Any, source: str, entries: Sequence[Entry]) -> dict[str, Any]:
     """image id -> when the good row that the state knows of it was updated."""
     ids = list(dict.fromkeys(entry.row["image_id"] for entry in entries if entry.row["image_id"]))
-    works = state.find_images(sources=[source], images=ids, limit=500_000) if ids else []
-    return {work.image_id: work.updated_at for work in works if work.state != "quarantined"}
+    work_items = state.find_images(sources=[source], images=ids, limit=500_000) if ids else []
+    return {work.image_id: work.updated_at for work in work_items if work.state != "quarantined"}
 
 
-def _standing(entry: Entry, profiles: Iterable[str], good: dict[str, Any]) -> Standing:
+def _status(entry: Entry, profiles: Iterable[str], good: dict[str, Any]) -> ReplayStatus:
     from expectations.manifest import VERSION_RULE_NAMES
 
     if entry.replayed(list(profiles)):
         return "replayed"
     row = entry.row
     if set(row["broken"]) <= VERSION_RULE_NAMES:
-        return "overtaken"
+        return "superseded"
     if row["image_id"] not in good:
         return "waiting"
     known, ours = good[row["image_id"]], row["updated_at"]
     # A row that does not say when it was updated counts as older than any that does, as in a replay.
-    return "overtaken" if ours is None or (known is not None and known >= ours) else "waiting"
+    return "superseded" if ours is None or (known is not None and known >= ours) else "waiting"
 
 
 @dataclass
@@ -221,11 +223,11 @@ class _Sums:
     docs: dict[str, str] = field(default_factory=dict)
 
 
-def _sum_up(found: Iterable[tuple[Entry, Standing]]) -> _Sums:
+def _sum_up(found: Iterable[tuple[Entry, ReplayStatus]]) -> _Sums:
     sums = _Sums()
-    for entry, stands in found:
+    for entry, entry_status in found:
         key, _ = entry.place
-        sums.manifests.setdefault(key, Counter())[stands] += 1
+        sums.manifests.setdefault(key, Counter())[entry_status] += 1
         sums.broken.setdefault(key, Counter()).update(entry.row["broken"])
         if entry.row["docs"]:
             sums.docs[key] = entry.row["docs"]
@@ -238,14 +240,14 @@ def _tables(sums: _Sums) -> Iterator[Any]:
     from expectations.manifest import quarantine_rules
 
     plain = {"show_edge": False, "pad_edge": False, "header_style": "bold"}
-    by_manifest = Table("manifest", "rows", *STANDINGS, "broken rules", **plain)  # type: ignore[arg-type]
+    by_manifest = Table("manifest", "rows", *REPLAY_STATUSES, "broken rules", **plain)  # type: ignore[arg-type]
     for key, rows in sums.manifests.items():
-        numbers = [rows.total(), *(rows[name] for name in STANDINGS)]
+        numbers = [rows.total(), *(rows[name] for name in REPLAY_STATUSES)]
         rules = ", ".join(f"{name} {count:,}" for name, count in sums.broken[key].most_common(4))
         more = len(sums.broken[key]) - 4
         where = key + (f"\n  {sums.docs[key]}" if key in sums.docs else "")
-        told = [f"{number:,}" if number else "" for number in numbers]
-        by_manifest.add_row(where, *told, f"{rules} and {more} more" if more > 0 else rules)
+        shown = [f"{number:,}" if number else "" for number in numbers]
+        by_manifest.add_row(where, *shown, f"{rules} and {more} more" if more > 0 else rules)
     yield by_manifest
     by_rule = Table("rule", "rows", "what a good row is", **plain)  # type: ignore[arg-type]
     said = quarantine_rules()
@@ -258,23 +260,23 @@ def _tables(sums: _Sums) -> Iterator[Any]:
     yield by_rule
 
 
-def _plain(entry: Entry, stands: Standing) -> dict[str, Any]:
+def _plain(entry: Entry, entry_status: ReplayStatus) -> dict[str, Any]:
     marks = [{"flow_run": mark.flow_run, "at": mark.at, "profiles": mark.profiles} for mark in entry.marks]
-    return {"standing": stands, "replays": marks, **entry.row}
+    return {"status": entry_status, "replays": marks, **entry.row}
 
 
 _BOXES_SHOWN = 5
 
 
-def _print(screen: Screen, entry: Entry, stands: Standing) -> None:
-    from cropline.cli.screen import plain
-    from cropline.scrub import visible
+def _print(screen: Screen, entry: Entry, entry_status: ReplayStatus) -> None:
+    from cropline.core.screen import plain
+    from cropline.core.scrub import visible
     from expectations.manifest import quarantine_rules
 
     row, said = entry.row, quarantine_rules()
-    colour = {"waiting": "yellow", "replayed": "green", "overtaken": "dim"}[stands]
+    colour = {"waiting": "yellow", "replayed": "green", "superseded": "dim"}[entry_status]
     name = plain(row["image_id"] or "(no id)")
-    screen.print(f"[bold]{name}[/bold]  [{colour}]{stands}[/{colour}]", markup=True, soft_wrap=True)
+    screen.print(f"[bold]{name}[/bold]  [{colour}]{entry_status}[/{colour}]", markup=True, soft_wrap=True)
     for rule in row["broken"]:
         screen.print(f"  breaks    {rule}: {said.get(rule, '')}", soft_wrap=True)
     for what, text in _facts(row):

@@ -9,15 +9,15 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from cropline import store_probe
-from cropline.cli.screen import Screen
-from cropline.errors import SettingsError
-from cropline.funnel import Funnel
-from cropline.report.places import places
-from cropline.report.trouble import trouble_lines
-from cropline.run import OnProgress, open_state, watch
-from cropline.scrub import visible
-from cropline.settings import Settings, load_settings
+from cropline.config.settings import Settings, load_settings
+from cropline.core import store_probe
+from cropline.core.errors import SettingsError
+from cropline.core.screen import Screen
+from cropline.core.scrub import visible
+from cropline.pipeline.funnel import Funnel
+from cropline.pipeline.run import OnProgress, open_state, report_progress_to
+from cropline.reports.places import places
+from cropline.reports.problems import problem_lines
 
 
 def run_flow(name: str, max_batches: int | None) -> None:
@@ -26,7 +26,7 @@ def run_flow(name: str, max_batches: int | None) -> None:
     settings = check_settings(needs_api=name == "poll")
     funnel = watched(screen, name, max_batches)
     screen.print(funnel_table([(name, funnel)]))
-    show_trouble(screen, funnel)
+    show_problems(screen, funnel)
     show_places(screen, [*places(settings, funnel)])
 
 
@@ -45,7 +45,7 @@ def watched(screen: Screen, name: str, max_batches: int | None = None) -> Funnel
     from flows.poll import poll
     from flows.process import process
 
-    with progress_of(screen, name) as on_progress, watch(on_progress):
+    with progress_of(screen, name) as on_progress, report_progress_to(on_progress):
         return poll(max_batches=max_batches) if name == "poll" else process(max_batches=max_batches)
 
 
@@ -112,9 +112,9 @@ def funnel_table(runs: Sequence[tuple[str, Funnel]]) -> Table:
     return table
 
 
-def show_trouble(screen: Screen, funnel: Funnel) -> None:
+def show_problems(screen: Screen, funnel: Funnel) -> None:
     """Why rows are bad and boxes failed, a line each."""
-    lines = trouble_lines(funnel)
+    lines = problem_lines(funnel)
     if lines:
         screen.print()
     for line in lines:

@@ -6,16 +6,17 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from cropline import keys, manifest
 from cropline.catalogue import Catalogue
+from cropline.catalogue.crop_files import read_crop
 from cropline.cli.photo_view import cut, view_row, with_boxes
-from cropline.cli.screen import Screen
-from cropline.crop_files import read_crop
-from cropline.errors import CatalogueError, CroplineError, SettingsError, StorageError
-from cropline.report.contact_sheet import Tile
-from cropline.scrub import visible
-from cropline.settings import Settings, load_settings
-from cropline.storage import StoreSpec
+from cropline.config.settings import Settings, load_settings
+from cropline.core import keys
+from cropline.core.errors import CatalogueError, CroplineError, SettingsError, StorageError
+from cropline.core.screen import Screen
+from cropline.core.scrub import visible
+from cropline.core.store_spec import StoreSpec
+from cropline.intake import manifest
+from cropline.reports.contact_sheet import Tile
 
 
 class PhotoGone(CroplineError):

@@ -7,8 +7,8 @@ from datetime import timedelta
 
 from rich.table import Table
 
-from cropline.cli.screen import Screen
-from cropline.settings import load_settings
+from cropline.config.settings import load_settings
+from cropline.core.screen import Screen
 from cropline.state import BatchState, State, StateReport
 
 _NUMBERS = {"works", "try", "images", "written", "failed", "skipped"}
@@ -21,7 +21,7 @@ _COLOURS = {
     "quarantined": "yellow",
     "ended with failures": "red",
 }
-_STRANGERS = (
+_UNKNOWN_COMMITS = (
     "holds batches that this state does not know: a lost or restored state, or another installation writes there"
 )
 
@@ -56,7 +56,7 @@ def _images(screen: Screen, report: StateReport) -> None:
         ("backlog", f"{report.backlog:,}{age}"),
         ("open batches", f"{report.open_batches}{stale}"),
         ("lineage", f"{report.outbox:,} events wait to be published"),
-        *([("catalogue", _STRANGERS)] if report.strangers else []),
+        *([("catalogue", _UNKNOWN_COMMITS)] if report.strangers else []),
     ):
         screen.print(f"[bold]{name:<13}[/bold] {text}", markup=True)
     screen.print()

@@ -9,16 +9,16 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from cropline import manifest
 from cropline.catalogue import Catalogue
-from cropline.cli.screen import Screen, plain
-from cropline.errors import CatalogueError, ManifestError
-from cropline.scrub import scrub, visible
-from cropline.settings import Settings, load_settings
+from cropline.config.settings import Settings, load_settings
+from cropline.core.errors import CatalogueError, ManifestError
+from cropline.core.screen import Screen, plain
+from cropline.core.scrub import scrub, visible
+from cropline.intake import manifest
 from cropline.state import State
 
 if TYPE_CHECKING:
-    from cropline.catalogue.history import Held
+    from cropline.catalogue.history import PastRows
 
 
 def show_trace(what: str) -> None:
@@ -46,7 +46,7 @@ def show_trace(what: str) -> None:
 
 
 def refuse_forgotten(settings: Settings, source: str, image_id: str) -> None:
-    """Earlier versions of the catalogue still hold a forgotten photo until upkeep; nobody is told. Raises CatalogueError."""
+    """Earlier versions of the catalogue still hold a forgotten photo until maintenance; nobody is told. Raises CatalogueError."""
     with State.open(settings.state) as state:
         if state.forgotten(source, [image_id]):
             raise CatalogueError(
@@ -73,7 +73,7 @@ def chain(row: Mapping[str, Any], url: str | None, profile: str) -> list[tuple[s
         ("batch", f"{row['batch_id']}, attempt {row['attempt']}, committed {_moment(row['committed_at'])}"),
         ("flow run", row["flow_run"]),
         ("profile", f"{row['profile']}: {profile}"),
-        ("standing", _standing(row["superseded_in"])),
+        ("standing", _status(row["superseded_in"])),
         *([("", _stayed(row))] if row["recrop_reason"] else []),
     ]
 
@@ -83,13 +83,13 @@ def _stayed(row: Mapping[str, Any]) -> str:
     return f"its box could not be cut again at {_moment(row['recrop_failed_at'])}: {row['recrop_reason']}: {row['recrop_detail']}"
 
 
-def _standing(superseded_in: int | None) -> str:
+def _status(superseded_in: int | None) -> str:
     if superseded_in is None:
         return "current"
     return f"superseded in version {superseded_in} of the catalogue: the image, its boxes or the recipe changed"
 
 
-def versions(past: Sequence[Held]) -> Iterator[str]:
+def versions(past: Sequence[PastRows]) -> Iterator[str]:
     """Lines, as rich markup: what an image became, newest first; each version with its batch and its crops."""
     for held in past:
         rows = held.rows.sort_by([("profile", "ascending"), ("box_index", "ascending")]).to_pylist()
@@ -101,7 +101,7 @@ def _version(crops: list[dict[str, Any]], superseded_in: int | None) -> Iterator
     first, written = crops[0], sum(row["status"] == "written" for row in crops)
     yield (
         f"[bold]version {plain(first['version'])}[/bold] by profile {first['profile']}: {written} of {len(crops)} boxes "
-        f"written, {_standing(superseded_in)}"
+        f"written, {_status(superseded_in)}"
     )
     yield (
         f"  batch {first['batch_id']}, committed {_moment(first['committed_at'])} by flow run {first['flow_run']}, "

@@ -1,7 +1,7 @@
 """cropline up: the whole stack on this machine, without Docker, until Ctrl-C: server, worker, deployments, simulated cameras.
 
 Belongs here: which processes there are, in which order, with what settings. Does not: starting, watching and ending them
-(parts.py), or what is deployed (prefect.yaml, automations/).
+(services.py), or what is deployed (prefect.yaml, automations/).
 Every child is in a session of its own, so that Ctrl-C reaches us alone and we end them in order, and nothing else.
 """
 
@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.request import ProxyHandler, build_opener
 
-from cropline.cli.parts import END_S, Parts, StackError, ends_on_signals, listen_no_more
-from cropline.cli.screen import Screen
-from cropline.errors import SettingsError
-from cropline.settings import load_settings
-from cropline.storage import StoreSpec
+from cropline.cli.services import END_S, Services, StackError, ends_on_signals, listen_no_more
+from cropline.config.settings import load_settings
+from cropline.core.errors import SettingsError
+from cropline.core.screen import Screen
+from cropline.core.store_spec import StoreSpec
 
 if TYPE_CHECKING:
     from demo.server import DemoServer
@@ -43,36 +43,36 @@ def run_up(out: Path, port: int, *, demo: bool) -> None:
         settings = _demo_settings(cameras, folder) if cameras else _own_settings(root)
         files, shown = _browsable(settings)
         environment = _environment(folder, port, settings | shown)
-        parts = Parts(root, folder / "logs", environment)
-        stack.callback(parts.end)
+        services = Services(root, folder / "logs", environment)
+        stack.callback(services.end)
         if files:
-            parts.start("files", "http.server", *files)
-        _start(parts, port, screen)
+            services.start("files", "http.server", *files)
+        _start(services, port, screen)
         if cameras is not None:
             stack.enter_context(_bursts(cameras))
-        _tell(screen, folder, cameras, environment)
+        _show_places(screen, folder, cameras, environment)
         try:
-            parts.watch()
+            services.watch()
         except KeyboardInterrupt:
             listen_no_more()
             screen.print("\nending ...")
     screen.print("everything that was started has ended")
 
 
-def _start(parts: Parts, port: int, screen: Screen) -> None:
+def _start(services: Services, port: int, screen: Screen) -> None:
     with screen.status("starting the Prefect server"):
-        parts.start("server", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
-        _wait_for(f"http://127.0.0.1:{port}/api/health", parts)
+        services.start("server", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
+        _wait_for(f"http://127.0.0.1:{port}/api/health", services)
     with screen.status("deploying"):
-        parts.finish("deploy", "automations.deploy", "--crash-leftovers")
-    parts.start("worker", "prefect", "worker", "start", "--pool", "cropline")
+        services.finish("deploy", "automations.deploy", "--crash-leftovers")
+    services.start("worker", "prefect", "worker", "start", "--pool", "cropline")
 
 
-def _wait_for(url: str, parts: Parts) -> None:
+def _wait_for(url: str, services: Services) -> None:
     opener = build_opener(ProxyHandler({}))
     deadline = time.monotonic() + _READY_S
     while time.monotonic() < deadline:
-        parts.check()
+        services.check()
         try:
             with opener.open(url, timeout=2):
                 return
@@ -88,11 +88,11 @@ def _commands(folder: Path, environment: Mapping[str, str], *, demo: bool) -> st
     from cropline.cli.demo import write_env
 
     names = ("PREFECT_HOME", "PREFECT_API_URL")
-    told = {name: value for name, value in environment.items() if name.startswith("CROPLINE_") or name in names}
-    return f"source {write_env(folder, told)}"
+    values = {name: value for name, value in environment.items() if name.startswith("CROPLINE_") or name in names}
+    return f"source {write_env(folder, values)}"
 
 
-def _tell(screen: Screen, folder: Path, cameras: DemoServer | None, environment: Mapping[str, str]) -> None:
+def _show_places(screen: Screen, folder: Path, cameras: DemoServer | None, environment: Mapping[str, str]) -> None:
     screen.print("[bold]cropline is up[/bold]; Ctrl-C ends it\n", markup=True)
     lines = [("Prefect UI", environment["PREFECT_API_URL"].removesuffix("/api"))]
     if cameras is not None:
@@ -137,7 +137,7 @@ def _browsable(settings: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
 
 def _demo_settings(cameras: DemoServer, folder: Path) -> dict[str, str]:
     from cropline.cli.demo import demo_settings
-    from cropline.settings import StateSettings
+    from cropline.config.state import StateSettings
     from cropline.state import State
 
     settings = demo_settings(cameras.base_url, cameras.token, folder)
@@ -156,9 +156,9 @@ def _own_settings(root: Path) -> dict[str, str]:
         raise SettingsError(
             "CROPLINE_API__URL: no image API is set; set it, or leave DEMO=0 away for simulated cameras"
         )
-    told = {name: value for name, value in dotenv_values(root / ".env").items() if value is not None}
-    told |= os.environ
-    own = {name: value for name, value in told.items() if name.startswith("CROPLINE_")}
+    values = {name: value for name, value in dotenv_values(root / ".env").items() if value is not None}
+    values |= os.environ
+    own = {name: value for name, value in values.items() if name.startswith("CROPLINE_")}
     state = settings.state.url.get_secret_value()
     if state.startswith("sqlite:///") and not state.startswith("sqlite:////"):
         state = f"sqlite:///{(root / state.removeprefix('sqlite:///')).resolve()}"

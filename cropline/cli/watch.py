@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from cropline.cli.runs import check_settings, show_trouble
-from cropline.cli.screen import Screen
-from cropline.run import watch as on_screen
+from cropline.cli.runs import check_settings, show_problems
+from cropline.core.screen import Screen
+from cropline.pipeline.run import report_progress_to as on_screen
 
 
 def run_watch(every_s: float, minutes: float) -> None:
@@ -29,4 +29,4 @@ def run_watch(every_s: float, minutes: float) -> None:
         f"of the looks {watched.found:,} found something, {watched.idle:,} nothing new, {watched.failed:,} failed",
         soft_wrap=True,
     )
-    show_trouble(screen, watched.funnel)
+    show_problems(screen, watched.funnel)

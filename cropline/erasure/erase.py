@@ -15,18 +15,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cropline import storage
 from cropline.catalogue import Catalogue
+from cropline.core import storage
+from cropline.core.keys import digest
+from cropline.erasure.events import Emit, emit_nothing
 from cropline.erasure.selection import Selection
-from cropline.erasure.telling import Tell, untold
 from cropline.erasure.traces import Packs, Portion, Traces, collect, remove
-from cropline.keys import digest
-from cropline.lineage.erasure import Gone
-from cropline.run import Heartbeat
+from cropline.lineage.erasure import ErasureTotals
+from cropline.pipeline.heartbeat import Heartbeat
 
 if TYPE_CHECKING:
+    from cropline.core.store_spec import StoreSpec
     from cropline.state import Erasure, State
-    from cropline.storage import StoreSpec
 
 _AT_MOST = 100_000_000
 _PORTION = 200  # photos whose traces are in memory at once
@@ -39,19 +39,19 @@ _STAYS = (
 
 
 @dataclass(frozen=True)
-class Erased:
+class ErasureResult:
     """What an erasure came to. ``receipt`` None: it is not at its end, since photos are in work, or another erases now."""
 
     erasure_id: str
     images: int
     rows: int
     objects: int
-    in_work: int
+    in_progress: int
     receipt: str | None  # storage key
     waits: bool = False  # for another erasure of the source, which goes on now; this one did nothing but begin
 
 
-def foresee(spec: StoreSpec, state: State, source: str, selection: Selection) -> Erased:
+def estimate(spec: StoreSpec, state: State, source: str, selection: Selection) -> ErasureResult:
     """What ``forget`` would remove now; changes nothing."""
     wanted = sorted(selection.in_state(state, source) | _in_rows(selection, spec, state, source))
     rows = objects = 0
@@ -60,9 +60,9 @@ def foresee(spec: StoreSpec, state: State, source: str, selection: Selection) ->
         portion = collect(spec, source, wanted[start : start + _PORTION], packs)
         rows += sum(image.rows for image in portion.images)
         objects += sum(len(image.objects) for image in portion.images)
-    works = state.find_images(states=["claimed"], sources=[source], limit=1_000_000)
-    held = {work.image_id for work in works} & set(wanted)
-    return Erased("", len(wanted), rows, objects, len(held), None)
+    work_items = state.find_images(states=["claimed"], sources=[source], limit=1_000_000)
+    held = {work.image_id for work in work_items} & set(wanted)
+    return ErasureResult("", len(wanted), rows, objects, len(held), None)
 
 
 def _in_rows(selection: Selection, spec: StoreSpec, state: State, source: str) -> set[str]:
@@ -72,17 +72,19 @@ def _in_rows(selection: Selection, spec: StoreSpec, state: State, source: str) -
     return found - (corrected - selection.in_state(state, source)) if corrected else found
 
 
-def forget(spec: StoreSpec, state: State, source: str, selection: Selection, tell: Tell = untold) -> Erased:
+def forget(
+    spec: StoreSpec, state: State, source: str, selection: Selection, emit: Emit = emit_nothing
+) -> ErasureResult:
     """Forget these photos, or go on with it. Also safe while they are being cropped, by whomever."""
-    _clear_after_the_dead(spec, state, source)
+    _delete_leftovers(spec, state, source)
     found = _in_rows(selection, spec, state, source)
     erasure = state.begin_erasure(
         source, selection.text, image_ids=sorted(found), stores=selection.stores, until=selection.before
     )
-    return finish(spec, state, erasure, tell)
+    return finish(spec, state, erasure, emit)
 
 
-def _clear_after_the_dead(spec: StoreSpec, state: State, source: str) -> None:
+def _delete_leftovers(spec: StoreSpec, state: State, source: str) -> None:
     """Remove the logs of erasures that were killed after their end, just before they would have done so."""
     logs = [folder for folder in storage.list_folders(spec, "receipts") if storage.list_keys(spec, f"{folder}/")]
     open_now = {erasure.erasure_id for erasure in state.unfinished_erasures(source)} if logs else set()
@@ -93,63 +95,67 @@ def _clear_after_the_dead(spec: StoreSpec, state: State, source: str) -> None:
             storage.delete(spec, storage.list_keys(spec, f"{log}/"))
 
 
-def finish(spec: StoreSpec, state: State, erasure: Erasure, tell: Tell = untold) -> Erased:
+def finish(spec: StoreSpec, state: State, erasure: Erasure, emit: Emit = emit_nothing) -> ErasureResult:
     """Remove what can be removed now; when nothing is left, write the receipt and end the erasure.
 
     Raises StaleLease when this process slept for so long that another took the erasing over.
     """
-    tell(erasure, None)
-    state.settle_erasure(erasure.erasure_id)
-    with _alone(state, erasure.source) as still_alone:
-        if still_alone is None:
-            return Erased(erasure.erasure_id, 0, 0, 0, state.images_in_work(erasure.erasure_id), None, waits=True)
+    emit(erasure, None)
+    state.delete_unclaimed_items(erasure.erasure_id)
+    with _erasure_lock(state, erasure.source) as check_lock:
+        if check_lock is None:
+            return ErasureResult(
+                erasure.erasure_id, 0, 0, 0, state.images_in_progress(erasure.erasure_id), None, waits=True
+            )
         if erasure.erasure_id not in {open_.erasure_id for open_ in state.unfinished_erasures(erasure.source)}:
             return _ended(spec, erasure)  # another was faster: its receipt stays as it is
-        return _remove_all(spec, state, erasure, still_alone, tell)
+        return _remove_all(spec, state, erasure, check_lock, emit)
 
 
 @contextmanager
-def _alone(state: State, source: str) -> Iterator[Callable[[], None] | None]:
+def _erasure_lock(state: State, source: str) -> Iterator[Callable[[], None] | None]:
     """Gives None when another erases of this source. Else nobody does meanwhile; what it gives raises StaleLease if one does.
 
     A poll finishes erasures too, so two at once are no rarity, and each could move the other's photos into a new pack.
     """
     holder = secrets.token_hex(8)
-    if not state.take_erasing(source, holder):
+    if not state.acquire_erasure_lock(source, holder):
         yield None
         return
 
     def keep() -> None:
-        state.keep_erasing(source, holder)
+        state.renew_erasure_lock(source, holder)
 
     try:
         with Heartbeat(keep, state.lease.total_seconds() / 3, f"erasing of {source}"):
             # Asked itself: whoever slept goes on before its heartbeat has noticed.
             yield keep
     finally:
-        state.leave_erasing(source, holder)
+        state.release_erasure_lock(source, holder)
 
 
-def _remove_all(spec: StoreSpec, state: State, erasure: Erasure, still_alone: Callable[[], None], tell: Tell) -> Erased:
+def _remove_all(
+    spec: StoreSpec, state: State, erasure: Erasure, check_lock: Callable[[], None], emit: Emit
+) -> ErasureResult:
     log = _Log(spec, erasure.erasure_id)
     # What an earlier call was about to remove when it ended.
     for portion in log.portions():
-        still_alone()
-        remove(spec, erasure.source, portion, still_alone)
+        check_lock()
+        remove(spec, erasure.source, portion, check_lock)
     packs: Packs | None = None
     while wanted := state.images_to_erase(erasure.erasure_id, _PORTION):
         packs = packs or Packs(spec, erasure.source, state.images_to_erase(erasure.erasure_id, _AT_MOST))
         portion = collect(spec, erasure.source, wanted, packs)
-        still_alone()
+        check_lock()
         log.add(portion)
-        remove(spec, erasure.source, portion, still_alone)
+        remove(spec, erasure.source, portion, check_lock)
         # Whoever took over meanwhile may have moved them to packs of its own.
-        still_alone()
+        check_lock()
         state.mark_erased(erasure.erasure_id, wanted)
-    in_work = state.images_in_work(erasure.erasure_id)
+    in_progress = state.images_in_progress(erasure.erasure_id)
     totals = log.totals()
-    receipt = None if in_work else _write_receipt(spec, state, erasure, log, totals, tell)
-    return Erased(erasure.erasure_id, totals["images"], totals["rows"], totals["objects"], in_work, receipt)
+    receipt = None if in_progress else _write_receipt(spec, state, erasure, log, totals, emit)
+    return ErasureResult(erasure.erasure_id, totals["images"], totals["rows"], totals["objects"], in_progress, receipt)
 
 
 class _Log:
@@ -191,14 +197,14 @@ def _receipt_key(erasure: Erasure) -> str:
     return f"receipts/{erasure.erasure_id}.json"
 
 
-def _ended(spec: StoreSpec, erasure: Erasure) -> Erased:
+def _ended(spec: StoreSpec, erasure: Erasure) -> ErasureResult:
     key = _receipt_key(erasure)
     told = json.loads(storage.read(spec, key))
-    return Erased(erasure.erasure_id, told["images"], told["rows"], told["objects"], 0, key)
+    return ErasureResult(erasure.erasure_id, told["images"], told["rows"], told["objects"], 0, key)
 
 
 def _write_receipt(
-    spec: StoreSpec, state: State, erasure: Erasure, log: _Log, totals: dict[str, int], tell: Tell
+    spec: StoreSpec, state: State, erasure: Erasure, log: _Log, totals: dict[str, int], emit: Emit
 ) -> str:
     """The receipt is there, and it is told, before the erasure is at its end: one that has ended has both."""
     key, version = _receipt_key(erasure), Catalogue(spec).version()
@@ -223,7 +229,7 @@ def _write_receipt(
                 file.write((",\n    " if number else "\n    ") + json.dumps(entry))
             file.write("\n  ]\n}\n")
         storage.write(spec, key, path)
-    tell(erasure, Gone(totals["images"], totals["rows"], totals["objects"], version))
+    emit(erasure, ErasureTotals(totals["images"], totals["rows"], totals["objects"], version))
     state.end_erasure(erasure.erasure_id)
     storage.delete(spec, storage.list_keys(spec, log.folder))
     return key

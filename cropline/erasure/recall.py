@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from cropline import storage
+from cropline.core import storage
+from cropline.core.keys import canonical_json
 from cropline.erasure.selection import Selection
-from cropline.keys import canonical_json
 
 if TYPE_CHECKING:
+    from cropline.core.store_spec import StoreSpec
     from cropline.state import State
-    from cropline.storage import StoreSpec
 
 
 def recall(spec: StoreSpec, state: State, receipts: Mapping[str, str]) -> None:

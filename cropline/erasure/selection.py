@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from cropline.backfill.request import Moment, Request, in_utc
-from cropline.keys import canonical_json
+from cropline.core.keys import canonical_json
+from cropline.core.request import Moment, Request, in_utc
 
 if TYPE_CHECKING:
     from cropline.catalogue import Catalogue

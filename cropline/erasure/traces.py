@@ -13,16 +13,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from cropline import keys, storage
 from cropline.catalogue import Catalogue
-from cropline.erasure.rewriting import rewrite
+from cropline.core import keys, storage
+from cropline.erasure.packs import rewrite
 from cropline.packs import index_key
 from cropline.packs.reading import holds, list_packs
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from cropline.storage import StoreSpec
+    from cropline.core.store_spec import StoreSpec
 
 _LISTS_AT_ONCE = 8
 
@@ -83,11 +83,11 @@ def collect(spec: StoreSpec, source: str, image_ids: Sequence[str], packs: Packs
     return Portion(found, _reports(spec, rows), sorted({*packs.of(image_ids), *named}))
 
 
-def remove(spec: StoreSpec, source: str, portion: Portion, still_alone: Callable[[], None]) -> None:
-    """Rows first: no reader is led to an object that is gone. Raises what ``still_alone`` does."""
+def remove(spec: StoreSpec, source: str, portion: Portion, check_lock: Callable[[], None]) -> None:
+    """Rows first: no reader is led to an object that is gone. Raises what ``check_lock`` does."""
     gone = {image.image_id for image in portion.images}
     for pack in portion.packs:
-        rewrite(spec, pack, source, gone, still_alone)
+        rewrite(spec, pack, source, gone, check_lock)
     Catalogue(spec).forget_images(source, gone)
     packs = [pack for pack in portion.packs if not len(Catalogue(spec).shard_rows(pack))]
     beside = [index for pack in packs if (index := index_key(pack)) is not None]

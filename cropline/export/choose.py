@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cropline.catalogue import Catalogue
-from cropline.errors import ExportError
-from cropline.scrub import one_line
+from cropline.core.errors import ExportError
+from cropline.core.scrub import one_line
 
 if TYPE_CHECKING:
-    from cropline.storage import StoreSpec
+    from cropline.core.store_spec import StoreSpec
 
 _ROWS = 1_000
 

@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cropline.crop_files import read_crop
-from cropline.errors import ExportError
+from cropline.catalogue.crop_files import read_crop
+from cropline.core.errors import ExportError
 from cropline.export.choose import chosen
 from cropline.export.formats import FORMATS as FORMATS
 from cropline.export.formats import Crop
 
 if TYPE_CHECKING:
-    from cropline.storage import StoreSpec
+    from cropline.core.store_spec import StoreSpec
 
 _PROCESS = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)  # its number
 _READS_AT_ONCE = 16
@@ -59,7 +59,7 @@ def export(
         raise ExportError(f"{out} is there and not empty: name a new folder")
     unfinished = out.with_name(f"{_unfinished(out)}{os.getpid()}")
     try:
-        _clear_after_the_dead(out)
+        _delete_leftovers(out)
         unfinished.mkdir(parents=True)
         crops = size = no_numbers = 0
         with FORMATS[kind](unfinished) as write:
@@ -83,7 +83,7 @@ def _unfinished(out: Path) -> str:
     return f"{out.name}.unfinished-{socket.gethostname()}-"
 
 
-def _clear_after_the_dead(out: Path) -> None:
+def _delete_leftovers(out: Path) -> None:
     """Remove what exports to this folder left that were killed on this machine: it may be much."""
     for left in out.parent.glob(f"{glob.escape(_unfinished(out))}*"):
         number = left.name.removeprefix(_unfinished(out))

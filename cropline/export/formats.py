@@ -20,8 +20,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cropline.errors import ExportError
-from cropline.keys import CROPS
+from cropline.core.errors import ExportError
+from cropline.core.keys import CROPS
 from cropline.packs import KINDS, Pack, Sample, new_pack
 
 PACK_BYTES = 256_000_000

@@ -1,24 +1,24 @@
 """OpenLineage: what a run did to which datasets, as events that are plain JSON-able dicts, and their way out.
 
-Belongs here: building events (events.py, facets.py, datasets.py, story.py), sending them (transports.py), drawing them
+Belongs here: building events (events.py, facets.py, datasets.py, event_builder.py), sending them (transports.py), drawing them
 (graph.py). Does not: the outbox, which is a table of the state. Importing this package imports no HTTP and no
 openlineage: docs/decisions/0006-lineage.md says why the events are built without its classes.
 """
 
 from cropline.lineage.delivery import Delivery, PublishResult
+from cropline.lineage.event_builder import EventBuilder
 from cropline.lineage.events import Event, EventKind, RunContext, abort_of, engine_version, event_id, run_event, run_id
 from cropline.lineage.graph import lineage_svg
-from cropline.lineage.story import Story
 from cropline.lineage.transports import Publisher
 
 __all__ = [
     "Delivery",
     "Event",
+    "EventBuilder",
     "EventKind",
     "PublishResult",
     "Publisher",
     "RunContext",
-    "Story",
     "abort_of",
     "engine_version",
     "event_id",

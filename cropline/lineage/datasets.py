@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from cropline.clouds import account_of
-from cropline.storage import StoreSpec
+from cropline.core.clouds import account_of
+from cropline.core.store_spec import StoreSpec
 
 if TYPE_CHECKING:
-    from cropline.settings import Settings
+    from cropline.config.settings import Settings
 
 Name = tuple[str, str]
 """Namespace and name."""

@@ -16,14 +16,14 @@ from cropline.lineage import datasets, facets
 from cropline.lineage.events import Event, EventKind, RunContext, run_event
 
 if TYPE_CHECKING:
-    from cropline.settings import Settings
+    from cropline.config.settings import Settings
 
 ERASURE = "cropline.erasure"
 _ENGINE = "deltalake"
 
 
 @dataclass(frozen=True)
-class Gone:
+class ErasureTotals:
     """What an erasure removed. ``catalogue_version``: the version without it; None: there is no catalogue."""
 
     images: int
@@ -37,13 +37,15 @@ def erasure_began(settings: Settings, erasure_id: str, began_at: datetime) -> Ev
     return _event(settings, "START", erasure_id, began_at, began_at, None)
 
 
-def erasure_ended(settings: Settings, erasure_id: str, began_at: datetime, at: datetime, gone: Gone) -> Event:
+def erasure_ended(
+    settings: Settings, erasure_id: str, began_at: datetime, at: datetime, totals: ErasureTotals
+) -> Event:
     """Its COMPLETE: the receipt is written."""
-    return _event(settings, "COMPLETE", erasure_id, began_at, at, gone)
+    return _event(settings, "COMPLETE", erasure_id, began_at, at, totals)
 
 
 def _event(
-    settings: Settings, kind: EventKind, erasure_id: str, began_at: datetime, at: datetime, gone: Gone | None
+    settings: Settings, kind: EventKind, erasure_id: str, began_at: datetime, at: datetime, totals: ErasureTotals | None
 ) -> Event:
     context = RunContext(
         flow_run_id=erasure_id,
@@ -59,9 +61,9 @@ def _event(
     # It is no run of Prefect's.
     tags: dict[str, str | None] = dict.fromkeys(("prefect.flow_run_id", "prefect.flow_run_name", "prefect.flow"))
     tags["cropline.erasure"] = erasure_id
-    if gone is not None:
-        tags |= {f"cropline.{name}": str(getattr(gone, name)) for name in ("images", "rows", "objects")}
-    found = [_catalogue(settings, gone), _crops(settings, gone)]
+    if totals is not None:
+        tags |= {f"cropline.{name}": str(getattr(totals, name)) for name in ("images", "rows", "objects")}
+    found = [_catalogue(settings, totals), _crops(settings, totals)]
     return run_event(
         kind,
         ERASURE,
@@ -74,20 +76,20 @@ def _event(
     )
 
 
-def _catalogue(settings: Settings, gone: Gone | None) -> Mapping[str, Any]:
+def _catalogue(settings: Settings, totals: ErasureTotals | None) -> Mapping[str, Any]:
     name = datasets.stored(settings.storage.spec, "catalogue")
-    if gone is None:
+    if totals is None:
         return datasets.dataset(name)
-    version = gone.catalogue_version
+    version = totals.catalogue_version
     return datasets.dataset(
         name,
         version=facets.dataset_version(str(version)) if version is not None else None,
         storage=facets.storage("delta", "parquet"),
-        lifecycleStateChange=facets.lifecycle("OVERWRITE") if gone.rows else None,
+        lifecycleStateChange=facets.lifecycle("OVERWRITE") if totals.rows else None,
     )
 
 
-def _crops(settings: Settings, gone: Gone | None) -> Mapping[str, Any]:
+def _crops(settings: Settings, totals: ErasureTotals | None) -> Mapping[str, Any]:
     name = datasets.stored(settings.storage.spec, "crops")
-    changed = gone is not None and gone.objects > 0
+    changed = totals is not None and totals.objects > 0
     return datasets.dataset(name, lifecycleStateChange=facets.lifecycle("OVERWRITE") if changed else None)

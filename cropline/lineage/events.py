@@ -1,7 +1,7 @@
 """Run events: who ran which job when, as a pure function of its arguments.
 
 Belongs here: the event's frame, its ids, and what every event of a run carries. Does not: which datasets a job reads and
-writes (story.py). An event is fixed when it is built: published again, it is the same event.
+writes (event_builder.py). An event is fixed when it is built: published again, it is the same event.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import NAMESPACE_DNS, UUID, uuid5
 
-from cropline.keys import canonical_json
+from cropline.core.keys import canonical_json
+from cropline.core.scrub import one_line, scrub
 from cropline.lineage import facets
-from cropline.scrub import one_line, scrub
 
 Event = dict[str, Any]
 EventKind = Literal["START", "COMPLETE", "FAIL", "ABORT"]
@@ -39,7 +39,7 @@ DESCRIPTIONS = {
     "cropline.crop": "Cuts the boxes of one batch of photos and commits the crops to the catalogue.",
     "cropline.forget": "Begins an erasure, or goes on with it.",
     "cropline.erasure": "Removes everything that was made of some photos, for good.",
-    "cropline.maintain": "The nightly upkeep.",
+    "cropline.maintain": "The nightly maintenance.",
     "cropline.maintain.catalogue": "Compacts and vacuums the catalogue.",
 }
 

@@ -1,6 +1,6 @@
 """OpenLineage facets as dicts: one function a facet, each naming the version of the schema that it is built for.
 
-Belongs here: facets and their rules. Does not: which event carries which (events.py, story.py). A test holds every one
+Belongs here: facets and their rules. Does not: which event carries which (events.py, event_builder.py). A test holds every one
 against the project's official JSON Schemas and against the schema URLs of the installed openlineage-python.
 """
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from html import escape
 from itertools import pairwise
 
-from cropline.scrub import visible
+from cropline.core.scrub import visible
 
 _WIDTH, _HEIGHT, _TITLE = 1180, 236, 34
 _TOP, _BOTTOM = 56, 172  # y of the two rows' middles
@@ -39,7 +39,7 @@ class _Node:
     kind: str  # data | job | bad
     name: str
     sub: str
-    told: str = ""  # whole, when what is drawn may be cut short
+    caption: str = ""  # whole, when what is drawn may be cut short
 
 
 _NODES = {
@@ -80,8 +80,8 @@ def _heading(title: str) -> str:
 
 def _named(key: str, names: Mapping[str, str]) -> _Node:
     node = _NODES[key]
-    told = visible(names.get(key, ""))
-    return replace(node, sub=told, told=told) if told else node
+    caption = visible(names.get(key, ""))
+    return replace(node, sub=caption, caption=caption) if caption else node
 
 
 def _edges() -> str:
@@ -128,7 +128,7 @@ def _node(node: _Node, quiet: bool) -> str:
     radius = _BOX_H // 2 if node.kind == "job" else 8
     left, top = node.x - _BOX_W // 2, node.y - _BOX_H // 2
     box = f'<rect class="{kind}" x="{left}" y="{top}" width="{_BOX_W}" height="{_BOX_H}" rx="{radius}"/>'
-    tip = f"<title>{escape(node.told)}</title>" if node.told else ""
+    tip = f"<title>{escape(node.caption)}</title>" if node.caption else ""
     sub = escape(_shortened(node.sub, _SUB))
     if node.kind == "job":
         named = f'<text class="sub" x="{node.x}" y="{top - 8}">{sub}{tip}</text>' if sub else ""

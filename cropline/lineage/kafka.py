@@ -11,9 +11,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from cropline.core.scrub import one_line
 from cropline.lineage.delivery import NOT_REACHED, Delivery
 from cropline.lineage.events import Event
-from cropline.scrub import one_line
 
 if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message, Producer
@@ -38,13 +38,13 @@ def produce(config: Mapping[str, str], topic: str, events: Sequence[Event], dead
     except (KafkaException, ValueError, TypeError) as error:
         # What is wrong with a setting is said with its value, which may be a password.
         return [Delivery(False, f"the settings for Kafka are refused ({_code(error)})")] * len(events)
-    told: dict[int, Delivery] = {}
+    deliveries: dict[int, Delivery] = {}
     for number, event in enumerate(events):
-        _put(producer, topic, event, number, told)
+        _put(producer, topic, event, number, deliveries)
     producer.flush(max(0.0, deadline - time.monotonic()))
     producer.purge()
     producer.flush(0.1)
-    return [told.get(number, _LATE) for number in range(len(events))]
+    return [deliveries.get(number, _LATE) for number in range(len(events))]
 
 
 def _producer(config: Mapping[str, str], left_s: float) -> Producer:
@@ -65,19 +65,21 @@ def _unheard(error: KafkaError) -> None:
     """Trouble with a broker shows in each delivery."""
 
 
-def _put(producer: Producer, topic: str, event: Event, number: int, told: dict[int, Delivery]) -> None:
+def _put(producer: Producer, topic: str, event: Event, number: int, deliveries: dict[int, Delivery]) -> None:
     def answered(error: KafkaError | None, _message: Message) -> None:
         if error is None:
-            told[number] = Delivery(True)
+            deliveries[number] = Delivery(True)
         else:
-            told[number] = _LATE if error.name() in _GIVEN_UP else Delivery(False, one_line(f"Kafka: {error.name()}"))
+            deliveries[number] = (
+                _LATE if error.name() in _GIVEN_UP else Delivery(False, one_line(f"Kafka: {error.name()}"))
+            )
 
     try:
         producer.produce(topic, json.dumps(event).encode(), key=event["run"]["runId"], on_delivery=answered)
     except BufferError:
-        told[number] = Delivery(False, "more events at once than the producer holds", tried=False)
+        deliveries[number] = Delivery(False, "more events at once than the producer holds", tried=False)
     except Exception as error:  # noqa: BLE001 - KafkaException derives from Exception alone
-        told[number] = Delivery(False, f"Kafka: {_code(error)}")
+        deliveries[number] = Delivery(False, f"Kafka: {_code(error)}")
     producer.poll(0)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_TOLD_APART = ("image_id", "version", "store_id", "camera_id", "sha256", "url")
+_DISTINCT_LIMIT = ("image_id", "version", "store_id", "camera_id", "sha256", "url")
 _MEASURED = ("width", "height", "bytes")
 _PRESENT = ("captured_at", "updated_at")
 
@@ -22,9 +22,9 @@ def column_metrics(manifest: pa.Table) -> Metrics:
     import pyarrow.compute as pc
 
     found: Metrics = {}
-    for name in (*_TOLD_APART, *_PRESENT):
+    for name in (*_DISTINCT_LIMIT, *_PRESENT):
         found[name] = {"nullCount": manifest[name].null_count}
-    for name in _TOLD_APART:
+    for name in _DISTINCT_LIMIT:
         found[name]["distinctCount"] = pc.count_distinct(manifest[name], mode="only_valid").as_py()
     for name in _MEASURED:
         found[name] = _numbers(manifest[name])

@@ -8,14 +8,14 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cropline.errors import StorageError
-from cropline.keys import digest
+from cropline.core.errors import StorageError
+from cropline.core.keys import digest
+from cropline.core.scrub import one_line
 from cropline.lineage.delivery import NOT_REACHED, Delivery
 from cropline.lineage.events import Event
-from cropline.scrub import one_line
 
 if TYPE_CHECKING:
-    from cropline.storage import StoreSpec
+    from cropline.core.store_spec import StoreSpec
 
 FOLDER = "lineage"
 """Prefix of the objects; below it a folder a day."""
@@ -44,7 +44,7 @@ def store_lines(spec: StoreSpec, events: Sequence[Event], deadline: float) -> li
 
 
 def _put(spec: StoreSpec, key: str, data: bytes) -> Delivery:
-    from cropline import storage
+    from cropline.core import storage
 
     try:
         storage.write(spec, key, data, within_s=storage.HASTY_S)

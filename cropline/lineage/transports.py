@@ -15,16 +15,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cropline.core.scrub import one_line
 from cropline.lineage.delivery import NOT_REACHED, Delivery, PublishResult
 from cropline.lineage.events import Event
 from cropline.lineage.stored import lines, store_lines
-from cropline.scrub import one_line
 
 if TYPE_CHECKING:
     from http.client import HTTPConnection
 
-    from cropline.settings import LineageSettings
-    from cropline.storage import StoreSpec
+    from cropline.config.lineage import LineageSettings
+    from cropline.core.store_spec import StoreSpec
 
 _ENDPOINT = "/api/v1/lineage"
 
@@ -55,32 +55,32 @@ class Publisher:
         if kind == "none":
             return [Delivery(True)] * len(events)
         if kind == "composite":
-            return self._send_all_ways(events, [set(names) for names in arrived] or [set() for _ in events], deadline)
-        return self._send_one_way(kind, events, deadline)
+            return self._send_to_all(events, [set(names) for names in arrived] or [set() for _ in events], deadline)
+        return self._send_to_one(kind, events, deadline)
 
-    def _send_all_ways(self, events: Sequence[Event], has: Sequence[set[str]], deadline: float) -> list[Delivery]:
+    def _send_to_all(self, events: Sequence[Event], has: Sequence[set[str]], deadline: float) -> list[Delivery]:
         """Each way by itself: one that is ill keeps nothing from the others, and what a way has it is not sent again."""
         failed: dict[int, Delivery] = {}
-        ways = self._settings.ways
-        for number, way in enumerate(ways):
-            missing = [at for at in range(len(events)) if way not in has[at]]
+        transport_names = self._settings.transport_names
+        for number, name in enumerate(transport_names):
+            missing = [at for at in range(len(events)) if name not in has[at]]
             now = time.monotonic()
-            until = now + max(0.0, deadline - now) / (len(ways) - number)
+            until = now + max(0.0, deadline - now) / (len(transport_names) - number)
             for at, delivery in zip(
-                missing, self._send_one_way(way, [events[at] for at in missing], until) if missing else (), strict=True
+                missing, self._send_to_one(name, [events[at] for at in missing], until) if missing else (), strict=True
             ):
                 if delivery.ok:
-                    has[at].add(way)
+                    has[at].add(name)
                 elif at not in failed or not failed[at].tried:
-                    failed[at] = replace(delivery, reason=f"{way}: {delivery.reason}")
+                    failed[at] = replace(delivery, reason=f"{name}: {delivery.reason}")
         return [replace(failed.get(at, Delivery(True)), arrived=tuple(sorted(names))) for at, names in enumerate(has)]
 
-    def _send_one_way(self, way: str, events: Sequence[Event], deadline: float) -> list[Delivery]:
+    def _send_to_one(self, name: str, events: Sequence[Event], deadline: float) -> list[Delivery]:
         settings = self._settings
-        if way == "file":
+        if name == "file":
             path = settings.file_path(self._spec)
             return store_lines(self._spec, events, deadline) if path is None else append_lines(path, events, deadline)
-        if way == "kafka":
+        if name == "kafka":
             from cropline.lineage.kafka import produce
 
             config = {name: value.get_secret_value() for name, value in settings.kafka.items()}

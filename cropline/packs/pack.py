@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 KINDS = {"shards": "tar", "parquet": "parquet"}
 """Output kind of a profile -> extension of its packs."""
@@ -58,14 +58,3 @@ class Pack(Protocol):
     def close(self) -> None:
         """Let go of the file, which is about to be closed, whether sealed or not."""
         ...
-
-
-def new_pack(kind: str, file: BinaryIO) -> Pack:
-    """An empty pack of an output kind. ``file``: empty, opened for writing and reading."""
-    if kind == "shards":
-        from cropline.packs.tar import TarPack
-
-        return TarPack(file)
-    from cropline.packs.parquet import ParquetPack
-
-    return ParquetPack(file)

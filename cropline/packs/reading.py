@@ -1,6 +1,6 @@
 """Packs read back: their samples in their order, and which photos they hold.
 
-Belongs here: what erasure needs of packs that are there. Does not: reading one crop (cropline.crop_files), which needs no pack format.
+Belongs here: what erasure needs of packs that are there. Does not: reading one crop (cropline.catalogue.crop_files), which needs no pack format.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from cropline import storage
-from cropline.errors import StorageError
-from cropline.keys import image_key
+from cropline.core import storage
+from cropline.core.errors import StorageError
+from cropline.core.keys import image_key
 from cropline.packs.pack import KINDS, Sample
 from cropline.packs.spool import SHARDS, index_key
 
 if TYPE_CHECKING:
-    from cropline.storage import StoreSpec
+    from cropline.core.store_spec import StoreSpec
 
 
 def kind_of(key: str) -> str:

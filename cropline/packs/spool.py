@@ -16,13 +16,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from cropline import storage
-from cropline.errors import StorageError
-from cropline.keys import CROPS, safe_name
-from cropline.packs.pack import KINDS, Pack, Sample, Sealed, new_pack
+from cropline.core import storage
+from cropline.core.errors import StorageError
+from cropline.core.keys import CROPS, safe_name
+from cropline.packs.kinds import new_pack
+from cropline.packs.pack import KINDS, Pack, Sample, Sealed
 
 if TYPE_CHECKING:
-    from cropline.storage import StoreSpec
+    from cropline.core.store_spec import StoreSpec
 
 SHARDS = "shards"
 """Prefix of all packs' keys."""

@@ -6,7 +6,7 @@ import hashlib
 import tarfile
 from typing import BinaryIO
 
-from cropline.keys import canonical_json
+from cropline.core.keys import canonical_json
 from cropline.packs.pack import Sample, Sealed
 
 _BLOCK = 512

@@ -9,12 +9,12 @@ from __future__ import annotations
 from sqlalchemy import null, select, update
 
 from cropline.state.database import Database
-from cropline.state.model import Began
+from cropline.state.model import BackfillStart
 from cropline.state.tables import backfills
 from cropline.state.upsert import upsert
 
 
-def begin(database: Database, backfill_id: str, selection: str, *, afresh: bool) -> Began:
+def begin(database: Database, backfill_id: str, selection: str, *, restart: bool) -> BackfillStart:
     """Go on with the unfinished backfill of this id, or begin it."""
     with database.atomic() as connection:
         now = database.now(connection)
@@ -22,12 +22,12 @@ def begin(database: Database, backfill_id: str, selection: str, *, afresh: bool)
             backfill_id=backfill_id, selection=selection, began_at=now, ended_at=None
         )
         connection.execute(added.on_conflict_do_nothing())
-        over = [] if afresh else [backfills.c.ended_at.is_not(None)]
+        over = [] if restart else [backfills.c.ended_at.is_not(None)]
         connection.execute(
             update(backfills).where(backfills.c.backfill_id == backfill_id, *over).values(began_at=now, ended_at=null())
         )
         began = connection.execute(select(backfills.c.began_at).where(backfills.c.backfill_id == backfill_id)).scalar()
-        return Began(backfill_id, began or now, resumed=began != now)
+        return BackfillStart(backfill_id, began or now, resumed=began != now)
 
 
 def end(database: Database, backfill_id: str) -> None:
@@ -40,9 +40,9 @@ def end(database: Database, backfill_id: str) -> None:
         )
 
 
-def look(database: Database, backfill_id: str) -> Began | None:
+def find(database: Database, backfill_id: str) -> BackfillStart | None:
     """The unfinished backfill of this id, if there is one; changes nothing."""
     query = select(backfills.c.began_at).where(backfills.c.backfill_id == backfill_id, backfills.c.ended_at.is_(None))
     with database.reading() as connection:
         began = connection.execute(query).scalar()
-    return Began(backfill_id, began, resumed=True) if began is not None else None
+    return BackfillStart(backfill_id, began, resumed=True) if began is not None else None

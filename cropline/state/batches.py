@@ -17,11 +17,11 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from cropline.errors import StaleLease
+from cropline.core.errors import StaleLease
 from cropline.state.database import Database
 from cropline.state.membership import COLUMNS, Member, claim_table
 from cropline.state.model import Batch
-from cropline.state.queue import Catch, Wish, anything, take, turns
+from cropline.state.queue import ClaimedItems, ClaimRequest, claim_items, has_claimable, sources_in_turn
 from cropline.state.tables import batches, constant, images, profiles
 
 # After so many attempts a batch is resumed only when there is nothing else: one that kills its workers blocks nobody.
@@ -31,36 +31,38 @@ _OPEN = batches.c.state == constant("open")
 _CLAIMED = images.c.state == constant("claimed")
 
 
-def claim(database: Database, wish: Wish) -> Batch | None:
+def claim(database: Database, request: ClaimRequest) -> Batch | None:
     """A batch of work under a new lease, or None when there is none. Never waits for another claim, commit or poll."""
     with database.reading() as connection:
-        if not _anything(connection, wish, database.now(connection)):
+        if not _has_claimable(connection, request, database.now(connection)):
             return None  # an idle poll ends here, without any lock
     with database.atomic() as connection:
         now = database.now(connection)
-        if wish.images is not None:
-            return _begin(connection, wish, now)
+        if request.images is not None:
+            return _claim_new(connection, request, now)
         return (
-            _resume(connection, wish, now, batches.c.attempt <= _PATIENCE)
-            or _begin(connection, wish, now)
-            or _resume(connection, wish, now, batches.c.attempt > _PATIENCE)
+            _resume(connection, request, now, batches.c.attempt <= _PATIENCE)
+            or _claim_new(connection, request, now)
+            or _resume(connection, request, now, batches.c.attempt > _PATIENCE)
         )
 
 
-def resume(database: Database, wish: Wish) -> Batch | None:
+def resume(database: Database, request: ClaimRequest) -> Batch | None:
     """A stale batch under a new lease, or None."""
     with database.reading() as connection:
-        if not connection.execute(select(select(1).where(*_stale(wish, database.now(connection))).exists())).scalar():
+        if not connection.execute(
+            select(select(1).where(*_stale(request, database.now(connection))).exists())
+        ).scalar():
             return None
     with database.atomic() as connection:
         now = database.now(connection)
-        return _resume(connection, wish, now, batches.c.attempt >= 0)
+        return _resume(connection, request, now, batches.c.attempt >= 0)
 
 
 def has_work(database: Database, source: str | None) -> bool:
     """Whether a claim would find anything now; costs the same whatever is done already."""
     with database.reading() as connection:
-        return _anything(connection, Wish(1, "", source, None, timedelta()), database.now(connection))
+        return _has_claimable(connection, ClaimRequest(1, "", source, None, timedelta()), database.now(connection))
 
 
 def renew(database: Database, batch: Batch, lease: timedelta) -> None:
@@ -72,7 +74,7 @@ def renew(database: Database, batch: Batch, lease: timedelta) -> None:
         mine = (batches.c.batch_id == batch.batch_id, batches.c.attempt == batch.attempt)
         committed = select(1).where(*mine, batches.c.state == constant("committed"))
         if connection.execute(committed).scalar() is None:
-            _hold(connection, batch, lease_until=database.now(connection) + lease)
+            _update_lease(connection, batch, lease_until=database.now(connection) + lease)
 
 
 def readdress(database: Database, batch: Batch, moved: Mapping[tuple[str, int], tuple[str, int]]) -> None:
@@ -101,29 +103,31 @@ def release(database: Database, batch: Batch, reason: str) -> None:
     Raises StaleLease when another attempt owns the batch or it has ended.
     """
     with database.atomic() as connection:
-        _hold(connection, batch, lease_until=database.now(connection), note=reason)
+        _update_lease(connection, batch, lease_until=database.now(connection), note=reason)
 
 
-def _hold(connection: Connection, batch: Batch, **values: object) -> None:
+def _update_lease(connection: Connection, batch: Batch, **values: object) -> None:
     ours = (batches.c.batch_id == batch.batch_id, batches.c.attempt == batch.attempt, _OPEN)
     if connection.execute(update(batches).where(*ours).values(**values)).rowcount != 1:
         raise StaleLease(f"batch {batch.batch_id}: attempt {batch.attempt} no longer owns it")
 
 
-def _anything(connection: Connection, wish: Wish, now: datetime) -> bool:
-    stale = wish.images is None and connection.execute(select(select(1).where(*_stale(wish, now)).exists())).scalar()
-    return bool(stale) or anything(connection, wish, now)
+def _has_claimable(connection: Connection, request: ClaimRequest, now: datetime) -> bool:
+    stale = (
+        request.images is None and connection.execute(select(select(1).where(*_stale(request, now)).exists())).scalar()
+    )
+    return bool(stale) or has_claimable(connection, request, now)
 
 
-def _stale(wish: Wish, now: datetime) -> list[ColumnElement[bool]]:
-    mine = [] if wish.source is None else [batches.c.source == wish.source]
+def _stale(request: ClaimRequest, now: datetime) -> list[ColumnElement[bool]]:
+    mine = [] if request.source is None else [batches.c.source == request.source]
     return [_OPEN, batches.c.lease_until <= now, *mine]
 
 
-def _resume(connection: Connection, wish: Wish, now: datetime, which: ColumnElement[bool]) -> Batch | None:
+def _resume(connection: Connection, request: ClaimRequest, now: datetime, which: ColumnElement[bool]) -> Batch | None:
     oldest = (
         select(batches.c.batch_id)
-        .where(*_stale(wish, now), which)
+        .where(*_stale(request, now), which)
         .order_by(batches.c.lease_until)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -132,7 +136,7 @@ def _resume(connection: Connection, wish: Wish, now: datetime, which: ColumnElem
     taken = connection.execute(
         update(batches)
         .where(batches.c.batch_id == oldest)
-        .values(attempt=batches.c.attempt + 1, owner=wish.owner, lease_until=now + wish.lease)
+        .values(attempt=batches.c.attempt + 1, owner=request.owner, lease_until=now + request.lease)
         .returning(batches)
     ).one_or_none()
     if taken is None:
@@ -159,28 +163,28 @@ def _readdress(connection: Connection, batch_id: str) -> None:
     )
 
 
-def _begin(connection: Connection, wish: Wish, now: datetime) -> Batch | None:
-    for source in turns(connection, wish):
-        catch = take(connection, wish, source, f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(6)}", now)
-        if catch.members:
-            return _open(connection, wish, source, catch)
+def _claim_new(connection: Connection, request: ClaimRequest, now: datetime) -> Batch | None:
+    for source in sources_in_turn(connection, request):
+        claimed = claim_items(connection, request, source, f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(6)}", now)
+        if claimed.members:
+            return _open(connection, request, source, claimed)
     return None
 
 
-def _open(connection: Connection, wish: Wish, source: str, catch: Catch) -> Batch:
+def _open(connection: Connection, request: ClaimRequest, source: str, claimed: ClaimedItems) -> Batch:
     values = {
-        "batch_id": catch.batch_id,
+        "batch_id": claimed.batch_id,
         "source": source,
         "state": "open",
         "attempt": 1,
-        "owner": wish.owner,
-        "created_at": catch.now,
-        "lease_until": catch.now + wish.lease,
-        "images": catch.images,
-        "works": len(catch.members),
+        "owner": request.owner,
+        "created_at": claimed.now,
+        "lease_until": claimed.now + request.lease,
+        "images": claimed.images,
+        "works": len(claimed.members),
     }
     opened = connection.execute(insert(batches).values(values).returning(batches)).one()
-    return _batch(connection, opened, catch.members)
+    return _batch(connection, opened, claimed.members)
 
 
 def _batch(connection: Connection, row: Any, members: Iterable[Member]) -> Batch:

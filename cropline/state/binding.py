@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from sqlalchemy import Connection, case, func, literal, or_, select, update
 
-from cropline.errors import StateError
+from cropline.core.errors import StateError
 from cropline.state.database import Database
 from cropline.state.model import Bound
 from cropline.state.tables import batches, binding, sources

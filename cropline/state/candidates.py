@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import BigInteger, Column, Connection, MetaData, Table, case, func, select
 
-from cropline.errors import StateError
-from cropline.keys import digest
+from cropline.core.errors import StateError
+from cropline.core.keys import digest
 from cropline.state.tables import ESCAPES, AnyText, UtcTime
 
 _UTC = pa.timestamp("us", tz="UTC")

@@ -15,21 +15,21 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Integer, bindparam, case, delete, func, insert, null, select, update
 from sqlalchemy.types import TypeEngine
 
-from cropline.errors import NotReconciled, StaleLease
+from cropline.core.errors import NotReconciled, StaleLease
 from cropline.state.binding import remember
 from cropline.state.bulk import unnested
 from cropline.state.database import Database, plan_by_index
-from cropline.state.erasures import bury
 from cropline.state.model import Batch, Committed, Counts, Event, Outcome
 from cropline.state.outbox import enqueue
 from cropline.state.tables import AnyText, UtcTime, batches, constant, images, tallies
+from cropline.state.tombstones import delete_tombstoned
 
 _Key = tuple[str, str]  # image id, profile
 
 _JITTER = 1.5
 
 
-class _Held(NamedTuple):
+class _ClaimedItem(NamedTuple):
     """One work of the batch, as the table has it."""
 
     wanted: str  # fingerprint
@@ -50,7 +50,7 @@ _END: dict[str, TypeEngine[Any]] = {
     "new_retry_at": UtcTime(),
     "new_rows_only": Integer(),
 }
-_FREED = {
+_UNCLAIMED = {
     "claimed_hash": null(),
     "claimed_fingerprint": null(),
     "claimed_manifest": null(),
@@ -80,7 +80,7 @@ class Retries:
 
 
 @dataclass(frozen=True)
-class Ending:
+class CommitRequest:
     """What a commit is told."""
 
     outcomes: Iterable[Outcome]
@@ -90,13 +90,13 @@ class Ending:
     strangers: bool = False  # batches that are not known here were committed before it
 
 
-def commit(database: Database, batch: Batch, ending: Ending, retries: Retries) -> Committed:
+def commit(database: Database, batch: Batch, request: CommitRequest, retries: Retries) -> Committed:
     """End the batch.
 
     Raises StaleLease when another attempt owns it, NotReconciled when the outcomes are not those of its works or the
     counts do not add up. Committing again under the same attempt (the reply was lost) changes nothing.
     """
-    told = list(ending.outcomes)  # however long they take to come, no lock is held meanwhile
+    told = list(request.outcomes)  # however long they take to come, no lock is held meanwhile
     with database.atomic() as connection:
         if _fenced(connection, batch):
             return Committed(0, 0, 0, 0, already=True)
@@ -104,11 +104,11 @@ def commit(database: Database, batch: Batch, ending: Ending, retries: Retries) -
         members = _members(connection, batch)
         plan_by_index(connection)
         outcomes = _matched(batch, members, told)
-        _reconcile(batch, members, ending.counts)
-        bury(connection, batch.batch_id)
-        committed = _settle(connection, batch, members, outcomes, retries, now)
-        _close(connection, batch, ending, now)
-        enqueue(connection, ending.events, now)
+        _reconcile(batch, members, request.counts)
+        delete_tombstoned(connection, batch.batch_id)
+        committed = _apply_outcomes(connection, batch, members, outcomes, retries, now)
+        _close(connection, batch, request, now)
+        enqueue(connection, request.events, now)
         _fold_tallies(connection)
         return committed
 
@@ -123,7 +123,7 @@ def _fenced(connection: Connection, batch: Batch) -> bool:
     return bool(row.state == "committed")
 
 
-def _members(connection: Connection, batch: Batch) -> dict[_Key, _Held]:
+def _members(connection: Connection, batch: Batch) -> dict[_Key, _ClaimedItem]:
     """The batch's works, locked in the order of the key, as registrations lock them."""
     rows = connection.execute(
         select(
@@ -135,10 +135,10 @@ def _members(connection: Connection, batch: Batch) -> dict[_Key, _Held]:
         .order_by(images.c.source, images.c.image_id, images.c.profile)
         .with_for_update()
     )  # fmt: skip
-    return {(row[0], row[1]): _Held(*row[2:]) for row in rows}
+    return {(row[0], row[1]): _ClaimedItem(*row[2:]) for row in rows}
 
 
-def _matched(batch: Batch, members: Mapping[_Key, _Held], told: Sequence[Outcome]) -> dict[_Key, Outcome]:
+def _matched(batch: Batch, members: Mapping[_Key, _ClaimedItem], told: Sequence[Outcome]) -> dict[_Key, Outcome]:
     """The outcomes by work; exactly one for each."""
     name = f"batch {batch.batch_id}"
     outcomes = {(outcome.image_id, outcome.profile): outcome for outcome in told}
@@ -152,7 +152,7 @@ def _matched(batch: Batch, members: Mapping[_Key, _Held], told: Sequence[Outcome
     return outcomes
 
 
-def _reconcile(batch: Batch, members: Mapping[_Key, _Held], counts: Counts) -> None:
+def _reconcile(batch: Batch, members: Mapping[_Key, _ClaimedItem], counts: Counts) -> None:
     """Boxes in = written + failed + skipped, by what was claimed and not by what the caller believes."""
     boxes_of = {image_id: held.boxes for (image_id, _), held in members.items()}
     images_in, boxes_in = len(boxes_of), sum(boxes_of.values())
@@ -166,10 +166,10 @@ def _reconcile(batch: Batch, members: Mapping[_Key, _Held], counts: Counts) -> N
         )
 
 
-def _settle(
+def _apply_outcomes(
     connection: Connection,
     batch: Batch,
-    members: Mapping[_Key, _Held],
+    members: Mapping[_Key, _ClaimedItem],
     outcomes: Mapping[_Key, Outcome],
     retries: Retries,
     now: datetime,
@@ -182,7 +182,7 @@ def _settle(
         if key not in changed and (not outcome.ok or outcome.permanent_reason is not None or key in corrected)
     ]
     if special:
-        _end_some(connection, batch, special, now)
+        _end_items(connection, batch, special, now)
     # The rest, which is nearly everything, in one statement.
     wanted = images.c.fingerprint == images.c.claimed_fingerprint
     connection.execute(
@@ -195,7 +195,7 @@ def _settle(
             attempts=0,
             rows_only=null(),
             committed_batch=batch.batch_id,
-            **_FREED,
+            **_UNCLAIMED,
         )
     )
     ends = [row["new_state"] for row in special]
@@ -204,7 +204,7 @@ def _settle(
     return Committed(len(members) - failed - dead - again, failed, dead, again, already=False)
 
 
-def _ended(held: _Held, outcome: Outcome, retries: Retries, now: datetime) -> dict[str, object]:
+def _ended(held: _ClaimedItem, outcome: Outcome, retries: Retries, now: datetime) -> dict[str, object]:
     row: dict[str, object] = {"for_image": outcome.image_id, "for_profile": outcome.profile}
     if outcome.ok:
         return row | _end("done", outcome.permanent_reason, 0, None)
@@ -230,7 +230,7 @@ def _end(state: str, reason: str | None, attempts: int, retry_at: datetime | Non
 _ROWS_AGAIN: dict[str, object] = {"new_state": "pending", "new_reason": None, "new_retry_at": None, "new_rows_only": 1}
 
 
-def _end_some(connection: Connection, batch: Batch, ends: Sequence[Mapping[str, object]], now: datetime) -> None:
+def _end_items(connection: Connection, batch: Batch, ends: Sequence[Mapping[str, object]], now: datetime) -> None:
     """End these works as they are told to. One statement on PostgreSQL: after an outage it is every work of the batch."""
     told: Any
     if connection.dialect.name == "postgresql":
@@ -252,14 +252,14 @@ def _end_some(connection: Connection, batch: Batch, ends: Sequence[Mapping[str, 
             retry_at=told.new_retry_at,
             rows_only=told.new_rows_only,
             committed_batch=batch.batch_id,
-            **_FREED,
+            **_UNCLAIMED,
         )
     )
     connection.execute(statement, None if connection.dialect.name == "postgresql" else [dict(row) for row in ends])
 
 
-def _close(connection: Connection, batch: Batch, ending: Ending, now: datetime) -> None:
-    counts = ending.counts
+def _close(connection: Connection, batch: Batch, request: CommitRequest, now: datetime) -> None:
+    counts = request.counts
     connection.execute(
         update(batches)
         .where(batches.c.batch_id == batch.batch_id)
@@ -270,11 +270,11 @@ def _close(connection: Connection, batch: Batch, ending: Ending, now: datetime) 
             written=counts.written,
             failed=counts.failed,
             skipped=counts.skipped,
-            catalogue_version=ending.catalogue_version,
+            catalogue_version=request.catalogue_version,
         )
     )
-    if ending.catalogue_version is not None:
-        remember(connection, ending.catalogue_version, strangers=ending.strangers)
+    if request.catalogue_version is not None:
+        remember(connection, request.catalogue_version, strangers=request.strangers)
 
 
 def _fold_tallies(connection: Connection) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection, Table, func, insert, select, update
 
-from cropline.errors import StateError
+from cropline.core.errors import StateError
 from cropline.state.database import Database
 from cropline.state.tables import (
     backfills,

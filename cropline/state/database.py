@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make_url, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from cropline.errors import StateError
+from cropline.core.errors import StateError
 
 Clock = Callable[[], datetime]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from cropline.errors import StateError
+from cropline.core.errors import StateError
 from cropline.state.tables import images
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def claim_table(source: str, members: Sequence[Member], recipes: Mapping[tuple[s
     """
     import pyarrow as pa
 
-    from cropline.schemas import CLAIM, WORK
+    from cropline.core.schemas import CLAIM, WORK
 
     firsts: list[Member] = []
     offsets: list[int] = []

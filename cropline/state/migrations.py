@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, insert, inspect, select, text
 
-from cropline.errors import SchemaTooNew
+from cropline.core.errors import SchemaTooNew
 from cropline.state.database import Database
 from cropline.state.tables import schema_version
 

@@ -30,7 +30,7 @@ class Event:
 
 
 @dataclass(frozen=True)
-class SilentRun:
+class ExpiredRun:
     """A flow run that has told its START and then fell silent. ``start``: that event, JSON."""
 
     flow_run: str
@@ -211,7 +211,7 @@ class StateReport:
 
 
 @dataclass(frozen=True)
-class Began:
+class BackfillStart:
     """A backfill that is not at its end. ``resumed``: an earlier run began it."""
 
     backfill_id: str

@@ -22,7 +22,7 @@ _RETRY_SHARE = 10
 
 
 @dataclass(frozen=True)
-class Wish:
+class ClaimRequest:
     """What a claim asks for."""
 
     limit: int
@@ -34,7 +34,7 @@ class Wish:
 
 
 @dataclass
-class Catch:
+class ClaimedItems:
     """What a new batch has caught so far."""
 
     batch_id: str
@@ -47,49 +47,51 @@ class Catch:
         return len({member.image_id for member in self.members})
 
 
-def anything(connection: Connection, wish: Wish, now: datetime) -> bool:
-    """Whether there is work that ``take`` would find."""
+def has_claimable(connection: Connection, request: ClaimRequest, now: datetime) -> bool:
+    """Whether there is work that ``claim_items`` would find."""
     plan_by_index(connection, sort=False)
     return any(
         connection.execute(select(select(1).where(images.c.source == source, kind).exists())).scalar()
-        for source in turns(connection, wish)
-        for kind in (_pending(wish), _due(wish, now))
+        for source in sources_in_turn(connection, request)
+        for kind in (_pending(request), _due(request, now))
     )
 
 
-def turns(connection: Connection, wish: Wish) -> list[str]:
+def sources_in_turn(connection: Connection, request: ClaimRequest) -> list[str]:
     """Whose turn it is: the source whose last batch is the longest ago comes first."""
-    if wish.source is not None:
-        return [wish.source]
+    if request.source is not None:
+        return [request.source]
     last = select(func.max(batches.c.created_at)).where(batches.c.source == sources.c.source).scalar_subquery()
     return list(connection.execute(select(sources.c.source).order_by(last.asc().nulls_first())).scalars())
 
 
-def take(connection: Connection, wish: Wish, source: str, batch_id: str, now: datetime) -> Catch:
-    """Claim up to ``wish.limit`` images of a source for a batch: some retries, then the newest photos, then more retries."""
+def claim_items(
+    connection: Connection, request: ClaimRequest, source: str, batch_id: str, now: datetime
+) -> ClaimedItems:
+    """Claim up to ``request.limit`` images of a source for a batch: some retries, then the newest photos, then more retries."""
     plan_by_index(connection, sort=False)
     several = len(set(connection.execute(select(profiles.c.name)).scalars())) > 1
-    catch = Catch(batch_id, now)
+    claimed = ClaimedItems(batch_id, now)
 
     def due(table: Any) -> ColumnElement[bool]:
-        return _due(wish, now, table)
+        return _due(request, now, table)
 
     def pending(table: Any) -> ColumnElement[bool]:
-        return _pending(wish, table)
+        return _pending(request, table)
 
     for kind, order, share in (
-        (due, images.c.retry_at, wish.limit // _RETRY_SHARE),
-        (pending, images.c.captured_at.desc().nulls_last(), wish.limit),
-        (due, images.c.retry_at, wish.limit),
+        (due, images.c.retry_at, request.limit // _RETRY_SHARE),
+        (pending, images.c.captured_at.desc().nulls_last(), request.limit),
+        (due, images.c.retry_at, request.limit),
     ):
-        room = share - catch.images
+        room = share - claimed.images
         if room > 0:
             first = select(_place(connection, images)).where(images.c.source == source, kind(images))
             chosen = first.order_by(order).limit(room)
             if several:
-                chosen = _with_siblings(connection, chosen, kind, wish, catch)
-            _mark(connection, catch, chosen if several else _locked(chosen, images))
-    return catch
+                chosen = _with_siblings(connection, chosen, kind, request, claimed)
+            _mark(connection, claimed, chosen if several else _locked(chosen, images))
+    return claimed
 
 
 def _place(connection: Connection, table: Any) -> ColumnElement[Any]:
@@ -105,7 +107,9 @@ def _locked(query: Select[Any], table: Any) -> Select[Any]:
     return query.with_for_update(skip_locked=True, of=table)
 
 
-def _with_siblings(connection: Connection, chosen: Select[Any], kind: Any, wish: Wish, catch: Catch) -> Select[Any]:
+def _with_siblings(
+    connection: Connection, chosen: Select[Any], kind: Any, request: ClaimRequest, claimed: ClaimedItems
+) -> Select[Any]:
     """The claimable works of the chosen images, so that a photo is fetched once for all of its profiles.
 
     An image is locked by the first of its works: no two claims take parts of the same image. Works that came from
@@ -118,32 +122,32 @@ def _with_siblings(connection: Connection, chosen: Select[Any], kind: Any, wish:
         other.c.profile < images.c.profile,
         kind(other),
     )
-    if catch.members:
+    if claimed.members:
         first &= ~exists().where(
             caught.c.source == images.c.source,
             caught.c.image_id == images.c.image_id,
-            caught.c.batch_id == catch.batch_id,
+            caught.c.batch_id == claimed.batch_id,
         )
     same = ("source", "image_id", "manifest", "manifest_row")
     led = _locked(chosen.with_only_columns(*(images.c[name] for name in same)).where(first), images).cte("led")
     siblings = (
         select(_place(connection, work))
         .join(led, and_(*(work.c[name] == led.c[name] for name in same)))
-        .where(or_(_pending(wish, work), _due(wish, catch.now, work)))
+        .where(or_(_pending(request, work), _due(request, claimed.now, work)))
     )
     return _locked(siblings, work)
 
 
-def _mark(connection: Connection, catch: Catch, chosen: Select[Any]) -> None:
+def _mark(connection: Connection, claimed: ClaimedItems, chosen: Select[Any]) -> None:
     found = chosen.cte("chosen")
     statement = (
         update(images)
         .where(_place(connection, images) == found.c.place)
         .values(
             state="claimed",
-            since=catch.now,
+            since=claimed.now,
             retry_at=null(),
-            batch_id=catch.batch_id,
+            batch_id=claimed.batch_id,
             claimed_hash=images.c.profile_hash,
             claimed_fingerprint=images.c.fingerprint,
             claimed_manifest=images.c.manifest,
@@ -154,20 +158,20 @@ def _mark(connection: Connection, catch: Catch, chosen: Select[Any]) -> None:
         )
         .returning(*COLUMNS)
     )
-    catch.members += [Member(*row) for row in connection.execute(statement)]
+    claimed.members += [Member(*row) for row in connection.execute(statement)]
 
 
-def _pending(wish: Wish, table: Any = images) -> ColumnElement[bool]:
-    return and_(_state(table) == constant("pending"), *_wished(wish, table))
+def _pending(request: ClaimRequest, table: Any = images) -> ColumnElement[bool]:
+    return and_(_state(table) == constant("pending"), *_requested(request, table))
 
 
-def _due(wish: Wish, now: datetime, table: Any = images) -> ColumnElement[bool]:
-    return and_(_state(table) == constant("failed"), table.c.retry_at <= now, *_wished(wish, table))
+def _due(request: ClaimRequest, now: datetime, table: Any = images) -> ColumnElement[bool]:
+    return and_(_state(table) == constant("failed"), table.c.retry_at <= now, *_requested(request, table))
 
 
-def _wished(wish: Wish, table: Any) -> list[ColumnElement[bool]]:
-    named = [] if wish.profiles is None else [table.c.profile.in_(wish.profiles)]
-    return named if wish.images is None else [*named, table.c.image_id.in_(wish.images)]
+def _requested(request: ClaimRequest, table: Any) -> list[ColumnElement[bool]]:
+    named = [] if request.profiles is None else [table.c.profile.in_(request.profiles)]
+    return named if request.images is None else [*named, table.c.image_id.in_(request.images)]
 
 
 def _state(table: Any) -> ColumnElement[str]:

@@ -14,7 +14,7 @@ What a candidate does, by the state that its work is in:
 The same fingerprint with other metadata (known.py) is work too, on rows alone, unless its updated_at is older.
 A bad version never takes away good work: the crops of the last good version stay, and quarantine holds the bad row.
 A good version always ends a quarantine, also one that is older than the bad one: some crop is better than none.
-A candidate of an image that was forgotten (erasures.py) does nothing, whatever it is.
+A candidate of an image that was forgotten (tombstones.py) does nothing, whatever it is.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, case, delete, exists, func, insert, literal, null, or_, select, true, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from cropline.errors import StateError
+from cropline.core.errors import StateError
 from cropline.state.bulk import unnested
 from cropline.state.database import Database, plan_by_index
 from cropline.state.known import tell_anew
@@ -300,8 +300,8 @@ def _remember_items(connection: Connection, registration: Registration, now: dat
         return
     statement: Any = upsert(connection, recent_items)
     if connection.dialect.name == "postgresql":
-        told = unnested({column.name: column.type for column in recent_items.c}, rows)
-        statement, rows = statement.from_select(list(told.c.keys()), select(told)), []
+        outcomes = unnested({column.name: column.type for column in recent_items.c}, rows)
+        statement, rows = statement.from_select(list(outcomes.c.keys()), select(outcomes)), []
     told_last = statement.on_conflict_do_update(
         index_elements=[recent_items.c.source, recent_items.c.digest],
         set_={"url": statement.excluded.url},

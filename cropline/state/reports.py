@@ -111,14 +111,14 @@ def needed_manifests(database: Database) -> set[str]:
 
 
 def find_images(database: Database, which: Sequence[Any], limit: int) -> list[ImageState]:
-    """Works that a filter of replay.py chooses, newest captured first."""
+    """Works that a filter of requeue.py chooses, newest captured first."""
     query = select(*_IMAGE).where(*which).order_by(images.c.captured_at.desc().nulls_last(), images.c.image_id)
     with database.reading() as connection:
         return [ImageState(*row) for row in connection.execute(query.limit(limit))]
 
 
 def each_image(database: Database, which: Sequence[Any]) -> Iterator[ImageState]:
-    """All works that a filter of replay.py chooses, in no order, some thousand in memory at a time."""
+    """All works that a filter of requeue.py chooses, in no order, some thousand in memory at a time."""
     with database.reading() as connection:
         rows = connection.execution_options(yield_per=5_000).execute(select(*_IMAGE).where(*which))
         for row in rows:

@@ -11,9 +11,9 @@ from datetime import timedelta
 
 from sqlalchemy import delete, select, update
 
-from cropline.errors import StaleLease
+from cropline.core.errors import StaleLease
 from cropline.state.database import Database
-from cropline.state.model import Event, SilentRun
+from cropline.state.model import Event, ExpiredRun
 from cropline.state.outbox import enqueue
 from cropline.state.tables import runs
 from cropline.state.upsert import upsert
@@ -31,7 +31,7 @@ def begin(database: Database, flow_run: str, start: Event, lease: timedelta) -> 
         )
 
 
-def keep(database: Database, flow_run: str, lease: timedelta) -> None:
+def renew(database: Database, flow_run: str, lease: timedelta) -> None:
     """It still runs. Raises StaleLease when it was ended, by itself or by another that took it for dead."""
     with database.atomic() as connection:
         alive = update(runs).where(runs.c.flow_run == flow_run).values(alive_until=database.now(connection) + lease)
@@ -39,23 +39,23 @@ def keep(database: Database, flow_run: str, lease: timedelta) -> None:
             raise StaleLease(f"run {flow_run} has ended")
 
 
-def end(database: Database, flow_run: str, events: Sequence[Event], *, silent_only: bool = False) -> bool:
+def end(database: Database, flow_run: str, events: Sequence[Event], *, expired_only: bool = False) -> bool:
     """The run's end waits to be published; False, and nothing is done, when it has ended already.
 
-    ``silent_only``: leave it when it has been heard of since.
+    ``expired_only``: leave it when it has been heard of since.
     """
     with database.atomic() as connection:
         now = database.now(connection)
-        which = [runs.c.flow_run == flow_run, *([runs.c.alive_until <= now] if silent_only else [])]
+        which = [runs.c.flow_run == flow_run, *([runs.c.alive_until <= now] if expired_only else [])]
         if connection.execute(delete(runs).where(*which)).rowcount != 1:
             return False
         enqueue(connection, events, now)
         return True
 
 
-def silent(database: Database) -> list[SilentRun]:
+def expired(database: Database) -> list[ExpiredRun]:
     """The runs that nothing has been heard of for longer than their lease, those silent longest first."""
     with database.reading() as connection:
         now = database.now(connection)
         found = select(runs.c.flow_run, runs.c.start, runs.c.alive_until).where(runs.c.alive_until <= now)
-        return [SilentRun(*row) for row in connection.execute(found.order_by(runs.c.alive_until))]
+        return [ExpiredRun(*row) for row in connection.execute(found.order_by(runs.c.alive_until))]

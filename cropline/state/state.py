@@ -10,33 +10,33 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Self
 
-from cropline.settings import StateSettings
-from cropline.state import backfills, batches, binding, erasures, history, outbox, register, replay, reports, runs
+from cropline.config.state import StateSettings
+from cropline.state import backfills, backlog, batches, binding, outbox, register, reports, requeue, runs, tombstones
 from cropline.state import commit as commits
 from cropline.state import copy as copies
 from cropline.state.database import Clock, Database
 from cropline.state.migrations import migrate
 from cropline.state.model import (
+    BackfillStart,
     BacklogSample,
     Batch,
     BatchState,
-    Began,
     Bound,
     Committed,
     Counts,
     Erasure,
     Event,
+    ExpiredRun,
     ImageState,
     Outcome,
     ReasonCount,
     Recrop,
     Registered,
     Registration,
-    SilentRun,
     StateReport,
     WorkState,
 )
-from cropline.state.queue import Wish
+from cropline.state.queue import ClaimRequest
 
 
 class State:
@@ -143,13 +143,13 @@ class State:
         Retries that are due get a tenth of a batch, and what new images leave free. None when there is nothing.
         With ``images`` (ids) only these are taken, and no stale batch: a backfill does its own work and nothing else.
         """
-        wish = Wish(limit, owner, source, profiles, self.lease, images)
-        return batches.claim(self._database, wish)
+        request = ClaimRequest(limit, owner, source, profiles, self.lease, images)
+        return batches.claim(self._database, request)
 
     def resume(self, *, owner: str, source: str | None = None) -> Batch | None:
         """Lease a stale batch, whole; None when there is none. ``claim`` does so first by itself."""
-        wish = Wish(0, owner, source, None, self.lease)
-        return batches.resume(self._database, wish)
+        request = ClaimRequest(0, owner, source, None, self.lease)
+        return batches.resume(self._database, request)
 
     def has_work(self, source: str | None = None) -> bool:
         """Whether a claim would find anything now. Takes no lock: an idle poll ends after this one question."""
@@ -183,12 +183,12 @@ class State:
 
         Raises StaleLease when another attempt owns it, NotReconciled when outcomes and counts are not those of its works.
         """
-        ending = commits.Ending(outcomes, counts, catalogue_version, events, strangers)
+        request = commits.CommitRequest(outcomes, counts, catalogue_version, events, strangers)
         settings = self._settings
         retries = commits.Retries(
             settings.max_attempts, timedelta(seconds=settings.backoff_s), timedelta(seconds=settings.backoff_cap_s)
         )
-        return commits.commit(self._database, batch, ending, retries)
+        return commits.commit(self._database, batch, request, retries)
 
     def enqueue_events(self, events: Sequence[Event]) -> None:
         """Put events into the outbox; an id that was there before is left as it is."""
@@ -198,17 +198,17 @@ class State:
         """A flow run is under way: its START is enqueued, and it is kept for lease_s."""
         runs.begin(self._database, flow_run, start, self.lease)
 
-    def keep_run(self, flow_run: str) -> None:
+    def renew_run(self, flow_run: str) -> None:
         """The heartbeat: the run goes on, lease_s from now. Raises StaleLease when it was ended."""
-        runs.keep(self._database, flow_run, self.lease)
+        runs.renew(self._database, flow_run, self.lease)
 
-    def end_run(self, flow_run: str, events: Sequence[Event], *, silent_only: bool = False) -> bool:
-        """Enqueue the end of a flow run, once: False when it has ended already, or (``silent_only``) was heard of since."""
-        return runs.end(self._database, flow_run, events, silent_only=silent_only)
+    def end_run(self, flow_run: str, events: Sequence[Event], *, expired_only: bool = False) -> bool:
+        """Enqueue the end of a flow run, once: False when it has ended already, or (``expired_only``) was heard of since."""
+        return runs.end(self._database, flow_run, events, expired_only=expired_only)
 
-    def silent_runs(self) -> list[SilentRun]:
+    def expired_runs(self) -> list[ExpiredRun]:
         """Flow runs that began, did not end, and have not been heard of for lease_s: they were killed."""
-        return runs.silent(self._database)
+        return runs.expired(self._database)
 
     def pending_events(self, limit: int) -> list[Event]:
         """The next events to publish."""
@@ -273,14 +273,14 @@ class State:
         limit: int = 1_000,
     ) -> list[ImageState]:
         """Works that a replay with these filters would touch, newest captured first."""
-        which = replay.Filter(states, reasons, sources, stores, profiles, since, until, cameras, images)
+        which = requeue.WorkItemFilter(states, reasons, sources, stores, profiles, since, until, cameras, images)
         return reports.find_images(self._database, which.clauses, limit)
 
-    def each_image(self, which: replay.Filter) -> Iterator[ImageState]:
+    def each_image(self, which: requeue.WorkItemFilter) -> Iterator[ImageState]:
         """All works of a filter, in no order, some thousand in memory at a time. Read to its end: it holds a transaction."""
         return reports.each_image(self._database, which.clauses)
 
-    def endings(self, which: replay.Filter) -> list[ReasonCount]:
+    def endings(self, which: requeue.WorkItemFilter) -> list[ReasonCount]:
         """How many photos of a filter ended badly, by state and reason; of those done, the ones with failures that last."""
         return reports.endings(self._database, which.clauses)
 
@@ -292,7 +292,7 @@ class State:
         """Images whose rows wait for other metadata."""
         return reports.being_rewritten(self._database, source)
 
-    def revive(
+    def requeue(
         self,
         *,
         states: Sequence[WorkState] = ("failed", "dead"),
@@ -306,20 +306,20 @@ class State:
         images: Sequence[str] = (),
     ) -> int:
         """Make failed, dead or done works pending now, as if never tried. Gives how many."""
-        which = replay.Filter(states, reasons, sources, stores, profiles, since, until, cameras, images)
-        return replay.revive(self._database, which)
+        which = requeue.WorkItemFilter(states, reasons, sources, stores, profiles, since, until, cameras, images)
+        return requeue.requeue(self._database, which)
 
-    def begin_backfill(self, backfill_id: str, selection: str, *, afresh: bool = False) -> Began:
-        """Go on with the unfinished backfill of this id, or begin it. ``afresh`` begins it in any case."""
-        return backfills.begin(self._database, backfill_id, selection, afresh=afresh)
+    def begin_backfill(self, backfill_id: str, selection: str, *, restart: bool = False) -> BackfillStart:
+        """Go on with the unfinished backfill of this id, or begin it. ``restart`` begins it in any case."""
+        return backfills.begin(self._database, backfill_id, selection, restart=restart)
 
     def end_backfill(self, backfill_id: str) -> None:
         """It has nothing left to do: the next of this id begins anew."""
         backfills.end(self._database, backfill_id)
 
-    def unfinished_backfill(self, backfill_id: str) -> Began | None:
+    def unfinished_backfill(self, backfill_id: str) -> BackfillStart | None:
         """The backfill of this id that was begun and is not at its end, if there is one."""
-        return backfills.look(self._database, backfill_id)
+        return backfills.find(self._database, backfill_id)
 
     def begin_erasure(
         self,
@@ -334,48 +334,48 @@ class State:
 
         Goes on with the unfinished erasure of the same selection, if there is one.
         """
-        which = replay.Filter(stores=stores, until=until) if stores or until else None
-        return erasures.begin(self._database, source, selection, which, image_ids)
+        which = requeue.WorkItemFilter(stores=stores, until=until) if stores or until else None
+        return tombstones.begin(self._database, source, selection, which, image_ids)
 
-    def take_erasing(self, source: str, holder: str) -> bool:
-        """Whether from now on nobody else erases of the source: until leave_erasing, or lease_s after the last heartbeat."""
-        return erasures.take(self._database, source, holder, self.lease)
+    def acquire_erasure_lock(self, source: str, holder: str) -> bool:
+        """Whether from now on nobody else erases of the source: until release_erasure_lock, or lease_s after the last heartbeat."""
+        return tombstones.acquire_lock(self._database, source, holder, self.lease)
 
-    def keep_erasing(self, source: str, holder: str) -> None:
+    def renew_erasure_lock(self, source: str, holder: str) -> None:
         """The heartbeat: lease_s from now. Raises StaleLease when another erases."""
-        erasures.keep(self._database, source, holder, self.lease)
+        tombstones.renew_lock(self._database, source, holder, self.lease)
 
-    def leave_erasing(self, source: str, holder: str) -> None:
+    def release_erasure_lock(self, source: str, holder: str) -> None:
         """The next may erase."""
-        erasures.leave(self._database, source, holder)
+        tombstones.release_lock(self._database, source, holder)
 
-    def settle_erasure(self, erasure_id: str) -> int:
+    def delete_unclaimed_items(self, erasure_id: str) -> int:
         """Take away the works of its images, but for those that a batch holds: their commit does. Gives how many."""
-        return erasures.settle(self._database, erasure_id)
+        return tombstones.delete_unclaimed(self._database, erasure_id)
 
     def images_to_erase(self, erasure_id: str, limit: int) -> list[str]:
         """Some of its images that are not erased yet and that no batch holds."""
-        return erasures.to_erase(self._database, erasure_id, limit)
+        return tombstones.to_erase(self._database, erasure_id, limit)
 
-    def images_in_work(self, erasure_id: str) -> int:
+    def images_in_progress(self, erasure_id: str) -> int:
         """How many of its images a batch holds: what comes of them is still to be erased."""
-        return erasures.in_work(self._database, erasure_id)
+        return tombstones.in_progress(self._database, erasure_id)
 
     def mark_erased(self, erasure_id: str, image_ids: Sequence[str]) -> None:
         """Nothing is left of these images."""
-        erasures.mark_erased(self._database, erasure_id, image_ids)
+        tombstones.mark_erased(self._database, erasure_id, image_ids)
 
     def end_erasure(self, erasure_id: str) -> datetime:
         """Nothing is left of any of its images. Gives when it ended, the first time that it did."""
-        return erasures.end(self._database, erasure_id)
+        return tombstones.end(self._database, erasure_id)
 
     def unfinished_erasures(self, source: str) -> list[Erasure]:
         """The erasures that are not at their end, oldest first."""
-        return erasures.unfinished(self._database, source)
+        return tombstones.unfinished(self._database, source)
 
     def known_erasures(self, erasure_ids: Sequence[str]) -> set[str]:
         """Those of the erasures that this state knows."""
-        return erasures.known(self._database, erasure_ids)
+        return tombstones.known(self._database, erasure_ids)
 
     def recall_erasure(
         self,
@@ -388,19 +388,19 @@ class State:
     ) -> list[str]:
         """Remember an erasure by its receipt, with its tombstones. Gives those of its images that are works here again."""
         erasure = Erasure(erasure_id, source, selection, began_at, resumed=False)
-        return erasures.recall(self._database, erasure, ended_at, image_ids)
+        return tombstones.recall(self._database, erasure, ended_at, image_ids)
 
     def forgotten(self, source: str, image_ids: Sequence[str]) -> set[str]:
         """Those of the images that were forgotten: registering them does nothing."""
-        return erasures.forgotten(self._database, source, image_ids)
+        return tombstones.forgotten(self._database, source, image_ids)
 
     def sample_backlog(self, *, at_most_every: timedelta = timedelta(0), keep: timedelta = timedelta(days=2)) -> bool:
         """Note how large the backlog is now; False when the last sample is younger than ``at_most_every``."""
-        return history.sample(self._database, at_most_every=at_most_every, keep=keep)
+        return backlog.sample(self._database, at_most_every=at_most_every, keep=keep)
 
     def backlog_samples(self, since: datetime) -> list[BacklogSample]:
         """The backlog from a moment on, oldest sample first."""
-        return history.samples(self._database, since)
+        return backlog.samples(self._database, since)
 
     def copy_to(self, target: State, on_table: Callable[[str, int], None]) -> None:
         """Every row into another, empty state. Raises StateError when it is not empty, or a batch is open here."""

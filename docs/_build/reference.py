@@ -48,7 +48,7 @@ def decisions_page() -> str:
 
 def settings_page() -> str:
     """Every setting: variable, type, default, meaning."""
-    from cropline.settings import Settings
+    from cropline.config.settings import Settings
 
     parts = [
         "# Settings\n",
@@ -64,7 +64,7 @@ def settings_page() -> str:
 
 def setting_rows() -> Iterator[tuple[str, FieldInfo]]:
     """(variable, field) of every setting."""
-    from cropline.settings import Settings
+    from cropline.config.settings import Settings
 
     for name, field in Settings.model_fields.items():
         yield from _rows(f"CROPLINE_{name.upper()}", field)
@@ -211,8 +211,8 @@ def _signature(thing: Any) -> str:
 def tables_page() -> str:
     """Columns of the catalogue, the manifests and the state's tables."""
     from cropline.catalogue import CATALOGUE
-    from cropline.columns import BOX_COLUMNS, CATALOGUE_COLUMNS, MANIFEST_COLUMNS
-    from cropline.schemas import BOX, MANIFEST
+    from cropline.core.columns import BOX_COLUMNS, CATALOGUE_COLUMNS, MANIFEST_COLUMNS
+    from cropline.core.schemas import BOX, MANIFEST
     from cropline.state.tables import metadata
 
     parts = ["# Tables and columns\n", MADE]

@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cropline.errors import OptionError
+from cropline.core.errors import OptionError
 from fugue_jobs.frame.options import Options, check_store, read_options
 
 if TYPE_CHECKING:
-    from cropline.settings import Profile
-    from fugue_jobs.frame.cutting import Tell
+    from cropline.config.profile import Profile
+    from fugue_jobs.frame.cutting import Emit
     from fugue_jobs.frame.function import Extras, Function
     from fugue_jobs.frame.local import Cutter
     from fugue_jobs.frame.results import Results
@@ -167,14 +167,14 @@ def _cut_here(rows: Rows, options: Options) -> Results:
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Tell | None]:
+def _progress(total: int) -> Iterator[Emit | None]:
     """A bar where a person watches: a terminal or a notebook."""
     if not (sys.stderr.isatty() or "ipykernel" in sys.modules):
         yield None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from cropline.cli.screen import Screen
+    from cropline.core.screen import Screen
 
     shown = (TextColumn("cropping"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*shown, console=Screen(stderr=True), transient=True) as bar:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from cropline.errors import EngineError
-from cropline.failures import PhotoFailure
-from fugue_jobs.applying import pickled_row
-from fugue_jobs.crop_process import Assignment
+from cropline.core.errors import EngineError
+from cropline.core.failures import PhotoFailure
 from fugue_jobs.frame.results import Results
 from fugue_jobs.frame.rows import Rows, is_path
-from fugue_jobs.processes import borrow_pool, return_pool, usable_cores
+from fugue_jobs.pool.applying import pickled_row
+from fugue_jobs.pool.crop_pool import borrow_pool, return_pool, usable_cores
+from fugue_jobs.pool.crop_process import Assignment
 from fugue_jobs.work import Box, CropOutcome, ImageWork, Order, failed_photo
 
 if TYPE_CHECKING:
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 PROFILE = "frame"
 
-Tell = Callable[[int], None]
+Emit = Callable[[int], None]
 
 
-def cut_rows(rows: Rows, options: Options, processes: int, tell: Tell | None = None) -> Results:
+def cut_rows(rows: Rows, options: Options, processes: int, tell: Emit | None = None) -> Results:
     """The crop of every row. ``tell`` gets the number of rows that have ended, after each image.
 
     A row that cannot be cut ends with its reason. Raises EngineError when crop processes cannot run at all.

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from cropline.errors import EngineError, OptionError
-from fugue_jobs.clusters import cause
+from cropline.core.errors import EngineError, OptionError
+from fugue_jobs.engines.clusters import cause
+from fugue_jobs.engines.shipping import zipped_packages
 from fugue_jobs.frame.local import PandasSource, crop_pandas, take
 from fugue_jobs.frame.options import check_clash, find_columns
 from fugue_jobs.frame.results import Results, result_schema
 from fugue_jobs.frame.tables import CropLoose, cut_part, loose
-from fugue_jobs.shipping import zipped_packages
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,7 +75,7 @@ def _holds_bytes(frame: Any, image: Any) -> bool:
 
 def crop_rows(client: Any, rows: Rows, options: Options) -> Results:
     """Rows of this process, cut on the client's cluster. Raises EngineError when the job fails there."""
-    from fugue_jobs.tasks_engine import lay_out
+    from fugue_jobs.engines.task_engine import partition_rows
 
     results = Results(len(rows), options)
     if not len(rows):
@@ -83,7 +83,7 @@ def crop_rows(client: Any, rows: Rows, options: Options) -> Results:
     cores = sum(client.nthreads().values())
     if getattr(client, "cluster", None) is None:
         client.upload_file(str(zipped_packages()))
-    parts = lay_out(loose(rows, options), ["code"], options.partitions or max(1, cores) * 4)
+    parts = partition_rows(loose(rows, options), ["code"], options.partitions or max(1, cores) * 4)
     try:
         tables = client.gather(client.map(CropLoose(options).whole, parts, pure=False))
     except Exception as error:  # whatever was raised on a worker

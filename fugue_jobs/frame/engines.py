@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cropline.errors import OptionError
+from cropline.core.errors import OptionError
 
 if TYPE_CHECKING:
     from fugue_jobs.frame.options import Options

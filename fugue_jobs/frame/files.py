@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cropline.errors import OptionError
+from cropline.core.errors import OptionError
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from cropline.column_types import parse_columns
-from cropline.errors import OptionError
-from cropline.scrub import one_line
-from cropline.steps import Step, identity
+from cropline.config.steps import Step, identity
+from cropline.core.column_types import parse_columns
+from cropline.core.errors import OptionError
+from cropline.core.scrub import one_line
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from cropline.settings import Profile
+    from cropline.config.profile import Profile
 
 Function = str | Callable[..., Any]
 Extras = str | Mapping[str, str]

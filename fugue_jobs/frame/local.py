@@ -57,7 +57,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Taken:
+class CleanupResult:
     """A frame's rows, one a box. ``counts``: where boxes are nested, how many each row of the frame has."""
 
     rows: Rows
@@ -68,7 +68,7 @@ class Taken:
         return self.counts is not None
 
 
-def take(source: Source, options: Options, *, whole: bool = True) -> Taken:
+def take(source: Source, options: Options, *, whole: bool = True) -> CleanupResult:
     """The rows of a frame, or of a part of one, which says nothing about the format of all boxes.
 
     Raises OptionError for columns that are missing, clash, or hold no such thing, and for boxes that none fits.
@@ -81,7 +81,7 @@ def take(source: Source, options: Options, *, whole: bool = True) -> Taken:
     if taken is None:
         label = _label(source, columns)
         edges, labels = _edges(source, columns, options)
-        taken = Taken(Rows(codes, image, edges, label or labels or no_label, _facts(source)), None)
+        taken = CleanupResult(Rows(codes, image, edges, label or labels or no_label, _facts(source)), None)
     if whole:
         check_fit(taken.rows.edges, options)
     return taken
@@ -104,7 +104,9 @@ def _edges(source: Source, columns: Columns, options: Options) -> tuple[Floats, 
     return as_edges(four_of_all, options), lambda row: read[row][1]
 
 
-def _nested(source: Source, columns: Columns, options: Options, codes: Ints, image: Callable[[int], Image]) -> Taken:
+def _nested(
+    source: Source, columns: Columns, options: Options, codes: Ints, image: Callable[[int], Image]
+) -> CleanupResult:
     names = EDGES[options.boxes]
     boxes = [boxes_of(value) for value in source.values(columns.box)]
     counts = [None if own is None else len(own) for own in boxes]
@@ -119,7 +121,7 @@ def _nested(source: Source, columns: Columns, options: Options, codes: Ints, ima
         lambda row: read[row][1] if own_label is None else own_label(int(row_of[row])),
         lambda row: own_facts(int(row_of[row])),
     )
-    return Taken(rows, counts)
+    return CleanupResult(rows, counts)
 
 
 def _label(source: Source, columns: Columns) -> Callable[[int], str | None] | None:
@@ -253,7 +255,7 @@ def _as_pandas(results: Results) -> Any:
             yield name, values
 
 
-def _nested_objects(results: Results, taken: Taken) -> Any:
+def _nested_objects(results: Results, taken: CleanupResult) -> Any:
     counts = taken.counts or []
     ends = list(itertools.accumulate(count or 0 for count in counts))
     for name, _, values, missing in results.take():
@@ -273,7 +275,7 @@ def crop_arrow(table: pa.Table, options: Options, cut: Cutter, *, whole: bool = 
     return with_columns(table, arrow_results(taken, cut(taken.rows, options)))
 
 
-def arrow_results(taken: Taken, results: Results) -> pa.Table:
+def arrow_results(taken: CleanupResult, results: Results) -> pa.Table:
     """The result columns as a table of as many rows as the frame has."""
     flat = results.arrow()
     return flat if taken.counts is None else nest(flat, taken.counts)

@@ -10,10 +10,14 @@ from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import ValidationError
 
-from cropline.errors import OptionError, StorageError
-from cropline.scrub import one_line
-from cropline.settings import FetchSettings, PictureLimits, Profile, Settings, StorageSettings, load_settings
-from cropline.storage import StoreSpec, check_writable
+from cropline.config.pictures import PictureLimits
+from cropline.config.profile import Profile
+from cropline.config.settings import FetchSettings, Settings, load_settings
+from cropline.config.storage import StorageSettings
+from cropline.core.errors import OptionError, StorageError
+from cropline.core.scrub import one_line
+from cropline.core.storage import check_writable
+from cropline.core.store_spec import StoreSpec
 from fugue_jobs.frame.function import Extras, Function, with_function
 
 BoxFormat = Literal["xyxy", "xywh", "cxcywh"]

@@ -29,6 +29,6 @@ def _transformer(named: Any) -> Any:  # noqa: ARG001 - Fugue's signature
 @parse_execution_engine.candidate(_is_connect, priority=2)
 def _connect(engine: Any, conf: Any, **_: Any) -> Any:  # noqa: ARG001 - Fugue's signature
     """Fugue's own engine takes such a session for a classic one."""
-    from fugue_jobs.spark_connect import ConnectEngine
+    from fugue_jobs.engines.spark_connect import ConnectEngine
 
     return ConnectEngine(engine)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from cropline.column_types import ListOf, parse_type
-from cropline.errors import EngineError
+from cropline.core.column_types import ListOf, parse_type
+from cropline.core.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cropline.errors import OptionError
+from cropline.core.errors import OptionError
 from fugue_jobs.frame.options import EDGES, Options
 
 if TYPE_CHECKING:

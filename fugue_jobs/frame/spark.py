@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from cropline.errors import EngineError, OptionError
-from fugue_jobs.clusters import cause
+from cropline.core.errors import EngineError, OptionError
+from fugue_jobs.engines.clusters import cause
+from fugue_jobs.engines.shipping import zipped_packages
 from fugue_jobs.frame.local import ArrowSource, take
 from fugue_jobs.frame.options import check_clash, find_columns
 from fugue_jobs.frame.results import Results, result_schema
 from fugue_jobs.frame.rows import is_nested
 from fugue_jobs.frame.tables import CropLoose, CropTables, loose
-from fugue_jobs.shipping import zipped_packages
 
 if TYPE_CHECKING:
     from fugue_jobs.frame.options import Columns, Options
@@ -84,7 +84,7 @@ def crop_rows(session: Any, rows: Rows, options: Options) -> Results:
     """Rows of this process, cut on the session's cluster. Raises EngineError when the job fails there."""
     from pyspark.sql.pandas.types import from_arrow_schema
 
-    from fugue_jobs.spark import as_spark_frame
+    from fugue_jobs.engines.spark import as_spark_frame
 
     results = Results(len(rows), options)
     if not len(rows):

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from fugue_jobs.applying import pickled_row
 from fugue_jobs.frame.cutting import cut_rows
 from fugue_jobs.frame.local import crop_arrow, with_columns
 from fugue_jobs.frame.results import Results, result_schema
 from fugue_jobs.frame.rows import Rows, arrow_numbers
+from fugue_jobs.pool.applying import pickled_row
 
 if TYPE_CHECKING:
     from fugue_jobs.frame.options import Options

@@ -23,7 +23,7 @@ from fugue_jobs.frame.spark import check_boxes, nests, ship
 from fugue_jobs.frame.tables import CropTables, cut_part
 
 if TYPE_CHECKING:
-    from cropline.settings import Profile
+    from cropline.config.profile import Profile
     from fugue_jobs.frame.function import Extras, Function
     from fugue_jobs.frame.results import Results
     from fugue_jobs.frame.rows import Rows

@@ -9,11 +9,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cropline import schemas, storage
-from cropline.settings import FetchSettings, PictureLimits, Profile
-from cropline.storage import StoreSpec
+from cropline.config.pictures import PictureLimits
+from cropline.config.profile import Profile
+from cropline.config.settings import FetchSettings
+from cropline.core import schemas, storage
+from cropline.core.store_spec import StoreSpec
 from fugue_jobs.crop_images import CropJob
-from fugue_jobs.manifests import ManifestRows
+from fugue_jobs.engines.manifests import ManifestRows
 
 MANIFEST = "manifests/one.parquet"
 CLAIMED_COLUMNS = ("work", "store_name", "city", "region", "store_format")

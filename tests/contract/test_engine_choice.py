@@ -10,11 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from cropline.errors import EngineError, StaleLease
-from cropline.funnel import EngineUse
-from cropline.settings import EngineSettings, Profile
-from fugue_jobs import script
-from fugue_jobs.engines import run_crop_job
+from cropline.config.profile import Profile
+from cropline.config.settings import EngineSettings
+from cropline.core.errors import EngineError, StaleLease
+from cropline.pipeline.funnel import EngineUse
+from fugue_jobs.engines import script
+from fugue_jobs.engines.run import run_crop_job
 from tests.contract import jobs
 from tests.contract.spark_servers import free_port
 from tests.photos import PhotoServer, drawn, encoded, photo_server
@@ -101,7 +102,9 @@ def test_a_conf_that_spark_cannot_use_is_told_with_its_name(tmp_path: Path) -> N
     """In a process of its own: the JVM that PySpark starts for the first session gives its conf to all later ones."""
     code = UNUSABLE.format(folder=str(tmp_path))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
-    told = r"^cropline\.errors\.EngineError: Spark did not start on local\[2\]: .*lots.*spark\.driver\.maxResultSize"
+    told = (
+        r"^cropline\.core\.errors\.EngineError: Spark did not start on local\[2\]: .*lots.*spark\.driver\.maxResultSize"
+    )
     assert re.search(told, done.stderr, re.MULTILINE), done.stderr
 
 

@@ -15,11 +15,12 @@ import pytest
 from PIL import Image, ImageOps
 
 import cropline
-from cropline.errors import EngineError
-from cropline.schemas import CROPS
-from cropline.settings import EngineSettings, Profile
-from cropline.storage import StoreSpec
-from fugue_jobs.engines import run_crop_job, stop_engines
+from cropline.config.profile import Profile
+from cropline.config.settings import EngineSettings
+from cropline.core.errors import EngineError
+from cropline.core.schemas import CROPS
+from cropline.core.store_spec import StoreSpec
+from fugue_jobs.engines.run import run_crop_job, stop_engines
 from tests.contract import jobs
 from tests.photos import PhotoServer, drawn, encoded, photo_server, with_orientation
 
@@ -290,6 +291,6 @@ def test_an_engine_module_is_cheap_to_import() -> None:
     import subprocess
     import sys
 
-    code = "import sys, fugue_jobs.engines, fugue_jobs.plan; print(*sorted({'fugue', 'pyspark', 'duckdb', 'pandas', 'pyarrow'} & set(sys.modules)))"
+    code = "import sys, fugue_jobs.engines.run, fugue_jobs.engines.plan; print(*sorted({'fugue', 'pyspark', 'duckdb', 'pandas', 'pyarrow'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     assert done.stdout.strip() == ""

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pytest
 
 import cropline
-from cropline.settings import EngineSettings, Profile
-from fugue_jobs.engines import run_crop_job
+from cropline.config.profile import Profile
+from cropline.config.settings import EngineSettings
+from fugue_jobs.engines.run import run_crop_job
 from tests.contract import jobs
 from tests.photos import PhotoServer, drawn, encoded, photo_server, with_orientation
 

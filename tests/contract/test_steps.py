@@ -10,13 +10,14 @@ import pytest
 from PIL import Image
 
 import cropline
-from cropline.settings import EngineSettings, Profile
-from cropline.storage import StoreSpec
-from fugue_jobs.engines import run_crop_job
+from cropline.config.profile import Profile
+from cropline.config.settings import EngineSettings
+from cropline.core.store_spec import StoreSpec
+from fugue_jobs.engines.run import run_crop_job
 from tests.contract import jobs
 from tests.photos import PhotoServer, drawn, encoded, photo_server
 
-STEPS = "tests.unit.fugue_jobs.shop_steps"
+STEPS = "tests.unit.fugue_jobs.pool.shop_steps"
 BOXES = [jobs.box(str(n), 0.1 * n, 0.1, 0.1 * n + 0.2, 0.7) for n in range(5)]
 
 
@@ -40,13 +41,13 @@ def run(server: PhotoServer, folder: Path, steps: list[Any], **job: Any) -> list
 def test_steps_change_pixels_and_nothing_else_whatever_the_way(server: PhotoServer, tmp_path: Path) -> None:
     plain = run(server, tmp_path / "plain", [])
     packs: dict[str, Any] = {"packed": (("p", "shards", 20_000),), "batch": "b-1"}
-    ways: list[tuple[str, dict[str, Any]]] = [
+    transport_names: list[tuple[str, dict[str, Any]]] = [
         ("inverted", {}),
         ("Inverter", {}),
         ("inverted", packs),
         ("Inverter", packs),
     ]
-    for place, (name, job) in enumerate(ways):
+    for place, (name, job) in enumerate(transport_names):
         done = run(server, tmp_path / str(place), [f"{STEPS}:{name}"], **job)
         assert len(done) == len(plain) == 20
         for before, after in zip(plain, done, strict=True):

@@ -28,7 +28,9 @@ def cluster(tmp_path: Path) -> Iterator[StandaloneCluster]:
 
 
 def crop_processes(cluster: StandaloneCluster) -> list[int]:
-    return [pid for worker in cluster.workers for pid in descendants(worker.process.pid, "fugue_jobs.crop_process")]
+    return [
+        pid for worker in cluster.workers for pid in descendants(worker.process.pid, "fugue_jobs.pool.crop_process")
+    ]
 
 
 def test_cancelling_the_flow_run_in_prefect_ends_its_spark_job_and_frees_its_batch(

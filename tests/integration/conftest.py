@@ -20,11 +20,11 @@ from moto.server import ThreadedMotoServer
 from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
-from cropline import storage
 from cropline.catalogue import Catalogue
-from cropline.errors import NothingCameThrough
-from cropline.funnel import Funnel
-from cropline.settings import Settings, load_settings
+from cropline.config.settings import Settings, load_settings
+from cropline.core import storage
+from cropline.core.errors import NothingCameThrough
+from cropline.pipeline.funnel import Funnel
 from cropline.state import State
 from demo.server import DemoServer
 from tests.contract.state.servers import Postgres

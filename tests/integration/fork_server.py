@@ -29,10 +29,10 @@ ROOT = Path(__file__).resolve().parents[2]
 # Flows, and what they and their steps import only when it is used; Fugue looks for its engines as plugins.
 MODULES = (
     "flows.backfill", "flows.forget", "flows.maintain", "flows.poll", "flows.process", "flows.replay",
-    "cropline.catalogue", "cropline.erasure", "cropline.report.backlog", "cropline.state", "cropline.upkeep",
-    "expectations.catalogue", "expectations.catalogue_columns", "expectations.columns", "expectations.data_docs", "expectations.docs_page", "expectations.drift",
-    "expectations.boxes", "expectations.gx", "expectations.likeness", "expectations.validate",
-    "fugue_jobs.crop_images", "fugue_jobs.engines", "fugue_jobs.manifests", "fugue_jobs.plan", "fugue_jobs.script",
+    "cropline.catalogue", "cropline.erasure", "cropline.reports.backlog", "cropline.state", "cropline.maintenance",
+    "expectations.catalogue", "expectations.catalogue_columns", "expectations.columns", "expectations.data_docs", "expectations.docs_page", "drift.detect",
+    "expectations.boxes", "expectations.gx", "drift.near_duplicates", "expectations.validate",
+    "fugue_jobs.crop_images", "fugue_jobs.engines.run", "fugue_jobs.engines.manifests", "fugue_jobs.engines.plan", "fugue_jobs.engines.script",
     "prefect.flow_engine", "prefect.task_engine", "prefect.runtime", "anyio._backends._asyncio", "fastapi",
     "dlt.sources.helpers.requests", "dlt.sources.helpers.rest_client", "boto3", "deltalake", "duckdb", "obstore.auth.boto3",
     "fugue.plugins", "fugue.sql.api", "fugue_sql_antlr", "fugue.test",

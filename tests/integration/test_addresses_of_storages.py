@@ -11,22 +11,22 @@ from uuid import uuid4
 import boto3
 import pyarrow as pa
 import pytest
-from cropline.crops import open_crop
+from cropline.crop_files import open_crop
 from moto.server import ThreadedMotoServer
 
-from cropline import storage, store_probe
 from cropline.catalogue import Catalogue
+from cropline.config.settings import load_settings
+from cropline.core import storage, store_probe
+from cropline.core.errors import SettingsError
+from cropline.core.store_spec import StoreSpec
 from cropline.erasure.traces import Packs, collect, remove
-from cropline.errors import SettingsError
 from cropline.export import export
 from cropline.packs import Sample, Spool, pack_folder
-from cropline.settings import load_settings
-from cropline.storage import StoreSpec
-from fugue_jobs.storing import CropStore
+from fugue_jobs.pool.storing import CropStore
 from fugue_jobs.work import CropOutcome
 from tests.photos import drawn, encoded
-from tests.unit.cropline.test_catalogue import crops
-from tests.unit.fugue_jobs.cutting import work_for
+from tests.unit.cropline.catalogue.test_catalogue import crops
+from tests.unit.fugue_jobs.imaging.cutting import work_for
 
 # A folder's name, and whether a storage may lie there. Of a bucket's prefix the same, written as it is.
 FINE = ["a b/ä/日本/e\u0301", "a+b/a&b/a=b;a'b\"", "a{b}/a*b~,(a)@$!", "%/a%zz/a..b/ a"]

@@ -19,12 +19,12 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from PIL import Image
 
-from cropline import storage
 from cropline.backfill.request import Photos
 from cropline.catalogue import Catalogue
-from cropline.erasure import Selection, foresee
+from cropline.core import storage
+from cropline.erasure import Selection, estimate
 from cropline.state import State
-from expectations.drift_baseline import read_baseline
+from drift.baseline import read_baseline
 from tests.integration.conftest import Workspace
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -199,7 +199,7 @@ def test_the_newest_announced_url_is_the_one_a_retry_uses(here: Workspace, api: 
     assert sum(hours["images"].to_pylist()) == 3  # drift counts each photo once
     api.down = False
     with State.open(here.settings.state) as state:
-        state.revive(states=["failed"])
+        state.requeue(states=["failed"])
     funnel = here.process()
     assert (funnel.written, funnel.refreshed, funnel.not_refreshed) == (6, 0, 0)
     api.expire()
@@ -267,7 +267,7 @@ def test_an_erasure_between_a_correction_and_its_rows_goes_by_the_state(
         assert here.poll().corrected == 1
     spec = here.settings.storage.spec
     with State.open(here.settings.state) as state:
-        found = {store: foresee(spec, state, "cams", Selection(stores=(store,))).images for store in ("s1", "s2")}
+        found = {store: estimate(spec, state, "cams", Selection(stores=(store,))).images for store in ("s1", "s2")}
     assert found == {"s1": 2, "s2": 1}
 
 
@@ -293,8 +293,8 @@ def test_a_backfill_of_what_is_missing_finds_corrected_metadata(here: Workspace,
     fetched = api.fetched.copy()
     api.changes["b"] = {"score": 0.2}
     photos = Photos(since=NOW - timedelta(days=5))
-    foreseen = backfill(photos=photos, announced="api", mode="missing", dry_run=True)
-    assert [day.why for day in foreseen.days] == [Counter({"metadata changed": 1})]
+    estimated = backfill(photos=photos, announced="api", mode="missing", dry_run=True)
+    assert [day.why for day in estimated.days] == [Counter({"metadata changed": 1})]
     funnel = backfill(photos=photos, announced="api", mode="missing")
     assert (funnel.corrected, funnel.rewritten, api.fetched) == (1, 2, fetched)
     assert {row["image_id"] for row in here.rows() if row["score"] == 0.2} == {"b"}
@@ -305,9 +305,9 @@ def test_a_replay_that_finds_nothing_says_what_it_would_have_found(here: Workspa
 
     here.set(FETCH__ALLOW_LOOPBACK="false", FETCH__ALLOWED_HOSTS='["127.0.0.1"]')
     assert here.poll().failed == 6
-    foreseen = replay(ended=["failed"], dry_run=True)
-    assert foreseen.wanted == 0
-    assert foreseen.note == (
+    estimated = replay(ended=["failed"], dry_run=True)
+    assert estimated.wanted == 0
+    assert estimated.note == (
         "nothing matches; 3 photos ended with failures that last: --ended partial --reason forbidden_address"
     )
-    assert replay(ended=["failed"]).hint == foreseen.note
+    assert replay(ended=["failed"]).hint == estimated.note

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from cropline.backfill.foresee import Foreseen
+from cropline.backfill.estimate import Estimate
 from cropline.backfill.request import Limits, Photos
-from cropline.errors import NothingCameThrough, SettingsError
-from cropline.funnel import Funnel
+from cropline.core.errors import NothingCameThrough, SettingsError
+from cropline.pipeline.funnel import Funnel
 from tests.integration.conftest import Workspace, artifact_text
 
 
@@ -39,11 +39,11 @@ def _replay(**parameters: Any) -> Funnel:
     return answer
 
 
-def _foreseen(**parameters: Any) -> Foreseen:
+def _foreseen(**parameters: Any) -> Estimate:
     from flows.replay import replay
 
     answer = replay(**parameters)
-    assert isinstance(answer, Foreseen)
+    assert isinstance(answer, Estimate)
     return answer
 
 

@@ -18,10 +18,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from cropline import manifest as landing
-from cropline import quarantine
-from cropline.settings import ApiSettings, ExpectationSettings
-from cropline.storage import StoreSpec, list_keys, read, write
+from cropline.config.expectations import ExpectationSettings
+from cropline.config.settings import ApiSettings
+from cropline.core.storage import list_keys, read, write
+from cropline.core.store_spec import StoreSpec
+from cropline.intake import manifest as landing
+from cropline.intake import quarantine
 from expectations.manifest import VERSION_RULES, row_rules
 from expectations.quarantine import quarantine_table
 from expectations.validate import Verdict, validate_manifest

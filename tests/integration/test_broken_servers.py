@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cropline.errors import ApiUnavailable, CatalogueError, StateError, StorageError
+from cropline.core.errors import ApiUnavailable, CatalogueError, StateError, StorageError
 from tests.contract.state.servers import Postgres
 from tests.integration.collector import Collector
 from tests.integration.conftest import Workspace

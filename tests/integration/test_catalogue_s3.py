@@ -14,10 +14,10 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from cropline.catalogue import Appended, Catalogue
-from cropline.errors import CatalogueError, StaleLease
-from cropline.storage import StoreSpec
+from cropline.core.errors import CatalogueError, StaleLease
+from cropline.core.store_spec import StoreSpec
 from tests.integration.faulty_proxy import Fault, faulty_proxy
-from tests.unit.cropline.test_catalogue import append, crops, keys
+from tests.unit.cropline.catalogue.test_catalogue import append, crops, keys
 
 SECRET = "CANARY-7f3a-secret"
 
@@ -84,7 +84,7 @@ def test_attempts_that_commit_at_once_leave_one_content(
 def test_processes_that_append_at_once_lose_nothing(spec: StoreSpec) -> None:
     """Also the creation of the table is raced for."""
     script = (
-        "import sys; from tests.unit.cropline.test_catalogue import *\n"
+        "import sys; from tests.unit.cropline.catalogue.test_catalogue import *\n"
         "c = Catalogue(StoreSpec(sys.argv[1], sys.argv[2], sys.argv[3])); me = sys.argv[4]\n"
         "for n in range(3): append(c, crops([f'{me}-{n}'], boxes=1), f'batch-{me}-{n}')\n"
         "print(append(c, crops([f'shared-by-{me}'], boxes=1), 'shared').appended)\n"

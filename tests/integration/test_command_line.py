@@ -123,14 +123,14 @@ def test_plan_forget_and_export_say_what_they_would_do_and_did(workspace: Worksp
     assert "cropline backfill --from manifests --profile default --profile new" in planned.stdout
 
     gone = rows[0]["image_id"]
-    foreseen = _cropline("forget", "--image", gone, "--dry-run", cwd=here)
+    estimated = _cropline("forget", "--image", gone, "--dry-run", cwd=here)
     mine = sum(row["image_id"] == gone for row in rows)
-    assert f"{mine:,} objects and {mine:,} catalogue rows of 1 photos would go. Nothing was done." in foreseen.stdout
+    assert f"{mine:,} objects and {mine:,} catalogue rows of 1 photos would go. Nothing was done." in estimated.stdout
     assert workspace.rows() == rows
     done = _cropline("forget", "--image", gone, cwd=here)
     assert (done.returncode, "will not be cropped again" in done.stdout) == (0, True), done.stderr
     assert {row["image_id"] for row in workspace.rows()} == {row["image_id"] for row in rows} - {gone}
-    assert "Nothing of them was found" not in foreseen.stdout + done.stdout
+    assert "Nothing of them was found" not in estimated.stdout + done.stdout
     # A second time, as with an id that is mistyped.
     assert "Nothing of them was found here." in _cropline("forget", "--image", gone, "--dry-run", cwd=here).stdout
     for wrong in (["forget"], ["forget", "--image", "a", "--store", "b"], ["forget", "--before", "yesterday"]):
@@ -152,7 +152,7 @@ def test_plan_forget_and_export_say_what_they_would_do_and_did(workspace: Worksp
 FAILED_SCRIPT = """
 import threading, time
 import cropline.cli
-from cropline.errors import EngineError
+from cropline.core.errors import EngineError
 
 def held(error):
     while True:  # as Prefect holds the error of a flow until Python is gone

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import pytest
 
 from cropline.backfill.request import Photos
-from cropline.funnel import Funnel
+from cropline.pipeline.funnel import Funnel
 from flows.backfill import backfill
 from tests.contract.state.servers import Postgres
 from tests.integration.collector import Collector

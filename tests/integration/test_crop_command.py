@@ -16,8 +16,8 @@ import pytest
 from PIL import Image, ImageChops, ImageOps, ImageStat
 
 from cropline.cli.boxes_file import read_boxes
-from cropline.errors import SettingsError
-from cropline.settings import ApiSettings, FieldMap
+from cropline.config.settings import ApiSettings, FieldMap
+from cropline.core.errors import SettingsError
 from tests.photos import PhotoServer, drawn, encoded, photo_server, with_orientation
 
 PHOTO = encoded(drawn(900, 600), quality=92, exif=with_orientation(6))

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from prefect.client.orchestration import get_client
 from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter
 
-from cropline import storage
-from cropline.phash import LETTERS
+from cropline.core import storage
+from cropline.core.phash import LETTERS
 from tests.integration.conftest import Workspace, artifact_text
 
 WAIT_S = 20
@@ -56,11 +56,11 @@ def test_a_photo_sent_again_in_other_bytes_is_shown_with_its_evidence(workspace:
 
     assert funnel.written > 0, "a warning blocks nothing"
     ((kind, message),) = funnel.warnings
-    assert kind == "photo_alike"
+    assert kind == "near_duplicate"
     for fact in (photo["camera_id"], photo["store_id"], f"image_id {photo['image_id']}", "like sent-before"):
         assert fact in message, (fact, message)
         assert fact in artifact_text("poll-summary").replace("\\", "")
-    (event,) = _events("cropline.drift.photo_alike", since=before)
+    (event,) = _events("cropline.drift.near_duplicate", since=before)
     assert event.payload["evidence"]["like"] == "sent-before"
     assert event.resource.id == f"cropline.camera.cams.{photo['store_id']}.{photo['camera_id']}"
 

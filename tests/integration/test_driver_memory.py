@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from cropline.settings import StateSettings
+from cropline.config.state import StateSettings
+from cropline.core.store_spec import StoreSpec
 from cropline.state import State
-from cropline.storage import StoreSpec
-from fugue_jobs.manifests import ManifestRows
+from fugue_jobs.engines.manifests import ManifestRows
 from tests.contract import jobs
 from tests.contract.state.build import candidate, registration
 

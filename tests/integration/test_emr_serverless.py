@@ -17,11 +17,12 @@ import pyarrow as pa
 import pytest
 from moto.server import ThreadedMotoServer
 
-from cropline.errors import EngineError
-from cropline.funnel import EngineUse
-from cropline.settings import EngineSettings, FetchSettings, Profile
-from cropline.storage import StoreSpec
-from fugue_jobs.engines import run_crop_job
+from cropline.config.profile import Profile
+from cropline.config.settings import EngineSettings, FetchSettings
+from cropline.core.errors import EngineError
+from cropline.core.store_spec import StoreSpec
+from cropline.pipeline.funnel import EngineUse
+from fugue_jobs.engines.run import run_crop_job
 from tests.contract import jobs
 from tests.contract.spark_servers import python_without_cropline
 from tests.integration.emr_server import APPLICATION, ROLE, emr_server
@@ -179,7 +180,7 @@ def test_a_token_or_a_local_storage_is_refused_before_anything_is_asked(
 
 CANCELLED = """
     import signal
-    from cropline.storage import StoreSpec
+    from cropline.core.store_spec import StoreSpec
     from tests.integration.test_emr_serverless import run, settings
     from tests.photos import PhotoServer, photo_server
 
@@ -218,6 +219,6 @@ def test_cancelling_cancels_the_job_run(
 
 
 def test_boto3_is_not_imported_by_who_does_not_need_it() -> None:
-    code = "import sys, fugue_jobs.emr, fugue_jobs.engines, fugue_jobs.spark; print('boto3' in sys.modules)"
+    code = "import sys, fugue_jobs.engines.emr, fugue_jobs.engines.run, fugue_jobs.engines.spark; print('boto3' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

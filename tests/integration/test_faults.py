@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from cropline import storage
-from cropline.errors import ApiRefused, ApiUnavailable, ManifestRejected
-from cropline.funnel import Funnel
+from cropline.core import storage
+from cropline.core.errors import ApiRefused, ApiUnavailable, ManifestRejected
+from cropline.pipeline.funnel import Funnel
 from cropline.state import State
 from tests.integration.conftest import Workspace
 
@@ -90,7 +90,7 @@ def test_a_photo_that_keeps_failing_is_dead_after_its_attempts(workspace: Worksp
     assert workspace.process().nothing_new
     workspace.api.control.clear_faults()
     with State.open(workspace.settings.state) as state:
-        assert state.revive(states=["dead"]) == 1
+        assert state.requeue(states=["dead"]) == 1
     workspace.process()
     assert set(workspace.states().values()) == {"done"}
 
@@ -187,7 +187,7 @@ def test_the_backlog_is_worked_off_when_an_item_breaks_the_intake(
     assert workspace.poll().images == 3
     workspace.api.control.advance(photos=1)
     with monkeypatch.context() as patch:
-        patch.setattr("cropline.manifest.manifest_row", broken)
+        patch.setattr("cropline.intake.manifest.manifest_row", broken)
         with pytest.raises(RecursionError):
             workspace.poll()
     assert list(workspace.states().values()) == ["done"] * 6

@@ -17,19 +17,19 @@ from typing import Any
 import pytest
 
 import cropline
-from cropline import storage
-from cropline.erasure import Erased, Selection, finish, foresee, forget, teller
-from cropline.errors import StaleLease
+from cropline.core import storage
+from cropline.core.errors import StaleLease
+from cropline.erasure import ErasureResult, Selection, estimate, event_emitter, finish, forget
+from cropline.maintenance.orphans import remove_orphans
 from cropline.state import State
-from cropline.upkeep.sweep import sweep
 from tests.integration.conftest import Workspace
 from tests.integration.killing import calling_at
 
 # Kills the command at a place that the profiler sees from outside.
 KILLED_AT = """
 import os, signal, sys, threading
-from cropline.erasure import Selection, forget, teller
-from cropline.settings import load_settings
+from cropline.erasure import Selection, forget, event_emitter
+from cropline.config.settings import load_settings
 from cropline.state import State
 settings = load_settings()
 def watch(frame, event, arg):
@@ -38,7 +38,7 @@ def watch(frame, event, arg):
 with State.open(settings.state) as state:
     threading.setprofile(watch)
     sys.setprofile(watch)
-    forget(settings.storage.spec, state, "cams", Selection(images=({image!r},)), teller(settings, state))
+    forget(settings.storage.spec, state, "cams", Selection(images=({image!r},)), event_emitter(settings, state))
 """
 PLACES = [
     (function, event)
@@ -48,10 +48,12 @@ PLACES = [
 ]  # fmt: skip
 
 
-def _forget(workspace: Workspace, *images: str, **which: Any) -> Erased:
+def _forget(workspace: Workspace, *images: str, **which: Any) -> ErasureResult:
     settings = workspace.settings
     with State.open(settings.state) as state:
-        return forget(settings.storage.spec, state, "cams", Selection(images=images, **which), teller(settings, state))
+        return forget(
+            settings.storage.spec, state, "cams", Selection(images=images, **which), event_emitter(settings, state)
+        )
 
 
 def _told(workspace: Workspace, *ids: str) -> dict[str, list[dict[str, Any]]]:
@@ -67,7 +69,7 @@ def _told(workspace: Workspace, *ids: str) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def _forget_again(workspace: Workspace, image: str) -> Erased:
+def _forget_again(workspace: Workspace, image: str) -> ErasureResult:
     """After a kill: the dead one is waited for until its lease is over."""
     deadline = time.monotonic() + 30
     while (erased := _forget(workspace, image)).waits:
@@ -76,7 +78,7 @@ def _forget_again(workspace: Workspace, image: str) -> Erased:
     return erased
 
 
-def _receipt(workspace: Workspace, erased: Erased) -> dict[str, Any]:
+def _receipt(workspace: Workspace, erased: ErasureResult) -> dict[str, Any]:
     assert erased.receipt is not None
     return dict(json.loads(storage.read(workspace.settings.storage.spec, erased.receipt)))
 
@@ -113,7 +115,7 @@ def test_a_forgotten_photo_leaves_nothing_and_never_comes_back(workspace: Worksp
         "OVERWRITE",
     ]
     assert end["outputs"][0]["facets"]["version"]["datasetVersion"] == str(receipt["catalogue_version"])
-    assert (receipt["images"], receipt["objects"], erased.in_work) == (1, len(mine), 0)
+    assert (receipt["images"], receipt["objects"], erased.in_progress) == (1, len(mine), 0)
     assert set(workspace.objects()) == everything - mine
     assert all(before[key] == data for key, data in workspace.objects().items())
     assert {row["image_id"] for row in workspace.rows()} == set(others) == set(workspace.states())
@@ -132,10 +134,10 @@ def test_a_dry_run_counts_what_goes_and_changes_nothing(workspace: Workspace) ->
     end, keys = workspace.end_state(), _all_keys(workspace)
     settings = workspace.settings
     with State.open(settings.state) as state:
-        foreseen = foresee(settings.storage.spec, state, "cams", Selection(stores=(store,)))
+        estimated = estimate(settings.storage.spec, state, "cams", Selection(stores=(store,)))
     assert (workspace.end_state(), _all_keys(workspace)) == (end, keys)
     erased = _forget(workspace, stores=(store,))
-    assert (foreseen.images, foreseen.rows, foreseen.objects) == (erased.images, erased.rows, erased.objects)
+    assert (estimated.images, estimated.rows, estimated.objects) == (erased.images, erased.rows, erased.objects)
     assert erased.rows == len(end["rows"]) - len(workspace.rows()) > 0
     assert all(row["store_id"] != store for row in workspace.rows())
 
@@ -161,8 +163,8 @@ def test_photos_in_work_are_forgotten_when_their_batch_ends(workspace: Workspace
         held = batch.images["image_id"].to_pylist()[0]
         done = next(name for name, word in workspace.states().items() if word == "done")
         selected = Selection(images=(held, done))
-        erased = forget(settings.storage.spec, state, "cams", selected, teller(settings, state))
-        assert (erased.in_work, erased.receipt, erased.images) == (1, None, 1)
+        erased = forget(settings.storage.spec, state, "cams", selected, event_emitter(settings, state))
+        assert (erased.in_progress, erased.receipt, erased.images) == (1, None, 1)
         assert [told["eventType"] for told in _told(workspace, held, done)[erased.erasure_id]] == ["START"]
         assert workspace.states()[held] == "claimed"
     assert workspace.process().resumed == 1
@@ -315,7 +317,7 @@ def test_an_erasure_that_oversleeps_while_it_packs_ends_nothing(workspace: Works
     for path in (workspace.folder / "output" / "shards").rglob("*"):
         os.utime(path, (0, 0))
     with State.open(workspace.settings.state) as state:
-        sweep(workspace.settings.storage.spec, state, safe=timedelta(days=1), dry_run=False)
+        remove_orphans(workspace.settings.storage.spec, state, safe=timedelta(days=1), dry_run=False)
     assert not any(photo.encode() in pack for pack in _bytes_of_packs(workspace) for photo in (one, two))
     assert Counter(_readable(workspace).values()) == Counter(row["sha256"] for row in workspace.rows())
 
@@ -341,7 +343,7 @@ def test_two_erasures_never_go_on_at_once(workspace: Workspace) -> None:
     workspace.set(PROFILES=PACKED, ENGINE__PROCESSES="1")
     workspace.poll()
     one, two = _ids(workspace)[:2]
-    met: list[Erased] = []
+    met: list[ErasureResult] = []
     with calling_at("Spool.put", "return", lambda: met.append(_forget(workspace, two))):
         _assert_erased(workspace, one)
     assert [(erased.waits, erased.receipt, erased.images) for erased in met] == [(True, None, 0)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cropline.backfill.request import Photos
-from cropline.erasure import Selection, forget, teller
+from cropline.erasure import Selection, event_emitter, forget
 from cropline.state import State
 from flows.backfill import backfill
 from tests.integration.conftest import Workspace
@@ -21,11 +21,11 @@ def test_a_forgotten_photo_does_not_come_back(workspace: Workspace, how: str) ->
     kept = SqliteState(workspace.environment["CROPLINE_STATE__URL"])
     if how.endswith("waited"):
         with State.open(workspace.settings.state) as state:
-            assert state.revive(states=["done"], images=[image]) == 1
+            assert state.requeue(states=["done"], images=[image]) == 1
     backup = kept.backup()
     with State.open(workspace.settings.state) as state:
         settings = workspace.settings
-        forget(settings.storage.spec, state, "cams", Selection(images=(image,)), teller(settings, state))
+        forget(settings.storage.spec, state, "cams", Selection(images=(image,)), event_emitter(settings, state))
     gone = books(workspace.place)
     if how == "lost":
         kept.lose()

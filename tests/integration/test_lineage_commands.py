@@ -10,12 +10,12 @@ from xml.etree import ElementTree
 import pyarrow as pa
 import pytest
 
-from cropline import storage
 from cropline.catalogue import Catalogue
+from cropline.core import storage
+from cropline.core.schemas import CROPS
+from cropline.core.store_spec import StoreSpec
 from cropline.erasure import Selection, forget
-from cropline.schemas import CROPS
 from cropline.state import State
-from cropline.storage import StoreSpec
 from tests.integration.commands import cropline
 from tests.integration.conftest import Workspace
 

@@ -93,7 +93,7 @@ def test_cropping_again_on_demand_cuts_every_box(workspace: Workspace) -> None:
     before = gone.read_bytes()
     gone.unlink()
     with State.open(workspace.settings.state) as state:
-        state.revive(states=["done"])
+        state.requeue(states=["done"])
     workspace.process()
     assert gone.read_bytes() == before
 

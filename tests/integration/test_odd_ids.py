@@ -49,7 +49,7 @@ def test_no_command_lets_a_text_from_outside_drive_the_terminal(
             (("show", ODD, "--out", "shown [x] :100:.jpg"), 0, f"{SHOWN} 2: failed, box_outside"),
             (("quarantine", "list"), 0, "manifest"),
             (("quarantine", "show"), 0, f"{SHOWN} bad"),
-            (("quarantine", "show", "--json"), 0, "standing"),
+            (("quarantine", "show", "--json"), 0, "status"),
             (("plan",), 0, "by today's profiles"),
             (("backfill", "--from", "manifests", "--dry-run"), 0, "Nothing was done"),
             (crop, 1, f"{SHOWN} 2 {SHOWN}"),

@@ -26,21 +26,22 @@ from moto.s3.models import s3_backends
 from PIL import Image
 
 import cropline
-from cropline import storage
+from cropline.config.pictures import PictureLimits
+from cropline.config.settings import FetchSettings
+from cropline.core import storage
+from cropline.core.store_spec import StoreSpec
 from cropline.erasure import Selection
 from cropline.export import export
-from cropline.settings import FetchSettings, PictureLimits
-from cropline.storage import StoreSpec
-from cropline.upkeep import Taken
-from cropline.upkeep.uploads import end_uploads
-from fugue_jobs.crop_process import Assignment
-from fugue_jobs.processes import CropPool
+from cropline.maintenance import CleanupResult
+from cropline.maintenance.uploads import end_uploads
+from fugue_jobs.pool.crop_pool import CropPool
+from fugue_jobs.pool.crop_process import Assignment
 from tests.integration.conftest import Workspace, artifact_text
 from tests.integration.faulty_proxy import Fault, FaultyProxy, faulty_proxy
 from tests.integration.killing import POLL, run_until_nothing_waits
 from tests.integration.oracle import Ledger, books
 from tests.photos import encoded, photo_server
-from tests.unit.fugue_jobs.cutting import work_for
+from tests.unit.fugue_jobs.imaging.cutting import work_for
 
 KINDS = {"default": {}, "tar": {"output": "shards"}, "table": {"output": "parquet"}}
 KIND_ENDS = {"shards": "tar", "parquet": "parquet"}
@@ -131,10 +132,10 @@ def test_all_kinds_are_written_read_forgotten_swept_and_exported(
 
     asked = Selection(images=(gone,))
     before = _kept(workspace)
-    foreseen = forget(asked)
+    estimated = forget(asked)
     assert _kept(workspace) == before
     erased = forget(asked, dry_run=False)
-    assert (foreseen.rows, foreseen.objects, foreseen.images) == (erased.rows, erased.objects, 1)
+    assert (estimated.rows, estimated.objects, estimated.images) == (erased.rows, erased.objects, 1)
     assert (erased.rows, erased.objects) == (boxes * len(KINDS), len(mine)), "of the packs no object is its own"
     assert erased.receipt is not None
     assert f"s3://{bucket}/cropline/{erased.receipt}" in artifact_text("forget-summary")
@@ -240,13 +241,15 @@ def test_an_upload_that_a_kill_cut_off_is_seen_by_nobody_and_ended_by_the_sweep(
 
         # moto says of every upload that it was begun in 2010.
         now = datetime.now(UTC)
-        assert end_uploads(spec, datetime(2009, 1, 1, tzinfo=UTC), dry_run=False) == [Taken("unfinished uploads", 0)]
-        assert end_uploads(spec, now, dry_run=True) == [Taken("unfinished uploads", 1)]
+        assert end_uploads(spec, datetime(2009, 1, 1, tzinfo=UTC), dry_run=False) == [
+            CleanupResult("unfinished uploads", 0)
+        ]
+        assert end_uploads(spec, now, dry_run=True) == [CleanupResult("unfinished uploads", 1)]
         proxy.strike("refused", "GET", "uploads", times=10)
         (told,) = end_uploads(spec, now, dry_run=False)
         assert (told.what.startswith("unfinished uploads, left to a rule of the bucket"), told.count) == (True, 0)
         proxy.calm()
-        assert end_uploads(spec, now, dry_run=False) == [Taken("unfinished uploads", 1)]
+        assert end_uploads(spec, now, dry_run=False) == [CleanupResult("unfinished uploads", 1)]
         left = client.list_multipart_uploads(Bucket=bucket)["Uploads"]
         assert [entry["Key"] for entry in left] == ["below/videos/not-ours.mp4"]
         assert hashlib.sha256(cropline.open_crop(rows[0], spec).read()).hexdigest() == rows[0]["sha256"]

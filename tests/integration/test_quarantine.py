@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from cropline.cli import app
-from cropline.errors import NothingCameThrough
-from cropline.quarantine import Wanted, find
+from cropline.core.errors import NothingCameThrough
+from cropline.intake.quarantine import QuarantineFilter, find
 from tests.integration.conftest import Workspace
 
 
@@ -40,7 +40,7 @@ def test_bad_rows_are_listed_shown_replayed_and_marked(workspace: Workspace) -> 
     broken = {row["image_id"]: set(row["broken"]) for row in rows}
     assert {name for name, rules in broken.items() if "boxes_not_too_many" in rules} >= few
     assert "boxes_ordered" in broken[inverted]
-    assert {row["standing"] for row in rows} == {"waiting"}
+    assert {row["status"] for row in rows} == {"waiting"}
     said = _cropline("list")
     assert rows[0]["manifest"] in said
     assert "No box has its sides exchanged" in said
@@ -53,14 +53,14 @@ def test_bad_rows_are_listed_shown_replayed_and_marked(workspace: Workspace) -> 
     workspace.api.control.clear_faults()
     workspace.set(EXPECTATIONS__MAX_BOXES="1000")
     assert "Nothing was done." in _cropline("replay", "--dry-run")
-    assert {row["standing"] for row in _rows()} == {"waiting"}, "a dry run marks nothing"
+    assert {row["status"] for row in _rows()} == {"waiting"}, "a dry run marks nothing"
     _cropline("replay", "--rule", "boxes_not_too_many")
     states = workspace.states()
     assert {name for name, state in states.items() if state == "done"} >= few
     assert states[inverted] == "quarantined", "still bad"
     after = {row["image_id"]: row for row in _rows()}
     assert len(after) == len(rows), "nothing leaves"
-    assert {name for name, row in after.items() if row["standing"] == "replayed"} == few
+    assert {name for name, row in after.items() if row["status"] == "replayed"} == few
     (replay,) = after[next(iter(few))]["replays"]
     assert replay["profiles"] == ["default"]
     assert "by flow run" in _cropline("show", next(iter(few)))
@@ -70,8 +70,8 @@ def test_bad_rows_are_listed_shown_replayed_and_marked(workspace: Workspace) -> 
     assert workspace.rows() == done, "what was replayed is not replayed again"
     workspace.poll()
     assert set(workspace.states().values()) == {"done"}
-    assert {row["standing"] for row in _rows()} == {"replayed", "overtaken"}
-    assert {row["image_id"] for row in _rows("--standing", "overtaken")} == set(broken) - few
+    assert {row["status"] for row in _rows()} == {"replayed", "superseded"}
+    assert {row["image_id"] for row in _rows("--status", "superseded")} == set(broken) - few
 
 
 def test_a_good_photo_whose_newer_version_was_bad_gets_it_by_a_replay(workspace: Workspace) -> None:
@@ -81,7 +81,7 @@ def test_a_good_photo_whose_newer_version_was_bad_gets_it_by_a_replay(workspace:
     workspace.set(EXPECTATIONS__MAX_BOXES="1", EXPECTATIONS__MAX_QUARANTINED_FRACTION="1")
     assert "look at CROPLINE_EXPECTATIONS__MAX_BOXES" in workspace.poll_in_vain()
     (row,) = _rows()
-    assert (row["image_id"], row["standing"]) == (changed, "waiting")
+    assert (row["image_id"], row["status"]) == (changed, "waiting")
     assert workspace.states()[changed] == "done"
     before = {row["fingerprint"] for row in workspace.rows() if row["image_id"] == changed}
     workspace.set(EXPECTATIONS__MAX_BOXES="1000")
@@ -89,7 +89,7 @@ def test_a_good_photo_whose_newer_version_was_bad_gets_it_by_a_replay(workspace:
     after = {row["fingerprint"] for row in workspace.rows() if row["image_id"] == changed}
     assert len(after) == 1
     assert before != after
-    assert [row["standing"] for row in _rows()] == ["replayed"]
+    assert [row["status"] for row in _rows()] == ["replayed"]
 
 
 def test_a_rule_that_there_is_not_is_a_usage_error(workspace: Workspace) -> None:
@@ -101,7 +101,7 @@ def test_a_rule_that_there_is_not_is_a_usage_error(workspace: Workspace) -> None
 def test_what_is_shown_holds_no_signature(workspace: Workspace) -> None:
     workspace.set(EXPECTATIONS__MAX_BOXES="1", EXPECTATIONS__MAX_QUARANTINED_FRACTION="1")
     assert "look at CROPLINE_EXPECTATIONS__MAX_BOXES" in workspace.poll_in_vain()
-    entries = list(find(workspace.settings.storage.spec, "cams", Wanted()))
+    entries = list(find(workspace.settings.storage.spec, "cams", QuarantineFilter()))
     assert entries
     assert all("?" not in entry.row["url"] or entry.row["url"].endswith("?***") for entry in entries)
 
@@ -128,5 +128,5 @@ def test_a_repaired_mapping_repairs_what_lies_in_quarantine(workspace: Workspace
     assert Counter((row["image_id"], row["box_id"]) for row in rows) == boxes
     assert {row["status"] for row in rows} == {"written"}
     assert {(row["image_id"], row["store_id"]) for row in rows} == {(n, row["store_id"]) for n, row in listed.items()}
-    assert {row["standing"] for row in _rows()} == {"replayed"}
+    assert {row["status"] for row in _rows()} == {"replayed"}
     assert replay(ended=["quarantined"]).nothing_new, "what was replayed is not replayed again"

@@ -13,7 +13,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_SERVER_DATABASE_CONNECTION_URL
 
-from cropline.errors import ManifestRejected
+from cropline.core.errors import ManifestRejected
 from tests.integration.conftest import Workspace
 from tests.integration.test_lineage_ends import collecting
 

@@ -15,10 +15,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from cropline.errors import EngineError
-from cropline.funnel import EngineUse
-from cropline.settings import EngineSettings, FetchSettings, Profile
-from fugue_jobs.engines import run_crop_job, stop_engines
+from cropline.config.profile import Profile
+from cropline.config.settings import EngineSettings, FetchSettings
+from cropline.core.errors import EngineError
+from cropline.pipeline.funnel import EngineUse
+from fugue_jobs.engines.run import run_crop_job, stop_engines
 from tests.contract import jobs
 from tests.contract.spark_servers import (
     StandaloneCluster,
@@ -199,7 +200,9 @@ def test_cancelling_ends_the_job_on_the_cluster(
 
 
 def crop_processes(cluster: StandaloneCluster) -> list[int]:
-    return [pid for worker in cluster.workers for pid in descendants(worker.process.pid, "fugue_jobs.crop_process")]
+    return [
+        pid for worker in cluster.workers for pid in descendants(worker.process.pid, "fugue_jobs.pool.crop_process")
+    ]
 
 
 @pytest.mark.slow
@@ -210,7 +213,9 @@ def test_cancelling_ends_the_job_on_a_connect_server(photos: HoldingServer, pyth
         child = cancel(photos, tmp_path / "out", engine)
         try:
             mine = os.getpid()
-            took = eventually("crop processes are gone", lambda: not descendants(mine, "fugue_jobs.crop_process"), 10)
+            took = eventually(
+                "crop processes are gone", lambda: not descendants(mine, "fugue_jobs.pool.crop_process"), 10
+            )
             print(f"free {took:.1f} s after the cancel")
         finally:
             child.kill()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cropline.settings import StateSettings
+from cropline.config.state import StateSettings
 from cropline.state import State
 from tests.contract.state.build import NOON, Look, candidate, registration
 from tests.contract.state.processes import Take, act, drain, drain_and_die, poll_and_drain, run_together
@@ -101,7 +101,7 @@ def test_failures_takeovers_and_replays_at_the_same_time_neither_deadlock_nor_do
     others = [("replay", url, 0, 60), ("poll and drain", url, images, 1, 5), ("poll and drain", url, images, 2, 5)]
     taken = [take for part in run_together(act, [*bad, *others]) for take in part]
     with State.open(StateSettings.model_validate({"url": url})) as state:
-        state.revive()
+        state.requeue()
         while state.report().images["claimed"]:  # leases of a twentieth of a second
             taken += drain(url, 100)
         taken += drain(url, 100)

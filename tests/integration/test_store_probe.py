@@ -17,12 +17,12 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from automations.deploy import _prove_storage
-from cropline import storage, store_probe
 from cropline.catalogue import Catalogue
-from cropline.errors import StorageError
-from cropline.settings import Settings
-from cropline.storage import StoreSpec
-from tests.unit.cropline.test_catalogue import crops
+from cropline.config.settings import Settings
+from cropline.core import storage, store_probe
+from cropline.core.errors import StorageError
+from cropline.core.store_spec import StoreSpec
+from tests.unit.cropline.catalogue.test_catalogue import crops
 
 Fault = Callable[["Proxy"], bool]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fugue_jobs.engines import stop_engines
+from fugue_jobs.engines.run import stop_engines
 from tests.contract.spark_servers import descendants, eventually, python_without_cropline
 from tests.contract.task_servers import dask_cluster
 from tests.integration.spark_photos import HoldingServer, holding_server

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from cropline.errors import ApiRefused
+from cropline.core.errors import ApiRefused
 from cropline.state import State
 from tests.integration.conftest import Workspace, artifact_text
 from tests.integration.test_idle_poll import HEAVY

@@ -43,8 +43,8 @@ def test_every_command_and_option_has_help(reference: ModuleType) -> None:
 
 def test_every_column_of_a_table_has_a_meaning() -> None:
     from cropline.catalogue import CATALOGUE
-    from cropline.columns import BOX_COLUMNS, CATALOGUE_COLUMNS, MANIFEST_COLUMNS
-    from cropline.schemas import BOX, MANIFEST
+    from cropline.core.columns import BOX_COLUMNS, CATALOGUE_COLUMNS, MANIFEST_COLUMNS
+    from cropline.core.schemas import BOX, MANIFEST
 
     assert list(CATALOGUE_COLUMNS) == CATALOGUE.names
     assert list(MANIFEST_COLUMNS) == MANIFEST.names

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cropline.settings import StateSettings
+from cropline.config.state import StateSettings
 from cropline.state import State
 from tests.contract.state.build import Clock, Look
 from tests.contract.state.servers import Postgres

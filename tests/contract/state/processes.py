@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
 from typing import Any
 
-from cropline.errors import StaleLease
-from cropline.settings import StateSettings
+from cropline.config.state import StateSettings
+from cropline.core.errors import StaleLease
 from cropline.state import Batch, State
 from tests.contract.state.build import candidate, counts, outcomes, registration
 
@@ -135,10 +135,10 @@ def work_badly(url: str, seed: int, steps: int) -> list[Take]:
 
 
 def replay(url: str, seed: int, steps: int) -> list[Take]:
-    """An operator who revives what failed, again and again, while everybody works."""
+    """An operator who requeues what failed, again and again, while everybody works."""
     with State.open(StateSettings.model_validate({"url": url})) as state:
         for _ in range(steps):
-            state.revive(states=("failed", "dead"))
+            state.requeue(states=("failed", "dead"))
     return []
 
 

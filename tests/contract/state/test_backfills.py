@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cropline.errors import StateError
-from cropline.settings import StateSettings
+from cropline.config.state import StateSettings
+from cropline.core.errors import StateError
 from cropline.state import BacklogSample, State
 from tests.contract.state.build import NOON, Clock, Look, candidate, counts, event, ids, outcomes, registration
 from tests.contract.state.servers import Postgres
@@ -42,7 +42,7 @@ def test_reviving_named_images_leaves_the_others_as_they_are(state: State, look:
     batch = state.claim(limit=10, owner="me")
     assert batch is not None
     state.commit(batch, outcomes(batch), counts=counts(batch), catalogue_version=1)
-    assert state.revive(states=["done"], images=["b", "unknown"]) == 1
+    assert state.requeue(states=["done"], images=["b", "unknown"]) == 1
     assert look.states() == {"a": "done", "b": "pending", "c": "done"}
 
 
@@ -69,8 +69,8 @@ def test_a_backfill_goes_on_until_it_is_ended(state: State, clock: Clock) -> Non
 def test_a_backfill_begun_afresh_forgets_the_unfinished_one(state: State, clock: Clock) -> None:
     state.begin_backfill("f00", "{}")
     clock.forward(hours=1)
-    afresh = state.begin_backfill("f00", "{}", afresh=True)
-    assert (afresh.at, afresh.resumed) == (NOON + timedelta(hours=1), False)
+    restart = state.begin_backfill("f00", "{}", restart=True)
+    assert (restart.at, restart.resumed) == (NOON + timedelta(hours=1), False)
 
 
 def test_the_backlog_is_sampled_no_more_often_than_asked_and_forgotten_in_time(state: State, clock: Clock) -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from cropline.errors import StateError
+from cropline.core.errors import StateError
 from cropline.state import State
 from tests.contract.state.build import NOON, candidate, counts, outcomes, registration
 from tests.contract.state.conftest import Open

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from cropline.errors import StaleLease, StateError
-from cropline.schemas import CLAIM
+from cropline.core.errors import StaleLease, StateError
+from cropline.core.schemas import CLAIM
 from cropline.state import State
 from tests.contract.state.build import NOON, RECIPES, Clock, Look, candidate, counts, ids, outcomes, registration
 from tests.contract.state.conftest import Open

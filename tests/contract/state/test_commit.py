@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cropline.errors import NotReconciled, StaleLease
+from cropline.core.errors import NotReconciled, StaleLease
 from cropline.state import Batch, Committed, Counts, Outcome, State
 from tests.contract.state.build import NOON, RECIPES, Clock, Look, candidate, counts, event, ids, outcomes, registration
 from tests.contract.state.conftest import Open

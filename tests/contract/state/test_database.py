@@ -14,8 +14,8 @@ import psycopg
 import pytest
 from sqlalchemy import create_engine, inspect
 
-from cropline.errors import SchemaTooNew, StaleLease, StateError
-from cropline.settings import StateSettings
+from cropline.config.state import StateSettings
+from cropline.core.errors import SchemaTooNew, StaleLease, StateError
 from cropline.state import State
 from cropline.state.tables import metadata
 from tests.contract.state.build import RECIPES, Clock, Look, candidate, counts, ids, outcomes, registration

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from cropline.errors import StaleLease
+from cropline.core.errors import StaleLease
 from cropline.state import State
 from tests.contract.state.build import NOON, Clock, Look, candidate, counts, ids, outcomes, registration
 
@@ -23,7 +23,7 @@ def _forget(state: State, *images: str) -> str:
 def test_a_forgotten_image_leaves_the_queue_and_is_never_registered_again(state: State, look: Look) -> None:
     _registered(state)
     erasure = _forget(state, "a", "never-seen")
-    assert state.settle_erasure(erasure) == 1
+    assert state.delete_unclaimed_items(erasure) == 1
     assert state.images_to_erase(erasure, 10) == ["a", "never-seen"]
     again = [candidate("a", version="v2", at=9), candidate("never-seen", at=9), candidate("d", at=9)]
     registered = state.register(registration(again, manifest="manifests/2.parquet"))
@@ -46,13 +46,13 @@ def test_an_image_in_work_is_left_to_its_batch_and_leaves_with_it(state: State, 
     assert ids(batch) == ["b", "c"]
     assert batch is not None
     erasure = _forget(state, "a", "b")
-    assert state.settle_erasure(erasure) == 1
+    assert state.delete_unclaimed_items(erasure) == 1
     assert look.states() == {"b": "claimed", "c": "claimed"}
-    assert (state.images_to_erase(erasure, 10), state.images_in_work(erasure)) == (["a"], 1)
+    assert (state.images_to_erase(erasure, 10), state.images_in_progress(erasure)) == (["a"], 1)
     state.mark_erased(erasure, ["a"])
     state.commit(batch, outcomes(batch), counts=counts(batch), catalogue_version=1)
     assert look.states() == {"c": "done"}
-    assert (state.images_to_erase(erasure, 10), state.images_in_work(erasure)) == (["b"], 0)
+    assert (state.images_to_erase(erasure, 10), state.images_in_progress(erasure)) == (["b"], 0)
     assert state.report().images["done"] == 1
 
 
@@ -72,7 +72,7 @@ def test_a_resumed_batch_keeps_its_forgotten_images(state: State, clock: Clock) 
     _registered(state)
     assert state.claim(limit=3, owner="dead") is not None
     erasure = _forget(state, "a")
-    state.settle_erasure(erasure)
+    state.delete_unclaimed_items(erasure)
     clock.forward(hours=1)
     assert ids(state.claim(limit=3, owner="me")) == ["a", "b", "c"]
 
@@ -80,10 +80,10 @@ def test_a_resumed_batch_keeps_its_forgotten_images(state: State, clock: Clock) 
 def test_stores_and_days_name_the_images_that_are_known(state: State) -> None:
     _registered(state)
     one = state.begin_erasure("cams", "store", stores=["store-2"])
-    assert state.images_in_work(one.erasure_id) == 1
+    assert state.images_in_progress(one.erasure_id) == 1
     two = state.begin_erasure("cams", "before", until=NOON + timedelta(seconds=3))
-    assert state.images_in_work(one.erasure_id) == 0, "the last erasure that names an image has it"
-    state.settle_erasure(two.erasure_id)
+    assert state.images_in_progress(one.erasure_id) == 0, "the last erasure that names an image has it"
+    state.delete_unclaimed_items(two.erasure_id)
     assert state.images_to_erase(two.erasure_id, 10) == ["a", "b"]
 
 
@@ -104,7 +104,7 @@ def test_hostile_ids_are_forgotten_as_they_are(state: State) -> None:
     hostile = ["o'b", "\\", "%", "\u2028", "x" * 900]
     state.register(registration([candidate(name) for name in hostile] + [candidate("good")]))
     erasure = _forget(state, *hostile)
-    assert state.settle_erasure(erasure) == len(hostile)
+    assert state.delete_unclaimed_items(erasure) == len(hostile)
     assert state.images_to_erase(erasure, 10) == sorted(hostile, key=str.encode)
 
 
@@ -112,7 +112,7 @@ def test_receipts_of_one_second_keep_their_order(state: State, clock: Clock) -> 
     begun = []
     for image in "abcdefgh":
         erasure = _forget(state, image)
-        state.settle_erasure(erasure)
+        state.delete_unclaimed_items(erasure)
         state.end_erasure(erasure)
         begun.append(erasure)
         clock.forward(milliseconds=1)
@@ -123,24 +123,24 @@ def test_receipts_of_one_second_keep_their_order(state: State, clock: Clock) -> 
 def test_one_at_a_time_erases_of_a_source(state: State, clock: Clock) -> None:
     _registered(state)
     state.begin_erasure("roof", "a", image_ids=["a"])
-    assert state.take_erasing("cams", "one")
-    assert not state.take_erasing("cams", "two")
-    assert state.take_erasing("roof", "two"), "sources do not wait for each other"
-    state.leave_erasing("cams", "two")
-    assert not state.take_erasing("cams", "two"), "only its holder lets go of it"
-    state.leave_erasing("cams", "one")
-    assert state.take_erasing("cams", "two")
+    assert state.acquire_erasure_lock("cams", "one")
+    assert not state.acquire_erasure_lock("cams", "two")
+    assert state.acquire_erasure_lock("roof", "two"), "sources do not wait for each other"
+    state.release_erasure_lock("cams", "two")
+    assert not state.acquire_erasure_lock("cams", "two"), "only its holder lets go of it"
+    state.release_erasure_lock("cams", "one")
+    assert state.acquire_erasure_lock("cams", "two")
 
 
 def test_an_erasure_that_fell_silent_is_overtaken_and_cannot_go_on(state: State, clock: Clock) -> None:
     _registered(state)
-    assert state.take_erasing("cams", "dead")
+    assert state.acquire_erasure_lock("cams", "dead")
     half = state.lease / 2
     clock.forward(seconds=half.total_seconds())
-    state.keep_erasing("cams", "dead")
+    state.renew_erasure_lock("cams", "dead")
     clock.forward(seconds=half.total_seconds() + 1)
-    assert not state.take_erasing("cams", "me"), "it was heard of"
+    assert not state.acquire_erasure_lock("cams", "me"), "it was heard of"
     clock.forward(seconds=half.total_seconds())
-    assert state.take_erasing("cams", "me")
+    assert state.acquire_erasure_lock("cams", "me")
     with pytest.raises(StaleLease):
-        state.keep_erasing("cams", "dead")
+        state.renew_erasure_lock("cams", "dead")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cropline.errors import StaleLease
+from cropline.core.errors import StaleLease
 from cropline.state import Batch, Event, Registered, State
 from tests.contract.state.build import NOON, Clock, Look, candidate, counts, ids, outcomes, registration
 
@@ -147,7 +147,7 @@ def test_a_replay_of_rewriting_work_cuts_it(state: State) -> None:
     done(state, "a")
     announce(state, candidate("a", **OTHER), manifest="second")
     finish(state, claim(state))
-    state.revive(states=["done"])
+    state.requeue(states=["done"])
     assert claim(state).rewriting == frozenset()
 
 
@@ -175,17 +175,17 @@ def test_only_undone_work_whose_address_is_another_needs_it(state: State) -> Non
 
 
 def test_what_ended_badly_is_counted_by_state_and_reason(state: State) -> None:
-    from cropline.state.replay import Filter
+    from cropline.state.requeue import WorkItemFilter
 
     done(state, "a", "b", "c", reasons={"a": "timeout"})
     announce(state, candidate("d", at=1), manifest="second")
     finish(state, claim(state), permanent_reason="http_4xx")
-    found = state.endings(Filter(sources=["cams"]))
+    found = state.endings(WorkItemFilter(sources=["cams"]))
     assert {(entry.state, entry.reason, entry.works) for entry in found} == {
         ("failed", "timeout", 1),
         ("done", "http_4xx", 1),
     }
-    assert {work.image_id for work in state.each_image(Filter(states=["done"]))} == {"b", "c", "d"}
+    assert {work.image_id for work in state.each_image(WorkItemFilter(states=["done"]))} == {"b", "c", "d"}
 
 
 def test_events_of_a_correction_are_enqueued_with_it(state: State) -> None:

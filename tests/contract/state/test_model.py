@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cropline.errors import StaleLease
+from cropline.core.errors import StaleLease
 from cropline.state import Batch, Counts, Outcome, State
 from tests.contract.state.build import NOON, Clock, Look, candidate, registration
 from tests.contract.state.conftest import Open
@@ -91,7 +91,7 @@ class History:
 
     def step(self) -> None:
         act = self.rng.choices(
-            [self.register, self.claim, self.commit, self.release, self.wait, self.revive, self.wake_zombie],
+            [self.register, self.claim, self.commit, self.release, self.wait, self.requeue, self.wake_zombie],
             [4, 4, 4, 1, 3, 1, 1],
         )[0]
         act()
@@ -179,12 +179,12 @@ class History:
     def wait(self) -> None:
         self.clock.forward(seconds=self.rng.randint(1, 60))
 
-    def revive(self) -> None:
+    def requeue(self) -> None:
         wanted = self.rng.sample(["failed", "dead", "done"], self.rng.randint(1, 3))
         chosen = [work for work in self.model.works.values() if work.state in wanted]
         for work in chosen:
             work.state, work.attempts, work.retry_at = "pending", 0, None
-        assert self.state.revive(states=wanted) == len(chosen)  # type: ignore[arg-type]
+        assert self.state.requeue(states=wanted) == len(chosen)  # type: ignore[arg-type]
 
     def wake_zombie(self) -> None:
         if self.zombies:

@@ -1,4 +1,4 @@
-"""What a changed profile would cut again, counted in the state; and what upkeep asks of it."""
+"""What a changed profile would cut again, counted in the state; and what maintenance asks of it."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from cropline.errors import StateError
+from cropline.core.errors import StateError
 from cropline.state import Registered, State
 from tests.contract.state.build import (
     NOON,

@@ -128,7 +128,7 @@ class TestReplay:
         state.commit(batch, outcomes(batch, reasons=reasons), counts=counts(batch), catalogue_version=1)
 
     def test_failed_and_dead_are_revived_and_nothing_else_is_touched(self, ended: State, look: Look) -> None:
-        assert ended.revive() == 3
+        assert ended.requeue() == 3
         assert look.states() == {
             "dead1": "pending",
             "dead2": "pending",
@@ -164,18 +164,18 @@ class TestReplay:
         }
 
     def test_a_revival_with_filters_revives_what_they_find(self, ended: State, look: Look) -> None:
-        assert ended.revive(states=["dead"], stores=["north"], reasons=["timeout"]) == 1
+        assert ended.requeue(states=["dead"], stores=["north"], reasons=["timeout"]) == 1
         assert look.states()["dead1"] == "pending"
         assert look.states()["dead2"] == "dead"
-        assert ended.revive(states=["dead"], reasons=["http_404"]) == 0
+        assert ended.requeue(states=["dead"], reasons=["http_404"]) == 0
 
     def test_done_work_is_revived_only_when_asked_for(self, ended: State, look: Look) -> None:
-        assert ended.revive(states=["done"], sources=["cams"], profiles=["default"]) == 1
+        assert ended.requeue(states=["done"], sources=["cams"], profiles=["default"]) == 1
         assert look.states()["done"] == "pending"
 
     @pytest.mark.parametrize("states", [[], ["claimed"], ["quarantined"], ["pending"], ["dead", "claimed"]])
     def test_what_is_being_worked_on_or_is_bad_cannot_be_revived(self, ended: State, look: Look, states: list) -> None:  # type: ignore[type-arg]
         before = look.everything()
-        with pytest.raises(ValueError, match="can be revived"):
-            ended.revive(states=states)
+        with pytest.raises(ValueError, match="can be requeued"):
+            ended.requeue(states=states)
         assert look.everything() == before

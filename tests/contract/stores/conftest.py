@@ -10,7 +10,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from cropline.storage import StoreSpec
+from cropline.core.store_spec import StoreSpec
 from tests.emulators.azurite import ACCOUNT, KEY, Azurite, azurite
 from tests.emulators.gcs import Gcs, gcs_server
 

@@ -13,20 +13,20 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from cropline import storage
 from cropline.catalogue import Appended, Catalogue
+from cropline.config.state import StateSettings
+from cropline.core import storage
+from cropline.core.errors import StaleLease
+from cropline.core.store_spec import StoreSpec
 from cropline.erasure.traces import Packs, collect, remove
-from cropline.errors import StaleLease
 from cropline.export import export
+from cropline.maintenance import remove_orphans
 from cropline.packs import Sample, Spool, pack_folder
-from cropline.settings import StateSettings
 from cropline.state import State
-from cropline.storage import StoreSpec
-from cropline.upkeep import sweep
-from fugue_jobs.storing import CropStore
+from fugue_jobs.pool.storing import CropStore
 from fugue_jobs.work import CropOutcome
-from tests.unit.cropline.test_catalogue import append, crops, keys
-from tests.unit.fugue_jobs.cutting import work_for
+from tests.unit.cropline.catalogue.test_catalogue import append, crops, keys
+from tests.unit.fugue_jobs.imaging.cutting import work_for
 
 
 def test_a_batch_is_appended_once_superseded_and_read_back(spec: StoreSpec) -> None:
@@ -71,7 +71,7 @@ def test_writers_that_append_at_once_lose_nothing(spec: StoreSpec) -> None:
 
 
 class _InThreeDays(datetime):
-    """The clock of an upkeep three days from now."""
+    """The clock of a maintenance run three days from now."""
 
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> datetime:
@@ -115,8 +115,8 @@ def test_a_photo_is_exported_and_forgotten_and_orphans_are_swept(
     assert storage.list_keys(spec, "shards") == []
 
     storage.write(spec, "crops/default-1/cams-1/nobody/ff/0000-b.jpg", b"left by a killed attempt")
-    monkeypatch.setattr(sys.modules["cropline.upkeep.sweep"], "datetime", _InThreeDays)
+    monkeypatch.setattr(sys.modules["cropline.maintenance.orphans"], "datetime", _InThreeDays)
     with State.open(StateSettings(url=f"sqlite:///{tmp_path}/state.db")) as state:
-        (orphans, *_) = sweep(spec, state, safe=timedelta(days=2), dry_run=False)
+        (orphans, *_) = remove_orphans(spec, state, safe=timedelta(days=2), dry_run=False)
     assert orphans.count == 1
     assert storage.list_keys(spec, "crops") == [rows[2]["key"]]

@@ -8,19 +8,20 @@ import os
 from pathlib import Path
 
 import pytest
-from cropline.crops import open_crop
+from cropline.crop_files import open_crop
 
-from cropline import storage
-from cropline.errors import SettingsError
-from cropline.failures import PhotoFailure
-from cropline.settings import FetchSettings, PictureLimits, load_settings
-from cropline.storage import StoreSpec
-from fugue_jobs.crop_process import Assignment
-from fugue_jobs.fetch import Fetcher
-from fugue_jobs.processes import CropPool
+from cropline.config.pictures import PictureLimits
+from cropline.config.settings import FetchSettings, load_settings
+from cropline.core import storage
+from cropline.core.errors import SettingsError
+from cropline.core.failures import PhotoFailure
+from cropline.core.store_spec import StoreSpec
+from fugue_jobs.fetching.fetch import Fetcher
+from fugue_jobs.pool.crop_pool import CropPool
+from fugue_jobs.pool.crop_process import Assignment
 from tests.contract.stores.conftest import new_storage
 from tests.photos import drawn, encoded
-from tests.unit.fugue_jobs.cutting import work_for
+from tests.unit.fugue_jobs.imaging.cutting import work_for
 
 PHOTO = encoded(drawn(64, 48, seed=1))
 ODD_KEY = "a b/100%41#ü+?.jpg"

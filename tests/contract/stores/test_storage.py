@@ -9,19 +9,19 @@ from pathlib import Path
 
 import obstore
 import pytest
-from cropline.crops import open_crop
+from cropline.crop_files import open_crop
 
-from cropline import storage, store_probe
-from cropline.errors import StorageError
+from cropline.config.lineage import LineageSettings
+from cropline.core import storage, store_probe
+from cropline.core.errors import StorageError
+from cropline.core.store_spec import StoreSpec
 from cropline.lineage import Publisher
 from cropline.packs import Sample, Spool, pack_folder
-from cropline.settings import LineageSettings
-from cropline.storage import StoreSpec
-from fugue_jobs.storing import CropStore
+from fugue_jobs.pool.storing import CropStore
 from fugue_jobs.work import Box, CropOutcome
 from tests.contract.stores.conftest import new_storage
 from tests.emulators.azurite import ACCOUNT, Azurite
-from tests.unit.fugue_jobs.cutting import work_for
+from tests.unit.fugue_jobs.imaging.cutting import work_for
 
 ODD = "Ünïcode #1 %41 漢字 \n"
 

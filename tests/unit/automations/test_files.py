@@ -17,7 +17,7 @@ from automations.apply import read_file
 from automations.deploy import deploy
 from automations.form import form_schema
 from automations.prefect_yaml import check, deployments, refuse_mistakes
-from cropline.errors import SettingsError
+from cropline.core.errors import SettingsError
 
 ROOT = Path(__file__).resolve().parents[3]
 PREFECT_YAML = ROOT / "prefect.yaml"

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from cropline.errors import NothingCameThrough, NotReconciled
-from cropline.funnel import Funnel
-from cropline.report.trouble import check_came_through, trouble_lines
+from cropline.core.errors import NothingCameThrough, NotReconciled
+from cropline.pipeline.funnel import Funnel
+from cropline.reports.problems import check_came_through, problem_lines
 
 
 def _failed(**reasons: int) -> Funnel:
@@ -36,7 +36,7 @@ def _failed(**reasons: int) -> Funnel:
 def test_a_run_of_which_nothing_came_through_says_what_to_look_at(funnel: Funnel, said: str) -> None:
     with pytest.raises(NothingCameThrough, match=said) as caught:
         check_came_through(funnel)
-    assert caught.value.__notes__ == trouble_lines(funnel)
+    assert caught.value.__notes__ == problem_lines(funnel)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_skipped_boxes_are_no_trouble_and_secrets_are_cut_out() -> None:
     funnel = _failed(http_4xx=1)
     funnel.reasons["below_min_side"] = 7
     funnel.failures[0]["detail"] = "403 of https://h/p.jpg?sig=hush"
-    (line,) = trouble_lines(funnel)
+    (line,) = problem_lines(funnel)
     assert line.startswith("failed: http_4xx 1: 403 of https://h/p.jpg?***")
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cropline.manifest import manifest_row
-from cropline.schemas import MANIFEST
-from cropline.settings import ApiSettings
+from cropline.config.settings import ApiSettings
+from cropline.core.schemas import MANIFEST
+from cropline.intake.manifest import manifest_row
 
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 

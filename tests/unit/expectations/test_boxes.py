@@ -7,7 +7,7 @@ import pyarrow as pa
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cropline.schemas import BOX
+from cropline.core.schemas import BOX
 from expectations.boxes import box_columns
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")

@@ -7,8 +7,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from cropline.schemas import CLAIM, CROPS
-from cropline.storage import StoreSpec, write
+from cropline.core.schemas import CLAIM, CROPS
+from cropline.core.storage import write
+from cropline.core.store_spec import StoreSpec
 from expectations.catalogue import (
     CROP_RULES,
     OBJECT_RULES,
@@ -17,9 +18,8 @@ from expectations.catalogue import (
     BatchVerdict,
     check_batch,
     claimed_boxes,
-    read_objects,
-    sample_keys,
 )
+from expectations.objects import read_objects, sample_keys
 
 SPEC = StoreSpec("memory:///catalogue-suite")
 Row = dict[str, Any]

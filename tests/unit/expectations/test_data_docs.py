@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cropline.storage import StoreSpec, list_keys, read
+from cropline.core.storage import list_keys, read
+from cropline.core.store_spec import StoreSpec
 from expectations import data_docs
 from expectations.data_docs import DocsSite, publish
 from expectations.gx import SuiteRun, run_suite

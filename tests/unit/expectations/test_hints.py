@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cropline.settings import ApiSettings, FieldMap
+from cropline.config.settings import ApiSettings, FieldMap
 from expectations.hints import hints, setting_of
 from expectations.manifest import quarantine_rules
 from tests.unit.expectations.rows import box, item, landed

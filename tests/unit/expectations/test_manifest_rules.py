@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from cropline.settings import ApiSettings, ExpectationSettings
+from cropline.config.expectations import ExpectationSettings
+from cropline.config.settings import ApiSettings
 from expectations.manifest import SHAPE_RULES, VERSION_RULES, row_rules
 from expectations.validate import Verdict, validate_manifest
 from tests.unit.expectations.rows import NOW, box, item, landed

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cropline import quarantine
-from cropline.errors import ManifestError
-from cropline.quarantine import QUARANTINE
-from cropline.schemas import MANIFEST
-from cropline.storage import StoreSpec, write
+from cropline.core.errors import ManifestError
+from cropline.core.schemas import MANIFEST
+from cropline.core.storage import write
+from cropline.core.store_spec import StoreSpec
+from cropline.intake import quarantine
+from cropline.intake.quarantine import QUARANTINE
 from expectations.quarantine import quarantine_table, scrub_json
 from expectations.validate import Verdict
 from tests.unit.expectations.rows import box, item, landed
@@ -81,14 +82,14 @@ def test_rows_stay_in_the_manifests_order_whatever_the_verdicts() -> None:
 
 def test_rows_are_found_by_source_and_read_back(tmp_path: Any) -> None:
     spec = StoreSpec(tmp_path.as_uri())
-    assert list(quarantine.find(spec, "cameras", quarantine.Wanted())) == []
+    assert list(quarantine.find(spec, "cameras", quarantine.QuarantineFilter())) == []
     key = quarantine.quarantine_key("manifests/cameras/2026-11-22/m.parquet")
     assert key == "quarantine/cameras/2026-11-22/m.parquet"
     table = shaped(landed([item(0)]), {0: ["x"]})
     write(spec, key, _parquet(table))
     write(spec, "quarantine/others/2026-11-22/m.parquet", _parquet(table))
     write(spec, "quarantine/cameras/2026-11-22/readme.txt", b"")
-    (entry,) = quarantine.find(spec, "cameras", quarantine.Wanted())
+    (entry,) = quarantine.find(spec, "cameras", quarantine.QuarantineFilter())
     assert (entry.row, entry.marks) == (table.to_pylist()[0], ())
     assert quarantine.read(spec, key).to_pylist() == table.to_pylist()
 

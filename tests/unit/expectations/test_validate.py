@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from cropline.errors import ManifestError
-from cropline.schemas import MANIFEST
-from cropline.settings import ExpectationSettings
+from cropline.config.expectations import ExpectationSettings
+from cropline.core.errors import ManifestError
+from cropline.core.schemas import MANIFEST
 from expectations.gx import run_suite
 from expectations.manifest import Check, Rule
 from expectations.validate import Verdict, validate_manifest

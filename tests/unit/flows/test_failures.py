@@ -10,8 +10,8 @@ import pytest
 
 import flows.running
 import flows.watch
-from cropline.errors import ApiUnavailable, StorageError
-from cropline.funnel import Funnel
+from cropline.core.errors import ApiUnavailable, StorageError
+from cropline.pipeline.funnel import Funnel
 from flows.running import drained_on_failure
 
 
@@ -50,20 +50,20 @@ def test_a_cancelled_intake_drains_nothing() -> None:
 def test_a_watch_lives_through_an_error_that_nobody_foresaw(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(flows.watch, "is_limited", lambda: False)
+    monkeypatch.setattr(flows.watch, "is_rate_limited", lambda: False)
     run: Any = SimpleNamespace(funnel=Funnel())
-    looking = flows.watch._Looking(run, 0.1)
+    loop = flows.watch._PollLoop(run, 0.1)
 
     def fail() -> bool:
         raise RecursionError("an item nested too deep")
 
-    monkeypatch.setattr(looking, "_look", fail)
-    looking.look()
-    assert looking.watched.failed == 1
+    monkeypatch.setattr(loop, "_poll", fail)
+    loop.poll_once()
+    assert loop.result.failed == 1
     assert "RecursionError: an item nested too deep" in caplog.text
     assert "Traceback" in caplog.text, "nobody foresaw it: the log says where it came from"
     with pytest.raises(RecursionError):
-        looking.end()
-    monkeypatch.setattr(looking, "_look", lambda: True)
-    looking.look()
-    looking.end()
+        loop.end()
+    monkeypatch.setattr(loop, "_poll", lambda: True)
+    loop.poll_once()
+    loop.end()

@@ -7,8 +7,8 @@ from tempfile import gettempdir
 
 import pytest
 
-from cropline.errors import SettingsError
-from cropline.settings import Settings, load_settings
+from cropline.config.settings import Settings, load_settings
+from cropline.core.errors import SettingsError
 from flows.running import refuse_fleeting_places
 
 # As Prefect names the folder of one run.

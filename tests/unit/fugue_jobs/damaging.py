@@ -12,11 +12,11 @@ from functools import cache
 
 from PIL import Image
 
-from cropline.failures import PhotoFailure
+from cropline.core.failures import PhotoFailure
 from fugue_jobs.work import Box
 from tests.photos import encoded
-from tests.unit.fugue_jobs.cutting import cuts, work_for
-from tests.unit.fugue_jobs.forged import chunk
+from tests.unit.fugue_jobs.imaging.cutting import cuts, work_for
+from tests.unit.fugue_jobs.imaging.forged import chunk
 
 WIDTH, HEIGHT = 208, 320
 # Ten boxes from top to bottom, left and right by turns.

@@ -13,14 +13,16 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from cropline.failures import FAILURES
-from cropline.schemas import CROPS, IMAGES
-from cropline.settings import FetchSettings, PictureLimits, Profile
+from cropline.config.pictures import PictureLimits
+from cropline.config.profile import Profile
+from cropline.config.settings import FetchSettings
+from cropline.core.failures import FAILURES
+from cropline.core.schemas import CROPS, IMAGES
 from fugue_jobs.crop_images import crop_images
-from fugue_jobs.processes import close_idle_pools
+from fugue_jobs.pool.crop_pool import close_idle_pools
 from tests.contract import jobs
 from tests.photos import PhotoServer, drawn, encoded, photo_server
-from tests.unit.fugue_jobs import hostile
+from tests.unit.fugue_jobs.imaging import hostile
 
 ALL = PictureLimits(formats=hostile.ALL_FORMATS)
 BOXES = [jobs.box("a", 0.1, 0.1, 0.6, 0.6), jobs.box("b", 0.0, 0.0, 1.0, 1.0)]

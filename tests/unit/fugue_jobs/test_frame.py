@@ -90,7 +90,7 @@ def test_boxes_that_none_fits_are_refused_and_one_bad_box_is_a_row(server: Photo
 
 
 def test_every_way_to_write_a_box_gives_the_same_crop(server: PhotoServer) -> None:
-    ways = [
+    transport_names = [
         ((0.1, 0.2, 0.5, 0.6), {}),
         ((0.1, 0.2, 0.4, 0.4), {"boxes": "xywh"}),
         ((0.3, 0.4, 0.4, 0.4), {"boxes": "cxcywh"}),
@@ -99,7 +99,7 @@ def test_every_way_to_write_a_box_gives_the_same_crop(server: PhotoServer) -> No
         ((20, 20, 80, 40), {"units": "pixels", "boxes": "xywh"}),
     ]
     names = ("a", "b", "c", "d")
-    for box, options in ways:
+    for box, options in transport_names:
         out = cropline.crop(frame(server, box, names=names), columns={"box": list(names)}, **options)  # type: ignore[arg-type]
         assert edges(out) == [(20, 20, 100, 60)], options
 

@@ -14,13 +14,14 @@ import pytest
 from PIL import Image
 
 import cropline
-from cropline.errors import EngineError
-from cropline.settings import Profile, load_settings
-from cropline.steps import Step
+from cropline.config.profile import Profile
+from cropline.config.settings import load_settings
+from cropline.config.steps import Step
+from cropline.core.errors import EngineError
 from fugue_jobs.frame.function import source_hash
 from tests.photos import PhotoServer, drawn, encoded, photo_server
 
-STEPS = "tests.unit.fugue_jobs.shop_steps"
+STEPS = "tests.unit.fugue_jobs.pool.shop_steps"
 
 
 @pytest.fixture(scope="module")

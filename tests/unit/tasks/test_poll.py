@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from cropline.errors import ApiRefused, ApiUnavailable
-from cropline.settings import ApiSettings, StateSettings
-from cropline.sources.base import Page
+from cropline.config.settings import ApiSettings
+from cropline.config.state import StateSettings
+from cropline.core.errors import ApiRefused, ApiUnavailable
+from cropline.intake.sources.base import Page
 from cropline.state import State
 from tasks import poll
-from tests.unit.cropline.sources.listing_server import Listing, listing
+from tests.unit.cropline.intake.sources.listing_server import Listing, listing
 
 __all__ = ["listing"]
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from cropline.errors import RunStopped, StaleLease
-from cropline.run import Run
-from cropline.settings import Settings
+from cropline.config.settings import Settings
+from cropline.core.errors import RunStopped, StaleLease
+from cropline.pipeline.run import Run
 from cropline.state import Batch, State
 from tasks.process_batch import BatchSteps, process_batch
 from tests.contract.state.build import candidate, registration
-from tests.unit.cropline.test_lineage_events import CONTEXT
+from tests.unit.cropline.lineage.test_events import CONTEXT
 
 
 @pytest.fixture

@@ -16,11 +16,11 @@ import tasks.backlog
 import tasks.harmless
 import tasks.progress
 import tasks.report
-from cropline import storage
-from cropline.errors import StorageError
-from cropline.funnel import Funnel
-from cropline.settings import Settings
-from cropline.storage import StoreSpec
+from cropline.config.settings import Settings
+from cropline.core import storage
+from cropline.core.errors import StorageError
+from cropline.core.store_spec import StoreSpec
+from cropline.pipeline.funnel import Funnel
 
 SAMPLE = {
     "key": "crops/a.jpg",
@@ -79,7 +79,7 @@ def _raise(error: Exception) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("part", ["sample_sheet", "lineage_picture", "pace_svg", "html_page", "write_record"])
+@pytest.mark.parametrize("part", ["sample_sheet", "lineage_picture", "throughput_svg", "html_page", "write_record"])
 def test_a_part_that_cannot_be_drawn_is_missing_and_the_rest_is_shown(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,

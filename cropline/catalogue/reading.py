@@ -1,0 +1,120 @@
+"""The catalogue as a frame: ``cropline.read_crops``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from cropline.catalogue import Catalogue
+from cropline.core.errors import OptionError
+from cropline.core.scrub import one_line
+from cropline.core.store_spec import StoreSpec
+
+if TYPE_CHECKING:
+    import duckdb
+    import pandas as pd
+    import pyarrow as pa
+
+_FRAMES = ("pandas", "arrow", "duckdb")
+# Of the connection, once the catalogue is registered: a condition reads nothing else.
+_LOCKED = ("SET python_enable_replacements = false", "SET enable_external_access = false")
+
+
+@overload
+def read_crops(
+    where: str | None = ...,
+    *,
+    columns: Sequence[str] | None = ...,
+    frame: Literal["pandas"] = ...,
+    storage: str | StoreSpec | None = ...,
+) -> pd.DataFrame: ...
+@overload
+def read_crops(
+    where: str | None = ...,
+    *,
+    columns: Sequence[str] | None = ...,
+    frame: Literal["arrow"],
+    storage: str | StoreSpec | None = ...,
+) -> pa.Table: ...
+@overload
+def read_crops(
+    where: str | None = ...,
+    *,
+    columns: Sequence[str] | None = ...,
+    frame: Literal["duckdb"],
+    storage: str | StoreSpec | None = ...,
+) -> duckdb.DuckDBPyRelation: ...
+@overload
+def read_crops(
+    where: str | None = ...,
+    *,
+    columns: Sequence[str] | None = ...,
+    frame: object,
+    storage: str | StoreSpec | None = ...,
+) -> Any: ...
+def read_crops(
+    where: str | None = None,
+    *,
+    columns: Sequence[str] | None = None,
+    frame: object = "pandas",
+    storage: str | StoreSpec | None = None,
+) -> Any:
+    """The catalogue's current rows, one a box and profile, as a frame.
+
+    where: a SQL expression over the catalogue's columns, run by DuckDB: ``"status = 'written' AND label = 'Cola'"``.
+    columns: those to read; all without it. frame: "pandas", "arrow", "duckdb" (a relation, read once and kept), or a Spark
+    session, for a frame of Spark's. storage: the storage's URL; without it that of the settings (CROPLINE_STORAGE__...).
+
+    Raises OptionError for a condition or a column that is none, CatalogueError when there is no catalogue.
+    """
+    import duckdb
+
+    session = frame if hasattr(frame, "createDataFrame") else None
+    if session is None and frame not in _FRAMES:
+        raise OptionError(f"frame: {frame!r} is none of {', '.join(_FRAMES)}, and no Spark session")
+    reader = Catalogue(_spec(storage)).reader()
+    database = duckdb.connect(":memory:")
+    database.register("crops", reader)
+    for statement in _LOCKED:
+        database.execute(statement)
+    try:
+        # As an expression, not as text in a statement of ours: it cannot end ours and begin another.
+        rows = database.table("crops")
+        if where is not None:
+            rows = rows.filter(where)
+        if columns is not None:
+            rows = rows.select(*(duckdb.ColumnExpression(name) for name in columns))
+        table: pa.Table = rows.to_arrow_table()
+    except duckdb.Error as error:
+        option = "where" if where is not None else "columns"
+        raise OptionError(f"{option}: {one_line(str(error))}") from None
+    if session is not None:
+        return _on_spark(session, table)
+    if frame == "duckdb":
+        return database.from_arrow(table)
+    return table if frame == "arrow" else table.to_pandas()
+
+
+def _spec(storage: str | StoreSpec | None) -> StoreSpec:
+    if isinstance(storage, StoreSpec):
+        return storage
+    from cropline.config.settings import load_settings
+
+    settings = load_settings().storage
+    return settings.spec if storage is None else settings.model_copy(update={"url": storage.rstrip("/")}).spec
+
+
+def _on_spark(session: Any, table: pa.Table) -> Any:
+    if len(table):
+        return session.createDataFrame(table)
+    # Connect does not take an empty table's types from it.
+    names = ", ".join(f"`{field.name}` {_SPARK.get(str(field.type), 'string')}" for field in table.schema)
+    return session.createDataFrame([], schema=names)
+
+
+_SPARK = {
+    "int64": "bigint",
+    "double": "double",
+    "date32[day]": "date",
+    "timestamp[us, tz=UTC]": "timestamp",
+}

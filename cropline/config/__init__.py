@@ -1,0 +1,1 @@
+"""Settings, one module a group. Nothing else reads the environment."""

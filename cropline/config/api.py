@@ -1,0 +1,265 @@
+"""Settings of the image API: where it is, how it is asked, how it pages, and what its items mean."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from typing import Literal, Self
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, JsonValue, SecretStr, field_validator, model_validator
+
+from cropline.config.auth import AuthSettings, check_header_name, check_header_value
+from cropline.config.field_map import FieldMap as FieldMap
+from cropline.config.group import Group
+
+Paginator = Literal["cursor", "header_link", "page_number", "offset", "next_url", "single_page"]
+
+_PLAIN_JSONPATH = re.compile(r"(\$|[A-Za-z_][A-Za-z0-9_]*)(\.[A-Za-z_][A-Za-z0-9_]*|\[\*\])*")
+_SINCE_FORMATS = ("iso", "iso_z", "date", "epoch_s", "epoch_ms")
+_TIME_FORMATS = ("iso", "epoch_s", "epoch_ms")
+
+
+class ApiSettings(Group):
+    """The image API that is polled."""
+
+    source: str = Field(
+        "cameras", description="the name of this API in keys, tables and lineage", pattern=r"^[A-Za-z0-9_.-]{1,64}$"
+    )
+    url: str = Field("", description="base address, http(s)://host[:port][/path]")
+    images_path: str = Field("/v1/images", repr=False, description="path of the listing, below url; may have a query")
+    item_path: str = Field(
+        "",
+        description="path of one image, with {image_id} in it (/v1/images/{image_id}): where a fresh URL is asked for when "
+        "a signed one was refused; empty lists again around the image's updated_at",
+    )
+    token: SecretStr = Field(SecretStr(""), description="bearer token; empty sends none")
+    auth: AuthSettings = AuthSettings()
+    method: Literal["GET", "POST"] = "GET"
+    params: dict[str, JsonValue] = Field({}, repr=False, description="query parameters of every request, a JSON object")
+    headers: dict[str, SecretStr] = Field({}, description="headers of every request, a JSON object")
+    body: dict[str, JsonValue] | None = Field(
+        None,
+        repr=False,
+        description="POST: what is sent, a JSON object; {since} {cursor} {page} {offset} {limit} in its texts are filled in",
+    )
+    data_selector: str = Field("images", description="JSONPath of the items in a page")
+    paginator: Paginator = "cursor"
+    cursor_path: str = Field("next_cursor", description="cursor paginator: JSONPath of the next cursor")
+    cursor_param: str = Field("cursor", min_length=1, description="cursor paginator: name of the query parameter")
+    page_param: str = Field("page", min_length=1, description="page_number paginator: name of the query parameter")
+    first_page: int | None = Field(
+        None,
+        ge=0,
+        le=1_000,
+        description="page_number paginator: number of the first page; empty finds out, with one more call",
+    )
+    offset_param: str = Field("offset", min_length=1, description="offset paginator: name of the query parameter")
+    next_url_path: str = Field("next", description="next_url paginator: JSONPath of the next page's address")
+    total_path: str | None = Field(
+        None,
+        description='JSONPath of how many items the listing has; not set: "total", if a page has it; empty: it is not looked at',
+    )
+    has_more_path: str = Field(
+        "", description="JSONPath of whether there are more pages, true or false; empty: not looked at"
+    )
+    since_param: str = Field("updated_after", description="parameter of the oldest update wanted; empty sends none")
+    since_format: str = Field("iso", description="iso, iso_z, date, epoch_s, epoch_ms, or a pattern as of strftime")
+    limit_param: str = Field("limit", description="parameter of the page size; empty sends none")
+    page_size: int = Field(200, ge=1, le=10_000)
+    max_pages: int = Field(
+        10_000, ge=1, description="a poll stops after so many pages with something new; the next goes on"
+    )
+    max_page_bytes: int = Field(100_000_000, ge=1_000, le=2_000_000_000, description="a larger page is refused")
+    max_item_bytes: int = Field(
+        4_000_000, ge=1_000, le=1_000_000_000, description="a larger item is quarantined without its large fields"
+    )
+    overlap: timedelta = Field(
+        timedelta(minutes=10),
+        ge=timedelta(0),
+        le=timedelta(days=365),
+        description="how far before the cursor a poll looks again, for late arrivals",
+    )
+    start: str = Field("1970-01-01T00:00:00Z", description="where the first poll begins, ISO 8601")
+    late: timedelta = Field(
+        timedelta(days=1),
+        ge=timedelta(0),
+        le=timedelta(days=365),
+        description="how far past its window a backfill reads, for late arrivals",
+    )
+    calls_per_s: float = Field(
+        5, gt=0, le=1_000, description="pages a second that polls and backfills share; set on the server by a deploy"
+    )
+    timeout_s: float = Field(30, gt=0, le=3_600)
+    retries: int = Field(5, ge=0, le=20, description="tries again after 429, 5xx and timeouts")
+    fields: FieldMap = FieldMap()
+    time_format: str = Field(
+        "iso", description="of the items' times: iso, epoch_s, epoch_ms, or a pattern as of strptime"
+    )
+    time_zone: str = Field("UTC", description="of times that come without an offset, such as Europe/Berlin")
+    url_base: str = Field("", description="what relative photo URLs are relative to; empty takes absolute ones only")
+    box_format: Literal["xyxy", "xywh", "cxcywh", "polygon"] = Field(
+        "xyxy", description="what fields xmin, ymin, xmax, ymax hold, in this order; polygon reads fields.polygon"
+    )
+    rotation: Literal["refuse", "bounding"] = Field(
+        "refuse", description="a rotated box is quarantined, or its bounding box is cut"
+    )
+    group_by_image: bool = Field(False, description="an item is one box; those of one photo are put together")
+    coordinates: Literal["normalised", "pixels", "percent"] = "normalised"
+    orientation: Literal["upright", "stored"] = "upright"
+
+    @property
+    def listing(self) -> str:
+        """The listing's address as messages may show it: a query, which may hold a key, is cut."""
+        return f"{self.url}{re.split('[?#]', self.images_path)[0]}"
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """Of times that come without an offset."""
+        return ZoneInfo(self.time_zone)
+
+    @field_validator("item_path")
+    @classmethod
+    def _names_the_image(cls, value: str) -> str:
+        if value and (value.count("{image_id}") != 1 or not value.startswith("/") or "#" in value):
+            raise ValueError("must be a path below the API's url with {image_id} in it, such as /v1/images/{image_id}")
+        return value
+
+    @field_validator("start")
+    @classmethod
+    def _is_moment(cls, value: str) -> str:
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError("not a moment in ISO 8601, such as 2026-11-22T08:40:00Z") from None
+        if not 1970 <= moment.year <= 9000:
+            raise ValueError("must lie in the years 1970 to 9000")
+        return value
+
+    @field_validator("url")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        if value and not is_plain_http(value):
+            raise ValueError(
+                "must be http(s)://host[:port][/path], without user, query or fragment; a key goes into "
+                "CROPLINE_API__AUTH__... (kinds basic, query) or CROPLINE_API__PARAMS"
+            )
+        return value.rstrip("/")
+
+    @field_validator("url_base")
+    @classmethod
+    def _is_base(cls, value: str) -> str:
+        if value and not is_plain_http(value):
+            raise ValueError("must be http(s)://host[:port][/path], without user, query or fragment")
+        return value
+
+    @field_validator("images_path")
+    @classmethod
+    def _is_path(cls, value: str) -> str:
+        if not value.isprintable() or value.startswith(("http://", "https://", "//")):
+            raise ValueError("must be a path below CROPLINE_API__URL, such as /v1/images")
+        return value
+
+    @field_validator("data_selector", "cursor_path", "next_url_path", "total_path", "has_more_path")
+    @classmethod
+    def _is_jsonpath(cls, value: str | None) -> str | None:
+        if value:
+            _check_jsonpath(value)
+        return value
+
+    @field_validator("data_selector")
+    @classmethod
+    def _is_given(cls, value: str) -> str:
+        if not value:
+            raise ValueError("must be a JSONPath, such as images or $; it cannot be empty")
+        return value
+
+    @field_validator("token")
+    @classmethod
+    def _fits_a_header(cls, value: SecretStr) -> SecretStr:
+        check_header_value(value.get_secret_value())
+        return value
+
+    @field_validator("headers")
+    @classmethod
+    def _are_headers(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name, secret in value.items():
+            check_header_name(name)
+            check_header_value(secret.get_secret_value())
+        return value
+
+    @field_validator("since_format")
+    @classmethod
+    def _is_since_format(cls, value: str) -> str:
+        return _check_time_pattern(value, _SINCE_FORMATS)
+
+    @field_validator("time_format")
+    @classmethod
+    def _is_time_format(cls, value: str) -> str:
+        return _check_time_pattern(value, _TIME_FORMATS)
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ValueError, OSError):  # ZoneInfoNotFoundError is a KeyError
+            raise ValueError("not a time zone, such as Europe/Berlin") from None
+        except KeyError:
+            raise ValueError("no such time zone; they are named as Europe/Berlin") from None
+        return value
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> Self:
+        if self.body is not None and self.method != "POST":
+            raise ValueError("body needs method POST")
+        if self.auth.kind in ("bearer", "header", "query") and not self.secret_token:
+            raise ValueError(f"auth kind {self.auth.kind} needs token")
+        if self.auth.kind in ("basic", "oauth2") and self.secret_token:
+            raise ValueError(f"auth kind {self.auth.kind} takes no token")
+        if self.box_format == "polygon" and not self.fields.polygon:
+            raise ValueError("box_format polygon needs fields.polygon")
+        return self
+
+    @property
+    def secret_token(self) -> str:
+        """The token, from wherever it was set."""
+        return (self.auth.token.get_secret_value()) or self.token.get_secret_value()
+
+
+def is_plain_http(url: str) -> bool:
+    """Whether it is http(s)://host[:port][/path] and nothing else."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises on a port that is not a number
+    except ValueError:
+        return False
+    plain = not parts.query and not parts.fragment and "@" not in parts.netloc and "\\" not in url
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and plain
+
+
+def _check_jsonpath(value: str) -> None:
+    if _PLAIN_JSONPATH.fullmatch(value):
+        return  # nearly all are: the parser takes long to import
+    from jsonpath_ng.ext.parser import parse
+
+    try:
+        parse(value)
+    except Exception as error:  # noqa: BLE001 -- it raises whatever its parser generator does
+        why = " ".join(str(error).split())[:100]
+        raise ValueError(f"not a JSONPath expression: {value!r} ({why or type(error).__name__})") from None
+
+
+def _check_time_pattern(value: str, names: tuple[str, ...]) -> str:
+    if value in names:
+        return value
+    if "%" not in value:
+        raise ValueError(f"must be {', '.join(names)}, or a pattern such as %Y-%m-%d %H:%M:%S")
+    try:
+        text = datetime(2026, 11, 22, 8, 40).strftime(value)
+    except ValueError:
+        text = ""
+    if not text or not text.isprintable():
+        raise ValueError("not a pattern of times, such as %Y-%m-%d %H:%M:%S")
+    return value

@@ -1,0 +1,176 @@
+"""Settings of engines: a frozen group for each. Part of the tree in settings.py, which says how they are set."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from cropline.config.group import Group
+
+
+class SparkSettings(Group):
+    """A Spark cluster that grows and shrinks. ``local`` masters and Connect servers take of it what they can."""
+
+    python: str = Field("", description="the workers' Python; empty is the path of this one")
+    autoscale: bool = Field(True, description="executors come with the work and go when idle; clusters only")
+    min_executors: int = Field(0, ge=0, le=10_000)
+    max_executors: int = Field(0, ge=0, le=10_000, description="0 chooses from the backlog")
+    executor_cores: int = Field(1, ge=1, le=256, description="a core is one crop process")
+    idle_s: int = Field(60, ge=1, description="an executor without work for so long is let go")
+    catch_up_s: int = Field(
+        300, ge=1, description="max_executors 0: as many as work the backlog off in about this time"
+    )
+    connect_timeout_s: float = Field(5, gt=0, le=3_600, description="for the master or Connect server to answer at all")
+    grant_timeout_s: int = Field(
+        600, ge=1, description="for a cluster to give a batch an executor; then the batch is let go with an error"
+    )
+
+
+class ConnectSettings(Group):
+    """A Spark Connect server, Databricks' included."""
+
+    url: str = Field("", description="sc://host[:port][/;name=value...], without a token")
+    token: SecretStr = Field(
+        SecretStr(""), description="bearer token; it is sent over TLS only, except to this machine"
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _is_connect(cls, value: str) -> str:
+        if not value:
+            return value
+        if not re.fullmatch(r"sc://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?(/(;[^;=\s]+=[^;\s]*)*)?", value):
+            raise ValueError("must be sc://host[:port][/;name=value...]")
+        if ";token=" in value.lower():
+            raise ValueError("must not hold a token: set CROPLINE_ENGINE__CONNECT__TOKEN")
+        return value
+
+
+class EmrSettings(Group):
+    """An EMR Serverless application on AWS. Credentials come from boto3's chain."""
+
+    application_id: str = Field("", pattern=r"^[0-9a-z]{0,64}$", description="of a Spark application")
+    role_arn: str = Field("", description="the job's execution role: it reads and writes CROPLINE_STORAGE__URL")
+    region: str | None = Field(None, description="empty is the storage's region, else boto3's")
+    environment: str = Field(
+        "",
+        description="s3:// address of a packed Python environment with the wheels; empty: the application's image has it",
+    )
+    timeout_minutes: int = Field(60, ge=5, le=1_000_000, description="AWS ends a job that runs longer")
+    poll_s: float = Field(5, gt=0, le=3_600, description="between two questions how the job is doing")
+
+    @field_validator("role_arn")
+    @classmethod
+    def _is_role(cls, value: str) -> str:
+        if value and not re.fullmatch(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/\S{1,512}", value):
+            raise ValueError("must be arn:aws:iam::ACCOUNT:role/NAME")
+        return value
+
+    @field_validator("environment")
+    @classmethod
+    def _is_archive(cls, value: str) -> str:
+        if value and not re.fullmatch(r"s3://[a-z0-9.-]{3,63}/[^\s#?,]+\.(tar\.gz|tgz|zip)", value):
+            raise ValueError("must be s3://bucket/name.tar.gz")
+        return value
+
+
+class DaskSettings(Group):
+    """A Dask cluster."""
+
+    scheduler: str = Field("", description="tcp://host:port; empty starts one on this machine")
+    connect_timeout_s: float = Field(5, gt=0, le=3_600, description="for the scheduler to answer at all")
+    grant_timeout_s: int = Field(600, ge=1, description="for a cluster without workers to get one")
+
+    @field_validator("scheduler")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        if value and not re.fullmatch(r"(tcp|tls)://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}", value):
+            raise ValueError("must be tcp://host:port or tls://host:port")
+        return value
+
+
+class RaySettings(Group):
+    """A Ray cluster."""
+
+    address: str = Field("", description="host:port or ray://host:port; empty starts one on this machine")
+    connect_timeout_s: float = Field(5, gt=0, le=3_600, description="for the cluster to answer at all")
+    grant_timeout_s: int = Field(600, ge=1, description="for a cluster without workers to get one")
+
+    @field_validator("address")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        if value and not re.fullmatch(r"(ray://)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}", value):
+            raise ValueError("must be host:port or ray://host:port")
+        return value
+
+
+class AutoSettings(Group):
+    """kind=auto: what waits decides. More than either number goes to ``burst``, the rest is cut in process."""
+
+    # Measured: docs/decisions/0007-engines.md.
+    images: int = Field(1_500, ge=1, description="images that wait")
+    boxes: int = Field(55_000, ge=1, description="boxes of the batch, times profiles")
+    burst: Literal["spark", "spark-connect", "emr-serverless", "dask", "ray"] = "spark"
+
+
+EngineKind = Literal["native", "duckdb", "spark", "spark-connect", "emr-serverless", "dask", "ray", "auto"]
+_MASTER = re.compile(
+    r"local(\[(\*|[1-9][0-9]*)(,[0-9]+)?\])?|local-cluster\[[0-9]+,[0-9]+,[0-9]+\]|yarn|k8s://\S+"
+    r"|spark://[^\s:/,]+:[0-9]{1,5}(,[^\s:/,]+:[0-9]{1,5})*"
+)
+
+
+class EngineSettings(Group):
+    """Where the crop job runs."""
+
+    kind: EngineKind = "native"
+    master: str = Field("local[2]", description="spark: the master URL: local[N], spark://host:port, yarn, k8s://...")
+    conf: dict[str, str] = Field({}, description="passed through to Spark: names that begin with spark.")
+    processes: int = Field(0, ge=0, le=256, description="crop processes of a worker; 0 is one a core")
+    partitions: int = Field(
+        0, ge=0, le=100_000, description="clusters: parts of a batch; 0 plans them from bytes and boxes"
+    )
+    stores: str | None = Field(
+        None, description="storage key or local path of the stores table (Parquet, a row a store_id)"
+    )
+    script: str | None = Field(
+        None, description="local path of a FugueSQL script of your own, see docs/scaling.md; empty is ours"
+    )
+    spark: SparkSettings = SparkSettings()
+    connect: ConnectSettings = ConnectSettings()
+    emr: EmrSettings = EmrSettings()
+    dask: DaskSettings = DaskSettings()
+    ray: RaySettings = RaySettings()
+    auto: AutoSettings = AutoSettings()
+
+    @field_validator("master")
+    @classmethod
+    def _is_master(cls, value: str) -> str:
+        if not _MASTER.fullmatch(value):
+            raise ValueError("must be local, local[N], local[*], spark://host:port, yarn or k8s://...")
+        return value
+
+    @field_validator("conf")
+    @classmethod
+    def _names_are_sparks(cls, value: dict[str, str]) -> dict[str, str]:
+        wrong = sorted(name for name in value if not re.fullmatch(r"spark\.[A-Za-z0-9_.-]+", name))
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} is no name of a Spark setting: they begin with spark.")
+        if "spark.master" in value or "spark.remote" in value:
+            raise ValueError("spark.master and spark.remote have settings of their own: master, connect.url")
+        return value
+
+    @model_validator(mode="after")
+    def _has_address(self) -> Self:
+        kinds = {self.kind, self.auto.burst} if self.kind == "auto" else {self.kind}
+        if "emr-serverless" in kinds and not (self.emr.application_id and self.emr.role_arn):
+            raise ValueError(
+                "emr-serverless needs CROPLINE_ENGINE__EMR__APPLICATION_ID and CROPLINE_ENGINE__EMR__ROLE_ARN"
+            )
+        if "spark-connect" in kinds and not self.connect.url:
+            raise ValueError("spark-connect needs CROPLINE_ENGINE__CONNECT__URL = sc://host:port")
+        if self.spark.max_executors and self.spark.max_executors < self.spark.min_executors:
+            raise ValueError("spark.max_executors is below spark.min_executors")
+        return self

@@ -1,0 +1,169 @@
+"""Settings of photos: whence they are downloaded, and what they may be. Part of the tree in settings.py, which says how they are set."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Self, TypeVar
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from cropline.config.auth import AuthSettings
+from cropline.config.group import Group
+from cropline.core.hosts import check_authorities, read_host, read_private_network
+from cropline.core.store_address import read_address
+
+_T = TypeVar("_T")
+_ENDPOINT = re.compile(r"https?://[A-Za-z0-9._-]+(:[0-9]{1,5})?(/[A-Za-z0-9._/-]*)?")
+
+
+@dataclass(frozen=True)
+class AllowedBucket:
+    """Where photos may lie; ``cloud`` None: in a bucket of this name on any."""
+
+    cloud: str | None
+    bucket: str
+    prefix: str = ""
+    account: str | None = None
+
+
+@lru_cache(maxsize=256)
+def read_bucket(entry: str) -> AllowedBucket:
+    """An entry of allowed_buckets. Raises ValueError for what is no bucket."""
+    if "://" not in entry:
+        entry, cloud = f"s3://{entry}", None
+        address = read_address(entry)
+    else:
+        address = read_address(entry)
+        cloud = address.cloud
+    if address.cloud not in ("s3", "gs", "az"):
+        raise ValueError("must be s3://bucket, gs://bucket, az://container or a bucket's name")
+    return AllowedBucket(cloud, address.bucket, address.prefix, address.account)
+
+
+class FetchSettings(Group):
+    """How photos are downloaded, and from where they may come."""
+
+    allowed_hosts: tuple[str, ...] = Field(
+        (), description="host or host:port that photos may come from; empty allows every public host"
+    )
+    private_networks: tuple[str, ...] = Field(
+        (),
+        description="private networks, such as 10.20.0.0/16, that allowed_hosts may lead to: cameras on premises; "
+        "never metadata addresses",
+    )
+    ca_file: Path | None = Field(
+        None, description="PEM file, on every worker, of authorities to trust beside the system's: hosts on premises"
+    )
+    allow_loopback: bool = Field(False, description="allow 127.0.0.0/8 and ::1: for the demo and for tests")
+    allowed_buckets: tuple[str, ...] = Field(
+        (),
+        description="buckets that photos may lie in, as s3://bucket, gs://bucket/folder, az://container, "
+        "abfss://container@account.dfs.core.windows.net or a bare name; empty allows none",
+    )
+    bucket_endpoints: dict[str, str] = Field(
+        {},
+        description='servers of these buckets other than the clouds\' own, as {"s3": "http://host:port"}; '
+        "a bucket of the storage's cloud is reached as the storage is",
+    )
+    local_roots: tuple[Path, ...] = Field(
+        (), description="folders, on every worker, that file:// photos may lie below; empty allows none"
+    )
+    max_bytes: int = Field(25_000_000, gt=0)
+    timeout_s: float = Field(
+        30, gt=0, le=3_600, description="for one photo in total, redirects and slow bodies included"
+    )
+    connect_timeout_s: float = Field(5, gt=0, le=3_600)
+    max_redirects: int = Field(3, ge=0, le=10)
+    token: SecretStr = Field(SecretStr(""), description="bearer token sent with photo requests to token_host only")
+    token_host: str = Field("", description="host[:port] that gets the token, and nobody else")
+    auth: AuthSettings = Field(AuthSettings(), description="how token_host is told who asks, as for the image API")
+    connections_per_host: int = Field(
+        8,
+        ge=1,
+        le=256,
+        description="at one time, shared by the crop processes of a run (on a cluster: of a worker); each has one",
+    )
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_read_entry(number, entry, read_host) for number, entry in enumerate(value))
+
+    @field_validator("allowed_buckets")
+    @classmethod
+    def _are_buckets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for number, entry in enumerate(value):
+            _read_entry(number, entry, read_bucket)
+        return value
+
+    @field_validator("bucket_endpoints")
+    @classmethod
+    def _are_endpoints(cls, value: dict[str, str]) -> dict[str, str]:
+        if not set(value) <= {"s3", "gs", "az"} or not all(_ENDPOINT.fullmatch(server) for server in value.values()):
+            raise ValueError('must be as {"s3": "http://host:port"}, for s3, gs and az')
+        return value
+
+    @field_validator("local_roots")
+    @classmethod
+    def _are_absolute(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
+        if any(not root.is_absolute() or root == Path("/") for root in value):
+            raise ValueError("must be absolute paths of folders, and not /")
+        return value
+
+    @property
+    def buckets(self) -> tuple[AllowedBucket, ...]:
+        """allowed_buckets, read."""
+        return tuple(read_bucket(entry) for entry in self.allowed_buckets)
+
+    @property
+    def stored_schemes(self) -> tuple[str, ...]:
+        """Schemes beside http and https that photos' addresses may have."""
+        clouds = {bucket.cloud for bucket in self.buckets}
+        named = ("s3", "gs", "az") if None in clouds else tuple(sorted(cloud for cloud in clouds if cloud))
+        azure = ("abfs", "abfss") if "az" in named else ()
+        return (*named, *azure, *(("file",) if self.local_roots else ()))
+
+    @field_validator("private_networks")
+    @classmethod
+    def _are_private(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(_read_entry(number, entry, read_private_network)) for number, entry in enumerate(value))
+
+    @field_validator("token_host")
+    @classmethod
+    def _is_host(cls, value: str) -> str:
+        return read_host(value) if value else value
+
+    @field_validator("ca_file")
+    @classmethod
+    def _is_pem(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            check_authorities(value)
+        return value
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> Self:
+        if self.private_networks and not self.allowed_hosts:
+            raise ValueError("private_networks needs allowed_hosts: name the hosts that may lead there")
+        if self.secret_token and not self.token_host:
+            raise ValueError("token needs token_host: name the host[:port] that gets it")
+        if self.auth.kind and not self.token_host:
+            raise ValueError("auth needs token_host: name the host[:port] that is told who asks")
+        if self.auth.kind in ("bearer", "header", "query") and not self.secret_token:
+            raise ValueError(f"auth kind {self.auth.kind} needs token")
+        return self
+
+    @property
+    def secret_token(self) -> str:
+        """The token, from wherever it was set."""
+        return self.auth.token.get_secret_value() or self.token.get_secret_value()
+
+
+def _read_entry(number: int, entry: str, read: Callable[[str], _T]) -> _T:
+    try:
+        return read(entry)
+    except ValueError as wrong:
+        raise ValueError(f"entry {number}: {wrong}") from None

@@ -1,0 +1,68 @@
+"""Where lineage events go."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, model_validator
+
+from cropline.config.api import ApiSettings as ApiSettings
+from cropline.config.api import FieldMap as FieldMap
+from cropline.config.api import is_plain_http
+from cropline.config.engine import EngineSettings as EngineSettings
+from cropline.config.fetch import FetchSettings as FetchSettings
+from cropline.config.group import Group as Group
+from cropline.config.pictures import PictureLimits as PictureLimits
+from cropline.core.store_spec import StoreSpec
+
+
+class LineageSettings(Group):
+    """Where OpenLineage events go."""
+
+    namespace: str = "cropline"
+    transport: Literal["file", "http", "kafka", "composite", "none"] = "file"
+    transports: tuple[Literal["file", "http", "kafka"], ...] = Field(
+        (), description='composite: those that each get every event, as ["file", "http"]'
+    )
+    path: str | None = Field(
+        None,
+        description="file: local path; empty is lineage/ below the storage: events.ndjson of a file:// one, else an object a delivery",
+    )
+    url: str | None = Field(None, description="http: base address of the collector")
+    token: SecretStr = Field(SecretStr(""), description="http: bearer token")
+    topic: str = Field("openlineage", min_length=1, description="kafka: where the events go")
+    kafka: dict[str, SecretStr] = Field(
+        {}, description="kafka: what librdkafka is set to, at least bootstrap.servers, as a JSON object"
+    )
+    timeout_s: float = Field(2, gt=0, le=60, description="what lineage may cost a run, whatever the other side does")
+
+    @property
+    def transport_names(self) -> tuple[str, ...]:
+        """The transports that events take; the file comes first, since it costs no time."""
+        named = self.transports if self.transport == "composite" else (self.transport,)
+        return tuple(sorted(named, key=("file", "http", "kafka", "none").index))
+
+    def file_path(self, spec: StoreSpec) -> Path | None:
+        """The local file that the file transport appends to; None when events become objects of the storage."""
+        if self.path is not None:
+            return Path(self.path)
+        return spec.local_path / "lineage" / "events.ndjson" if spec.local_path else None
+
+    @model_validator(mode="after")
+    def _can_be_sent(self) -> Self:
+        if self.transport == "composite" and (
+            len(self.transports) < 2 or len(set(self.transport_names)) < len(self.transport_names)
+        ):
+            raise ValueError('transport composite needs transports, each once, as ["file", "http"]')
+        if self.transports and self.transport != "composite":
+            raise ValueError("transports are those of transport composite")
+        if "http" in self.transport_names and not (self.url and is_plain_http(self.url)):
+            raise ValueError("transport http needs url = http(s)://host[:port]")
+        if "kafka" in self.transport_names:
+            if "bootstrap.servers" not in self.kafka:
+                raise ValueError('transport kafka needs kafka = {"bootstrap.servers": "host:9092"}')
+            if find_spec("confluent_kafka") is None:
+                raise ValueError("transport kafka needs confluent-kafka: install cropline[kafka]")
+        return self

@@ -1,0 +1,75 @@
+"""Profiles: named crop recipes."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from cropline.config.api import ApiSettings as ApiSettings
+from cropline.config.api import FieldMap as FieldMap
+from cropline.config.engine import EngineSettings as EngineSettings
+from cropline.config.fetch import FetchSettings as FetchSettings
+from cropline.config.group import Group as Group
+from cropline.config.pictures import PictureLimits as PictureLimits
+from cropline.config.steps import Step
+from cropline.core.keys import canonical_json, digest
+
+# Of a profile, what changes no crop: changing it makes no image other work.
+_NO_WORK = {"output", "shard_mb", "retention_days"}
+# These stand in every recipe. A field that came later stands there only when it differs from its default: an upgrade is no new
+# work. Add no name here, and change no default of a field that is not here: a recipe without it means today's default.
+_IN_EVERY_RECIPE = frozenset(
+    ("format", "quality", "lossless", "subsampling", "padding", "min_side", "max_side", "matte", "colour")
+)
+
+
+class Profile(Group):
+    """A named crop recipe."""
+
+    format: Literal["jpeg", "png", "webp", "avif"] = "jpeg"
+    quality: int = Field(90, ge=1, le=100, description="jpeg, webp, avif")
+    lossless: bool = Field(False, description="webp only")
+    subsampling: Literal["4:4:4", "4:2:2", "4:2:0"] = Field("4:2:0", description="jpeg only")
+    padding: float = Field(0.0, ge=0, le=2, description="fraction of the box's side added on each side")
+    min_side: int = Field(0, ge=0, le=20_000, description="px; a crop with a shorter side is skipped")
+    max_side: int | None = Field(None, ge=8, le=20_000, description="px; a crop with a longer side is shrunk to it")
+    matte: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")] = Field(
+        "#ffffff", description="what shows through transparency where the format has none"
+    )
+    colour: Literal["srgb", "keep_icc"] = "srgb"
+    steps: tuple[Step, ...] = Field(
+        (),
+        description='functions of your own that every crop goes through before it is encoded, as ["package.module:name"]',
+    )
+    output: Literal["objects", "shards", "parquet"] = Field(
+        "objects", description="one object a crop, or many crops in a WebDataset tar or a Parquet file; no other work"
+    )
+    retention_days: int | None = Field(
+        None, ge=1, le=36_500, description="maintain removes crops this long after their commit; empty keeps them"
+    )
+    shard_mb: int = Field(256, ge=1, le=512, description="MB at which a shard or Parquet file is full")
+
+    @property
+    def extension(self) -> str:
+        return {"jpeg": "jpg"}.get(self.format, self.format)
+
+    @property
+    def recipe(self) -> str:
+        """The profile as canonical JSON, as it travels with the work."""
+        fields = self.model_dump(mode="json", exclude=_NO_WORK)
+        defaults = {
+            name for name, field in type(self).model_fields.items() if getattr(self, name) == field.get_default()
+        }
+        return canonical_json(
+            {name: fields[name] for name in fields if name in _IN_EVERY_RECIPE or name not in defaults}
+        )
+
+    @property
+    def hash(self) -> str:
+        """The identity of the recipe: a changed recipe is other work."""
+        if not self.steps:
+            return digest(self.recipe)
+        # How a function is called changes no crop.
+        return digest(canonical_json(json.loads(self.recipe) | {"steps": [step.work for step in self.steps]}))

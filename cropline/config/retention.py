@@ -1,0 +1,33 @@
+"""How long everything except crops is kept; a profile sets that of its crops."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from pydantic import Field
+
+from cropline.config.api import ApiSettings as ApiSettings
+from cropline.config.api import FieldMap as FieldMap
+from cropline.config.engine import EngineSettings as EngineSettings
+from cropline.config.fetch import FetchSettings as FetchSettings
+from cropline.config.group import Group as Group
+from cropline.config.pictures import PictureLimits as PictureLimits
+
+
+class RetentionSettings(Group):
+    """How long maintain keeps what runs leave besides crops, whose profiles say it. Empty keeps it for ever."""
+
+    manifests_days: int | None = Field(
+        None,
+        ge=1,
+        le=36_500,
+        description="of a poll's manifests; those that some work needs stay, and trace finds no URL without",
+    )
+    quarantine_days: int | None = Field(None, ge=1, le=36_500)
+    reports_days: int | None = Field(None, ge=1, le=36_500, description="reports and contact sheets")
+    orphans: timedelta = Field(
+        timedelta(days=2),
+        ge=timedelta(days=1),
+        le=timedelta(days=36_500),
+        description="crops that no batch knows are removed after so long",
+    )

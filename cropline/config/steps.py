@@ -1,0 +1,84 @@
+"""A profile's steps: functions of the user's own that run on every crop, and what makes two of them the same."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import lru_cache
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
+
+from cropline.config.group import Group
+from cropline.core.column_types import parse_columns
+
+GROUP = "cropline.config.steps"
+_USE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
+class Step(Group):
+    """One function. ``use`` is module:name, or the name of an entry point of the group cropline.config.steps."""
+
+    use: str = Field(description="module:name, or the name of an entry point cropline.config.steps")
+    version: str = Field("", max_length=100, description="of the function; without it a hash of its module's source")
+    batch: int = Field(0, ge=0, le=10_000, description="a class: crops of a call; 0 is 32")
+    timeout_s: float = Field(30, gt=0, le=3_600, description="for one call")
+    memory_mb: int = Field(4_096, ge=64, description="of a crop process while the function runs")
+    columns: dict[str, str] = Field({}, description="what it gives besides an image: name and type")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_known(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"use": value}
+        if not isinstance(value, dict) or not isinstance(value.get("use"), str):
+            return value
+        return value if value.get("version") else value | {"version": identity(value["use"])}
+
+    @field_validator("columns")
+    @classmethod
+    def _are_columns(cls, value: dict[str, str]) -> dict[str, str]:
+        return dict(parse_columns(value))
+
+    @property
+    def work(self) -> dict[str, Any]:
+        """What makes it other work when it changes."""
+        return {"use": self.use, "version": self.version, "columns": self.columns}
+
+
+@lru_cache(maxsize=256)
+def identity(use: str) -> str:
+    """The version of a function that declares none: a hash of its module's source and its package's version.
+
+    It does not cover what the module imports, nor models and other files that it reads. Raises ValueError for one that is
+    not there. Nothing of it is run.
+    """
+    if use.startswith("function:"):
+        raise ValueError("a function needs its version")
+    target, package = _found(use)
+    module = target.partition(":")[0]
+    try:
+        spec = find_spec(module)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or not spec.origin or not Path(spec.origin).is_file():
+        raise ValueError(f"{use}: there is no module {module} here; name its version, or install it")
+    return hashlib.sha256(package.encode() + Path(spec.origin).read_bytes()).hexdigest()[:16]
+
+
+def target_of(use: str) -> str:
+    """module:name behind a name. Raises ValueError for one that is not known."""
+    return _found(use)[0]
+
+
+def _found(use: str) -> tuple[str, str]:
+    if _USE.fullmatch(use):
+        return use, ""
+    found = list(metadata.entry_points(group=GROUP, name=use))
+    if not found:
+        raise ValueError(f"{use!r} is neither module:name nor an entry point {GROUP}")
+    dist = found[0].dist
+    return found[0].value, f"{dist.name} {dist.version}" if dist is not None else ""

@@ -1,0 +1,1 @@
+"""What everything else stands on: errors, failures, keys, schemas, storage, scrubbing. Imports nothing of ours."""

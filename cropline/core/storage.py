@@ -1,0 +1,279 @@
+"""The object store, and the few calls that every step makes. All object I/O goes through obstore.
+
+A StoreSpec holds no secret, so it may travel to workers: credentials come from the cloud's own chain where it is used.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cropline.core.errors import StorageError
+from cropline.core.scrub import one_line
+from cropline.core.store_spec import StoreSpec
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+    from obstore.store import ObjectStore
+
+# Of an error's text, the most telling first: S3's error code, a status, the client's own words, the system's.
+_SERVER_MESSAGES = [
+    re.compile(pattern)
+    for pattern in (
+        r"<Code>(\w{1,64})</Code>",
+        r"status code: ([0-9]{3})",
+        r"HTTP error: ([a-z ]{1,60})",
+        r": ([A-Za-z ]{1,60}) \(os error",
+    )
+]
+_DELETED_AT_ONCE, _DELETES_IN_PARALLEL = 1_000, 16
+
+
+HASTY_S = 5.0
+"""Within so much a store that is only asked how it is must answer."""
+
+
+def open_store(spec: StoreSpec, *, within_s: float | None = None) -> ObjectStore:
+    """The store behind a spec; one a process, so that connections are reused.
+
+    Requests are repeated for minutes, while the store stumbles; with ``within_s`` once, and each ends within so many seconds.
+    Raises StorageError when the address cannot be opened (unknown scheme, folder not writable, no credentials).
+    """
+    return _opened(spec, None if spec.scheme in ("file", "memory") else within_s)
+
+
+@lru_cache(maxsize=64)
+def _opened(spec: StoreSpec, within_s: float | None) -> ObjectStore:
+    from cropline.core.clouds import open_cloud
+
+    try:
+        return open_cloud(spec, within_s)
+    except OSError as error:
+        raise StorageError(f"cannot use {spec.url}: {error.strerror or type(error).__name__}") from error
+    except ValueError as error:
+        raise StorageError(f"cannot use {spec.url}: {one_line(str(error))}") from None
+
+
+def told_by(error: Exception) -> str:
+    """Of a store's answer its error code or status, and nothing else: it may hold anything. Empty when it has neither."""
+    return next((found[1] for pattern in _SERVER_MESSAGES if (found := pattern.search(str(error)))), "")
+
+
+def _failed(action: str, spec: StoreSpec, error: Exception, key: str = "") -> StorageError:
+    detail = told_by(error)
+    why = f": {detail}" if detail else ""
+    where = f" at {spec.endpoint}" if spec.endpoint else ""
+    return StorageError(f"cannot {action} {spec.uri(key)}{where}: {type(error).__name__}{why}")
+
+
+def read(spec: StoreSpec, key: str) -> bytes:
+    """The object's bytes. Raises StorageError, also when it is not there."""
+    import obstore
+
+    try:
+        return bytes(obstore.get(open_store(spec), key).bytes())
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise _failed("read", spec, error, key) from error
+
+
+def read_if_there(spec: StoreSpec, key: str) -> bytes | None:
+    """The object's bytes; None when it is not there."""
+    import obstore
+
+    try:
+        return bytes(obstore.get(open_store(spec), key).bytes())
+    except (FileNotFoundError, obstore.exceptions.NotFoundError):
+        return None
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise _failed("read", spec, error, key) from error
+
+
+def open_object(spec: StoreSpec, key: str) -> io.RawIOBase:
+    """An object to read parts of, as Parquet readers do. Raises StorageError, also when it is not there."""
+    import obstore
+
+    try:
+        size = obstore.head(open_store(spec), key)["size"]
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise _failed("read", spec, error, key) from error
+    return _Object(spec, key, size)
+
+
+class _Object(io.RawIOBase):
+    """Seeks without asking, and asks for what is read, no more."""
+
+    def __init__(self, spec: StoreSpec, key: str, size: int) -> None:
+        self._spec, self._key, self._size = spec, key, size
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        import obstore
+
+        end = min(self._at + len(buffer), self._size)
+        if end <= self._at:
+            return 0
+        try:
+            part = obstore.get_range(open_store(self._spec), self._key, start=self._at, end=end)
+        except (OSError, obstore.exceptions.BaseError) as error:
+            raise _failed("read", self._spec, error, self._key) from error
+        buffer[: len(part)] = memoryview(part)
+        self._at += len(part)
+        return len(part)
+
+
+def read_range(spec: StoreSpec, key: str, start: int, length: int) -> bytes:
+    """Some of the object's bytes. Raises StorageError, also when it is not there or shorter."""
+    import obstore
+
+    try:
+        data = bytes(obstore.get_range(open_store(spec), key, start=start, length=length))
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise _failed("read", spec, error, key) from error
+    if len(data) != length:
+        raise StorageError(f"{spec.uri(key)} ends before byte {start + length}")
+    return data
+
+
+def stream(spec: StoreSpec, key: str) -> Iterator[bytes]:
+    """The object's bytes in parts. Raises StorageError, also when it is not there."""
+    import obstore
+
+    try:
+        for part in obstore.get(open_store(spec), key).stream():
+            yield bytes(part)
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise _failed("read", spec, error, key) from error
+
+
+def write(
+    spec: StoreSpec, key: str, data: bytes | Path | BinaryIO, *, only_new: bool = False, within_s: float | None = None
+) -> bool:
+    """Put bytes, or a local file's, at key, whole or not at all. With only_new an object that is there stays; False says so."""
+    import obstore
+
+    try:
+        obstore.put(open_store(spec, within_s=within_s), key, data, mode="create" if only_new else "overwrite")
+    except obstore.exceptions.AlreadyExistsError:
+        return False
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise _failed("write", spec, error, key) from error
+    return True
+
+
+def exists(spec: StoreSpec, key: str) -> bool:
+    """Whether an object lies at key."""
+    import obstore
+
+    try:
+        obstore.head(open_store(spec), key)
+    except (FileNotFoundError, obstore.exceptions.NotFoundError):
+        return False
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise _failed("look at", spec, error, key) from error
+    return True
+
+
+def written_at(spec: StoreSpec, key: str, missing: datetime) -> datetime:
+    """When the object was last written; ``missing`` when it is not there."""
+    import obstore
+
+    try:
+        return obstore.head(open_store(spec), key)["last_modified"]
+    except (FileNotFoundError, obstore.exceptions.NotFoundError):
+        return missing
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise _failed("look at", spec, error, key) from error
+
+
+def list_keys(spec: StoreSpec, prefix: str) -> list[str]:
+    """All keys below prefix, sorted."""
+    import obstore
+
+    try:
+        return sorted(meta["path"] for page in obstore.list(open_store(spec), prefix=prefix) for meta in page)
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise _failed("list", spec, error, prefix) from error
+
+
+def list_written(spec: StoreSpec, prefix: str) -> list[tuple[datetime, str]]:
+    """(when it was written, key) of all keys below prefix."""
+    import obstore
+
+    try:
+        return [
+            (meta["last_modified"], meta["path"])
+            for page in obstore.list(open_store(spec), prefix=prefix)
+            for meta in page
+        ]
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise _failed("list", spec, error, prefix) from error
+
+
+def list_folders(spec: StoreSpec, prefix: str) -> list[str]:
+    """The names directly below prefix that have keys below them, as prefixes without a slash at their end."""
+    import obstore
+
+    try:
+        return sorted(obstore.list_with_delimiter(open_store(spec), prefix)["common_prefixes"])
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise _failed("list", spec, error, prefix) from error
+
+
+def delete(spec: StoreSpec, keys: Sequence[str]) -> None:
+    """Take the objects away; those that are not there are passed over."""
+    if spec.scheme in ("file", "memory"):
+        for key in keys:
+            _delete_one(spec, key)
+    else:
+        for start in range(0, len(keys), _DELETED_AT_ONCE):
+            _delete_together(spec, list(keys[start : start + _DELETED_AT_ONCE]))
+
+
+def _delete_together(spec: StoreSpec, keys: list[str]) -> None:
+    import obstore
+
+    try:
+        obstore.delete(open_store(spec), keys)
+    except (FileNotFoundError, obstore.exceptions.NotFoundError):
+        # S3 passes over what is missing. The others stop there, and what came after it is still to be removed.
+        with ThreadPoolExecutor(_DELETES_IN_PARALLEL, thread_name_prefix="delete") as pool:
+            for _ in pool.map(lambda key: _delete_one(spec, key), keys):
+                pass
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise _failed("delete below", spec, error) from error
+
+
+def _delete_one(spec: StoreSpec, key: str) -> None:
+    import obstore
+
+    try:
+        obstore.delete(open_store(spec), key)
+    except (FileNotFoundError, obstore.exceptions.NotFoundError):
+        return
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise _failed("delete", spec, error, key) from error
+
+
+def check_writable(spec: StoreSpec) -> None:
+    """Prove that the store takes writes before a run depends on it; StorageError in one line when not."""
+    write(spec, ".cropline/writable", b"")

@@ -1,0 +1,40 @@
+"""An erasure, told to lineage: into the outbox before it is over, so that none ends without having told it.
+
+Belongs here: when it is told. Does not: what the events say (cropline/lineage/erasure.py) or sending them (the next run does).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from cropline.core.keys import canonical_json
+from cropline.lineage import event_id
+from cropline.lineage.erasure import ErasureTotals, erasure_began, erasure_ended
+
+if TYPE_CHECKING:
+    from cropline.config.settings import Settings
+    from cropline.state import Erasure, State
+
+Emit = Callable[["Erasure", ErasureTotals | None], None]
+"""Called when an erasure begins or is gone on with (None), and when nothing of it is left."""
+
+
+def emit_nothing(_erasure: Erasure, _gone: ErasureTotals | None) -> None:
+    """Nobody keeps lineage."""
+
+
+def event_emitter(settings: Settings, state: State) -> Emit:
+    """Puts the events into the outbox; an erasure that tells the same again is told once."""
+
+    def emit(erasure: Erasure, totals: ErasureTotals | None) -> None:
+        from cropline.state import Event
+
+        if totals is None:
+            event = erasure_began(settings, erasure.erasure_id, erasure.began_at)
+        else:
+            event = erasure_ended(settings, erasure.erasure_id, erasure.began_at, datetime.now(UTC), totals)
+        state.enqueue_events([Event(event_id(event), canonical_json(event))])
+
+    return emit

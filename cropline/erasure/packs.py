@@ -1,0 +1,70 @@
+"""A pack without the crops of some photos: the others move to a new one, and the rows with them, in one commit.
+
+Belongs here: the rewriting. Does not: removing the old pack (traces.py), which comes after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
+
+from cropline.catalogue import Catalogue
+from cropline.core.errors import CatalogueError
+from cropline.packs import Spool
+from cropline.packs.reading import kind_of, opened, samples
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from cropline.core.store_spec import StoreSpec
+
+
+def rewrite(spec: StoreSpec, pack: str, source: str, gone: Collection[str], check_lock: Callable[[], None]) -> None:
+    """Afterwards no row names the pack. Crops that no row names, such as superseded ones, do not move.
+
+    Raises what ``check_lock`` does when another erases by now, and no row names the new pack: the sweep takes it, as any orphan.
+    Not removed here: the other may be about to name a pack of the same crops, which has the same key.
+    """
+
+    def moved(rows: pa.Table) -> pa.Table:
+        stay = _moved(spec, pack, rows, source, gone)
+        check_lock()
+        return stay
+
+    Catalogue(spec).rewrite_shard(pack, moved)
+
+
+def _moved(spec: StoreSpec, pack: str, rows: pa.Table, source: str, gone: Collection[str]) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    forgotten = pc.and_(pc.equal(rows["source"], source), pc.is_in(rows["image_id"], pa.array(sorted(gone))))
+    stay = rows.filter(pc.invert(forgotten))
+    if not len(stay):
+        return stay
+    key, offset_of = _copied(spec, pack, set(stay["key"].to_pylist()))
+    missing = [name for name in stay["key"].to_pylist() if name not in offset_of]
+    if missing:
+        raise CatalogueError(f"{pack} does not hold {missing[0]}, as its row says: nothing was changed")
+    columns = {"shard": [key] * len(stay), "offset": [offset_of[name] for name in stay["key"].to_pylist()]}
+    for name, values in columns.items():
+        field = stay.schema.field(name)
+        stay = stay.set_column(stay.schema.get_field_index(name), field, pa.array(values, field.type))
+    return stay
+
+
+def _copied(spec: StoreSpec, pack: str, wanted: set[str]) -> tuple[str, dict[str, int]]:
+    kind = kind_of(pack)
+    names: list[str] = []
+    spool = Spool(spec, kind, pack.rpartition("/")[0])
+    try:
+        with opened(spec, pack) as file:
+            for sample in samples(kind, file):
+                name = str(sample.facts["key"])
+                if name in wanted:
+                    spool.add(sample)
+                    names.append(name)
+        key, sealed = spool.put()
+    finally:
+        spool.close()
+    return key, dict(zip(names, sealed.offsets, strict=True))

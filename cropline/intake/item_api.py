@@ -1,0 +1,82 @@
+"""One image of the API by its id: how a fresh URL is asked for. The listing is image_api.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+from cropline.config.api import ApiSettings
+from cropline.core.errors import ApiRefused
+from cropline.intake import manifest
+from cropline.intake.sources.rest_request import Ask
+from cropline.intake.sources.rest_wire import StatusError, Wire
+
+# The id, and the item that the API gives of it; None: it was asked and has none.
+Answer = tuple[str, dict[str, Any] | None]
+
+_GONE = (404, 410)
+
+
+def items(api: ApiSettings, image_ids: Sequence[str], leave: Callable[[], None] = lambda: None) -> Iterator[Answer]:
+    """Ask for each image once, one call each. Needs ``api.item_path``. ``leave``: see image_api.open_source.
+
+    Raises ApiUnavailable and ApiRefused as image_api.pages does; an image that the API does not have is a None.
+    """
+    # The same server, authentication, headers and limits as the listing has; another path, and never its body.
+    one = api.model_copy(update={"images_path": api.item_path, "method": "GET", "body": None})
+    with closing(Wire(one)) as wire:
+        for image_id in image_ids:
+            leave()
+            yield image_id, _item(wire, one, image_id)
+
+
+def _item(wire: Wire, api: ApiSettings, image_id: str) -> dict[str, Any] | None:
+    url = f"{api.url}{api.item_path.replace('{image_id}', quote(image_id, safe=''))}"
+    try:
+        return _of(wire.ask(Ask(url, {}, None)).body, api, image_id)
+    except StatusError as error:
+        status = error.status
+    if status in _GONE:
+        return None
+    # Raised outside the handler: the error's own context could show more of the address.
+    hint = "TOKEN" if status in (401, 403) else "ITEM_PATH"
+    raise ApiRefused(f"the image API {api.listing} answers {status}; check CROPLINE_API__{hint}")
+
+
+def _of(body: Any, api: ApiSettings, image_id: str) -> dict[str, Any] | None:
+    """The item as it stands in an answer: bare, in a list, or under the listing's selector; None when it is another's."""
+    for item in _candidates(body, api):
+        if isinstance(item, dict) and manifest.image_id(item, api) == image_id:
+            return item
+    return None
+
+
+def _candidates(body: Any, api: ApiSettings) -> Iterator[Any]:
+    from dlt.common import jsonpath
+
+    yield body
+    found = jsonpath.find_values(api.data_selector, body) if isinstance(body, dict) else []
+    for value in [body, *found]:
+        if isinstance(value, list):
+            yield from value
+        else:
+            yield value
+
+
+def spans(moments: Sequence[datetime], apart: timedelta) -> list[tuple[datetime, datetime]]:
+    """The moments as spans from the first to the last of those that lie no further ``apart``."""
+    found: list[tuple[datetime, datetime]] = []
+    for moment in sorted(moments):
+        if found and moment - found[-1][1] <= apart:
+            found[-1] = (found[-1][0], moment)
+        else:
+            found.append((moment, moment))
+    return found
+
+
+def since(api: ApiSettings, moment: datetime | None) -> str:
+    """From which update on a listing holds an image that was updated at a moment: the parameter may exclude its own."""
+    return api.start if moment is None else (moment - timedelta(seconds=1)).astimezone(UTC).isoformat()

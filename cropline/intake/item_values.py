@@ -1,0 +1,80 @@
+"""Values of items as the API gives them, made into ours. What cannot be converted is UNREADABLE, never guessed."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from cropline.config.api import ApiSettings
+
+UNREADABLE: Final = object()
+
+
+def read_text(value: Any) -> Any:
+    """Text, or a whole number as text. NUL and lone surrogates are no text: databases and Parquet refuse them."""
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value) if abs(value) < 10**400 else UNREADABLE
+    if not isinstance(value, str) or "\x00" in value:
+        return UNREADABLE
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return UNREADABLE
+    return value
+
+
+def read_number(value: Any) -> Any:
+    """A number, or a number as text."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        try:
+            return float(value) if "_" not in value and len(value) < 400 else UNREADABLE
+        except ValueError:
+            return UNREADABLE
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return UNREADABLE
+    try:
+        return float(value)
+    except OverflowError:
+        return UNREADABLE
+
+
+def read_whole(value: Any) -> Any:
+    """A whole number of 64 bits, or one as text."""
+    if value is None:
+        return None
+    if isinstance(value, str) and len(value) < 20 and value.isascii() and value.removeprefix("-").isdigit():
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not -(2**63) <= value < 2**63:
+        return UNREADABLE
+    return value
+
+
+def read_time(value: Any, api: ApiSettings) -> Any:
+    """A moment in UTC, as the settings say that it is written. Numbers are taken only where they say so: seconds and
+    milliseconds look alike."""
+    if value is None:
+        return None
+    try:
+        if api.time_format in ("epoch_s", "epoch_ms"):
+            return _from_epoch(value, 1 if api.time_format == "epoch_s" else 1000)
+        if not isinstance(value, str):
+            return UNREADABLE
+        iso = api.time_format == "iso"
+        moment = datetime.fromisoformat(value) if iso else datetime.strptime(value, api.time_format)
+        return moment.replace(tzinfo=moment.tzinfo or api.zone).astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
+        return UNREADABLE
+
+
+def _from_epoch(value: Any, parts: int) -> Any:
+    number = read_number(value)
+    if not isinstance(number, float) or not math.isfinite(number):
+        return UNREADABLE
+    return datetime.fromtimestamp(number / parts, UTC)

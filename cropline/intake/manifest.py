@@ -1,0 +1,335 @@
+"""What an item of the API means: raw items become manifest rows, and manifests become Parquet and come back.
+
+Belongs here: the mapping by the settings' JMESPath, the conversion of values, reading and writing one manifest. Does not:
+judging rows (expectations/). Nothing is dropped: what we do not know stays in ``attributes``, and an item with a value
+that cannot be converted keeps that item whole in ``raw``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from functools import lru_cache, partial
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cropline.config.settings import ApiSettings, FieldMap
+from cropline.core import storage
+from cropline.core.errors import ManifestError
+from cropline.core.keys import canonical_json, content_hash, digest
+from cropline.intake.item_boxes import given_boxes, read_box
+from cropline.intake.item_url import photo_url
+from cropline.intake.item_values import UNREADABLE, read_text, read_time, read_whole
+from cropline.intake.json_bytes import LEFT_OUT, left_out
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from cropline.core.store_spec import StoreSpec
+
+Getter = Callable[[Any], Any]
+Size = tuple[float | None, float | None]
+
+_PLAIN_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+_QUERY = re.compile(r'\?[^"\s]*')
+_BOX_FIELDS = ("box_id", "xmin", "ymin", "xmax", "ymax", "polygon", "rotation", "label", "score")
+_TEXTS = ("image_id", "version", "url", "store_id", "camera_id", "sha256")
+_WHOLE_NUMBERS = ("width", "height", "bytes")
+_TIMES = ("captured_at", "updated_at")
+_LEFT_OUT = canonical_json(LEFT_OUT)[1:-1]
+_NAME = 200  # characters of a field's name that are kept of an item that is too large
+
+MAX_RAW = 1_000_000  # characters of an item that is kept as it came
+_CHUNK_RAW = 32_000_000  # of all items in memory while a manifest is written
+
+
+def item_digest(item: Any) -> str:
+    """Identity of an item as it came (hex, 32). Query strings are cut: a freshly signed URL is not a new item."""
+    return _digest(canonical_json(item))
+
+
+def _digest(text: str) -> str:
+    return digest(_QUERY.sub("", text))[:32]
+
+
+def taken(item: Any, limit: int) -> tuple[str, Any]:
+    """The digest of an item as it is kept, and the item so: see bounded. Its JSON is made once where it is small."""
+    text = canonical_json(item)
+    if len(text) <= limit:
+        return _digest(text), item
+    small = bounded(item, limit)
+    return item_digest(small), small
+
+
+def bounded(item: Any, limit: int) -> Any:
+    """The item, or, when its JSON is longer than ``limit``, the item without its large fields: their sizes stand for them."""
+    text = canonical_json(item)
+    if len(text) <= limit:
+        return item
+    if isinstance(item, dict):
+        fields = {name[:_NAME]: _bounded_value(value, limit // 64) for name, value in item.items()}
+        if len(canonical_json(fields)) <= limit:
+            return fields
+    return _bounded_value(item, 0)
+
+
+def _bounded_value(value: Any, limit: int) -> Any:
+    text = canonical_json(value)
+    return value if len(text) <= limit else left_out(len(text), digest(text), "too large")
+
+
+def identity(item: Any, api: ApiSettings) -> str:
+    """What an item is known by within one listing: its id and version, else the whole of it."""
+    if not isinstance(item, dict) or api.group_by_image:
+        return item_digest(item)
+    fields = api.fields
+    parts = [_getter(path)(item) for path in (fields.image_id, fields.updated_at, fields.version)]
+    known = parts[0] is not None and all(part is None or isinstance(part, str | int | float) for part in parts)
+    return item_digest(parts if known else item)
+
+
+def image_id(item: Any, api: ApiSettings) -> str | None:
+    """The photo that an item is of, if that can be read."""
+    value = read_text(_getter(api.fields.image_id)(item)) if isinstance(item, dict) else None
+    return value if isinstance(value, str) else None
+
+
+def updated_at(item: Any, api: ApiSettings) -> datetime | None:
+    """When the API says the item last changed, if that can be read."""
+    value = read_time(_getter(api.fields.updated_at)(item), api) if isinstance(item, dict) else None
+    return value if isinstance(value, datetime) else None
+
+
+def address(item: Any, api: ApiSettings) -> tuple[str, str] | None:
+    """(image id, digest of its URL) of an item whose URL has a query, which item_digest cuts; else None."""
+    name = image_id(item, api)
+    url = read_text(_getter(api.fields.url)(item)) if isinstance(item, dict) else None
+    if name is None or not isinstance(url, str) or "?" not in url:
+        return None
+    return name, digest(photo_url(url, api.url_base))
+
+
+def manifest_row(position: int, item: Any, api: ApiSettings) -> dict[str, Any]:
+    """One item as a row of schemas.MANIFEST; ``unreadable`` names our fields whose value could not be converted."""
+    text = canonical_json(item)
+    unreadable = ["item"] if _LEFT_OUT in text else []
+    row: dict[str, Any] = {"row": position, "source": api.source, "item_digest": _digest(text)}
+    # Percent are made 0..1 where boxes are read.
+    row["coordinates"] = "pixels" if api.coordinates == "pixels" else "normalised"
+    row["orientation"] = api.orientation
+    if not isinstance(item, dict):
+        return row | {"unreadable": ["item"], "raw": _raw(text), "boxes": None}
+    for names, convert in ((_TEXTS, read_text), (_WHOLE_NUMBERS, read_whole), (_TIMES, partial(read_time, api=api))):
+        for name in names:
+            row[name] = _readable(convert(_getter(getattr(api.fields, name))(item)), name, unreadable)
+    if row["url"] is not None:
+        row["url"] = photo_url(row["url"], api.url_base)
+    found = _getter(api.fields.boxes)(item)
+    if found is None and api.group_by_image:
+        found = [item]
+    row["boxes"] = _boxes(found, api, (row["width"], row["height"]), unreadable)
+    row["content_hash"] = content_hash(row["version"] or "", row["coordinates"], api.orientation, row["boxes"] or [])
+    row["attributes"] = canonical_json(_unknown(item, api.fields))
+    row["unreadable"] = unreadable
+    row["raw"] = _raw(text)
+    return row
+
+
+def _raw(text: str) -> str | None:
+    return text if len(text) <= MAX_RAW else None
+
+
+def _readable(value: Any, name: str, unreadable: list[str]) -> Any:
+    if value is UNREADABLE:
+        unreadable.append(name)
+        return None
+    return value
+
+
+def _boxes(value: Any, api: ApiSettings, size: Size, unreadable: list[str]) -> list[dict[str, Any]] | None:
+    if value is None:
+        return None
+    given = given_boxes(value, api.fields)
+    if given is None:
+        unreadable.append("boxes")
+        return None
+    getters = {name: _getter(getattr(api.fields, name)) for name in _BOX_FIELDS}
+    boxes = []
+    for position, box in enumerate(given):
+        row, wrong = read_box(box, api, getters, size)
+        unreadable += [f"boxes[{position}].{name}" for name in wrong]
+        boxes.append(row)
+    return boxes
+
+
+def _unknown(item: dict[str, Any], fields: FieldMap) -> dict[str, Any]:
+    """The item without what was mapped; boxes' own unknown fields stand under ``boxes``, in the boxes' order."""
+    known = {path for name, path in fields.model_dump().items() if name not in _BOX_FIELDS}
+    rest = {name: value for name, value in item.items() if name not in known or not _PLAIN_NAME.match(name)}
+    boxes = item.get(fields.boxes)
+    if isinstance(boxes, list) and all(isinstance(box, dict) for box in boxes):
+        known_in_box = {getattr(fields, name) for name in _BOX_FIELDS if name not in ("polygon", "rotation")}
+        extras = [{k: v for k, v in box.items() if k not in known_in_box} for box in boxes]
+        if any(extras):
+            rest["boxes"] = extras
+    elif boxes:
+        rest["boxes"] = boxes
+    return rest
+
+
+@lru_cache(maxsize=256)
+def _getter(path: str) -> Getter:
+    """A reader of one path; a plain name is by far the usual case, and JMESPath's interpreter is 20 times a dict look-up."""
+    if _PLAIN_NAME.match(path):
+        return lambda item: item.get(path)
+    if not path:
+        return lambda _: None
+    import jmespath
+
+    compiled = jmespath.compile(path)
+
+    def read(item: Any) -> Any:
+        try:
+            return compiled.search(item)
+        except (
+            ValueError,
+            TypeError,
+            ArithmeticError,
+            LookupError,
+            AttributeError,
+        ):  # one of its functions met what it does not take
+            return UNREADABLE
+
+    return read
+
+
+def write_rows(rows: Iterable[dict[str, Any]], path: Path, *, chunk: int = 2_000) -> int:
+    """Write manifest rows to a local Parquet file, ``chunk`` rows in memory at a time; gives their number.
+
+    The same rows give the same bytes: no clock and no host goes in.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from cropline.core.schemas import MANIFEST
+
+    count = 0
+    with pq.ParquetWriter(path, MANIFEST, compression="zstd") as writer:
+        for batch in _chunks(rows, chunk):
+            writer.write_table(pa.Table.from_pylist(batch, schema=MANIFEST))
+            count += len(batch)
+    return count
+
+
+def _chunks(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+    batch: list[dict[str, Any]] = []
+    held = 0
+    for row in rows:
+        batch.append(row)
+        held += len(row.get("raw") or "")
+        if len(batch) == size or held > _CHUNK_RAW:
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch
+
+
+def land(path: Path, source: str, day: str, spec: StoreSpec) -> str:
+    """Put a local manifest where it stays, under a name made of its content; gives its storage key.
+
+    Landing the same rows again finds the object there and leaves it: manifests are immutable.
+    """
+    with path.open("rb") as file:
+        name = hashlib.file_digest(file, "sha256").hexdigest()
+    key = f"manifests/{source}/{day}/{name[:24]}.parquet"
+    storage.write(spec, key, path, only_new=True)
+    return key
+
+
+def read(spec: StoreSpec, key: str, columns: Sequence[str] | None = None, near: Path | None = None) -> pa.Table:
+    """A landed manifest, or some of its columns. Raises ManifestError when it is not there or is not one.
+
+    ``near``: a copy of it on this machine, read in its place.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with _manifest_errors(key):
+        source = near if near is not None else pa.BufferReader(storage.read(spec, key))
+        return pq.read_table(source, columns=list(columns) if columns else None)
+
+
+def read_mapped(spec: StoreSpec, key: str, near: Path | None = None) -> pa.Table:
+    """A landed manifest whose ``raw`` is null in every row: the items as they came are most of its bytes.
+
+    Raises ManifestError when it is not there or is not one.
+    """
+    import pyarrow.parquet as pq
+
+    with (
+        _manifest_errors(key),
+        near.open("rb") if near is not None else storage.open_object(spec, key) as source,
+        pq.ParquetFile(source, pre_buffer=True) as file,
+    ):
+        return without_raw(file)
+
+
+def without_raw(file: pq.ParquetFile) -> pa.Table:
+    """All columns of a manifest's file, whatever they are; ``raw``, if it is text, is null."""
+    import pyarrow as pa
+
+    names = file.schema_arrow.names
+    at = names.index("raw") if "raw" in names and file.schema_arrow.field("raw").type == pa.string() else None
+    if at is None:
+        return file.read()
+    rows = file.read(columns=[name for name in names if name != "raw"])
+    return rows.add_column(at, file.schema_arrow.field("raw"), pa.nulls(len(rows), pa.string()))
+
+
+def read_rows(
+    spec: StoreSpec, key: str, rows: Sequence[int], columns: Sequence[str], near: Path | None = None
+) -> pa.Table:
+    """These rows of a landed manifest, as far as it has them, in its order. ``columns`` may name a part of a nested one.
+
+    ``near``: a copy of it on this machine, read in its place.
+
+    Only the row groups that hold them are read, and of these the columns: memory goes by what is asked for.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    wanted = pa.array(sorted(set(rows)), pa.int64())
+    with (
+        _manifest_errors(key),
+        near.open("rb") if near is not None else storage.open_object(spec, key) as source,
+        pq.ParquetFile(source, pre_buffer=True) as file,
+    ):
+        first = [0, *accumulate(file.metadata.row_group(i).num_rows for i in range(file.num_row_groups))]
+        groups = sorted({bisect_right(first, row) - 1 for row in wanted.to_pylist() if 0 <= row < first[-1]})
+        found = [
+            group.filter(pc.is_in(group["row"], wanted))
+            for group in (file.read_row_group(i, columns=["row", *columns]) for i in groups)
+        ]
+        # Without a group there is still a shape.
+        return pa.concat_tables(found or [file.read_row_groups([], columns=["row", *columns])])
+
+
+@contextmanager
+def _manifest_errors(key: str) -> Iterator[None]:
+    import pyarrow as pa
+
+    from cropline.core.errors import StorageError
+
+    try:
+        yield
+    except StorageError as error:
+        raise ManifestError(f"manifest {key}: {error}") from error
+    except (pa.ArrowInvalid, KeyError) as error:
+        raise ManifestError(f"manifest {key} is not a manifest of this version ({type(error).__name__})") from error

@@ -1,0 +1,38 @@
+"""Client credentials of OAuth 2, as dlt does them, with answers checked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cropline.config.auth import AuthSettings
+
+if TYPE_CHECKING:
+    from dlt.sources.helpers.rest_client.auth import OAuth2ClientCredentials
+
+
+def client_credentials(auth: AuthSettings, timeout_s: float) -> OAuth2ClientCredentials:
+    """Asks for a token when it has none, or its own is about to end."""
+    from dlt.sources.helpers.requests.session import Session
+    from dlt.sources.helpers.rest_client.auth import OAuth2ClientCredentials
+
+    class Checked(OAuth2ClientCredentials):
+        def parse_access_token(self, response_json: Any) -> str:
+            token = response_json.get("access_token") if isinstance(response_json, dict) else None
+            if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token:
+                raise ValueError("no access token")
+            return token
+
+        def parse_expiration_in_seconds(self, response_json: Any) -> int:
+            """A little early: a token must not end on its way."""
+            seconds = int(response_json.get("expires_in") or self.default_token_expiration)
+            return max(1, min(seconds, 86_400) - 5)
+
+    session = Session(timeout=timeout_s, raise_for_status=False)
+    session.trust_env = False
+    return Checked(
+        access_token_url=auth.token_url,
+        client_id=auth.client_id.get_secret_value(),
+        client_secret=auth.client_secret.get_secret_value(),
+        access_token_request_data={"scope": auth.scope} if auth.scope else {},
+        session=session,
+    )

@@ -1,0 +1,278 @@
+"""One request to an API and its answer: who asks, retries, redirects, limits. Nothing here shows more of a URL than its host.
+
+Retries are dlt's; so are the ways to say who asks.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin, urlsplit
+
+from cropline.config.api import ApiSettings
+from cropline.core.errors import ApiError, ApiRefused, ApiUnavailable
+from cropline.intake.json_bytes import read_json
+from cropline.intake.sources.rest_auth import auth_of, is_same_server, without_param
+from cropline.intake.sources.rest_request import Ask
+
+if TYPE_CHECKING:
+    from requests import PreparedRequest, Response
+
+_TRANSIENT = (429, *range(500, 600))
+_REDIRECTS = (301, 302, 303, 307, 308)
+_MAX_REDIRECTS = 5
+# A run holds its slot while it waits.
+LONGEST_WAIT = timedelta(seconds=30)
+_LONGEST_WAITS_S = 60
+_MOST_REMEMBERED = timedelta(days=1)
+_LOGGERS = ("urllib3.connectionpool", "urllib3.connection", "urllib3.response", "urllib3.util.retry")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came: the address that gave it, its links by relation, and the JSON."""
+
+    url: str
+    links: Mapping[str, str]
+    body: Any
+
+
+class StatusError(Exception):
+    """The API answered with a status that is no success and that no retry changed."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+class _AskedToWaitError(Exception):
+    """The API asks to wait for longer than a run may hold its slot."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
+class Wire:
+    """The connections to one API. Use as a context manager."""
+
+    def __init__(self, api: ApiSettings) -> None:
+        from dlt.sources.helpers.requests.retry import Client
+
+        _hush_targets()
+        self._api = api
+        self._waited = 0.0
+        self._session = Client(
+            request_timeout=api.timeout_s,
+            raise_for_status=False,
+            status_codes=_TRANSIENT,
+            request_max_attempts=api.retries + 1,
+            request_backoff_factor=0.5,
+            request_max_retry_delay=LONGEST_WAIT.total_seconds(),
+            session_attrs={"trust_env": False},
+        ).session
+        self._auth = auth_of(api)
+
+    def close(self) -> None:
+        self._session.close()
+
+    def ask(self, ask: Ask, *, once: bool = False) -> Answer:
+        """The answer to one request. ``once``: without retries.
+
+        Raises StatusError for a refusal by status, ApiUnavailable or ApiRefused for everything else.
+        """
+        import requests
+
+        where = f"the image API {self._api.listing}"
+        try:
+            response = self._follow(ask, once=once)
+            return Answer(response.url or ask.url, _links(response), read_json(response.content, _charset(response)))
+        except requests.HTTPError as error:
+            failure: Exception = self._by_status(error.response, where)
+            error.response.close()  # its body was not read, so its connection is not in the pool that close closes
+        except _AskedToWaitError as wait:
+            failure = asked_to_wait(where, wait.seconds)
+        except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+            failure = ApiUnavailable(f"{where} cannot be reached ({type(error).__name__})")
+        except requests.RequestException as error:
+            failure = ApiRefused(f"{where} cannot be read ({type(error).__name__})")
+        except ApiError as error:
+            failure = error
+        except UnicodeError:
+            failure = ApiRefused(
+                f"{where}: an address or a header of the request is not ASCII; check CROPLINE_API__..."
+            )
+        except ValueError:
+            failure = ApiRefused(f"{where} answered something that is not JSON")
+        # Raised outside the handler: the library's exception holds the whole URL and must not ride along as context.
+        raise failure
+
+    def _follow(self, ask: Ask, *, once: bool) -> Response:
+        url, params, method = ask.url, ask.params, self._api.method
+        renewed = False
+        for _ in range(_MAX_REDIRECTS + 2):
+            response = self._send(method, url, params, ask.json, once=once)
+            if response.status_code == 401 and not renewed and self._renew():
+                renewed = True
+                continue
+            if response.status_code >= 400:
+                raise _http_error(response)
+            if response.status_code not in _REDIRECTS:
+                return response
+            url = self._redirected(response, method)
+            params = {}
+        raise ApiRefused(f"the image API {self._api.listing} redirects more than {_MAX_REDIRECTS} times")
+
+    def _send(
+        self, method: str, url: str, params: dict[str, Any], json: dict[str, Any] | None, *, once: bool
+    ) -> Response:
+        import requests
+
+        request = requests.Request(
+            method,
+            without_param(url, self._api) if self._api.auth.kind == "query" else url,
+            headers={name: value.get_secret_value() for name, value in self._api.headers.items()},
+            params=params,
+            json=json,
+            auth=self._auth,
+            hooks={"response": [self._look_at_status, self._read_bounded]},
+        )
+        prepared = self._prepare(request)
+        # Once: past the retries, which stand in for the session's own send.
+        send: Callable[..., Response] = self._session.send
+        if once:
+            send = partial(type(self._session).send, self._session)
+        return send(prepared, stream=True, allow_redirects=False)
+
+    def _prepare(self, request: Any) -> PreparedRequest:
+        """Ready to be sent. With oauth2 this asks for a token, whose failures are not the listing's."""
+        import requests
+
+        if self._api.auth.kind != "oauth2":
+            return self._session.prepare_request(request)
+        where = "CROPLINE_API__AUTH__TOKEN_URL"
+        try:
+            return self._session.prepare_request(request)
+        except requests.HTTPError as error:
+            status = error.response.status_code
+            error.response.close()
+            if status in _TRANSIENT:
+                failure: ApiError = ApiUnavailable(f"{where} answers {status}: no token for the image API")
+            else:
+                failure = ApiRefused(f"{where} answers {status}; check CROPLINE_API__AUTH__CLIENT_ID and CLIENT_SECRET")
+        except (requests.ConnectionError, requests.Timeout) as error:
+            failure = ApiUnavailable(f"{where} cannot be reached ({type(error).__name__})")
+        except (ValueError, TypeError, LookupError, AttributeError):  # dlt reads the answer as if it were right
+            failure = ApiRefused(f"{where} gives no access_token")
+        raise failure
+
+    def _renew(self) -> bool:
+        """Whether another token may help: one that was taken back before its time."""
+        if self._api.auth.kind != "oauth2":
+            return False
+        self._auth.access_token = None  # type: ignore[union-attr]
+        return True
+
+    def _look_at_status(self, response: Response, *_args: Any, **_kwargs: Any) -> None:
+        """A status that may pass is raised, for the retries to see. What asks to wait for long ends them."""
+        if response.status_code not in _TRANSIENT:
+            return
+        seconds = retry_after(response.headers.get("Retry-After", ""))
+        if seconds is not None:
+            self._waited += seconds
+            if seconds > LONGEST_WAIT.total_seconds() or self._waited > _LONGEST_WAITS_S:
+                response.close()
+                raise _AskedToWaitError(seconds)
+        raise _http_error(response)
+
+    def _read_bounded(self, response: Response, *_args: Any, **_kwargs: Any) -> None:
+        """Read the body here, where a connection that breaks is tried again."""
+        if response.status_code >= 400:
+            return
+        limit = self._api.max_page_bytes
+        data = bytearray()
+        for chunk in response.iter_content(65_536):
+            data += chunk
+            if len(data) > limit:
+                response.close()
+                raise ApiRefused(
+                    f"the image API {self._api.listing}: a page is larger than {limit} bytes; lower "
+                    "CROPLINE_API__PAGE_SIZE, or raise CROPLINE_API__MAX_PAGE_BYTES"
+                )
+        response._content = bytes(data)
+
+    def _redirected(self, response: Response, method: str) -> str:
+        where = f"the image API {self._api.listing}"
+        location = response.headers.get("Location", "")
+        response.close()
+        target = urljoin(response.url, location)
+        if not location or not is_same_server(target, self._api):
+            to = urlsplit(target).hostname
+            raise ApiRefused(f"{where} redirects to {to}, which gets no token of ours; check CROPLINE_API__URL")
+        if method == "POST" and response.status_code not in (307, 308):
+            raise ApiRefused(f"{where} redirects a POST; check CROPLINE_API__URL and CROPLINE_API__IMAGES_PATH")
+        return target
+
+    def _by_status(self, response: Response, where: str) -> Exception:
+        status = response.status_code
+        if status not in _TRANSIENT:
+            return StatusError(status)
+        seconds = retry_after(response.headers.get("Retry-After", ""))
+        unavailable = ApiUnavailable(f"{where} answers {status}; the retries are used up")
+        unavailable.wait = None if seconds is None else timedelta(seconds=seconds)
+        return unavailable
+
+
+def asked_to_wait(where: str, seconds: float) -> ApiUnavailable:
+    """The API asked for a pause."""
+    unavailable = ApiUnavailable(f"{where} asks to wait {seconds:.0f} s; it is not asked again before")
+    unavailable.wait = min(timedelta(seconds=seconds), _MOST_REMEMBERED)
+    return unavailable
+
+
+def retry_after(value: str) -> float | None:
+    """Seconds of a Retry-After header, at most a day; None when it has none that can be read."""
+    value = value.strip()
+    most = _MOST_REMEMBERED.total_seconds()
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
+        return min(float(value[:20]), most)
+    try:
+        moment = parsedate_to_datetime(value)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    seconds = (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    return min(seconds, most) if seconds > 0 else None
+
+
+def _http_error(response: Response) -> Exception:
+    import requests
+
+    return requests.HTTPError(response=response)
+
+
+def _charset(response: Response) -> str | None:
+    match = re.search(r"charset=[\"']?([\w.:-]+)", response.headers.get("Content-Type", ""), re.IGNORECASE)
+    return match[1] if match else None
+
+
+def _links(response: Response) -> dict[str, str]:
+    return {rel: link["url"] for rel, link in response.links.items() if link.get("url")}
+
+
+class _WithoutTargets(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno > logging.DEBUG
+
+
+def _hush_targets() -> None:
+    """From now on urllib3 does not log what is asked for: a query may hold a key."""
+    for name in _LOGGERS:
+        logger = logging.getLogger(name)
+        if not any(isinstance(present, _WithoutTargets) for present in logger.filters):
+            logger.addFilter(_WithoutTargets())

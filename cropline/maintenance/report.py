@@ -1,0 +1,36 @@
+"""What maintenance did, in words. Belongs here: the sentence that the artifact and the CLI show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cropline.catalogue import MaintenanceResult
+from cropline.maintenance.result import CleanupResult
+
+
+def maintenance_verdict(done: MaintenanceResult | None) -> str:
+    """What maintenance did, in a sentence."""
+    if done is None:
+        return "There is no catalogue yet."
+    rows = f"{done.doubles:,} rows of boxes that stood there twice" if done.doubles else ""
+    if done.dry_run:
+        also = f", and {rows} would go" if rows else ""
+        return f"{done.files_before:,} files; {done.files_vacuumed:,} would be deleted{also}. Nothing was done."
+    return (
+        f"{f'{rows} were removed; ' if rows else ''}{done.files_before:,} files became {done.files_after:,}, {done.files_vacuumed:,} old ones were deleted; "
+        f"the catalogue is at version {done.version:,}."
+    )
+
+
+def maintenance_table(results: Sequence[CleanupResult], dry_run: bool) -> str:
+    """What was taken away, or would be, in Markdown."""
+    head = f"| what | {'would go' if dry_run else 'removed'} | MB |\n|---|--:|--:|\n"
+    return head + "\n".join(f"| {name} | {count} | {size} |" for name, count, size in cleanup_rows(results))
+
+
+def cleanup_rows(results: Sequence[CleanupResult]) -> list[tuple[str, str, str]]:
+    """(what, how many, megabytes) as text."""
+    return [
+        (entry.what, f"{entry.count:,}", "" if entry.bytes is None else f"{entry.bytes / 1e6:,.1f}")
+        for entry in results
+    ]

@@ -1,0 +1,75 @@
+"""What is removed because of its age: crops of profiles with days, manifests, quarantine and reports.
+
+Belongs here: ages. Does not: orphans (orphans.py). Manifests that some work still needs stay, however old.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from cropline.catalogue import Catalogue
+from cropline.core import storage
+from cropline.maintenance.result import CleanupResult
+from cropline.packs import index_key
+
+if TYPE_CHECKING:
+    from cropline.config.settings import Settings
+    from cropline.core.store_spec import StoreSpec
+    from cropline.state import State
+
+_DAY = re.compile(r"/(\d{4}-\d{2}-\d{2})/")
+
+
+def expire_crops(spec: StoreSpec, settings: Settings, *, dry_run: bool) -> list[CleanupResult]:
+    """Rows and crops of profiles with ``retention_days``, counted from the commit. Their works stay done.
+
+    Rows go first. Killed in between, the objects are orphans, which a later sweep finds.
+    """
+    results = []
+    catalogue = Catalogue(spec)
+    for name, profile in sorted(settings.profiles.items()):
+        if profile.retention_days is None:
+            continue
+        before = datetime.now(UTC) - timedelta(days=profile.retention_days)
+        rows = catalogue.expired(name, before)
+        size = sum(number or 0 for number in rows["bytes"].to_pylist())
+        if not dry_run and len(rows):
+            catalogue.expire(name, before)
+            _delete_crops(spec, catalogue, rows.to_pylist())
+        results.append(CleanupResult(f"crops of {name} older than {profile.retention_days} days", len(rows), size))
+    return results
+
+
+def _delete_crops(spec: StoreSpec, catalogue: Catalogue, rows: list[dict[str, str | None]]) -> None:
+    storage.delete(spec, [row["key"] for row in rows if row["key"] and not row["shard"]])
+    # A pack may also hold crops that a younger batch took over.
+    packs = {row["shard"] for row in rows if row["shard"]}
+    alone = [pack for pack in sorted(packs) if not len(catalogue.shard_rows(pack))]
+    storage.delete(spec, [*alone, *(index for pack in alone if (index := index_key(pack)) is not None)])
+
+
+def apply_retention(spec: StoreSpec, state: State, settings: Settings, *, dry_run: bool) -> list[CleanupResult]:
+    """Manifests, quarantine files and reports of days that are longer ago than the settings keep them."""
+    retention = settings.retention
+    needed = state.needed_manifests()
+    results = []
+    for prefix, days in (
+        ("manifests", retention.manifests_days),
+        ("quarantine", retention.quarantine_days),
+        ("reports", retention.reports_days),
+    ):
+        if days is None:
+            continue
+        before = datetime.now(UTC).date() - timedelta(days=days)
+        old = [key for key in storage.list_keys(spec, f"{prefix}/") if _day(key) < before and key not in needed]
+        if not dry_run:
+            storage.delete(spec, old)
+        results.append(CleanupResult(f"{prefix} older than {days} days", len(old)))
+    return results
+
+
+def _day(key: str) -> date:
+    found = _DAY.search(key)
+    return date.fromisoformat(found.group(1)) if found else date.max

@@ -1,0 +1,177 @@
+"""From crop rows to what the state table must know: each image's outcome, the batch's counts, and its sample.
+
+Belongs here: pure functions over a batch and its rows (schemas.CROPS or the catalogue's, which hold the same columns).
+Does not: writing either. Derived from the catalogue's rows (see ``became``) they are the same as from the job's: that is what lets a
+batch whose run died between the two commits be finished without cropping again.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from cropline.core.failures import FAILURES, is_transient
+from cropline.pipeline.funnel import Funnel
+from cropline.state import Counts, Outcome
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from cropline.state import Batch
+
+_SAMPLE, _WORST = 24, 8
+_FAILURES = 200
+
+
+# Of a good row that stayed: what is told of the try that failed, and what is not of this batch.
+_TOLD = {"reason": "recrop_reason", "detail": "recrop_detail"}
+_NOT_OURS = ("key", "shard", "offset", "bytes", "decoder")
+
+
+def became(held: pa.Table) -> pa.Table:
+    """The catalogue's rows of a batch as what the batch made of its boxes: a good row that stayed counts as the failure it had."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    stays = pc.is_valid(held["recrop_reason"])
+    if not pc.any(stays).as_py():
+        return held
+    told = {name: held[column] for name, column in _TOLD.items()} | dict.fromkeys(_NOT_OURS) | {"status": "failed"}
+    for name, value in told.items():
+        field = held.schema.field(name)
+        other = value if isinstance(value, pa.ChunkedArray) else pa.scalar(value, field.type)
+        held = held.set_column(held.schema.get_field_index(name), field, pc.if_else(stays, other, held[name]))
+    return held
+
+
+def stayed(held: pa.Table) -> int:
+    """How many of the batch's boxes failed while their good crop of before stays."""
+    return len(held) - int(held["recrop_reason"].null_count)
+
+
+def outcomes(batch: Batch, crops: pa.Table) -> list[Outcome]:
+    """One outcome for each claimed work; a work without rows has no boxes and is done."""
+    failures = _failures(crops)
+    return [
+        _outcome(
+            image["source"],
+            image["image_id"],
+            work,
+            failures.get((image["source"], image["image_id"], work["profile"]), []),
+        )
+        for image in batch.images.to_pylist()
+        for work in image["work"]
+    ]
+
+
+def _failures(crops: pa.Table) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
+    import pyarrow.compute as pc
+
+    found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    failed = crops.filter(pc.field("status") == "failed")
+    for row in failed.select(["source", "image_id", "profile", "reason", "retry_after_s"]).to_pylist():
+        found.setdefault((row["source"], row["image_id"], row["profile"]), []).append(row)
+    return found
+
+
+def _outcome(source: str, image_id: str, work: dict[str, str], failed: list[dict[str, Any]]) -> Outcome:
+    transient = [row for row in failed if is_transient(row["reason"])]
+    permanent = [row["reason"] for row in failed if not is_transient(row["reason"])]
+    waits = [row["retry_after_s"] for row in transient if row["retry_after_s"] is not None]
+    return Outcome(
+        source=source,
+        image_id=image_id,
+        profile=work["profile"],
+        fingerprint=work["fingerprint"],
+        ok=not transient,
+        transient_reason=_most_common(row["reason"] for row in transient),
+        permanent_reason=_most_common(permanent),
+        retry_after_s=max(waits, default=None),
+    )
+
+
+def _most_common(reasons: Iterator[str] | list[str]) -> str | None:
+    """The reason that most boxes have; the first by name among equals, so that it does not depend on their order."""
+    counted = Counter(reasons)
+    return min(counted, key=lambda reason: (-counted[reason], reason), default=None)
+
+
+def counts(batch: Batch, crops: pa.Table) -> Counts:
+    """What the batch came to."""
+    import pyarrow.compute as pc
+
+    status = Counter({entry["values"]: entry["counts"] for entry in pc.value_counts(crops["status"]).to_pylist()})
+    boxes = len(set(zip(*(crops[name].to_pylist() for name in ("source", "image_id", "box_index")), strict=True)))
+    return Counts(
+        images=batch.images.num_rows,
+        boxes=boxes,
+        written=status["written"],
+        failed=status["failed"],
+        skipped=status["skipped"],
+    )
+
+
+def funnel_of(batch: Batch, crops: pa.Table, counted: Counts) -> Funnel:
+    """The batch's part of its run's counts, with some of its crops for the sample."""
+    import pyarrow.compute as pc
+
+    reasons = Counter(crops.filter(pc.field("status") != "written")["reason"].to_pylist())
+    return Funnel(
+        images=counted.images,
+        boxes=crops.num_rows,
+        written=counted.written,
+        failed=counted.failed,
+        skipped=counted.skipped,
+        reasons=reasons,
+        decoders=_decoders(crops),
+        retrying=sum(count for reason, count in reasons.items() if reason in FAILURES and is_transient(reason)),
+        crop_bytes=pc.sum(crops["bytes"]).as_py() or 0,
+        samples=_written(crops, batch),
+        failures=_failed(crops, _FAILURES),
+    )
+
+
+def _decoders(crops: pa.Table) -> Counter[str]:
+    """How many photos each decoder took; a photo counts once, however many boxes and profiles it has."""
+    columns = (crops[name].to_pylist() for name in ("source", "image_id", "decoder"))
+    photos = {(source, image): decoder for source, image, decoder in zip(*columns, strict=True) if decoder}
+    return Counter(photos.values())
+
+
+def _failed(crops: pa.Table, room: int) -> list[dict[str, Any]]:
+    """The first failures, boxes of one photo that failed alike together: a photo that fails whole is one of them."""
+    import pyarrow.compute as pc
+
+    alike = ["image_id", "profile", "store_id", "camera_id", "reason", "detail"]
+    failed = crops.filter(pc.field("status") == "failed").select([*alike, "box_id"])
+    grouped = failed.group_by(alike, use_threads=False).aggregate([("box_id", "list")])
+    return list(grouped.rename_columns([*alike, "box_ids"]).slice(0, max(0, room)).to_pylist())
+
+
+def _written(crops: pa.Table, batch: Batch) -> list[dict[str, Any]]:
+    """Some of the batch's crops: the least sharp ones, and others by chance."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    columns = [
+        "key",
+        "shard",
+        "offset",
+        "bytes",
+        "label",
+        "box_id",
+        "store_id",
+        "store_name",
+        "camera_id",
+        "image_id",
+        "profile",
+        "sharpness",
+    ]
+    written = crops.filter(pc.field("status") == "written").select(columns)
+    worst = pc.sort_indices(written, [("sharpness", "ascending")]).to_pylist()[:_WORST]
+    # The seed makes a rerun's sheet the same; sampling keys needs no secret.
+    rest = sorted(set(range(len(written))) - set(worst))
+    chosen = random.Random(batch.batch_id).sample(rest, min(_SAMPLE - _WORST, len(rest)))  # noqa: S311
+    return list(written.take(pa.array(sorted([*worst, *chosen]), pa.int64())).to_pylist())

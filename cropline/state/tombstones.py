@@ -1,0 +1,229 @@
+"""Forgetting: which images are to go, are gone, and must never come back.
+
+Belongs here: tombstones and the works below them. Does not: crops and catalogue rows (cropline/erasure).
+
+begin     puts tombstones, in one transaction that no registration of the source overlaps: from then on none of these
+          images becomes work, whoever announces it.
+settle    takes away their works, except those that a batch holds: its membership is frozen and its commit counts them.
+bury      takes those away when their batch commits. What the batch brought into the catalogue is then erased like the rest,
+          since an image counts as erased only when no batch holds it.
+take      leases a source's erasing to one process at a time: two at once could move each other's photos into new packs.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Column, Connection, delete, exists, func, literal, null, or_, select, tuple_, update
+from sqlalchemy.sql.elements import ColumnElement
+
+from cropline.core.errors import StaleLease
+from cropline.state.database import Database
+from cropline.state.model import Erasure
+from cropline.state.requeue import WorkItemFilter
+from cropline.state.tables import UtcTime, constant, erasures, images, sources, tombstones
+from cropline.state.upsert import upsert
+
+_IDS_A_QUERY = 1_000
+_OF_WORK = (tombstones.c.source == images.c.source, tombstones.c.image_id == images.c.image_id)
+
+
+def begin(
+    database: Database, source: str, selection: str, which: WorkItemFilter | None, image_ids: Sequence[str]
+) -> Erasure:
+    """Put tombstones on the images that a filter finds among the works and on those named; go on with an unfinished one."""
+    with database.atomic() as connection:
+        now = database.now(connection)
+        _block_registrations(connection, source)
+        erasure = _unfinished(connection, source, selection) or _new(connection, source, selection, now)
+        stone = upsert(connection, tombstones)
+        replaced = {"erasure_id": stone.excluded.erasure_id, "erased_at": null()}
+        key = [tombstones.c.source, tombstones.c.image_id]
+        rows = [
+            {"source": source, "image_id": image_id, "erasure_id": erasure.erasure_id, "since": now}
+            for image_id in sorted(set(image_ids))
+        ]
+        if rows:
+            connection.execute(stone.on_conflict_do_update(index_elements=key, set_=replaced), rows)
+        if which is not None:
+            found = (
+                select(images.c.source, images.c.image_id, literal(erasure.erasure_id), literal(now, UtcTime))
+                .where(images.c.source == source, *which.clauses)
+                .distinct()
+                .order_by(images.c.image_id)
+            )
+            chosen = stone.from_select(["source", "image_id", "erasure_id", "since"], found)
+            connection.execute(chosen.on_conflict_do_update(index_elements=key, set_=replaced))
+        return erasure
+
+
+def delete_unclaimed(database: Database, erasure_id: str) -> int:
+    """Take away the works that no batch holds; gives how many. Commits and registrations lock in the same order."""
+    chosen = (
+        select(images.c.source, images.c.image_id, images.c.profile)
+        .join(tombstones, (_OF_WORK[0]) & (_OF_WORK[1]))
+        .where(tombstones.c.erasure_id == erasure_id, images.c.state != constant("claimed"))
+        .order_by(images.c.source, images.c.image_id, images.c.profile)
+        .with_for_update(of=images)
+    )
+    with database.atomic() as connection:
+        # The state is asked again: a claim may have been faster.
+        which = tuple_(images.c.source, images.c.image_id, images.c.profile).in_(chosen)
+        gone = connection.execute(delete(images).where(images.c.state != constant("claimed"), which))
+        return int(gone.rowcount)
+
+
+def delete_tombstoned(connection: Connection, batch_id: str) -> None:
+    """In the commit of a batch: its works that have a tombstone leave the table."""
+    connection.execute(
+        delete(images).where(
+            images.c.batch_id == batch_id,
+            images.c.state == constant("claimed"),
+            exists().where(*_OF_WORK).correlate(images),
+        )
+    )
+
+
+def to_erase(database: Database, erasure_id: str, limit: int) -> list[str]:
+    """Some of its images that are not erased yet and that no batch holds, by id."""
+    query = (
+        select(tombstones.c.image_id)
+        .where(tombstones.c.erasure_id == erasure_id, tombstones.c.erased_at.is_(None), ~exists().where(*_OF_WORK))
+        .order_by(tombstones.c.image_id)
+        .limit(limit)
+    )
+    with database.reading() as connection:
+        return list(connection.execute(query).scalars())
+
+
+def in_progress(database: Database, erasure_id: str) -> int:
+    """How many of its images a batch holds."""
+    query = select(func.count()).where(
+        tombstones.c.erasure_id == erasure_id, tombstones.c.erased_at.is_(None), exists().where(*_OF_WORK)
+    )
+    with database.reading() as connection:
+        return int(connection.execute(query).scalar_one())
+
+
+def mark_erased(database: Database, erasure_id: str, image_ids: Sequence[str]) -> None:
+    """Nothing is left of these."""
+    with database.atomic() as connection:
+        now = database.now(connection)
+        for start in range(0, len(image_ids), _IDS_A_QUERY):
+            connection.execute(
+                update(tombstones)
+                .where(
+                    tombstones.c.erasure_id == erasure_id,
+                    tombstones.c.image_id.in_(image_ids[start : start + _IDS_A_QUERY]),
+                )
+                .values(erased_at=now)
+            )
+
+
+def acquire_lock(database: Database, source: str, holder: str, lease: timedelta) -> bool:
+    """Whether from now on nobody else erases of the source, until ``release_lock``, or until nothing is heard for a lease."""
+    with database.atomic() as connection:
+        now = database.now(connection)
+        free = or_(sources.c.eraser.is_(None), sources.c.eraser == holder, sources.c.erasing_until <= now)
+        taken = update(sources).where(sources.c.source == source, free)
+        return connection.execute(taken.values(eraser=holder, erasing_until=now + lease)).rowcount == 1
+
+
+def renew_lock(database: Database, source: str, holder: str, lease: timedelta) -> None:
+    """The heartbeat of ``claim_items``. Raises StaleLease when it was silent for too long and another erases."""
+    with database.atomic() as connection:
+        mine = update(sources).where(sources.c.source == source, sources.c.eraser == holder)
+        if connection.execute(mine.values(erasing_until=database.now(connection) + lease)).rowcount != 1:
+            raise StaleLease(f"this erasure slept for too long: another erases of {source} now, and finishes it")
+
+
+def release_lock(database: Database, source: str, holder: str) -> None:
+    """The next may erase, unless another does already."""
+    with database.atomic() as connection:
+        mine = update(sources).where(sources.c.source == source, sources.c.eraser == holder)
+        connection.execute(mine.values(eraser=null(), erasing_until=null()))
+
+
+def end(database: Database, erasure_id: str) -> datetime:
+    """Nothing is left of any of its images. Gives when it ended, the first time that it did."""
+    with database.atomic() as connection:
+        now = database.now(connection)
+        mine = erasures.c.erasure_id == erasure_id
+        connection.execute(update(erasures).where(mine, erasures.c.ended_at.is_(None)).values(ended_at=now))
+        return connection.execute(select(erasures.c.ended_at).where(mine)).scalar_one() or now
+
+
+def unfinished(database: Database, source: str) -> list[Erasure]:
+    """The erasures of a source that are not at their end, oldest first."""
+    with database.reading() as connection:
+        return [_erasure(row) for row in connection.execute(_open(source).order_by(erasures.c.began_at))]
+
+
+def known(database: Database, erasure_ids: Sequence[str]) -> set[str]:
+    """Those of the erasures that began here, or were recalled."""
+    with database.reading() as connection:
+        return _ids(connection, erasures.c.erasure_id, erasure_ids)
+
+
+def recall(database: Database, erasure: Erasure, ended_at: datetime, image_ids: Sequence[str]) -> list[str]:
+    """Remember an erasure that ended, by its receipt; gives those of its images that are works here, for they may be back."""
+    with database.atomic() as connection:
+        _block_registrations(connection, erasure.source)
+        of = {"erasure_id": erasure.erasure_id, "source": erasure.source}
+        row = of | {"selection": erasure.selection, "began_at": erasure.began_at, "ended_at": ended_at}
+        connection.execute(upsert(connection, erasures).on_conflict_do_nothing(), row)
+        stones = [
+            of | {"image_id": name, "since": erasure.began_at, "erased_at": ended_at} for name in sorted(image_ids)
+        ]
+        if stones:
+            connection.execute(upsert(connection, tombstones).on_conflict_do_nothing(), stones)
+        return sorted(_ids(connection, images.c.image_id, image_ids, images.c.source == erasure.source))
+
+
+def _ids(connection: Connection, column: Column[str], wanted: Sequence[str], *where: ColumnElement[bool]) -> set[str]:
+    found: set[str] = set()
+    for start in range(0, len(wanted), _IDS_A_QUERY):
+        query = select(column).where(column.in_(wanted[start : start + _IDS_A_QUERY]), *where)
+        found.update(connection.execute(query).scalars())
+    return found
+
+
+def forgotten(database: Database, source: str, image_ids: Sequence[str]) -> set[str]:
+    """Those of the images that have a tombstone."""
+    with database.reading() as connection:
+        return _ids(connection, tombstones.c.image_id, image_ids, tombstones.c.source == source)
+
+
+def _block_registrations(connection: Connection, source: str) -> None:
+    """A registration locks its source's row before it merges; so does this, until the transaction ends."""
+    row = upsert(connection, sources).values(source=source)
+    connection.execute(row.on_conflict_do_update(index_elements=[sources.c.source], set_={"cursor": sources.c.cursor}))
+
+
+def _new(connection: Connection, source: str, selection: str, now: datetime) -> Erasure:
+    # Receipts sort by their ids: two of one second must keep their order.
+    erasure_id = f"{now:%Y%m%d-%H%M%S-%f}-{secrets.token_hex(4)}"
+    values: dict[str, Any] = {
+        "erasure_id": erasure_id,
+        "source": source,
+        "selection": selection,
+        "began_at": now,
+    }
+    connection.execute(upsert(connection, erasures).values(values))
+    return Erasure(erasure_id, source, selection, now, resumed=False)
+
+
+def _unfinished(connection: Connection, source: str, selection: str) -> Erasure | None:
+    row = connection.execute(_open(source).where(erasures.c.selection == selection)).first()
+    return None if row is None else _erasure(row)
+
+
+def _open(source: str) -> Any:
+    return select(erasures).where(erasures.c.source == source, erasures.c.ended_at.is_(None))
+
+
+def _erasure(row: Any) -> Erasure:
+    return Erasure(row.erasure_id, row.source, row.selection, row.began_at, resumed=True)

@@ -1,0 +1,101 @@
+"""Work on a cluster elsewhere, whichever it is: reached, waited for, ended, and its errors told in a line.
+
+Belongs here: what all clusters share. Does not: anything of one of them (spark.py, spark_connect.py, dask.py, ray.py).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, wait
+from typing import TypeVar
+
+from cropline.core.errors import EngineError
+from cropline.core.scrub import one_line
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+# A hung cluster must not hold up a run that is being cancelled.
+STOP_S = 8
+CHECK_S = 1
+
+_WAITED = "SparkException: Exception thrown in awaitResult:"
+
+
+def check_reachable(what: str, addresses: Iterable[tuple[str, int]], timeout_s: float) -> None:
+    """Raises EngineError when none of the addresses takes a connection: Spark itself would try for a minute or more."""
+    tried = list(addresses)
+    for address in tried:
+        try:
+            socket.create_connection(address, timeout=timeout_s).close()
+        except OSError:
+            continue
+        return
+    if tried:
+        names = ", ".join(f"{host}:{port}" for host, port in tried)
+        raise EngineError(f"no {what} answers at {names}")
+
+
+def in_own_thread(work: Callable[[], Result], check: Callable[[], None]) -> Result:
+    """work(), in a thread of its own, while this one waits: a signal's exception then comes through at once.
+
+    ``check`` is called every second; what it raises ends the waiting, not the work.
+
+    PySpark's collect, interrupted, waits for its job to end before it lets the exception go.
+    """
+    outcome: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - raised where the result is waited for
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, name="cluster job", daemon=True).start()
+    # Not result(CHECK_S): its TimeoutError may be the work's own, or be raised just as the work ends.
+    while not wait([outcome], CHECK_S).done:
+        check()
+    return outcome.result()
+
+
+def end_within(seconds: float, *steps: Callable[[], None]) -> None:
+    """Run the steps one after the other in another thread; after so many seconds they are left to themselves.
+
+    One that fails is logged, and does not keep the next from running: a job that cannot be cancelled is left all the same.
+    """
+
+    def run() -> None:
+        for step in steps:
+            try:
+                step()
+            except Exception as error:  # noqa: BLE001 - whatever a cluster's client raises; what the job died of is raised
+                log.warning("the cluster's job was not ended well: %s", cause(error))
+
+    thread = threading.Thread(target=run, name="end cluster job", daemon=True)
+    thread.start()
+    thread.join(seconds)
+
+
+def cause(error: BaseException) -> str:
+    """One line of what Spark's long texts say: our own error on a worker, what else Python raised there, what Java says
+    behind py4j, else the first line.
+    """
+    text = str(error).strip()
+    ours = re.search(r"^cropline\.core\.errors\.\w+: (.+)$", text, re.MULTILINE)
+    if ours:
+        return one_line(ours[1])
+    raised = re.search(r"^[A-Za-z_][\w.]*(?:Error|Exception): .+$", text.partition("\nTraceback (")[2], re.MULTILINE)
+    if raised:
+        return one_line(raised[0])
+    # Of a wait that failed it says nothing but that.
+    inner = re.search(r"^Caused by: (.+)$", text, re.MULTILINE) if _WAITED in text else None
+    if inner:
+        return one_line(inner[1])
+    lines = text.split("\n")
+    behind = len(lines) > 1 and lines[0].startswith("An error occurred while calling")
+    return one_line(lines[1].removeprefix(": ") if behind else lines[0]) or type(error).__name__

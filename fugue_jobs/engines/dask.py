@@ -1,0 +1,95 @@
+"""A Dask cluster, on this machine or elsewhere, for task_engine.py."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import distributed
+
+from cropline.core.errors import EngineError
+from fugue_jobs.engines.clusters import cause, check_reachable, in_own_thread
+from fugue_jobs.engines.shipping import zipped_packages
+from fugue_jobs.engines.task_engine import Task, TaskCluster
+from fugue_jobs.pool.crop_pool import usable_cores
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from cropline.config.settings import EngineSettings
+
+# That a new client waits for, one after the other.
+_ANSWERS = 3
+# Without an address of its own, even a scheduler without a dashboard serves HTTP on port 8787 of every network.
+_UNSEEN = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
+
+
+class DaskCluster(TaskCluster):
+    """A client of a scheduler. Raises EngineError when none answers."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        super().__init__("dask", settings.dask.grant_timeout_s)
+        address = settings.dask.scheduler
+        self._timeout_s = settings.dask.connect_timeout_s
+        self._client: Any = None
+        self._local: Any = None
+        self._futures: set[Any] = set()  # of all threads that run parts
+        if address:
+            parts = urlsplit(address)
+            check_reachable("Dask scheduler", [(parts.hostname or "", parts.port or 8786)], self._timeout_s)
+        else:
+            # A task is one core's work, and crop processes are shared by a process' tasks: a process a core.
+            self._local = distributed.LocalCluster(
+                n_workers=usable_cores(), threads_per_worker=1, scheduler_kwargs=_UNSEEN
+            )
+        with ExitStack() as opened:
+            opened.callback(self.stop)
+            self._connect(address or self._local.scheduler_address)
+            opened.pop_all()
+
+    def _connect(self, address: str) -> None:
+        deadline = monotonic() + _ANSWERS * self._timeout_s
+
+        def check() -> None:
+            if monotonic() > deadline:
+                raise EngineError(f"the Dask scheduler at {address} takes connections and does not answer")
+
+        try:
+            # In a thread: the client's own timeout does not hold for the first answer, and it would wait for ever.
+            self._client = in_own_thread(
+                lambda: distributed.Client(address, timeout=self._timeout_s, set_as_default=False), check
+            )
+            if self._local is None:
+                # To workers that come later, too. Not to our own: they find our code as this process does, whose own modules
+                # would be loaded anew out of the zip, since the scheduler runs in it, and the zip goes with the cluster.
+                self._client.upload_file(str(zipped_packages()))
+        except OSError as error:
+            raise EngineError(f"the Dask scheduler at {address}: {cause(error)}") from error
+
+    @property
+    def cores(self) -> int:
+        """Threads of all workers."""
+        # Bounded: of a scheduler that hangs an answer is waited for without end.
+        found: dict[str, int] = self._client.nthreads(callback_timeout=self._timeout_s)
+        return sum(found.values())
+
+    def run(self, task: Task, parts: list[pa.Table]) -> list[pa.Table]:
+        """Parts of lost workers are done again by others."""
+        futures = self._client.map(task, parts, pure=False)
+        self._futures |= set(futures)
+        tables: list[pa.Table] = self._client.gather(futures)
+        self._futures -= set(futures)
+        return tables
+
+    def cancel(self) -> None:
+        """Parts that have not begun are dropped. Those under way end by themselves: a Dask worker cannot stop a thread."""
+        self._client.cancel(list(self._futures), force=True)
+
+    def stop(self) -> None:
+        """The client, and the workers if they are ours."""
+        if self._client is not None:
+            self._client.close()
+        if self._local is not None:
+            self._local.close()

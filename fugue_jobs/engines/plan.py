@@ -1,0 +1,78 @@
+"""How a batch is laid out: what it will cost, into how many parts it goes, whether it is worth a cluster.
+
+Belongs here: arithmetic about a batch. Does not: engines (run.py). Figures are from docs/decisions/0007-engines.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from cropline.config.engine import AutoSettings, SparkSettings
+
+# CPU seconds of one core, measured on photos of 2.6 MB (9 to 11 MP) with 37 boxes. Ratios matter more than values.
+_IMAGE_S = 0.01
+_BYTE_S = 27e-9
+_CROP_S = 0.0022
+_UNKNOWN_BYTES = 2_600_000
+# Long enough that a task's own 0.1 s does not count, short enough that new executors find work and a lost one costs little.
+PARTITION_S = 4.0
+_MOST_PARTITIONS = 10_000
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a batch asks for."""
+
+    images: int
+    crops: int  # boxes times profiles
+    core_s: float  # estimated CPU time of one core
+
+
+def cost(counts: pa.Table, claimed: pa.Table) -> Cost:
+    """The cost of the claimed images: by their bytes and crops, not by their number. counts: manifests.COUNTS."""
+    import pyarrow.compute as pc
+
+    known = {(row["manifest"], row["manifest_row"]): (row["bytes"], row["boxes"]) for row in counts.to_pylist()}
+    # The number of profiles in the work's place: nobody needs the recipes here.
+    profiles = pc.fill_null(pc.list_value_length(claimed["work"]), 0)
+    crops, seconds = 0, 0.0
+    for row in claimed.select(["manifest", "manifest_row"]).append_column("profiles", profiles).to_pylist():
+        size, boxes = known[row["manifest"], row["manifest_row"]]
+        pieces = boxes * row["profiles"]
+        crops += pieces
+        if pieces:
+            seconds += _IMAGE_S + _BYTE_S * min(size or _UNKNOWN_BYTES, 100_000_000) + _CROP_S * pieces
+    return Cost(claimed.num_rows, crops, seconds)
+
+
+def partitions(batch: Cost, wanted: int) -> int:
+    """How many parts, at least 1: ``wanted`` when it is not 0, else parts of PARTITION_S, never more than images."""
+    planned: int = wanted or ceil(batch.core_s / PARTITION_S)
+    return max(1, min(planned, max(1, batch.images), _MOST_PARTITIONS))
+
+
+def most_executors(batch: Cost, waiting: int, settings: SparkSettings) -> int:
+    """The upper bound of executors: the setting, else as many as work off all that waits in ``catch_up_s``, at least 1.
+
+    waiting: images that wait beside the batch; they are taken to be like the batch's.
+    """
+    if settings.max_executors:
+        return settings.max_executors
+    whole = batch.core_s * (1 + waiting / max(1, batch.images))
+    cores = ceil(whole / settings.catch_up_s)
+    return max(1, settings.min_executors, ceil(cores / settings.executor_cores))
+
+
+def choose(batch: Cost, waiting: int, settings: AutoSettings) -> tuple[str, str]:
+    """(kind, reason) for kind=auto. waiting: images that wait beside the batch."""
+    images = batch.images + waiting
+    if images > settings.images:
+        return settings.burst, f"burst: {images:,} images wait, more than {settings.images:,}"
+    if batch.crops > settings.boxes:
+        return settings.burst, f"burst: {batch.crops:,} boxes in the batch, more than {settings.boxes:,}"
+    return "native", f"small: {images:,} images wait, at most {settings.images:,} are cut in process"

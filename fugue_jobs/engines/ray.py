@@ -1,0 +1,72 @@
+"""A Ray cluster, on this machine or elsewhere, for task_engine.py."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import ray
+
+from cropline.core.errors import EngineError
+from fugue_jobs.engines.clusters import cause, check_reachable
+from fugue_jobs.engines.shipping import package_folders
+from fugue_jobs.engines.task_engine import Task, TaskCluster
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from cropline.config.settings import EngineSettings
+
+
+class RayCluster(TaskCluster):
+    """A driver of a cluster. Raises EngineError when none answers."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        super().__init__("ray", settings.ray.grant_timeout_s)
+        self._refs: set[Any] = set()  # of all threads that run parts
+        self._own = not ray.is_initialized()
+        if self._own:
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            where = {"address": settings.ray.address} if settings.ray.address else {"include_dashboard": False}
+            if settings.ray.address:
+                parts = urlsplit(f"//{settings.ray.address.removeprefix('ray://')}")
+                check_reachable(
+                    "Ray cluster", [(parts.hostname or "", parts.port or 0)], settings.ray.connect_timeout_s
+                )
+            code = {"py_modules": [str(folder) for folder in package_folders()]}
+            try:
+                ray.init(**where, runtime_env=code, log_to_driver=False, logging_level=logging.WARNING)
+            except (OSError, RuntimeError) as error:
+                at = f" at {settings.ray.address}" if settings.ray.address else ""
+                raise EngineError(f"no Ray cluster answers{at}: {cause(error)}") from error
+
+    @property
+    def cores(self) -> int:
+        """CPUs of all nodes."""
+        return int(ray.cluster_resources().get("CPU", 0))
+
+    def run(self, task: Task, parts: list[pa.Table]) -> list[pa.Table]:
+        """Parts of lost workers are done again by others."""
+        remote = ray.remote(num_cpus=1)(_done)
+        sent = ray.put(task)
+        refs = [remote.remote(sent, part) for part in parts]
+        self._refs |= set(refs)
+        tables: list[pa.Table] = ray.get(refs)
+        self._refs -= set(refs)
+        return tables
+
+    def cancel(self) -> None:
+        """The workers of parts under way are ended with their crop processes."""
+        for ref in list(self._refs):
+            ray.cancel(ref, force=True)
+
+    def stop(self) -> None:
+        """Leave the cluster; one that was started here ends."""
+        if self._own:
+            ray.shutdown()
+
+
+def _done(task: Task, part: pa.Table) -> pa.Table:
+    return task(part)

@@ -1,0 +1,321 @@
+"""The crop job on an engine of one's choice: one script, run in process, on DuckDB, Spark, Spark Connect, Dask or Ray.
+
+Belongs here: choosing and keeping engines, and running the job on them. Does not: what the job does to a row
+(crop_images.py), how clusters are reached (spark.py, spark_connect.py, dask.py, ray.py), how a batch is laid out (plan.py).
+Importing this module is cheap; Fugue, DuckDB and Spark are imported by the call that needs them.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from cropline.core.errors import CroplineError, EngineError
+from cropline.core.scrub import one_line
+from cropline.pipeline.funnel import EngineUse
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from cropline.config.settings import EngineSettings
+    from fugue_jobs.crop_images import CropJob
+    from fugue_jobs.engines.manifests import Images
+    from fugue_jobs.engines.plan import Cost
+
+    Spans = tuple[tuple[float, float], ...]
+
+log = logging.getLogger(__name__)
+
+# Kinds whose workers are other processes, perhaps elsewhere.
+DISTRIBUTED = ("spark", "spark-connect", "emr-serverless", "dask", "ray")
+
+
+def _go_on() -> None:
+    """The default check: nothing ends the job early."""
+
+
+def run_crop_job(
+    images: Images,
+    claimed: pa.Table,
+    stores: pa.Table,
+    job: CropJob,
+    engine: EngineSettings,
+    on_image: Callable[[int], None] | None = None,
+    *,
+    waiting: int = 0,
+    on_engine: Callable[[EngineUse], None] | None = None,
+    check: Callable[[], None] = _go_on,
+) -> pa.Table:
+    """Crop every box of every claimed image, by every claimed profile.
+
+    images: ManifestRows, which Spark's workers read themselves and every other engine has read here; or the rows at
+    hand, manifests.IMAGE_ROWS. Rows that nobody claimed are left alone.
+    claimed: schemas.CLAIM. stores: schemas.STORES, may be empty. Returns schemas.CROPS, exactly one row a box and
+    profile, ordered by manifest, row, box and profile. ``on_image`` gets the number of rows after each image
+    (not on clusters, whose workers are elsewhere). waiting: images that wait beside these, which kind=auto and
+    autoscaling go by. ``on_engine`` is told at the end where the batch ran and why. ``check`` is called about every
+    second while the job runs, in the thread that called; what it raises ends the job.
+    Several threads may call this; those on a cluster share its session.
+    Raises EngineError: a claimed image without its manifest row, a store told twice, an engine that cannot run, a script
+    that breaks its contract. Whatever else it raises, a signal's exception too, the work on the cluster has been ended,
+    but for the parts that Dask's workers have in hand.
+    """
+    from fugue_jobs.engines import plan
+    from fugue_jobs.engines.manifests import sizes
+    from fugue_jobs.rows import in_order
+
+    counts = sizes(images)
+    _check_keys(counts, claimed, stores)
+    cost = plan.cost(counts, claimed)
+    kind, reason = engine.kind, "set"
+    if engine.kind == "auto":
+        kind, reason = plan.choose(cost, waiting, engine.auto)  # type: ignore[assignment]
+    log.info("%s: %s", kind, reason)
+    settings = engine.model_copy(update={"kind": kind})
+    batch = _Batch(images, counts, claimed, stores, job, settings, cost, waiting, check)
+    started = time.time()
+    ran = _run_distributed(batch) if kind in DISTRIBUTED else _run_here(batch, on_image)
+    if on_engine is not None:
+        on_engine(EngineUse(kind, reason, ran.partitions, time.time() - started, ran.executors))
+    return in_order(ran.crops)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    images: Images
+    counts: pa.Table
+    claimed: pa.Table
+    stores: pa.Table
+    job: CropJob
+    settings: EngineSettings
+    cost: Cost
+    waiting: int
+    check: Callable[[], None]
+
+    @property
+    def partitions(self) -> int:
+        from fugue_jobs.engines import plan
+
+        if self.settings.kind not in DISTRIBUTED:
+            return 0  # one call, whose processes are the parallelism
+        return plan.partitions(self.cost, self.settings.partitions)
+
+
+@dataclass(frozen=True)
+class _EngineResult:
+    crops: pa.Table
+    partitions: int = 1
+    executors: Spans = ()
+
+
+def _run_here(batch: _Batch, on_image: Callable[[int], None] | None) -> _EngineResult:
+    from fugue_jobs.crop_images import crop_images
+
+    if batch.settings.kind == "duckdb":
+        import fugue_duckdb  # noqa: F401 - registers the engine
+    transformer = crop_images(batch.job, on_image, batch.check)
+    try:
+        return _EngineResult(_run(batch, lambda: batch.settings.kind, transformer, _here))
+    except Exception as error:
+        if batch.settings.script is None or isinstance(error, CroplineError):
+            raise
+        told = one_line(f"{type(error).__name__}: {error}")
+        raise EngineError(f"the script {batch.settings.script} failed: {told}") from error
+
+
+def _run_distributed(batch: _Batch) -> _EngineResult:
+    from fugue_jobs.crop_images import crop_images
+    from fugue_jobs.engines.clusters import cause, in_own_thread
+
+    if batch.settings.kind == "emr-serverless":
+        return _run_on_emr(batch)
+    # A task is one slot: its core is one crop process.
+    transformer = crop_images(replace(batch.job, processes=batch.job.processes or 1))
+    started = time.time()
+    with _borrowed(batch) as kept:
+        cluster = kept.cluster
+        try:
+            crops = in_own_thread(lambda: _run_on(cluster, batch, transformer), lambda: _check(batch, cluster))
+            return _EngineResult(crops, batch.partitions, cluster.executors(started))
+        except BaseException as error:
+            _abandon(kept)
+            if isinstance(error, CroplineError) or not isinstance(error, Exception):
+                raise
+            raise EngineError(f"the job failed on {batch.settings.kind}: {cause(error)}") from error
+
+
+def _check(batch: _Batch, cluster: Any) -> None:
+    batch.check()
+    cluster.check()
+
+
+def _run_on_emr(batch: _Batch) -> _EngineResult:
+    from fugue_jobs.engines.emr import dispatch
+
+    done = dispatch(
+        batch.images, batch.claimed, batch.stores, batch.job, batch.settings, batch.cost, batch.waiting, batch.check
+    )
+    return _EngineResult(done.crops, done.partitions, done.executors)
+
+
+def _here(table: Images) -> pa.Table:
+    from fugue_jobs.engines.manifests import load_rows
+
+    return load_rows(table)
+
+
+def _run_on(cluster: Any, batch: _Batch, transformer: Any) -> pa.Table:
+    cluster.begin()
+    return _run(batch, lambda: cluster.engine, transformer, cluster.frame)
+
+
+def _run(batch: _Batch, engine: Callable[[], Any], transformer: Any, as_frame: Callable[[Images], Any]) -> pa.Table:
+    from fugue_jobs.engines.script import dry_run, read_script
+
+    script = read_script(batch.settings.script)
+    frames = {name: as_frame(getattr(batch, name)) for name in ("images", "claimed", "stores")}
+    if batch.settings.script is not None:
+        dry_run(
+            lambda stub_transformer: _run_script(script, batch, engine(), frames, stub_transformer),
+            batch.counts,
+            batch.claimed,
+        )
+    return _run_script(script, batch, engine(), frames, transformer)
+
+
+def _run_script(script: str, batch: _Batch, engine: Any, frames: dict[str, Any], transformer: Any) -> pa.Table:
+    from fugue.dataframe.api import as_arrow
+    from fugue.sql.api import fugue_sql_flow
+
+    from fugue_jobs.engines.script import crops_schema
+
+    values = {"partitions": batch.partitions, "crops_schema": crops_schema(), "crop_images": transformer}
+    found = fugue_sql_flow(script, **frames, **values).run(engine)
+    if "crops" not in found:
+        raise EngineError("the script yields no frame crops: it needs crops = ... YIELD DATAFRAME")
+    crops = found["crops"]
+    native: Any = getattr(crops, "native", None)
+    # Spark's own way keeps Arrow batches as they are; Fugue's makes rows of Python objects of them on Connect.
+    return native.toArrow() if hasattr(native, "toArrow") else as_arrow(crops)
+
+
+def _check_keys(counts: pa.Table, claimed: pa.Table, stores: pa.Table) -> None:
+    known = list(zip(counts["manifest"].to_pylist(), counts["manifest_row"].to_pylist(), strict=True))
+    wanted = list(zip(claimed["manifest"].to_pylist(), claimed["manifest_row"].to_pylist(), strict=True))
+    missing = set(wanted) - set(known)
+    if missing:
+        raise EngineError(f"{len(missing)} claimed images have no manifest row, {min(missing)} is one")
+    if len(set(known)) < len(known) or len(set(wanted)) < len(wanted):
+        raise EngineError("an image is there twice: the job would cut it twice")
+    ids = stores["store_id"].to_pylist()
+    if len(set(ids)) < len(ids):
+        raise EngineError("the stores table has a store_id twice: the join would double its images")
+
+
+_EXTRAS = {"spark": "spark", "spark-connect": "spark", "emr-serverless": "spark", "dask": "dask", "ray": "ray"}
+
+
+@dataclass
+class _Kept:
+    """The cluster session of this process: starting one takes seconds, a batch may take less. Threads share it."""
+
+    settings: EngineSettings
+    cluster: Any
+    users: int = 0
+    ended: bool = False
+
+
+@dataclass
+class _Keeper:
+    kept: _Kept | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+_keeper = _Keeper()
+
+
+@contextmanager
+def _borrowed(batch: _Batch) -> Iterator[_Kept]:
+    """The kept session if it was opened by the same settings, else one in its place. One that another thread uses stays open."""
+    from fugue_jobs.engines import plan
+
+    wanted = batch.settings.model_copy(update={"script": None, "partitions": 0, "stores": None, "processes": 0})
+    with _keeper.lock:
+        mine = _keeper.kept
+        if mine is None or mine.settings != wanted:
+            _keeper.kept = None
+            if mine is not None and not mine.users:
+                mine.cluster.stop()
+            mine = _Kept(wanted, _started(wanted, plan.most_executors(batch.cost, batch.waiting, wanted.spark)))
+            _keeper.kept = mine
+        mine.users += 1
+    try:
+        yield mine
+    finally:
+        with _keeper.lock:
+            mine.users -= 1
+            unused = not mine.users and _keeper.kept is not mine and not mine.ended
+        if unused:
+            mine.cluster.stop()
+
+
+def _started(settings: EngineSettings, most_executors: int) -> Any:
+    try:
+        return _opened(settings, most_executors)
+    except ImportError as error:
+        raise EngineError(
+            f"engine {settings.kind} needs a package that is not installed here, {error.name}: "
+            f"pip install 'cropline[{_EXTRAS[settings.kind]}]'"
+        ) from error
+
+
+def _opened(settings: EngineSettings, most_executors: int) -> Any:
+    match settings.kind:
+        case "spark":
+            from fugue_jobs.engines.spark import SparkCluster
+
+            return SparkCluster(settings, most_executors)
+        case "spark-connect":
+            from fugue_jobs.engines.spark_connect import ConnectCluster
+
+            return ConnectCluster(settings)
+        case "dask":
+            from fugue_jobs.engines.dask import DaskCluster
+
+            return DaskCluster(settings)
+        case _:
+            from fugue_jobs.engines.ray import RayCluster
+
+            return RayCluster(settings)
+
+
+def _abandon(kept: _Kept) -> None:
+    """End the work of a job that failed or was cancelled, and the session with it: its state is not known any more.
+
+    Jobs that other threads run on it fail too; their batches are resumed.
+    """
+    from fugue_jobs.engines.clusters import STOP_S, end_within
+
+    with _keeper.lock:
+        if _keeper.kept is kept:
+            _keeper.kept = None
+        ended, kept.ended = kept.ended, True
+    if not ended:
+        end_within(STOP_S, kept.cluster.cancel, kept.cluster.stop)
+
+
+def stop_engines() -> None:
+    """End the cluster session that this process keeps, if any; the next job starts another."""
+    with _keeper.lock:
+        kept, _keeper.kept = _keeper.kept, None
+    if kept is not None:
+        kept.cluster.stop()
+
+
+atexit.register(stop_engines)

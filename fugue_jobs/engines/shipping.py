@@ -1,0 +1,52 @@
+"""Our own code as one zip or as folders, for workers that have only the third-party wheels.
+
+Belongs here: making them. Does not: sending them (each cluster's module does, in its way).
+"""
+
+import tempfile
+import zipfile
+from functools import cache
+from pathlib import Path
+
+import cropline
+import fugue_jobs
+
+# What of cropline the crop code imports; the rest of its subpackages is for the machine that starts the job.
+_PACKAGES = (
+    "cropline", "cropline/core", "cropline/config", "cropline/intake", "cropline/intake/sources", "cropline/packs",
+    "cropline/pipeline", "fugue_jobs", "fugue_jobs/engines", "fugue_jobs/fetching", "fugue_jobs/frame",
+    "fugue_jobs/imaging", "fugue_jobs/pool",
+)  # fmt: skip
+
+# The same code always gives the same zip.
+_TIMESTAMP = (1980, 1, 1, 0, 0, 0)
+
+
+@cache
+def zipped_packages() -> Path:
+    """A zip of _PACKAGES, each without what lies below it: in a folder of this process, or what this runs from."""
+    home = Path(cropline.__file__).parents[1]
+    if zipfile.is_zipfile(home):
+        return home
+    target = Path(tempfile.mkdtemp(prefix="cropline-code-")) / "cropline-code.zip"
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for package in _PACKAGES:
+            top, _, below = package.partition("/")
+            folder = Path(str({"cropline": cropline, "fugue_jobs": fugue_jobs}[top].__file__)).parent / below
+            for source in sorted(folder.iterdir()):
+                if source.suffix in (".py", ".fsql"):
+                    _add(archive, source, package)
+    return target
+
+
+@cache
+def package_folders() -> list[Path]:
+    """The same as folders, for a cluster that takes no zip: one for each package at the top."""
+    home = Path(tempfile.mkdtemp(prefix="cropline-code-"))
+    with zipfile.ZipFile(zipped_packages()) as archive:
+        archive.extractall(home)
+    return [home / package for package in _PACKAGES if "/" not in package]
+
+
+def _add(archive: zipfile.ZipFile, source: Path, package: str) -> None:
+    archive.writestr(zipfile.ZipInfo(f"{package}/{source.name}", _TIMESTAMP), source.read_bytes())

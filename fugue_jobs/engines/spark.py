@@ -1,0 +1,178 @@
+"""A Spark application of our own, on this machine or on a cluster: started, told what it must know, watched, stopped.
+
+Belongs here: the classic (py4j) session and its executors. Does not: Spark Connect (spark_connect.py), the choice of an
+engine (run.py).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from cropline.core.errors import EngineError
+from fugue_jobs.engines.clusters import cause, check_reachable
+from fugue_jobs.engines.manifests import IMAGE_ROWS, Images, ManifestRows
+from fugue_jobs.engines.shipping import zipped_packages
+
+if TYPE_CHECKING:
+    from cropline.config.engine import SparkSettings
+    from cropline.config.settings import EngineSettings
+
+GROUP = "cropline"
+DEFAULTS = {
+    "spark.ui.showConsoleProgress": "false",
+    # Safe, since a photo cut twice writes the same bytes to the same keys; a straggler is one only after a while.
+    "spark.speculation": "true",
+    "spark.speculation.minTaskRuntime": "60s",
+    # Rows hold dozens of boxes each: Spark's 10,000 would make batches of tens of MB.
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "512",
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+}
+
+
+class SparkCluster:
+    """The Spark application of this process. ``engine`` is what Fugue runs on.
+
+    Raises EngineError when the master does not answer, or another application runs in this process on another one.
+    """
+
+    def __init__(self, settings: EngineSettings, most_executors: int) -> None:
+        from fugue_spark import SparkExecutionEngine
+
+        check_reachable("Spark master", _addresses(settings.master), settings.spark.connect_timeout_s)
+        self._own = True
+        self._grant_timeout_s = settings.spark.grant_timeout_s
+        self._without_since = time.monotonic()
+        self.session: Any = self._open(settings, most_executors)
+        # Our own packages: workers need only the third-party wheels.
+        self.session.sparkContext.addPyFile(str(zipped_packages()))
+        self.engine = SparkExecutionEngine(self.session)
+
+    def _open(self, settings: EngineSettings, most_executors: int) -> Any:
+        from pyspark import SparkContext
+        from pyspark.sql import SparkSession
+
+        running = SparkContext._active_spark_context
+        if running is not None:
+            if running.master != settings.master:
+                raise EngineError(f"a Spark application already runs here on {running.master}, not {settings.master}")
+            other = [name for name, value in settings.conf.items() if running.getConf().get(name) != value]
+            if other:
+                raise EngineError(
+                    f"a Spark application already runs here, with another {min(other)} than CROPLINE_ENGINE__CONF"
+                )
+            self._own = False
+            return SparkSession(running)
+        builder = SparkSession.builder.master(settings.master).appName(GROUP)
+        for name, value in options(settings, most_executors).items():
+            builder = builder.config(name, value)
+        try:
+            session = builder.getOrCreate()
+        except Exception as error:  # py4j and PySpark share no base
+            raise EngineError(f"Spark did not start on {settings.master}: {cause(error)}") from error
+        # Else workers would run whatever "python3" is there.
+        session.sparkContext.pythonExec = settings.spark.python or os.environ.get("PYSPARK_PYTHON") or sys.executable
+        return session
+
+    def frame(self, table: Images) -> Any:
+        """The table as Fugue's frame on this cluster."""
+        return as_spark_frame(self.session, table)
+
+    def begin(self) -> None:
+        """What runs from here on can be ended by cancel()."""
+        self.session.sparkContext.setJobGroup(GROUP, "crops of a batch", interruptOnCancel=True)
+        self._without_since = time.monotonic()
+
+    def check(self) -> None:
+        """Called while work waits or runs. Raises EngineError when the cluster has given it no executor for too long."""
+        context = self.session.sparkContext
+        now = time.monotonic()
+        if context.master.startswith("local") or context._jsc.sc().statusStore().executorList(True).size() > 1:
+            self._without_since = now  # the driver is one of the list
+        elif now - self._without_since > self._grant_timeout_s:
+            asked = context.getConf()
+            raise EngineError(
+                f"{context.master} gave no executor in {self._grant_timeout_s} s; one asks for "
+                f"{asked.get('spark.executor.cores', '1')} cores and {asked.get('spark.executor.memory', '1g')} of memory: "
+                "see whether its workers have that free, ask for less (CROPLINE_ENGINE__SPARK__EXECUTOR_CORES, "
+                "spark.executor.memory in CROPLINE_ENGINE__CONF) or wait longer (CROPLINE_ENGINE__SPARK__GRANT_TIMEOUT_S)"
+            )
+
+    def cancel(self) -> None:
+        """End what runs since begin()."""
+        self.session.sparkContext.cancelJobGroup(GROUP)
+
+    def stop(self) -> None:
+        """End the application, unless somebody else started it."""
+        if self._own:
+            self.session.stop()
+
+    def executors(self, since: float) -> tuple[tuple[float, float], ...]:
+        """(came, went) of every executor that was there after ``since``; moments before it are cut off."""
+        now = time.time()
+        found = self.session.sparkContext._jsc.sc().statusStore().executorList(False)
+        spans = []
+        for position in range(found.size()):
+            executor = found.apply(position)
+            if executor.id() == "driver":
+                continue
+            gone = executor.removeTime()
+            went = gone.get().getTime() / 1000 if gone.isDefined() else now
+            if went > since:
+                spans.append((max(since, executor.addTime().getTime() / 1000), went))
+        return tuple(sorted(spans))
+
+
+def options(settings: EngineSettings, most_executors: int) -> dict[str, str]:
+    """Spark's settings for an application of ours; the user's ``conf`` wins."""
+    chosen = dict(DEFAULTS)
+    if settings.master.startswith("local"):
+        chosen["spark.ui.enabled"] = "false"
+    else:
+        chosen |= autoscaled(settings.spark, most_executors)
+    return chosen | settings.conf
+
+
+def autoscaled(spark: SparkSettings, most_executors: int) -> dict[str, str]:
+    """Executors that come and go between the settings' bounds, or the most of them for good."""
+    cores = {"spark.executor.cores": str(spark.executor_cores)}
+    if not spark.autoscale:
+        # Without it a standalone master gives an application every core there is.
+        return cores | {"spark.cores.max": str(most_executors * spark.executor_cores)}
+    return cores | {
+        "spark.dynamicAllocation.enabled": "true",
+        "spark.dynamicAllocation.shuffleTracking.enabled": "true",
+        "spark.dynamicAllocation.minExecutors": str(spark.min_executors),
+        "spark.dynamicAllocation.initialExecutors": str(spark.min_executors),
+        "spark.dynamicAllocation.maxExecutors": str(most_executors),
+        "spark.dynamicAllocation.executorIdleTimeout": f"{spark.idle_s}s",
+        # Without it an executor that holds shuffle blocks of a finished batch would stay for ever.
+        "spark.dynamicAllocation.shuffleTracking.timeout": f"{spark.idle_s}s",
+        # Leaving executors end their tasks first. Their blocks are not moved: the exchange is small, and with both that and
+        # shuffle tracking Spark warns that idle executors stay too long.
+        "spark.decommission.enabled": "true",
+    }
+
+
+def _addresses(master: str) -> list[tuple[str, int]]:
+    if not master.startswith("spark://"):
+        return []
+    parts = [urlsplit(f"//{entry}") for entry in master.removeprefix("spark://").split(",")]
+    return [(part.hostname or "", part.port or 7077) for part in parts]
+
+
+def as_spark_frame(session: Any, table: Images) -> Any:
+    """The table as a frame of the session; rows that lie in manifests are read by its workers.
+
+    Empty ones are given their schema: Connect does not take it from the table.
+    """
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    if isinstance(table, ManifestRows):
+        return as_spark_frame(session, table.parts).mapInArrow(table.reader, from_arrow_schema(IMAGE_ROWS))
+    if table.num_rows:
+        return session.createDataFrame(table)
+    return session.createDataFrame([], schema=from_arrow_schema(table.schema))

@@ -1,0 +1,118 @@
+"""Spark Connect: a session on a server elsewhere, and the shim that lets Fugue use it.
+
+Fugue 0.9.7 answers False to "is this a Connect session?" on every Spark 4 and then asks the session for a SparkContext,
+which it does not have. ConnectEngine answers True, and makes single parts in Connect's own way; that is all that is
+needed, since the engine is handed to Fugue as an object. A Fugue whose ``fugue_spark._utils.misc.is_spark_connect`` recognises Spark 4's sessions makes it unnecessary:
+test_the_connect_shim_is_still_needed fails when that one is installed.
+
+Belongs here: Connect. Does not: clusters of our own (spark.py) or the choice between them (run.py).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from fugue_spark.execution_engine import SparkExecutionEngine
+from grpc import RpcError  # type: ignore[import-untyped]
+from pyspark.errors import PySparkException
+
+from cropline.core.errors import EngineError
+from fugue_jobs.engines.clusters import check_reachable
+from fugue_jobs.engines.shipping import zipped_packages
+from fugue_jobs.engines.spark import DEFAULTS, as_spark_frame
+
+if TYPE_CHECKING:
+    from cropline.config.settings import EngineSettings
+    from fugue_jobs.engines.manifests import Images
+
+DEFAULT_PORT = 15002
+
+
+class ConnectEngine(SparkExecutionEngine):  # type: ignore[misc]
+    """Fugue's Spark engine on a Connect session."""
+
+    @property
+    def is_spark_connect(self) -> bool:
+        """What Fugue gets wrong on Spark 4."""
+        return True
+
+    def repartition(self, df: Any, partition_spec: Any) -> Any:
+        """Fugue makes one part by a function of classic Spark, which wants a SparkContext; the session does it itself."""
+        if partition_spec.num_partitions == "1" and not partition_spec.partition_by:
+            return self.to_df(self.to_df(df).native.repartition(1))
+        return super().repartition(df, partition_spec)
+
+
+class ConnectCluster:
+    """A session of our own on a Connect server. Raises EngineError when there is none at the address, or it refuses us."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        from pyspark.sql.connect.session import SparkSession
+
+        address = settings.connect.url
+        parts = urlsplit(address)
+        where = (parts.hostname or "", parts.port or DEFAULT_PORT)
+        check_reachable("Spark Connect server", [where], settings.spark.connect_timeout_s)
+        try:
+            self.session: Any = SparkSession.builder.remote(_with_token(settings)).create()
+            self._set(_settable(settings.conf))
+            # Once a session: a server keeps what each session sent apart from the others'.
+            self.session.addArtifacts(str(zipped_packages()), pyfile=True)
+        except (PySparkException, RpcError) as error:
+            raise EngineError(f"the Spark Connect server at {where[0]}:{where[1]}: {_why(error)}") from None
+        self.engine = ConnectEngine(self.session)
+
+    def _set(self, conf: dict[str, str]) -> None:
+        for name, value in conf.items():
+            try:
+                self.session.conf.set(name, value)
+            except PySparkException as error:
+                self.session.stop()
+                raise EngineError(
+                    f"the Spark Connect server refuses {name} of CROPLINE_ENGINE__CONF: {_why(error)}"
+                ) from None
+
+    def frame(self, table: Images) -> Any:
+        """The table as Fugue's frame on this cluster."""
+        return as_spark_frame(self.session, table)
+
+    def begin(self) -> None:
+        """Nothing: the session is ours alone, and cancel() ends all that it runs."""
+
+    def check(self) -> None:
+        """Nothing: what executors its cluster has is between the server and the cluster."""
+
+    def cancel(self) -> None:
+        """End what this session runs on the server."""
+        self.session.interruptAll()
+
+    def stop(self) -> None:
+        """Give the session back."""
+        self.session.stop()
+
+    def executors(self, since: float) -> tuple[tuple[float, float], ...]:  # noqa: ARG002 - as the other cluster's
+        """None that we are told of: a Connect client does not see executors."""
+        return ()
+
+
+def _with_token(settings: EngineSettings) -> str:
+    url, token = settings.connect.url, settings.connect.token.get_secret_value()
+    if not token:
+        return url
+    base = url if "/" in url.removeprefix("sc://") else url + "/"
+    return f"{base};token={token}"
+
+
+def _settable(conf: dict[str, str]) -> dict[str, str]:
+    """The session's settings: those of the server's own context are its owner's business and refused by it."""
+    ours = {name: value for name, value in DEFAULTS.items() if name.startswith("spark.sql.")}
+    return ours | conf
+
+
+def _why(error: Exception) -> str:
+    """A gRPC error's text quotes the call, which may hold the token: its code says enough."""
+    if isinstance(error, PySparkException):
+        return error.getCondition() or type(error).__name__
+    code = getattr(error, "code", None)
+    return str(code().name) if callable(code) else type(error).__name__

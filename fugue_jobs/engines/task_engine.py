@@ -1,0 +1,158 @@
+"""Fugue on clusters that run functions (Dask, Ray): SELECT runs here, by DuckDB; the parts of a TRANSFORM are tasks there.
+
+Fugue's own engines for them are not used: they hand parts around as pandas and Ray datasets, and boxes do not survive that
+(docs/decisions/0007-engines.md). Here a part is an Arrow table all the way, mapped by Fugue's native engine where it runs.
+
+Belongs here: Fugue's end, and what both clusters share. Does not: reaching one of them (dask.py, ray.py).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from fugue.collections.partition import PartitionSpec
+from fugue.constants import KEYWORD_PARALLELISM, KEYWORD_ROWCOUNT
+from fugue.dataframe.arrow_dataframe import ArrowDataFrame
+from fugue.dataframe.dataframe import DataFrame
+from fugue.execution.execution_engine import ExecutionEngine, MapEngine
+from fugue.execution.native_execution_engine import NativeExecutionEngine
+from fugue_duckdb.execution_engine import DuckExecutionEngine
+from triad.collections.schema import Schema
+
+from cropline.core.errors import EngineError
+from fugue_jobs.engines.manifests import load_rows
+
+if TYPE_CHECKING:
+    from fugue_jobs.engines.manifests import Images
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is done to each part, by Fugue's native engine on the worker. Sent there by cloudpickle."""
+
+    map_func: Callable[..., Any]
+    on_init: Callable[..., Any] | None
+    schema: str
+    spec: PartitionSpec
+
+    def __call__(self, part: pa.Table) -> pa.Table:
+        mapper = NativeExecutionEngine().map_engine
+        done = mapper.map_dataframe(ArrowDataFrame(part), self.map_func, self.schema, self.spec, self.on_init)
+        return done.as_arrow()
+
+
+class TaskCluster(ABC):
+    """The cluster of this process. One batch at a time."""
+
+    def __init__(self, kind: str, grant_timeout_s: int) -> None:
+        self._kind = kind
+        self._grant_timeout_s = grant_timeout_s
+        self._without_since = monotonic()
+
+    @property
+    def engine(self) -> ExecutionEngine:
+        """What Fugue runs a script on; a new one each time, since Fugue closes its DuckDB at the script's end."""
+        return _TaskEngine(self)
+
+    @property
+    @abstractmethod
+    def cores(self) -> int:
+        """How many tasks run at a time now; 0 while no worker is there. TimeoutError when the cluster does not say."""
+
+    @abstractmethod
+    def run(self, task: Task, parts: list[pa.Table]) -> list[pa.Table]:
+        """The task done to each part, in their order. The first error ends it."""
+
+    @abstractmethod
+    def cancel(self) -> None:
+        """End what run() has under way."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Leave the cluster, and end it if it was started by us."""
+
+    def frame(self, table: Images) -> pa.Table:
+        """The rows, read here: what joins them is DuckDB in this process."""
+        return load_rows(table)
+
+    def begin(self) -> None:
+        """A batch begins."""
+        self._without_since = monotonic()
+
+    def check(self) -> None:
+        """Called while work waits or runs. Raises EngineError when there has been no worker, or no answer, for too long."""
+        try:
+            cores, lack, remedy = self.cores, "had no worker", "start some"
+        except TimeoutError:
+            cores, lack, remedy = 0, "did not answer", "see to it"
+        if cores:
+            self._without_since = monotonic()
+        elif monotonic() - self._without_since > self._grant_timeout_s:
+            raise EngineError(
+                f"{self._kind} {lack} in {self._grant_timeout_s} s: {remedy}, or wait longer "
+                f"(CROPLINE_ENGINE__{self._kind.upper()}__GRANT_TIMEOUT_S)"
+            )
+
+    def executors(self, since: float) -> tuple[tuple[float, float], ...]:  # noqa: ARG002 - as the other clusters'
+        """None: their workers are not ours, they do not come and go with the work."""
+        return ()
+
+
+class _TaskEngine(DuckExecutionEngine):  # type: ignore[misc]
+    def __init__(self, cluster: TaskCluster) -> None:
+        super().__init__()
+        self.cluster = cluster
+
+    def create_default_map_engine(self) -> MapEngine:
+        return _TaskMapEngine(self)
+
+    def get_current_parallelism(self) -> int:
+        return max(1, self.cluster.cores)
+
+
+class _TaskMapEngine(MapEngine):
+    @property
+    def execution_engine_constraint(self) -> type[ExecutionEngine]:
+        return _TaskEngine
+
+    @property
+    def is_distributed(self) -> bool:
+        return True
+
+    def map_dataframe(
+        self,
+        df: DataFrame,
+        map_func: Callable[..., Any],
+        output_schema: Any,
+        partition_spec: PartitionSpec,
+        on_init: Callable[..., Any] | None = None,
+        map_func_format_hint: str | None = None,  # noqa: ARG002 - Fugue's signature
+    ) -> DataFrame:
+        rows = df.as_arrow()
+        cluster: TaskCluster = self.execution_engine.cluster  # type: ignore[attr-defined]
+        wanted = partition_spec.get_num_partitions(
+            **{KEYWORD_ROWCOUNT: lambda: rows.num_rows, KEYWORD_PARALLELISM: lambda: max(1, cluster.cores)}
+        )
+        parts = partition_rows(rows, partition_spec.partition_by, wanted or max(1, cluster.cores))
+        schema = Schema(output_schema)
+        # Of a part no more parts are made.
+        task = Task(map_func, on_init, str(schema), PartitionSpec(partition_spec, num=0))
+        return ArrowDataFrame(pa.concat_tables([schema.create_empty_arrow_table(), *cluster.run(task, parts)]))
+
+
+def partition_rows(rows: pa.Table, keys: list[str], wanted: int) -> list[pa.Table]:
+    """At most ``wanted`` parts, at least one. With keys, the rows of one key are in one part."""
+    if keys:
+        numbered = rows.select(keys).append_column("__row", pa.array(range(rows.num_rows), pa.int64()))
+        groups = numbered.group_by(keys).aggregate([("__row", "list")])["__row_list"].to_pylist()
+        dealt = [[row for group in groups[first::wanted] for row in group] for first in range(min(wanted, len(groups)))]
+        return [rows.take(pa.array(part, pa.int64())) for part in dealt] or [rows]
+    count = max(1, min(wanted, rows.num_rows))
+    edges = [rows.num_rows * edge // count for edge in range(count + 1)]
+    return [rows.slice(first, end - first) for first, end in pairwise(edges)]

@@ -1,0 +1,1 @@
+"""One photo's bytes from one URL, safely."""

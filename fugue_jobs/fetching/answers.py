@@ -1,0 +1,200 @@
+"""One HTTP answer, read with suspicion: its body within limits, its status as a reason, its errors without their texts.
+
+Belongs here: what a response means for a photo. Does not: sending requests or following redirects (fetch.py).
+"""
+
+import email.utils
+import hashlib
+import http.client
+import re
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import requests
+import urllib3
+
+from cropline.core.failures import PhotoFailure
+from fugue_jobs.fetching.addresses import Target
+from fugue_jobs.fetching.transport import ReceivedTooMuch, StaleConnection
+
+CHUNK = 256 * 1024
+# A refused answer's body of at most so much is read to its end, so that its connection can be kept.
+DRAIN = 64 * 1024
+MAX_RETRY_AFTER_S = 6 * 3600
+_REFUSES_SIGNED = frozenset({401, 403, 410})
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A whole body as the host sent it: ``sha256`` is the lower-case hex digest of ``data``."""
+
+    data: bytes = field(repr=False)
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Body:
+    data: bytes
+    sha256: str
+    is_whole: bool  # whether a Content-Length says that nothing is missing
+
+
+def read_body(response: requests.Response, max_bytes: int) -> Body:
+    """Everything, as sent. Raises PhotoFailure for a coded or too large body; urllib3's errors for a broken one."""
+    headers = response.headers
+    coding = headers.get("Content-Encoding", "identity").strip().lower()
+    transfer = headers.get("Transfer-Encoding", "chunked").strip().lower()
+    if coding not in ("identity", "") or transfer != "chunked":
+        raise PhotoFailure("encoded_body", "the body came compressed")
+    declared = _content_length(response)
+    if declared is not None and declared > max_bytes:
+        raise PhotoFailure("too_large", f"{declared} bytes, {max_bytes} are allowed")
+    chunks, size = [], 0
+    # A declared body is read in one piece: joining pieces costs as much CPU as receiving them.
+    for chunk in _chunks(response, declared or CHUNK):
+        size += len(chunk)
+        if size > max_bytes:
+            raise PhotoFailure("too_large", f"more than {max_bytes} bytes")
+        if _received(response) > size * 5 // 4 + DRAIN:
+            raise PhotoFailure("too_large", "sent in chunks of a few bytes each")
+        chunks.append(chunk)
+    data = b"".join(chunks)
+    # Chunks that end well vouch for nothing: a proxy whose upstream broke off ends them well too.
+    return Body(data, hashlib.sha256(data).hexdigest(), is_whole=declared is not None)
+
+
+def _received(response: requests.Response) -> int:
+    """Bytes on the wire so far: taking apart chunks of one byte costs a second of CPU for each million."""
+    wire = getattr(response.raw, "wire", None)
+    return 0 if wire is None else int(wire.received)
+
+
+def _chunks(response: requests.Response, size: int) -> Iterator[bytes]:
+    failure = None
+    while failure is None:
+        try:
+            chunk = response.raw.read(size)
+        except WIRE_ERRORS as error:
+            failure = wire_failure(error, in_body=True)
+        else:
+            if not chunk:
+                return
+            yield chunk
+    raise failure
+
+
+def _content_length(response: requests.Response) -> int | None:
+    text = response.headers.get("Content-Length", "").strip()
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) and "Transfer-Encoding" not in response.headers else None
+
+
+def drain(response: requests.Response) -> None:
+    """Read a short body to its end, where there is one: what follows 1xx, 204 and 304 is the next answer or a lie."""
+    if response.status_code < 200 or response.status_code in (204, 304):
+        return
+    size = _content_length(response)
+    if size is not None and size <= DRAIN:
+        response.raw.drain_conn()
+
+
+def refusal(target: Target, response: requests.Response, *, signed: bool = False) -> PhotoFailure:
+    """Why there is no photo. ``signed``: a URL on the way here was a signed one, see signed_urls.py."""
+    status = response.status_code
+    if signed and (status in _REFUSES_SIGNED or _token_expired(response)):
+        return PhotoFailure("url_expired", f"{target.origin} answered {status} to a signed URL")
+    retry_after = _retry_after_s(response.headers.get("Retry-After")) if status in (429, 503) else None
+    known = {429: "http_429", 404: "http_404", 410: "http_404", 408: "timeout"}
+    code = known.get(status) or {4: "http_4xx", 5: "http_5xx"}.get(status // 100, "http_other")
+    return PhotoFailure(code, f"{target.origin} answered {status}", retry_after_s=retry_after)
+
+
+def _token_expired(response: requests.Response) -> bool:
+    """Google and S3 say so with status 400; only their answer's body tells it from a bad request."""
+    size = _content_length(response)
+    if response.status_code != 400 or (size or 0) > DRAIN or response.headers.get("Content-Encoding"):
+        return False
+    try:
+        return b"<Code>ExpiredToken</Code>" in response.raw.read(DRAIN)
+    except WIRE_ERRORS:
+        return False  # the status is known, and is what is told
+
+
+def _retry_after_s(value: str | None) -> int | None:
+    """Seconds from now, 0..MAX_RETRY_AFTER_S, of a Retry-After header in either form; None for nonsense."""
+    text = (value or "").strip()
+    if re.fullmatch(r"[0-9]+", text):
+        return min(int(text[:18]), MAX_RETRY_AFTER_S)
+    try:
+        at = email.utils.parsedate_to_datetime(text)
+        wait = (at if at.tzinfo else at.replace(tzinfo=UTC)) - datetime.now(UTC)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return min(max(int(wait.total_seconds()), 0), MAX_RETRY_AFTER_S)
+
+
+_TIMEOUTS = (TimeoutError, urllib3.exceptions.TimeoutError, requests.Timeout)
+_TLS = (ssl.SSLError, urllib3.exceptions.SSLError, requests.exceptions.SSLError)
+_ENDED_EARLY = (http.client.IncompleteRead, urllib3.exceptions.InvalidChunkLength, ssl.SSLEOFError)
+WIRE_ERRORS = (StaleConnection, requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
+
+
+def wire_failure(error: Exception, *, in_body: bool) -> PhotoFailure:
+    """What went wrong on the wire, told by the kinds of the errors; their texts quote URLs and never go on."""
+    kinds = list(_causes(error))
+    if any(isinstance(kind, ReceivedTooMuch) for kind in kinds):
+        return PhotoFailure("too_large", "the answer goes on beyond what any photo takes")
+    if any(isinstance(kind, _TIMEOUTS) for kind in kinds):
+        return PhotoFailure("timeout", "the photo did not arrive in time")
+    if in_body and any(isinstance(kind, _ENDED_EARLY) for kind in kinds):
+        return PhotoFailure("truncated", "the connection ended before the body did")
+    if any(isinstance(kind, _TLS) for kind in kinds):
+        return PhotoFailure("tls", f"no TLS connection ({type(kinds[-1]).__name__})")
+    return PhotoFailure("connection", f"the connection broke ({type(kinds[-1]).__name__})")
+
+
+def _causes(error: Exception) -> Iterator[BaseException]:
+    """The error and those it was made from: requests and urllib3 keep them in args, ``reason`` or __context__."""
+    seen: set[int] = set()
+    waiting: list[object] = [error]
+    while waiting:
+        current = waiting.pop(0)
+        if isinstance(current, BaseException) and id(current) not in seen:
+            seen.add(id(current))
+            yield current
+            waiting += [*current.args, getattr(current, "reason", None), current.__cause__, current.__context__]
+
+
+def checked(body: Body, expected_bytes: int | None, expected_sha256: str | None) -> Photo:
+    """The body, if it is what the manifest declares.
+
+    If it is not: text (an error page sent with 200) is not_a_picture, whatever the hash; a body without a
+    length of its own that is too short is truncated; anything else is hash_mismatch.
+    """
+    size = len(body.data)
+    if not size and not body.is_whole:
+        raise PhotoFailure("truncated", "the connection ended before the body began")
+    sha256 = (expected_sha256 or body.sha256).strip().lower()
+    if sha256 == body.sha256 and expected_bytes in (None, size):
+        return Photo(body.data, body.sha256)
+    if _reads_as_text(body.data):
+        raise PhotoFailure("not_a_picture", f"{size} bytes of text")
+    if not body.is_whole and size < (expected_bytes or 0):
+        raise PhotoFailure("truncated", f"{size} bytes, then the connection ended")
+    declared = "the sha256 differs" if sha256 != body.sha256 else f"{expected_bytes} are declared"
+    raise PhotoFailure("hash_mismatch", f"{size} bytes; {declared}")
+
+
+def _reads_as_text(data: bytes) -> bool:
+    """No picture starts like text: each format's first bytes hold controls or are no UTF-8."""
+    head = data[:256]
+    return bool(head) and not re.search(rb"[\x00-\x08\x0b\x0e-\x1f\x7f]", head) and _is_utf8(head)
+
+
+def _is_utf8(head: bytes) -> bool:
+    try:
+        head[: max(len(head) - 3, 1)].decode()
+    except UnicodeDecodeError as error:
+        return error.start >= len(head) - 6  # a character cut in two by our own cut
+    return True

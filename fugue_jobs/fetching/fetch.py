@@ -1,0 +1,205 @@
+"""One photo's bytes from one URL, or one reason why not.
+
+Belongs here: whom to ask, how often, and where redirects may lead. Does not: which addresses are allowed (addresses.py),
+sockets (transport.py), reading an answer (answers.py), what the bytes depict (fugue_jobs/imaging/pixels.py), retrying (state table).
+
+Whatever a host does ends within ``timeout_s`` and ``max_bytes`` as a Photo or a PhotoFailure, and no failure quotes more
+of a URL than its scheme, host and port.
+"""
+
+import socket
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+from types import TracebackType
+from typing import Self
+
+import requests
+import urllib3
+from requests.structures import CaseInsensitiveDict
+
+from cropline.config.settings import FetchSettings
+from cropline.core.errors import SettingsError
+from cropline.core.failures import PhotoFailure
+from cropline.core.hosts import check_authorities, read_private_network
+from cropline.core.signed_urls import is_signed
+from cropline.core.store_spec import StoreSpec
+from fugue_jobs.fetching.addresses import Opened, Resolver, Target, is_listed, read_location, read_url, system_resolver
+from fugue_jobs.fetching.answers import WIRE_ERRORS, Body, Photo, checked, drain, read_body, refusal, wire_failure
+from fugue_jobs.fetching.photo_auth import PhotoAuth
+from fugue_jobs.fetching.stored_photos import StoredPhotos, is_stored
+from fugue_jobs.fetching.transport import Connect, Dialler, PinnedAdapter, StaleConnection, hush_targets, system_connect
+
+__all__ = ["Fetcher", "Photo"]
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+# What an answer may have on the wire beside its body, and beside a quarter of that for chunks.
+FRAMING = 1_000_000
+
+
+class Fetcher:
+    """Downloads photos; one a worker process, shared by its threads, never pickled.
+
+    Connections are kept and reused a host, at most ``connections_per_host`` at a time, each pinned to an address that
+    was checked when it was opened. Raises SettingsError for a ca_file that is not on this machine, or is none.
+    """
+
+    def __init__(
+        self,
+        settings: FetchSettings,
+        store: StoreSpec | None = None,
+        *,
+        resolve: Resolver = system_resolver,
+        connect: Connect = system_connect,
+    ) -> None:
+        hush_targets()
+        self._settings = settings
+        self._auth = PhotoAuth(settings)
+        self._stored = StoredPhotos(settings, store)
+        self._slots = _Slots(settings.connections_per_host)
+        networks = tuple(map(read_private_network, settings.private_networks))
+        if settings.ca_file is not None:
+            _check_here(settings.ca_file)
+        self._adapter = PinnedAdapter(
+            Dialler(resolve, connect, Opened(settings.allow_loopback, networks)),
+            connections_per_host=settings.connections_per_host,
+            most_received=settings.max_bytes * 5 // 4 + FRAMING,
+            ca_file=settings.ca_file,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the idle connections."""
+        self._adapter.close()
+
+    def fetch(self, url: str, *, expected_bytes: int | None = None, expected_sha256: str | None = None) -> Photo:
+        """The photo at ``url``, checked against what the manifest declares, if it does.
+
+        Raises PhotoFailure, whose detail, message and context hold no path, query, token or body. The time limit
+        counts from when the host's cap on connections lets the request through.
+        """
+        if is_stored(url):
+            return checked(self._stored.read(url), expected_bytes, expected_sha256)
+        try:
+            data = self._follow(read_url(url))
+        except PhotoFailure as refused:
+            failure = refused
+        except WIRE_ERRORS as error:
+            failure = wire_failure(error, in_body=False)
+        else:
+            return checked(data, expected_bytes, expected_sha256)
+        # Raised out here: an exception that is raised while another is handled carries that one, and its URL, along.
+        raise failure
+
+    def _follow(self, target: Target) -> Body:
+        started: float | None = None
+        first, crossed = target, False
+        for _ in range(self._settings.max_redirects + 1):
+            if not is_listed(target, self._settings.allowed_hosts):
+                raise PhotoFailure("forbidden_host", f"{target.origin} is not listed")
+            with self._slots.held(target.origin, None if started is None else self._end(started)):
+                started = started or monotonic()
+                signed = is_signed(first.url) or is_signed(target.url)
+                answer = self._ask(target, self._end(started), with_token=not crossed, signed=signed)
+            if isinstance(answer, Body):
+                return answer
+            target = _redirected(target, answer)
+            crossed = crossed or target.origin != first.origin
+        raise PhotoFailure("bad_redirect", f"more than {self._settings.max_redirects} redirects")
+
+    def _end(self, started: float) -> float:
+        return started + self._settings.timeout_s
+
+    def _ask(self, target: Target, end: float, *, with_token: bool, signed: bool) -> Body | str:
+        """One request: a body, or where the host redirects to."""
+        response = self._send(target, end, with_token=with_token)
+        try:
+            if response.status_code == 200:
+                return read_body(response, self._settings.max_bytes)
+            refused = None if response.status_code in REDIRECTS else refusal(target, response, signed=signed)
+            drain(response)
+            if refused is not None:
+                raise refused
+            return response.headers.get("Location", "")
+        finally:
+            if response.raw.connection is not None:
+                response.raw.close()
+            response.raw.release_conn()
+
+    def _send(self, target: Target, end: float, *, with_token: bool) -> requests.Response:
+        request = requests.PreparedRequest()
+        request.method, request.url = "GET", target.url
+        request.headers = CaseInsensitiveDict(
+            {"User-Agent": "cropline", "Accept": "*/*", "Accept-Encoding": "identity"}
+        )
+        if with_token:
+            self._auth.sign(request, target)
+        # As often as there may be kept connections that the host has closed meanwhile, and once on a new one.
+        for attempts_left in range(self._settings.connections_per_host, -1, -1):
+            left = end - monotonic()
+            if left <= 0:
+                raise PhotoFailure("timeout", f"{target.origin} took longer than {self._settings.timeout_s:g} s")
+            timeout = urllib3.Timeout(total=left, connect=self._settings.connect_timeout_s, read=left)
+            try:
+                return self._adapter.send(request, stream=True, timeout=timeout)  # type: ignore[arg-type]
+            except StaleConnection:
+                if not attempts_left:
+                    break
+        raise PhotoFailure("connection", f"{target.origin} closed the connection before it answered")
+
+
+def _check_here(ca_file: Path) -> None:
+    """Again: it was checked where the settings were read, which may be another machine."""
+    try:
+        check_authorities(ca_file)
+    except ValueError as error:
+        where = f"{socket.gethostname()}; every machine that crops needs it at this place"
+        raise SettingsError(f"CROPLINE_FETCH__CA_FILE: {error} on {where}") from None
+
+
+class _Slots:
+    """Counts requests a host; the next one waits while there are ``cap``. Hosts without requests are forgotten."""
+
+    def __init__(self, cap: int) -> None:
+        self._cap = cap
+        self._held: Counter[str] = Counter()
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def held(self, origin: str, end: float | None) -> Iterator[None]:
+        with self._changed:
+            left = None if end is None else max(end - monotonic(), 0)
+            if not self._changed.wait_for(lambda: self._held[origin] < self._cap, left):
+                raise PhotoFailure("timeout", f"{origin} is busy with our other requests")
+            self._held[origin] += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held[origin] -= 1
+                if not self._held[origin]:
+                    del self._held[origin]
+                self._changed.notify_all()
+
+
+def _redirected(target: Target, location: str) -> Target:
+    try:
+        # http.client reads headers as Latin-1; what is not ASCII there can only be UTF-8.
+        to = read_location(location.encode("latin-1").decode(), target)
+    except (PhotoFailure, ValueError):
+        to = None
+    if to is None or not location:
+        raise PhotoFailure("bad_redirect", f"{target.origin} redirects to no http(s) URL")
+    if target.scheme == "https" and to.scheme != "https":
+        raise PhotoFailure("bad_redirect", f"{target.origin} redirects from https to http")
+    return to

@@ -1,0 +1,69 @@
+"""How a photo's host learns who asks, by the settings' kind. Nothing goes to any other host, nor in clear over a network."""
+
+from __future__ import annotations
+
+import threading
+from base64 import b64encode
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from cropline.config.settings import FetchSettings
+from cropline.core.failures import PhotoFailure
+from fugue_jobs.fetching.addresses import Target, is_origin
+
+if TYPE_CHECKING:
+    from requests import PreparedRequest
+
+
+class PhotoAuth:
+    """Adds what the settings say to a request; one a fetcher, shared by its threads."""
+
+    def __init__(self, settings: FetchSettings) -> None:
+        self._settings = settings
+        self._oauth: Any = None
+        self._lock = threading.Lock()
+
+    def sign(self, request: PreparedRequest, target: Target) -> None:
+        """Sign a request to ``target``, if that is the host that gets the token. Raises PhotoFailure."""
+        settings, auth = self._settings, self._settings.auth
+        token = settings.secret_token
+        # In clear only where nobody listens: a manifest must not be able to talk the token out of TLS.
+        private = target.scheme == "https" or target.is_local
+        if not (private and settings.token_host and is_origin(target, settings.token_host)):
+            return
+        match auth.kind:
+            case "query":
+                mark = "&" if "?" in target.path else "?"
+                request.url = f"{target.url}{mark}{quote(auth.param, safe='')}={quote(token, safe='')}"
+            case "header":
+                request.headers[auth.header] = f"{auth.prefix} {token}".strip()
+            case "basic":
+                pair = f"{auth.user}:{auth.password.get_secret_value()}"
+                request.headers["Authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
+            case "oauth2":
+                request.headers["Authorization"] = f"Bearer {self._access_token()}"
+            case _ if token:
+                request.headers["Authorization"] = f"Bearer {token}"
+
+    def _access_token(self) -> str:
+        """The token of the moment: fetched when there is none, or its own is about to end."""
+        from cropline.intake.sources.rest_oauth import client_credentials
+
+        with self._lock:
+            if self._oauth is None:
+                self._oauth = client_credentials(self._settings.auth, self._settings.timeout_s)
+            if self._oauth.access_token is None or self._oauth.is_token_expired():
+                self._obtain()
+            return str(self._oauth.access_token)
+
+    def _obtain(self) -> None:
+        import requests
+
+        try:
+            self._oauth.obtain_token()
+        except (requests.RequestException, ValueError, TypeError, LookupError, AttributeError) as error:
+            why = type(error).__name__
+        else:
+            return
+        # Raised out here: the error holds the request, with its secret.
+        raise PhotoFailure("connection", f"no token for {self._settings.token_host}: AUTH__TOKEN_URL gave none ({why})")

@@ -1,0 +1,297 @@
+"""How bytes travel: pooled connections that dial only checked addresses and never outlive a deadline.
+
+Belongs here: sockets, TLS, the pool, what urllib3 may log. Does not: which addresses are allowed (addresses.py), HTTP's
+meaning (fetch.py).
+
+requests' timeouts are for one recv, so a drip of bytes lasts for ever. Here the socket itself holds the deadline and
+gives every recv only the time that is left: headers, chunk sizes, bodies and TLS records all end with it.
+"""
+
+import logging
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from http.client import RemoteDisconnected
+from ipaddress import ip_address
+from math import inf
+from pathlib import Path
+from time import monotonic
+from typing import Any, Protocol
+
+import urllib3
+from requests import PreparedRequest, Response
+from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from cropline.core.failures import PhotoFailure
+from fugue_jobs.fetching.addresses import Address, Opened, Resolver, checked_addresses
+
+# Hosts whose idle connections are kept.
+KEPT_HOSTS = 32
+
+
+class ReceivedTooMuch(OSError):
+    """An answer goes on beyond what any photo takes, be it in headers, 1xx answers, chunk sizes or trailers."""
+
+
+class DeadlineSocket(socket.socket):
+    """A TCP socket whose every recv ends at ``deadline`` (monotonic seconds) and counts what it has ``received``."""
+
+    deadline = inf
+    received = 0
+    most_received = inf
+
+    def recv_into(self, *args: Any, **kwargs: Any) -> int:
+        self.settimeout(_left(self.deadline))
+        count = super().recv_into(*args, **kwargs)
+        self.received = _counted(self.received + count, self.most_received)
+        return count
+
+
+class DeadlineTlsSocket(ssl.SSLSocket):
+    """The same over TLS, where a peer that vanishes without saying goodbye is an error, not the end of the body."""
+
+    deadline = inf
+    received = 0
+    most_received = inf
+
+    def recv_into(self, *args: Any, **kwargs: Any) -> int:
+        self.suppress_ragged_eofs = False
+        self.settimeout(_left(self.deadline))
+        count = super().recv_into(*args, **kwargs)
+        self.received = _counted(self.received + count, self.most_received)
+        return count
+
+
+def _left(deadline: float) -> float | None:
+    if deadline == inf:
+        return None
+    left = deadline - monotonic()
+    if left <= 0:
+        raise TimeoutError("deadline")
+    return left
+
+
+def _counted(received: int, most: float) -> int:
+    if received > most:
+        raise ReceivedTooMuch
+    return received
+
+
+class StaleConnection(Exception):
+    """A kept connection turned out to be closed before it answered: the request may go again, on another one."""
+
+
+class Connect(Protocol):
+    """Opens a TCP connection to one address, or raises OSError. A fake of it stands for the network in tests."""
+
+    def __call__(self, address: Address, port: int, timeout_s: float) -> socket.socket: ...
+
+
+def system_connect(address: Address, port: int, timeout_s: float) -> socket.socket:
+    sock = DeadlineSocket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.settimeout(timeout_s)
+        sock.connect((str(address), port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+@dataclass(frozen=True)
+class Dialler:
+    """Resolves a name once, judges every answer, and connects to a judged address: nothing can change in between."""
+
+    resolve: Resolver
+    connect: Connect
+    opened: Opened
+
+    def dial(self, host: str, port: int, timeout_s: float) -> socket.socket:
+        """A connected socket. Raises PhotoFailure: forbidden_address, connection or timeout."""
+        deadline = monotonic() + timeout_s
+        addresses = self._addresses(host, port, timeout_s)
+        failure = PhotoFailure("connection", "the host has no address")
+        for tried, address in enumerate(addresses):
+            # Each address gets its share, so that a silent first one leaves time for the next.
+            share = (deadline - monotonic()) / (len(addresses) - tried)
+            try:
+                sock = self.connect(address, port, max(share, 0.001))
+            except TimeoutError:
+                failure = PhotoFailure("timeout", "the host does not accept connections in time")
+            except OSError as error:
+                failure = PhotoFailure("connection", f"no connection ({type(error).__name__})")
+            else:
+                return _peer_checked(sock, address)
+        raise failure
+
+    def _addresses(self, host: str, port: int, timeout_s: float) -> list[Address]:
+        try:
+            literal = [str(ip_address(host))]
+        except ValueError:
+            literal = []
+        answers = literal or _in_time(lambda: self.resolve(host, port), timeout_s)
+        return checked_addresses(answers, self.opened)
+
+
+def _peer_checked(sock: socket.socket, address: Address) -> socket.socket:
+    try:
+        peer = ip_address(sock.getpeername()[0])
+    except (OSError, ValueError, IndexError):
+        peer = None
+    if peer == address:
+        return sock
+    sock.close()
+    raise PhotoFailure("forbidden_address", "the connection did not lead to the address that was checked")
+
+
+def _in_time(look_up: Callable[[], Sequence[str]], timeout_s: float) -> Sequence[str]:
+    """The look-up's answer. The C library's has no timeout, so it runs in a thread that can be left behind."""
+    outcome: list[Sequence[str] | OSError] = []
+
+    def run() -> None:
+        try:
+            outcome.append(look_up())
+        except (OSError, UnicodeError) as error:
+            outcome.append(error if isinstance(error, OSError) else OSError())
+
+    thread = threading.Thread(target=run, name="cropline-resolve", daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    if not outcome:
+        raise PhotoFailure("timeout", "the host's name was not resolved in time")
+    if isinstance(outcome[0], OSError):
+        raise PhotoFailure("connection", "the host's name does not resolve")
+    return outcome[0]
+
+
+def _pool_classes(dialler: Dialler, most_received: int) -> dict[str, type[HTTPConnectionPool]]:
+    """urllib3's pools over connections that this dialler opens. Closures, since urllib3 makes the objects itself."""
+
+    class PinnedConnection(HTTPConnection):
+        answered = False
+
+        def _new_conn(self) -> socket.socket:
+            self.answered = False
+            return dialler.dial(self.host, self.port, _seconds(self.timeout))
+
+        def getresponse(self) -> Any:
+            return _answer(self, super().getresponse, most_received)
+
+    class PinnedTlsConnection(HTTPSConnection):
+        answered = False
+
+        def _new_conn(self) -> socket.socket:
+            self.answered = False
+            return dialler.dial(self.host, self.port, _seconds(self.timeout))
+
+        def getresponse(self) -> Any:
+            return _answer(self, super().getresponse, most_received)
+
+    class PinnedPool(HTTPConnectionPool):
+        ConnectionCls = PinnedConnection
+
+    class PinnedTlsPool(HTTPSConnectionPool):
+        ConnectionCls = PinnedTlsConnection
+
+    return {"http": PinnedPool, "https": PinnedTlsPool}
+
+
+def _seconds(timeout: object) -> float:
+    if not isinstance(timeout, int | float):
+        raise TypeError("a request was sent without a timeout")
+    return float(timeout)
+
+
+def _answer(connection: Any, receive: Callable[[], Any], most_received: int) -> Any:
+    """The response's head. urllib3 has set ``connection.timeout`` to what is left of the total."""
+    wire = connection.sock
+    if wire is not None:
+        wire.deadline = monotonic() + _seconds(connection.timeout)
+        wire.received, wire.most_received = 0, most_received
+    try:
+        response = receive()
+        response.wire = wire
+    except (RemoteDisconnected, ConnectionError, ssl.SSLEOFError):
+        if not connection.answered:
+            raise
+    else:
+        connection.answered = True
+        return response
+    raise StaleConnection
+
+
+class PinnedAdapter(HTTPAdapter):
+    """requests over those pools: no proxies, no cookies, no retries, certificates always verified."""
+
+    def __init__(
+        self, dialler: Dialler, *, connections_per_host: int, most_received: int, ca_file: Path | None = None
+    ) -> None:
+        self._dialler = dialler
+        self._most_received = most_received  # bytes of one answer on the wire
+        self._ca_file = ca_file
+        super().__init__(pool_connections=KEPT_HOSTS, pool_maxsize=connections_per_host)
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:
+        super().init_poolmanager(connections, maxsize, block, **pool_kwargs)
+        self.poolmanager.pool_classes_by_scheme = _pool_classes(self._dialler, self._most_received)
+
+    def build_connection_pool_key_attributes(self, request: PreparedRequest, verify: Any, cert: Any = None) -> Any:
+        host, options = super().build_connection_pool_key_attributes(request, verify, cert)
+        return host, {**options, "ssl_context": self._tls} if host["scheme"] == "https" else options
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Nothing to do: the context holds the authorities, and reading them anew for each connection is slow."""
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        """The system's authorities (SSL_CERT_FILE and SSL_CERT_DIR are OpenSSL's own way to add more), certifi's and ca_file's.
+
+        Made when the first https URL comes, since it takes 40 ms.
+        """
+        context = ssl.create_default_context()
+        context.load_verify_locations(cafile=DEFAULT_CA_BUNDLE_PATH)
+        if self._ca_file is not None:
+            context.load_verify_locations(cafile=self._ca_file)
+        context.sslsocket_class = DeadlineTlsSocket
+        return context
+
+    def build_response(self, req: PreparedRequest, resp: urllib3.BaseHTTPResponse) -> Response:  # noqa: ARG002
+        """Without cookies: nothing that one photo's host sets goes anywhere."""
+        response = Response()
+        response.status_code = resp.status
+        response.headers = CaseInsensitiveDict(resp.headers)
+        response.raw = resp
+        return response
+
+
+class _WithoutTargets(logging.Filter):
+    """Rewords urllib3's records, which quote request targets, URLs and unparsed headers whole."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.WARNING:
+            record.msg, record.args = str(record.msg).split("%", 1)[0].split("(", 1)[0].rstrip(" :"), ()
+        elif isinstance(record.args, tuple):
+            record.args = tuple("..." if _holds_target(value) else value for value in record.args)
+        record.exc_info = record.exc_text = None
+        return True
+
+
+def _holds_target(value: object) -> bool:
+    text = str(value)
+    return text.startswith("/") or "://" in text or "?" in text
+
+
+def hush_targets() -> None:
+    """From now on urllib3 logs no path and no query in this process. Doing it again changes nothing."""
+    for name in ("urllib3.connectionpool", "urllib3.connection", "urllib3.response", "urllib3.util.retry"):
+        logger = logging.getLogger(name)
+        if not any(isinstance(present, _WithoutTargets) for present in logger.filters):
+            logger.addFilter(_WithoutTargets())

@@ -1,0 +1,1 @@
+"""From a photo's bytes to its crops: headers, decoding, geometry, colour, encoding."""

@@ -1,0 +1,110 @@
+"""A crop's pixels to the bytes of its file, by a recipe: size limits, matte, format, quality. Nothing else goes in.
+
+Belongs here: recipes as workers read them, and encoding. Does not: settings.Profile, which writes recipes and checks
+them: workers read the JSON that was claimed, so that a changed setting never changes work under way.
+"""
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from PIL import Image
+
+from cropline.core.failures import PhotoFailure
+from fugue_jobs.imaging.colour import Coloured, flatten
+
+_PILLOW_FORMATS = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP", "avif": "AVIF"}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A function that every crop goes through before it is encoded; the meaning of the fields is cropline.config.steps.Step's."""
+
+    use: str
+    version: str
+    batch: int
+    timeout_s: float
+    memory_mb: int
+    columns: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A profile as it was claimed; the meaning of the fields is settings.Profile's."""
+
+    format: str
+    quality: int
+    lossless: bool
+    subsampling: str
+    padding: float
+    min_side: int
+    max_side: int | None
+    matte: str
+    colour: str
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def extension(self) -> str:
+        return "jpg" if self.format == "jpeg" else self.format
+
+    @property
+    def keeps_icc(self) -> bool:
+        return self.colour == "keep_icc"
+
+
+@lru_cache(maxsize=256)
+def read_recipe(text: str) -> Recipe:
+    """The recipe behind a claim's JSON. Raises PhotoFailure recipe_unreadable: another version of cropline wrote it."""
+    try:
+        fields = json.loads(text)
+        steps = [Step(**step | {"columns": tuple(step["columns"].items())}) for step in fields.get("steps", ())]
+        recipe = Recipe(**fields | {"steps": tuple(steps)})
+        _ = _PILLOW_FORMATS[recipe.format]
+    except (ValueError, TypeError, KeyError) as error:
+        raise PhotoFailure("recipe_unreadable", f"the claimed recipe cannot be read: {type(error).__name__}") from None
+    return recipe
+
+
+def shrunk_size(width: int, height: int, max_side: int | None) -> tuple[int, int]:
+    """(width, height) px after the longer side is shrunk to max_side; never below one pixel, never enlarged."""
+    longer = max(width, height)
+    if max_side is None or longer <= max_side:
+        return width, height
+    scale = max_side / longer
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def encode(crop: Coloured, recipe: Recipe) -> tuple[bytes, Image.Image]:
+    """The crop's file, and the image that was encoded. No metadata but the ICC profile, where it is kept: the
+    image comes from to_rgb, which took all others off.
+
+    Raises PhotoFailure crop_not_encodable when the format cannot hold it (WebP: 16,383 px a side).
+    """
+    image = flatten(crop.image, recipe.matte) if recipe.format == "jpeg" else crop.image
+    out = io.BytesIO()
+    try:
+        image.save(out, _PILLOW_FORMATS[recipe.format], **_options(recipe, crop.icc))
+    except (OSError, ValueError) as error:
+        detail = f"{image.width} x {image.height} px as {recipe.format}: {type(error).__name__}"
+        raise PhotoFailure("crop_not_encodable", detail) from None
+    return out.getvalue(), image
+
+
+def _options(recipe: Recipe, icc: bytes | None) -> dict[str, Any]:
+    options: dict[str, Any] = {} if icc is None else {"icc_profile": icc}
+    if recipe.format == "jpeg":
+        return options | {"quality": recipe.quality, "subsampling": recipe.subsampling}
+    if recipe.format == "webp":
+        return options | {"quality": recipe.quality, "lossless": recipe.lossless}
+    if recipe.format == "avif":
+        # One thread: the bytes must not depend on how many cores a worker has.
+        return options | {"quality": recipe.quality, "max_threads": 1}
+    return options
+
+
+def sha256(data: bytes) -> str:
+    """SHA-256 in hex."""
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,154 @@
+"""Where a JPEG is damaged, told by its Huffman codes: where they break, end early, or do not end with the bits.
+
+A damaged bit is not seen at once: decoding goes on, out of step, and what does not fit shows later. So only what can be told
+counts as whole: rows above a cut, restart intervals that end where their marker stands. Where the place is not known, nothing is.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from fugue_jobs.imaging.damage import ZEROS, Damage, all_damaged
+from fugue_jobs.imaging.headers import first_scan, scans_are_complete
+from fugue_jobs.imaging.jpeg_scan import Entropy, Scan, Walked, entropy, read_scan, walk
+
+_EOI = 0xD9
+_END = b"\xff\xd9"
+_REACH = 4
+_SOMEWHERE = "the photo is damaged, nobody can say where"
+
+
+def is_suspect(data: bytes) -> bool:
+    """Whether something can be seen of damage without a walk: no end marker, or a long run of zeros."""
+    begin = first_scan(data)
+    end = data.rfind(_END)
+    return end < begin or data.find(bytes(ZEROS), begin, end) >= 0
+
+
+def judge_jpeg(data: bytes, height: int, wanted: int) -> Damage | None:
+    """The damage of this JPEG, ``height`` px high; None when there is none.
+
+    ``wanted``: rows from the top that crops lie in. Where nothing can be seen of damage below them, nothing is looked for.
+    """
+    scan = read_scan(data)
+    if scan is None:
+        return _judge_unwalked(data, height)
+    found = entropy(data, scan)
+    looks_whole = found.marker == _EOI and found.in_turn and all(bytes(ZEROS) not in piece for piece in found.pieces)
+    rows = min(scan.rows, -(-wanted // scan.mcu_height)) if looks_whole else scan.rows
+    pieces = _judge_pieces(scan, found, rows)
+    whole = data[: found.end] + _END
+    if pieces is None:
+        return all_damaged(height, whole, _SOMEWHERE)
+    if not pieces.damaged:
+        return Damage((), whole, "") if pieces.odd_end else None
+    damaged = tuple(_in_pixels(scan, first, end, height) for first, end in pieces.damaged)
+    reach = _REACH if scan.shares_chroma else 0
+    if damaged[0][0] == 0 and damaged[0][1] >= height:
+        return all_damaged(height, whole, _SOMEWHERE)
+    return Damage(damaged, whole, f"the photo is damaged from row {damaged[0][0]} on", reach)
+
+
+class _Pieces(NamedTuple):
+    """MCUs that are damaged, from and to; whether all is there and the end is not as it must be."""
+
+    damaged: list[tuple[int, int]]
+    odd_end: bool
+
+
+def _in_pixels(scan: Scan, first: int, end: int, height: int) -> tuple[int, int]:
+    return first // scan.columns * scan.mcu_height, min(height, -(-end // scan.columns) * scan.mcu_height)
+
+
+def _judge_pieces(scan: Scan, found: Entropy, rows: int) -> _Pieces | None:
+    """Each piece by itself, down to this row of MCUs. None: the walk would take too long."""
+    every, wanted = scan.columns * scan.rows, scan.columns * rows
+    interval = scan.interval or every
+    damaged: list[tuple[int, int]] = []
+    odd_end = found.marker != _EOI
+    for number, piece in enumerate(found.pieces):
+        first = number * interval
+        if first >= wanted:
+            break
+        count = min(interval, every - first)
+        walked = walk(piece, scan.tables, min(count, wanted - first))
+        if walked is None:
+            return None
+        ends_well = _ends_well(walked, piece) or (walked.ended == "whole" and wanted < first + count)
+        if ends_well and _lost_from(scan, piece) is None:
+            continue
+        last = number == len(found.pieces) - 1
+        whole = _whole_mcus(scan, found, piece, walked, first, count) if last else 0
+        if whole is None:
+            return None
+        odd_end = True
+        if whole < count:
+            damaged.append((first + whole, first + count))
+    begun = len(found.pieces) * interval
+    if begun < every and begun < wanted:
+        damaged.append((begun, every))
+    return _Pieces(_joined(damaged), odd_end)
+
+
+def _lost_from(scan: Scan, piece: bytes) -> int | None:
+    """Where zeros stand in place of data. They are codes too: of blank blocks in some tables, in others of what no picture has."""
+    if all(ac[1][:1] == b"\0" for _, ac in scan.tables):
+        return None
+    found = piece.find(bytes(ZEROS))
+    return None if found < 0 else found
+
+
+def _ends_well(walked: Walked, piece: bytes) -> bool:
+    """All MCUs, and of the last byte at most some bits left."""
+    return walked.ended == "whole" and (walked.bit + 7) // 8 == len(piece)
+
+
+def _whole_mcus(scan: Scan, found: Entropy, piece: bytes, walked: Walked, first: int, count: int) -> int | None:
+    """How many MCUs of the last piece, which does not end as it must, are known to be whole."""
+    filled, end, lost = len(piece.rstrip(b"\0")), (walked.bit + 7) // 8, _lost_from(scan, piece)
+    if walked.ended == "whole" and filled <= end <= filled + 1 and (lost is None or end <= lost + 1):
+        return count  # all are there, the rest is filling
+    zeros = piece.find(bytes(ZEROS))
+    if filled < len(piece) or zeros >= 0:
+        # What is behind zeros is lost, whatever the walk made of it.
+        cut = walk(piece[: filled if zeros < 0 else min(zeros, filled)], scan.tables, count)
+        if cut is None:
+            return None
+        return _before_cut(scan, cut, first) if cut.ended != "whole" else 0
+    if walked.ended == "whole":
+        return 0  # bits are left: somewhere it went out of step
+    if walked.ended == "bad" or found.marker not in (_EOI, None):
+        return _a_row_less(scan, walked.mcus, first)
+    missing = count - walked.mcus
+    # A bit that was changed may shift the end by some blocks: less than a row of MCUs is no cut.
+    return walked.mcus if found.marker is None or missing >= scan.columns else 0
+
+
+def _before_cut(scan: Scan, walked: Walked, first: int) -> int:
+    return walked.mcus if walked.ended == "short" else _a_row_less(scan, walked.mcus, first)
+
+
+def _a_row_less(scan: Scan, mcus: int, first: int) -> int:
+    """What is no code is noticed some blocks behind the damage: whole is what stands above the row of MCUs before."""
+    number = first + mcus
+    return max(0, number - number % scan.columns - scan.columns - first)
+
+
+def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    found: list[tuple[int, int]] = []
+    for first, end in ranges:
+        first = max(0, first)
+        if found and first <= found[-1][1]:
+            found[-1] = found[-1][0], max(end, found[-1][1])
+        else:
+            found.append((first, end))
+    return found
+
+
+def _judge_unwalked(data: bytes, height: int) -> Damage | None:
+    """A JPEG of several scans: what is damaged in one of them is so in the whole picture."""
+    if data.rfind(_END) < first_scan(data):
+        return all_damaged(height, data + _END, _SOMEWHERE)
+    if not scans_are_complete(data):
+        return all_damaged(height, data, "scans of the photo are missing: all of it is blurred")
+    return None

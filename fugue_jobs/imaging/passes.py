@@ -1,0 +1,91 @@
+"""At which scale a photo is decoded for each of its profiles, and which profiles share a decode.
+
+Belongs here: that choice. Does not: decoding (decode.py), cutting (pixels.py). docs/decisions/0002-reduced-scale-decoding.md
+
+A profile's scale depends on the photo, its boxes and that profile's recipe, which its fingerprint holds, and on nothing
+else: not on the other profiles of the pass, whose companions change, nor on settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from cropline.core.failures import PhotoFailure
+from fugue_jobs.imaging.declared import fit_boxes
+from fugue_jobs.imaging.decode import Photo
+from fugue_jobs.imaging.encode import Recipe, shrunk_size
+from fugue_jobs.imaging.geometry import Placement, Region, place
+from fugue_jobs.work import ImageWork
+
+# A crop is decoded at least so many times larger, a side, than it is wanted: below 3 the difference begins to show.
+_GAP = 3
+# Boxes that cover less than this share of the photo are shrunk sooner than the photo is decoded once more, as it has to be
+# when another profile wants it whole.
+_WORTH = 0.4
+_SCALES = (8, 4, 2)
+
+
+def passes(
+    photo: Photo, work: ImageWork, recipes: Sequence[Recipe | PhotoFailure], size_mismatch: str
+) -> Iterator[tuple[int, list[int]]]:
+    """(scale, numbers of the recipes) for each decode that the photo needs, the largest picture first."""
+    # Not the setting's min_iou: a box that it refuses must not change the others' bytes.
+    placing = Placing(0.0, size_mismatch)
+    scales = [_scale(photo, work, recipe, placing) for recipe in recipes]
+    for scale in sorted(set(scales)):
+        yield scale, [number for number, own in enumerate(scales) if own == scale]
+
+
+class Placing(NamedTuple):
+    """The settings that say where boxes lie: see PictureLimits."""
+
+    min_iou: float
+    size_mismatch: str
+
+
+def place_box(
+    photo: Photo, work: ImageWork, recipe: Recipe, index: int, placing: Placing
+) -> tuple[Placement, str | None]:
+    """Where a box of the work lies in the upright photo, and a flag. Raises PhotoFailure size_mismatch or ``box_*``."""
+    width, height = photo.upright_size
+    fit = fit_boxes(work, photo.upright_size, photo.orientation, placing.size_mismatch)
+    placement = place(
+        work.boxes[index],
+        width,
+        height,
+        coordinates=work.coordinates,
+        turned=photo.orientation if work.orientation == "stored" else 1,
+        padding=recipe.padding,
+        min_iou=placing.min_iou,
+        across=fit.across,
+        down=fit.down,
+    )
+    return placement, fit.flag
+
+
+def _scale(photo: Photo, work: ImageWork, recipe: Recipe | PhotoFailure, placing: Placing) -> int:
+    if isinstance(recipe, PhotoFailure) or recipe.max_side is None or not photo.can_scale:
+        return 1
+    found = list(regions(photo, work, recipe, placing))
+    if sum(region.width * region.height for region in found) < _WORTH * photo.pixels:
+        return 1
+    return next((scale for scale in _SCALES if all(_spares(region, scale, recipe) for region in found)), 1)
+
+
+def regions(photo: Photo, work: ImageWork, recipe: Recipe, placing: Placing) -> Iterator[Region]:
+    """The regions of the upright photo that become crops by this recipe."""
+    for index in range(len(work.boxes)):
+        try:
+            region = place_box(photo, work, recipe, index, placing)[0].region
+        except PhotoFailure:
+            continue
+        if min(region.width, region.height) >= recipe.min_side:
+            yield region
+
+
+def _spares(region: Region, scale: int, recipe: Recipe) -> bool:
+    """Whether the region, decoded at 1/scale, is still that much larger than its crop."""
+    width, height = shrunk_size(region.width, region.height, recipe.max_side)
+    # Half a pixel: its sides were rounded.
+    return region.width >= _GAP * scale * (width - 0.5) and region.height >= _GAP * scale * (height - 0.5)

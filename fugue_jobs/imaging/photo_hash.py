@@ -1,0 +1,54 @@
+"""The perceptual hash of one photo, put together of its crops.
+
+Belongs here: making it. Does not: its form (cropline/core/phash.py) or saying which photos are alike (drift/near_duplicates.py).
+A whole photo may be decoded nowhere, but of its crops every decoder gives the same pixels. The samples are those that each
+crop's brightness is measured from: a photo's hash costs a two-hundredth of cutting it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from cropline.core.phash import CELLS, LETTERS, UNKNOWN
+
+if TYPE_CHECKING:
+    from fugue_jobs.work import CropOutcome, ImageWork
+
+_FINE = 8  # px a side of a cell while samples are put together
+_SIDE = CELLS * _FINE
+
+
+class PhotoHash:
+    """Takes a photo's crops as they are cut, and gives its hash."""
+
+    def __init__(self, work: ImageWork) -> None:
+        # Of a photo whose other boxes stayed as they were only a part would be seen.
+        self._order = next((number for number, order in enumerate(work.orders) if order.only is None), None)
+        self._luma: Image.Image | None = None
+        self._seen: Image.Image | None = None
+
+    def add(self, outcome: CropOutcome, sample: Image.Image | None, size: tuple[int, int]) -> None:
+        """One crop of the photo of this upright size, px. ``sample``: see measure.py; None when nothing was cut."""
+        if sample is None or outcome.order != self._order:
+            return
+        if self._luma is None or self._seen is None:
+            self._luma, self._seen = Image.new("L", (_SIDE, _SIDE)), Image.new("L", (_SIDE, _SIDE))
+        left, top = _fine(outcome.left, size[0]), _fine(outcome.top, size[1])
+        right, bottom = _fine(outcome.right, size[0]), _fine(outcome.bottom, size[1])
+        if right > left and bottom > top:
+            self._luma.paste(sample.resize((right - left, bottom - top), Image.Resampling.BOX), (left, top))
+            self._seen.paste(255, (left, top, right, bottom))
+
+    def hash(self) -> str | None:
+        """None when no crop was added."""
+        if self._luma is None or self._seen is None:
+            return None
+        luma, seen = (side.convert("F").reduce(_FINE).tobytes() for side in (self._luma, self._seen))
+        cells = zip(memoryview(luma).cast("f"), memoryview(seen).cast("f"), strict=True)
+        return "".join(LETTERS[int(value / share * 63.999)] if share >= 127.5 else UNKNOWN for value, share in cells)
+
+
+def _fine(edge: int | None, side: int) -> int:
+    return round((edge or 0) * _SIDE / side)

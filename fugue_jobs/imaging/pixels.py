@@ -1,0 +1,231 @@
+"""One photo's bytes to its crops: each box cut, coloured, shrunk, encoded. The engine's heart.
+
+Belongs here: the order of these steps for one photo. Does not: decoding (decode.py), what is allowed (headers.py), where
+a box lies (geometry.py), at which scale a photo is decoded (passes.py), colour (colour.py), files (encode.py), or anything
+about processes, networks and stores.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
+
+from PIL import Image
+
+from cropline.core.failures import PhotoFailure
+from fugue_jobs.imaging import measure
+from fugue_jobs.imaging.canvas import Canvas
+from fugue_jobs.imaging.colour import Coloured, to_rgb
+from fugue_jobs.imaging.decode import UPRIGHT, Photo
+from fugue_jobs.imaging.encode import Recipe, encode, read_recipe, sha256, shrunk_size
+from fugue_jobs.imaging.geometry import Edges, Region, to_stored, to_upright
+from fugue_jobs.imaging.headers import Limits
+from fugue_jobs.imaging.meaning import Meaning
+from fugue_jobs.imaging.passes import Placing, passes, place_box, regions
+from fugue_jobs.work import CropOutcome, ImageWork, failed
+
+
+class CropLimits(Limits, Protocol):
+    """What settings.PictureLimits says, as far as cutting needs it."""
+
+    @property
+    def max_boxes(self) -> int: ...
+    @property
+    def min_iou(self) -> float: ...
+    @property
+    def size_mismatch(self) -> str: ...
+
+
+class Cut(NamedTuple):
+    """One crop: its outcome, its file when there is one to be stored, and then a sample of it (measure.py)."""
+
+    outcome: CropOutcome
+    data: bytes | None
+    sample: Image.Image | None = None
+    unfinished: Unfinished | None = None
+
+
+class Unfinished(NamedTuple):
+    """A crop that its profile's steps are still to see, before ``finish``."""
+
+    crop: Coloured
+    recipe: Recipe
+    notes: tuple[str, ...]
+
+
+class _Piece(NamedTuple):
+    """A box's pixels, upright. ``within``: the part of them that is the box, when they are of a reduced decode."""
+
+    coloured: Coloured
+    within: Edges | None
+
+
+# What was cut of the current box already, for the next profile.
+_Seen = dict[tuple[Region, bool], _Piece]
+
+
+def cut(
+    photo: Photo, work: ImageWork, limits: CropLimits, on_progress: Callable[[], None], canvas: Canvas | None = None
+) -> Iterator[Cut]:
+    """Decode the photo and cut it: every crop, one for each box and profile. Calls on_progress before each box.
+
+    Profiles of one scale share a decode (passes.py); within it boxes are outermost. A box that cannot be cut is an outcome
+    with its reason, never an exception. Raises PhotoFailure corrupt_picture when the photo cannot be decoded.
+    """
+    recipes = [_recipe_or_failure(order.recipe) for order in work.orders]
+    repeated = _repeated_ids(work)
+    for scale, numbers in passes(photo, work, recipes, limits.size_mismatch):
+        if all(work.orders[number].only == frozenset() for number in numbers):
+            continue
+        on_progress()
+        photo.load(canvas, scale, _wanted(photo, work, [recipes[number] for number in numbers], limits, scale))
+        for index in range(len(work.boxes)):
+            on_progress()
+            flags = (*photo.notes, "duplicate_box_id") if work.boxes[index].box_id in repeated else photo.notes
+            seen: _Seen = {}
+            for number in numbers:
+                if not work.orders[number].wants(index):
+                    continue
+                recipe = recipes[number]
+                if isinstance(recipe, PhotoFailure):
+                    yield Cut(failed(number, index, recipe), None)
+                    continue
+                try:
+                    yield _cut_one(photo, work, limits, recipe, (number, index), flags, seen)
+                except PhotoFailure as failure:
+                    yield Cut(failed(number, index, failure), None)
+
+
+def _cut_one(
+    photo: Photo,
+    work: ImageWork,
+    limits: CropLimits,
+    recipe: Recipe,
+    position: tuple[int, int],
+    flags: tuple[str, ...],
+    seen: _Seen,
+) -> Cut:
+    placement, fitted = place_box(photo, work, recipe, position[1], _placing(limits))
+    region = placement.region
+    notes = (*flags, *([fitted] if fitted else []), *(["clipped"] if placement.clipped else []))
+    outcome = CropOutcome(*position, "skipped", **region._asdict())
+    if min(region.width, region.height) < recipe.min_side:
+        detail = f"{region.width} x {region.height} px, the profile wants {recipe.min_side}"
+        return Cut(outcome._replace(reason="below_min_side", detail=detail, flags=_join(notes)), None)
+    key = (region, recipe.keeps_icc)
+    if key not in seen:
+        seen[key] = _piece(photo, region, keep_icc=recipe.keeps_icc)
+    crop = _shrunk(seen[key], shrunk_size(region.width, region.height, recipe.max_side))
+    notes = (*notes, crop.note) if crop.note else notes
+    if recipe.steps:
+        return Cut(outcome, None, measure.sample(crop.image), Unfinished(crop, recipe, notes))
+    return _finished(outcome, Unfinished(crop, recipe, notes))
+
+
+def finish(piece: Cut, image: Image.Image | None) -> Cut:
+    """The crop that steps have seen, encoded: as ``image`` where they gave one. Raises PhotoFailure."""
+    unfinished = piece.unfinished
+    assert unfinished is not None
+    if image is not None:
+        # A picture of the user's own may be in any mode, and carry anything.
+        coloured = to_rgb(image.copy(), Meaning(), keep_icc=False)
+        unfinished = unfinished._replace(crop=unfinished.crop._replace(image=coloured.image))
+    return _finished(piece.outcome, unfinished)
+
+
+def _finished(outcome: CropOutcome, unfinished: Unfinished) -> Cut:
+    crop, recipe, notes = unfinished
+    data, image = encode(crop, recipe)
+    sample = measure.sample(image)
+    return Cut(_written(outcome, data, image, sample, recipe, notes), data, sample)
+
+
+def _shrunk(piece: _Piece, size: tuple[int, int]) -> Coloured:
+    crop = piece.coloured
+    if piece.within is None and size == crop.image.size:
+        return crop
+    return crop._replace(image=crop.image.resize(size, Image.Resampling.LANCZOS, box=piece.within))
+
+
+def _written(
+    outcome: CropOutcome,
+    data: bytes,
+    image: Image.Image,
+    sample: Image.Image,
+    recipe: Recipe,
+    notes: tuple[str, ...],
+) -> CropOutcome:
+    return outcome._replace(
+        status="written",
+        bytes=len(data),
+        sha256=sha256(data),
+        width=image.width,
+        height=image.height,
+        format=recipe.format,
+        luminance=measure.luminance(sample),
+        sharpness=measure.sharpness(image),
+        flags=_join(notes),
+    )
+
+
+def _piece(photo: Photo, region: Region, *, keep_icc: bool) -> _Piece:
+    width, height = photo.upright_size
+    stored = to_stored(region, width, height, photo.orientation)
+    if photo.damage is not None and photo.damage.spoils(stored.top, stored.bottom, photo.scale):
+        raise PhotoFailure("damaged_pixels", photo.damage.detail)
+    whole = _outer(stored, photo.scale)
+    crop = photo.crop(whole)
+    coloured = to_rgb(crop, photo.meaning, keep_icc, photo.crop_low(whole))
+    turn = UPRIGHT.get(photo.orientation)
+    if turn is not None:
+        # Turning the crop and not the photo: the same pixels for a fraction of the work.
+        coloured = coloured._replace(image=coloured.image.transpose(turn))
+    if photo.scale == 1:
+        return _Piece(coloured, None)
+    left, top, right, bottom = (edge / photo.scale for edge in stored)
+    inner = left - whole[0], top - whole[1], right - whole[0], bottom - whole[1]
+    return _Piece(coloured, to_upright(inner, *coloured.image.size, photo.orientation))
+
+
+def _wanted(
+    photo: Photo, work: ImageWork, recipes: list[Recipe | PhotoFailure], limits: CropLimits, scale: int
+) -> list[tuple[int, int, int, int]]:
+    """What will be cropped of a JPEG, in stored pixels at 1/scale; of others the orientation is not known yet."""
+    if photo.kind != "JPEG":
+        return []
+    width, height = photo.upright_size
+    return [
+        _outer(to_stored(region, width, height, photo.orientation), scale)
+        for recipe in recipes
+        if isinstance(recipe, Recipe)
+        for region in regions(photo, work, recipe, _placing(limits))
+    ]
+
+
+def _placing(limits: CropLimits) -> Placing:
+    return Placing(limits.min_iou, limits.size_mismatch)
+
+
+def _outer(stored: Region, scale: int) -> tuple[int, int, int, int]:
+    """The pixels of a decode at 1/scale that the region touches."""
+    left, top, right, bottom = stored
+    return left // scale, top // scale, math.ceil(right / scale), math.ceil(bottom / scale)
+
+
+def _recipe_or_failure(text: str) -> Recipe | PhotoFailure:
+    try:
+        return read_recipe(text)
+    except PhotoFailure as failure:
+        return failure
+
+
+def _repeated_ids(work: ImageWork) -> set[str]:
+    """A box without an id repeats none: it is known by its position."""
+    counted = Counter(box.box_id for box in work.boxes if box.box_id is not None)
+    return {box_id for box_id, count in counted.items() if count > 1}
+
+
+def _join(notes: tuple[str, ...]) -> str | None:
+    return ",".join(notes) or None

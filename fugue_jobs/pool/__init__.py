@@ -1,0 +1,1 @@
+"""Crop processes: feeding them, what each does, storing and packing its crops."""

@@ -1,0 +1,41 @@
+"""Whom to blame when a process hangs, dies or swells while it is in a user's function, and what is left to do then."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from fugue_jobs.pool.functions import InHand
+    from fugue_jobs.work import ImageWork
+
+_PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4_096
+
+
+class Applying(NamedTuple):
+    """A call of a function under way."""
+
+    hands: tuple[InHand, ...]
+    timeout_s: float
+    memory_mb: int
+    use: str
+    began: float
+
+
+def memory_mb(pid: int) -> int:
+    """MB of memory that a process holds; 0 where the system does not say."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * _PAGE // 1_000_000
+
+
+def without(work: ImageWork, hand: InHand) -> ImageWork:
+    """The work without one crop."""
+    order = work.orders[hand.order]
+    boxes = frozenset(range(len(work.boxes))) if order.only is None else order.only
+    orders = list(work.orders)
+    orders[hand.order] = order._replace(only=boxes - {hand.box})
+    return work._replace(orders=tuple(orders))

@@ -1,0 +1,104 @@
+"""The parent's end of one crop process: started, spoken to, killed.
+
+Belongs here: the process and its pipe. Does not: what is said through it (crop_pool.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import fugue_jobs
+
+if TYPE_CHECKING:
+    from fugue_jobs.pool.crop_process import Assignment
+
+# A peer that stops in the middle of a message is as good as dead.
+_PIPE_TIMEOUT_S = 30
+_STDERR_TAIL = 2_000
+# glibc keeps freed memory in its heap instead of handing it back after each photo, in huge pages where the kernel has
+# them: page faults were a quarter of the decoding. One arena: what one thread frees, another uses.
+_ENVIRONMENT = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": "33554432",
+    "MALLOC_TRIM_THRESHOLD_": "134217728",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
+
+
+class Child:
+    """A running crop process. Not multiprocessing: forks are unsafe below threads, and spawn re-imports ``__main__``."""
+
+    def __init__(self, assignment: Assignment) -> None:
+        ours, theirs = socket.socketpair()
+        limit = struct.pack("ll", _PIPE_TIMEOUT_S, 0)
+        for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+            ours.setsockopt(socket.SOL_SOCKET, option, limit)
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                [sys.executable, "-P", "-m", "fugue_jobs.pool.crop_process", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=self._stderr,
+                stderr=self._stderr,
+                pass_fds=[theirs.fileno()],
+                env=os.environ | _ENVIRONMENT | {"PYTHONPATH": _search_path()},
+            )
+        self.pipe = Connection(ours.detach())
+        self.pid = self._process.pid
+        self.stderr_tail = ""  # once it has ended: the end of what it wrote to stderr
+        self.send(assignment)
+
+    def send(self, message: Any) -> None:
+        """Tell the process. One that does not listen is ended, which receive() then sees."""
+        try:
+            self.pipe.send(message)
+        except OSError:
+            self._process.kill()
+
+    def has_message(self) -> bool:
+        """Whether receive() would answer at once."""
+        try:
+            return self.pipe.poll()
+        except OSError:
+            return True
+
+    def receive(self) -> tuple[Any, ...] | None:
+        """The next message; None when the process has ended or broke off in the middle of a message."""
+        try:
+            message: tuple[Any, ...] = self.pipe.recv()
+        except (EOFError, OSError, pickle.UnpicklingError):
+            return None
+        return message
+
+    def kill(self) -> int:
+        """End the process, if it has not ended by itself. Returns its exit status, negative for a signal."""
+        self.pipe.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            # It leaves by itself when its pipe closes; SIGKILL is for those that cannot.
+            self._process.wait(timeout=0.2)
+        self._process.kill()
+        status = self._process.wait()
+        with self._stderr:
+            self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - _STDERR_TAIL))
+            self.stderr_tail = self._stderr.read().decode(errors="replace").strip()
+        return status
+
+    def forget(self) -> None:
+        """Let go of the pipe without ending the process: for a fork, which is not its parent."""
+        self.pipe.close()
+
+
+def _search_path() -> str:
+    """Our own import path for the process, with the place that this very code came from (a zip on Spark workers)."""
+    home = str(Path(fugue_jobs.__file__).parent.parent)
+    return os.pathsep.join([*(path or str(Path.cwd()) for path in sys.path), home])

@@ -1,0 +1,403 @@
+"""The pool of crop processes: who cuts what, and what happens when a decoder hangs or dies.
+
+Belongs here: starting, feeding, watching, killing and replacing processes, from one thread and without locks. Does not:
+what a process does (crop_process.py) or rows (crop_images.py).
+
+Images are handed out one by one to the process with the fewest, so a slow photo holds up at most the few that were
+already handed to its process. A photo whose decoding makes no progress for ``decode_timeout_s`` is failed
+(``decode_hung``) and its process killed. When a process dies, the photo it was decoding is tried once more, alone in a
+process; if that one dies too the photo fails. All other photos of a lost process are simply done again: the same work
+writes the same bytes to the same keys.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self
+
+from cropline.core.errors import EngineError
+from cropline.core.failures import PhotoFailure
+from fugue_jobs.pool.blame import Applying, memory_mb, without
+from fugue_jobs.pool.child import Child
+from fugue_jobs.pool.crop_process import OWN_PIXELS, Assignment
+from fugue_jobs.work import CropOutcome, ImageOutcome, ImageWork, failed, failed_photo
+
+log = logging.getLogger(__name__)
+
+AHEAD = 3  # images in a process: one being fetched, one decoded, one stored
+CHECK_S = 1.0  # how often whoever runs the pool is asked whether it is to go on
+SEAL_S = 900  # a pack of half a gigabyte goes over a slow line; the store's own timeouts are shorter
+STALL_S = 300  # beyond the fetch and decode limits: a process that says nothing for so long is lost
+LOAD_S = 900  # a function's model may come over a slow line
+LOOK_S = 0.1  # between two looks at the memory of a process that is in a function
+MAX_LOSSES = 5  # processes lost in a row without one image done between: they cannot work here
+# Sent to whole process groups by people and schedulers: no photo's fault.
+_FROM_OUTSIDE = frozenset([signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+
+
+@dataclass(eq=False, slots=True)
+class _Job:
+    number: int
+    work: ImageWork
+    failed: list[CropOutcome] = field(default_factory=list)  # crops that a function's end took with it
+    deaths: int = 0  # processes that died while they had this photo in their decoder
+
+    @property
+    def alone(self) -> bool:
+        return self.deaths > 0
+
+    def ended(self, outcome: ImageOutcome) -> tuple[int, ImageOutcome]:
+        """The outcome as it leaves the pool, with the crops that failed before."""
+        return self.number, outcome._replace(crops=[*outcome.crops, *self.failed]) if self.failed else outcome
+
+
+@dataclass(eq=False, slots=True)
+class _WorkerSlot:
+    """One process and what it holds."""
+
+    child: Child
+    jobs: dict[int, _Job] = field(default_factory=dict)
+    packed: dict[int, _Job] = field(default_factory=dict)  # all cut; done when the packs with their crops are stored
+    sealing: bool = False  # was told that no more will come
+    decoding: int | None = None
+    applying: Applying | None = None
+    loading: str | None = None
+    pixels: int = 0  # granted beyond OWN_PIXELS
+    heard_at: float = field(default_factory=monotonic)
+
+    @property
+    def owes(self) -> bool:
+        return bool(self.jobs) or self.sealing or self.applying is not None
+
+    @property
+    def can_take(self) -> bool:
+        return len(self.jobs) < AHEAD and not any(job.alone for job in self.jobs.values())
+
+
+def _shared(assignment: Assignment, size: int) -> Assignment:
+    """What one of ``size`` processes is started with: its share of the connections to a host, one at the least."""
+    share = max(1, assignment.fetch.connections_per_host // size)
+    return assignment._replace(fetch=assignment.fetch.model_copy(update={"connections_per_host": share}))
+
+
+class CropPool:
+    """Crop processes for one assignment. Used by one thread at a time; they live until close()."""
+
+    def __init__(self, assignment: Assignment, size: int) -> None:
+        self._assignment = _shared(assignment, size)
+        self._size = size
+        self._slots: list[_WorkerSlot] = []
+        self._waiting: deque[_Job] = deque()
+        self._asking: deque[tuple[_WorkerSlot, int]] = deque()
+        self._losses = 0
+        # Large photos share this many pixels among all processes.
+        self._spare = max(assignment.pictures.max_pixels - OWN_PIXELS, OWN_PIXELS * size // 2)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes' ids, for whoever measures them."""
+        return [slot.child.pid for slot in self._slots]
+
+    @property
+    def decoding(self) -> dict[int, str]:
+        """Process id -> id of the image that it is decoding, as far as it has said."""
+        busy = [(slot, slot.jobs.get(slot.decoding)) for slot in self._slots if slot.decoding is not None]
+        return {slot.child.pid: job.work.image_id for slot, job in busy if job is not None}
+
+    def run(
+        self, works: Iterable[ImageWork], batch: str = "", check: Callable[[], None] | None = None
+    ) -> Iterator[tuple[int, ImageOutcome]]:
+        """(position in works, its outcome) for every image, in the order in which they end. Pulls works as it needs them.
+
+        ``check`` is called about every second, whatever the photos do; what it raises ends this.
+
+        Raises EngineError when processes cannot be started or keep dying without a photo to blame.
+        """
+        source = enumerate(works)
+        exhausted = False
+        while True:
+            while not exhausted and len(self._waiting) < self._size:
+                number, work = next(source, (-1, None))
+                if work is None:
+                    exhausted = True
+                else:
+                    self._waiting.append(_Job(number, work))
+            self._hand_out(batch)
+            if exhausted and not self._waiting and not any(slot.jobs for slot in self._slots):
+                if not any(slot.packed for slot in self._slots):
+                    return
+                self._seal()
+            yield from self._receive(CHECK_S if check is not None else None)
+            if check is not None:
+                check()
+
+    def close(self) -> None:
+        """End all processes, at once; what they were doing is lost."""
+        for slot in self._slots:
+            slot.child.kill()
+        self._slots.clear()
+        self._waiting.clear()
+        self._asking.clear()
+
+    def _seal(self) -> None:
+        for slot in self._slots:
+            if slot.packed and not slot.sealing:
+                slot.sealing, slot.heard_at = True, monotonic()
+                slot.child.send(("seal",))
+
+    def _hand_out(self, batch: str) -> None:
+        for _ in range(len(self._waiting)):
+            job = self._waiting.popleft()
+            slot = self._slot_for(job)
+            if slot is None:
+                self._waiting.append(job)
+                continue
+            slot.jobs[job.number] = job
+            slot.heard_at = monotonic()
+            slot.child.send(("image", job.number, job.work, batch))
+
+    def _slot_for(self, job: _Job) -> _WorkerSlot | None:
+        idle = [slot for slot in self._slots if not slot.jobs]
+        if idle:
+            return idle[0]
+        if len(self._slots) < self._size:
+            self._slots.append(_WorkerSlot(Child(self._assignment)))
+            return self._slots[-1]
+        if job.alone:
+            return None
+        free = [slot for slot in self._slots if slot.can_take]
+        return min(free, key=lambda slot: len(slot.jobs)) if free else None
+
+    def _receive(self, at_most_s: float | None) -> Iterator[tuple[int, ImageOutcome]]:
+        """Wait for messages until the next deadline, take them all, then judge who is overdue."""
+        by_pipe = {slot.child.pipe: slot for slot in self._slots}
+        for pipe in wait(list(by_pipe), timeout=_sooner(self._patience(), at_most_s)):
+            slot = by_pipe[pipe]  # type: ignore[index]
+            # All that lies in the pipe, so that a deadline is never judged by old news.
+            while slot in self._slots and slot.child.has_message():
+                message = slot.child.receive()
+                if message is None:
+                    yield from self._lost(slot)
+                else:
+                    yield from self._handle(slot, message)
+        for slot in list(self._slots):
+            if slot.applying is not None:
+                yield from self._watch(slot, slot.applying)
+            elif slot.owes and monotonic() - slot.heard_at > self._limit(slot):
+                yield from self._overdue(slot)
+
+    def _patience(self) -> float | None:
+        busy = [slot.heard_at + self._limit(slot) for slot in self._slots if slot.owes and slot.applying is None]
+        if any(slot.applying is not None for slot in self._slots):
+            busy.append(monotonic() + LOOK_S)
+        return max(0.0, min(busy) - monotonic()) + 0.01 if busy else None
+
+    def _limit(self, slot: _WorkerSlot) -> float:
+        settings = self._assignment
+        if slot.loading is not None:
+            return LOAD_S
+        if slot.decoding is not None:
+            return settings.pictures.decode_timeout_s
+        if slot.sealing:
+            return SEAL_S
+        return settings.fetch.timeout_s + settings.pictures.decode_timeout_s + STALL_S
+
+    def _handle(self, slot: _WorkerSlot, message: tuple[Any, ...]) -> Iterator[tuple[int, ImageOutcome]]:
+        kind = message[0]
+        if kind == "broken":
+            raise EngineError(f"a crop process cannot work: {message[1]}\n{message[2]}".rstrip())
+        slot.heard_at = monotonic()
+        if kind == "function":
+            slot.applying = Applying(message[1], message[2], message[3], message[4], slot.heard_at)
+        elif kind == "applied":
+            slot.applying = slot.loading = None
+        elif kind == "loading":
+            slot.loading = message[1]
+        elif kind == "said":
+            log.info("%s", message[1])
+        elif kind == "decoding":
+            slot.decoding = message[1]
+        elif kind == "asks":
+            slot.decoding = None
+            self._asking.append((slot, message[2] - OWN_PIXELS))
+            self._grant()
+        elif kind == "decoded":
+            self._release(slot)
+        elif kind == "packed":
+            slot.packed[message[1]] = slot.jobs.pop(message[1])
+            slot.sealing = False  # it came after what was sealed
+        elif kind == "done":
+            _, number, outcome, faults = message
+            job = slot.jobs.pop(number, None) or slot.packed.pop(number)
+            slot.sealing = slot.sealing and bool(slot.packed)
+            for fault in faults:
+                log.error("image %s: %s", job.work.image_id, fault)
+            self._losses = 0
+            yield job.ended(outcome)
+
+    def _grant(self) -> None:
+        while self._asking and self._asking[0][1] <= self._spare:
+            slot, pixels = self._asking.popleft()
+            self._spare -= pixels
+            slot.pixels = pixels
+            slot.child.send(("go",))
+
+    def _release(self, slot: _WorkerSlot) -> None:
+        slot.decoding = None
+        self._spare += slot.pixels
+        slot.pixels = 0
+        self._grant()
+
+    def _drop(self, slot: _WorkerSlot) -> int:
+        """Take the process off the pool and end it. Returns its exit status, negative for a signal."""
+        status = slot.child.kill()
+        self._slots.remove(slot)
+        self._asking = deque(item for item in self._asking if item[0] is not slot)
+        self._losses += 1
+        if self._losses > MAX_LOSSES + self._size:
+            raise EngineError(f"crop processes keep ending (status {status}): {slot.child.stderr_tail}")
+        return status
+
+    def _watch(self, slot: _WorkerSlot, applying: Applying) -> Iterator[tuple[int, ImageOutcome]]:
+        """Ends a process whose function takes too long, or too much memory."""
+        if monotonic() - applying.began > applying.timeout_s:
+            self._drop(slot)
+            yield from self._blame(slot, applying, "function_timeout", f"longer than {applying.timeout_s:g} s")
+        elif memory_mb(slot.child.pid) > applying.memory_mb:
+            self._drop(slot)
+            yield from self._blame(slot, applying, "function_died", f"its process took over {applying.memory_mb} MB")
+
+    def _blame(self, slot: _WorkerSlot, applying: Applying, code: str, why: str) -> Iterator[tuple[int, ImageOutcome]]:
+        """The crop in hand fails; of several in hand each is tried alone. All other work of the process is done again."""
+        self._losses = 0
+        jobs = slot.jobs | slot.packed
+        for hand in applying.hands:
+            job = jobs[hand.number]
+            if len(applying.hands) > 1:
+                job.work = job.work._replace(singly=True)
+            else:
+                job.failed.append(failed(hand.order, hand.box, PhotoFailure(code, f"{applying.use}: {why}")))
+                job.work = without(job.work, hand)
+        for job in jobs.values():
+            if job.work.crops:
+                self._waiting.appendleft(job)
+            else:
+                yield job.ended(ImageOutcome([]))
+        self._release(slot)
+
+    def _overdue(self, slot: _WorkerSlot) -> Iterator[tuple[int, ImageOutcome]]:
+        if slot.loading is not None:
+            raise EngineError(f"the function {slot.loading} was not loaded in {LOAD_S} s")
+        decoding = slot.decoding
+        self._drop(slot)
+        self._waiting.extend(slot.packed.values())
+        for job in slot.jobs.values():
+            if decoding is None:
+                yield from self._suspect(job, "decode_hung")
+            elif job.number == decoding:
+                detail = f"no progress in {self._assignment.pictures.decode_timeout_s:g} s"
+                yield job.ended(failed_photo(job.work, PhotoFailure("decode_hung", detail)))
+            else:
+                self._waiting.appendleft(job)
+        self._release(slot)
+
+    def _lost(self, slot: _WorkerSlot) -> Iterator[tuple[int, ImageOutcome]]:
+        status = self._drop(slot)
+        if slot.applying is not None and -status not in _FROM_OUTSIDE:
+            yield from self._blame(slot, slot.applying, "function_died", "its process ended")
+            return
+        if slot.loading is not None:
+            raise EngineError(f"the function {slot.loading} ended its process (status {status}) while it was loaded")
+        log.warning("a crop process ended with status %s: %s", status, slot.child.stderr_tail)
+        blamed = slot.jobs.keys() if slot.decoding is None else {slot.decoding}
+        self._waiting.extend(slot.packed.values())  # the packs that they were in are lost, and not through their fault
+        code = "decoder_killed" if status == -signal.SIGKILL else "decoder_died"
+        for job in slot.jobs.values():
+            if job.number in blamed and -status not in _FROM_OUTSIDE:
+                yield from self._suspect(job, code)
+            else:
+                self._waiting.appendleft(job)
+        self._release(slot)
+
+    def _suspect(self, job: _Job, code: str) -> Iterator[tuple[int, ImageOutcome]]:
+        """Once more, alone; the second time the photo is at fault."""
+        job.deaths += 1
+        if job.deaths < 2:
+            self._waiting.append(job)
+            return
+        detail = "its decoder ended twice, the second time with nothing else in its process"
+        yield job.ended(failed_photo(job.work, PhotoFailure(code, detail)))
+
+
+def _sooner(patience: float | None, at_most_s: float | None) -> float | None:
+    """The shorter of two waits; None has no end."""
+    waits = [wait_s for wait_s in (patience, at_most_s) if wait_s is not None]
+    return min(waits, default=None)
+
+
+# At most one idle pool is kept, so that a flow's next batch finds its processes running.
+_idle: list[tuple[Assignment, int, CropPool]] = []
+
+
+def borrow_pool(assignment: Assignment, size: int) -> CropPool:
+    """A pool for this assignment: the idle one when it fits, else a new one. Give it back with return_pool or close it."""
+    while idle := _taken():
+        kept, kept_size, pool = idle
+        if kept == assignment and kept_size == size:
+            return pool
+        pool.close()
+    return CropPool(assignment, size)
+
+
+def return_pool(assignment: Assignment, size: int, pool: CropPool) -> None:
+    """Keep an unharmed pool for the next batch."""
+    close_idle_pools()
+    _idle.append((assignment, size, pool))
+
+
+def close_idle_pools() -> None:
+    """End all processes that wait for work."""
+    while idle := _taken():
+        idle[2].close()
+
+
+def _taken() -> tuple[Assignment, int, CropPool] | None:
+    """An idle pool, off the list. Workers of Dask may have threads: what one takes, the other does not find."""
+    try:
+        return _idle.pop()
+    except IndexError:
+        return None
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _forget_pools() -> None:
+    """In a fork: let go of the parent's pipes, else its processes would outlive it for as long as the fork lives."""
+    for _, _, pool in _idle:
+        for slot in pool._slots:
+            slot.child.forget()
+    _idle.clear()
+
+
+atexit.register(close_idle_pools)
+os.register_at_fork(after_in_child=_forget_pools)

@@ -1,0 +1,150 @@
+"""Crops into packs: one open pack a profile in each crop process, stored when it is full or when no more images come.
+
+Belongs here: filling packs and telling each crop where it came to lie. Does not: formats and keys (cropline/packs).
+A crop ends when its pack is in the store, not before: when this process dies, all that its open packs held is cut again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+from cropline.core.errors import StorageError
+from cropline.core.failures import PhotoFailure
+from cropline.core.keys import crop_key
+from cropline.packs import Sample, Spool, pack_folder, sample_name
+from fugue_jobs.imaging.encode import read_recipe
+from fugue_jobs.work import CropOutcome, ImageWork, failed
+
+if TYPE_CHECKING:
+    from cropline.core.store_spec import StoreSpec
+    from fugue_jobs.imaging.pixels import Cut
+
+Packed = tuple[tuple[str, str, int], ...]
+"""(profile, output kind, bytes at which a pack is full) of each profile whose crops are packed."""
+
+End = Callable[[CropOutcome], None]
+
+
+class _Open:
+    """A pack that is being filled, and whom to tell when it is stored."""
+
+    def __init__(self, spool: Spool, batch: str) -> None:
+        self.spool, self.batch = spool, batch
+        self.waiting: list[tuple[CropOutcome, End]] = []
+
+
+class Packer:
+    """The packs of one process. A full one is stored by a thread while the next is filled; then the filling waits."""
+
+    def __init__(self, spec: StoreSpec | None, packed: Packed) -> None:
+        self._spec = spec
+        self._kinds = {profile: (kind, full) for profile, kind, full in packed}
+        self._open: dict[str, _Open] = {}
+        self._lock = threading.Lock()
+        self._to_store: SimpleQueue[_Open] = SimpleQueue()
+        self._under_way = threading.Semaphore(1)
+        if packed:
+            threading.Thread(target=self._store, name="packs", daemon=True).start()
+
+    def takes(self, profile: str) -> bool:
+        """Whether crops of this profile are packed."""
+        return profile in self._kinds
+
+    def add(self, work: ImageWork, batch: str, piece: Cut, end: End) -> None:
+        """Put a crop into its profile's pack; ``end`` is called with its outcome when that is stored, or could not be."""
+        order = work.orders[piece.outcome.order]
+        kind, full = self._kinds[order.profile]
+        key = _key(work, piece.outcome)
+        outcome = piece.outcome._replace(key=key)
+        try:
+            with self._lock:
+                pack = self._open.get(order.profile)
+                if pack is None or pack.batch != batch:
+                    self._hand_over(order.profile)
+                    assert self._spec is not None  # crops that are handed back are not packed
+                    pack = _Open(Spool(self._spec, kind, pack_folder(order.profile, batch)), batch)
+                    self._open[order.profile] = pack
+                pack.spool.add(_sample(work, outcome, key, piece.data or b""))
+                pack.waiting.append((outcome, end))
+                if pack.spool.size >= full:
+                    self._hand_over(order.profile)
+        except OSError as error:
+            self._give_up(order.profile, error)
+            end(_not_stored(outcome, error))
+
+    def _give_up(self, profile: str, error: OSError) -> None:
+        """A pack that could not be written to is not whole: what was put into it before fails too."""
+        with self._lock:
+            pack = self._open.pop(profile, None)
+        if pack is not None:
+            with suppress(OSError):  # closing it writes the rest, which nobody wants any more
+                pack.spool.close()
+            for outcome, end in pack.waiting:
+                end(_not_stored(outcome, error))
+
+    def seal_all(self) -> None:
+        """Store every pack as it is."""
+        with self._lock:
+            for profile in list(self._open):
+                self._hand_over(profile)
+
+    def _hand_over(self, profile: str) -> None:
+        pack = self._open.pop(profile, None)
+        if pack is not None:
+            self._under_way.acquire()
+            self._to_store.put(pack)
+
+    def _store(self) -> None:
+        while True:
+            pack = self._to_store.get()
+            for outcome, end in _stored(pack):
+                end(outcome)
+            self._under_way.release()
+
+
+def _stored(pack: _Open) -> list[tuple[CropOutcome, End]]:
+    try:
+        shard, sealed = pack.spool.put()
+    except Exception as error:  # noqa: BLE001 - each of its crops fails with a reason; the process goes on
+        return [(_not_stored(outcome, error), end) for outcome, end in pack.waiting]
+    return [
+        (outcome._replace(shard=shard, offset=offset), end)
+        for (outcome, end), offset in zip(pack.waiting, sealed.offsets, strict=True)
+    ]
+
+
+def _not_stored(outcome: CropOutcome, error: Exception) -> CropOutcome:
+    cause = error.__cause__ if isinstance(error, StorageError) and error.__cause__ else error
+    failure = PhotoFailure("storage", f"the pack could not be stored: {type(cause).__name__}")
+    return failed(outcome.order, outcome.box_index, failure)
+
+
+def _key(work: ImageWork, outcome: CropOutcome) -> str:
+    order, box_id = work.orders[outcome.order], work.boxes[outcome.box_index].box_id or ""
+    extension = read_recipe(order.recipe).extension
+    return crop_key(work.source, work.image_id, order.profile, order.fingerprint, outcome.box_index, box_id, extension)
+
+
+def _sample(work: ImageWork, outcome: CropOutcome, key: str, data: bytes) -> Sample:
+    order, box = work.orders[outcome.order], work.boxes[outcome.box_index]
+    name, extension = sample_name(key)
+    facts = {
+        "key": key,
+        "source": work.source,
+        "image_id": work.image_id,
+        "version": work.version,
+        "profile": order.profile,
+        "fingerprint": order.fingerprint,
+        "box_id": box.box_id,
+        "box_index": outcome.box_index,
+        "label": box.label,
+        "store_id": work.store_id,
+        "camera_id": work.camera_id,
+        "captured_at": work.captured_at,
+        **{n: getattr(outcome, n) for n in ("sha256", "width", "height", "left", "top", "right", "bottom")},
+    }
+    return Sample(name, extension, facts, data)

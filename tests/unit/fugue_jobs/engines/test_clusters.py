@@ -1,0 +1,59 @@
+"""Waiting for work that runs elsewhere, and ending it."""
+
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from fugue_jobs.engines import clusters
+from fugue_jobs.engines.clusters import cause, end_within, in_own_thread
+
+
+@pytest.fixture
+def threads_that_alternate() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("threads_that_alternate")
+def test_work_that_ends_as_a_look_at_it_times_out_is_done_and_not_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "CHECK_S", 0)
+    assert [in_own_thread(lambda number=number: number, lambda: None) for number in range(3_000)] == list(range(3_000))  # type: ignore[misc]
+
+
+def test_a_timeout_of_the_work_is_raised_as_it_is() -> None:
+    def late() -> None:
+        raise TimeoutError("its own")
+
+    with pytest.raises(TimeoutError, match="its own"):
+        in_own_thread(late, lambda: None)
+
+
+def test_a_cluster_is_left_though_its_job_cannot_be_cancelled(caplog: pytest.LogCaptureFixture) -> None:
+    left = threading.Event()
+
+    def cancel() -> None:
+        raise ConnectionError("the scheduler is gone")
+
+    end_within(5, cancel, left.set)
+    assert left.is_set()
+    assert caplog.messages == ["the cluster's job was not ended well: the scheduler is gone"]
+
+
+# As Spark 4.3 told it of CROPLINE_ENGINE__SPARK__PYTHON=/nope/python, without most of its frames.
+AWAITED = """An error occurred while calling o51.getResult.
+: org.apache.spark.SparkException: Exception thrown in awaitResult:
+\tat org.apache.spark.util.SparkThreadUtils$.awaitResult(SparkThreadUtils.scala:70)
+Caused by: org.apache.spark.SparkException: Job aborted due to stage failure: Task 0 in stage 0.0 failed 1 times, most recent \
+failure: Lost task 0.0 in stage 0.0 (TID 0) (192.0.2.2 executor driver): java.io.IOException: Cannot run program "/nope/python": \
+error=2, No such file or directory
+\tat java.base/java.lang.ProcessBuilder.start(ProcessBuilder.java:1143)
+Caused by: java.io.IOException: error=2, No such file or directory
+"""
+
+
+def test_what_a_wait_of_spark_failed_of_is_told() -> None:
+    assert 'Cannot run program "/nope/python": error=2' in cause(RuntimeError(AWAITED))
