@@ -1,8 +1,8 @@
-"""OpenLineage: what a run did to which datasets, as events that are plain JSON-able dicts, and their way out.
+"""OpenLineage: events about what a run did to which datasets, and sending them.
 
-Belongs here: building events (events.py, facets.py, datasets.py, story.py), sending them (transports.py), drawing them
-(graph.py). Does not: the outbox, which is a table of the state. Importing this package imports no HTTP and no
-openlineage: docs/decisions/0006-lineage.md says why the events are built without its classes.
+It holds: building events (events, facets, datasets, the event builder), sending them (transports), drawing them (graph).
+It does not hold the outbox, which is a table of the state. Importing this package imports no HTTP library and not
+openlineage-python: see docs/decisions/0006-lineage.md.
 """
 
 from cropline.lineage.delivery import Delivery, PublishResult

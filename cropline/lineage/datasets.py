@@ -1,8 +1,7 @@
-"""Datasets by OpenLineage's naming (its website/docs/spec/naming.md), built from settings.
+"""Names of datasets, built from settings by OpenLineage's naming rules (its website/docs/spec/naming.md).
 
-Belongs here: what things are called. Does not: what a run did to them. Where the naming has no rule we say ours:
-an HTTP API is ``https://host`` and its path; a SQLite database, which no host serves, is a namespace of its own, and its
-tables are names in it. Names stay the same from run to run: a manifest is a version of the manifests, not a dataset.
+Where the rules are silent: an HTTP API is ``https://host`` and its path. A SQLite database is a namespace, and its tables
+are names in it. Names stay the same from run to run: a manifest is a version of the dataset of manifests.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ def dataset(
 
 
 def stored(spec: StoreSpec, key: str) -> Name:
-    """Something below the storage root: ``s3://bucket`` and its key, or ``file`` and its path."""
+    """An object below the storage root: ``s3://bucket`` and its key, or ``file`` and its path."""
     if spec.local_path is not None:
         return "file", str(spec.local_path / key)
     parts = urlsplit(spec.url)
@@ -52,14 +51,14 @@ def api(settings: Settings) -> Name:
 
 
 def state_table(settings: Settings, table: str) -> Name:
-    """A table of the state database. The URL's user, password and options never show."""
+    """A table of the state database. The URL's user, password and options are left out."""
     parts = urlsplit(settings.state.url.get_secret_value())
     if parts.scheme.startswith("postgresql"):
         return (
             f"postgres://{parts.hostname or 'localhost'}:{parts.port or 5432}",
             f"{parts.path.strip('/')}.public.{table}",
         )
-    # SQLAlchemy: three slashes precede a relative path, four an absolute one.
+    # SQLAlchemy's form: three slashes stand before a relative path, four before an absolute one.
     return f"sqlite://{Path(parts.path[1:]).absolute()}", table
 
 

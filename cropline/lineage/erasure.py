@@ -1,8 +1,7 @@
-"""What an erasure tells lineage: a run of its own, which no Prefect run need be behind.
+"""The lineage events of an erasure, which is a run by itself.
 
-Belongs here: the events of an erasure. Does not: storing them. It begins with the command and ends with the receipt,
-perhaps days later in another run's hands; in between it may be killed and gone on with: it is one run all the same. Ids of
-photos are in no event: a collector keeps them for good.
+It begins with the command and ends with the receipt. Another process may finish it days later; it is still one run.
+No event holds the id of a photo, because a collector keeps events for good.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _ENGINE = "deltalake"
 
 @dataclass(frozen=True)
 class Gone:
-    """What an erasure removed. ``catalogue_version``: the version without it; None: there is no catalogue."""
+    """What an erasure removed. ``catalogue_version``: the first version without it; None: there is no catalogue."""
 
     images: int
     rows: int
@@ -33,12 +32,12 @@ class Gone:
 
 
 def erasure_began(settings: Settings, erasure_id: str, began_at: datetime) -> Event:
-    """Its START. The same whenever it is built."""
+    """The START event. It is the same whenever it is built."""
     return _event(settings, "START", erasure_id, began_at, began_at, None)
 
 
 def erasure_ended(settings: Settings, erasure_id: str, began_at: datetime, at: datetime, gone: Gone) -> Event:
-    """Its COMPLETE: the receipt is written."""
+    """The COMPLETE event: the receipt is written."""
     return _event(settings, "COMPLETE", erasure_id, began_at, at, gone)
 
 
@@ -56,7 +55,7 @@ def _event(
         engine_version="",
         prefect_url=None,
     )
-    # It is no run of Prefect's.
+    # It is not a Prefect run.
     tags: dict[str, str | None] = dict.fromkeys(("prefect.flow_run_id", "prefect.flow_run_name", "prefect.flow"))
     tags["cropline.erasure"] = erasure_id
     if gone is not None:
