@@ -1,8 +1,7 @@
-"""Erasure: what was made of some photos goes, all of it, and never comes back. ``cropline forget`` is its command.
+"""Erasure: removes everything that was made of some photos, for good. ``cropline forget`` is its command.
 
-Belongs here: choosing the photos, finding and removing what was made of them, the receipt. Does not: tombstones and the
-queue (cropline/state/erasures.py), or ageing out what nobody asked to forget (cropline/upkeep).
-docs/decisions/0011-erasure.md says why it is built so.
+It holds: choosing the photos, finding and removing what was made of them, the receipt. It does not hold tombstones and the
+queue (cropline.state) or retention by age (maintenance). docs/decisions/0011-erasure.md says why it is built so.
 """
 
 from cropline.erasure.erase import Erased, finish, foresee, forget

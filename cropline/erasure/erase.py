@@ -1,7 +1,4 @@
-"""An erasure from its beginning to its receipt. Killed anywhere and called again, it ends the same.
-
-Belongs here: the order of the steps. Does not: what a step removes (traces.py), or who holds a photo (cropline/state).
-"""
+"""An erasure from its beginning to its receipt. Killed anywhere and called again, it ends the same."""
 
 from __future__ import annotations
 
@@ -40,7 +37,7 @@ _STAYS = (
 
 @dataclass(frozen=True)
 class Erased:
-    """What an erasure came to. ``receipt`` None: it is not at its end, since photos are in work, or another erases now."""
+    """The result of an erasure. ``receipt`` None: not finished, since photos are in work or another erasure is running."""
 
     erasure_id: str
     images: int
@@ -48,11 +45,11 @@ class Erased:
     objects: int
     in_work: int
     receipt: str | None  # storage key
-    waits: bool = False  # for another erasure of the source, which goes on now; this one did nothing but begin
+    waits: bool = False  # another erasure of the source is running; this one only began
 
 
 def foresee(spec: StoreSpec, state: State, source: str, selection: Selection) -> Erased:
-    """What ``forget`` would remove now; changes nothing."""
+    """What ``forget`` would remove now. Changes nothing."""
     wanted = sorted(selection.in_state(state, source) | selection.in_catalogue(Catalogue(spec), source))
     rows = objects = 0
     packs = Packs(spec, source, wanted)
@@ -66,7 +63,7 @@ def foresee(spec: StoreSpec, state: State, source: str, selection: Selection) ->
 
 
 def forget(spec: StoreSpec, state: State, source: str, selection: Selection, tell: Tell = untold) -> Erased:
-    """Forget these photos, or go on with it. Also safe while they are being cropped, by whomever."""
+    """Erase these photos, or go on with it. Safe while anybody crops them."""
     _clear_after_the_dead(spec, state, source)
     found = selection.in_catalogue(Catalogue(spec), source)
     erasure = state.begin_erasure(
@@ -76,7 +73,7 @@ def forget(spec: StoreSpec, state: State, source: str, selection: Selection, tel
 
 
 def _clear_after_the_dead(spec: StoreSpec, state: State, source: str) -> None:
-    """Remove the logs of erasures that were killed after their end, just before they would have done so."""
+    """Delete logs that an interrupted erasure left after its end."""
     logs = [folder for folder in storage.list_folders(spec, "receipts") if storage.list_keys(spec, f"{folder}/")]
     open_now = {erasure.erasure_id for erasure in state.unfinished_erasures(source)} if logs else set()
     for log in logs:
@@ -87,9 +84,9 @@ def _clear_after_the_dead(spec: StoreSpec, state: State, source: str) -> None:
 
 
 def finish(spec: StoreSpec, state: State, erasure: Erasure, tell: Tell = untold) -> Erased:
-    """Remove what can be removed now; when nothing is left, write the receipt and end the erasure.
+    """Remove what can be removed now. When nothing is left, write the receipt and end the erasure.
 
-    Raises StaleLease when this process slept for so long that another took the erasing over.
+    Raises StaleLease when another process took the erasure over while this one slept.
     """
     tell(erasure, None)
     state.settle_erasure(erasure.erasure_id)
@@ -97,15 +94,15 @@ def finish(spec: StoreSpec, state: State, erasure: Erasure, tell: Tell = untold)
         if still_alone is None:
             return Erased(erasure.erasure_id, 0, 0, 0, state.images_in_work(erasure.erasure_id), None, waits=True)
         if erasure.erasure_id not in {open_.erasure_id for open_ in state.unfinished_erasures(erasure.source)}:
-            return _ended(spec, erasure)  # another was faster: its receipt stays as it is
+            return _ended(spec, erasure)  # another process was faster: its receipt stays
         return _remove_all(spec, state, erasure, still_alone, tell)
 
 
 @contextmanager
 def _alone(state: State, source: str) -> Iterator[Callable[[], None] | None]:
-    """Gives None when another erases of this source. Else nobody does meanwhile; what it gives raises StaleLease if one does.
+    """Holds the source's erasure lease. Gives None when another process holds it, else a check that raises StaleLease.
 
-    A poll finishes erasures too, so two at once are no rarity, and each could move the other's photos into a new pack.
+    Polls finish erasures too, so two at once are common. Each could move the other's photos into a new pack.
     """
     holder = secrets.token_hex(8)
     if not state.take_erasing(source, holder):
@@ -117,7 +114,7 @@ def _alone(state: State, source: str) -> Iterator[Callable[[], None] | None]:
 
     try:
         with Heartbeat(keep, state.lease.total_seconds() / 3, f"erasing of {source}"):
-            # Asked itself: whoever slept goes on before its heartbeat has noticed.
+            # The check asks the database: a process that slept goes on before its heartbeat has noticed.
             yield keep
     finally:
         state.leave_erasing(source, holder)
@@ -136,7 +133,7 @@ def _remove_all(spec: StoreSpec, state: State, erasure: Erasure, still_alone: Ca
         still_alone()
         log.add(portion)
         remove(spec, erasure.source, portion, still_alone)
-        # Whoever took over meanwhile may have moved them to packs of its own.
+        # A process that took over meanwhile may have moved them to other packs.
         still_alone()
         state.mark_erased(erasure.erasure_id, wanted)
     in_work = state.images_in_work(erasure.erasure_id)
@@ -146,7 +143,7 @@ def _remove_all(spec: StoreSpec, state: State, erasure: Erasure, still_alone: Ca
 
 
 class _Log:
-    """The portions of an erasure, as objects: what is in one may be half removed, and is named in the receipt."""
+    """The portions of an erasure, as objects. What is in one may be half removed, and is named in the receipt."""
 
     def __init__(self, spec: StoreSpec, erasure_id: str) -> None:
         self._spec = spec
@@ -161,7 +158,7 @@ class _Log:
             yield Portion.from_json(storage.read(self._spec, key))
 
     def images(self) -> Iterator[Traces]:
-        """Each photo once. A portion that was killed before it was marked is found anew, and emptier, by the next call."""
+        """Each photo once. A portion whose writer was killed is found again, and emptier, by the next call."""
         found: dict[str, Traces] = {}
         for portion in self.portions():
             for image in portion.images:
@@ -193,7 +190,7 @@ def _ended(spec: StoreSpec, erasure: Erasure) -> Erased:
 def _write_receipt(
     spec: StoreSpec, state: State, erasure: Erasure, log: _Log, totals: dict[str, int], tell: Tell
 ) -> str:
-    """The receipt is there, and it is told, before the erasure is at its end: one that has ended has both."""
+    """Write the receipt and emit the events before the erasure ends: an erasure that ended has both."""
     key, version = _receipt_key(erasure), Catalogue(spec).version()
     head: dict[str, Any] = {
         "erasure": erasure.erasure_id,

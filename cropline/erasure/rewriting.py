@@ -1,6 +1,6 @@
-"""A pack without the crops of some photos: the others move to a new one, and the rows with them, in one commit.
+"""Rewrites a pack without the crops of some photos: the others move to a new pack, and their rows with them, in one commit.
 
-Belongs here: the rewriting. Does not: removing the old pack (traces.py), which comes after.
+The old pack is removed afterwards (traces.py).
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 def rewrite(spec: StoreSpec, pack: str, source: str, gone: Collection[str], still_alone: Callable[[], None]) -> None:
     """Afterwards no row names the pack. Crops that no row names, such as superseded ones, do not move.
 
-    Raises what ``still_alone`` does when another erases by now, and no row names the new pack: the sweep takes it, as any orphan.
-    Not removed here: the other may be about to name a pack of the same crops, which has the same key.
+    Raises what ``still_alone`` raises when another process erases by now. Then no row names the new pack, and maintenance
+    removes it as an orphan. It is not removed here: the other process may be about to name a pack of the same crops, which
+    has the same key.
     """
 
     def moved(rows: pa.Table) -> pa.Table:

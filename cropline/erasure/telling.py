@@ -1,7 +1,4 @@
-"""An erasure, told to lineage: into the outbox before it is over, so that none ends without having told it.
-
-Belongs here: when it is told. Does not: what the events say (cropline/lineage/erasure.py) or sending them (the next run does).
-"""
+"""Emits an erasure's lineage events into the outbox, before the erasure ends: none ends without its events."""
 
 from __future__ import annotations
 
@@ -22,11 +19,11 @@ Tell = Callable[["Erasure", Gone | None], None]
 
 
 def untold(_erasure: Erasure, _gone: Gone | None) -> None:
-    """Nobody keeps lineage."""
+    """No-op callback: lineage is off."""
 
 
 def teller(settings: Settings, state: State) -> Tell:
-    """Puts the events into the outbox; an erasure that tells the same again is told once."""
+    """A callback that puts the events into the outbox. Duplicate events are ignored."""
 
     def tell(erasure: Erasure, gone: Gone | None) -> None:
         from cropline.state import Event

@@ -1,8 +1,8 @@
-"""Packs: many crops in one object, each still one range read. WebDataset tars (``shards``) and Parquet (``parquet``).
+"""Packs: many crops in one object, each readable by one range request. WebDataset tars (``shards``) and Parquet files.
 
-Belongs here: writing packs to a file, their keys, and putting them into a store. Does not: which crops go into which pack
-(fugue_jobs/packing.py, cropline/erasure, cropline/export). Importing it imports no Arrow: crop processes start in a blink.
-docs/decisions/0012-packs.md says why they are named by their content.
+It holds: writing a pack to a file, pack keys, putting packs into a store, reading them back. It does not hold which crops go
+into which pack: the crop job, erasure and export decide that. Importing it imports no Arrow, so crop processes start fast.
+docs/decisions/0012-packs.md says why packs are named by their content.
 """
 
 from cropline.packs.pack import KINDS, Pack, Sample, Sealed, new_pack
