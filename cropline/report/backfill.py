@@ -1,7 +1,4 @@
-"""Plans and progress of backfills and replays as Markdown for the Prefect UI.
-
-Belongs here: words and tables. Does not: numbers (backfill/).
-"""
+"""Plans and progress of backfills and replays, as Markdown for the Prefect UI."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ _DAYS_SHOWN = 400
 
 
 def plan_markdown(title: str, foreseen: Foreseen) -> str:
-    """What would be done and why, by day, and what it would take."""
+    """What would be done and why, by day, and what it would cost."""
     parts = [f"## {plain(title)}", "", f"**{plain(foreseen.verdict)}**", ""]
     parts += _grid(["it would take", ""], cost_rows(foreseen.cost), numbers=False)
     if foreseen.days:
@@ -33,7 +30,7 @@ def plan_markdown(title: str, foreseen: Foreseen) -> str:
 
 
 def cost_rows(cost: Estimate) -> list[list[str]]:
-    """The estimate, a line each."""
+    """The estimate, one line per row."""
     return [
         ["time", f"about {span(cost.seconds)} ({cost.basis})"],
         ["API calls", f"{cost.calls:,} for the listing, {cost.downloads:,} for photos"],
@@ -43,7 +40,7 @@ def cost_rows(cost: Estimate) -> list[list[str]]:
 
 
 def day_rows(foreseen: Foreseen) -> tuple[list[str], list[list[str]]]:
-    """(head, rows): a day each, newest first, a column for every reason."""
+    """(head, rows): one row per day, newest first, with a column for every reason."""
     reasons = sorted({why for day in foreseen.days for why in day.why})
     rows = [
         [day.day, f"{day.images:,}", f"{day.boxes:,}", _megabytes(day.bytes)]
@@ -54,7 +51,7 @@ def day_rows(foreseen: Foreseen) -> tuple[list[str], list[list[str]]]:
 
 
 def progress_markdown(title: str, progress: Progress, ended: str | None) -> str:
-    """How far it is, by day."""
+    """How far the run is, by day."""
     days = progress.days
     done, failed = sum(day.done for day in days), sum(day.failed for day in days)
     over = sum(day.left == 0 for day in days)
@@ -70,7 +67,7 @@ def progress_markdown(title: str, progress: Progress, ended: str | None) -> str:
     ]
     head = ["captured on", "planned", "done", "failed", "with other runs", "left"]
     end = ["", plain(ended)] if ended else []
-    # Prefect's page shows nothing at all of a table without rows.
+    # Prefect's page shows nothing at all for a table without rows.
     table = ["", *_grid(head, rows)] if rows else []
     return "\n".join([f"## {plain(title)}", "", f"**{verdict}**", *end, *table]) + "\n"
 

@@ -1,4 +1,4 @@
-"""What an erasure came to, in words. Belongs here: the sentences that the artifact and the CLI show."""
+"""The result of an erasure in words, for the artifact and the CLI."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NOTHING = "Nothing of them was found here. If something should have been, look 
 
 
 def erased_lines(erased: Erased, *, dry_run: bool) -> list[str]:
-    """The verdict first. Of the receipt it says when there is none yet."""
+    """Lines about the erasure, the verdict first. They say when there is no receipt yet."""
     what = f"{erased.objects:,} objects and {erased.rows:,} catalogue rows of {erased.images:,} photos"
     nothing = [] if erased.rows or erased.objects or erased.in_work or erased.waits else [_NOTHING]
     if dry_run:

@@ -1,4 +1,4 @@
-"""What upkeep did, in words. Belongs here: the sentence that the artifact and the CLI show."""
+"""What maintenance did, in words, for the artifact and the CLI."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cropline.upkeep.taken import Taken
 
 
 def maintained_verdict(done: Maintained | None) -> str:
-    """What upkeep did, in a sentence."""
+    """What maintenance did, in one sentence."""
     if done is None:
         return "There is no catalogue yet."
     if done.dry_run:
@@ -21,7 +21,7 @@ def maintained_verdict(done: Maintained | None) -> str:
 
 
 def maintained_table(taken: Sequence[Taken], dry_run: bool) -> str:
-    """What was taken away, or would be, in Markdown."""
+    """What was removed, or would be, in Markdown."""
     head = f"| what | {'would go' if dry_run else 'removed'} | MB |\n|---|--:|--:|\n"
     return head + "\n".join(f"| {name} | {count} | {size} |" for name, count, size in taken_rows(taken))
 

@@ -1,7 +1,6 @@
-"""The summary of a run as Markdown (for the Prefect UI) and as one HTML file that opens without a server.
+"""The summary of a run, as Markdown for the Prefect UI and as one HTML file that opens without a server.
 
-Belongs here: words, tables and the choice of sample crops. Does not: drawing (contact_sheet.py) or counting (funnel.py).
-Both show the same facts, built once as rows.
+Both show the same facts, which are built once as rows.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from cropline.report.pace import engine_rows, pace_svg
 from cropline.storage import StoreSpec
 
 SAMPLE = 24
-# Reasons of fugue_jobs/regions.py and of the decoder behind it.
+# Reasons of the region decoder and of the code that chooses it.
 WHY_PILLOW = {
     "not_installed": "cropline-regions is not installed",
     "not_usable": "cropline-regions does not fit this Pillow",
@@ -41,12 +40,12 @@ WHY_PILLOW = {
     "corrupt": "damaged",
     "failed": "damaged",
 }
-_COLUMNS = 6  # as many as can be read where the UI shows them
+_COLUMNS = 6  # as many as are readable in the UI
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Everything that either form shows."""
+    """Everything that both forms show."""
 
     title: str
     verdict: str
@@ -54,7 +53,7 @@ class Summary:
     reasons: list[tuple[str, int]]
     warnings: list[tuple[str, str]]
     places: list[tuple[str, str]]
-    brief: list[tuple[str, str]]  # the same, by their keys below the output
+    brief: list[tuple[str, str]]  # the places, by their keys below the storage root
     links: dict[str, str]  # place -> address for the browser that shows the Markdown
     near: dict[str, str]  # place -> address as seen from the HTML file
     engines: list[tuple[str, str]]
@@ -67,7 +66,7 @@ class Summary:
 def summarise(
     title: str, funnel: Funnel, places: Sequence[tuple[str, str]], spec: StoreSpec, browse_url: str = ""
 ) -> Summary:
-    """Gather what is shown; reads the sampled crops back from the store. ``browse_url``: where browsers find the output."""
+    """Gather what is shown. Reads the sampled crops from the store. ``browse_url``: where browsers find the output."""
     tiles = list(_tiles(funnel.samples, spec))
     reasons = [*funnel.reasons.most_common(), *((f"quarantined: {name}", n) for name, n in funnel.broken.most_common())]
     return Summary(
@@ -124,7 +123,7 @@ def _decoders(funnel: Funnel) -> str:
 
 
 def _decoder(name: str) -> str:
-    """schemas.CROPS' decoder in words."""
+    """The column ``decoder`` in words."""
     decoder, _, reason = name.partition(": ")
     if decoder != "pillow":
         return decoder
@@ -142,7 +141,7 @@ def _tiles(samples: Sequence[dict[str, Any]], spec: StoreSpec) -> Iterator[Tile]
 
 
 def markdown(summary: Summary) -> str:
-    """For a Prefect artifact: the UI shows data-URI pictures."""
+    """The summary for a Prefect artifact. The UI shows data-URI pictures."""
     parts = [f"## {plain(summary.title)}", "", f"**{plain(summary.verdict)}**", ""]
     if summary.sheet:
         parts += [f"![contact sheet]({_data_uri(summary.sheet)})", ""]
@@ -161,7 +160,7 @@ def markdown(summary: Summary) -> str:
         parts += ["", "| cut on | |", "|---|---|"]
         parts += [f"| {plain(name)} | {plain(what)} |" for name, what in summary.engines]
     parts += ["", "| what | where |", "|---|---|"]
-    # By their keys: the UI cuts off what is longer than its page.
+    # By their keys: the UI cuts off what is longer than the page.
     parts += [f"| {_linked(name, summary.links)} | `{plain(where)}` |" for name, where in summary.brief]
     return "\n".join(parts) + "\n"
 
@@ -171,7 +170,7 @@ def _linked(name: str, links: dict[str, str]) -> str:
 
 
 def plain(text: str) -> str:
-    """Text from outside as text: no table breaks, no Markdown links or HTML."""
+    """Text from outside as plain text: no table breaks, no Markdown links, no HTML."""
     return html.escape(text, quote=False).replace("|", "\\|").replace("`", "'").replace("\n", " ").replace("[", "\\[")
 
 
@@ -198,7 +197,7 @@ img{max-width:100%;border-radius:10px;border:1px solid var(--line);display:block
 
 
 def html_page(summary: Summary) -> str:
-    """One self-contained file: no script, no address but its own."""
+    """One self-contained file: no script, no external address."""
     esc = html.escape
     picture = f'<img alt="contact sheet of sampled crops" src="{_data_uri(summary.sheet)}">' if summary.sheet else ""
     picture += f'<img alt="from the camera API to crops" src="{data_uri(summary.lineage)}">'
