@@ -1,6 +1,6 @@
-"""What runs on EMR Serverless as the job's driver: reads what emr.py left, runs the crop job on Spark, leaves its crops there.
+"""The driver of the job on EMR Serverless: reads what emr.py left, runs the crop job on Spark, and leaves the crops there.
 
-Belongs here: this side's files. Does not: the crop job itself (engines.py). Runs from the zip that was sent along.
+It runs from the zip that was sent with the job.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """``main.py URL ENDPOINT REGION PREFIX``; a dash is what is not set."""
+    """``main.py URL ENDPOINT REGION PREFIX``. A dash stands for an unset value."""
     url, endpoint, region, prefix = (None if text == "-" else text for text in sys.argv[1:5])
     store = StoreSpec(str(url), endpoint, region)
     try:
@@ -82,12 +82,12 @@ def _fetch(told: dict[str, Any]) -> FetchSettings:
     try:
         return FetchSettings.model_validate(told["fetch"])
     except ValidationError as error:
-        # They were right where they were set: a file of theirs is not on this machine.
+        # They were right where they were set. A file that they name may not be on this machine.
         raise SettingsError(mistakes(error, "fetch")) from None
 
 
 def _engine(told: dict[str, Any], script: str | None) -> EngineSettings:
-    """Spark, on the application that is there already: it says what its master is."""
+    """Spark, on the application that runs already and knows its master."""
     from pyspark import SparkContext
 
     settings = EngineSettings.model_validate(told["engine"] | {"kind": "spark", "script": script})

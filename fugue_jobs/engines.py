@@ -1,8 +1,7 @@
-"""The crop job on an engine of one's choice: one script, run in process, on DuckDB, Spark, Spark Connect, Dask or Ray.
+"""Runs the crop job on the chosen engine: one script, in process or on DuckDB, Spark, Spark Connect, Dask or Ray.
 
-Belongs here: choosing and keeping engines, and running the job on them. Does not: what the job does to a row
-(crop_images.py), how clusters are reached (spark.py, spark_connect.py, dask.py, ray.py), how a batch is laid out (plan.py).
-Importing this module is cheap; Fugue, DuckDB and Spark are imported by the call that needs them.
+It chooses engines and keeps their sessions. Importing this module is cheap: Fugue, DuckDB and Spark are imported by the call
+that needs them.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Kinds whose workers are other processes, perhaps elsewhere.
+# Kinds whose workers are other processes, perhaps on other machines.
 DISTRIBUTED = ("spark", "spark-connect", "emr-serverless", "dask", "ray")
 
 
@@ -117,7 +116,7 @@ def _run_distributed(batch: _Batch) -> _Ran:
 
     if batch.settings.kind == "emr-serverless":
         return _run_on_emr(batch)
-    # A task is one slot: its core is one crop process.
+    # A task is one slot: its core runs one crop process.
     transformer = crop_images(replace(batch.job, processes=batch.job.processes or 1))
     started = time.time()
     cluster = _cluster(batch)
@@ -171,7 +170,7 @@ def _run_script(script: str, batch: _Batch, engine: Any, frames: dict[str, Any],
         raise EngineError("the script yields no frame crops: it needs crops = ... YIELD DATAFRAME")
     crops = found["crops"]
     native: Any = getattr(crops, "native", None)
-    # Spark's own way keeps Arrow batches as they are; Fugue's makes rows of Python objects of them on Connect.
+    # Spark's own method keeps Arrow batches as they are. Fugue's makes rows of Python objects from them on Connect.
     return native.toArrow() if hasattr(native, "toArrow") else as_arrow(crops)
 
 
@@ -190,7 +189,7 @@ def _check_keys(counts: pa.Table, claimed: pa.Table, stores: pa.Table) -> None:
 
 _EXTRAS = {"spark": "spark", "spark-connect": "spark", "emr-serverless": "spark", "dask": "dask", "ray": "ray"}
 
-# The cluster of this process and the settings that it was opened by: starting one takes seconds, a batch may take less.
+# The cluster of this process, and the settings that opened it. Starting one takes seconds; a batch may take less.
 _kept: tuple[EngineSettings, Any] | None = None
 
 
@@ -234,7 +233,7 @@ def _opened(settings: EngineSettings, most_executors: int) -> Any:
 
 
 def _abandon(cluster: Any) -> None:
-    """End the work of a job that failed or was cancelled, and the session with it: its state is not known any more."""
+    """End the work of a job that failed or was cancelled, and its session, whose state is not known any more."""
     from fugue_jobs.clusters import STOP_S, end_within
 
     global _kept
@@ -243,7 +242,7 @@ def _abandon(cluster: Any) -> None:
 
 
 def stop_engines() -> None:
-    """End the cluster session that this process keeps, if any; the next job starts another."""
+    """End the cluster session that this process keeps, if any. The next job starts another."""
     global _kept
     if _kept is not None:
         kept, _kept = _kept[1], None

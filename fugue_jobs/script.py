@@ -1,11 +1,8 @@
-"""The job's FugueSQL script: our constant one, or the user's own, rehearsed before it may fetch anything.
+"""The job's FugueSQL script: the constant one, or the user's own, which is checked in a dry run before it may fetch anything.
 
-Contract of a script of one's own (docs/scaling.md): it is handed the frames ``images``, ``claimed`` and ``stores`` and the
-transformer ``crop_images``; ``{{ partitions }}`` is the planned number of parts and ``{{ crops_schema }}`` the schema of
-what crop_images gives. It must yield one frame ``crops`` with exactly the rows and columns that crop_images gave, having
-handed it every claimed image once.
-
-Belongs here: reading and judging scripts. Does not: running the real job (engines.py).
+A script of your own (docs/scaling.md) gets the frames ``images``, ``claimed`` and ``stores`` and the transformer
+``crop_images``. ``{{ partitions }}`` is the planned number of parts, ``{{ crops_schema }}`` the schema of crop_images' result.
+It must pass every claimed image once to crop_images, and yield one frame ``crops`` with exactly its rows and columns.
 """
 
 from __future__ import annotations
@@ -34,7 +31,7 @@ def own_script() -> str:
 
 
 def read_script(path: str | None) -> str:
-    """The script at ``path``, or ours. Raises EngineError when it cannot be read."""
+    """The script at ``path``, or the constant one. Raises EngineError when it cannot be read."""
     if path is None:
         return own_script()
     try:
@@ -49,9 +46,10 @@ def crops_schema() -> str:
 
 
 def rehearse(run: Callable[[Any], pa.Table], counts: pa.Table, claimed: pa.Table) -> None:
-    """Run the script with a transformer that fetches nothing, on the batch itself, and hold its rows to the claims.
+    """Run the script on the batch with a transformer that fetches nothing, and compare its rows with the claims.
 
-    run: takes a transformer, gives the script's crops. counts: manifests.COUNTS. Raises EngineError, which names the rule that was broken.
+    run: takes a transformer and returns the script's crops. counts: manifests.COUNTS. Raises EngineError, which names the
+    broken rule.
     """
     try:
         crops = run(stand_in)
@@ -81,7 +79,7 @@ def _compare(expected: Counter[Any], found: Counter[Any]) -> None:
 
 
 def stand_in(tables: Iterable[pa.Table]) -> Iterable[pa.Table]:
-    """In crop_images' place: a row a box and profile, nothing fetched. Raises EngineError for missing columns."""
+    """Replaces crop_images in a dry run: one row per box and profile. Raises EngineError for missing columns."""
     for table in tables:
         missing = [name for name in IMAGES.names if name not in table.column_names]
         if missing:
@@ -94,7 +92,7 @@ def stand_in(tables: Iterable[pa.Table]) -> Iterable[pa.Table]:
 
 def _rows(image: dict[str, Any]) -> Iterable[dict[str, Any]]:
     for work in image["work"] or ():
-        # DuckDB puts quotes around some names of nested fields.
+        # DuckDB quotes some names of nested fields.
         named = {name.strip('"'): value for name, value in work.items()}
         for index in _wanted(named["only"], len(image["boxes"] or ())):
             yield {
@@ -117,7 +115,7 @@ def _expected(counts: pa.Table, claimed: pa.Table) -> Counter[Any]:
 
 
 def _wanted(only: str | None, boxes: int) -> Iterable[int]:
-    """Positions of the boxes that are to be cut, see schemas.WORK."""
+    """Positions of the boxes to cut, see schemas.WORK."""
     return range(boxes) if only is None else sorted(int(number) for number in only.split(",") if number)
 
 
