@@ -1,8 +1,4 @@
-"""Parquet files in the store in which the watch for drift remembers a source. A damaged one costs what it remembered, no run.
-
-Belongs here: reading and writing such a file, and saying what is wrong with it. Does not: what is in it (drift_baseline.py,
-likeness.py).
-"""
+"""Reads and writes the Parquet files of drift baselines. A damaged file costs the baseline, not the run."""
 
 from __future__ import annotations
 
@@ -23,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Damaged:
-    """A file that is not what was written: which, why, and what lay there, since it is replaced."""
+    """A file that is not what was written: its key, what is wrong, and its size. It is replaced."""
 
     key: str
     why: str
@@ -32,7 +28,7 @@ class Damaged:
 
 
 def read(spec: StoreSpec, key: str, schema: pa.Schema, check: Callable[[pa.Table], None]) -> pa.Table | Damaged | None:
-    """The file's rows in its schema; None when there is none yet. ``check`` raises ValueError. Raises StorageError."""
+    """The file's rows; None when there is no file. ``check`` raises ValueError for wrong rows. Raises StorageError."""
     if not storage.exists(spec, key):
         return None
     data = storage.read(spec, key)
@@ -48,7 +44,7 @@ def read(spec: StoreSpec, key: str, schema: pa.Schema, check: Callable[[pa.Table
 def _parsed(data: bytes, schema: pa.Schema) -> pa.Table:
     import pyarrow.parquet as pq
 
-    # Arrow otherwise takes a flipped bit for what was written, and any bytes for text.
+    # Without the checksum, Arrow takes a flipped bit for data, and any bytes for text.
     found = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
     found.validate(full=True)
     return found.select(schema.names).cast(schema.with_metadata(found.schema.metadata))

@@ -1,7 +1,6 @@
-"""Flow runs under way: each is here from the moment its START is told until its one end is.
+"""Flow runs under way, from the moment that their START is stored until their end is.
 
-Belongs here: who still runs, and who has fallen silent. Does not: making the events (lineage). A run that is killed tells no
-end itself; it stops being kept, and the next run that publishes ends it in its place. Whoever ends a run first has ended it.
+A killed run stores no end. Its lease runs out, and the next run that publishes ends it. Only the first end counts.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from cropline.state.upsert import upsert
 
 
 def begin(database: Database, flow_run: str, start: Event, lease: timedelta) -> None:
-    """The run is under way, and its START waits to be published: both or neither."""
+    """Store the run and its START event, both or neither."""
     with database.atomic() as connection:
         now = database.now(connection)
         enqueue(connection, [start], now)
@@ -32,7 +31,7 @@ def begin(database: Database, flow_run: str, start: Event, lease: timedelta) -> 
 
 
 def keep(database: Database, flow_run: str, lease: timedelta) -> None:
-    """It still runs. Raises StaleLease when it was ended, by itself or by another that took it for dead."""
+    """Renew the run's lease. Raises StaleLease when the run has ended, by itself or by another run."""
     with database.atomic() as connection:
         alive = update(runs).where(runs.c.flow_run == flow_run).values(alive_until=database.now(connection) + lease)
         if connection.execute(alive).rowcount != 1:
@@ -40,9 +39,9 @@ def keep(database: Database, flow_run: str, lease: timedelta) -> None:
 
 
 def end(database: Database, flow_run: str, events: Sequence[Event], *, silent_only: bool = False) -> bool:
-    """The run's end waits to be published; False, and nothing is done, when it has ended already.
+    """Store the run's end. Returns False, and does nothing, when it has ended already.
 
-    ``silent_only``: leave it when it has been heard of since.
+    ``silent_only``: leave it when its lease was renewed since.
     """
     with database.atomic() as connection:
         now = database.now(connection)
@@ -54,7 +53,7 @@ def end(database: Database, flow_run: str, events: Sequence[Event], *, silent_on
 
 
 def silent(database: Database) -> list[SilentRun]:
-    """The runs that nothing has been heard of for longer than their lease, those silent longest first."""
+    """Runs whose lease is over, the longest silent first."""
     with database.reading() as connection:
         now = database.now(connection)
         found = select(runs.c.flow_run, runs.c.start, runs.c.alive_until).where(runs.c.alive_until <= now)
