@@ -1,8 +1,7 @@
-"""What stands on the Prefect server besides flows: deployments, their limits, and automations.
+"""Puts deployments, limits and automations on the Prefect server. Doing it again changes nothing.
 
-Belongs here: putting them there, again and again with the same result. Does not: any step or flow. prefect.yaml says what the
-deployments are; the YAML files beside this one say what the automations are.
+prefect.yaml holds the deployments, the YAML files beside this module the automations. Flows and tasks are elsewhere.
 
-    python -m automations.deploy    all of it: checks prefect.yaml, work pool, rate limit, deployments, zombies.yaml
+    python -m automations.deploy    everything: checks prefect.yaml; work pool, rate limit, deployments, zombies.yaml
     python -m automations FILE ...  automations only, created or updated by their names
 """

@@ -1,4 +1,4 @@
-"""``python -m automations``: put automations on the server that PREFECT_API_URL names."""
+"""``python -m automations``: puts automations on the server that PREFECT_API_URL names."""
 
 from __future__ import annotations
 

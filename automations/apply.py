@@ -1,7 +1,6 @@
-"""Automations from YAML files, created or updated by name: applying a file twice leaves one of each.
+"""Creates or updates automations from YAML files, by name. Applying a file twice leaves one of each.
 
-Belongs here: reading the files and telling the server. Does not: deployments (deploy.py). Prefect's own
-``prefect automation create --from-file`` makes a second copy when it is run again.
+Prefect's own ``prefect automation create --from-file`` makes a second copy.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ Done = Literal["created", "updated", "unchanged"]
 def apply_files(paths: Sequence[Path], notify: str | None = None) -> list[tuple[str, Done]]:
     """(name, what was done) for each automation of the files. ``notify``: a notification block, type-slug/name.
 
-    Raises SettingsError when a file is no list of automations, or needs a block and none is given or found.
+    Raises SettingsError when a file is not a list of automations, or needs a block that is not given or not found.
     """
     with server() as client:
         block = _block_id(notify) if notify else None
@@ -100,7 +99,7 @@ def _same(found: Automation, wanted: AutomationCore) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Without what the server adds: ids of triggers and actions; sets have no order."""
+    """The value without what the server adds: ids of triggers and actions. Sets are sorted."""
     if isinstance(value, dict):
         return {name: _plain(entry) for name, entry in value.items() if name != "id"}
     if isinstance(value, list):

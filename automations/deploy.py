@@ -1,7 +1,4 @@
-"""``python -m automations.deploy``: everything cropline needs on a Prefect server. Doing it again changes nothing.
-
-Belongs here: the order of things. Does not: what the deployments are (prefect.yaml) or the automations (*.yaml).
-"""
+"""``python -m automations.deploy``: puts everything that cropline needs on a Prefect server."""
 
 from __future__ import annotations
 
@@ -46,7 +43,7 @@ _SECONDS = 180
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Deploy; the exit status."""
+    """Deploy. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m automations.deploy", description=__doc__)
     parser.add_argument("--file", type=Path, default=None)
     parser.add_argument("--crash-leftovers", action="store_true", help="no worker runs yet: what is Running is dead")
@@ -62,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def deploy(file: Path | None = None, *, crash_leftovers: bool = False) -> None:
     """Check the file, then put pool, limit, deployments and the zombie automation on the server.
 
-    ``file``: the deployments; None takes ``prefect.yaml`` of this folder, else the one that the package brings.
+    ``file``: the deployments; None takes ``prefect.yaml`` of this folder, else the one of the package.
     """
     path = file or default_file()
     refuse_mistakes(path)
@@ -90,7 +87,7 @@ def deploy(file: Path | None = None, *, crash_leftovers: bool = False) -> None:
 
 
 def default_file() -> Path:
-    """``prefect.yaml`` of this folder, where somebody may have changed it, else the one that the package brings."""
+    """``prefect.yaml`` of this folder, which may have been changed, else the one of the package."""
     here = Path("prefect.yaml")
     return here if here.exists() else Path(__file__).with_name("prefect.yaml")
 
@@ -117,7 +114,7 @@ def _ensure_pool(client: SyncPrefectClient, name: str) -> str:
 
 
 def _ensure_limit(client: SyncPrefectClient, calls_per_s: float) -> str:
-    """A limit whose slots come back at the given pace: one second's worth may be used at once."""
+    """Set a limit whose slots come back at the given rate. One second's worth may be used at once."""
     slots = max(1, round(calls_per_s))
     try:
         found = client.read_global_concurrency_limit_by_name(LIMIT)
@@ -135,7 +132,7 @@ def _ensure_limit(client: SyncPrefectClient, calls_per_s: float) -> str:
 
 
 def _run_prefect(path: Path) -> None:
-    """By Prefect's own command, which is the one that reads prefect.yaml."""
+    """Deploy with Prefect's own command, which reads prefect.yaml."""
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", path.name]
     done = subprocess.run(  # noqa: S603 - this interpreter, constant arguments
         command, cwd=path.resolve().parent, capture_output=True, text=True, check=False, timeout=_SECONDS
@@ -147,7 +144,7 @@ def _run_prefect(path: Path) -> None:
 
 
 def _paused(client: SyncPrefectClient) -> set[str]:
-    """Deployments that somebody paused: Prefect's deploy would set them going again, perhaps into an incident."""
+    """Names of paused deployments. Prefect's deploy would start them again, perhaps during an incident."""
     return {deployment.name for deployment in client.read_deployments() if deployment.paused}
 
 
@@ -158,7 +155,7 @@ def _show_form(client: SyncPrefectClient, deployment: DeploymentResponse, entry:
 
 
 def _drop_other_schedules(client: SyncPrefectClient, deployment: DeploymentResponse, entry: dict[str, Any]) -> None:
-    """Prefect keeps a schedule that is no longer in the file, and it goes on to run."""
+    """Remove schedules that left the file. Prefect would keep them, and they would go on to run."""
     wanted = {schedule.get("slug") for schedule in entry.get("schedules") or ()}
     for schedule in deployment.schedules:
         if schedule.slug not in wanted:

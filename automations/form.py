@@ -1,7 +1,7 @@
-"""The form that the Prefect UI shows for a flow's parameters, with the titles and help that the flow declares.
+"""The form for a flow's parameters in the Prefect UI, with the titles and help that the flow declares.
 
-Belongs here: the schema. Does not: the flow. Prefect itself takes titles and help of models' fields only; those of a
-flow's own parameters it takes from nowhere, and it lets names pass that no parameter has.
+Prefect takes titles and help from fields of models only, not from a flow's own parameters. It also accepts names that no
+parameter has.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 
 def form_schema(flow: Flow[..., Any], schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema that Prefect made for a flow, with what ``Annotated[..., Field(title=, description=)]`` says."""
+    """Prefect's schema of a flow, with the texts of ``Annotated[..., Field(title=, description=)]`` added."""
     hints = get_type_hints(flow.fn, include_extras=True)
     shown = {name: entry | _help(hints.get(name)) for name, entry in schema.get("properties", {}).items()}
     return schema | {"properties": shown, "additionalProperties": False}

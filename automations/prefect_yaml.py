@@ -1,6 +1,6 @@
-"""prefect.yaml under a magnifying glass, before Prefect reads it: it ignores keys it does not know, without a word.
+"""Checks prefect.yaml before Prefect reads it: Prefect silently ignores keys that it does not know.
 
-Belongs here: the check. Does not: deploying (deploy.py). The known keys are those of Prefect's own models.
+The known keys are those of Prefect's own models.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from pydantic import BaseModel
 
 from cropline.core.errors import SettingsError
 
-# Prefect stores these as they are given: a template of a secret would be resolved into them at deploy time.
+# Prefect stores these values as plain text: a template of a secret would be resolved at deploy time.
 _SECRETS = ("prefect.blocks.secret", "$CROPLINE_", "_TOKEN", "PASSWORD")
 
 
 def check(path: Path) -> list[str]:
-    """Every mistake in the file, a line each; none when it is good."""
+    """One line per mistake in the file; empty when there is none."""
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
@@ -82,7 +82,7 @@ def _unknown(where: str, value: Any, model: type[BaseModel]) -> Iterator[str]:
 
 
 def _parameters(where: str, entry: Mapping[str, Any]) -> Iterator[str]:
-    """The entry point must be a flow that takes these parameters."""
+    """Mistakes in the parameters: the entry point must be a flow that takes them."""
     module, _, name = str(entry.get("entrypoint", "")).partition(":")
     if module.endswith(".py"):
         yield f"{where}: entrypoint {module}:{name} is a file; workers run installed code, so it must be module:flow"

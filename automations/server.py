@@ -1,7 +1,4 @@
-"""The Prefect server that PREFECT_API_URL names, asked whether it is there before anything is put on it.
-
-Belongs here: reaching it. Does not: what is put there (deploy.py, apply.py).
-"""
+"""Opens a client of the Prefect server that PREFECT_API_URL names."""
 
 from __future__ import annotations
 
@@ -16,7 +13,11 @@ from cropline.core.errors import SettingsError
 
 @contextmanager
 def server() -> Iterator[SyncPrefectClient]:
-    """A client of it. Raises SettingsError when none is named, where Prefect would start one that goes with us, or none answers."""
+    """A client of the server.
+
+    Raises SettingsError when PREFECT_API_URL is empty (Prefect would start a server that ends with this process), or when
+    no server answers.
+    """
     url = PREFECT_API_URL.value()
     if not url:
         raise SettingsError("PREFECT_API_URL: no Prefect server is named; give its address, http(s)://host[:port]/api")

@@ -50,7 +50,7 @@ def read(
 def _parsed(data: bytes, schema: pa.Schema) -> pa.Table:
     import pyarrow.parquet as pq
 
-    # Arrow otherwise takes a flipped bit for what was written, and any bytes for text.
+    # Without the checksum, Arrow takes a flipped bit for data, and any bytes for text.
     found = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
     found.validate(full=True)
     return found.select(schema.names).cast(schema.with_metadata(found.schema.metadata))

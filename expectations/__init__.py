@@ -1,1 +1,1 @@
-"""What a good manifest and a good crop catalogue are. Great Expectations lives here, and is imported only by gx.py."""
+"""What a good manifest and a good catalogue are, as expectations. Only gx.py imports Great Expectations."""

@@ -1,7 +1,4 @@
-"""How many of each image's boxes are faulty, and in which way: a million nested boxes in one pass of NumPy.
-
-Belongs here: what is computed from boxes. Does not: which of it is bad (manifest.py).
-"""
+"""Counts each image's faulty boxes by kind: a million nested boxes in one pass of NumPy."""
 
 from __future__ import annotations
 
@@ -16,12 +13,12 @@ Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 Positions = npt.NDArray[np.int64]
 
-# Pixels of a picture whose size is not declared: wider ones are refused before they are decoded.
+# Assumed px of a picture whose size is not declared. Wider pictures are refused before they are decoded.
 _LONGEST_SIDE_PX = 100_000.0
 
 
 def box_columns(table: pa.Table) -> dict[str, object]:
-    """Columns of box counts, float64, one value a row: all boxes (NaN: no list) and the faulty ones of each kind."""
+    """Columns of box counts, float64, one value per row: all boxes (NaN: no list), and the faulty ones of each kind."""
     lists = _one_array(table["boxes"])
     image = pc.list_parent_indices(lists).to_numpy().astype(np.int64)
     boxes = lists.flatten()
@@ -52,12 +49,12 @@ def _faulty_boxes(corners: dict[str, Floats], width: Floats, height: Floats) -> 
 
 
 def _sides(table: pa.Table) -> tuple[Floats, Floats]:
-    """Width and height of each picture in the units of its boxes."""
+    """Width and height of each picture, in the units of its boxes."""
     pixels = pc.equal(table["coordinates"], "pixels").fill_null(False).to_numpy()
     stored = pc.equal(table["orientation"], "stored").fill_null(False).to_numpy()
     width, height = (_declared(table[name]) for name in ("width", "height"))
     longer = np.maximum(width, height)
-    # Stored pictures may lie on their side, and only their EXIF data says so.
+    # A stored picture may be turned by 90 degrees, which only its EXIF data says.
     width, height = (np.where(stored, longer, side) for side in (width, height))
     return np.where(pixels, width, 1.0), np.where(pixels, height, 1.0)
 
@@ -68,7 +65,7 @@ def _declared(side: pa.ChunkedArray) -> Floats:
 
 
 def _repeated_ids(image: Positions, ids: Positions) -> Flags:
-    """Boxes whose id an earlier box of the same image has; boxes without id do not count."""
+    """Boxes whose id an earlier box of the same image has. Boxes without an id do not count."""
     key = image * (int(ids.max(initial=0)) + 1) + ids
     return _later_twins(key) & (ids >= 0)
 
@@ -81,7 +78,7 @@ def _repeated_boxes(image: Positions, labels: Positions, corners: dict[str, Floa
         mixed = (mixed ^ value.view(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
         mixed ^= mixed >> np.uint64(29)
     suspects = np.flatnonzero(np.isin(mixed, mixed[_later_twins(mixed)]))
-    # Mixing may collide: what looks alike is compared in full.
+    # Hashes may collide: boxes that look alike are compared in full.
     order = suspects[np.lexsort([value[suspects] for value in values])]
     same = np.ones(max(len(order) - 1, 0), dtype=bool)
     for value in values:
@@ -92,7 +89,7 @@ def _repeated_boxes(image: Positions, labels: Positions, corners: dict[str, Floa
 
 
 def _later_twins(keys: npt.NDArray[np.int64 | np.uint64]) -> Flags:
-    """True where the same key stands further up."""
+    """True where the same key is further up."""
     order = np.argsort(keys, kind="stable")
     twins = np.zeros(len(keys), dtype=bool)
     twins[order[1:][keys[order][1:] == keys[order][:-1]]] = True

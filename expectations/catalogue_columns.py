@@ -1,7 +1,4 @@
-"""What the catalogue's rules look at: a batch as flat frames of counts and flags, int64 throughout (see columns.py).
-
-Belongs here: derived columns. Does not: rules (catalogue.py).
-"""
+"""The columns that the catalogue's rules check: a batch as flat frames of counts and flags, int64 throughout."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ _REGION = ["left", "top", "right", "bottom", "image_width", "image_height", "wid
 
 
 def work_frame(crops: pa.Table, claimed: pa.Table) -> pd.DataFrame:
-    """A row a work, the claimed ones first and in their order: how many boxes have no row, how many rows no box."""
+    """One row per work item, claimed ones first and in order: how many boxes have no row, how many rows no box."""
     import pandas as pd
 
     rows = crops.select(_WORK).to_pandas().groupby(_WORK, sort=False).size().rename("rows").reset_index()
@@ -36,7 +33,7 @@ def work_frame(crops: pa.Table, claimed: pa.Table) -> pd.DataFrame:
 
 
 def crop_frame(crops: pa.Table) -> pd.DataFrame:
-    """A row a crop row, in their order."""
+    """One row per crop row, in order."""
     import pandas as pd
 
     names = [*_WORK, "box_index", "status", *_WRITTEN, *_REGION[:6]]
@@ -57,7 +54,7 @@ def crop_frame(crops: pa.Table) -> pd.DataFrame:
 
 
 def unwritten_frame(crops: pa.Table) -> pd.DataFrame:
-    """A row for each crop row that is not written, with its position: only these need a reason."""
+    """One row for each crop row that is not written, with its position: only these need a reason."""
     import pandas as pd
 
     table = crops.select(["status", "reason"]).to_pandas()
@@ -66,7 +63,7 @@ def unwritten_frame(crops: pa.Table) -> pd.DataFrame:
 
 
 def object_frame(crops: pa.Table, objects: Mapping[str, StoredObject | None]) -> pd.DataFrame:
-    """A row for each crop row whose object was looked at, with the crop row's position."""
+    """One row for each crop row whose object was read, with the crop row's position."""
     import pandas as pd
 
     sampled = [
@@ -96,7 +93,7 @@ def _inside(table: pd.DataFrame) -> pd.Series[bool]:
 
 
 def _size_matches(table: pd.DataFrame) -> pd.Series[bool]:
-    """Whether the crop is as large as its region or shrunk to the same proportions, each side rounded to a pixel."""
+    """Whether the crop is as large as its region, or shrunk to the same proportions, each side rounded to a pixel."""
     across, down = table["right"] - table["left"], table["bottom"] - table["top"]
     width, height = table["width"], table["height"]
     same = (width == across) & (height == down)

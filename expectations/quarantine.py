@@ -1,4 +1,4 @@
-"""The bad rows of a manifest with their reasons, safe to show: shaped here, stored by tasks/validate.py.
+"""The bad rows of a manifest with their reasons, safe to show.
 
 Belongs here: picking and cleaning rows. Does not: reading and writing files (cropline/intake/quarantine.py).
 Secrets go (signed queries, users, tokens); everything else stays as it came, bad values above all.
@@ -54,21 +54,21 @@ def _clean_boxes(lists: pa.ListArray) -> pa.ListArray:
 
 
 def _rebuilt(lists: pa.ListArray, values: pa.Array) -> pa.ListArray:
-    """The lists with other values; null lists hold none of them and stay null."""
+    """The lists with other values. Null lists stay null."""
     lengths = pc.fill_null(pc.list_value_length(lists), 0)
     offsets = pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(lengths).cast(pa.int32())])
     return pa.ListArray.from_arrays(offsets, values, type=lists.type, mask=lists.is_null())
 
 
 def _cleaned_texts(texts: pa.Array, clean: Callable[[str], str]) -> pa.Array:
-    """Each distinct text is cleaned once."""
+    """The texts, cleaned. Each distinct text is cleaned once."""
     coded = texts.dictionary_encode()
     cleaned = pa.array([clean(text) for text in coded.dictionary.to_pylist()], pa.string())
     return cleaned.take(coded.indices)
 
 
 def scrub_json(text: str) -> str:
-    """JSON without secrets, still JSON; text that is none is scrubbed as text."""
+    """JSON without secrets, still JSON. Text that is not JSON is scrubbed as text."""
     try:
         value = json.loads(text)
     except ValueError:

@@ -1,7 +1,4 @@
-"""Plans and progress of backfills and replays as Markdown for the Prefect UI.
-
-Belongs here: words and tables. Does not: numbers (backfill/).
-"""
+"""Plans and progress of backfills and replays, as Markdown for the Prefect UI."""
 
 from __future__ import annotations
 
@@ -54,7 +51,7 @@ def day_rows(estimated: Estimate) -> tuple[list[str], list[list[str]]]:
 
 
 def progress_markdown(title: str, progress: Progress, ended: str | None) -> str:
-    """How far it is, by day."""
+    """How far the run is, by day."""
     days = progress.days
     done, failed = sum(day.done for day in days), sum(day.failed for day in days)
     over = sum(day.left == 0 for day in days)
@@ -70,7 +67,7 @@ def progress_markdown(title: str, progress: Progress, ended: str | None) -> str:
     ]
     head = ["captured on", "planned", "done", "failed", "with other runs", "left"]
     end = ["", plain(ended)] if ended else []
-    # Prefect's page shows nothing at all of a table without rows.
+    # Prefect's page shows nothing at all for a table without rows.
     table = ["", *_grid(head, rows)] if rows else []
     return "\n".join([f"## {plain(title)}", "", f"**{verdict}**", *end, *table]) + "\n"
 

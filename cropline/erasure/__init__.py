@@ -1,4 +1,4 @@
-"""Erasure: what was made of some photos goes, all of it, and never comes back. ``cropline forget`` is its command.
+"""Erasure: removes everything that was made of some photos, for good. ``cropline forget`` is its command.
 
 Belongs here: choosing the photos, finding and removing what was made of them, the receipt. Does not: tombstones and the
 queue (cropline/state/tombstones.py), or ageing out what nobody asked to forget (cropline/maintenance).

@@ -1,7 +1,4 @@
-"""An erasure from its beginning to its receipt. Killed anywhere and called again, it ends the same.
-
-Belongs here: the order of the steps. Does not: what a step removes (traces.py), or who holds a photo (cropline/state).
-"""
+"""An erasure from its beginning to its receipt. Killed anywhere and called again, it ends the same."""
 
 from __future__ import annotations
 
@@ -48,7 +45,7 @@ class ErasureResult:
     objects: int
     in_progress: int
     receipt: str | None  # storage key
-    waits: bool = False  # for another erasure of the source, which goes on now; this one did nothing but begin
+    waits: bool = False  # another erasure of the source is running; this one only began
 
 
 def estimate(spec: StoreSpec, state: State, source: str, selection: Selection) -> ErasureResult:
@@ -98,7 +95,7 @@ def _delete_leftovers(spec: StoreSpec, state: State, source: str) -> None:
 def finish(spec: StoreSpec, state: State, erasure: Erasure, emit: Emit = emit_nothing) -> ErasureResult:
     """Remove what can be removed now; when nothing is left, write the receipt and end the erasure.
 
-    Raises StaleLease when this process slept for so long that another took the erasing over.
+    Raises StaleLease when another process took the erasure over while this one slept.
     """
     emit(erasure, None)
     state.delete_unclaimed_items(erasure.erasure_id)
@@ -116,7 +113,7 @@ def finish(spec: StoreSpec, state: State, erasure: Erasure, emit: Emit = emit_no
 def _erasure_lock(state: State, source: str) -> Iterator[Callable[[], None] | None]:
     """Gives None when another erases of this source. Else nobody does meanwhile; what it gives raises StaleLease if one does.
 
-    A poll finishes erasures too, so two at once are no rarity, and each could move the other's photos into a new pack.
+    Polls finish erasures too, so two at once are common. Each could move the other's photos into a new pack.
     """
     holder = secrets.token_hex(8)
     if not state.acquire_erasure_lock(source, holder):
@@ -128,7 +125,7 @@ def _erasure_lock(state: State, source: str) -> Iterator[Callable[[], None] | No
 
     try:
         with Heartbeat(keep, state.lease.total_seconds() / 3, f"erasing of {source}"):
-            # Asked itself: whoever slept goes on before its heartbeat has noticed.
+            # The check asks the database: a process that slept goes on before its heartbeat has noticed.
             yield keep
     finally:
         state.release_erasure_lock(source, holder)
@@ -159,7 +156,7 @@ def _remove_all(
 
 
 class _Log:
-    """The portions of an erasure, as objects: what is in one may be half removed, and is named in the receipt."""
+    """The portions of an erasure, as objects. What is in one may be half removed, and is named in the receipt."""
 
     def __init__(self, spec: StoreSpec, erasure_id: str) -> None:
         self._spec = spec
@@ -174,7 +171,7 @@ class _Log:
             yield Portion.from_json(storage.read(self._spec, key))
 
     def images(self) -> Iterator[Traces]:
-        """Each photo once. A portion that was killed before it was marked is found anew, and emptier, by the next call."""
+        """Each photo once. A portion whose writer was killed is found again, and emptier, by the next call."""
         found: dict[str, Traces] = {}
         for portion in self.portions():
             for image in portion.images:
@@ -206,7 +203,7 @@ def _ended(spec: StoreSpec, erasure: Erasure) -> ErasureResult:
 def _write_receipt(
     spec: StoreSpec, state: State, erasure: Erasure, log: _Log, totals: dict[str, int], emit: Emit
 ) -> str:
-    """The receipt is there, and it is told, before the erasure is at its end: one that has ended has both."""
+    """Write the receipt and emit the events before the erasure ends: an erasure that ended has both."""
     key, version = _receipt_key(erasure), Catalogue(spec).version()
     head: dict[str, Any] = {
         "erasure": erasure.erasure_id,

@@ -1,7 +1,4 @@
-"""An erasure, told to lineage: into the outbox before it is over, so that none ends without having told it.
-
-Belongs here: when it is told. Does not: what the events say (cropline/lineage/erasure.py) or sending them (the next run does).
-"""
+"""Emits an erasure's lineage events into the outbox, before the erasure ends: none ends without its events."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A pack without the crops of some photos: the others move to a new one, and the rows with them, in one commit.
+"""Rewrites a pack without the crops of some photos: the others move to a new pack, and their rows with them, in one commit.
 
-Belongs here: the rewriting. Does not: removing the old pack (traces.py), which comes after.
+The old pack is removed afterwards (traces.py).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an erasure came to, in words. Belongs here: the sentences that the artifact and the CLI show."""
+"""The result of an erasure in words, for the artifact and the CLI."""
 
 from __future__ import annotations
 

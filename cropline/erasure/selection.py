@@ -1,7 +1,6 @@
-"""Which photos are to be forgotten: some by id, those of some stores, or those captured before a moment.
+"""Which photos to erase: some by id, those of some stores, or those captured before a time.
 
-Belongs here: the selection, of which the Prefect UI makes its form and the CLI its options, and finding its photos. Does not:
-removing anything.
+The Prefect UI makes its form from the selection, and the CLI its options.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _Names = tuple[Annotated[str, Field(min_length=1, max_length=1024)], ...]
 
 
 class Selection(Request):
-    """Exactly one of the three."""
+    """Exactly one of the three fields is set."""
 
     images: _Names = Field((), title="Images", description="ids of photos")
     stores: _Names = Field((), title="Stores", description="ids of stores: all of their photos so far")
@@ -38,7 +37,7 @@ class Selection(Request):
 
     @property
     def asked(self) -> dict[str, Any]:
-        """As it was asked for, in an order of its own, so that the same asked again is the same."""
+        """The selection in a fixed order, so that the same selection is recognised."""
         if self.before is not None:
             return {"before": self.before.isoformat()}
         return {"stores": sorted(set(self.stores))} if self.stores else {"images": sorted(set(self.images))}
@@ -49,13 +48,13 @@ class Selection(Request):
         return canonical_json(self.asked)
 
     def in_catalogue(self, catalogue: Catalogue, source: str) -> set[str]:
-        """The ids of its photos that have rows: a state that was lost and made anew may not know them."""
+        """The ids of its photos that have catalogue rows. A rebuilt state may not know them."""
         if self.images:
             return set(self.images)
         return catalogue.images_of(source, self.stores, self.before)
 
     def in_state(self, state: State, source: str) -> set[str]:
-        """The ids of its photos that the state table knows."""
+        """The ids of its photos in the state table."""
         if self.images:
             return set(self.images)
         found = state.find_images(sources=[source], stores=self.stores, until=self.before, limit=_AT_MOST)

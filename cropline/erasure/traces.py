@@ -1,8 +1,7 @@
-"""What was made of some photos: found, written down before it is touched, and removed.
+"""Finds what was made of some photos, logs it, and removes it.
 
-Belongs here: one portion of photos. Does not: which photos, or how far an erasure came (erase.py).
-A portion is written to the log of its erasure before anything of it is removed: whatever kills the erasure, the next
-one reads there what was being removed, removes what is left of it, and the receipt names all of it.
+A portion is written to the erasure's log before anything of it is removed. When the erasure is killed, the next call reads
+there what was being removed and removes the rest, and the receipt names all of it.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _LISTS_AT_ONCE = 8
 
 @dataclass(frozen=True)
 class Traces:
-    """What there is of one photo: objects below the storage root, and how many rows of the catalogue."""
+    """What exists of one photo: objects below the storage root, and the number of its catalogue rows."""
 
     image_id: str
     rows: int
@@ -38,11 +37,11 @@ class Traces:
 
 @dataclass(frozen=True)
 class Portion:
-    """What there is of some photos. ``reports``: reports and contact sheets of the runs that cut them show their crops."""
+    """What exists of some photos. ``reports``: reports and contact sheets of the runs that cut them, which show crops."""
 
     images: list[Traces]
     reports: list[str]
-    packs: list[str]  # they hold crops of these photos, and of others, which move to new packs
+    packs: list[str]  # they hold crops of these photos; their other crops move to new packs
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self), indent=1).encode()
@@ -54,7 +53,7 @@ class Portion:
 
 
 class Packs:
-    """Which packs hold crops of some photos. Looks into every pack that lies in the store, once."""
+    """Which packs hold crops of some photos. Reads every pack in the store once."""
 
     def __init__(self, spec: StoreSpec, source: str, image_ids: Iterable[str]) -> None:
         wanted = {keys.image_key(source, image_id) for image_id in image_ids}
@@ -65,20 +64,20 @@ class Packs:
         self._source = source
 
     def of(self, image_ids: Iterable[str]) -> list[str]:
-        """The packs of these of the photos."""
+        """The packs that hold these photos."""
         wanted = {keys.image_key(self._source, image_id) for image_id in image_ids}
         return [pack for pack, found in self._held.items() if found & wanted]
 
 
 def collect(spec: StoreSpec, source: str, image_ids: Sequence[str], packs: Packs) -> Portion:
-    """Look for them in the store itself: old versions and what a killed run left are in no row of the catalogue."""
+    """Search the store itself: no catalogue row names old versions and leftovers of killed runs."""
     rows = Catalogue(spec).images_rows(source, image_ids)
     counts: dict[str, int] = {}
     for image_id in rows["image_id"].to_pylist():
         counts[image_id] = counts.get(image_id, 0) + 1
     objects = _objects(spec, source, image_ids)
     found = [Traces(image_id, counts.get(image_id, 0), objects[image_id]) for image_id in image_ids]
-    # Packs were looked into a while ago: what was written since is named by rows.
+    # The packs were read a while ago. Rows name those that were written since.
     named = {shard for shard in rows["shard"].to_pylist() if shard}
     return Portion(found, _reports(spec, rows), sorted({*packs.of(image_ids), *named}))
 

@@ -1,4 +1,4 @@
-"""OpenLineage: what a run did to which datasets, as events that are plain JSON-able dicts, and their way out.
+"""OpenLineage: events about what a run did to which datasets, and sending them.
 
 Belongs here: building events (events.py, facets.py, datasets.py, event_builder.py), sending them (transports.py), drawing them
 (graph.py). Does not: the outbox, which is a table of the state. Importing this package imports no HTTP and no

@@ -1,7 +1,6 @@
-"""Which input columns each catalogue column comes from.
+"""Which input columns each catalogue column comes from, as OpenLineage's columnLineage facet.
 
-Belongs here: that table of facts, told as OpenLineage's columnLineage. Does not: the columns themselves (schemas.py); a
-test fails when the catalogue gains a column that is not told here.
+A test fails when the catalogue gains a column that is missing here.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ OF_THE_RUN = (
 
 
 def catalogue_columns(manifest: Name, profiles: Name, images: Name, stores: Name | None) -> facets.Facet:
-    """columnLineage of the catalogue. ``images``: the state's table of works, whose claim decides which rows there are."""
+    """The columnLineage facet of the catalogue. ``images``: the state table, whose claim decides which rows exist."""
     fields = {
         column: [*_inputs(manifest, ours, how), *_inputs(profiles, theirs, how)]
         for column, (how, ours, theirs) in _FROM.items()

@@ -1,8 +1,7 @@
-"""Datasets by OpenLineage's naming (its website/docs/spec/naming.md), built from settings.
+"""Names of datasets, built from settings by OpenLineage's naming rules (its website/docs/spec/naming.md).
 
-Belongs here: what things are called. Does not: what a run did to them. Where the naming has no rule we say ours:
-an HTTP API is ``https://host`` and its path; a SQLite database, which no host serves, is a namespace of its own, and its
-tables are names in it. Names stay the same from run to run: a manifest is a version of the manifests, not a dataset.
+Where the rules are silent: an HTTP API is ``https://host`` and its path. A SQLite database is a namespace, and its tables
+are names in it. Names stay the same from run to run: a manifest is a version of the dataset of manifests.
 """
 
 from __future__ import annotations
@@ -57,14 +56,14 @@ def api(settings: Settings) -> Name:
 
 
 def state_table(settings: Settings, table: str) -> Name:
-    """A table of the state database. The URL's user, password and options never show."""
+    """A table of the state database. The URL's user, password and options are left out."""
     parts = urlsplit(settings.state.url.get_secret_value())
     if parts.scheme.startswith("postgresql"):
         return (
             f"postgres://{parts.hostname or 'localhost'}:{parts.port or 5432}",
             f"{parts.path.strip('/')}.public.{table}",
         )
-    # SQLAlchemy: three slashes precede a relative path, four an absolute one.
+    # SQLAlchemy's form: three slashes stand before a relative path, four before an absolute one.
     return f"sqlite://{Path(parts.path[1:]).absolute()}", table
 
 

@@ -1,7 +1,4 @@
-"""What became of each event that was to be sent.
-
-Belongs here: the answers. Does not: sending (transports.py, kafka.py).
-"""
+"""Whether each event that was sent has arrived."""
 
 from __future__ import annotations
 
@@ -12,9 +9,9 @@ NOT_REACHED = "not tried: the time for lineage was used up"
 
 @dataclass(frozen=True)
 class Delivery:
-    """One event: whether it arrived, and if not, why, scrubbed. ``tried`` False: nothing was learned about it.
+    """The result for one event: whether it arrived, and if not, why (scrubbed). ``tried`` False: the result is unknown.
 
-    ``arrived``: the ways of a composite that have it, by now; those are not asked again.
+    ``arrived``: the transports of a composite that have the event. They are not asked again.
     """
 
     ok: bool
@@ -25,7 +22,7 @@ class Delivery:
 
 @dataclass(frozen=True)
 class PublishResult:
-    """One delivery an event, in the order given."""
+    """One delivery per event, in the given order."""
 
     deliveries: tuple[Delivery, ...]
 
@@ -35,10 +32,10 @@ class PublishResult:
 
     @property
     def complete(self) -> bool:
-        """Whether all arrived. If not, going on in this run would only cost time."""
+        """Whether all events arrived. If not, sending more in this run would only cost time."""
         return self.published == len(self.deliveries)
 
     @property
     def reason(self) -> str | None:
-        """Why the first one that did not arrive did not."""
+        """Why the first event that is missing did not arrive."""
         return next((delivery.reason for delivery in self.deliveries if not delivery.ok), None)

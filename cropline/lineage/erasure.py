@@ -1,8 +1,7 @@
-"""What an erasure tells lineage: a run of its own, which no Prefect run need be behind.
+"""The lineage events of an erasure, which is a run by itself.
 
-Belongs here: the events of an erasure. Does not: storing them. It begins with the command and ends with the receipt,
-perhaps days later in another run's hands; in between it may be killed and gone on with: it is one run all the same. Ids of
-photos are in no event: a collector keeps them for good.
+It begins with the command and ends with the receipt. Another process may finish it days later; it is still one run.
+No event holds the id of a photo, because a collector keeps events for good.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class ErasureTotals:
 
 
 def erasure_began(settings: Settings, erasure_id: str, began_at: datetime) -> Event:
-    """Its START. The same whenever it is built."""
+    """The START event. It is the same whenever it is built."""
     return _event(settings, "START", erasure_id, began_at, began_at, None)
 
 
@@ -58,7 +57,7 @@ def _event(
         engine_version="",
         prefect_url=None,
     )
-    # It is no run of Prefect's.
+    # It is not a Prefect run.
     tags: dict[str, str | None] = dict.fromkeys(("prefect.flow_run_id", "prefect.flow_run_name", "prefect.flow"))
     tags["cropline.erasure"] = erasure_id
     if totals is not None:

@@ -1,8 +1,7 @@
-"""What each step of a run tells lineage: which datasets it read and wrote, with which counts.
+"""Builds the lineage events of each step: which datasets it read and wrote, with which counts.
 
-Belongs here: one method a step, giving the events to put into the outbox. Does not: storing or sending them. A method
-needs only what its step knows at its end, so the START of a step is made together with its end: a step that was killed
-leaves neither, and its next attempt tells the whole. Only the flow's START stands alone.
+The START of a step is built together with its end. A step that was killed leaves neither, and its next attempt emits both.
+Only the flow's START is emitted alone.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 # The maintenance is a step of a flow that is called maintain: its job needs a name of its own.
 VALIDATE, CROP, MAINTAIN = "cropline.validate", "cropline.crop", "cropline.maintain.catalogue"
-# What judges manifests and keeps the catalogue up is no engine of the settings.
+# What judges manifests and maintains the catalogue is not an engine of the settings.
 _ENGINES = {VALIDATE: "great-expectations", MAINTAIN: "deltalake"}
 
 
@@ -33,7 +32,7 @@ class EventBuilder:
         self._spec = settings.storage.spec
 
     def began(self) -> list[Event]:
-        """The flow run's START, at the time that the context says."""
+        """The flow run's START, at the time of the context."""
         return [self._event("START", self._context.job, self._context.started_at, *self._flow_datasets(None, None))]
 
     def ended(
@@ -46,7 +45,7 @@ class EventBuilder:
         landed: int | None = None,
         manifest: str | None = None,
     ) -> list[Event]:
-        """The flow run's end. ``polled``: items that the API gave; ``landed``: rows of the manifest (a storage key)."""
+        """The flow run's end. ``polled``: items from the API. ``landed``: rows of the manifest (a storage key)."""
         inputs, outputs = self._flow_datasets(polled, landed, manifest)
         return [self._event(kind, self._context.job, at, inputs, outputs, error=error)]
 
@@ -63,7 +62,7 @@ class EventBuilder:
         error: str | None = None,
         columns: Mapping[str, Mapping[str, int | float]] | None = None,
     ) -> list[Event]:
-        """validate, from its START to its end: COMPLETE, or FAIL when ``error`` says why (the budget was exceeded).
+        """START and end of validate: COMPLETE, or FAIL when ``error`` says why (the error budget was exceeded).
 
         ``columns``: metrics of the manifest's columns, see metrics.py.
         """
@@ -83,7 +82,7 @@ class EventBuilder:
     def validate_failed(
         self, at: datetime, *, started_at: datetime, manifest: str, error: str, kind: EventKind = "FAIL"
     ) -> list[Event]:
-        """validate, when it could not judge the manifest at all."""
+        """START and end of validate, when it could not judge the manifest at all."""
         inputs = [self._manifests(manifest, None)]
         return self._both(VALIDATE, started_at, at, manifest, inputs, [], error, bad_end=kind)
 
@@ -104,9 +103,9 @@ class EventBuilder:
         superseded: int = 0,
         engine: str | None = None,
     ) -> list[Event]:
-        """crop, for one batch, from its START to its COMPLETE: to be stored in the batch's commit.
+        """START and COMPLETE of crop for one batch. They are stored in the batch's commit.
 
-        ``engine``: the one that cut it; None when that is what the settings say.
+        ``engine``: the engine that cut the batch; None: the one of the settings.
         """
         counts = {"images": images, "boxes": boxes, "written": written, "failed": failed, "skipped": skipped}
         crops = {"outputStatistics": facets.output_statistics(written, crop_bytes, written)}
@@ -122,7 +121,7 @@ class EventBuilder:
     def crop_failed(
         self, at: datetime, *, started_at: datetime, batch_id: str, attempt: int, error: str, kind: EventKind = "FAIL"
     ) -> list[Event]:
-        """crop, for one attempt at a batch that ended without a commit. The next attempt is a run of its own."""
+        """START and end of crop for an attempt that ended without a commit. The next attempt is another run."""
         tags = {"cropline.batch": batch_id, "cropline.attempt": str(attempt)}
         part = f"{batch_id}#{attempt}"
         return self._both(CROP, started_at, at, part, self._crop_inputs(None), [], error, tags, kind)
@@ -206,7 +205,7 @@ class EventBuilder:
     def _flow_datasets(
         self, polled: int | None, landed: int | None, manifest: str | None = None
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """Only a flow that polls has the API as input; its manifests are what comes of it."""
+        """Inputs and outputs of the flow. Only a flow that polls has the API as input and manifests as output."""
         if self._context.job not in ("cropline.poll", "cropline.watch"):
             return [], []
         read = {"inputStatistics": facets.input_statistics(polled)} if polled is not None else None
@@ -254,7 +253,7 @@ class EventBuilder:
         outputs: dict[str, Any] | None = None,
         **more: Any,
     ) -> dict[str, Any]:
-        """Files below a prefix of the storage; ``key``: the one file that this run read or wrote, as the version."""
+        """Files below a prefix of the storage. ``key``: the file that this run read or wrote, as the version."""
         version = facets.dataset_version(key) if key is not None else None
         return datasets.dataset(
             datasets.stored(self._spec, prefix), inputs=inputs, outputs=outputs, version=version, **more
@@ -268,7 +267,7 @@ class EventBuilder:
         from cropline.catalogue import CATALOGUE
 
         settings = self._settings
-        # Version 0 is the empty table: the first batch's commit made it.
+        # Version 0 is the empty table, which the first batch's commit created.
         change = "OVERWRITE" if superseded else "CREATE" if version == 1 else None
         return datasets.dataset(
             datasets.stored(self._spec, "catalogue"),

@@ -1,4 +1,4 @@
-"""Run events: who ran which job when, as a pure function of its arguments.
+"""OpenLineage run events, as pure functions: the event's frame, its ids, and what every event of a run carries.
 
 Belongs here: the event's frame, its ids, and what every event of a run carries. Does not: which datasets a job reads and
 writes (event_builder.py). An event is fixed when it is built: published again, it is the same event.
@@ -21,12 +21,12 @@ EventKind = Literal["START", "COMPLETE", "FAIL", "ABORT"]
 
 _IDS = uuid5(NAMESPACE_DNS, "lineage.cropline")
 
-# Whose version a run reports as its engine's. The native engine is Fugue's own, on pandas.
+# The package whose version a run reports for its engine. The native engine is Fugue's own, on pandas.
 _ENGINE_PACKAGES = {"native": "fugue", "spark": "pyspark", "spark-connect": "pyspark", "emr-serverless": "pyspark"}
-# Which of them is used is known of each batch, not of the run.
+# With "auto" each batch has its engine; the run has none.
 _UNDECIDED = "auto"
 
-# Ours, not data: scrubbing would take the fragment of a schema's address for a secret.
+# These fields are ours. Scrubbing would take the fragment of a schema's address for a secret.
 _KEPT = {"_schemaURL", "schemaURL", "_producer", "producer"}
 
 DESCRIPTIONS = {
@@ -46,7 +46,7 @@ DESCRIPTIONS = {
 
 @dataclass(frozen=True)
 class RunContext:
-    """One flow run, as its events name it. ``engine_version`` may be empty: then the installed one is looked up."""
+    """One flow run, as its events name it. ``engine_version`` may be empty: then the installed version is looked up."""
 
     flow_run_id: str
     flow_name: str
@@ -60,14 +60,14 @@ class RunContext:
 
     @property
     def job(self) -> str:
-        """The job that stands for the whole flow."""
+        """The job of the whole flow."""
         return self.flow_name if self.flow_name.startswith("cropline.") else f"cropline.{self.flow_name}"
 
 
 def engine_version(engine: str) -> str:
-    """The version of the library behind an engine, read from its metadata: it is not imported.
+    """The version of the engine's package, from its metadata, without importing it.
 
-    "not installed" for one that is not: the run's own error says what to do.
+    "not installed" for a missing package: the run's own error says what to do.
     """
     from importlib.metadata import PackageNotFoundError, version
 
@@ -78,12 +78,12 @@ def engine_version(engine: str) -> str:
 
 
 def run_id(flow_run_id: str, job: str, part: str = "") -> str:
-    """The OpenLineage run id of a job in a flow run; ``part`` tells runs of one job apart (a batch id, a manifest)."""
+    """The OpenLineage run id of a job in a flow run. ``part`` (a batch id, a manifest) tells runs of one job apart."""
     return str(uuid5(_IDS, canonical_json([flow_run_id, job, part])))
 
 
 def event_id(event: Event) -> str:
-    """The id of an event in the outbox. A run has one for its start and one for its end, whichever that is."""
+    """The id of an event in the outbox. A run has one id for its start and one for its end, whatever kind of end it is."""
     return str(uuid5(UUID(event["run"]["runId"]), "start" if event["eventType"] == "START" else "end"))
 
 
@@ -101,9 +101,10 @@ def run_event(
     tags: Mapping[str, str | None] | None = None,
     engine: str | None = None,
 ) -> Event:
-    """One OpenLineage RunEvent. ``job``: the flow's own (context.job) or a step's, which then has the flow as parent.
+    """One OpenLineage RunEvent. ``job`` is the flow's own (context.job), or a step's, whose parent is the flow.
 
-    ``engine``: what the step ran on, when it was not the run's own. ``at`` needs a time zone. Every text in it is scrubbed; ``error`` becomes one line.
+    ``engine``: the step's engine, when it is not the run's. ``at`` needs a time zone. Every text is scrubbed, and
+    ``error`` becomes one line.
     """
     is_flow = job == context.job and not part
     event = {
@@ -124,7 +125,7 @@ def run_event(
 
 
 def abort_of(start: Event, at: datetime, why: str) -> Event:
-    """The ABORT of a run of which only the START is known: it was killed, and can no longer tell its end itself."""
+    """The ABORT event of a killed run, made from its START: the run itself can no longer emit its end."""
     run = {
         **start["run"],
         "facets": {**start["run"]["facets"], "errorMessage": facets.error_message(one_line(why, 1000))},

@@ -1,4 +1,4 @@
-"""OpenLineage facets as dicts: one function a facet, each naming the version of the schema that it is built for.
+"""OpenLineage facets as dicts: one function per facet, each naming the version of its schema.
 
 Belongs here: facets and their rules. Does not: which event carries which (events.py, event_builder.py). A test holds every one
 against the project's official JSON Schemas and against the schema URLs of the installed openlineage-python.
@@ -39,12 +39,12 @@ _VERSIONS = {
     "TagsRunFacet": "1-0-0",
 }
 
-# OpenLineage's common values; ours say what they do to a manifest: fail the run, quarantine the row, count.
+# OpenLineage's common values. Ours mean: fail the run, quarantine the row, count only.
 _SEVERITIES = {"critical": "error", "warning": "warn", "info": "info"}
 
 
 class Expectation(Protocol):
-    """How one expectation went, as the expectations package gives it."""
+    """The result of one expectation, as the expectations package gives it."""
 
     @property
     def name(self) -> str: ...
@@ -64,7 +64,7 @@ class Expectation(Protocol):
 
 @cache
 def version() -> str:
-    """This cropline's version."""
+    """The version of this cropline."""
     from importlib.metadata import version
 
     return version("cropline")
@@ -72,7 +72,7 @@ def version() -> str:
 
 @cache
 def source_code() -> tuple[str, str] | None:
-    """Repository address and commit of the installed cropline, when it was installed from git (PEP 610); never guessed."""
+    """Repository address and commit of the installed cropline, when it was installed from git (PEP 610), else None."""
     import json
     from importlib.metadata import distribution
 
@@ -82,26 +82,26 @@ def source_code() -> tuple[str, str] | None:
 
 
 def producer() -> str:
-    """Who made an event, as a URI."""
+    """The URI of the program that made an event."""
     return f"urn:cropline:{version()}"
 
 
 def facet(schema: str, **fields: Any) -> Facet:
-    """A facet of the named schema; fields that are None are left out."""
+    """A facet of the named schema. Fields that are None are left out."""
     known = {name: value for name, value in fields.items() if value is not None}
     url = f"{SPEC}/facets/{_VERSIONS[schema]}/{schema}.json#/$defs/{schema}"
     return {"_producer": producer(), "_schemaURL": url, **known}
 
 
 def timestamp(moment: datetime) -> str:
-    """ISO 8601 in UTC with microseconds, so that texts sort as times do. The moment must have a zone."""
+    """ISO 8601 in UTC with microseconds: texts sort as times do. The time must have a zone."""
     if moment.tzinfo is None:
         raise ValueError(f"a moment without time zone: {moment.isoformat()}")
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def parent(run_id: str, namespace: str, name: str) -> Facet:
-    """The run that this one is part of, which is also the root: our runs are two levels deep."""
+    """The parent run, which is also the root: runs are two levels deep."""
     of = {"run": {"runId": run_id}, "job": {"namespace": namespace, "name": name}}
     return facet("ParentRunFacet", **of, root=of)
 
@@ -115,18 +115,18 @@ def engine(name: str, engine_version: str) -> Facet:
 
 
 def error_message(message: str) -> Facet:
-    """No stack trace: its lines quote values that nobody scrubbed."""
+    """The errorMessage facet. It has no stack trace: its lines would quote values that are not scrubbed."""
     return facet("ErrorMessageRunFacet", message=message, programmingLanguage="Python")
 
 
 def tags(source: str, values: Mapping[str, str | None]) -> Facet:
-    """Values that are None are left out."""
+    """The tags facet. Values that are None are left out."""
     found = [{"key": key, "value": value, "source": source} for key, value in values.items() if value is not None]
     return facet("TagsRunFacet", tags=found)
 
 
 def job_type(kind: str) -> Facet:
-    """FLOW or TASK."""
+    """The jobType facet. ``kind``: FLOW or TASK."""
     return facet("JobTypeJobFacet", processingType="BATCH", integration="CROPLINE", jobType=kind)
 
 
@@ -139,7 +139,7 @@ def documentation(text: str) -> Facet:
 
 
 def schema(columns: pa.Schema) -> Facet:
-    """The columns with their Arrow types; structs and lists of structs carry their fields."""
+    """The columns with their Arrow types. Structs and lists of structs carry their fields."""
     return facet("SchemaDatasetFacet", fields=_fields(columns))
 
 
@@ -165,7 +165,7 @@ def _type_name(kind: pa.DataType) -> str:
 
 
 def assertions(outcomes: Iterable[Expectation], columns: Sequence[str]) -> Facet:
-    """One assertion an expectation. A column is named only when the dataset has it: some rules see derived ones."""
+    """One assertion per expectation. A column is named only when the dataset has it: some rules use derived columns."""
     return facet(
         "DataQualityAssertionsDatasetFacet",
         assertions=[
@@ -186,7 +186,7 @@ def assertions(outcomes: Iterable[Expectation], columns: Sequence[str]) -> Facet
 
 
 def quality_metrics(rows: int, columns: Mapping[str, Mapping[str, int | float]], files: int | None = None) -> Facet:
-    """``columns``: see metrics.py."""
+    """The dataQualityMetrics facet. ``columns``: see metrics.py."""
     return facet("DataQualityMetricsInputDatasetFacet", rowCount=rows, fileCount=files, columnMetrics=columns)
 
 
@@ -207,12 +207,12 @@ def storage(layer: str, file_format: str) -> Facet:
 
 
 def lifecycle(change: str) -> Facet:
-    """ALTER, CREATE, DROP, OVERWRITE, RENAME or TRUNCATE."""
+    """The lifecycleStateChange facet: ALTER, CREATE, DROP, OVERWRITE, RENAME or TRUNCATE."""
     return facet("LifecycleStateChangeDatasetFacet", lifecycleStateChange=change)
 
 
 def column_lineage(fields: Mapping[str, list[dict[str, Any]]], dataset: list[dict[str, Any]]) -> Facet:
-    """``fields``: output column -> input fields; ``dataset``: input fields that decide which rows there are."""
+    """``fields``: output column -> input fields. ``dataset``: input fields that decide which rows exist."""
     return facet(
         "ColumnLineageDatasetFacet",
         fields={name: {"inputFields": found} for name, found in fields.items()},

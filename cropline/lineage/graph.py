@@ -1,7 +1,7 @@
-"""A run's way through the datasets, drawn: from the API to crops and catalogue, with the counts on the edges.
+"""Draws a run's path through the datasets as SVG: from the API to crops and catalogue, with counts on the edges.
 
-Belongs here: the picture. Does not: counting. It stands alone (an <img>, a page, a Markdown artifact), needs no network and
-no script, and follows the reader's light or dark scheme.
+The picture works by itself (in an <img>, a page, a Markdown artifact). It needs no network and no script, and follows the
+reader's light or dark scheme.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from itertools import pairwise
 from cropline.core.scrub import visible
 
 _WIDTH, _HEIGHT, _TITLE = 1180, 236, 34
-_TOP, _BOTTOM = 56, 172  # y of the two rows' middles
+_TOP, _BOTTOM = 56, 172  # y of the middle of each row
 _BOX_W, _BOX_H = 112, 52
-_SUB, _HEADING = 15, 110  # characters that fit into a box, and above the whole
-_EXACT_BELOW = 10_000_000  # a longer number does not fit its edge; its tooltip has it
+_SUB, _HEADING = 15, 110  # characters that fit into a box, and into the heading
+_EXACT_BELOW = 10_000_000  # a longer number does not fit; the tooltip has it
 
 _STYLE = """
 .card{fill:#ffffff;stroke:#d9dee5}.title{fill:#1f2933;font-weight:600;font-size:15px}
@@ -59,8 +59,8 @@ COUNTS = ("polled", "landed", "valid", "quarantined", "images", "written", "fail
 def lineage_svg(counts: Mapping[str, int | None], *, title: str = "", names: Mapping[str, str] | None = None) -> str:
     """The graph of one run, or of one crop, as a standalone SVG document.
 
-    ``counts``: by the names in COUNTS; one that is missing or None is drawn as a dash. The catalogue's edge counts rows:
-    written + failed + skipped. ``names``: node -> which one it was (a manifest, a batch), drawn below its kind.
+    ``counts``: by the names in COUNTS; a missing one is drawn as a dash. The catalogue's edge counts rows:
+    written + failed + skipped. ``names``: node -> name of a manifest or batch, drawn below the node's kind.
     """
     top = -_TITLE if title else 0
     heading = _heading(visible(title)) if title else ""
@@ -115,7 +115,7 @@ def _short(value: int | None) -> str:
 
 
 def _count(x: int, y: int, value: int | None, what: str, kind: str = "") -> str:
-    """A number above its edge, and below it what is counted."""
+    """A number above its edge, and what it counts below."""
     return (
         f'<text class="count {kind}" x="{x}" y="{y - 8}">{_short(value)}<title>{_number(value)} {what}</title></text>'
         f'<text class="sub" x="{x}" y="{y + 17}">{what}</text>'
@@ -123,7 +123,7 @@ def _count(x: int, y: int, value: int | None, what: str, kind: str = "") -> str:
 
 
 def _node(node: _Node, quiet: bool) -> str:
-    """Data in a box, work in a pill. ``quiet``: a bad place looks like any other as long as nothing is in it."""
+    """Data in a box, work in a pill. ``quiet``: a place for bad rows looks like any other while it is empty."""
     kind = "data" if node.kind == "bad" and quiet else node.kind
     radius = _BOX_H // 2 if node.kind == "job" else 8
     left, top = node.x - _BOX_W // 2, node.y - _BOX_H // 2
@@ -140,18 +140,18 @@ def _node(node: _Node, quiet: bool) -> str:
 
 
 def _shortened(text: str, to: int) -> str:
-    """The end tells things apart: it stays."""
+    """The text cut to a length. The end stays, because it tells names apart."""
     return text if len(text) <= to else f"…{text[1 - to :]}"
 
 
 def _edge(start: str, end: str) -> str:
-    """A straight arrow from one node's right to another's left, in one row."""
+    """A straight arrow from the right of one node to the left of the next, in one row."""
     a, b = _NODES[start], _NODES[end]
     return _arrow(f"M{a.x + _BOX_W // 2} {a.y}H{b.x - _BOX_W // 2 - 7}", b)
 
 
 def _bend(start: str, end: str) -> str:
-    """An arrow from one node's bottom to the left of another one in the lower row."""
+    """An arrow from the bottom of one node to the left of a node in the lower row."""
     a, b = _NODES[start], _NODES[end]
     return _arrow(f"M{a.x} {a.y + _BOX_H // 2}V{b.y - 12}Q{a.x} {b.y} {a.x + 12} {b.y}H{b.x - _BOX_W // 2 - 7}", b)
 
@@ -162,5 +162,5 @@ def _arrow(path: str, end: _Node) -> str:
 
 
 def _summary(counts: Mapping[str, int | None]) -> str:
-    """The same for who cannot see it."""
+    """The same counts as text, for screen readers."""
     return "From camera API to crops: " + ", ".join(f"{_number(counts.get(name))} {name}" for name in COUNTS)

@@ -1,7 +1,6 @@
-"""Lineage events to a Kafka topic, each answered for by the broker, within a time.
+"""Sends lineage events to a Kafka topic, and waits for the broker's answer to each, within a time limit.
 
-Belongs here: the one producer. Does not: trying again (the outbox does). The library is the extra cropline[kafka]; it is
-imported inside a call, since few need it.
+The library is the extra cropline[kafka]. It is imported inside a call, because few people need it.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ _GIVEN_UP = ("_MSG_TIMED_OUT", "_PURGE_QUEUE", "_PURGE_INFLIGHT")
 
 
 def produce(config: Mapping[str, str], topic: str, events: Sequence[Event], deadline: float) -> list[Delivery]:
-    """Send the events, those of one run in their order (its id is the key), and wait until the brokers have them.
+    """Send the events and wait until the brokers have them. The run's id is the key, so a run's events stay in order.
 
-    ``config``: librdkafka's names. Nothing that a broker does, or does not, is raised.
+    ``config``: librdkafka's names. Nothing that a broker does, or fails to do, is raised.
     """
     from confluent_kafka import KafkaException
 
@@ -36,7 +35,7 @@ def produce(config: Mapping[str, str], topic: str, events: Sequence[Event], dead
     try:
         producer = _producer(config, left)
     except (KafkaException, ValueError, TypeError) as error:
-        # What is wrong with a setting is said with its value, which may be a password.
+        # The library's message quotes the value of the wrong setting, which may be a password.
         return [Delivery(False, f"the settings for Kafka are refused ({_code(error)})")] * len(events)
     deliveries: dict[int, Delivery] = {}
     for number, event in enumerate(events):
@@ -54,7 +53,7 @@ def _producer(config: Mapping[str, str], left_s: float) -> Producer:
         "enable.idempotence": "true",
         "linger.ms": "0",
         "message.timeout.ms": str(max(1, int(left_s * 1000))),
-        # Its own words would go to standard error; what matters of them comes back with each message.
+        # librdkafka would log to standard error. What matters comes back with each message.
         "log_level": "0",
         "error_cb": _unheard,
     }
@@ -62,7 +61,7 @@ def _producer(config: Mapping[str, str], left_s: float) -> Producer:
 
 
 def _unheard(error: KafkaError) -> None:
-    """Trouble with a broker shows in each delivery."""
+    """No-op callback: trouble with a broker shows in each delivery."""
 
 
 def _put(producer: Producer, topic: str, event: Event, number: int, deliveries: dict[int, Delivery]) -> None:
@@ -84,6 +83,6 @@ def _put(producer: Producer, topic: str, event: Event, number: int, deliveries: 
 
 
 def _code(error: Exception) -> str:
-    """The code of a KafkaException, or what kind of error it is."""
+    """The code of a KafkaException, or the type of another error."""
     name = getattr(error.args[0] if error.args else None, "name", None)
     return str(name()) if name is not None else type(error).__name__

@@ -1,7 +1,4 @@
-"""What the columns of a manifest hold, in the numbers of OpenLineage's dataQualityMetrics. Numbers only: no value leaves.
-
-Belongs here: counting. Does not: judging (expectations/) or the facet's form (facets.py).
-"""
+"""Counts over the columns of a manifest for OpenLineage's dataQualityMetrics facet. Numbers only: no value leaves."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ Metrics = dict[str, dict[str, int | float]]
 
 
 def column_metrics(manifest: pa.Table) -> Metrics:
-    """Column -> its metrics. ``boxes`` counts the boxes of an image: sum is all of them."""
+    """Column -> its metrics. ``boxes`` counts the boxes of an image; its sum is the number of all boxes."""
     import pyarrow.compute as pc
 
     found: Metrics = {}
@@ -33,12 +30,12 @@ def column_metrics(manifest: pa.Table) -> Metrics:
 
 
 def _numbers(column: pa.ChunkedArray) -> dict[str, int | float]:
-    """``count`` is of the values that are there; without any there is no least and no greatest."""
+    """``count`` counts the values that are not null. Without any, there is no minimum and no maximum."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     extremes = pc.min_max(column).as_py()
-    # In floating point: declared sizes are whatever came, and their sum may not fit.
+    # In floating point: declared sizes are any numbers, and their sum may not fit.
     total = pc.sum(column.cast(pa.float64(), safe=False)).as_py()
     known = {"min": extremes["min"], "max": extremes["max"], "sum": total}
     counts = {"nullCount": column.null_count, "count": len(column) - column.null_count}

@@ -1,7 +1,7 @@
-"""The ways out of lineage events: a file, an HTTP collector, Kafka, several of them, or nowhere, within one bounded time.
+"""Sends lineage events to a file, an HTTP collector, Kafka, several of them or nowhere, within one time limit.
 
-Belongs here: sending, and saying of each event whether it arrived. Does not: trying again; what did not arrive stays in
-the outbox. openlineage-python's own transports are not used: they block for 9 s or lose events (0006-lineage.md).
+Each delivery says whether its event arrived. An event that did not stays in the outbox. openlineage-python's own transports
+are not used: they block for 9 s or lose events (docs/decisions/0006-lineage.md).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ENDPOINT = "/api/v1/lineage"
 
 
 class Publisher:
-    """Sends events as the settings say. Keep one for a run: ``timeout_s`` bounds all its calls together.
+    """Sends events as the settings say. Keep one per run: ``timeout_s`` bounds all its calls together.
 
     Nothing that the other side does is raised: a delivery says it. An event may arrive twice, never changed.
     """
@@ -41,7 +41,7 @@ class Publisher:
         self._left_s = settings.timeout_s
 
     def publish(self, events: Sequence[Event], arrived: Sequence[Collection[str]] = ()) -> PublishResult:
-        """Send the events in order. ``arrived``: for each of them the ways of a composite that have it already."""
+        """Send the events in order. ``arrived``: for each event, the transports of a composite that have it already."""
         if not events:
             return PublishResult(())
         started = time.monotonic()
@@ -92,9 +92,9 @@ class Publisher:
 
 
 def append_lines(path: Path, events: Sequence[Event], deadline: float) -> list[Delivery]:
-    """Append one JSON line an event, all or none, also beside other processes that do the same.
+    """Append one JSON line per event, all or none. Other processes may append at the same time.
 
-    A line that an earlier writer left torn (killed, disk full) is ended first, so that it harms no other.
+    When an earlier writer was killed in the middle of a line, that line is ended first.
     """
     data = lines(events)
     try:
@@ -111,7 +111,7 @@ def append_lines(path: Path, events: Sequence[Event], deadline: float) -> list[D
 
 
 def _lock(descriptor: int, deadline: float) -> bool:
-    """Closing the file unlocks it."""
+    """Lock the file until the deadline. Closing the file unlocks it."""
     import fcntl
 
     while True:
@@ -136,10 +136,10 @@ def _write_all(descriptor: int, data: bytes, end: int) -> None:
 
 
 class Post:
-    """One publishing over HTTP, done by a thread that can be left behind.
+    """One publishing over HTTP, in a thread that can be left behind.
 
-    Socket timeouts bound a single read, not a server that drips, nor the name's resolution: so the caller waits for the
-    thread no longer than its deadline, cuts the connection, and takes what is known by then.
+    A socket timeout bounds a single read, not a server that drips, and not name resolution. So the caller waits for the
+    thread until its deadline, cuts the connection, and takes the results so far.
     """
 
     def __init__(self, url: str, headers: dict[str, str], events: Sequence[Event]) -> None:
@@ -172,7 +172,7 @@ class Post:
                 self._connection.close()
 
     def _send_all(self, deadline: float) -> None:
-        """Send until something says that the collector is not well: then what is left waits for the next run."""
+        """Send until an answer says that the collector is down. The rest waits for the next run."""
         for event in self._events:
             if self._stop.is_set():
                 return
@@ -192,7 +192,7 @@ class Post:
         connection.request("POST", _path(self._url), body, self._headers)
         response = connection.getresponse()
         response.read(65536)
-        if not response.isclosed():  # a body that long is no answer to an event
+        if not response.isclosed():  # so long a body is not an answer to an event
             connection.close()
             self._connection = None
         return response.status
@@ -214,18 +214,18 @@ def _connect(url: str, timeout_s: float) -> HTTPConnection:
 
 
 def _path(url: str) -> str:
-    """A url that names a path is the endpoint itself; a bare address gets OpenLineage's usual one."""
+    """The path of the endpoint: the url's own, or OpenLineage's usual one for a bare address."""
     from urllib.parse import urlsplit
 
     return urlsplit(url).path.rstrip("/") or _ENDPOINT
 
 
 def _cut(connection: HTTPConnection | None) -> None:
-    """Wakes the thread that reads from it; it ends without being waited for."""
+    """Wakes the thread that reads from the connection. The thread ends by itself."""
     import socket
 
     if connection is not None and connection.sock is not None:
         try:
             connection.sock.shutdown(socket.SHUT_RDWR)
         except OSError:
-            return  # it is closed already
+            return  # already closed

@@ -1,4 +1,4 @@
-"""Packs: many crops in one object, each still one range read. WebDataset tars (``shards``) and Parquet (``parquet``).
+"""Packs: many crops in one object, each readable by one range request. WebDataset tars (``shards``) and Parquet files.
 
 Belongs here: writing packs to a file, their keys, and putting them into a store. Does not: which crops go into which pack
 (fugue_jobs/pool/packing.py, cropline/erasure, cropline/export). Importing it imports no Arrow: crop processes start in a blink.

@@ -1,7 +1,4 @@
-"""What every kind of pack has in common: samples go in, one after the other; sealed, it says where each one's bytes lie.
-
-Belongs here: the interface and its shapes. Does not: a format (tar.py, parquet.py) or a store (spool.py).
-"""
+"""The interface that every kind of pack has: samples are added one by one; sealed, a pack knows where each one's bytes are."""
 
 from __future__ import annotations
 
@@ -15,9 +12,9 @@ KINDS = {"shards": "tar", "parquet": "parquet"}
 
 @dataclass(frozen=True)
 class Sample:
-    """One crop. ``name`` is unique in its pack and has no dot; ``facts`` are what a reader learns beside the picture.
+    """One crop. ``name`` is unique in its pack and has no dot. ``facts`` are what a reader gets beside the picture.
 
-    The picture's ``sha256`` is one of them.
+    The picture's ``sha256`` is one of the facts.
     """
 
     name: str
@@ -28,10 +25,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Sealed:
-    """A whole pack: its name, its size, and where each sample's picture begins, in the order of adding.
+    """A complete pack: its name, its size, and the offset of each sample's picture, in the order of adding.
 
-    The name is a hash (hex) of all that its bytes follow from: packs of one name have the same bytes. The pictures go into it by
-    their own hashes, which are facts, not by their bytes: those were hashed once, and that costs as much as writing them.
+    The name is a hash (hex) of everything that decides its bytes: packs of one name have the same bytes. Pictures enter
+    the hash by their own hashes, not by their bytes, because hashing them again would cost as much as writing them.
     """
 
     name: str
@@ -40,11 +37,11 @@ class Sealed:
 
 
 class Pack(Protocol):
-    """A pack that is being written to a file of its own. The same samples in the same order give the same bytes."""
+    """A pack that is being written to its file. The same samples in the same order give the same bytes."""
 
     @property
     def size(self) -> int:
-        """Bytes so far, about."""
+        """Approximate bytes so far."""
         ...
 
     def add(self, sample: Sample) -> None:
@@ -52,9 +49,9 @@ class Pack(Protocol):
         ...
 
     def seal(self) -> Sealed:
-        """Write what belongs at the end; the file stays open. Nothing can be added any more."""
+        """Write the end of the pack. Nothing can be added afterwards; the file stays open."""
         ...
 
     def close(self) -> None:
-        """Let go of the file, which is about to be closed, whether sealed or not."""
+        """Release the file, which is about to be closed, sealed or not."""
         ...

@@ -1,7 +1,6 @@
-"""Crops as rows of a Parquet file in the image layout of Hugging Face datasets: a struct of bytes and path, facts beside it.
+"""Crops as rows of a Parquet file, in the image layout of Hugging Face datasets: a struct of bytes and path, facts beside it.
 
-The pictures' bytes are stored as they are (they are compressed already, and no dictionary helps), so each lies in one piece
-somewhere in the file and can be read by its range like an object of its own.
+Pictures are stored uncompressed and without a dictionary, so each is one range of the file and can be read like an object.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import pyarrow.parquet as pq
 
 from cropline.packs.pack import Sample, Sealed
 
-_ROW_GROUP = 16_000_000  # bytes of pictures in memory; readers stream a row group at a time
+_ROW_GROUP = 16_000_000  # bytes of pictures in memory; readers stream one row group at a time
 
 _FACTS = pa.schema(
     [
@@ -45,7 +44,7 @@ _PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 def _features() -> dict[str, Any]:
-    """What ``datasets`` reads in the file's metadata to show pictures instead of bytes."""
+    """The metadata by which ``datasets`` shows pictures instead of bytes."""
     plain = {pa.string(): "string", pa.int64(): "int64"}
     facts = {field.name: {"dtype": plain[field.type], "_type": "Value"} for field in _FACTS}
     return {"info": {"features": {"image": {"_type": "Image"}, **facts}}}
@@ -67,7 +66,7 @@ class ParquetPack:
             use_dictionary=[name for name in columns if name != "image.bytes"],
             write_statistics=[name for name in columns if name != "image.bytes"],
         )
-        # The same rows give the same bytes by the same Arrow only.
+        # The same rows give the same bytes only with the same Arrow.
         self._hash = hashlib.sha256(f"parquet 1 {pa.__version__}".encode())
         self._waiting: list[Sample] = []
         self._held = 0
@@ -75,7 +74,7 @@ class ParquetPack:
 
     @property
     def size(self) -> int:
-        """Bytes so far, about."""
+        """Approximate bytes so far."""
         return self._file.tell() + self._held
 
     def add(self, sample: Sample) -> None:
@@ -87,7 +86,7 @@ class ParquetPack:
             self._flush()
 
     def seal(self) -> Sealed:
-        """The file's index is its footer, which comes last."""
+        """Write the footer, which is the file's index."""
         if self._waiting:
             self._flush()
         self._writer.close()
@@ -95,7 +94,7 @@ class ParquetPack:
         return Sealed(self._hash.hexdigest(), self._file.tell(), self._offsets)
 
     def close(self) -> None:
-        """Arrow's writer would write to the closed file when it is collected."""
+        """Close Arrow's writer: when collected later, it would write to the closed file."""
         self._writer.close()
 
     def _flush(self) -> None:
@@ -112,7 +111,7 @@ class ParquetPack:
 
 
 def _places(written: bytes, samples: list[Sample]) -> list[int]:
-    """Where the pictures lie in a row group, in their order: each is preceded by its length. Every byte is compared."""
+    """Offsets of the pictures in a row group, in their order. Each is preceded by its length. Every byte is compared."""
     places: list[int] = []
     at = 0
     for sample in samples:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def kind_of(key: str) -> str:
-    """The output kind of a pack. Raises StorageError for a key that is none's."""
+    """The output kind of a pack. Raises StorageError for a key that is not a pack's."""
     for kind, extension in KINDS.items():
         if key.endswith(f".{extension}"):
             return kind
@@ -32,7 +32,7 @@ def kind_of(key: str) -> str:
 
 
 def list_packs(spec: StoreSpec) -> list[str]:
-    """Keys of all packs that lie in the store, also of those that no row names."""
+    """Keys of all packs in the store, also of those that no row names."""
     return [key for key in storage.list_keys(spec, f"{SHARDS}/") if key.endswith((".tar", ".parquet"))]
 
 
@@ -54,25 +54,25 @@ def opened(spec: StoreSpec, key: str) -> Iterator[BinaryIO]:
 
 
 def samples(kind: str, file: BinaryIO) -> Iterator[Sample]:
-    """The samples of a pack, one in memory at a time (of a Parquet file: a row group)."""
+    """The samples of a pack. One is in memory at a time; of a Parquet file, one row group."""
     return _of_tar(file) if kind == "shards" else _of_parquet(file)
 
 
 def holds(spec: StoreSpec, key: str) -> set[str]:
-    """The photos (keys.image_key) of which a pack holds crops. Of a tar by its index, of a Parquet file by two columns."""
+    """The photos (keys.image_key) whose crops a pack holds. A tar is read by its index, a Parquet file by two columns."""
     index = index_key(key)
     if index is None:
         return _of_columns(spec, key)
     if storage.exists(spec, index):
         names = [name for name, _ in json.loads(storage.read(spec, index))["samples"]]
         return {"/".join(name.split("/")[:2]) for name in names}
-    # Without its index (killed before it) a tar has to be read.
+    # A writer that was killed before the index leaves a tar that must be read whole.
     with opened(spec, key) as file:
         return {"/".join(sample.name.split("/")[:2]) for sample in _of_tar(file)}
 
 
 def _of_columns(spec: StoreSpec, key: str) -> set[str]:
-    """Of a Parquet file only the footer and these two columns are asked for: its pictures stay where they are."""
+    """The photos of a Parquet file. Only the footer and two columns are read, not the pictures."""
     import pyarrow.parquet as pq
 
     with storage.open_object(spec, key) as file:

@@ -1,8 +1,7 @@
-"""A pack on its way into the store: written to a local file, then put under a name made of its content, whole or not at all.
+"""Puts a pack into the store: it is written to a local file, then stored under a name made of its content, or not at all.
 
-Belongs here: keys of packs and how they get there. Does not: what is in them.
-A name is ``shards/<profile>/<batch>/<hash>.tar``. Attempts at a batch, and zombies of them, fill packs differently, so they
-write different objects; none ever overwrites another's. The index comes last: ``<hash>.json`` beside a tar, the footer of a Parquet.
+A name is ``shards/<profile>/<batch>/<hash>.tar``. Attempts at a batch fill packs differently, so they write different objects
+and never overwrite each other's. The index comes last: ``<hash>.json`` beside a tar, the footer of a Parquet file.
 """
 
 from __future__ import annotations
@@ -28,28 +27,28 @@ if TYPE_CHECKING:
 SHARDS = "shards"
 """Prefix of all packs' keys."""
 
-_BUFFER = 1 << 20  # a crop is larger than the usual buffer: each would be a call of its own
+_BUFFER = 1 << 20  # with the usual buffer, which is smaller than a crop, each crop would be a call
 _numbers = itertools.count()
 
 
 def pack_folder(profile: str, batch_id: str) -> str:
-    """Where the packs of a batch lie."""
+    """The folder of a batch's packs."""
     return f"{SHARDS}/{safe_name(profile, keep=20)}/{batch_id or 'loose'}"
 
 
 def sample_name(key: str) -> tuple[str, str]:
-    """(name, extension) of a crop in a pack, from its key: without the profile, which the pack's folder names."""
+    """(name, extension) of a crop in a pack, from its key. The profile is left out: the pack's folder names it."""
     name, _, extension = key.removeprefix(f"{CROPS}/").partition("/")[2].rpartition(".")
     return name, extension
 
 
 def index_key(shard: str) -> str | None:
-    """Key of the index beside a pack, if its kind has one."""
+    """The key of the index beside a pack, if its kind has one."""
     return f"{shard.removesuffix('.tar')}.json" if shard.endswith(".tar") else None
 
 
 class Spool:
-    """One pack that is being written. ``samples`` and the offsets of ``put`` go together."""
+    """One pack that is being written. ``samples`` and the offsets from ``put`` correspond."""
 
     def __init__(self, spec: StoreSpec, kind: str, folder: str) -> None:
         self._spec, self._folder, self._kind = spec, folder, kind
@@ -57,12 +56,12 @@ class Spool:
         self._path: Path | None = None
         self._file: BinaryIO
         if spec.local_path is not None:
-            # In its folder, so that a rename finishes it. Names that end in # and digits are unfinished for LocalStore too.
+            # In the final folder, so that a rename finishes it. LocalStore takes names with # and digits for unfinished, too.
             self._path = spec.local_path / folder / f"{next(_numbers)}.{KINDS[kind]}#{os.getpid()}"
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open("w+b", buffering=_BUFFER)
         else:
-            # Without a name from the beginning: whatever kills this process, nothing of it stays.
+            # Unnamed from the beginning: whatever kills this process, no file stays.
             self._file = cast("BinaryIO", tempfile.TemporaryFile(buffering=_BUFFER, prefix="cropline-"))  # noqa: SIM115
         self._pack: Pack = new_pack(kind, self._file)
 
@@ -76,7 +75,7 @@ class Spool:
         self.samples.append(sample.name)
 
     def put(self) -> tuple[str, Sealed]:
-        """Seal it and put it where it stays: (its key, where the samples lie in it). Raises StorageError."""
+        """Seal the pack and store it. Returns its key and where its samples are. Raises StorageError."""
         try:
             sealed = self._pack.seal()
             key = f"{self._folder}/{sealed.name[:24]}.{KINDS[self._kind]}"
@@ -95,8 +94,8 @@ class Spool:
         return key, sealed
 
     def close(self) -> None:
-        """Let go of it; what was not put is gone."""
-        with ExitStack() as ending:  # a full disk fails the first of these, and the file goes all the same
+        """Close the file. A pack that was not put is gone."""
+        with ExitStack() as ending:  # a full disk fails the first of these; the file is removed all the same
             if self._path is not None:
                 ending.callback(self._path.unlink, missing_ok=True)
             ending.callback(self._file.close)
@@ -105,7 +104,7 @@ class Spool:
 
 
 def _index(key: str, sealed: Sealed, names: Sequence[str]) -> bytes:
-    """As ``wids`` reads it, with each sample's name and offset beside it."""
+    """The index as ``wids`` reads it, with each sample's name and offset."""
     shard = {"url": key.rpartition("/")[2], "nsamples": len(names), "filesize": sealed.size}
     samples = [list(pair) for pair in zip(names, sealed.offsets, strict=True)]
     index = {"__kind__": "wids-shard-index-v1", "wids_version": 1, "shardlist": [shard], "samples": samples}

@@ -1,4 +1,4 @@
-"""A WebDataset shard: a plain tar, for each crop NAME.json with its facts and NAME.jpg (or another) with its picture."""
+"""A WebDataset shard: a plain tar. Each crop has NAME.json with its facts, and NAME.jpg (or another) with its picture."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from cropline.core.keys import canonical_json
 from cropline.packs.pack import Sample, Sealed
 
 _BLOCK = 512
-_LAYOUT = b"tar 1"  # counted up when the same samples would give other bytes
-_LONGEST, _SIZE, _SUM = 100, 124, 148  # of a ustar header: how long a name may be, where size and checksum stand
+_LAYOUT = b"tar 1"  # raised when the same samples would give other bytes
+_LONGEST, _SIZE, _SUM = 100, 124, 148  # ustar header: longest name, offsets of size and checksum
 
 
 class TarPack:
-    """See pack.Pack. No clock and no user goes in. What it is named after is all of it but the pictures."""
+    """See pack.Pack. No clock and no user enters the bytes. The name is a hash of everything but the pictures."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -24,7 +24,7 @@ class TarPack:
         self.size = 0
 
     def add(self, sample: Sample) -> None:
-        """Append the two members of a sample; the picture is the second."""
+        """Append the two members of a sample. The picture is the second."""
         facts = canonical_json(dict(sample.facts)).encode()
         head = b"".join(
             (
@@ -39,13 +39,13 @@ class TarPack:
         self._write(b"".join((head, sample.data, _padding(sample.data))))
 
     def seal(self) -> Sealed:
-        """A tar ends with two empty blocks."""
+        """Write two empty blocks, which end a tar."""
         self._write(bytes(2 * _BLOCK))
         self._file.flush()
         return Sealed(self._hash.hexdigest(), self.size, self._offsets)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """No-op: nothing is held."""
 
     def _write(self, data: bytes) -> None:
         self._file.write(data)
@@ -57,13 +57,13 @@ def _padding(data: bytes) -> bytes:
 
 
 def _head(name: str, size: int) -> bytes:
-    """As tarfile makes it for a plain file, in a fraction of the time: there are two of them a crop."""
+    """The header that tarfile makes for a plain file, in a tenth of the time. There are two per crop."""
     if len(name) > _LONGEST:
         head = tarfile.TarInfo(name)
         head.size, head.mode = size, 0o644
         return head.tobuf(tarfile.USTAR_FORMAT)
     named, digits = name.encode("ascii"), b"%011o" % size
-    # The sum is over the header with blanks in the sum's own place, as they stand in the template.
+    # The checksum counts its own field as blanks, as they are in the template.
     total = _EMPTY_SUM + sum(named) + sum(digits)
     return b"".join(
         (named, _EMPTY[len(named) : _SIZE], digits, _EMPTY[_SIZE + 11 : _SUM], b"%06o\0" % total, _EMPTY[_SUM + 7 :])
@@ -71,7 +71,7 @@ def _head(name: str, size: int) -> bytes:
 
 
 def _empty() -> bytes:
-    """A header without name, size and sum."""
+    """A header without name, size and checksum."""
     head = tarfile.TarInfo("")
     head.mode = 0o644
     made = head.tobuf(tarfile.USTAR_FORMAT)

@@ -1,7 +1,4 @@
-"""The backlog over the last day as a picture and a few lines, for the Prefect UI.
-
-Belongs here: what is shown of the samples. Does not: taking them (state/history.py) or drawing (chart.py).
-"""
+"""The backlog over the last day, as a picture and a few lines for the Prefect UI."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ _SHORTEST = timedelta(hours=1)
 
 
 def backlog_markdown(report: StateReport, samples: Sequence[BacklogSample]) -> str:
-    """Now in words, the last day as a picture, the cursors, and why works are not done."""
+    """The backlog now, the last day as a picture, the cursors, and why work items are not done."""
     parts = ["## backlog", "", f"**{backlog_verdict(report)}**", ""]
     if samples:
         parts += [f"![backlog and age over the last day]({data_uri(backlog_svg(samples, report.at))})", ""]
@@ -33,7 +30,7 @@ def backlog_markdown(report: StateReport, samples: Sequence[BacklogSample]) -> s
 
 
 def backlog_verdict(report: StateReport) -> str:
-    """One sentence."""
+    """The backlog in one sentence."""
     if not report.backlog:
         return "Nothing waits."
     age = f", the oldest for {_span(report.oldest_pending_age)}" if report.oldest_pending_age else ""
@@ -43,7 +40,7 @@ def backlog_verdict(report: StateReport) -> str:
 
 
 def backlog_svg(samples: Sequence[BacklogSample], now: datetime) -> str:
-    """How many wait, and for how long, over the last day."""
+    """How many work items wait, and for how long, over the last day."""
     moments = [sample.at.timestamp() for sample in samples]
 
     def series(name: str, colour: str, values: Sequence[float]) -> Series:
@@ -62,7 +59,7 @@ def backlog_svg(samples: Sequence[BacklogSample], now: datetime) -> str:
 
 
 def _from(samples: Sequence[BacklogSample], now: datetime) -> datetime:
-    """A day ago; less on the first day, which would else be a line at the right edge."""
+    """A day ago, or the first sample when it is younger: else the chart would be a line at the right edge."""
     return max(now - LOOK_BACK, min(samples[0].at, now - _SHORTEST))
 
 

@@ -1,7 +1,4 @@
-"""Small charts over time as SVG: areas and bars, on paper of their own, so that they read on light and dark pages.
-
-Belongs here: drawing numbers. Does not: choosing them. SVG is text: nothing is imported, and a test can read it.
-"""
+"""Draws small charts over time as SVG: areas and bars on a background, so that they read on light and dark pages."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ _PAPER, _INK, _QUIET, _LINE = "#f4f2ee", "#23262b", "#7b7f86", "#d8d4cc"
 
 @dataclass(frozen=True)
 class Series:
-    """Values over time, (seconds of the Unix clock, value), in the order of time."""
+    """Values over time: (Unix seconds, value), in the order of time."""
 
     name: str
     colour: str
@@ -30,16 +27,16 @@ class Series:
 
 @dataclass(frozen=True)
 class Panel:
-    """One chart. ``area``: series are stacked on each other and hold until the next point; ``bars``: one series."""
+    """One chart. ``area``: stacked series, each value holds until the next point. ``bars``: one series."""
 
     title: str
     series: Sequence[Series]
     kind: Literal["area", "bars"] = "area"
-    bar_s: float = 1.0  # how long a bar is
+    bar_s: float = 1.0  # seconds that a bar covers
 
 
 def svg(panels: Sequence[Panel], start: float, end: float) -> str:
-    """The panels below each other, over one span of time."""
+    """The panels below each other, over one time span."""
     end = max(end, start + 1)
     height = _PANEL * len(panels)
     drawn = "".join(_panel(panel, number * _PANEL, start, end) for number, panel in enumerate(panels))
@@ -51,7 +48,7 @@ def svg(panels: Sequence[Panel], start: float, end: float) -> str:
 
 
 def data_uri(picture: str) -> str:
-    """The picture as an address that holds it."""
+    """The picture as a data URI."""
     return f"data:image/svg+xml;base64,{base64.b64encode(picture.encode()).decode()}"
 
 
@@ -71,7 +68,7 @@ def _panel(panel: Panel, top: float, start: float, end: float) -> str:
     times = "".join(
         f'<text x="{_x(moment, start, end):.1f}" y="{floor + 18:.1f}" text-anchor="{_anchor(moment, start, end)}" fill="{_QUIET}">{_clock(moment, end - start)}</text>'
         for moment in _ticks(start, end)
-        if _x(moment, start, end) < WIDTH - _RIGHT - 10  # it would stick out
+        if _x(moment, start, end) < WIDTH - _RIGHT - 10  # a label there would be cut off
     )
     return (
         f'<text x="{_LEFT}" y="{top + 22}" fill="{_INK}" font-weight="600">{html.escape(panel.title)}</text>'
@@ -86,7 +83,7 @@ def _peaks(panel: Panel) -> list[float]:
 
 
 def _areas(panel: Panel, start: float, end: float, floor: float, roof: float, peak: float) -> str:
-    """Stacked steps, the last series at the top, so that it is drawn first."""
+    """Stacked steps. The last series is at the top, so it is drawn first."""
     if not panel.series or not panel.series[0].points:
         return ""
     moments = [moment for moment, _ in panel.series[0].points]
@@ -143,7 +140,7 @@ def _x(moment: float, start: float, end: float) -> float:
 
 
 def _nice(peak: float, least: float) -> float:
-    """The next 1, 2 or 5 times a power of ten; ``least`` when nothing is there. Half a photo is no mark on a scale."""
+    """The next 1, 2 or 5 times a power of ten, at least ``least``: half a photo is not a mark on a scale."""
     if peak <= 0 or (least > 1 and peak < least):
         return least
     power = 10.0 ** math.floor(math.log10(peak))
@@ -155,14 +152,14 @@ def _number(value: float) -> str:
 
 
 def _ticks(start: float, end: float) -> list[float]:
-    """Round moments, at most eight."""
+    """Round times, at most eight."""
     step = next((step for step in _TICKS if (end - start) / step <= 8), (end - start) / 8)
     first = math.ceil(start / step) * step
     return [first + step * number for number in range(int((end - first) // step) + 1)]
 
 
 def _anchor(moment: float, start: float, end: float) -> str:
-    """A label at the right edge ends there: in the middle of it the paper would cut it."""
+    """The anchor of a label: one at the right edge ends there, so that it is not cut off."""
     return "end" if (end - moment) < (end - start) / 30 else "middle"
 
 

@@ -1,7 +1,4 @@
-"""Contact sheets: many crops on one picture, and one photo with its boxes and crops beside it.
-
-Belongs here: drawing from pictures that were read. Does not: choosing which crops (summary.py) or cutting them.
-"""
+"""Draws contact sheets: many crops in one picture, or one photo with its boxes and crops."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ _WIDE, _TALL = 1400, 2800
 
 @dataclass(frozen=True)
 class Tile:
-    """One crop: its encoded bytes, a bold line and a quiet one."""
+    """One crop: its encoded bytes, a bold line and a plain line."""
 
     data: bytes
     title: str
@@ -31,7 +28,7 @@ class Tile:
 
 
 def contact_sheet(tiles: Sequence[Tile], *, columns: int = 8) -> bytes:
-    """JPEG of the tiles in reading order. A tile whose bytes cannot be read shows so instead of failing the sheet."""
+    """A JPEG of the tiles in reading order. A tile whose bytes cannot be read says so; the sheet does not fail."""
     from PIL import Image, ImageDraw
 
     columns = max(1, min(columns, len(tiles)))
@@ -63,9 +60,9 @@ def _place(sheet: Image, draw: ImageDraw, tile: Tile, left: int, top: int) -> No
 
 
 def boxes_on_photo(photo: Image, boxes: Sequence[tuple[int, int, int, int, str, bool]], tiles: Sequence[Tile]) -> bytes:
-    """JPEG of a photo with its boxes drawn, and its crops below it.
+    """A JPEG of a photo with its boxes drawn in, and its crops below.
 
-    ``photo`` is upright; ``boxes`` are left, top, right, bottom in its pixels, a label, and whether a crop was written.
+    ``photo`` is upright. ``boxes`` are left, top, right, bottom in its pixels, a label, and whether the crop was written.
     """
     from PIL import Image, ImageDraw
 

@@ -1,7 +1,4 @@
-"""What failed in a run, as a table: which photo and boxes, why, what to do, and the command that shows it.
-
-Belongs here: the rows. Does not: the reasons (failures.py of the package above).
-"""
+"""The table of a run's failures: which photo and boxes, why, what to do, and the command that shows it."""
 
 from __future__ import annotations
 
@@ -15,14 +12,14 @@ _NAMED = 3
 
 
 def failure_rows(failures: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
-    """One row for the boxes of a photo that failed alike, as Prefect's table artifact takes them."""
+    """One row for the boxes of a photo that failed for the same reason, for Prefect's table artifact."""
     return [_row(failure) for failure in failures]
 
 
 def _row(failure: dict[str, Any]) -> dict[str, str]:
     known = FAILURES.get(failure["reason"])
     return {
-        # What an operator needs comes first: the table is wider than the page.
+        # What an operator needs comes first, because the table is wider than the page.
         "reason": failure["reason"],
         "look at it": f"cropline show {shlex.quote(failure['image_id'])}",
         "what to do": known.remedy if known else "",

@@ -1,7 +1,6 @@
 """Links to what a run left: for a browser that shows the Prefect UI, and inside the output for the HTML report.
 
-Belongs here: turning a place into an address that a browser opens. Does not: which places there are (places.py).
-Browsers follow no file:// or s3:// address from a web page; CROPLINE_STORAGE__BROWSE_URL says where they find the output.
+Browsers follow no file:// or s3:// address from a web page. CROPLINE_STORAGE__BROWSE_URL says where they find the output.
 """
 
 from __future__ import annotations
@@ -11,11 +10,11 @@ from urllib.parse import quote
 
 from cropline.core.store_spec import StoreSpec
 
-_UP = "../../"  # from reports/<day>/ to where the output begins, see places.report_key
+_UP = "../../"  # from reports/<day>/ to the storage root, see places.report_key
 
 
 def web_links(places: Sequence[tuple[str, str]], spec: StoreSpec, browse_url: str) -> dict[str, str]:
-    """What is there -> its address, for each place that a browser can reach."""
+    """Name -> address, for each place that a browser can reach."""
     found = {}
     for what, where in places:
         key = key_of(where, spec)
@@ -27,13 +26,13 @@ def web_links(places: Sequence[tuple[str, str]], spec: StoreSpec, browse_url: st
 
 
 def relative_links(places: Sequence[tuple[str, str]], spec: StoreSpec) -> dict[str, str]:
-    """What is there -> its address as seen from a report: it works wherever the output is copied to."""
+    """Name -> address as seen from a report. It works wherever the output is copied to."""
     keys = {what: key_of(where, spec) for what, where in places}
     return {what: _UP + quote(key) for what, key in keys.items() if key is not None}
 
 
 def key_of(where: str, spec: StoreSpec) -> str | None:
-    """The storage key of a place; None when it lies elsewhere."""
+    """The storage key of a place; None when it is not below the storage root."""
     for root in (spec.uri(""), f"{spec.local_path}/"):
         if where.startswith(root):
             return where.removeprefix(root)

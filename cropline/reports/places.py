@@ -1,4 +1,4 @@
-"""Where a run's things lie, as people look for them. The one list that the CLI, the artifact and the HTML report show."""
+"""Where a run's outputs are. The one list that the CLI, the artifact and the HTML report show."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def report_key(flow: str, flow_run_id: str, day: str) -> str:
 
 
 def places(settings: Settings, funnel: Funnel) -> list[tuple[str, str]]:
-    """(what, where) for everything that exists after a run."""
+    """(name, address) of everything that exists after a run."""
     spec = settings.storage.spec
     found: list[tuple[str, str | None]] = [
         ("crops", spec.uri("crops/")),

@@ -1,7 +1,4 @@
-"""What a run did, as counts on the edges of the lineage graph: kept beside its report, read back by cropline lineage.
-
-Belongs here: the record of a run and finding it again. Does not: drawing (cropline/lineage/graph.py).
-"""
+"""A run's counts on the edges of the lineage graph: stored beside its report, and read by ``cropline lineage``."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ _OF_POLL = ("polled", "landed", "valid", "quarantined")
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run's counts, by the names in lineage's COUNTS; None is drawn as a dash: the run had no such step."""
+    """One run's counts, by the names in lineage's COUNTS. None is drawn as a dash: the run had no such step."""
 
     flow_run: str
     title: str
@@ -33,18 +30,18 @@ class RunRecord:
 
 
 def counts_of(funnel: Funnel) -> dict[str, int | None]:
-    """The counts for the graph. A run that did not poll has none of a poll's."""
+    """The counts for the graph. A run that did not poll has no poll counts."""
     took_in = funnel.polled or funnel.landed
     return {name: getattr(funnel, name) if took_in or name not in _OF_POLL else None for name in COUNTS}
 
 
 def write_record(spec: StoreSpec, report_key: str, record: RunRecord) -> None:
-    """Beside the report. Raises StorageError."""
+    """Store the record beside the report. Raises StorageError."""
     storage.write(spec, report_key.removesuffix(".html") + ".json", canonical_json(asdict(record)).encode())
 
 
 def find_record(spec: StoreSpec, flow_run: str) -> RunRecord | None:
-    """The record of a run, by its whole id; None when it left none. Raises StorageError."""
+    """The record of a run, by its whole id; None when there is none. Raises StorageError."""
     for key in storage.list_keys(spec, "reports/"):
         if key.endswith(f"-{flow_run}.json"):
             record = RunRecord(**json.loads(storage.read(spec, key)))

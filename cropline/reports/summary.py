@@ -1,7 +1,6 @@
-"""The summary of a run as Markdown (for the Prefect UI) and as one HTML file that opens without a server.
+"""The summary of a run, as Markdown for the Prefect UI and as one HTML file that opens without a server.
 
-Belongs here: words, tables and the choice of sample crops. Does not: drawing (contact_sheet.py) or counting (funnel.py).
-Both show the same facts, built once as rows.
+Both show the same facts, which are built once as rows.
 """
 
 from __future__ import annotations
@@ -41,12 +40,12 @@ WHY_PILLOW = {
     "corrupt": "damaged",
     "failed": "damaged",
 }
-_COLUMNS = 6  # as many as can be read where the UI shows them
+_COLUMNS = 6  # as many as are readable in the UI
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Everything that either form shows."""
+    """Everything that both forms show."""
 
     title: str
     verdict: str
@@ -54,7 +53,7 @@ class Summary:
     reasons: list[tuple[str, int]]
     warnings: list[tuple[str, str]]
     places: list[tuple[str, str]]
-    brief: list[tuple[str, str]]  # the same, by their keys below the output
+    brief: list[tuple[str, str]]  # the places, by their keys below the storage root
     links: dict[str, str]  # place -> address for the browser that shows the Markdown
     near: dict[str, str]  # place -> address as seen from the HTML file
     engines: list[tuple[str, str]]
@@ -157,7 +156,7 @@ def _decoders(funnel: Funnel) -> str:
 
 
 def _decoder(name: str) -> str:
-    """schemas.CROPS' decoder in words."""
+    """The column ``decoder`` in words."""
     decoder, _, reason = name.partition(": ")
     if decoder != "pillow":
         return decoder
@@ -175,7 +174,7 @@ def _tiles(samples: Sequence[dict[str, Any]], spec: StoreSpec) -> Iterator[Tile]
 
 
 def markdown(summary: Summary) -> str:
-    """For a Prefect artifact: the UI shows data-URI pictures."""
+    """The summary for a Prefect artifact. The UI shows data-URI pictures."""
     parts = [f"## {plain(summary.title)}", "", f"**{plain(summary.verdict)}**", ""]
     if summary.sheet:
         parts += [f"![contact sheet]({_data_uri(summary.sheet)})", ""]
@@ -195,7 +194,7 @@ def markdown(summary: Summary) -> str:
         parts += ["", "| cut on | |", "|---|---|"]
         parts += [f"| {plain(name)} | {plain(what)} |" for name, what in summary.engines]
     parts += ["", "| what | where |", "|---|---|"]
-    # By their keys: the UI cuts off what is longer than its page.
+    # By their keys: the UI cuts off what is longer than the page.
     parts += [f"| {_linked(name, summary.links)} | `{plain(where)}` |" for name, where in summary.brief]
     return "\n".join(parts) + "\n"
 
@@ -205,7 +204,7 @@ def _linked(name: str, links: dict[str, str]) -> str:
 
 
 def plain(text: str) -> str:
-    """Text from outside as text: no table breaks, no Markdown links or HTML."""
+    """Text from outside as plain text: no table breaks, no Markdown links, no HTML."""
     return html.escape(text, quote=False).replace("|", "\\|").replace("`", "'").replace("\n", " ").replace("[", "\\[")
 
 
@@ -232,7 +231,7 @@ img{max-width:100%;border-radius:10px;border:1px solid var(--line);display:block
 
 
 def html_page(summary: Summary) -> str:
-    """One self-contained file: no script, no address but its own."""
+    """One self-contained file: no script, no external address."""
     esc = html.escape
     picture = f'<img alt="contact sheet of sampled crops" src="{_data_uri(summary.sheet)}">' if summary.sheet else ""
     if summary.lineage:

@@ -1,7 +1,4 @@
-"""How fast a run was and where it was cut: a chart over time, and a line for each engine.
-
-Belongs here: what of the funnel is shown so. Does not: drawing (chart.py).
-"""
+"""How fast a run was and on which engines: a chart over time, and one line per engine."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from cropline.pipeline.funnel import Funnel
 from cropline.reports.chart import Panel, Series, svg
 
 _BARS = 120
-_SHORTEST_S = 10  # of a run of one second there would be one bar as wide as the page
+_SHORTEST_S = 10  # a run of one second would be one bar as wide as the page
 
 
 def throughput_svg(funnel: Funnel) -> str | None:
@@ -36,7 +33,7 @@ def throughput_svg(funnel: Funnel) -> str | None:
 
 
 def _executors(funnel: Funnel) -> list[tuple[float, float]]:
-    """(moment, how many there are from then on)."""
+    """(time, number of executors from then on)."""
     spans = {span for use in funnel.engines for span in use.executors}
     changes = sorted([(came, 1) for came, _ in spans] + [(went, -1) for _, went in spans])
     count, steps = 0, []
@@ -47,7 +44,7 @@ def _executors(funnel: Funnel) -> list[tuple[float, float]]:
 
 
 def engine_rows(funnel: Funnel) -> list[tuple[str, str]]:
-    """(engine and why, what it did) for each."""
+    """(engine and why it was chosen, what it did) for each engine."""
     found: dict[tuple[str, str], list[float]] = {}
     for use in funnel.engines:
         held = found.setdefault((use.kind, use.reason), [0, 0.0, 0.0])

@@ -1,7 +1,6 @@
-"""The memory of backfills: when one for a selection began, and whether it came to its end.
+"""When a backfill of a selection began, and whether it has ended.
 
-Belongs here: that one row a selection. Does not: the works of a backfill; they are claimed like any other. A backfill
-that was killed or cancelled goes on from here: works that ended after it began are not done again.
+A backfill that was killed or cancelled goes on from there: work items that ended after it began are not done again.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ def begin(database: Database, backfill_id: str, selection: str, *, restart: bool
 
 
 def end(database: Database, backfill_id: str) -> None:
-    """The backfill has nothing left: the next one of this selection begins anew."""
+    """End the backfill. The next one of this selection begins again."""
     with database.atomic() as connection:
         connection.execute(
             update(backfills)

@@ -1,7 +1,4 @@
-"""The backlog over time: a sample now and then, kept for as long as people look back.
-
-Belongs here: writing, reading and forgetting samples. Does not: drawing them (report/backlog.py).
-"""
+"""Samples of the backlog over time, kept for a limited time."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from cropline.state.upsert import upsert
 
 
 def sample(database: Database, *, at_most_every: timedelta, keep: timedelta) -> bool:
-    """Note the backlog as it is now, unless the last sample is younger than ``at_most_every``; False says so."""
+    """Store a sample of the backlog. Returns False when the last sample is younger than ``at_most_every``."""
     with database.reading() as connection:
         now = database.now(connection)
         last = connection.execute(select(func.max(backlog_samples.c.at))).scalar()
@@ -35,7 +32,7 @@ def sample(database: Database, *, at_most_every: timedelta, keep: timedelta) -> 
 
 
 def samples(database: Database, since: datetime) -> list[BacklogSample]:
-    """The samples from a moment on, oldest first."""
+    """The samples since a time, oldest first."""
     columns = backlog_samples.c
     query = select(
         columns.at, columns.pending, columns.claimed, columns.failed, columns.dead, columns.oldest_pending_since

@@ -1,7 +1,4 @@
-"""Many rows in one statement on PostgreSQL: columns bound as arrays and unnested. SQLite takes rows one by one quickly.
-
-Belongs here: rows as something to select from. Does not: candidates, of which there may be millions (candidates.py).
-"""
+"""Many rows in one statement on PostgreSQL: columns bound as arrays and unnested. SQLite is fast row by row."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
-"""The connection to the state database: opening, transactions, the clock, and errors that say one clear line.
+"""The connection to the state database: opening, transactions, the clock, and errors as one clear line.
 
-Belongs here: what SQLite and PostgreSQL need to behave alike. Does not: any table (tables.py) or rule of the queue.
 Every change of the state goes through ``Database.atomic``.
 """
 
@@ -20,7 +19,7 @@ from cropline.core.errors import StateError
 Clock = Callable[[], datetime]
 
 _BUSY_S = 60  # how long a writer waits for another on SQLite; transactions take milliseconds
-# Keepalives and the user timeout notice a server that vanished without a word. The URL's own values win.
+# Keepalives and the user timeout notice a server that vanished. The URL's own values win.
 _POSTGRES_CONNECT: dict[str, str | int] = {
     "connect_timeout": 10,
     "application_name": "cropline",
@@ -30,19 +29,19 @@ _POSTGRES_CONNECT: dict[str, str | int] = {
     "tcp_user_timeout": 60_000,
 }
 _POSTGRES_SESSION = (
-    # A process stopped in the middle of a transaction must not hold its locks for ever.
+    # A process that was stopped in the middle of a transaction must not hold its locks for ever.
     "SET idle_in_transaction_session_timeout = '60s'",
     "SET lock_timeout = '120s'",
-    # The statements are short or read a table once: compiling them costs more than it saves.
+    # Statements are short or read a table once: compiling them costs more than it saves.
     "SET jit = off",
 )
 
 
 class Database:
-    """An engine and its rules. Safe to share between threads; a forked or spawned process opens its own."""
+    """An engine and its rules. Threads may share it; a forked or spawned process opens another."""
 
     def __init__(self, url: str, clock: Clock | None = None) -> None:
-        """Opens nothing yet. Raises StateError when the URL is none that we know."""
+        """Open nothing yet. Raises StateError when the URL is of an unknown kind."""
         parsed = _parse(url)
         self._clock = clock
         self._shown = parsed.render_as_string(hide_password=True)
@@ -53,22 +52,22 @@ class Database:
 
     @contextmanager
     def atomic(self) -> Iterator[Connection]:
-        """One transaction that may write: all of it is durable when the block ends, or none of it when it raises.
+        """One transaction that may write: all of it is durable when the block ends, or none of it when the block raises.
 
-        Raises StateError for whatever the database says; when the connection broke during the commit, the change may
-        have happened: every change of this package can be repeated.
+        Raises StateError for any error of the database. When the connection broke during the commit, the change may have
+        happened: every change of this package can be repeated.
         """
         with self._translated(), self._writer.begin() as connection:
             yield connection
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """One transaction that only reads; it blocks nobody."""
+        """One read-only transaction. It blocks no other."""
         with self._translated(), self.engine.begin() as connection:
             yield connection
 
     def now(self, connection: Connection) -> datetime:
-        """The time by which leases and retries are judged: PostgreSQL's own, since hosts' clocks differ."""
+        """The time that decides leases and retries: PostgreSQL's own, since the clocks of hosts differ."""
         if self._clock is not None:
             return self._clock()
         if self.dialect == "postgresql":
@@ -77,7 +76,7 @@ class Database:
         return datetime.now(UTC)
 
     def close(self) -> None:
-        """Close the pooled connections; the object can still be used and opens new ones."""
+        """Close the pooled connections. The object can still be used, and opens new ones."""
         self.engine.dispose()
 
     @contextmanager
@@ -88,7 +87,7 @@ class Database:
             raise StateError(f"cannot use the state database {self._shown}: {self._explain(error)}") from error
 
     def _explain(self, error: BaseException) -> str:
-        # The first line only: the others may quote rows. The driver is not known to print the password; make sure.
+        # The first line only: others may quote rows. Scrubbed in case the driver prints the password.
         cause = getattr(error, "orig", None) or error
         line = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
         return line.replace(str(self._secret), "***") if self._secret else line
@@ -97,8 +96,8 @@ class Database:
 def plan_by_index(connection: Connection, *, sort: bool = True) -> None:
     """For the rest of the transaction: find rows by their index, and with ``sort`` off walk an index in its order.
 
-    Statistics lag behind a burst, and then the best plan by numbers goes through all that is pending, or all that is
-    there, once or even for every row: measured, a claim of 2,000 took 29 s instead of 0.1 s.
+    Statistics lag behind a burst. The planner then chose to read all pending rows for every row: a claim of 2,000 images
+    took 29 s instead of 0.1 s.
     """
     if connection.dialect.name == "postgresql":
         off = ["seqscan", "bitmapscan", "hashjoin", "mergejoin", *([] if sort else ["sort"])]
@@ -135,16 +134,16 @@ def _sqlite(url: URL) -> Engine:
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
-    # The driver begins transactions by its own rules, and deferred; _begin_sqlite does it by ours.
+    # The driver begins transactions by its own rules, deferred. _begin_sqlite begins them.
     connection.isolation_level = None
     connection.execute("PRAGMA journal_mode = WAL")
-    # A commit that was reported stays, after a power cut too.
+    # A reported commit survives a power cut.
     connection.execute("PRAGMA synchronous = FULL")
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A writer takes the lock at once: one that reads first and writes later can fail with "database is locked"
-    # without any wait, since waiting could not help it.
+    # A writer takes the lock at once. One that reads first and writes later can fail with "database is locked" without
+    # waiting, since waiting could not help it.
     connection.exec_driver_sql(connection.get_execution_options().get("cropline_begin", "BEGIN"))
 
 

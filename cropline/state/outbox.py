@@ -1,7 +1,4 @@
-"""The outbox: lineage events are rows, written in the transaction of what they tell, and published later, at least once.
-
-Belongs here: the queue of events. Does not: making or sending them (lineage and the publish step do).
-"""
+"""The outbox: lineage events are rows, written in the transaction that they describe and published later, at least once."""
 
 from __future__ import annotations
 
@@ -15,13 +12,13 @@ from cropline.state.model import Event
 from cropline.state.tables import outbox
 from cropline.state.upsert import upsert
 
-# So long an event that is enqueued again is known to have been published.
+# How long the id of a published event is kept, so that the same event is not enqueued again.
 _KEEP_PUBLISHED = timedelta(days=7)
 _LONGEST_ERROR = 500
 
 
 def enqueue(connection: Connection, events: Sequence[Event], now: datetime) -> None:
-    """Add events to the caller's transaction; an id that is there already is left as it is."""
+    """Add events in the caller's transaction. An id that exists is left as it is."""
     if events:
         connection.execute(
             upsert(connection, outbox).on_conflict_do_nothing(index_elements=[outbox.c.event_id]),
@@ -30,13 +27,13 @@ def enqueue(connection: Connection, events: Sequence[Event], now: datetime) -> N
 
 
 def enqueue_events(database: Database, events: Sequence[Event]) -> None:
-    """Add events in a transaction of their own; an id that is there already is left as it is."""
+    """Add events in a transaction. An id that exists is left as it is."""
     with database.atomic() as connection:
         enqueue(connection, events, database.now(connection))
 
 
 def pending_events(database: Database, limit: int) -> list[Event]:
-    """The next events to publish, at most ``limit``: those that never failed first, then in the order they came."""
+    """The next events to publish, at most ``limit``: those that never failed first, then in the order of arrival."""
     pending = (
         select(outbox.c.event_id, outbox.c.payload, outbox.c.attempts, outbox.c.last_error, outbox.c.arrived)
         .where(outbox.c.published_at.is_(None))
@@ -51,7 +48,7 @@ def pending_events(database: Database, limit: int) -> list[Event]:
 
 
 def mark_published(database: Database, event_ids: Sequence[str]) -> None:
-    """These events arrived. Ids that are unknown or published already are passed over."""
+    """Mark events as published. Unknown and published ids are ignored."""
     with database.atomic() as connection:
         now = database.now(connection)
         _update_each(connection, event_ids, published_at=now, last_error=None)
@@ -59,7 +56,7 @@ def mark_published(database: Database, event_ids: Sequence[str]) -> None:
 
 
 def mark_arrived(database: Database, arrived: Mapping[str, Sequence[str]]) -> None:
-    """Event id -> the ways that have it. It still waits for the others."""
+    """Event id -> the transports that have it. The event still waits for the others."""
     rows = [{"wanted": event_id, "names": ",".join(sorted(names))} for event_id, names in sorted(arrived.items())]
     if not rows:
         return
@@ -69,7 +66,7 @@ def mark_arrived(database: Database, arrived: Mapping[str, Sequence[str]]) -> No
 
 
 def mark_publish_failed(database: Database, event_ids: Sequence[str], error: str) -> None:
-    """These events did not arrive: they go behind those that have failed less often. ``error`` must be scrubbed."""
+    """Count a failure. The events go behind those that failed less often. ``error`` must be scrubbed."""
     with database.atomic() as connection:
         _update_each(connection, event_ids, attempts=outbox.c.attempts + 1, last_error=error[:_LONGEST_ERROR])
 
@@ -79,7 +76,7 @@ def _names(arrived: str | None) -> tuple[str, ...]:
 
 
 def _update_each(connection: Connection, event_ids: Sequence[str], **values: object) -> None:
-    # One at a time and in order: two publishers that hold the same events never wait for each other in a ring.
+    # One at a time and in order, so that two publishers with the same events cannot deadlock.
     rows = [{"wanted": event_id} for event_id in sorted(set(event_ids))]
     if rows:
         which = (outbox.c.event_id == bindparam("wanted"), outbox.c.published_at.is_(None))

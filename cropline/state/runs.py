@@ -1,7 +1,6 @@
-"""Flow runs under way: each is here from the moment its START is told until its one end is.
+"""Flow runs under way, from the moment that their START is stored until their end is.
 
-Belongs here: who still runs, and who has fallen silent. Does not: making the events (lineage). A run that is killed tells no
-end itself; it stops being kept, and the next run that publishes ends it in its place. Whoever ends a run first has ended it.
+A killed run stores no end. Its lease runs out, and the next run that publishes ends it. Only the first end counts.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from cropline.state.upsert import upsert
 
 
 def begin(database: Database, flow_run: str, start: Event, lease: timedelta) -> None:
-    """The run is under way, and its START waits to be published: both or neither."""
+    """Store the run and its START event, both or neither."""
     with database.atomic() as connection:
         now = database.now(connection)
         enqueue(connection, [start], now)

@@ -1,7 +1,4 @@
-"""INSERT .. ON CONFLICT, which both databases speak alike and SQLAlchemy keeps in two places.
-
-Belongs here: choosing between the two. Does not: any statement.
-"""
+"""INSERT .. ON CONFLICT for SQLite and PostgreSQL, which SQLAlchemy keeps in two places."""
 
 from __future__ import annotations
 

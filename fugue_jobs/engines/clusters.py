@@ -1,7 +1,4 @@
-"""Work on a cluster elsewhere, whichever it is: reached, waited for, ended, and its errors told in a line.
-
-Belongs here: what all clusters share. Does not: anything of one of them (spark.py, spark_connect.py, dask.py, ray.py).
-"""
+"""What all clusters share: reaching one, waiting for it, ending its work, and its errors in one line."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ _WAITED = "SparkException: Exception thrown in awaitResult:"
 
 
 def check_reachable(what: str, addresses: Iterable[tuple[str, int]], timeout_s: float) -> None:
-    """Raises EngineError when none of the addresses takes a connection: Spark itself would try for a minute or more."""
+    """Raises EngineError when no address accepts a connection. Spark itself would try for a minute or more."""
     tried = list(addresses)
     for address in tried:
         try:
@@ -42,11 +39,11 @@ def check_reachable(what: str, addresses: Iterable[tuple[str, int]], timeout_s: 
 
 
 def in_own_thread(work: Callable[[], Result], check: Callable[[], None]) -> Result:
-    """work(), in a thread of its own, while this one waits: a signal's exception then comes through at once.
+    """Run ``work`` in another thread while this one waits, so that a signal's exception comes through at once.
 
-    ``check`` is called every second; what it raises ends the waiting, not the work.
+    ``check`` is called every second. What it raises ends the waiting, not the work.
 
-    PySpark's collect, interrupted, waits for its job to end before it lets the exception go.
+    PySpark's collect, when interrupted, would wait for its job to end before it lets the exception go.
     """
     outcome: Future[Result] = Future()
 
@@ -64,9 +61,9 @@ def in_own_thread(work: Callable[[], Result], check: Callable[[], None]) -> Resu
 
 
 def end_within(seconds: float, *steps: Callable[[], None]) -> None:
-    """Run the steps one after the other in another thread; after so many seconds they are left to themselves.
+    """Run the steps one after the other in another thread, and stop waiting for them after so many seconds.
 
-    One that fails is logged, and does not keep the next from running: a job that cannot be cancelled is left all the same.
+    A step that fails is logged, and the next one runs: a job that cannot be cancelled does not keep the session open.
     """
 
     def run() -> None:
@@ -82,8 +79,8 @@ def end_within(seconds: float, *steps: Callable[[], None]) -> None:
 
 
 def cause(error: BaseException) -> str:
-    """One line of what Spark's long texts say: our own error on a worker, what else Python raised there, what Java says
-    behind py4j, else the first line.
+    """One line from Spark's long texts: our own error on a worker, else Python's error there, else Java's behind py4j,
+    else the first line.
     """
     text = str(error).strip()
     ours = re.search(r"^cropline\.core\.errors\.\w+: (.+)$", text, re.MULTILINE)
@@ -92,7 +89,7 @@ def cause(error: BaseException) -> str:
     raised = re.search(r"^[A-Za-z_][\w.]*(?:Error|Exception): .+$", text.partition("\nTraceback (")[2], re.MULTILINE)
     if raised:
         return one_line(raised[0])
-    # Of a wait that failed it says nothing but that.
+    # A failed wait has no cause of its own.
     inner = re.search(r"^Caused by: (.+)$", text, re.MULTILINE) if _WAITED in text else None
     if inner:
         return one_line(inner[1])

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from cropline.config.settings import EngineSettings
 
-# That a new client waits for, one after the other.
+# How often a new client waits for an answer, one after the other.
 _ANSWERS = 3
-# Without an address of its own, even a scheduler without a dashboard serves HTTP on port 8787 of every network.
+# Without an explicit address, even a scheduler without a dashboard serves HTTP on port 8787 of every network.
 _UNSEEN = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
 
 
@@ -40,7 +40,7 @@ class DaskCluster(TaskCluster):
             parts = urlsplit(address)
             check_reachable("Dask scheduler", [(parts.hostname or "", parts.port or 8786)], self._timeout_s)
         else:
-            # A task is one core's work, and crop processes are shared by a process' tasks: a process a core.
+            # One process per core: a task is one core's work, and the tasks of one process share its crop processes.
             self._local = distributed.LocalCluster(
                 n_workers=usable_cores(), threads_per_worker=1, scheduler_kwargs=_UNSEEN
             )
@@ -57,13 +57,13 @@ class DaskCluster(TaskCluster):
                 raise EngineError(f"the Dask scheduler at {address} takes connections and does not answer")
 
         try:
-            # In a thread: the client's own timeout does not hold for the first answer, and it would wait for ever.
+            # In a thread: the client's timeout does not hold for the first answer, and the client would wait for ever.
             self._client = in_own_thread(
                 lambda: distributed.Client(address, timeout=self._timeout_s, set_as_default=False), check
             )
             if self._local is None:
-                # To workers that come later, too. Not to our own: they find our code as this process does, whose own modules
-                # would be loaded anew out of the zip, since the scheduler runs in it, and the zip goes with the cluster.
+                # Also for workers that come later. Not for our own cluster: its workers find our code as this process does.
+                # Its scheduler runs in this process, whose modules would be loaded again from a zip that goes with the cluster.
                 self._client.upload_file(str(zipped_packages()))
         except OSError as error:
             raise EngineError(f"the Dask scheduler at {address}: {cause(error)}") from error
@@ -71,7 +71,7 @@ class DaskCluster(TaskCluster):
     @property
     def cores(self) -> int:
         """Threads of all workers."""
-        # Bounded: of a scheduler that hangs an answer is waited for without end.
+        # With a timeout: a scheduler that hangs never answers.
         found: dict[str, int] = self._client.nthreads(callback_timeout=self._timeout_s)
         return sum(found.values())
 
@@ -88,7 +88,7 @@ class DaskCluster(TaskCluster):
         self._client.cancel(list(self._futures), force=True)
 
     def stop(self) -> None:
-        """The client, and the workers if they are ours."""
+        """Close the client, and the workers if we started them."""
         if self._client is not None:
             self._client.close()
         if self._local is not None:

@@ -1,10 +1,10 @@
-"""The crop job of a batch as an EMR Serverless job run: packed, started, watched, cancelled, its crops collected.
+"""Runs the crop job of a batch as an EMR Serverless job run: packed, started, watched, cancelled, its crops collected.
 
     <storage>/jobs/<id>/cropline-code.zip, main.py, job.json, claimed.parquet, stores.parquet [, images.parquet, own.fsql]
                         crops.parquet or error.json       what the job run leaves (emr_job.py)
 
-All of it is removed when the job run has ended. Nothing in it is secret; image rows, which may hold signed URLs, stay in their
-manifests. Belongs here: what happens on this side. Does not: what runs there (emr_job.py). Needs only boto3 of AWS's packages.
+The folder is removed when the job run has ended. It holds no secret: image rows, which may hold signed URLs, stay in their
+manifests. Of AWS's packages it needs only boto3.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _RUNNING = frozenset(["SUBMITTED", "PENDING", "SCHEDULED", "QUEUED", "RUNNING", 
 
 @dataclass(frozen=True)
 class Done:
-    """What a job run gave back."""
+    """What a job run returned."""
 
     crops: pa.Table
     partitions: int
@@ -64,7 +64,7 @@ def dispatch(
     waiting: int,
     check: Callable[[], None],
 ) -> Done:
-    """Run the job there and wait for it. Whatever ends the waiting, a signal's exception too, cancels the job run.
+    """Run the job there and wait for it. Whatever ends the waiting, also a signal's exception, cancels the job run.
 
     ``check`` is called as often as AWS is asked how far it is; what it raises ends the waiting.
 
@@ -177,7 +177,7 @@ class _Home:
         try:
             storage.delete(self.store, storage.list_keys(self.store, self.prefix))
         except StorageError as error:
-            log.warning("%s was left behind: %s", self.uri(""), error)  # the batch's end counts, not this
+            log.warning("%s was left behind: %s", self.uri(""), error)  # the batch's result counts, not this
 
 
 def _client(settings: EmrSettings, store: StoreSpec) -> Any:
@@ -216,7 +216,7 @@ def _start(client: Any, home: _Home, settings: EngineSettings, executors: int) -
         jobDriver={
             "sparkSubmit": {
                 "entryPoint": home.uri("main.py"),
-                # Empty ones are refused: what is not set stands as a dash.
+                # EMR refuses empty arguments: a dash stands for an unset value.
                 "entryPointArguments": [
                     home.store.url,
                     home.store.endpoint or "-",
@@ -235,7 +235,7 @@ def _start(client: Any, home: _Home, settings: EngineSettings, executors: int) -
 
 
 def _properties(home: _Home, settings: EngineSettings, executors: int) -> dict[str, str]:
-    """Spark's settings for the job run; the user's ``conf`` wins."""
+    """Spark's settings for the job run. The user's ``conf`` wins."""
     chosen = DEFAULTS | autoscaled(settings.spark, executors) | {"spark.submit.pyFiles": home.uri("cropline-code.zip")}
     if settings.emr.environment:
         python = "./environment/bin/python"
@@ -252,5 +252,5 @@ def _cancel(client: Any, application: str, run: str) -> None:
     try:
         _ask(client.cancel_job_run, applicationId=application, jobRunId=run)
     except EngineError as error:
-        # What ended the waiting is the error to show; nothing that the job run writes can do harm.
+        # The error that ended the waiting is the one to show. Nothing that the job run writes can do harm.
         log.warning("EMR Serverless job run %s could not be cancelled, it ends by itself: %s", run, error)

@@ -1,4 +1,4 @@
-"""What runs on EMR Serverless as the job's driver: reads what emr.py left, runs the crop job on Spark, leaves its crops there.
+"""The driver of the job on EMR Serverless: reads what emr.py left, runs the crop job on Spark, and leaves the crops there.
 
 Belongs here: this side's files. Does not: the crop job itself (run.py). Runs from the zip that was sent along.
 """
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """``main.py URL ENDPOINT REGION PREFIX``; a dash is what is not set."""
+    """``main.py URL ENDPOINT REGION PREFIX``. A dash stands for an unset value."""
     url, endpoint, region, prefix = (None if text == "-" else text for text in sys.argv[1:5])
     store = StoreSpec(str(url), endpoint, region)
     try:
@@ -83,7 +83,7 @@ def _fetch(parameters: dict[str, Any]) -> FetchSettings:
     try:
         return FetchSettings.model_validate(parameters["fetch"])
     except ValidationError as error:
-        # They were right where they were set: a file of theirs is not on this machine.
+        # They were right where they were set. A file that they name may not be on this machine.
         raise SettingsError(mistakes(error, "fetch")) from None
 
 

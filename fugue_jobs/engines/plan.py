@@ -1,4 +1,4 @@
-"""How a batch is laid out: what it will cost, into how many parts it goes, whether it is worth a cluster.
+"""How a batch is laid out: its estimated cost, its number of parts, and whether it is worth a cluster.
 
 Belongs here: arithmetic about a batch. Does not: engines (run.py). Figures are from docs/decisions/0007-engines.md.
 """
@@ -19,14 +19,14 @@ _IMAGE_S = 0.01
 _BYTE_S = 27e-9
 _CROP_S = 0.0022
 _UNKNOWN_BYTES = 2_600_000
-# Long enough that a task's own 0.1 s does not count, short enough that new executors find work and a lost one costs little.
+# Long enough to hide a task's start of 0.1 s, short enough that new executors find work and a lost one costs little.
 PARTITION_S = 4.0
 _MOST_PARTITIONS = 10_000
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a batch asks for."""
+    """The estimated cost of a batch."""
 
     images: int
     crops: int  # boxes times profiles
@@ -34,11 +34,11 @@ class Cost:
 
 
 def cost(counts: pa.Table, claimed: pa.Table) -> Cost:
-    """The cost of the claimed images: by their bytes and crops, not by their number. counts: manifests.COUNTS."""
+    """The cost of the claimed images, by their bytes and crops. counts: manifests.COUNTS."""
     import pyarrow.compute as pc
 
     known = {(row["manifest"], row["manifest_row"]): (row["bytes"], row["boxes"]) for row in counts.to_pylist()}
-    # The number of profiles in the work's place: nobody needs the recipes here.
+    # The number of profiles instead of the work: the recipes are not needed here.
     profiles = pc.fill_null(pc.list_value_length(claimed["work"]), 0)
     crops, seconds = 0, 0.0
     for row in claimed.select(["manifest", "manifest_row"]).append_column("profiles", profiles).to_pylist():
@@ -51,15 +51,15 @@ def cost(counts: pa.Table, claimed: pa.Table) -> Cost:
 
 
 def partitions(batch: Cost, wanted: int) -> int:
-    """How many parts, at least 1: ``wanted`` when it is not 0, else parts of PARTITION_S, never more than images."""
+    """The number of parts, at least 1: ``wanted`` when it is not 0, else by PARTITION_S, never more than images."""
     planned: int = wanted or ceil(batch.core_s / PARTITION_S)
     return max(1, min(planned, max(1, batch.images), _MOST_PARTITIONS))
 
 
 def most_executors(batch: Cost, waiting: int, settings: SparkSettings) -> int:
-    """The upper bound of executors: the setting, else as many as work off all that waits in ``catch_up_s``, at least 1.
+    """The upper bound of executors: the setting, else as many as work off everything in ``catch_up_s``, at least 1.
 
-    waiting: images that wait beside the batch; they are taken to be like the batch's.
+    waiting: images that wait beside the batch. They are taken to cost as much as the batch's.
     """
     if settings.max_executors:
         return settings.max_executors

@@ -48,7 +48,7 @@ class RayCluster(TaskCluster):
         return int(ray.cluster_resources().get("CPU", 0))
 
     def run(self, task: Task, parts: list[pa.Table]) -> list[pa.Table]:
-        """Parts of lost workers are done again by others."""
+        """Run the task on each part. Parts of lost workers are run again by others."""
         remote = ray.remote(num_cpus=1)(_done)
         sent = ray.put(task)
         refs = [remote.remote(sent, part) for part in parts]
@@ -63,7 +63,7 @@ class RayCluster(TaskCluster):
             ray.cancel(ref, force=True)
 
     def stop(self) -> None:
-        """Leave the cluster; one that was started here ends."""
+        """Leave the cluster. One that was started here ends."""
         if self._own:
             ray.shutdown()
 

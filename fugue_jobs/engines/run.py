@@ -1,8 +1,7 @@
-"""The crop job on an engine of one's choice: one script, run in process, on DuckDB, Spark, Spark Connect, Dask or Ray.
+"""Runs the crop job on the chosen engine: one script, in process or on DuckDB, Spark, Spark Connect, Dask or Ray.
 
-Belongs here: choosing and keeping engines, and running the job on them. Does not: what the job does to a row
-(crop_images.py), how clusters are reached (spark.py, spark_connect.py, dask.py, ray.py), how a batch is laid out (plan.py).
-Importing this module is cheap; Fugue, DuckDB and Spark are imported by the call that needs them.
+It chooses engines and keeps their sessions. Importing this module is cheap: Fugue, DuckDB and Spark are imported by the call
+that needs them.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Kinds whose workers are other processes, perhaps elsewhere.
+# Kinds whose workers are other processes, perhaps on other machines.
 DISTRIBUTED = ("spark", "spark-connect", "emr-serverless", "dask", "ray")
 
 
@@ -135,7 +134,7 @@ def _run_distributed(batch: _Batch) -> _EngineResult:
 
     if batch.settings.kind == "emr-serverless":
         return _run_on_emr(batch)
-    # A task is one slot: its core is one crop process.
+    # A task is one slot: its core runs one crop process.
     transformer = crop_images(replace(batch.job, processes=batch.job.processes or 1))
     started = time.time()
     with _borrowed(batch) as kept:
@@ -201,7 +200,7 @@ def _run_script(script: str, batch: _Batch, engine: Any, frames: dict[str, Any],
         raise EngineError("the script yields no frame crops: it needs crops = ... YIELD DATAFRAME")
     crops = found["crops"]
     native: Any = getattr(crops, "native", None)
-    # Spark's own way keeps Arrow batches as they are; Fugue's makes rows of Python objects of them on Connect.
+    # Spark's own method keeps Arrow batches as they are. Fugue's makes rows of Python objects from them on Connect.
     return native.toArrow() if hasattr(native, "toArrow") else as_arrow(crops)
 
 

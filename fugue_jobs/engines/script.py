@@ -34,7 +34,7 @@ def own_script() -> str:
 
 
 def read_script(path: str | None) -> str:
-    """The script at ``path``, or ours. Raises EngineError when it cannot be read."""
+    """The script at ``path``, or the constant one. Raises EngineError when it cannot be read."""
     if path is None:
         return own_script()
     try:
@@ -51,7 +51,8 @@ def crops_schema() -> str:
 def dry_run(run: Callable[[Any], pa.Table], counts: pa.Table, claimed: pa.Table) -> None:
     """Run the script with a transformer that fetches nothing, on the batch itself, and hold its rows to the claims.
 
-    run: takes a transformer, gives the script's crops. counts: manifests.COUNTS. Raises EngineError, which names the rule that was broken.
+    run: takes a transformer and returns the script's crops. counts: manifests.COUNTS. Raises EngineError, which names the
+    broken rule.
     """
     try:
         crops = run(stub_transformer)
@@ -94,7 +95,7 @@ def stub_transformer(tables: Iterable[pa.Table]) -> Iterable[pa.Table]:
 
 def _rows(image: dict[str, Any]) -> Iterable[dict[str, Any]]:
     for work in image["work"] or ():
-        # DuckDB puts quotes around some names of nested fields.
+        # DuckDB quotes some names of nested fields.
         named = {name.strip('"'): value for name, value in work.items()}
         for index in _wanted(named["only"], len(image["boxes"] or ())):
             yield {
@@ -117,7 +118,7 @@ def _expected(counts: pa.Table, claimed: pa.Table) -> Counter[Any]:
 
 
 def _wanted(only: str | None, boxes: int) -> Iterable[int]:
-    """Positions of the boxes that are to be cut, see schemas.WORK."""
+    """Positions of the boxes to cut, see schemas.WORK."""
     return range(boxes) if only is None else sorted(int(number) for number in only.split(",") if number)
 
 

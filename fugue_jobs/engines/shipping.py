@@ -1,7 +1,4 @@
-"""Our own code as one zip or as folders, for workers that have only the third-party wheels.
-
-Belongs here: making them. Does not: sending them (each cluster's module does, in its way).
-"""
+"""Our own code as one zip, or as folders, for workers that have only the third-party wheels."""
 
 import tempfile
 import zipfile
@@ -24,7 +21,7 @@ _TIMESTAMP = (1980, 1, 1, 0, 0, 0)
 
 @cache
 def zipped_packages() -> Path:
-    """A zip of _PACKAGES, each without what lies below it: in a folder of this process, or what this runs from."""
+    """A zip of _PACKAGES, without their subpackages: a new file of this process, or the zip that this code runs from."""
     home = Path(cropline.__file__).parents[1]
     if zipfile.is_zipfile(home):
         return home
@@ -41,7 +38,7 @@ def zipped_packages() -> Path:
 
 @cache
 def package_folders() -> list[Path]:
-    """The same as folders, for a cluster that takes no zip: one for each package at the top."""
+    """The same as folders, for a cluster that takes no zip: one for each top-level package."""
     home = Path(tempfile.mkdtemp(prefix="cropline-code-"))
     with zipfile.ZipFile(zipped_packages()) as archive:
         archive.extractall(home)

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 GROUP = "cropline"
 DEFAULTS = {
     "spark.ui.showConsoleProgress": "false",
-    # Safe, since a photo cut twice writes the same bytes to the same keys; a straggler is one only after a while.
+    # Safe: a photo that is cut twice writes the same bytes to the same keys. A task counts as slow only after a while.
     "spark.speculation": "true",
     "spark.speculation.minTaskRuntime": "60s",
-    # Rows hold dozens of boxes each: Spark's 10,000 would make batches of tens of MB.
+    # Each row holds dozens of boxes: with Spark's 10,000 rows a batch would have tens of MB.
     "spark.sql.execution.arrow.maxRecordsPerBatch": "512",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
 }
@@ -36,7 +36,7 @@ DEFAULTS = {
 class SparkCluster:
     """The Spark application of this process. ``engine`` is what Fugue runs on.
 
-    Raises EngineError when the master does not answer, or another application runs in this process on another one.
+    Raises EngineError when the master does not answer, or when this process already has an application on another master.
     """
 
     def __init__(self, settings: EngineSettings, most_executors: int) -> None:
@@ -47,7 +47,7 @@ class SparkCluster:
         self._grant_timeout_s = settings.spark.grant_timeout_s
         self._without_since = time.monotonic()
         self.session: Any = self._open(settings, most_executors)
-        # Our own packages: workers need only the third-party wheels.
+        # Our own packages are sent: workers need only the third-party wheels.
         self.session.sparkContext.addPyFile(str(zipped_packages()))
         self.engine = SparkExecutionEngine(self.session)
 
@@ -73,7 +73,7 @@ class SparkCluster:
             session = builder.getOrCreate()
         except Exception as error:  # py4j and PySpark share no base
             raise EngineError(f"Spark did not start on {settings.master}: {cause(error)}") from error
-        # Else workers would run whatever "python3" is there.
+        # Without it, workers would run whatever "python3" is on their path.
         session.sparkContext.pythonExec = settings.spark.python or os.environ.get("PYSPARK_PYTHON") or sys.executable
         return session
 
@@ -82,16 +82,16 @@ class SparkCluster:
         return as_spark_frame(self.session, table)
 
     def begin(self) -> None:
-        """What runs from here on can be ended by cancel()."""
+        """Start a job group: cancel() ends what runs in it."""
         self.session.sparkContext.setJobGroup(GROUP, "crops of a batch", interruptOnCancel=True)
         self._without_since = time.monotonic()
 
     def check(self) -> None:
-        """Called while work waits or runs. Raises EngineError when the cluster has given it no executor for too long."""
+        """Called while work waits or runs. Raises EngineError when there was no executor for too long."""
         context = self.session.sparkContext
         now = time.monotonic()
         if context.master.startswith("local") or context._jsc.sc().statusStore().executorList(True).size() > 1:
-            self._without_since = now  # the driver is one of the list
+            self._without_since = now  # the driver is in the list, too
         elif now - self._without_since > self._grant_timeout_s:
             asked = context.getConf()
             raise EngineError(
@@ -102,16 +102,16 @@ class SparkCluster:
             )
 
     def cancel(self) -> None:
-        """End what runs since begin()."""
+        """End what has run since begin()."""
         self.session.sparkContext.cancelJobGroup(GROUP)
 
     def stop(self) -> None:
-        """End the application, unless somebody else started it."""
+        """End the application, unless it was started elsewhere."""
         if self._own:
             self.session.stop()
 
     def executors(self, since: float) -> tuple[tuple[float, float], ...]:
-        """(came, went) of every executor that was there after ``since``; moments before it are cut off."""
+        """(start, end) of every executor that existed after ``since``. Earlier times are cut off."""
         now = time.time()
         found = self.session.sparkContext._jsc.sc().statusStore().executorList(False)
         spans = []
@@ -127,7 +127,7 @@ class SparkCluster:
 
 
 def options(settings: EngineSettings, most_executors: int) -> dict[str, str]:
-    """Spark's settings for an application of ours; the user's ``conf`` wins."""
+    """Spark's settings for our application. The user's ``conf`` wins."""
     chosen = dict(DEFAULTS)
     if settings.master.startswith("local"):
         chosen["spark.ui.enabled"] = "false"
@@ -137,10 +137,10 @@ def options(settings: EngineSettings, most_executors: int) -> dict[str, str]:
 
 
 def autoscaled(spark: SparkSettings, most_executors: int) -> dict[str, str]:
-    """Executors that come and go between the settings' bounds, or the most of them for good."""
+    """Executors that come and go between the settings' bounds, or a fixed number of them."""
     cores = {"spark.executor.cores": str(spark.executor_cores)}
     if not spark.autoscale:
-        # Without it a standalone master gives an application every core there is.
+        # Without it a standalone master gives an application every core it has.
         return cores | {"spark.cores.max": str(most_executors * spark.executor_cores)}
     return cores | {
         "spark.dynamicAllocation.enabled": "true",
@@ -149,10 +149,10 @@ def autoscaled(spark: SparkSettings, most_executors: int) -> dict[str, str]:
         "spark.dynamicAllocation.initialExecutors": str(spark.min_executors),
         "spark.dynamicAllocation.maxExecutors": str(most_executors),
         "spark.dynamicAllocation.executorIdleTimeout": f"{spark.idle_s}s",
-        # Without it an executor that holds shuffle blocks of a finished batch would stay for ever.
+        # Without it an executor that holds shuffle blocks of a finished batch would never leave.
         "spark.dynamicAllocation.shuffleTracking.timeout": f"{spark.idle_s}s",
-        # Leaving executors end their tasks first. Their blocks are not moved: the exchange is small, and with both that and
-        # shuffle tracking Spark warns that idle executors stay too long.
+        # Leaving executors end their tasks first. Their blocks are not moved: the exchange is small, and with both block
+        # migration and shuffle tracking Spark warns that idle executors stay too long.
         "spark.decommission.enabled": "true",
     }
 
@@ -165,9 +165,9 @@ def _addresses(master: str) -> list[tuple[str, int]]:
 
 
 def as_spark_frame(session: Any, table: Images) -> Any:
-    """The table as a frame of the session; rows that lie in manifests are read by its workers.
+    """The table as a frame of the session. The workers read rows that are in manifests.
 
-    Empty ones are given their schema: Connect does not take it from the table.
+    Empty tables are given their schema, because Connect does not take it from the table.
     """
     from pyspark.sql.pandas.types import from_arrow_schema
 

@@ -1,4 +1,4 @@
-"""Spark Connect: a session on a server elsewhere, and the shim that lets Fugue use it.
+"""A session on a Spark Connect server, and the shim that lets Fugue use it.
 
 Fugue 0.9.7 answers False to "is this a Connect session?" on every Spark 4 and then asks the session for a SparkContext,
 which it does not have. ConnectEngine answers True, and makes single parts in Connect's own way; that is all that is
@@ -34,18 +34,18 @@ class ConnectEngine(SparkExecutionEngine):  # type: ignore[misc]
 
     @property
     def is_spark_connect(self) -> bool:
-        """What Fugue gets wrong on Spark 4."""
+        """True: Fugue gets this wrong on Spark 4."""
         return True
 
     def repartition(self, df: Any, partition_spec: Any) -> Any:
-        """Fugue makes one part by a function of classic Spark, which wants a SparkContext; the session does it itself."""
+        """Repartition by the session. Fugue's way to make one partition needs a SparkContext."""
         if partition_spec.num_partitions == "1" and not partition_spec.partition_by:
             return self.to_df(self.to_df(df).native.repartition(1))
         return super().repartition(df, partition_spec)
 
 
 class ConnectCluster:
-    """A session of our own on a Connect server. Raises EngineError when there is none at the address, or it refuses us."""
+    """A session on a Connect server. Raises EngineError when no server answers at the address, or it refuses the session."""
 
     def __init__(self, settings: EngineSettings) -> None:
         from pyspark.sql.connect.session import SparkSession
@@ -57,7 +57,7 @@ class ConnectCluster:
         try:
             self.session: Any = SparkSession.builder.remote(_with_token(settings)).create()
             self._set(_settable(settings.conf))
-            # Once a session: a server keeps what each session sent apart from the others'.
+            # Once per session: a server keeps the files of sessions apart.
             self.session.addArtifacts(str(zipped_packages()), pyfile=True)
         except (PySparkException, RpcError) as error:
             raise EngineError(f"the Spark Connect server at {where[0]}:{where[1]}: {_why(error)}") from None
@@ -78,21 +78,21 @@ class ConnectCluster:
         return as_spark_frame(self.session, table)
 
     def begin(self) -> None:
-        """Nothing: the session is ours alone, and cancel() ends all that it runs."""
+        """No-op: the session is ours alone, and cancel() ends everything it runs."""
 
     def check(self) -> None:
-        """Nothing: what executors its cluster has is between the server and the cluster."""
+        """No-op: a client does not see the server's executors."""
 
     def cancel(self) -> None:
         """End what this session runs on the server."""
         self.session.interruptAll()
 
     def stop(self) -> None:
-        """Give the session back."""
+        """Close the session."""
         self.session.stop()
 
     def executors(self, since: float) -> tuple[tuple[float, float], ...]:  # noqa: ARG002 - as the other cluster's
-        """None that we are told of: a Connect client does not see executors."""
+        """Empty: a Connect client does not see executors."""
         return ()
 
 
@@ -105,13 +105,13 @@ def _with_token(settings: EngineSettings) -> str:
 
 
 def _settable(conf: dict[str, str]) -> dict[str, str]:
-    """The session's settings: those of the server's own context are its owner's business and refused by it."""
+    """The session's settings. The server refuses settings of its own context."""
     ours = {name: value for name, value in DEFAULTS.items() if name.startswith("spark.sql.")}
     return ours | conf
 
 
 def _why(error: Exception) -> str:
-    """A gRPC error's text quotes the call, which may hold the token: its code says enough."""
+    """The code of a gRPC error. Its text quotes the call, which may hold the token."""
     if isinstance(error, PySparkException):
         return error.getCondition() or type(error).__name__
     code = getattr(error, "code", None)

@@ -1,9 +1,7 @@
-"""Fugue on clusters that run functions (Dask, Ray): SELECT runs here, by DuckDB; the parts of a TRANSFORM are tasks there.
+"""Fugue on clusters that run functions (Dask, Ray): DuckDB runs SELECT here; the parts of a TRANSFORM are tasks there.
 
-Fugue's own engines for them are not used: they hand parts around as pandas and Ray datasets, and boxes do not survive that
-(docs/decisions/0007-engines.md). Here a part is an Arrow table all the way, mapped by Fugue's native engine where it runs.
-
-Belongs here: Fugue's end, and what both clusters share. Does not: reaching one of them (dask.py, ray.py).
+Fugue's own engines for them are not used: they pass parts around as pandas and Ray datasets, and nested boxes do not survive
+that (docs/decisions/0007-engines.md). Here a part is always an Arrow table, mapped by Fugue's native engine on the worker.
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """What is done to each part, by Fugue's native engine on the worker. Sent there by cloudpickle."""
+    """What Fugue's native engine does to each part on the worker. Sent by cloudpickle."""
 
     map_func: Callable[..., Any]
     on_init: Callable[..., Any] | None
@@ -48,7 +46,7 @@ class Task:
 
 
 class TaskCluster(ABC):
-    """The cluster of this process. One batch at a time."""
+    """The cluster of this process. It runs one batch at a time."""
 
     def __init__(self, kind: str, grant_timeout_s: int) -> None:
         self._kind = kind
@@ -57,17 +55,17 @@ class TaskCluster(ABC):
 
     @property
     def engine(self) -> ExecutionEngine:
-        """What Fugue runs a script on; a new one each time, since Fugue closes its DuckDB at the script's end."""
+        """The engine that Fugue runs a script on. A new one each time, since Fugue closes its DuckDB at the script's end."""
         return _TaskEngine(self)
 
     @property
     @abstractmethod
     def cores(self) -> int:
-        """How many tasks run at a time now; 0 while no worker is there. TimeoutError when the cluster does not say."""
+        """How many tasks can run now; 0 while there is no worker. Raises TimeoutError when the cluster does not answer."""
 
     @abstractmethod
     def run(self, task: Task, parts: list[pa.Table]) -> list[pa.Table]:
-        """The task done to each part, in their order. The first error ends it."""
+        """Run the task on each part. Returns the results in order. The first error ends it."""
 
     @abstractmethod
     def cancel(self) -> None:
@@ -75,7 +73,7 @@ class TaskCluster(ABC):
 
     @abstractmethod
     def stop(self) -> None:
-        """Leave the cluster, and end it if it was started by us."""
+        """Leave the cluster, and end it if we started it."""
 
     def frame(self, table: Images) -> pa.Table:
         """The rows, read here: what joins them is DuckDB in this process."""
@@ -86,7 +84,7 @@ class TaskCluster(ABC):
         self._without_since = monotonic()
 
     def check(self) -> None:
-        """Called while work waits or runs. Raises EngineError when there has been no worker, or no answer, for too long."""
+        """Called while work waits or runs. Raises EngineError when there was no worker, or no answer, for too long."""
         try:
             cores, lack, remedy = self.cores, "had no worker", "start some"
         except TimeoutError:
@@ -100,7 +98,7 @@ class TaskCluster(ABC):
             )
 
     def executors(self, since: float) -> tuple[tuple[float, float], ...]:  # noqa: ARG002 - as the other clusters'
-        """None: their workers are not ours, they do not come and go with the work."""
+        """Empty: the workers are not ours, and do not come and go with the work."""
         return ()
 
 
@@ -141,7 +139,7 @@ class _TaskMapEngine(MapEngine):
         )
         parts = partition_rows(rows, partition_spec.partition_by, wanted or max(1, cluster.cores))
         schema = Schema(output_schema)
-        # Of a part no more parts are made.
+        # A part is not split further.
         task = Task(map_func, on_init, str(schema), PartitionSpec(partition_spec, num=0))
         return ArrowDataFrame(pa.concat_tables([schema.create_empty_arrow_table(), *cluster.run(task, parts)]))
 

@@ -1,10 +1,7 @@
-"""Where photos may come from: which URLs are read at all, which hosts are listed, which IP addresses may be dialled.
+"""Decides where photos may come from: which URLs are read, which hosts are listed, which IP addresses may be dialled.
 
-Belongs here: pure decisions about text and addresses, and the look-up of names. Does not: opening sockets (transport.py)
-or following redirects (fetch.py).
-
-A URL is read once, by one strict grammar, and only its canonical spelling goes on. Whatever two parsers could read in
-two ways (userinfo, backslashes, whitespace, odd numbers, Unicode hosts) is refused instead of repaired.
+A URL is read once, by one strict grammar, and only its canonical form is used. Whatever two parsers could read in two ways
+(userinfo, backslashes, whitespace, odd numbers, Unicode hosts) is refused instead of repaired.
 """
 
 import re
@@ -18,7 +15,7 @@ from cropline.core.failures import PhotoFailure
 from cropline.core.hosts import Network
 
 Address = IPv4Address | IPv6Address
-# Host name and port -> every IP address, as text. Raises OSError when the name cannot be looked up.
+# Host name and port -> every IP address, as text. Raises OSError when the name cannot be resolved.
 Resolver = Callable[[str, int], Sequence[str]]
 
 MAX_URL_LENGTH = 8192
@@ -30,13 +27,13 @@ _AUTHORITY = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<po
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _DOTTED_QUAD = re.compile(r"(?:(?:0|[1-9][0-9]{0,2})\.){3}(?:0|[1-9][0-9]{0,2})")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
-# Controls, every kind of blank and line end, and the backslash that some parsers take for a slash.
+# Control characters, every kind of blank and line end, and the backslash, which some parsers take for a slash.
 _AMBIGUOUS = re.compile(r"[\x00-\x20\x7f-\xa0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff\\\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
 class Target:
-    """One http(s) URL that was understood. Only ``origin`` may be shown; the rest can hold a signature."""
+    """A parsed http(s) URL. Only ``origin`` may be shown; the rest can hold a signature."""
 
     scheme: str
     host: str  # lower-case name, dotted quad, or IPv6 without brackets
@@ -55,12 +52,12 @@ class Target:
 
     @property
     def literal(self) -> Address | None:
-        """The address, when the host is one and no name."""
+        """The address, when the host is an address and not a name."""
         return ip_address(self.host) if ":" in self.host or _DOTTED_QUAD.fullmatch(self.host) else None
 
     @property
     def is_local(self) -> bool:
-        """Whether the host says itself that it is this machine."""
+        """Whether the host's own text says that it is this machine."""
         literal = self.literal
         return self.host == "localhost" if literal is None else literal.is_loopback
 
@@ -69,7 +66,7 @@ class Target:
 
 
 def read_url(url: str) -> Target:
-    """The one reading of a URL. Raises PhotoFailure(bad_url), whose detail names the broken rule and quotes nothing."""
+    """Parse a URL. Raises PhotoFailure(bad_url), whose detail names the broken rule and quotes nothing."""
     if len(url) > MAX_URL_LENGTH:
         raise PhotoFailure("bad_url", f"longer than {MAX_URL_LENGTH} characters")
     _check_plain(url)
@@ -82,8 +79,8 @@ def read_url(url: str) -> Target:
 
 
 def read_location(location: str, base: Target) -> Target:
-    """Where a redirect from ``base`` leads. Raises PhotoFailure(bad_url), or ValueError for what cannot be joined."""
-    # First: urljoin drops tabs and line ends without a word, and what they kept apart is another URL then.
+    """The target of a redirect from ``base``. Raises PhotoFailure(bad_url), or ValueError for what cannot be joined."""
+    # Before urljoin, which drops tabs and line ends silently: what they separated would be another URL.
     _check_plain(location)
     return read_url(urljoin(base.url, location))
 
@@ -114,7 +111,7 @@ def _read_host(host: str) -> str:
         raise PhotoFailure("bad_url", "the host is no IPv6 address")
     labels = host.split(".")
     if _NUMBER.fullmatch(labels[-1]) or (not labels[-1] and len(labels) > 1):
-        # What browsers and the C library read as an address (127.1, 0x7f.1, 2130706433) is taken in one spelling only.
+        # Browsers and the C library read 127.1, 0x7f.1 and 2130706433 as addresses. Only one form is accepted here.
         if _DOTTED_QUAD.fullmatch(host) and all(int(part) <= 255 for part in labels):
             return host
         raise PhotoFailure("bad_url", "the host is an address in an odd spelling, or ends in a dot")
@@ -124,7 +121,7 @@ def _read_host(host: str) -> str:
 
 
 def is_listed(target: Target, allowed_hosts: Iterable[str]) -> bool:
-    """Whether the target's host is on the list. ``host`` allows each of its ports, ``host:port`` that one; no wildcards.
+    """Whether the target's host is on the list. ``host`` allows all of its ports, ``host:port`` one; no wildcards.
 
     IPv6 addresses are listed in brackets. An empty list allows every host.
     """
@@ -134,7 +131,7 @@ def is_listed(target: Target, allowed_hosts: Iterable[str]) -> bool:
 
 
 def is_origin(target: Target, host_and_port: str) -> bool:
-    """Whether the target is exactly this ``host[:port]``; without a port, the scheme's default one is meant."""
+    """Whether the target is exactly this ``host[:port]``. Without a port, the scheme's default is meant."""
     wanted = host_and_port.strip().lower()
     host = f"[{target.host}]" if ":" in target.host else target.host
     names = {f"{host}:{target.port}"} | ({host} if target.port == DEFAULT_PORTS[target.scheme] else set())
@@ -142,13 +139,13 @@ def is_origin(target: Target, host_and_port: str) -> bool:
 
 
 def system_resolver(host: str, port: int) -> Sequence[str]:
-    """Every address the operating system knows for a name, in its order of preference."""
+    """Every address that the operating system knows for a name, in its order of preference."""
     return [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
 @dataclass(frozen=True)
 class Opened:
-    """What the settings open of what is forbidden: this machine's own addresses, private networks."""
+    """Exceptions that the settings make: this machine's own addresses, and private networks."""
 
     loopback: bool = False
     networks: tuple[Network, ...] = ()
@@ -158,7 +155,7 @@ def checked_addresses(answers: Sequence[str], opened: Opened) -> list[Address]:
     """The answers as addresses, without repeats, in their order.
 
     Raises PhotoFailure(forbidden_address) when ANY of them may not be dialled: a name with one good and one private
-    answer is an attack or a mistake, and choosing would help the attack.
+    answer is an attack or a mistake, and choosing one would help the attack.
     """
     if len(answers) > MAX_ANSWERS:
         raise PhotoFailure("forbidden_address", f"the host has more than {MAX_ANSWERS} addresses")
@@ -176,8 +173,8 @@ def checked_addresses(answers: Sequence[str], opened: Opened) -> list[Address]:
     return addresses
 
 
-# IANA's special-purpose registries, plus the clouds' own addresses that stand outside them. Written out because
-# ipaddress.is_global lets multicast, IPv6 wrappings and 168.63.129.16 pass, and changes between Python versions.
+# IANA's special-purpose registries, and the clouds' own addresses that are not in them. Written out because
+# ipaddress.is_global allows multicast, IPv6 wrappings and 168.63.129.16, and changes between Python versions.
 _FORBIDDEN_V4 = [
     (IPv4Network(network), reason)
     for network, reason in (
@@ -203,7 +200,7 @@ _FORBIDDEN_V4 = [
         ("240.0.0.0/4", "reserved or broadcast"),
     )
 ]
-# Within 2000::/3, which alone is public.
+# Within 2000::/3, the only public block.
 _FORBIDDEN_V6 = [
     (IPv6Network(network), reason)
     for network, reason in (
@@ -222,7 +219,7 @@ _LOOPBACKS = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 
 
 def forbidden(address: Address, opened: Opened) -> str | None:
-    """Why an address may not be dialled, or None. Metadata addresses are never open, whatever ``opened`` says."""
+    """Why an address may not be dialled, or None. Metadata addresses are always forbidden, whatever ``opened`` says."""
     if isinstance(address, IPv4Address):
         reason = next((why for network, why in _FORBIDDEN_V4 if address in network), None)
     else:
@@ -242,7 +239,7 @@ def _forbidden_v6(address: IPv6Address) -> str | None:
     if address in _METADATA_V6:
         return "metadata"
     if address in _NAT64:
-        # The only way to IPv4 hosts from a network without IPv4, so what it wraps decides; nothing is open behind it.
+        # NAT64 is the only way to IPv4 hosts from a network without IPv4, so the wrapped address decides, without exceptions.
         return forbidden(IPv4Address(int(address) & 0xFFFFFFFF), Opened())
     if address not in _PUBLIC_V6:
         return "loopback" if address.is_loopback else "not a public IPv6 address"

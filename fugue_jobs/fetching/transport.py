@@ -1,9 +1,6 @@
-"""How bytes travel: pooled connections that dial only checked addresses and never outlive a deadline.
+"""Sockets, TLS and pooled connections that dial only checked addresses and never outlive a deadline.
 
-Belongs here: sockets, TLS, the pool, what urllib3 may log. Does not: which addresses are allowed (addresses.py), HTTP's
-meaning (fetch.py).
-
-requests' timeouts are for one recv, so a drip of bytes lasts for ever. Here the socket itself holds the deadline and
+requests' timeouts bound a single recv, so a slow drip of bytes lasts for ever. Here the socket itself holds the deadline and
 gives every recv only the time that is left: headers, chunk sizes, bodies and TLS records all end with it.
 """
 
@@ -37,7 +34,7 @@ KEPT_HOSTS = 32
 
 
 class ReceivedTooMuch(OSError):
-    """An answer goes on beyond what any photo takes, be it in headers, 1xx answers, chunk sizes or trailers."""
+    """An answer is longer than any photo needs, in its headers, 1xx answers, chunk sizes or trailers."""
 
 
 class DeadlineSocket(socket.socket):
@@ -55,7 +52,7 @@ class DeadlineSocket(socket.socket):
 
 
 class DeadlineTlsSocket(ssl.SSLSocket):
-    """The same over TLS, where a peer that vanishes without saying goodbye is an error, not the end of the body."""
+    """The same over TLS. A peer that closes without a TLS goodbye is an error, not the end of the body."""
 
     deadline = inf
     received = 0
@@ -85,11 +82,11 @@ def _counted(received: int, most: float) -> int:
 
 
 class StaleConnection(Exception):
-    """A kept connection turned out to be closed before it answered: the request may go again, on another one."""
+    """A kept connection was closed before it answered. The request may be sent again on another one."""
 
 
 class Connect(Protocol):
-    """Opens a TCP connection to one address, or raises OSError. A fake of it stands for the network in tests."""
+    """Opens a TCP connection to one address, or raises OSError. Tests replace the network by a fake of it."""
 
     def __call__(self, address: Address, port: int, timeout_s: float) -> socket.socket: ...
 
@@ -108,7 +105,7 @@ def system_connect(address: Address, port: int, timeout_s: float) -> socket.sock
 
 @dataclass(frozen=True)
 class Dialler:
-    """Resolves a name once, judges every answer, and connects to a judged address: nothing can change in between."""
+    """Resolves a name once, checks every answer, and connects to a checked address: nothing can change in between."""
 
     resolve: Resolver
     connect: Connect
@@ -120,7 +117,7 @@ class Dialler:
         addresses = self._addresses(host, port, timeout_s)
         failure = PhotoFailure("connection", "the host has no address")
         for tried, address in enumerate(addresses):
-            # Each address gets its share, so that a silent first one leaves time for the next.
+            # Each address gets a share of the time, so that a silent first one leaves time for the next.
             share = (deadline - monotonic()) / (len(addresses) - tried)
             try:
                 sock = self.connect(address, port, max(share, 0.001))
@@ -153,7 +150,7 @@ def _peer_checked(sock: socket.socket, address: Address) -> socket.socket:
 
 
 def _in_time(look_up: Callable[[], Sequence[str]], timeout_s: float) -> Sequence[str]:
-    """The look-up's answer. The C library's has no timeout, so it runs in a thread that can be left behind."""
+    """The resolver's answer. The C library has no timeout, so it runs in a thread that can be left behind."""
     outcome: list[Sequence[str] | OSError] = []
 
     def run() -> None:
@@ -173,7 +170,7 @@ def _in_time(look_up: Callable[[], Sequence[str]], timeout_s: float) -> Sequence
 
 
 def _pool_classes(dialler: Dialler, most_received: int) -> dict[str, type[HTTPConnectionPool]]:
-    """urllib3's pools over connections that this dialler opens. Closures, since urllib3 makes the objects itself."""
+    """urllib3's pools over connections that this dialler opens. They are closures, because urllib3 makes the objects."""
 
     class PinnedConnection(HTTPConnection):
         answered = False
@@ -211,7 +208,7 @@ def _seconds(timeout: object) -> float:
 
 
 def _answer(connection: Any, receive: Callable[[], Any], most_received: int) -> Any:
-    """The response's head. urllib3 has set ``connection.timeout`` to what is left of the total."""
+    """The head of the response. urllib3 has set ``connection.timeout`` to what is left of the total."""
     wire = connection.sock
     if wire is not None:
         wire.deadline = monotonic() + _seconds(connection.timeout)
@@ -248,13 +245,13 @@ class PinnedAdapter(HTTPAdapter):
         return host, {**options, "ssl_context": self._tls} if host["scheme"] == "https" else options
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """Nothing to do: the context holds the authorities, and reading them anew for each connection is slow."""
+        """No-op: the context holds the authorities, and reading them for each connection is slow."""
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
-        """The system's authorities (SSL_CERT_FILE and SSL_CERT_DIR are OpenSSL's own way to add more), certifi's and ca_file's.
+        """The system's authorities (OpenSSL also reads SSL_CERT_FILE and SSL_CERT_DIR), certifi's and ca_file's.
 
-        Made when the first https URL comes, since it takes 40 ms.
+        Made for the first https URL, since it takes 40 ms.
         """
         context = ssl.create_default_context()
         context.load_verify_locations(cafile=DEFAULT_CA_BUNDLE_PATH)
@@ -264,7 +261,7 @@ class PinnedAdapter(HTTPAdapter):
         return context
 
     def build_response(self, req: PreparedRequest, resp: urllib3.BaseHTTPResponse) -> Response:  # noqa: ARG002
-        """Without cookies: nothing that one photo's host sets goes anywhere."""
+        """The response without cookies: nothing that a photo's host sets is sent anywhere."""
         response = Response()
         response.status_code = resp.status
         response.headers = CaseInsensitiveDict(resp.headers)
@@ -273,7 +270,7 @@ class PinnedAdapter(HTTPAdapter):
 
 
 class _WithoutTargets(logging.Filter):
-    """Rewords urllib3's records, which quote request targets, URLs and unparsed headers whole."""
+    """Rewrites urllib3's log records, which quote request targets, URLs and unparsed headers."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno >= logging.WARNING:
@@ -290,7 +287,7 @@ def _holds_target(value: object) -> bool:
 
 
 def hush_targets() -> None:
-    """From now on urllib3 logs no path and no query in this process. Doing it again changes nothing."""
+    """Stop urllib3 from logging paths and queries in this process. Calling it again changes nothing."""
     for name in ("urllib3.connectionpool", "urllib3.connection", "urllib3.response", "urllib3.util.retry"):
         logger = logging.getLogger(name)
         if not any(isinstance(present, _WithoutTargets) for present in logger.filters):

@@ -1,7 +1,6 @@
-"""Picture memory that is used again for one photo after another, instead of being made and zeroed for each.
+"""Picture memory that is reused from photo to photo, instead of being allocated and zeroed for each.
 
-Belongs here: lending that memory to a JPEG decoder, Pillow's or that of regions.py. Does not: anything about a photo's
-content. Every row of a photo is written by the decoder before its pixels are read, or the decoding fails and no pixel is read.
+The decoder writes every row of a photo before its pixels are read, or the decoding fails and no pixel is read.
 """
 
 from __future__ import annotations
@@ -14,32 +13,32 @@ if TYPE_CHECKING:
     from PIL._imaging import ImagingCore
     from PIL.ImageFile import ImageFile
 
-# Larger ones are rare, and holding memory for them would cost every process as much.
+# Larger photos are rare, and memory for them would cost every process as much.
 _LARGEST = 16_000_000
 _BYTES_A_PIXEL = 4
 
 
 class Canvas:
-    """Memory of one decoding thread, for one decoder at a time. What was decoded into it is valid until the next photo is."""
+    """Memory of one decoding thread, for one decoder at a time. A decoded photo is valid until the next one is decoded."""
 
     def __init__(self) -> None:
         self._held: dict[str, ImagingCore] = {}
         self._room = bytearray()
 
     def room(self, size: int) -> bytearray:
-        """At least so many bytes."""
+        """A buffer of at least ``size`` bytes."""
         if size > len(self._room):
             if size > _LARGEST * _BYTES_A_PIXEL:
                 return bytearray(size)
-            # The old one goes before the new one comes.
+            # Release the old buffer before the new one is allocated.
             self._drop()
             self._room = bytearray(size)
         return self._room
 
     def lend(self, image: ImageFile) -> None:
-        """Let this photo, which is not decoded yet, be decoded into the canvas, if it is of a kind that can be.
+        """Let a photo that is not decoded yet be decoded into the canvas, if its kind allows it.
 
-        The photo's own size stays what it is, its memory may be larger: only rectangles inside it may be taken.
+        The photo keeps its size; its memory may be larger. Only rectangles inside the photo may be taken.
         """
         if image.format not in ("JPEG", "MPO") or image.mode not in ("RGB", "L") or len(image.tile) != 1:
             return

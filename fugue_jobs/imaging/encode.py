@@ -1,7 +1,6 @@
-"""A crop's pixels to the bytes of its file, by a recipe: size limits, matte, format, quality. Nothing else goes in.
+"""Encodes a crop's pixels into the bytes of its file, by a recipe: size limits, matte, format, quality.
 
-Belongs here: recipes as workers read them, and encoding. Does not: settings.Profile, which writes recipes and checks
-them: workers read the JSON that was claimed, so that a changed setting never changes work under way.
+Recipes are read from the JSON that was claimed, not from settings, so a changed setting never changes work under way.
 """
 
 import hashlib
@@ -33,7 +32,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A profile as it was claimed; the meaning of the fields is settings.Profile's."""
+    """A profile as it was claimed. The fields mean what settings.Profile's do."""
 
     format: str
     quality: int
@@ -57,7 +56,7 @@ class Recipe:
 
 @lru_cache(maxsize=256)
 def read_recipe(text: str) -> Recipe:
-    """The recipe behind a claim's JSON. Raises PhotoFailure recipe_unreadable: another version of cropline wrote it."""
+    """The recipe in a claim's JSON. Raises PhotoFailure recipe_unreadable: another version of cropline wrote it."""
     try:
         fields = json.loads(text)
         steps = [Step(**step | {"columns": tuple(step["columns"].items())}) for step in fields.get("steps", ())]
@@ -69,7 +68,7 @@ def read_recipe(text: str) -> Recipe:
 
 
 def shrunk_size(width: int, height: int, max_side: int | None) -> tuple[int, int]:
-    """(width, height) px after the longer side is shrunk to max_side; never below one pixel, never enlarged."""
+    """(width, height) px after the longer side is shrunk to max_side. Never below one pixel, never enlarged."""
     longer = max(width, height)
     if max_side is None or longer <= max_side:
         return width, height
@@ -78,10 +77,9 @@ def shrunk_size(width: int, height: int, max_side: int | None) -> tuple[int, int
 
 
 def encode(crop: Coloured, recipe: Recipe) -> tuple[bytes, Image.Image]:
-    """The crop's file, and the image that was encoded. No metadata but the ICC profile, where it is kept: the
-    image comes from to_rgb, which took all others off.
+    """The crop's file, and the image that was encoded. The file has no metadata except an ICC profile that is kept.
 
-    Raises PhotoFailure crop_not_encodable when the format cannot hold it (WebP: 16,383 px a side).
+    Raises PhotoFailure crop_not_encodable when the format cannot hold the crop (WebP: 16,383 px per side).
     """
     image = flatten(crop.image, recipe.matte) if recipe.format == "jpeg" else crop.image
     out = io.BytesIO()

@@ -1,7 +1,7 @@
-"""Two cheap numbers of a crop, for drift checks downstream: how bright it is and how sharp. Sampled, not exhaustive.
+"""Two cheap numbers of a crop for drift checks: how bright and how sharp it is. They are sampled.
 
-Measuring every pixel would cost a tenth of the job. These samples are so small that Pillow's Image objects around each
-step would cost twice as much as the steps: they are taken on what Image holds (``Image.im``).
+Measuring every pixel would cost a tenth of the job. The samples are so small that Pillow's Image objects around each step
+would cost twice as much as the steps, so the code works on what Image holds (``Image.im``).
 """
 
 from operator import mul
@@ -9,8 +9,8 @@ from typing import Any
 
 from PIL import Image, ImageFilter
 
-_GRID = 32  # px a side of the grid of single pixels that the brightness is averaged over
-_WINDOW = 40  # px a side of the window in the crop's middle, at full resolution, where edges are measured
+_GRID = 32  # px per side of the grid of single pixels whose brightness is averaged
+_WINDOW = 40  # px per side of the window in the crop's middle, at full resolution, where edges are measured
 _OFFSET = 128
 _LAPLACE = ImageFilter.Kernel((3, 3), (0, 1, 0, 1, -4, 1, 0, 1, 0), scale=1, offset=_OFFSET).filterargs
 _SQUARES = [(level - _OFFSET) ** 2 for level in range(256)]
@@ -26,17 +26,17 @@ def sample(crop: Image.Image) -> Image.Image:
 
 
 def luminance(sampled: Image.Image) -> float:
-    """Mean luma, 0..255, of a crop's sample."""
+    """Mean luma, 0 to 255, of a crop's sample."""
     pixels: Any = sampled.im
-    # In floating point and inside Pillow: summing up a histogram in Python takes three times as long.
+    # In floating point and inside Pillow: adding up a histogram in Python takes three times as long.
     mean = pixels.convert("F").resize((1, 1), Image.Resampling.BOX, (0, 0, *sampled.size))
     return round(float(mean.getpixel((0, 0))), 2)
 
 
 def sharpness(crop: Image.Image) -> float:
-    """Variance (about zero) of the Laplacian of the luma in the crop's middle (at most 40 x 40 px); 0 for crops under 3 px a side.
+    """Variance (about zero) of the Laplacian of the luma in the crop's middle (at most 40 x 40 px).
 
-    Edges beyond 127 grey levels count as 127.
+    0 for crops under 3 px per side. Edges beyond 127 grey levels count as 127.
     """
     if min(crop.size) < 3:
         return 0.0
@@ -44,8 +44,8 @@ def sharpness(crop: Image.Image) -> float:
     window: Any = crop.im.crop((left, top, min(crop.width, left + _WINDOW), min(crop.height, top + _WINDOW)))
     edges = window.convert("L").filter(*_LAPLACE)
     width, height = int(edges.size[0]), int(edges.size[1])
-    # The outermost pixels have no neighbours: the filter leaves them as they were.
+    # The outermost pixels have no neighbours: the filter leaves them unchanged.
     inner = edges.crop((1, 1, width - 1, height - 1))
-    # The mean of a Laplacian is next to nothing: its mean square is its variance.
+    # The mean of a Laplacian is close to zero: its mean square is its variance.
     squares: int = sum(map(mul, _SQUARES, inner.histogram()))
     return round(squares / ((width - 2) * (height - 2)), 2)

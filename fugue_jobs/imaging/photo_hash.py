@@ -1,4 +1,4 @@
-"""The perceptual hash of one photo, put together of its crops.
+"""Builds the perceptual hash of a photo from samples of its crops.
 
 Belongs here: making it. Does not: its form (cropline/core/phash.py) or saying which photos are alike (drift/near_duplicates.py).
 A whole photo may be decoded nowhere, but of its crops every decoder gives the same pixels. The samples are those that each
@@ -16,7 +16,7 @@ from cropline.core.phash import CELLS, LETTERS, UNKNOWN
 if TYPE_CHECKING:
     from fugue_jobs.work import CropOutcome, ImageWork
 
-_FINE = 8  # px a side of a cell while samples are put together
+_FINE = 8  # px per side of a cell while samples are put together
 _SIDE = CELLS * _FINE
 
 
@@ -24,13 +24,13 @@ class PhotoHash:
     """Takes a photo's crops as they are cut, and gives its hash."""
 
     def __init__(self, work: ImageWork) -> None:
-        # Of a photo whose other boxes stayed as they were only a part would be seen.
+        # When only some boxes are cut, only a part of the photo would be seen.
         self._order = next((number for number, order in enumerate(work.orders) if order.only is None), None)
         self._luma: Image.Image | None = None
         self._seen: Image.Image | None = None
 
     def add(self, outcome: CropOutcome, sample: Image.Image | None, size: tuple[int, int]) -> None:
-        """One crop of the photo of this upright size, px. ``sample``: see measure.py; None when nothing was cut."""
+        """Add one crop of a photo of this upright size, px. ``sample``: see measure.py; None when nothing was cut."""
         if sample is None or outcome.order != self._order:
             return
         if self._luma is None or self._seen is None:
@@ -42,7 +42,7 @@ class PhotoHash:
             self._seen.paste(255, (left, top, right, bottom))
 
     def hash(self) -> str | None:
-        """None when no crop was added."""
+        """The hash; None when no crop was added."""
         if self._luma is None or self._seen is None:
             return None
         luma, seen = (side.convert("F").reduce(_FINE).tobytes() for side in (self._luma, self._seen))

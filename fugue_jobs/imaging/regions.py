@@ -1,9 +1,7 @@
-"""The optional decoder of only the parts of a JPEG that boxes need (native/, cropline-regions), and when it is used.
+"""Decodes only the parts of a JPEG that boxes need, by the optional cropline-regions (native/), or says why it does not.
 
-Belongs here: that choice, with a reason for whoever asks why Pillow decoded a photo. Does not: decoding with Pillow
-(decode.py). docs/decisions/0009-regions.md
-
-Both decoders give the same pixels and fail on the same photos: whatever this one warns of is handed to Pillow.
+Both decoders give the same pixels and fail on the same photos: whatever this one warns of goes to Pillow. See
+docs/decisions/0009-regions.md.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ class Decoded(NamedTuple):
     reason: str | None = None
 
     def crop(self, edges: Edges) -> Image.Image:
-        """These pixels, which were among the wanted ones: a view of the band, no copy."""
+        """The pixels of a wanted rectangle: a view of the band, not a copy."""
         crop: Image.Image = self.bands[edges].image(edges)
         return crop
 
@@ -36,7 +34,7 @@ class Decoded(NamedTuple):
 def decode_regions(
     image: ImageFile, data: bytes, wanted: Sequence[Edges], scale: int, memory: Callable[[int], bytearray]
 ) -> Decoded:
-    """The wanted pixels of a JPEG that Pillow has opened and not loaded; edges are those of the picture at 1/scale."""
+    """The wanted pixels of a JPEG that Pillow has opened and not loaded. Edges are in the picture at 1/scale."""
     extension, reason = _extension()
     if extension is None:
         return Decoded(reason=reason)
@@ -52,7 +50,7 @@ def decode_regions(
 
 @cache
 def _extension() -> tuple[Any, str | None]:
-    """(the extension, None) or (None, why not). Asked once a process."""
+    """(the extension, None) or (None, why it is missing). Checked once per process."""
     try:
         import cropline_regions
     except ModuleNotFoundError:

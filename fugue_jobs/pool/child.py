@@ -22,7 +22,7 @@ import fugue_jobs
 if TYPE_CHECKING:
     from fugue_jobs.pool.crop_process import Assignment
 
-# A peer that stops in the middle of a message is as good as dead.
+# A peer that stops in the middle of a message for so long counts as dead.
 _PIPE_TIMEOUT_S = 30
 _STDERR_TAIL = 2_000
 # glibc keeps freed memory in its heap instead of handing it back after each photo, in huge pages where the kernel has
@@ -36,7 +36,7 @@ _ENVIRONMENT = {
 
 
 class Child:
-    """A running crop process. Not multiprocessing: forks are unsafe below threads, and spawn re-imports ``__main__``."""
+    """A running crop process. Not multiprocessing: forks are unsafe with threads, and spawn imports ``__main__`` again."""
 
     def __init__(self, assignment: Assignment) -> None:
         ours, theirs = socket.socketpair()
@@ -59,7 +59,7 @@ class Child:
         self.send(assignment)
 
     def send(self, message: Any) -> None:
-        """Tell the process. One that does not listen is ended, which receive() then sees."""
+        """Send a message. A process that does not read is ended, which receive() then sees."""
         try:
             self.pipe.send(message)
         except OSError:
@@ -73,7 +73,7 @@ class Child:
             return True
 
     def receive(self) -> tuple[Any, ...] | None:
-        """The next message; None when the process has ended or broke off in the middle of a message."""
+        """The next message; None when the process has ended, also in the middle of a message."""
         try:
             message: tuple[Any, ...] = self.pipe.recv()
         except (EOFError, OSError, pickle.UnpicklingError):
@@ -84,7 +84,7 @@ class Child:
         """End the process, if it has not ended by itself. Returns its exit status, negative for a signal."""
         self.pipe.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            # It leaves by itself when its pipe closes; SIGKILL is for those that cannot.
+            # It ends by itself when its pipe closes. SIGKILL is for a process that cannot.
             self._process.wait(timeout=0.2)
         self._process.kill()
         status = self._process.wait()
@@ -94,11 +94,11 @@ class Child:
         return status
 
     def forget(self) -> None:
-        """Let go of the pipe without ending the process: for a fork, which is not its parent."""
+        """Close the pipe without ending the process: for a fork, which is not the process's parent."""
         self.pipe.close()
 
 
 def _search_path() -> str:
-    """Our own import path for the process, with the place that this very code came from (a zip on Spark workers)."""
+    """Our import path for the process, and the place of this code (a zip on Spark workers)."""
     home = str(Path(fugue_jobs.__file__).parent.parent)
     return os.pathsep.join([*(path or str(Path.cwd()) for path in sys.path), home])
