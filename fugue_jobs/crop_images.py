@@ -33,7 +33,7 @@ class CropJob:
     store: StoreSpec
     fetch: FetchSettings
     pictures: PictureLimits
-    processes: int = 0  # crop processes of a worker; 0 is one a core
+    processes: int = 0  # crop processes per worker; 0 is one per core
     packed: Packed = ()  # profiles whose crops go into packs; all others' are objects
     batch: str = ""  # names the folder of its packs; objects on S3 carry it
 

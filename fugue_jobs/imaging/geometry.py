@@ -89,7 +89,7 @@ def place(
     edges = _checked(to_upright(in_pixels, width, height, turned))
     inside = _share_inside(edges, width, height)
     if inside <= 0:
-        raise PhotoFailure("box_outside", "the box lies outside the picture")
+        raise PhotoFailure("box_outside", "the box is outside the picture")
     if inside < min_iou:
         raise PhotoFailure("box_mostly_outside", f"only {inside:.0%} of the box lie inside the picture")
     left, top, right, bottom = edges
