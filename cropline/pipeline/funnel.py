@@ -71,17 +71,17 @@ class Funnel:
     quarantine: str | None = None  # storage key
     hint: str | None = None  # of a replay that found nothing: what would have found something
     docs: str | None = None  # Data Docs page of this run
-    sheet: str | None = None
     sheet: str | None = None  # storage key of the contact sheet
     report: str | None = None  # storage key
-    warnings: list[tuple[str, str]] = field(default_factory=list)  # what is unusual: kind, message
+    catalogue_version: int | None = None
     warnings: list[tuple[str, str]] = field(default_factory=list)  # of what is unusual: kind, message
     engines: list[EngineUse] = field(default_factory=list)  # one per batch that was cut here
+    samples: list[dict[str, Any]] = field(
         default_factory=list
     )  # rows of written crops for the contact sheet, worst first
-    failures: list[dict[str, Any]] = field(default_factory=list)  # the first: image, its box_ids, reason, detail
     failures: list[dict[str, Any]] = field(default_factory=list)  # the first ones: image, its box_ids, reason, detail
     throughput: Counter[int] = field(default_factory=Counter)  # second of the Unix clock -> boxes done in it
+
     @property
     def nothing_new(self) -> bool:
         return self.landed == 0 and self.batches == 0
