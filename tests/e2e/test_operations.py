@@ -136,7 +136,7 @@ def test_a_dry_run_shows_what_the_backfill_then_does(stack: Stack, worker: None)
     assert stack.works() == before
     assert len(stack.batches()) == 1
     (plan,) = stack.artifacts("backfill-plan")
-    assert "crops from 2 photos of the 6 that are wanted" in plan["data"]
+    assert "crops from 2 photos of 6 wanted photos" in plan["data"]
     assert stack.ended(stack.run("backfill", **asked, dry_run=False)) == "COMPLETED"
     (days,) = stack.artifacts("backfill-days")
     assert "2 of 6 done, 0 failed, 4 left" in days["data"]
