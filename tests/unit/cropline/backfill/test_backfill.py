@@ -322,7 +322,7 @@ def test_a_dry_run_tells_days_costs_and_reasons() -> None:
         ("2026-11-22", 7, 21),
     ]
     text = plan_markdown("plan", estimated)
-    assert "75 crops from 25 photos of the 31 that are wanted, then the limits stop it" in text
+    assert "75 crops from 25 photos of 31 wanted photos, until a limit stops it" in text
     assert "| done | photo and profile | 5 |" in text
     assert "other \\| store" in text
     assert "left early" in text
