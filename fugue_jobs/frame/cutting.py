@@ -1,4 +1,4 @@
-"""Rows into the crop processes, outcomes into results: each image fetched and decoded once for all of its rows."""
+"""Sends rows through the crop processes and collects results. Each image is fetched and decoded once."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ Emit = Callable[[int], None]
 
 
 def cut_rows(rows: Rows, options: Options, processes: int, tell: Emit | None = None) -> Results:
-    """The crop of every row. ``tell`` gets the number of rows that have ended, after each image.
+    """Return the crop of every row. ``tell`` gets the number of finished rows, after each image.
 
-    A row that cannot be cut ends with its reason. Raises EngineError when crop processes cannot run at all.
+    A row that cannot be cut gets a reason. Raise EngineError when crop processes cannot run at all.
     """
     results = Results(len(rows), options)
     ended = 0
@@ -64,7 +64,7 @@ def _outcomes(rows: Rows, options: Options, processes: int) -> Iterator[tuple[In
             yield from refused
             refused.clear()
     except BaseException:
-        # Also when the consumer walks away: images are under way in it.
+        # Close the pool also when the consumer stops early: it still has images in progress.
         pool.close()
         raise
     return_pool(assignment, size, pool)
