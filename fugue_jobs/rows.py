@@ -105,7 +105,12 @@ def _work(row: dict[str, Any]) -> ImageWork:
         orientation=row["orientation"],
         boxes=tuple(Box(*(box[name] for name in Box._fields)) for box in row["boxes"] or ()),
         orders=tuple(
-            Order(work["profile"], work["fingerprint"], work["recipe"], positions(work["only"]))
+            Order(
+                work["profile"],
+                work["fingerprint"],
+                work["recipe"],
+                None if work["only"] is None else frozenset(work["only"]),
+            )
             for work in row["work"] or ()
         ),
         declared=(_side(row["width"]), _side(row["height"])),
@@ -138,11 +143,6 @@ def _column(name: str, ended: list[Ended]) -> list[Any]:
     if name in _OF_WORK:
         return [image["work"][crop.order][name] for image, outcome in ended for crop in outcome.crops]
     return [value for image, outcome in ended for value in (image[name],) * len(outcome.crops)]
-
-
-def positions(only: str | None) -> frozenset[int] | None:
-    """WORK.only as numbers."""
-    return None if only is None else frozenset(int(number) for number in only.split(",") if number)
 
 
 def _side(value: int | None) -> int | None:

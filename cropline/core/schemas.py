@@ -61,7 +61,7 @@ WORK = pa.struct(
         ("profile_hash", pa.string()),
         ("fingerprint", pa.string()),
         ("recipe", pa.string()),  # the profile as JSON, as it stood when the batch was claimed
-        ("only", pa.string()),  # positions of the boxes to cut, comma-separated: the others' crops are there; null: all
+        ("only", pa.list_(pa.int64())),  # positions of the boxes to cut; the others have their crops already; null: all
     ]
 )
 

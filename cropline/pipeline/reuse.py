@@ -67,7 +67,7 @@ def reuse_crops(
             if mine:
                 kept += mine.values()
                 boxes = range(len(image["boxes"]))
-                work["only"] = ",".join(str(index) for index in boxes if index not in mine)
+                work["only"] = [index for index in boxes if index not in mine]
     if not kept:
         return CROPS.empty_table(), claims
     return pa.Table.from_pylist(kept, schema=CROPS), pa.Table.from_pylist(left, schema=CLAIM)

@@ -8,10 +8,13 @@ import socket
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, wait
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from cropline.core.errors import EngineError
 from cropline.core.scrub import one_line
+
+if TYPE_CHECKING:
+    from fugue_jobs.engines.manifests import Images
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +25,32 @@ STOP_S = 8
 CHECK_S = 1
 
 _WAITED = "SparkException: Exception thrown in awaitResult:"
+
+
+class Cluster(Protocol):
+    """A session on a cluster: what runs the job's script, and how its work is watched and ended."""
+
+    @property
+    def engine(self) -> Any:
+        """The Fugue execution engine. Fugue has no types."""
+
+    def frame(self, table: Images) -> Any:
+        """The table as a frame of this cluster."""
+
+    def begin(self) -> None:
+        """A batch begins: cancel() ends what runs from here on."""
+
+    def check(self) -> None:
+        """Called while work waits or runs. Raises EngineError when the cluster gives no worker for too long."""
+
+    def cancel(self) -> None:
+        """End what has run since begin()."""
+
+    def stop(self) -> None:
+        """Leave the cluster, and end it if we started it."""
+
+    def executors(self, since: float) -> tuple[tuple[float, float], ...]:
+        """(start, end) of every executor that existed after ``since``, seconds of the Unix clock; empty when unknown."""
 
 
 def check_reachable(what: str, addresses: Iterable[tuple[str, int]], timeout_s: float) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from cropline.config.settings import EngineSettings
     from fugue_jobs.crop_images import CropJob
+    from fugue_jobs.engines.clusters import Cluster
     from fugue_jobs.engines.manifests import Images
     from fugue_jobs.engines.plan import Cost
 
@@ -149,7 +150,7 @@ def _run_distributed(batch: _Batch) -> _EngineResult:
             raise EngineError(f"the job failed on {batch.settings.kind}: {cause(error)}") from error
 
 
-def _check(batch: _Batch, cluster: Any) -> None:
+def _check(batch: _Batch, cluster: Cluster) -> None:
     batch.check()
     cluster.check()
 
@@ -169,7 +170,7 @@ def _here(table: Images) -> pa.Table:
     return load_rows(table)
 
 
-def _run_on(cluster: Any, batch: _Batch, transformer: Any) -> pa.Table:
+def _run_on(cluster: Cluster, batch: _Batch, transformer: Any) -> pa.Table:
     cluster.begin()
     return _run(batch, lambda: cluster.engine, transformer, cluster.frame)
 
@@ -225,7 +226,7 @@ class _Kept:
     """The cluster session of this process: starting one takes seconds, a batch may take less. Threads share it."""
 
     settings: EngineSettings
-    cluster: Any
+    cluster: Cluster
     users: int = 0
     ended: bool = False
 
@@ -264,7 +265,7 @@ def _borrowed(batch: _Batch) -> Iterator[_Kept]:
             mine.cluster.stop()
 
 
-def _started(settings: EngineSettings, most_executors: int) -> Any:
+def _started(settings: EngineSettings, most_executors: int) -> Cluster:
     try:
         return _opened(settings, most_executors)
     except ImportError as error:
@@ -274,7 +275,7 @@ def _started(settings: EngineSettings, most_executors: int) -> Any:
         ) from error
 
 
-def _opened(settings: EngineSettings, most_executors: int) -> Any:
+def _opened(settings: EngineSettings, most_executors: int) -> Cluster:
     match settings.kind:
         case "spark":
             from fugue_jobs.engines.spark import SparkCluster

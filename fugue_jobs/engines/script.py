@@ -10,7 +10,7 @@ Belongs here: reading and judging scripts. Does not: running the real job (run.p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -117,9 +117,9 @@ def _expected(counts: pa.Table, claimed: pa.Table) -> Counter[Any]:
     )
 
 
-def _wanted(only: str | None, boxes: int) -> Iterable[int]:
+def _wanted(only: Sequence[int] | None, boxes: int) -> Iterable[int]:
     """Positions of the boxes to cut, see schemas.WORK."""
-    return range(boxes) if only is None else sorted(int(number) for number in only.split(",") if number)
+    return range(boxes) if only is None else sorted(only)
 
 
 def _counter(keys: Iterable[Any]) -> Counter[Any]:
