@@ -100,7 +100,7 @@ def end_within(seconds: float, *steps: Callable[[], None]) -> None:
             try:
                 step()
             except Exception as error:  # noqa: BLE001 - a cluster's client raises anything
-                log.warning("the cluster's job was not ended well: %s", cause(error))
+                log.warning("the cluster's job could not be ended: %s", cause(error))
 
     thread = threading.Thread(target=run, name="end cluster job", daemon=True)
     thread.start()

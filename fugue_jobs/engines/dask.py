@@ -54,7 +54,7 @@ class DaskCluster(TaskCluster):
 
         def check() -> None:
             if monotonic() > deadline:
-                raise EngineError(f"the Dask scheduler at {address} takes connections and does not answer")
+                raise EngineError(f"the Dask scheduler at {address} accepts connections but does not answer")
 
         try:
             # In a thread: the client's timeout does not cover the first answer, and the client would wait for ever.

@@ -87,8 +87,8 @@ def _check(job: CropJob) -> None:
         raise EngineError(f"emr-serverless needs a storage that AWS reaches, s3://bucket/prefix, not {job.store.url}")
     if job.fetch.secret_token or job.fetch.auth.kind:
         raise EngineError(
-            "emr-serverless cannot be given CROPLINE_FETCH__TOKEN or CROPLINE_FETCH__AUTH: a job's parameters and files are readable by whoever "
-            "may see the application; use signed URLs or another engine"
+            "emr-serverless cannot use CROPLINE_FETCH__TOKEN or CROPLINE_FETCH__AUTH: a job's files are readable by everyone "
+            "who may see the application; use signed URLs or another engine"
         )
 
 
@@ -177,7 +177,7 @@ class _Home:
         try:
             storage.delete(self.store, storage.list_keys(self.store, self.prefix))
         except StorageError as error:
-            log.warning("%s was left behind: %s", self.uri(""), error)  # the batch's result matters more than this
+            log.warning("%s was not deleted: %s", self.uri(""), error)  # the batch's result matters more than this
 
 
 def _client(settings: EmrSettings, store: StoreSpec) -> Any:

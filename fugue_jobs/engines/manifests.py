@@ -38,7 +38,7 @@ class ManifestRows:
 
     @classmethod
     def of(cls, store: StoreSpec, claimed: pa.Table, near: Mapping[str, Path] | None = None) -> ManifestRows:
-        """Return references to the claimed images (schemas.CLAIM). ``near``: local copies of manifests, by their keys."""
+        """Return references to the claimed images (schemas.CLAIM). ``near``: local copies of manifests, by key."""
         rows: dict[str, list[int]] = {}
         for claim in claimed.select(list(_HERE)).to_pylist():
             rows.setdefault(claim["manifest"], []).append(claim["manifest_row"])

@@ -213,9 +213,9 @@ def _check_keys(counts: pa.Table, claimed: pa.Table, stores: pa.Table) -> None:
     wanted = list(zip(claimed["manifest"].to_pylist(), claimed["manifest_row"].to_pylist(), strict=True))
     missing = set(wanted) - set(known)
     if missing:
-        raise EngineError(f"{len(missing)} claimed images have no manifest row, {min(missing)} is one")
+        raise EngineError(f"{len(missing)} claimed images have no manifest row, for example {min(missing)}")
     if len(set(known)) < len(known) or len(set(wanted)) < len(wanted):
-        raise EngineError("an image is there twice: the job would cut it twice")
+        raise EngineError("an image is listed twice: the job would cut it twice")
     ids = stores["store_id"].to_pylist()
     if len(set(ids)) < len(ids):
         raise EngineError("the stores table has a store_id twice: the join would double its images")

@@ -61,22 +61,22 @@ def dry_run(run: Callable[[Any], pa.Table], counts: pa.Table, claimed: pa.Table)
     missing = [name for name in CROPS.names if name not in crops.column_names]
     if missing:
         raise EngineError(
-            f"the script's crops lack the columns {', '.join(missing)}: this cropline gives them, so write "
-            "SCHEMA {{ crops_schema }} in place of a list of one's own, and select all of its columns"
+            f"the script's crops lack the columns {', '.join(missing)}: crop_images returns them, so write "
+            "SCHEMA {{ crops_schema }} instead of your own list, and select all of its columns"
         )
     try:
         rows = crops.select(list(_KEY)).cast(pa.schema([CROPS.field(name) for name in _KEY]))
     except pa.ArrowInvalid:
-        raise EngineError("the script's crops have columns of other types than crop_images gave") from None
+        raise EngineError("the script's crops have other column types than crop_images returned") from None
     _compare(_expected(counts, claimed), _counter(tuple(row.values()) for row in rows.to_pylist()))
 
 
 def _compare(expected: Counter[Any], found: Counter[Any]) -> None:
     lost, extra = expected - found, found - expected
     if lost:
-        raise EngineError(f"the script loses {lost.total()} of {expected.total()} boxes, {min(lost)} is one")
+        raise EngineError(f"the script loses {lost.total()} of {expected.total()} boxes, for example {min(lost)}")
     if extra:
-        raise EngineError(f"the script gives {extra.total()} rows too many, {min(extra)} is one")
+        raise EngineError(f"the script returns {extra.total()} rows too many, for example {min(extra)}")
 
 
 def stub_transformer(tables: Iterable[pa.Table]) -> Iterable[pa.Table]:
@@ -84,7 +84,7 @@ def stub_transformer(tables: Iterable[pa.Table]) -> Iterable[pa.Table]:
     for table in tables:
         missing = [name for name in IMAGES.names if name not in table.column_names]
         if missing:
-            raise EngineError(f"the script hands crop_images no columns {', '.join(missing)}")
+            raise EngineError(f"the script does not pass crop_images the columns {', '.join(missing)}")
         for batch in table.select(["manifest", "manifest_row", "boxes", "work"]).to_batches(max_chunksize=256):
             rows = [row for image in batch.to_pylist() for row in _rows(image)]
             yield pa.Table.from_pylist(rows, schema=CROPS)

@@ -32,7 +32,7 @@ DEFAULTS = {
 class SparkCluster:
     """The Spark application of this process. ``engine`` is what Fugue runs on.
 
-    Raise EngineError when the master does not answer, or when this process already has an application on another master.
+    Raise EngineError when the master does not answer, or when this process has an application on another one.
     """
 
     def __init__(self, settings: EngineSettings, most_executors: int) -> None:

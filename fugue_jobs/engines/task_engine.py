@@ -89,7 +89,7 @@ class TaskCluster(ABC):
         try:
             cores, lack, remedy = self.cores, "had no worker", "start some"
         except TimeoutError:
-            cores, lack, remedy = 0, "did not answer", "see to it"
+            cores, lack, remedy = 0, "did not answer", "check it"
         if cores:
             self._without_since = monotonic()
         elif monotonic() - self._without_since > self._grant_timeout_s:

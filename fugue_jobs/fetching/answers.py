@@ -1,4 +1,4 @@
-"""Reads one HTTP response defensively: its body within limits, its status as a reason, its errors without their texts."""
+"""Reads one HTTP response: its body within limits, its status as a reason, its errors without their texts."""
 
 import email.utils
 import hashlib
@@ -44,7 +44,7 @@ def read_body(response: requests.Response, max_bytes: int) -> Body:
     coding = headers.get("Content-Encoding", "identity").strip().lower()
     transfer = headers.get("Transfer-Encoding", "chunked").strip().lower()
     if coding not in ("identity", "") or transfer != "chunked":
-        raise PhotoFailure("encoded_body", "the body came compressed")
+        raise PhotoFailure("encoded_body", "the body is compressed")
     declared = _content_length(response)
     if declared is not None and declared > max_bytes:
         raise PhotoFailure("too_large", f"{declared} bytes, {max_bytes} are allowed")
@@ -141,7 +141,7 @@ def wire_failure(error: Exception, *, in_body: bool) -> PhotoFailure:
     """Return the failure for the kind of a network error. Error texts quote URLs and are never passed on."""
     kinds = list(_causes(error))
     if any(isinstance(kind, ReceivedTooMuch) for kind in kinds):
-        return PhotoFailure("too_large", "the answer goes on beyond what any photo takes")
+        return PhotoFailure("too_large", "the response is longer than any photo needs")
     if any(isinstance(kind, _TIMEOUTS) for kind in kinds):
         return PhotoFailure("timeout", "the photo did not arrive in time")
     if in_body and any(isinstance(kind, _ENDED_EARLY) for kind in kinds):

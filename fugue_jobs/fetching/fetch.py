@@ -196,7 +196,7 @@ def _redirected(target: Target, location: str) -> Target:
     except (PhotoFailure, ValueError):
         to = None
     if to is None or not location:
-        raise PhotoFailure("bad_redirect", f"{target.origin} redirects to no http(s) URL")
+        raise PhotoFailure("bad_redirect", f"{target.origin} redirects to something else than an http(s) URL")
     if target.scheme == "https" and to.scheme != "https":
         raise PhotoFailure("bad_redirect", f"{target.origin} redirects from https to http")
     return to

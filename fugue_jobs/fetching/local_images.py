@@ -30,13 +30,13 @@ def local_image(work: ImageWork, root: str | None, max_bytes: int) -> Photo | No
 
 def _read(path: str, root: str | None, max_bytes: int) -> bytes:
     if root is None:
-        raise PhotoFailure("forbidden_path", "a path, and no folder of images was named: files=")
+        raise PhotoFailure("forbidden_path", "a path, but files= names no folder")
     try:
         # Follow links first: a link may lead out of the folder.
         home = Path(root).resolve(strict=True)
         found = (home / path).resolve(strict=True)
         if not found.is_relative_to(home):
-            raise PhotoFailure("forbidden_path", "the file lies outside the folder of images")
+            raise PhotoFailure("forbidden_path", "the file is outside the folder of images")
         # Non-blocking, so that a pipe without a writer does not hang.
         handle = os.open(found, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with open(handle, "rb") as file:  # noqa: PTH123 - a descriptor

@@ -42,7 +42,7 @@ class _Object:
 
 
 class StoredPhotos:
-    """Reads photos of buckets with the storage's own credentials, and of folders. One per process, with one client per bucket.
+    """Reads photos of buckets, with the storage's credentials, and of folders. One per process, one client per bucket.
 
     ``store``: where the crops go. A bucket of the same cloud uses its endpoint, region and account.
     """
@@ -71,13 +71,11 @@ class StoredPhotos:
                 return bytes(answer.bytes())
             failure = PhotoFailure("too_large", f"{size} bytes, {self._settings.max_bytes} are allowed")
         except (FileNotFoundError, obstore.exceptions.NotFoundError):
-            failure = PhotoFailure("http_404", f"{found.bucket} does not hold it")
+            failure = PhotoFailure("http_404", f"{found.bucket} does not have it")
         except ValueError:
-            failure = PhotoFailure("bad_url", "no key of an object")
+            failure = PhotoFailure("bad_url", "not a valid object key")
         except StorageError:
-            failure = PhotoFailure(
-                "connection", f"{found.bucket} cannot be opened: look at the credentials of its cloud"
-            )
+            failure = PhotoFailure("connection", f"{found.bucket} cannot be opened: check the credentials of its cloud")
         except (OSError, obstore.exceptions.BaseError) as error:
             failure = _failure(found.bucket, error)
         # Raised out here: the handled error holds the key.
@@ -108,7 +106,7 @@ class StoredPhotos:
         raise failure
 
     def _read_below_a_root(self, path: str) -> bytes:
-        """Read ``path``, whose symlinks are resolved. It must be below a root, before it is opened and, where possible, after."""
+        """Read ``path``, without symlinks. It must be below a root, before it is opened and, if possible, after."""
         roots = [os.path.realpath(root) for root in self._settings.local_roots]
         self._hold_to(roots, path)
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -117,7 +115,7 @@ class StoredPhotos:
                 self._hold_to(roots, os.path.realpath(opened))
             facts = os.fstat(file)
             if not stat.S_ISREG(facts.st_mode):
-                raise PhotoFailure("not_a_picture", "no plain file")
+                raise PhotoFailure("not_a_picture", "not a regular file")
             if facts.st_size > self._settings.max_bytes:
                 raise PhotoFailure("too_large", f"{facts.st_size} bytes, {self._settings.max_bytes} are allowed")
             with os.fdopen(file, "rb", closefd=False) as opened_file:
@@ -127,7 +125,7 @@ class StoredPhotos:
 
     def _hold_to(self, roots: list[str], path: str) -> None:
         if not any(os.path.commonpath([root, path]) == root and path != root for root in roots):
-            raise PhotoFailure("forbidden_place", "the file is below none of FETCH__LOCAL_ROOTS")
+            raise PhotoFailure("forbidden_place", "the file is not below any of FETCH__LOCAL_ROOTS")
 
 
 def _read_object_url(url: str) -> _Object:

@@ -1,6 +1,6 @@
 """Sockets, TLS and pooled connections that dial only checked addresses and never outlive a deadline.
 
-requests' timeouts bound a single recv, so a slow drip of bytes lasts for ever. Here the socket itself holds the deadline and
+requests' timeouts bound a single recv, so a slow drip of bytes lasts for ever. Here the socket has the deadline and
 gives every recv only the time that is left: headers, chunk sizes, bodies and TLS records all end with it.
 """
 
@@ -146,7 +146,7 @@ def _peer_checked(sock: socket.socket, address: Address) -> socket.socket:
     if peer == address:
         return sock
     sock.close()
-    raise PhotoFailure("forbidden_address", "the connection did not lead to the address that was checked")
+    raise PhotoFailure("forbidden_address", "the connection leads to another address than the checked one")
 
 
 def _in_time(look_up: Callable[[], Sequence[str]], timeout_s: float) -> Sequence[str]:

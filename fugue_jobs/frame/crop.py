@@ -135,7 +135,7 @@ def _crop_local(df: Any, options: Options, engine: object) -> Any:
         return next(iter(out.to_batches()), pa.RecordBatch.from_pylist([], schema=out.schema))
     if type(df).__name__ == "DuckDBPyRelation":
         return crop_duckdb(df, options, cut)
-    raise OptionError(f"df: a {type(df).__module__}.{type(df).__name__} is not taken; give {_TAKEN}")
+    raise OptionError(f"df: a {type(df).__module__}.{type(df).__name__} is not supported; pass {_TAKEN}")
 
 
 def _crop_file(path: Path, options: Options, engine: object) -> Any:

@@ -37,7 +37,7 @@ def cut_rows(rows: Rows, options: Options, processes: int, tell: Emit | None = N
         if tell is not None:
             tell(ended)
     if results.lost:
-        raise EngineError(f"{results.lost} rows did not end: a fault of cropline's own")
+        raise EngineError(f"{results.lost} rows have no result: this is a bug in cropline")
     return results
 
 
@@ -95,7 +95,7 @@ def _work(rows: Rows, group: Ints, options: Options) -> ImageWork:
 
 def _refusal(work: ImageWork, options: Options) -> PhotoFailure | None:
     if work.data is None and work.path is None and not work.url:
-        return PhotoFailure("bad_url", "the row names no image: neither text nor bytes")
+        return PhotoFailure("bad_url", "the row has no image: its value is neither text nor bytes")
     if len(work.boxes) > options.pictures.max_boxes:
         return PhotoFailure("too_many_boxes", f"{len(work.boxes)} boxes")
     return None

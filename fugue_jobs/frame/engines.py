@@ -41,7 +41,7 @@ def _dask_client() -> Any:
     try:
         return get_client()
     except ValueError:
-        raise OptionError('engine: "dask" needs a client; make one, dask.distributed.Client(...)') from None
+        raise OptionError('engine: "dask" needs a client; create one with dask.distributed.Client(...)') from None
 
 
 def _on_fugue(engine: Any, rows: Rows, options: Options) -> Results:
@@ -50,7 +50,7 @@ def _on_fugue(engine: Any, rows: Rows, options: Options) -> Results:
     try:
         made = make_execution_engine(engine)
     except Exception as error:  # noqa: BLE001 - Fugue's factories raise anything
-        raise OptionError(f"engine: {engine!r} is no engine that Fugue knows ({type(error).__name__})") from None
+        raise OptionError(f"engine: Fugue does not know {engine!r} ({type(error).__name__})") from None
     session = getattr(made, "spark_session", None)
     if session is not None:
         return on_engine(session, rows, options)

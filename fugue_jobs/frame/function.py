@@ -38,7 +38,7 @@ def with_function(
     if function is None:
         for option, value in (("extras", extras), ("version", version)):
             if value is not None:
-                raise OptionError(f"{option}: there is no function; give function=, too")
+                raise OptionError(f"{option}: needs function=")
         return profile, ()
     columns = dict(_columns(extras))
     pickled: Pickled = ()
@@ -71,14 +71,14 @@ def source_hash(function: Callable[..., Any]) -> str:
     Raise OptionError when it has neither source nor code.
     """
     if not callable(function):
-        raise OptionError(f"function: a {type(function).__name__} is no function")
+        raise OptionError(f"function: a {type(function).__name__} is not a function")
     target: Any = function if inspect.isroutine(function) or isinstance(function, type) else type(function)
     try:
         text = inspect.getsource(target).encode()
     except (OSError, TypeError):
         code = getattr(target, "__code__", None)
         if not isinstance(code, CodeType):
-            raise OptionError("version: the function has no source to be known by; say version=") from None
+            raise OptionError("version: the function has no source to hash; pass version=") from None
         text = marshal.dumps(code.replace(co_filename="", co_firstlineno=1))
     return hashlib.sha256(text).hexdigest()[:16]
 

@@ -168,7 +168,9 @@ def _default_image(names: Sequence[Hashable]) -> Hashable:
             f"the frame has {_listed(names)}"
         )
     if len(found) > 1:
-        raise OptionError(f"columns: {' and '.join(found)} may each be the images; name one, columns={{'image': ...}}")
+        raise OptionError(
+            f"columns: {' and '.join(found)} are all names of image columns; choose one, columns={{'image': ...}}"
+        )
     return found[0]
 
 
@@ -190,7 +192,9 @@ def _store(store: str | Path | None, settings: StorageSettings) -> StoreSpec | N
     except ValidationError as error:
         raise OptionError(f"store: {_first(error)}") from None
     if spec.scheme == "memory":
-        raise OptionError("store: memory:/// lives in one process and crops are cut in others; leave store out")
+        raise OptionError(
+            "store: memory:/// exists in one process only, and other processes store the crops; leave store out"
+        )
     return spec
 
 
@@ -201,7 +205,7 @@ def _profile(profile: Profile | Mapping[str, Any] | str | None, settings: Settin
         return profile
     if isinstance(profile, str) and not profile.lstrip().startswith("{"):
         if profile not in settings.profiles:
-            raise OptionError(f"profile: no {profile!r} among {', '.join(settings.profiles)} (CROPLINE_PROFILES)")
+            raise OptionError(f"profile: there is no {profile!r}; CROPLINE_PROFILES has {', '.join(settings.profiles)}")
         return settings.profiles[profile]
     try:
         return Profile.model_validate(dict(_mapping("profile", profile)))
@@ -216,7 +220,7 @@ def _columns(columns: Mapping[str, Any] | str | None, boxes: str) -> dict[str, A
     known = {"image", "box", "boxes", "label", *EDGES.get(boxes, ())}
     unknown = [name for name in said if name not in known]
     if unknown:
-        raise OptionError(f"columns: nothing is called {unknown[0]!r}; there are {', '.join(sorted(known))}")
+        raise OptionError(f"columns: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
     box = said.get("box", said.get("boxes"))
     if isinstance(box, list | tuple) and len(box) != 4:
         raise OptionError(f"columns: a box has four columns, not {len(box)}: {', '.join(EDGES.get(boxes, ()))}")
@@ -238,14 +242,14 @@ def _one_of(option: str, value: object, known: Sequence[_T]) -> _T:
     for name in known:
         if value == name:
             return name
-    raise OptionError(f"{option}: {value!r} is none of {', '.join(known)}")
+    raise OptionError(f"{option}: {value!r} is not one of {', '.join(known)}")
 
 
 def _files(files: str | Path | None) -> str | None:
     if files is None:
         return None
     if not Path(files).is_dir():
-        raise OptionError(f"files: {files} is no folder")
+        raise OptionError(f"files: {files} is not a folder")
     return str(Path(files).absolute())
 
 

@@ -202,13 +202,15 @@ def check_fit(edges: Floats, options: Options) -> None:
         return
     if options.units != "pixels" and (np.abs(known).max(axis=1) > 2).all():
         other = "pixels" if options.units == "normalised" else "pixels or normalised"
-        raise OptionError(f"units: no box is {options.units}, all lie beyond the image; are they {other}?")
+        raise OptionError(f"units: no box is {options.units}, all are outside the image; are they {other}?")
     if options.units == "pixels" and ((known >= 0) & (known <= 1)).all():
-        raise OptionError("units: no box is of pixels, all lie within 0..1; are they normalised?")
+        raise OptionError("units: no box is in pixels, all are within 0..1; are they normalised?")
     inverted = (known[:, 2] < known[:, 0]) | (known[:, 3] < known[:, 1])
     if len(known) > 1 and inverted.all():
         others = ", ".join(name for name in EDGES if name != options.boxes)
-        raise OptionError(f"boxes: no box is {options.boxes}, each ends before it begins; are they one of {others}?")
+        raise OptionError(
+            f"boxes: no box is {options.boxes}, every maximum is below its minimum; are they one of {others}?"
+        )
 
 
 def no_label(row: int) -> None:  # noqa: ARG001 - as a column's

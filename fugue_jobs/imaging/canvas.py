@@ -19,7 +19,7 @@ _BYTES_A_PIXEL = 4
 
 
 class Canvas:
-    """Memory of one decoding thread, for one decoder at a time. A decoded photo is valid until the next one is decoded."""
+    """Memory of one decoding thread, for one decoder at a time. The next decode overwrites a photo."""
 
     def __init__(self) -> None:
         self._held: dict[str, ImagingCore] = {}

@@ -129,7 +129,7 @@ def _describe(icc: bytes) -> tuple[str, bool]:
 
 
 def _changes_nothing(icc: bytes) -> bool:
-    """Return whether the profile acts as sRGB, whatever its name: every colour of a grid changes by at most one level."""
+    """Return whether the profile acts as sRGB: each colour of a grid changes by at most one level."""
     grid = Image.new("RGB", (len(_GRID), 1))
     grid.putdata(_GRID)
     found = _transform(icc, "RGB", "RGB").apply(grid)

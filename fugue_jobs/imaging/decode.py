@@ -120,7 +120,7 @@ class Photo:
         self.scale = scale
 
     def crop(self, edges: tuple[int, int, int, int]) -> Image.Image:
-        """Return these stored pixels at the decoded scale, valid until the next photo is decoded into the same canvas."""
+        """Return these stored pixels at the decoded scale. Valid until the next decode into the same canvas."""
         if self.regions.bands:
             return self.regions.crop(edges)
         # Not Image.crop: the memory may be a canvas, larger than the photo.
@@ -303,7 +303,7 @@ def _orientation(image: Image.Image) -> tuple[int, bool]:
 
 
 def _exif(image: Image.Image) -> Image.Exif:
-    """Return only EXIF. Pillow's getexif() also reads XMP's orientation, which tools leave behind after turning the pixels."""
+    """Return EXIF alone. Pillow's getexif() also reads XMP's orientation, which may be outdated."""
     exif = Image.Exif()
     block = image.info.get("exif")
     text = image.info.get("Raw profile type exif")
@@ -321,6 +321,6 @@ def _guarded(step: Callable[[], _T]) -> _T:
     except MemoryError:
         raise
     except Image.DecompressionBombError:
-        raise PhotoFailure("picture_too_large", "a part of it is larger than the whole may be") from None
+        raise PhotoFailure("picture_too_large", "a part of it exceeds the limit of pixels") from None
     except Exception as error:  # noqa: BLE001 - decoders raise anything from SyntaxError to struct.error
         raise PhotoFailure("corrupt_picture", f"cannot be decoded: {type(error).__name__}") from None

@@ -56,7 +56,7 @@ class Recipe:
 
 @lru_cache(maxsize=256)
 def read_recipe(text: str) -> Recipe:
-    """Return the recipe of a claim's JSON. Raise PhotoFailure recipe_unreadable: another version of cropline wrote it."""
+    """Return the recipe of a claim's JSON. Raise PhotoFailure recipe_unreadable for another version's JSON."""
     try:
         fields = json.loads(text)
         steps = [Step(**step | {"columns": tuple(step["columns"].items())}) for step in fields.get("steps", ())]

@@ -91,7 +91,7 @@ def place(
     if inside <= 0:
         raise PhotoFailure("box_outside", "the box is outside the picture")
     if inside < min_iou:
-        raise PhotoFailure("box_mostly_outside", f"only {inside:.0%} of the box lie inside the picture")
+        raise PhotoFailure("box_mostly_outside", f"only {inside:.0%} of the box is inside the picture")
     left, top, right, bottom = edges
     pad_x, pad_y = padding * (right - left), padding * (bottom - top)
     columns = _whole(left - pad_x, right + pad_x, width)

@@ -26,7 +26,7 @@ _FILL = re.compile(rb"\xff+")
 
 
 class Scan(NamedTuple):
-    """What the walk needs of the headers. ``columns``, ``rows``: in MCUs. ``tables``: DC and AC of each block of an MCU."""
+    """The headers' values for the walk. ``columns``, ``rows``: MCUs. ``tables``: DC and AC of each block of an MCU."""
 
     columns: int
     rows: int
@@ -55,7 +55,7 @@ class Entropy(NamedTuple):
 
 
 def read_scan(data: bytes) -> Scan | None:
-    """Return a JPEG's scan; None where this walk does not apply: progressive, arithmetic, lossless, 12 bits, several scans."""
+    """Return a JPEG's scan; None for progressive, arithmetic, lossless or 12-bit ones and for several scans."""
     tables: dict[int, Table] = {}
     frame: bytes | None = None
     interval, at = 0, 2
@@ -196,7 +196,7 @@ def _stopped(number: int, before: int, at: int, end: int) -> Walked:
 
 
 def _skip_block(bits: bytes, at: int, ac: list[int], steps: list[int]) -> int:
-    """Return the bit where the block ends whose AC coefficients start at this bit; the complement of the bit of an error."""
+    """Return the end, in bits, of the block whose AC codes start at this bit; its complement on an error."""
     k = 1
     while k < _BLOCK:
         window = int.from_bytes(bits[at >> 3 : (at >> 3) + 3]) >> (8 - (at & 7)) & 0xFFFF
@@ -240,7 +240,7 @@ def _symbols(table: Table) -> list[int]:
 
 @lru_cache(maxsize=8)
 def _steps(table: Table) -> list[int]:
-    """Return a table by the next 12 bits, for all whole AC symbols in them: bits | coefficients << 5, _ENDS at a block's end."""
+    """Return a table by the next 12 bits, for all whole AC symbols in them: bits | coefficients << 5, or _ENDS."""
     symbols = _symbols(table)
     found = []
     for window in range(1 << _WINDOW):

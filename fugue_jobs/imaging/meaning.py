@@ -47,7 +47,7 @@ class Meaning(NamedTuple):
 
 
 def meaning_of(png: Png, icc: bytes | None) -> Meaning:
-    """Return a PNG's meaning; ``icc`` is its unpacked profile. In the standard's order: cICP, iCCP, sRGB, gAMA and cHRM."""
+    """Return a PNG's meaning, in the standard's order: cICP, iCCP (``icc``, unpacked), sRGB, gAMA and cHRM."""
     colours = _colours(png.meaning, icc)
     transparent = _transparent(png.header, png.meaning.get(b"tRNS"))
     return colours._replace(transparent=transparent, depth=png.header.depth)

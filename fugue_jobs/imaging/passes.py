@@ -18,8 +18,8 @@ from fugue_jobs.work import ImageWork
 
 # A decode must be at least this many times larger per side than the crop: below 3 a difference shows.
 _GAP = 3
-# Boxes that cover less than this share of the photo are shrunk sooner than the photo is decoded once more, as it has to be
-# when another profile wants it whole.
+# A reduced decode pays only for boxes that cover at least this share of the photo. Another profile may
+# need the whole decode anyway, and then shrinking its crops costs less than a second decode.
 _WORTH = 0.4
 _SCALES = (8, 4, 2)
 

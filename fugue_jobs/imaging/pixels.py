@@ -187,7 +187,7 @@ def _piece(photo: Photo, region: Region, *, keep_icc: bool) -> _Piece:
 def _wanted(
     photo: Photo, work: ImageWork, recipes: list[Recipe | PhotoFailure], limits: CropLimits, scale: int
 ) -> list[tuple[int, int, int, int]]:
-    """Return the rectangles to crop of a JPEG, in stored pixels at 1/scale; of other formats the orientation is unknown."""
+    """Return a JPEG's rectangles to crop, in stored pixels at 1/scale. Other formats have no known orientation yet."""
     if photo.kind != "JPEG":
         return []
     width, height = photo.upright_size

@@ -117,7 +117,7 @@ class Applier(Generic[T]):
             done = finish(piece.cut, piece.image if piece.changed else None)
         except PhotoFailure as failure:
             own = failure.code == "mode_unsupported"
-            self._fail(piece, PhotoFailure("function_failed", f"it gives {failure.detail}") if own else failure)
+            self._fail(piece, PhotoFailure("function_failed", f"it returns {failure.detail}") if own else failure)
         except Exception as error:  # noqa: BLE001 - a user's image can be broken in any way
             self._fail(piece, PhotoFailure("function_failed", f"its image cannot be encoded: {type(error).__name__}"))
         else:

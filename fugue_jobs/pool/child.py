@@ -34,7 +34,7 @@ _ENVIRONMENT = {
 
 
 class Child:
-    """A running crop process. Not multiprocessing: fork is unsafe with threads, and spawn imports ``__main__`` again."""
+    """A running crop process. Not multiprocessing: fork is unsafe with threads, spawn imports ``__main__`` again."""
 
     def __init__(self, assignment: Assignment) -> None:
         ours, theirs = socket.socketpair()

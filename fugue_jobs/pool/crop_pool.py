@@ -339,7 +339,7 @@ class CropPool:
         if job.deaths < 2:
             self._waiting.append(job)
             return
-        detail = "its decoder ended twice, the second time with nothing else in its process"
+        detail = "its decoder died twice, the second time alone in its process"
         yield job.ended(failed_photo(job.work, PhotoFailure(code, detail)))
 
 

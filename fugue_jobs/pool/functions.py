@@ -98,7 +98,7 @@ class Functions:
         with self._told(step, hands):
             given = list(loaded.call([image.copy() for image in images], [_row(row) for row in rows]))
             if len(given) != len(hands):
-                raise TypeError(f"it gives {len(given)} results for {len(hands)} crops")
+                raise TypeError(f"it returns {len(given)} results for {len(hands)} crops")
             return [_read(result, step) for result in given]
 
     @contextlib.contextmanager
@@ -182,15 +182,15 @@ def _read(result: Any, step: Step) -> Given:
     if isinstance(image, Mapping) and values is None:
         image, values = None, image
     if image is None and values is None:
-        raise TypeError("it gives nothing: neither an image nor a dict")
+        raise TypeError("it returns neither an image nor a dict")
     if image is not None:
         if not isinstance(image, Image.Image):
-            raise TypeError(f"it gives a {type(image).__name__[:40]}, not an image or a dict")
+            raise TypeError(f"it returns a {type(image).__name__[:40]}, not an image or a dict")
         image.load()
         if min(image.size) < 1 or image.width * image.height > 100_000_000:
-            raise ValueError(f"it gives an image of {image.width} x {image.height} px")
+            raise ValueError(f"it returns an image of {image.width} x {image.height} px")
     if values is not None and not isinstance(values, Mapping):
-        raise TypeError(f"it gives a {type(values).__name__[:40]} beside the image, not a dict")
+        raise TypeError(f"it returns a {type(values).__name__[:40]} beside the image, not a dict")
     return Given(image, None if values is None else checked(values, step.columns))
 
 

@@ -122,7 +122,7 @@ def _write_again(path: str, data: bytes) -> None:
 
 
 def _write_named(path: str, data: bytes) -> None:
-    """Write to a temporary name. LocalStore does not list names that end in ``#`` and digits, so leftovers stay hidden."""
+    """Write to a temporary name. LocalStore does not list names that end in ``#`` and digits."""
     unfinished = f"{path}#{os.getpid()}"
     file = os.open(unfinished, _NEW, 0o666)
     try:

@@ -22,7 +22,7 @@ def checked(values: Mapping[str, Any], columns: Sequence[tuple[str, str]]) -> di
     kinds = dict(columns)
     unknown = [name for name in values if name not in kinds]
     if unknown:
-        raise TypeError(f"it gives {str(unknown[0])[:40]!r}, which is not declared")
+        raise TypeError(f"it returns {str(unknown[0])[:40]!r}, which is not declared")
     return {name: _value(values[name], _parsed(kind), name) for name, kind in kinds.items() if name in values}
 
 
