@@ -216,8 +216,8 @@ def test_a_last_page_that_names_itself_is_an_end_when_the_total_says_so(listing:
     ("total", "asked", "setting"),
     [
         ({"total": 11}, {}, "CROPLINE_API__TOTAL_PATH"),
-        ({"meta": {"count": 12}}, {"total_path": "meta.count"}, "says that it has 12 items and gave 10"),
-        ({"meta": {"count": 3}}, {"total_path": "meta.count"}, "says that it has 3 items and gave 10"),
+        ({"meta": {"count": 12}}, {"total_path": "meta.count"}, "says that it has 12 items but returned 10"),
+        ({"meta": {"count": 3}}, {"total_path": "meta.count"}, "says that it has 3 items but returned 10"),
         ({"meta": {}}, {"total_path": "meta.count"}, "no number at 'meta.count'"),
     ],
 )
