@@ -32,7 +32,7 @@ class MaintenanceResult:
 def check_vacuum(after: timedelta | None) -> None:
     """Raise CatalogueError when a vacuum so early could delete files that a running commit will name."""
     if after is not None and after < SAFE:
-        raise CatalogueError(f"vacuum after {after} could delete what running commits need: at least {SAFE}")
+        raise CatalogueError(f"vacuum after {after} could delete files that running commits need: use at least {SAFE}")
 
 
 def maintain(

@@ -71,7 +71,7 @@ def read_crops(
 
     session = frame if hasattr(frame, "createDataFrame") else None
     if session is None and frame not in _FRAMES:
-        raise OptionError(f"frame: {frame!r} is none of {', '.join(_FRAMES)}, and no Spark session")
+        raise OptionError(f"frame: {frame!r} is neither one of {', '.join(_FRAMES)} nor a Spark session")
     reader = Catalogue(_spec(storage)).reader()
     database = duckdb.connect(":memory:")
     database.register("crops", reader)

@@ -81,7 +81,7 @@ def to_catalogue(crops: pa.Table, *, batch_id: str, attempt: int, flow_run: str,
         raise CatalogueError(f"crops of batch {batch_id} do not fit the catalogue: {error}") from error
     for name in ("source", "image_id", "profile", "box_index"):
         if rows[name].null_count:
-            raise CatalogueError(f"crops of batch {batch_id}: {rows[name].null_count} rows without {name}")
+            raise CatalogueError(f"crops of batch {batch_id}: {rows[name].null_count} rows have no {name}")
     return rows.sort_by(ORDER)
 
 

@@ -252,9 +252,7 @@ def test_a_profile_of_the_settings_takes_steps_by_name(monkeypatch: pytest.Monke
     source = Path(__file__).with_name("shop_steps.py").read_bytes()
     assert step.version == hashlib.sha256(source).hexdigest()[:16]
     monkeypatch.setenv("CROPLINE_PROFILES", '{"p": {"steps": ["nowhere.at_all:f"]}}')
-    with pytest.raises(
-        cropline.CroplineError, match=r"CROPLINE_PROFILES__P__STEPS__0: nowhere.at_all:f: no module"
-    ):
+    with pytest.raises(cropline.CroplineError, match=r"CROPLINE_PROFILES__P__STEPS__0: nowhere.at_all:f: no module"):
         load_settings()
     monkeypatch.setenv(
         "CROPLINE_PROFILES", f'{{"p": {{"steps": [{{"use": "{STEPS}:Counter", "columns": {{"size": "int"}}}}]}}}}'

@@ -197,7 +197,7 @@ def test_hostile_ids_supersede_themselves_and_nothing_else(catalogue: Catalogue)
 
 def test_rows_that_could_never_be_superseded_are_refused(catalogue: Catalogue) -> None:
     for column in ("source", "image_id", "profile", "box_index"):
-        with pytest.raises(CatalogueError, match=f"2 rows without {column}"):
+        with pytest.raises(CatalogueError, match=f"2 rows have no {column}"):
             append(catalogue, crops(["a"], **{column: None}), "batch-1")
     with pytest.raises(CatalogueError, match="do not fit"):
         append(catalogue, crops(["a"]).drop_columns(["sha256"]), "batch-1")
