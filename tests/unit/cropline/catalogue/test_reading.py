@@ -1,4 +1,4 @@
-"""read_crops and show: the catalogue as a frame, crops as a picture."""
+"""read_crops and show: the catalogue as a DataFrame, crops as a picture."""
 
 import io
 from pathlib import Path

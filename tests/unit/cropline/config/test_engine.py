@@ -1,4 +1,4 @@
-"""A wrong engine, address or conf is one clear line, before anything starts."""
+"""An invalid engine, address or conf gives one clear line before anything starts."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A wrong setting is one clear line that names its variable; a secret is never in it."""
+"""An invalid setting gives one clear line that names its variable and never shows a secret."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -100,7 +100,7 @@ TIMES = [(f"CROPLINE{name}", kind) for name, kind in _times(Settings, "")]
 
 @pytest.mark.parametrize(("name", "kind"), TIMES, ids=[name for name, _ in TIMES])
 def test_no_number_is_without_end(monkeypatch: pytest.MonkeyPatch, name: str, kind: object) -> None:
-    """What no clock and no socket can count up to would end in a traceback, in the middle of a run."""
+    """A number that clocks and sockets cannot hold would raise in the middle of a run."""
     variable = name.replace("CROPLINE__", "CROPLINE_", 1)
     for value in ("inf", "nan", "1e300", "-1") if kind is float else ("P900000D", "-P1D"):
         monkeypatch.setenv(variable, value)

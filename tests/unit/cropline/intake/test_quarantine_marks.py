@@ -1,4 +1,4 @@
-"""Finding quarantined rows, and noting what became of them: marks are added, nothing is taken out."""
+"""Find quarantined rows and mark replays: marks are added, no row is removed."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

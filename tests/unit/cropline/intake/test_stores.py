@@ -1,4 +1,4 @@
-"""The store table: which cameras it knows."""
+"""The stores table: reading it, and the cameras that it lists."""
 
 from pathlib import Path
 from typing import Any
