@@ -86,7 +86,7 @@ def load_settings(**groups: Any) -> Settings:
         given = {**dotenv_values(".env"), **os.environ}
         text = getattr(error.__cause__, "doc", None)
         name = next((name for name, value in given.items() if value == text and name.upper().startswith(group)), group)
-        raise SettingsError(f"{name}: not valid JSON; a group, a list or a map must be JSON") from None
+        raise SettingsError(f"{name}: not JSON; a group, a list or a map must be JSON") from None
 
 
 def mistakes(error: ValidationError, *group: str) -> str:

@@ -1,4 +1,4 @@
-"""The reason codes: the table that people read says what the code says, and failures travel whole."""
+"""The reason codes: the documented table matches the code, and failures survive pickling."""
 
 import ast
 import pickle
