@@ -45,7 +45,7 @@ def _rows(**changes: Any) -> list[dict[str, Any]]:
 def _kept(
     image: dict[str, Any], rows: list[dict[str, Any]], days: int | None = None, **work: Any
 ) -> tuple[dict[int, str], str | None]:
-    """Return ({box index: key that stays}, what is left to cut)."""
+    """({box position: key that stays}, what is left to cut)."""
     claimed = {"profile": "default", "profile_hash": "recipe", "fingerprint": "new", "recipe": "{}"} | work
     claim = {"source": "cams", "image_id": "photo", "manifest": "m2", "manifest_row": 7, "work": [claimed]}
     kept, claims = reuse_crops(
