@@ -1,7 +1,8 @@
 """Crops without a second JPEG generation: MCUs of the photo written as files, against decoding and encoding.
 
-Left and top edges move out to whole MCUs; right and bottom ones stay. Two ways: all coefficients read and each box's written
-(jpegtran's), and the boxes' bits copied (splicing.c). ms of CPU a photo; sizes; PSNR of the decoded-and-encoded crops.
+Left and top edges move out to whole MCUs; right and bottom edges stay. Two methods: all coefficients are
+read and each box's are written (jpegtran's), or the boxes' bits are copied (splicing.c). Prints ms of CPU
+per photo, sizes, and PSNR of the decoded and encoded crops.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ QUALITY = 90  # of the default profile
 
 
 class Splice:
-    """A photo whose MCUs were found."""
+    """A photo with known positions of its MCUs."""
 
     def __init__(self, data: bytes, bottom: int = 0) -> None:
         self.mcu = (ctypes.c_int * 2)()
@@ -43,7 +44,7 @@ class Splice:
 
 
 def coded_anew(data: bytes, boxes: list[Box]) -> list[bytes]:
-    """As the product does: Pillow's whole decode where bands would not pay."""
+    """Decode and encode as the product does: by Pillow's whole decode where bands would not pay."""
     whole = pillow(data)
     return [jpeg(whole.crop(box), quality=QUALITY) for box in boxes]
 
@@ -74,7 +75,7 @@ def by_bits(data: bytes, boxes: list[Box]) -> list[bytes]:
 
 
 def differs(crop: bytes, whole: Image.Image, box: Box) -> bool:
-    """Whether pixels further than EDGE from a new edge are not the photo's."""
+    """Return whether pixels further than EDGE from a new edge differ from the photo's."""
     mine = pillow(crop)
     x, y = box[0] // MCU * MCU, box[1] // MCU * MCU
     inner = (EDGE, EDGE, mine.width - EDGE, mine.height - EDGE)
@@ -83,7 +84,7 @@ def differs(crop: bytes, whole: Image.Image, box: Box) -> bool:
 
 
 def widened(box: Box) -> float:
-    """The lossless crop's area over the box's."""
+    """Return the lossless crop's area over the box's."""
     left, top, right, bottom = box
     return (right - left // MCU * MCU) * (bottom - top // MCU * MCU) / ((right - left) * (bottom - top))
 
