@@ -1,6 +1,6 @@
-"""``python -m benchmarks [NAME]``: runs one measurement, or all, each in a process of its own.
+"""``python -m benchmarks [NAME]``: runs one measurement, or all, each in a separate process.
 
-Each prints a table and writes results/NAME.json, flat keys, not committed.
+Each prints a table and writes results/NAME.json with flat keys. Results are not committed.
 """
 
 import subprocess

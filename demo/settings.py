@@ -1,4 +1,4 @@
-"""What one simulated API is told at its start. Nothing here is read from the environment."""
+"""The settings of one simulated API. Nothing here is read from the environment."""
 
 import os
 import tempfile
@@ -11,17 +11,17 @@ from demo.faults import FaultRule
 
 
 def default_cache_dir() -> Path:
-    """Where drawn photos are kept between runs: drawing them is most of a start's time."""
+    """Return where drawn photos are kept between runs: drawing takes most of a start's time."""
     return Path(tempfile.gettempdir()) / "cropline-demo"
 
 
 def default_workers() -> int:
-    """As many processes as there are cores, up to four: a laptop should stay usable."""
+    """Return one process per core, at most four, so that a laptop stays usable."""
     return min(4, os.cpu_count() or 1)
 
 
 class DemoSettings(BaseModel):
-    """The same settings give the same stores, captures, boxes and, on the same Pillow and NumPy, the same bytes."""
+    """Equal settings give equal stores, captures and boxes, and, with the same Pillow and NumPy, equal bytes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,5 +41,5 @@ class DemoSettings(BaseModel):
 
     @field_serializer("token", when_used="json")
     def _hand_down(self, token: SecretStr) -> str:
-        # The JSON form is how a server process is told its settings, over a pipe.
+        # A server process gets its settings as JSON over a pipe.
         return token.get_secret_value()
