@@ -13,7 +13,7 @@ def main() -> int:
     wanted = sys.argv[1:] or list(NAMES)
     unknown = set(wanted) - set(NAMES)
     if unknown:
-        print(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}", file=sys.stderr)
+        print(f"unknown: {', '.join(sorted(unknown))}; known are {', '.join(NAMES)}", file=sys.stderr)
         return 2
     statuses = []
     for name in wanted:

@@ -29,15 +29,15 @@ class DemoSettings(BaseModel):
     """Captures that exist at the start; POST /control/advance adds more."""
     seed: int = 7
     megapixels: Annotated[float, Field(ge=0.05, le=20)] = 9.0
-    """Of the middle camera model; the others have 0.92 and 1.12 of it. 0.3 makes tests quick."""
+    """The resolution of the middle camera model; the others have 0.92 and 1.12 of it. 0.3 makes tests fast."""
     stores: Annotated[int, Field(ge=1, le=12)] = 6
     token: SecretStr = SecretStr("demo-token")
-    """The bearer token. It guards invented photos, so the default is public; signatures are derived from it."""
+    """The bearer token. It protects invented photos, so the default is public. Signatures are derived from it."""
     cache_dir: Path = Field(default_factory=default_cache_dir)
     workers: Annotated[int, Field(ge=1, le=64)] = Field(default_factory=default_workers)
-    """Processes that draw ahead. A script that uses Simulation itself needs a guarded main for more than one."""
+    """Processes that draw ahead. A script that uses Simulation directly needs a guarded main for more than one."""
     faults: tuple[FaultRule, ...] = ()
-    """Switched on from the start; POST /control/faults adds more."""
+    """Faults that are active from the start; POST /control/faults adds more."""
 
     @field_serializer("token", when_used="json")
     def _hand_down(self, token: SecretStr) -> str:

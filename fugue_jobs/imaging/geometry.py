@@ -57,7 +57,7 @@ class Placement(NamedTuple):
 
 Edges = tuple[float, float, float, float]
 Ratio = tuple[int, int]
-"""A factor as a fraction, so that whole pixels stay whole."""
+"""A factor as a fraction, which keeps whole pixels exact."""
 
 
 def swaps_sides(orientation: int) -> bool:
@@ -89,7 +89,7 @@ def place(
     edges = _checked(to_upright(in_pixels, width, height, turned))
     inside = _share_inside(edges, width, height)
     if inside <= 0:
-        raise PhotoFailure("box_outside", "the box lies outside the picture")
+        raise PhotoFailure("box_outside", "the box is outside the picture")
     if inside < min_iou:
         raise PhotoFailure("box_mostly_outside", f"only {inside:.0%} of the box is inside the picture")
     left, top, right, bottom = edges

@@ -43,7 +43,7 @@ class Splice:
         LIBRARY.splice_close(self._handle)
 
 
-def coded_anew(data: bytes, boxes: list[Box]) -> list[bytes]:
+def recoded_crops(data: bytes, boxes: list[Box]) -> list[bytes]:
     """Decode and encode as the product does: by Pillow's whole decode where bands would not pay."""
     whole = pillow(data)
     return [jpeg(whole.crop(box), quality=QUALITY) for box in boxes]
@@ -99,19 +99,19 @@ def main() -> None:
     for photo in bed():
         data, whole = photo.path.read_bytes(), pillow(photo.path.read_bytes())
         for kind, boxes in kinds(photo).items():
-            anew, bits = coded_anew(data, boxes), by_bits(data, boxes)
+            recoded, bits = recoded_crops(data, boxes), by_bits(data, boxes)
             plain, small = (by_coefficients(data, boxes, optimize=optimize) for optimize in (False, True))
             for lossless in (bits, plain, small):
                 different += sum(differs(crop, whole, box) for crop, box in zip(lossless, boxes, strict=True))
-            quality += [psnr(crop, whole.crop(box)) for crop, box in zip(anew, boxes, strict=True)]
+            quality += [psnr(crop, whole.crop(box)) for crop, box in zip(recoded, boxes, strict=True)]
             area += [widened(box) for box in boxes]
-            ways = {"anew": anew, "lossless": plain, "optimized": small, "by bits": bits}
+            ways = {"recoded": recoded, "lossless": plain, "optimized": small, "by bits": bits}
             sizes.add(f"KB, {kind}", {way: sum(map(len, crops)) / 1e3 for way, crops in ways.items()})
             sums.add(
                 kind,
                 least(
                     {
-                        "pillow + encode": lambda boxes=boxes: coded_anew(data, boxes),
+                        "pillow + encode": lambda boxes=boxes: recoded_crops(data, boxes),
                         "regions + encode": lambda boxes=boxes: coded_anew_of_bands(data, boxes),
                         "coefficients": lambda boxes=boxes: by_coefficients(data, boxes, optimize=False),
                         "optimized": lambda boxes=boxes: by_coefficients(data, boxes, optimize=True),
@@ -120,9 +120,9 @@ def main() -> None:
                 ),
             )
     sums.show("pillow + encode")
-    sizes.show("anew")
+    sizes.show("recoded")
     print(
-        f"area {sum(area) / len(area):.2f} x the boxes'; coded anew: PSNR mean {sum(quality) / len(quality):.1f} dB, ",
+        f"area {sum(area) / len(area):.2f} x the boxes'; recoded: PSNR mean {sum(quality) / len(quality):.1f} dB, ",
         end="",
     )
     print(f"least {min(quality):.1f} dB; lossless: {different} crops differ from the photo's pixels")

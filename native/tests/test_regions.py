@@ -139,7 +139,7 @@ def test_a_bands_picture_is_its_memory_and_not_a_copy() -> None:
     assert (whole.getextrema(), corner.getextrema()) == (((0, 0),) * 3,) * 2
 
 
-def test_memory_that_is_given_is_decoded_into_and_grows_no_larger() -> None:
+def test_given_memory_is_used_and_does_not_grow() -> None:
     memory = bytearray(2_000_000)
     boxes = [(0, 0, 64, 64), (5, 300, 90, 340)]
     for way in WAYS:
@@ -154,7 +154,7 @@ def test_memory_that_is_too_small_is_refused_and_not_written_beyond(way: str | N
         regions.decode(sampled(640, 480, 1, "420"), [(0, 0, 64, 64)], memory=lambda size: bytearray(64), way=way)
 
 
-def test_a_box_in_the_last_row_of_its_band_is_a_picture_too_where_a_small_band_is_the_last() -> None:
+def test_a_box_in_the_last_row_of_a_small_last_band_is_decoded() -> None:
     """Pillow maps whole strides, so the memory must not end before the stride does."""
     data = sampled(300, 20, 1, "444")
     boxes = [(0, 16, 199, 20), (297, 0, 298, 1)]
@@ -163,7 +163,7 @@ def test_a_box_in_the_last_row_of_its_band_is_a_picture_too_where_a_small_band_i
 
 
 @pytest.mark.parametrize("box", [(0, 0, 33, 32), (-1, 0, 8, 8), (8, 8, 8, 9), (0, 31, 8, 33), (9, 8, 8, 9)])
-def test_a_box_that_sticks_out_of_its_band_is_refused(box: tuple[int, int, int, int]) -> None:
+def test_a_box_that_extends_beyond_its_band_is_refused(box: tuple[int, int, int, int]) -> None:
     band = regions.decode(sampled(32, 32, 1, "444"), [(0, 0, 32, 32)])[0]
     with pytest.raises(ValueError, match="sticks out"):
         band.image(box)
@@ -243,7 +243,7 @@ UNCUT = {
     "the last restart lost": lambda: blocks(GOOD, GOOD, GOOD, GOOD, interval=3),
     "a restart early": lambda: restart_moved(-1),
     "a restart late": lambda: restart_moved(1),
-    "restarts that no header told of": restarts_unannounced,
+    "restarts that no header announces": restarts_unannounced,
     "a restart that does not belong there": lambda: inserted(b"\xff\xd0", 300),
     "bytes too many before the end": lambda: inserted(bytes(2)),
     "a stuffed byte too many before the end": lambda: inserted(b"\xff\0"),
@@ -252,12 +252,12 @@ UNCUT = {
     "another marker": lambda: inserted(b"\xff\xc4\0\2", 300),
     "one more row than it has": lambda: tall(plain(), 136),
     "one row less than it has": lambda: tall(plain(), 96),
-    "a code of ones, which is none": lambda: inserted(b"\xff\0" * 4, 300),
+    "a code of ones, which is invalid": lambda: inserted(b"\xff\0" * 4, 300),
     "a scan that says it is of another kind": lambda: (
         plain()[: entropy(plain()) - 2] + b"\x3e" + plain()[entropy(plain()) - 1 :]
     ),
     "coefficients too many": lambda: blocks(GOOD, GOOD, GOOD, "0" + "101" * 48 + "011"),
-    "a DC code that is none": lambda: blocks(GOOD, GOOD, GOOD, "10000"),
+    "an invalid DC code": lambda: blocks(GOOD, GOOD, GOOD, "10000"),
     "an AC code that is none": lambda: blocks(GOOD, GOOD, GOOD, "011"),
 }
 
@@ -286,7 +286,7 @@ def blocks(*each: str, interval: int = 0) -> bytes:
     return b"\xff\xd8" + tables + frame + scan + coded + b"\xff\xd9"
 
 
-def test_a_block_whose_last_coefficient_is_told_is_cut_out() -> None:
+def test_a_block_with_an_explicit_last_coefficient_is_cut_out() -> None:
     for data in (blocks("0" + "101" * 63), blocks("0" + "101" * 47 + "011"), blocks("0" + "101" * 62 + "00")):
         assert (
             cropped(regions.decode(data, [(0, 0, 8, 8)], way="cuts"), (0, 0, 8, 8)).tobytes() == whole(data).tobytes()
@@ -324,7 +324,7 @@ def test_a_picture_cut_off_below_the_last_box_is_left_to_pillow_too(way: str | N
             whole(data[:end])
 
 
-def test_bytes_after_the_end_marker_are_nobodys() -> None:
+def test_bytes_after_the_end_marker_are_ignored() -> None:
     data = plain() + b"\xff\xd8\xff\xe1more of it"
     assert (
         cropped(regions.decode(data, [(0, 0, 9, 9)]), (0, 0, 9, 9)).tobytes()
@@ -360,8 +360,8 @@ ODD: dict[str, tuple[Callable[[], bytes], bool]] = {
     "more rows than it has": (lambda: tall(plain(), 4000), True),
     "fewer rows than it has": (lambda: tall(plain(), 40), False),
     "height zero": (lambda: tall(plain(), 0), False),
-    "height zero, told behind the scan": (lambda: tall(plain(), 0)[:-2] + DNL + b"\xff\xd9", False),
-    "height told twice": (lambda: plain()[:-2] + DNL + b"\xff\xd9", False),
+    "height zero, given after the scan": (lambda: tall(plain(), 0)[:-2] + DNL + b"\xff\xd9", False),
+    "height given twice": (lambda: plain()[:-2] + DNL + b"\xff\xd9", False),
     "started twice": (lambda: b"\xff\xd8" + plain(), False),
     "a frame within its frame": (lambda: at_once(plain()[2 : entropy(plain())]), False),
     "lossless by its frame": (lambda: plain().replace(b"\xff\xc0", b"\xff\xc3", 1), False),
@@ -406,7 +406,7 @@ def test_a_picture_cut_off_anywhere_is_refused_or_has_the_pixels_that_pillow_fin
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff", b"\xff\xd8", b"no picture", plain()[:200]])
-def test_what_is_no_jpeg_is_refused(data: bytes) -> None:
+def test_bytes_that_are_not_a_jpeg_are_refused(data: bytes) -> None:
     with pytest.raises(regions.Undecoded) as refused:
         regions.decode(data, [(0, 0, 1, 1)])
     assert refused.value.reason in ("failed", "corrupt")
@@ -493,7 +493,7 @@ def _in_use() -> int:
     """Return the bytes that glibc's malloc has allocated, mapped ones included."""
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallinfo2") or hasattr(libc, "__asan_version_mismatch_check_v8"):
-        pytest.skip("only glibc can tell, and not under the sanitizer, which looks for leaks itself")
+        pytest.skip("needs glibc without the sanitizer, which checks for leaks itself")
     libc.mallinfo2.restype = _Mallinfo
     info = libc.mallinfo2()
     return int(info.field7) + int(info.field4)
@@ -566,7 +566,7 @@ def test_threads_do_not_disturb_each_other() -> None:
     assert wrong == []
 
 
-def test_bands_nearer_than_the_cost_of_a_band_are_one() -> None:
+def test_bands_nearer_than_the_cost_of_a_band_are_merged() -> None:
     chance = random.Random(3)
     boxes = [(x, y, x + 5, y + 9) for x, y in ((chance.randrange(100), chance.randrange(900)) for _ in range(9))]
     columns, rows = _plan.bands(boxes, _plan.Picture(2000, 1000, 16, 16), 8)
@@ -576,7 +576,7 @@ def test_bands_nearer_than_the_cost_of_a_band_are_one() -> None:
     assert columns == (max(0, min(box[0] for box in boxes) - 8), max(box[2] for box in boxes) + 8)
 
 
-def test_cuts_hold_their_boxes_and_have_no_more_pixels_than_one_for_each() -> None:
+def test_cuts_contain_their_boxes_and_have_no_more_pixels_than_one_cut_per_box() -> None:
     chance = random.Random(4)
     picture = _plan.Picture(2000, 1000, 16, 8)
     for _ in range(50):
@@ -604,7 +604,7 @@ def test_rows_are_never_skipped_within_one_row_of_mcus() -> None:
     assert _plan.MERGED >= 4 * 8
 
 
-def test_the_walk_says_where_bits_end_and_refuses_what_is_no_table() -> None:
+def test_the_walk_returns_where_bits_end_and_refuses_invalid_tables() -> None:
     empty = (bytes(16), b"")
     one = (b"\1" + bytes(15), b"\0")  # one code of one bit: no difference, end of block
     assert regions.walk(b"\0", ((one, one),), 4) == (4, 8, "whole")
