@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from fugue_jobs.frame.rows import Floats, Image, Ints
 
 Cutter = Callable[[Rows, Options], Results]
-"""How rows become results: here, or on a cluster."""
+"""Turns rows into results, here or on a cluster."""
 
 
 class Source(Protocol):
