@@ -1,8 +1,9 @@
-"""report: the run's summary as an artifact in the Prefect UI and as an HTML file and contact sheet in the output store."""
+"""report: the run's summary as an artifact in the Prefect UI, and as HTML file and contact sheet in the store."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from uuid import UUID
 
 from prefect import task
@@ -19,9 +20,9 @@ from tasks.show import show
 
 
 def report(run: Run) -> UUID | None:
-    """Show what the run did so far, in the artifacts that it has already if it was shown before; gives the summary's id.
+    """Show what the run did so far. A later call updates the same artifacts. Return the id of the summary.
 
-    Never fails the run: a part that cannot be drawn or stored is missing, and the log says why.
+    It never fails the run: a part that cannot be drawn or stored is left out, and the log says why.
     """
     with harmless("the report"):
         return _report(run)
@@ -32,21 +33,25 @@ def _report(run: Run) -> UUID | None:
     funnel, context = run.funnel, run.context
     key = report_key(context.flow_name, context.flow_run_id, f"{context.started_at:%Y-%m-%d}")
     sheet_key, sheet = key.removesuffix(".html") + ".jpg", None
-    funnel.report, funnel.sheet = key, None
+    funnel.sheet = None
     with harmless("the contact sheet"):
         sheet = sample_sheet(funnel, run.spec)
         if sheet is not None:
             storage.write(run.spec, sheet_key, sheet)
             funnel.sheet = sheet_key
-    pictures: dict[str, str | None] = {}
-    for name, draw in (("lineage", lineage_picture), ("pace", throughput_svg)):
-        with harmless(f"the picture of the {name}"):
-            pictures[name] = draw(funnel)
+    lineage = throughput = None
+    with harmless("the picture of the lineage"):
+        lineage = lineage_picture(funnel)
+    with harmless("the picture of the throughput"):
+        throughput = throughput_svg(funnel)
     browse_url = run.settings.storage.browse_url
-    where = places(run.settings, funnel)
-    summary = summarise(context.run_name, funnel, where, run.spec, browse_url, sheet=sheet, **pictures)
+    where = places(run.settings, replace(funnel, report=key))
+    summary = summarise(
+        context.run_name, funnel, where, run.spec, browse_url, sheet=sheet, lineage=lineage, throughput=throughput
+    )
     with harmless("the HTML report"):
         storage.write(run.spec, key, html_page(summary).encode())
+        funnel.report = key
     with harmless("the record for cropline lineage"):
         record = RunRecord(context.flow_run_id, context.run_name, counts_of(funnel), funnel.manifest, funnel.quarantine)
         write_record(run.spec, key, record)

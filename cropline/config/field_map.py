@@ -1,4 +1,4 @@
-"""Where our fields stand in an item of the image API, as settings."""
+"""Settings that map the items of the image API to our fields."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from cropline.config.group import Group
 
 
 class FieldMap(Group):
-    """Where each of our fields stands in one item of the API, as JMESPath; boxes' fields are relative to a box.
+    """The path of each of our fields in one item of the API, as JMESPath; paths of box fields start at a box.
 
-    A field whose path finds nothing is null: the expectations say which may be.
+    A field whose path finds nothing is null. The expectations say which fields may be null.
     """
 
     image_id: str = "id"
@@ -39,7 +39,7 @@ class FieldMap(Group):
     @classmethod
     def _is_jmespath(cls, value: str) -> str:
         if not value:
-            return value  # nothing: the field is null
+            return value  # empty: the field is null
         import jmespath
         from jmespath.exceptions import ArityError, JMESPathError, JMESPathTypeError, UnknownFunctionError
 
@@ -48,7 +48,7 @@ class FieldMap(Group):
         except (UnknownFunctionError, ArityError) as error:
             raise ValueError(f"not a JMESPath expression: {value!r}: {error}") from error
         except JMESPathTypeError:
-            pass  # an item that has the fields may well suit its functions
+            pass  # the functions fail on this empty item, but may work on real ones
         except JMESPathError as error:
             raise ValueError(f"not a JMESPath expression: {value!r}") from error
         return value

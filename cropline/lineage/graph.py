@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from html import escape
 from itertools import pairwise
 
 from cropline.core.scrub import visible
+from cropline.core.svg import document, element, text
 
 _WIDTH, _HEIGHT, _TITLE = 1180, 236, 34
 _TOP, _BOTTOM = 56, 172  # y of the middle of each row
@@ -39,7 +39,7 @@ class _Node:
     kind: str  # data | job | bad
     name: str
     sub: str
-    caption: str = ""  # whole, when what is drawn may be cut short
+    caption: str = ""  # the full text, when the drawn one is shortened
 
 
 _NODES = {
@@ -65,17 +65,23 @@ def lineage_svg(counts: Mapping[str, int | None], *, title: str = "", names: Map
     top = -_TITLE if title else 0
     heading = _heading(visible(title)) if title else ""
     quiet = not counts.get("quarantined")
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 {top} {_WIDTH} {_HEIGHT - top}" role="img">'
-        f"<title>{_summary(counts)}</title><style>{_STYLE}</style>"
-        f'<rect class="card" x=".5" y="{top + 0.5}" width="{_WIDTH - 1}" height="{_HEIGHT - top - 1}" rx="12"/>{heading}'
-        f"{_edges()}{''.join(_node(_named(key, names or {}), quiet) for key, node in _NODES.items())}{''.join(_labels(counts))}</svg>"
+    card = element("rect", class_="card", x=0.5, y=top + 0.5, width=_WIDTH - 1, height=_HEIGHT - top - 1, rx=12)
+    return document(
+        (0, top, _WIDTH, _HEIGHT - top),
+        element("title", text(_summary(counts))),
+        element("style", _STYLE),
+        card,
+        heading,
+        _edges(),
+        *(_node(_named(key, names or {}), quiet) for key in _NODES),
+        *_labels(counts),
+        role="img",
     )
 
 
 def _heading(title: str) -> str:
-    shown = escape(_shortened(title, _HEADING))
-    return f'<text class="title" x="24" y="2" style="text-anchor:start">{shown}<title>{escape(title)}</title></text>'
+    tip = element("title", text(title))
+    return element("text", text(_shortened(title, _HEADING)), tip, class_="title", x=24, y=2, style="text-anchor:start")
 
 
 def _named(key: str, names: Mapping[str, str]) -> _Node:
@@ -102,7 +108,7 @@ def _labels(counts: Mapping[str, int | None]) -> list[str]:
         _count(994, _TOP, counts.get("written"), "written"),
         _count(566, _BOTTOM, quarantined, "quarantined", "warn" if quarantined else ""),
         _count(974, _BOTTOM, sum(known) if known else None, "rows"),
-        f'<text class="sub warn" x="1156" y="{_BOTTOM + 45}" style="text-anchor:end">{lost}</text>' if lost else "",
+        element("text", text(lost), class_="sub warn", x=1156, y=_BOTTOM + 45, style="text-anchor:end") if lost else "",
     ]
 
 
@@ -116,9 +122,9 @@ def _short(value: int | None) -> str:
 
 def _count(x: int, y: int, value: int | None, what: str, kind: str = "") -> str:
     """A number above its edge, and what it counts below."""
-    return (
-        f'<text class="count {kind}" x="{x}" y="{y - 8}">{_short(value)}<title>{_number(value)} {what}</title></text>'
-        f'<text class="sub" x="{x}" y="{y + 17}">{what}</text>'
+    tip = element("title", text(f"{_number(value)} {what}"))
+    return element("text", _short(value), tip, class_=f"count {kind}".strip(), x=x, y=y - 8) + element(
+        "text", what, class_="sub", x=x, y=y + 17
     )
 
 
@@ -127,15 +133,16 @@ def _node(node: _Node, quiet: bool) -> str:
     kind = "data" if node.kind == "bad" and quiet else node.kind
     radius = _BOX_H // 2 if node.kind == "job" else 8
     left, top = node.x - _BOX_W // 2, node.y - _BOX_H // 2
-    box = f'<rect class="{kind}" x="{left}" y="{top}" width="{_BOX_W}" height="{_BOX_H}" rx="{radius}"/>'
-    tip = f"<title>{escape(node.caption)}</title>" if node.caption else ""
-    sub = escape(_shortened(node.sub, _SUB))
+    box = element("rect", class_=kind, x=left, y=top, width=_BOX_W, height=_BOX_H, rx=radius)
+    tip = [element("title", text(node.caption))] if node.caption else []
+    sub = text(_shortened(node.sub, _SUB))
     if node.kind == "job":
-        named = f'<text class="sub" x="{node.x}" y="{top - 8}">{sub}{tip}</text>' if sub else ""
-        return f'{box}<text class="job-name" x="{node.x}" y="{node.y + 5}">{node.name}</text>{named}'
+        named = element("text", sub, *tip, class_="sub", x=node.x, y=top - 8) if sub else ""
+        return box + element("text", node.name, class_="job-name", x=node.x, y=node.y + 5) + named
     return (
-        f'{box}<text class="name" x="{node.x}" y="{node.y - 1}">{node.name}</text>'
-        f'<text class="sub" x="{node.x}" y="{node.y + 15}">{sub}{tip}</text>'
+        box
+        + element("text", node.name, class_="name", x=node.x, y=node.y - 1)
+        + element("text", sub, *tip, class_="sub", x=node.x, y=node.y + 15)
     )
 
 
@@ -158,7 +165,7 @@ def _bend(start: str, end: str) -> str:
 
 def _arrow(path: str, end: _Node) -> str:
     x, y = end.x - _BOX_W // 2 - 1, end.y
-    return f'<path class="edge" d="{path}"/><path class="tip" d="M{x} {y}l-9 -5v10z"/>'
+    return element("path", class_="edge", d=path) + element("path", class_="tip", d=f"M{x} {y}l-9 -5v10z")
 
 
 def _summary(counts: Mapping[str, int | None]) -> str:

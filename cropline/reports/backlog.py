@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from cropline.reports.chart import Panel, Series, data_uri, svg
+from cropline.core.svg import data_uri
+from cropline.reports.chart import Panel, Series, svg
 from cropline.reports.summary import plain
 from cropline.state import BacklogSample, StateReport
 

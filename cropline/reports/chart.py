@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
+
+from cropline.core.svg import document, element, text
 
 WIDTH = 960
 _PANEL, _LEFT, _RIGHT, _TOP, _BOTTOM = 190, 64, 20, 40, 30
@@ -39,17 +39,10 @@ def svg(panels: Sequence[Panel], start: float, end: float) -> str:
     """The panels below each other, over one time span."""
     end = max(end, start + 1)
     height = _PANEL * len(panels)
-    drawn = "".join(_panel(panel, number * _PANEL, start, end) for number, panel in enumerate(panels))
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '
-        f'font-family="system-ui,sans-serif" font-size="12"><rect width="{WIDTH}" height="{height}" rx="8" '
-        f'fill="{_PAPER}"/>{drawn}</svg>'
-    )
-
-
-def data_uri(picture: str) -> str:
-    """The picture as a data URI."""
-    return f"data:image/svg+xml;base64,{base64.b64encode(picture.encode()).decode()}"
+    drawn = [_panel(panel, number * _PANEL, start, end) for number, panel in enumerate(panels)]
+    paper = element("rect", width=WIDTH, height=height, rx=8, fill=_PAPER)
+    font = {"font_family": "system-ui,sans-serif", "font_size": "12"}
+    return document((0, 0, WIDTH, height), paper, *drawn, width=WIDTH, height=height, **font)
 
 
 def _panel(panel: Panel, top: float, start: float, end: float) -> str:
@@ -60,20 +53,25 @@ def _panel(panel: Panel, top: float, start: float, end: float) -> str:
         if panel.kind == "bars"
         else _areas(panel, start, end, floor, roof, peak)
     )
-    grid = "".join(
-        f'<path d="M{_LEFT} {y:.1f}H{WIDTH - _RIGHT}" stroke="{_LINE}"/>'
-        f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end" fill="{_QUIET}">{_number(value)}</text>'
+    grid = [
+        element("path", d=f"M{_LEFT} {y:.1f}H{WIDTH - _RIGHT}", stroke=_LINE)
+        + element("text", _number(value), x=_LEFT - 8, y=y + 4, text_anchor="end", fill=_QUIET)
         for value, y in ((0, floor), (peak / 2, (floor + roof) / 2), (peak, roof))
-    )
-    times = "".join(
-        f'<text x="{_x(moment, start, end):.1f}" y="{floor + 18:.1f}" text-anchor="{_anchor(moment, start, end)}" fill="{_QUIET}">{_clock(moment, end - start)}</text>'
+    ]
+    times = [
+        element(
+            "text",
+            _clock(moment, end - start),
+            x=_x(moment, start, end),
+            y=floor + 18,
+            text_anchor=_anchor(moment, start, end),
+            fill=_QUIET,
+        )
         for moment in _ticks(start, end)
         if _x(moment, start, end) < WIDTH - _RIGHT - 10  # a label there would be cut off
-    )
-    return (
-        f'<text x="{_LEFT}" y="{top + 22}" fill="{_INK}" font-weight="600">{html.escape(panel.title)}</text>'
-        f"{_legend(panel, top + 22)}{grid}{shapes}{times}"
-    )
+    ]
+    title = element("text", text(panel.title), x=_LEFT, y=top + 22, fill=_INK, font_weight="600")
+    return "".join([title, _legend(panel, top + 22), *grid, shapes, *times])
 
 
 def _peaks(panel: Panel) -> list[float]:
@@ -107,15 +105,21 @@ def _steps(
     for moment, value in zip(moments, values, strict=True):
         path += f"H{_x(moment, *span):.1f}V{floor - (floor - roof) * value / peak:.1f}"
     path += f"H{_x(span[1], *span):.1f}V{floor:.1f}Z"
-    return f'<path d="{path}" fill="{colour}"/>'
+    return element("path", d=path, fill=colour)
 
 
 def _bars(panel: Panel, start: float, end: float, floor: float, roof: float, peak: float) -> str:
     one = panel.series[0]
     width = max(1.0, _x(start + panel.bar_s, start, end) - _x(start, start, end) - 1)
     return "".join(
-        f'<rect x="{_x(moment, start, end):.1f}" y="{floor - (floor - roof) * value / peak:.1f}" '
-        f'width="{width:.1f}" height="{(floor - roof) * value / peak:.1f}" fill="{one.colour}"/>'
+        element(
+            "rect",
+            x=_x(moment, start, end),
+            y=floor - (floor - roof) * value / peak,
+            width=width,
+            height=(floor - roof) * value / peak,
+            fill=one.colour,
+        )
         for moment, value in one.points
         if value > 0
     )
@@ -128,10 +132,8 @@ def _legend(panel: Panel, y: float) -> str:
     shown = []
     for one in reversed(panel.series):
         x -= 8 * len(one.name) + 26
-        shown.append(
-            f'<rect x="{x}" y="{y - 10}" width="11" height="11" rx="2" fill="{one.colour}"/>'
-            f'<text x="{x + 16}" y="{y}" fill="{_INK}">{html.escape(one.name)}</text>'
-        )
+        shown.append(element("rect", x=x, y=y - 10, width=11, height=11, rx=2, fill=one.colour))
+        shown.append(element("text", text(one.name), x=x + 16, y=y, fill=_INK))
     return "".join(shown)
 
 

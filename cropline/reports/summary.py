@@ -15,9 +15,9 @@ from typing import Any
 from cropline.catalogue.crop_files import read_crop
 from cropline.core.errors import StorageError
 from cropline.core.store_spec import StoreSpec
+from cropline.core.svg import data_uri
 from cropline.lineage.graph import lineage_svg
 from cropline.pipeline.funnel import Funnel
-from cropline.reports.chart import data_uri
 from cropline.reports.contact_sheet import Tile, contact_sheet
 from cropline.reports.failures import failure_rows
 from cropline.reports.links import key_of, relative_links, web_links

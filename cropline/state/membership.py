@@ -56,7 +56,8 @@ def claim_table(source: str, members: Sequence[Member], recipes: Mapping[tuple[s
         [_recipe(recipes, m) for m in members],
         [None] * len(members),
     ]
-    works = pa.StructArray.from_arrays([pa.array(column, pa.string()) for column in columns], fields=list(WORK))
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, WORK, strict=True)]
+    works = pa.StructArray.from_arrays(arrays, fields=list(WORK))
     return pa.Table.from_arrays(
         [
             pa.array([source] * len(firsts), pa.string()),

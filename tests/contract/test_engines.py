@@ -18,7 +18,7 @@ import cropline
 from cropline.config.profile import Profile
 from cropline.config.settings import EngineSettings
 from cropline.core.errors import EngineError
-from cropline.core.schemas import CROPS
+from cropline.core.schemas import CLAIM, CROPS
 from cropline.core.store_spec import StoreSpec
 from fugue_jobs.engines.run import run_crop_job, stop_engines
 from tests.contract import jobs
@@ -294,3 +294,19 @@ def test_an_engine_module_is_cheap_to_import() -> None:
     code = "import sys, fugue_jobs.engines.run, fugue_jobs.engines.plan; print(*sorted({'fugue', 'pyspark', 'duckdb', 'pandas', 'pyarrow'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     assert done.stdout.strip() == ""
+
+
+def test_only_the_boxes_that_are_left_to_cut_are_cut(
+    server: PhotoServer, engine: EngineSettings, tmp_path: Path
+) -> None:
+    rows = batch(server)[:2]
+    claimed = jobs.claims(rows, PROFILES).to_pylist()
+    left = [[[0, 2], None], [[], [1]]]
+    for claim, wanted in zip(claimed, left, strict=True):
+        for work, only in zip(claim["work"], wanted, strict=True):
+            work["only"] = only
+    images = jobs.landed(StoreSpec(tmp_path.as_uri()), rows)
+    claims = pa.Table.from_pylist(claimed, schema=CLAIM)
+    crops = run_crop_job(images, claims, jobs.stores("s1"), jobs.job(tmp_path), engine)
+    cut = sorted(zip(*(crops[name].to_pylist() for name in ("manifest_row", "profile", "box_index")), strict=True))
+    assert cut == [(0, "png", 0), (0, "png", 2), (0, "small", 0), (0, "small", 1), (0, "small", 2), (1, "small", 1)]

@@ -210,7 +210,7 @@ def test_a_deploy_and_the_first_batch_refuse_such_a_store_too(
 
 def test_a_store_that_is_away_is_not_said_to_lack_anything(behind: Callable[[Fault], StoreSpec]) -> None:
     spec = behind(is_away)
-    with pytest.raises(StorageError, match=f"^cannot try out {spec.url}: SlowDown$"):
+    with pytest.raises(StorageError, match=f"^cannot check {spec.url}: SlowDown$"):
         store_probe.probe(spec)
 
 

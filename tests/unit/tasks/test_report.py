@@ -89,12 +89,24 @@ def test_a_part_that_cannot_be_drawn_is_missing_and_the_rest_is_shown(
     error: Exception,
 ) -> None:
     monkeypatch.setattr(tasks.report, part, _raise(error))
-    assert tasks.report.report.fn(Run(tmp_path)) is not None
+    run = Run(tmp_path)
+    assert tasks.report.report(run) is not None
     assert set(shown) == {"poll-summary", "poll-failures"}
     assert "cannot be shown: " in caplog.text
+    assert run.funnel.report == (None if part == "html_page" else "reports/2026-11-22/poll-run-1.html")
     lies = {key.rpartition(".")[2] for key in storage.list_keys(StoreSpec(tmp_path.as_uri()), "reports")}
     assert lies == {"sample_sheet": {"html", "json"}, "html_page": {"jpg", "json"}, "write_record": {"jpg", "html"}}.get(part, {"jpg", "html", "json"})  # fmt: skip
     assert ("contact sheet" in shown["poll-summary"]) == (part != "sample_sheet"), "no link to what is not there"
+
+
+def test_the_report_has_every_picture(tmp_path: Path, shown: dict[str, Any]) -> None:
+    run = Run(tmp_path)
+    run.funnel.throughput[1_764_000_000] = 3
+    assert tasks.report.report(run) is not None
+    page = (tmp_path / "reports" / "2026-11-22" / "poll-run-1.html").read_text()
+    for picture in ("contact sheet", "throughput over time", "from the camera API to crops"):
+        assert f"![{picture}](data:image/" in shown["poll-summary"]
+        assert f'alt="{picture}' in page
 
 
 @pytest.mark.parametrize("part", ["show", "summarise", "places"])
@@ -102,7 +114,7 @@ def test_nothing_that_the_report_meets_fails_the_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shown: dict[str, Any], caplog: pytest.LogCaptureFixture, part: str
 ) -> None:
     monkeypatch.setattr(tasks.report, part, _raise(ConnectionError("the server is away")))
-    assert tasks.report.report.fn(Run(tmp_path)) is None
+    assert tasks.report.report(Run(tmp_path)) is None
     assert "the report cannot be shown: ConnectionError: the server is away" in caplog.text
 
 
@@ -110,7 +122,7 @@ def test_a_store_that_takes_nothing_any_more_fails_no_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shown: dict[str, Any]
 ) -> None:
     monkeypatch.setattr(storage, "write", _raise(StorageError("cannot write")))
-    assert tasks.report.report.fn(Run(tmp_path)) is not None
+    assert tasks.report.report(Run(tmp_path)) is not None
     assert "![contact sheet]" in shown["poll-summary"], "it was drawn, and the artifact holds it"
     assert "reports/2026-11-22/poll-run-1.jpg" not in shown["poll-summary"]
 
@@ -123,4 +135,4 @@ def test_being_stopped_is_no_failure_to_be_passed_over(
 
     monkeypatch.setattr(tasks.report, "sample_sheet", stop)
     with pytest.raises(KeyboardInterrupt):
-        tasks.report.report.fn(Run(tmp_path))
+        tasks.report.report(Run(tmp_path))

@@ -20,7 +20,11 @@ def row(failure: Failure) -> str:
 
 
 def test_the_page_holds_the_table_of_the_code() -> None:
-    written = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    written = [
+        line
+        for line in PAGE.read_text(encoding="utf-8").splitlines()
+        if line.startswith("| `") and line.count("|") == 5
+    ]
     wanted = [row(failure) for failure in FAILURES.values()]
     assert written == wanted, "make the table in docs/failures.md say:\n" + "\n".join(wanted)
 

@@ -67,8 +67,8 @@ ODD = [
     ("numbers twice", {"store_id": [7, 7]}, "holds a store_id twice: 7"),
     ("no ids", {"name": ["s1"]}, "has no column store_id"),
     ("no columns", {}, "has no column store_id"),
-    ("cameras of cameras", {"store_id": ["s1"], "cameras": [[["a"]]]}, "cameras is no list of ids but list"),
-    ("cameras as a map", {"store_id": ["s1"], "cameras": [{"a": 1}]}, "cameras is no list of ids but struct"),
+    ("cameras of cameras", {"store_id": ["s1"], "cameras": [[["a"]]]}, "cameras is not a list of ids but list"),
+    ("cameras as a map", {"store_id": ["s1"], "cameras": [{"a": 1}]}, "cameras is not a list of ids but struct"),
 ]  # fmt: skip
 
 

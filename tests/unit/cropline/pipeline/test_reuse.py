@@ -44,7 +44,7 @@ def _rows(**changes: Any) -> list[dict[str, Any]]:
 
 def _kept(
     image: dict[str, Any], rows: list[dict[str, Any]], days: int | None = None, **work: Any
-) -> tuple[dict[int, str], str | None]:
+) -> tuple[dict[int, str], list[int] | None]:
     """({box position: key that stays}, what is left to cut)."""
     claimed = {"profile": "default", "profile_hash": "recipe", "fingerprint": "new", "recipe": "{}"} | work
     claim = {"source": "cams", "image_id": "photo", "manifest": "m2", "manifest_row": 7, "work": [claimed]}
@@ -64,12 +64,12 @@ def _moved(index: int) -> list[dict[str, Any]]:
 
 
 def test_a_box_that_moved_is_cut_and_the_others_stay() -> None:
-    assert _kept(_image(_moved(2)), _rows()) == ({0: "crops/0", 1: "crops/1", 3: "crops/3"}, "2")
+    assert _kept(_image(_moved(2)), _rows()) == ({0: "crops/0", 1: "crops/1", 3: "crops/3"}, [2])
 
 
 def test_a_box_that_went_moves_the_others_up_and_one_that_came_is_cut() -> None:
     new = BOXES[0] | {"box_id": "b9", "xmin": 0.7, "xmax": 0.8}
-    assert _kept(_image([*BOXES[1:], new]), _rows()) == ({0: "crops/1", 1: "crops/2", 2: "crops/3"}, "3")
+    assert _kept(_image([*BOXES[1:], new]), _rows()) == ({0: "crops/1", 1: "crops/2", 2: "crops/3"}, [3])
 
 
 def test_what_stays_is_told_as_it_is_now() -> None:
@@ -132,7 +132,7 @@ def test_rows_that_another_state_left_are_taken_over_though_their_work_is_the_sa
         )[1]["work"][0].as_py()[0]["only"]
         for strange in ((), (("cams", "photo", "default"),))
     }
-    assert list(left.values()) == [None, ""]
+    assert list(left.values()) == [None, []]
 
 
 def _pixel_rows(rescaled_from: tuple[int, int] | None, size: tuple[int, int]) -> list[dict[str, Any]]:
@@ -173,7 +173,7 @@ STORES = pa.Table.from_pylist(
 
 def _rewritten(
     rows: list[dict[str, Any]], image: dict[str, Any], days: int | None = None
-) -> tuple[list[dict[str, Any]], str | None]:
+) -> tuple[list[dict[str, Any]], list[int] | None]:
     work = {"profile": "default", "profile_hash": "recipe", "fingerprint": "old", "recipe": "{}"}
     claim = {"source": "cams", "image_id": "photo", "manifest": "m2", "manifest_row": 7, "work": [work]}
     kept, claims = reuse_crops(
@@ -199,7 +199,7 @@ def test_rewriting_keeps_every_row_whatever_became_of_it_and_cuts_nothing() -> N
     rows[2] |= {"status": "skipped", "reason": "below_min_side", "key": None}
     rows[3] |= {"shard": "packs/1.tar", "offset": 512}
     kept, only = _rewritten(rows, _corrected())
-    assert only == ""
+    assert only == []
     names = ("status", "reason", "key", "shard", "offset", "fingerprint", "box_fingerprint")
     assert [[row[name] for name in names] for row in kept] == [[row.get(name) for name in names] for row in rows]
     told = ("store_id", "camera_id", "captured_at", "score", "store_name", "city", "region", "store_format", "manifest")
@@ -215,5 +215,5 @@ def test_a_store_that_nobody_describes_leaves_nothing_of_the_one_before() -> Non
 
 
 def test_rewriting_cuts_what_is_not_there_or_may_go_any_day() -> None:
-    assert _rewritten(_rows()[1:], _corrected())[1] == "0"
+    assert _rewritten(_rows()[1:], _corrected())[1] == [0]
     assert _rewritten(_rows(), _corrected(), days=5)[1] is None  # no row is young enough: all are cut
