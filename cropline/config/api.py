@@ -36,7 +36,7 @@ class ApiSettings(Group):
     )
     token: SecretStr = Field(SecretStr(""), description="bearer token; empty sends none")
     auth: AuthSettings = AuthSettings()
-    method: Literal["GET", "POST"] = "GET"
+    method: Literal["GET", "POST"] = Field("GET", description="how a page is asked for; POST sends body")
     params: dict[str, JsonValue] = Field({}, repr=False, description="query parameters of every request, a JSON object")
     headers: dict[str, SecretStr] = Field({}, description="headers of every request, a JSON object")
     body: dict[str, JsonValue] | None = Field(
@@ -45,7 +45,7 @@ class ApiSettings(Group):
         description="POST: what is sent, a JSON object; {since} {cursor} {page} {offset} {limit} in its texts are filled in",
     )
     data_selector: str = Field("images", description="JSONPath of the items in a page")
-    paginator: Paginator = "cursor"
+    paginator: Paginator = Field("cursor", description="how the listing leads to its next page")
     cursor_path: str = Field("next_cursor", description="cursor paginator: JSONPath of the next cursor")
     cursor_param: str = Field("cursor", min_length=1, description="cursor paginator: name of the query parameter")
     page_param: str = Field("page", min_length=1, description="page_number paginator: name of the query parameter")
@@ -67,7 +67,7 @@ class ApiSettings(Group):
     since_param: str = Field("updated_after", description="parameter of the oldest update wanted; empty sends none")
     since_format: str = Field("iso", description="iso, iso_z, date, epoch_s, epoch_ms, or a pattern as of strftime")
     limit_param: str = Field("limit", description="parameter of the page size; empty sends none")
-    page_size: int = Field(200, ge=1, le=10_000)
+    page_size: int = Field(200, ge=1, le=10_000, description="items that a page is asked for")
     max_pages: int = Field(
         10_000, ge=1, description="a poll stops after so many pages with something new; the next goes on"
     )
@@ -91,7 +91,7 @@ class ApiSettings(Group):
     calls_per_s: float = Field(
         5, gt=0, le=1_000, description="pages a second that polls and backfills share; set on the server by a deploy"
     )
-    timeout_s: float = Field(30, gt=0, le=3_600)
+    timeout_s: float = Field(30, gt=0, le=3_600, description="for one page in total")
     retries: int = Field(5, ge=0, le=20, description="tries again after 429, 5xx and timeouts")
     fields: FieldMap = FieldMap()
     time_format: str = Field(
@@ -106,8 +106,13 @@ class ApiSettings(Group):
         "refuse", description="a rotated box is quarantined, or its bounding box is cut"
     )
     group_by_image: bool = Field(False, description="an item is one box; those of one photo are put together")
-    coordinates: Literal["normalised", "pixels", "percent"] = "normalised"
-    orientation: Literal["upright", "stored"] = "upright"
+    coordinates: Literal["normalised", "pixels", "percent"] = Field(
+        "normalised", description="unit of the boxes: normalised is 0 to 1, percent 0 to 100, both of the photo's sides"
+    )
+    orientation: Literal["upright", "stored"] = Field(
+        "upright",
+        description="what the boxes were measured on: the photo turned by its EXIF orientation, or its pixels as stored",
+    )
 
     @property
     def listing(self) -> str:

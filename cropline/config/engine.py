@@ -15,7 +15,7 @@ class SparkSettings(Group):
 
     python: str = Field("", description="the workers' Python; empty is the path of this one")
     autoscale: bool = Field(True, description="executors come with the work and go when idle; clusters only")
-    min_executors: int = Field(0, ge=0, le=10_000)
+    min_executors: int = Field(0, ge=0, le=10_000, description="executors that are kept even when idle")
     max_executors: int = Field(0, ge=0, le=10_000, description="0 chooses from the backlog")
     executor_cores: int = Field(1, ge=1, le=256, description="a core is one crop process")
     idle_s: int = Field(60, ge=1, description="an executor without work for so long is let go")
@@ -112,7 +112,9 @@ class AutoSettings(Group):
     # Measured: docs/decisions/0007-engines.md.
     images: int = Field(1_500, ge=1, description="images that wait")
     boxes: int = Field(55_000, ge=1, description="boxes of the batch, times profiles")
-    burst: Literal["spark", "spark-connect", "emr-serverless", "dask", "ray"] = "spark"
+    burst: Literal["spark", "spark-connect", "emr-serverless", "dask", "ray"] = Field(
+        "spark", description="the engine of a burst"
+    )
 
 
 EngineKind = Literal["native", "duckdb", "spark", "spark-connect", "emr-serverless", "dask", "ray", "auto"]
@@ -125,7 +127,7 @@ _MASTER = re.compile(
 class EngineSettings(Group):
     """Where the crop job runs."""
 
-    kind: EngineKind = "native"
+    kind: EngineKind = Field("native", description="what runs the crop job; auto chooses by how much waits")
     master: str = Field("local[2]", description="spark: the master URL: local[N], spark://host:port, yarn, k8s://...")
     conf: dict[str, str] = Field({}, description="passed through to Spark: names that begin with spark.")
     processes: int = Field(0, ge=0, le=256, description="crop processes of a worker; 0 is one a core")

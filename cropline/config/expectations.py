@@ -33,5 +33,5 @@ class ExpectationSettings(Group):
         le=timedelta(days=36_500),
         description="a photo captured further in the future is quarantined",
     )
-    max_boxes: int = Field(1_000, ge=1)
+    max_boxes: int = Field(1_000, ge=1, description="an image with more boxes is quarantined")
     boxes_fail_alone: bool = Field(False, description="a bad box fails alone, with its reason, while its image goes on")

@@ -23,7 +23,7 @@ class RetentionSettings(Group):
         le=36_500,
         description="of a poll's manifests; those that some work needs stay, and trace finds no URL without",
     )
-    quarantine_days: int | None = Field(None, ge=1, le=36_500)
+    quarantine_days: int | None = Field(None, ge=1, le=36_500, description="quarantined rows")
     reports_days: int | None = Field(None, ge=1, le=36_500, description="reports and contact sheets")
     orphans: timedelta = Field(
         timedelta(days=2),

@@ -89,7 +89,7 @@ def test_a_part_that_cannot_be_drawn_is_missing_and_the_rest_is_shown(
     error: Exception,
 ) -> None:
     monkeypatch.setattr(tasks.report, part, _raise(error))
-    assert tasks.report.report.fn(Run(tmp_path)) is not None
+    assert tasks.report.report(Run(tmp_path)) is not None
     assert set(shown) == {"poll-summary", "poll-failures"}
     assert "cannot be shown: " in caplog.text
     lies = {key.rpartition(".")[2] for key in storage.list_keys(StoreSpec(tmp_path.as_uri()), "reports")}
@@ -102,7 +102,7 @@ def test_nothing_that_the_report_meets_fails_the_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shown: dict[str, Any], caplog: pytest.LogCaptureFixture, part: str
 ) -> None:
     monkeypatch.setattr(tasks.report, part, _raise(ConnectionError("the server is away")))
-    assert tasks.report.report.fn(Run(tmp_path)) is None
+    assert tasks.report.report(Run(tmp_path)) is None
     assert "the report cannot be shown: ConnectionError: the server is away" in caplog.text
 
 
@@ -110,7 +110,7 @@ def test_a_store_that_takes_nothing_any_more_fails_no_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shown: dict[str, Any]
 ) -> None:
     monkeypatch.setattr(storage, "write", _raise(StorageError("cannot write")))
-    assert tasks.report.report.fn(Run(tmp_path)) is not None
+    assert tasks.report.report(Run(tmp_path)) is not None
     assert "![contact sheet]" in shown["poll-summary"], "it was drawn, and the artifact holds it"
     assert "reports/2026-11-22/poll-run-1.jpg" not in shown["poll-summary"]
 
@@ -123,4 +123,4 @@ def test_being_stopped_is_no_failure_to_be_passed_over(
 
     monkeypatch.setattr(tasks.report, "sample_sheet", stop)
     with pytest.raises(KeyboardInterrupt):
-        tasks.report.report.fn(Run(tmp_path))
+        tasks.report.report(Run(tmp_path))
