@@ -39,7 +39,7 @@ def _report(run: Run) -> UUID | None:
             storage.write(run.spec, sheet_key, sheet)
             funnel.sheet = sheet_key
     pictures: dict[str, str | None] = {}
-    for name, draw in (("lineage", lineage_picture), ("pace", throughput_svg)):
+    for name, draw in (("lineage", lineage_picture), ("throughput", throughput_svg)):
         with harmless(f"the picture of the {name}"):
             pictures[name] = draw(funnel)
     browse_url = run.settings.storage.browse_url
