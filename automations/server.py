@@ -20,7 +20,9 @@ def server() -> Iterator[SyncPrefectClient]:
     """
     url = PREFECT_API_URL.value()
     if not url:
-        raise SettingsError("PREFECT_API_URL: it is not set; give the Prefect server's address, http(s)://host[:port]/api")
+        raise SettingsError(
+            "PREFECT_API_URL: it is not set; give the Prefect server's address, http(s)://host[:port]/api"
+        )
     with get_client(sync_client=True) as client:
         failure = client.api_healthcheck()
         if failure is not None:

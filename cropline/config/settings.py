@@ -48,7 +48,9 @@ class Settings(BaseSettings):
     api: ApiSettings = ApiSettings()
     fetch: FetchSettings = FetchSettings()
     pictures: PictureLimits = PictureLimits()
-    profiles: dict[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}$")], Profile] = {"default": Profile()}
+    profiles: dict[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}$")], Profile] = Field(
+        {"default": Profile()}, description="the crop recipes by name; every box is cut once for each"
+    )
     state: StateSettings = StateSettings()
     storage: StorageSettings = StorageSettings()
     engine: EngineSettings = EngineSettings()

@@ -174,7 +174,9 @@ class TestReplay:
         assert look.states()["done"] == "pending"
 
     @pytest.mark.parametrize("states", [[], ["claimed"], ["quarantined"], ["pending"], ["dead", "claimed"]])
-    def test_what_is_in_progress_or_quarantined_cannot_be_requeued(self, ended: State, look: Look, states: list) -> None:  # type: ignore[type-arg]
+    def test_what_is_in_progress_or_quarantined_cannot_be_requeued(
+        self, ended: State, look: Look, states: list
+    ) -> None:  # type: ignore[type-arg]
         before = look.everything()
         with pytest.raises(ValueError, match="can be requeued"):
             ended.requeue(states=states)

@@ -41,9 +41,15 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "no scheme": ({"url": "photos.example/1.jpg"}, ["url_scheme", "url_well_formed"]),
     "empty address": ({"url": ""}, ["url_scheme", "url_well_formed"]),
     "no host": ({"url": "https:///1.jpg"}, ["url_well_formed"]),
-    "blank in the address": ({"url": "https://photos.example/a b.jpg"}, ["url_well_formed"]),
+    # Landing encodes what stands after the host; what stands in the host cannot be encoded.
+    "blank in the path": ({"url": "https://photos.example/a b.jpg"}, []),
+    "blank in the host": ({"url": "https://photos .example/1.jpg"}, ["url_well_formed"]),
     "line end in the address": ({"url": "https://photos.example/1.jpg\n"}, ["url_well_formed"]),
-    "no-break space": ({"url": "https://photos.example/\u00a0.jpg"}, ["url_well_formed"]),
+    "no-break space in the path": ({"url": "https://photos.example/\u00a0.jpg"}, []),
+    "no-break space in the host": (
+        {"url": "https://photos\u00a0.example/1.jpg"},
+        ["url_well_formed"],
+    ),
     "backslash": ({"url": "http://127.0.0.1:80\\@photos.example/"}, ["url_well_formed", "url_without_user"]),
     "user and password": ({"url": "https://u:p@photos.example/1.jpg"}, ["url_without_user"]),
     "an @ in the path": ({"url": "https://photos.example/a@b.jpg?c@d"}, []),

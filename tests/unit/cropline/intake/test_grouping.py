@@ -85,6 +85,6 @@ def test_a_backfill_of_the_listing_puts_boxes_together_too(tmp_path: Path) -> No
     announced = polled(
         listed, API, Photos(), tmp_path, None, lambda spool: grouped_rows(spool, API, spec, lambda ids: {})
     )
-    rows = [row for sheet in announced.sheets for row in sheet.read(spec).to_pylist()]
+    rows = [row for listing in announced.listings for row in listing.read(spec).to_pylist()]
     assert [(row["image_id"], len(row["boxes"])) for row in rows] == [("a", 2), ("b", 1)]
     assert (announced.items, announced.calls) == (3, 2)
