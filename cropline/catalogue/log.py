@@ -33,12 +33,12 @@ class Commit:
 class Memory:
     """What a state database remembers of the table's commits.
 
-    ``until``: it has checked every commit up to this version; None: no commit. ``strangers``: some of them were of batches
+    ``until``: it has checked every commit up to this version; None: no commit. ``unknown_batches``: some of them were of batches
     that are not its own. ``knows``: returns those of some batch ids that are its own.
     """
 
     until: int | None
-    strangers: bool
+    unknown_batches: bool
     knows: Callable[[Collection[str]], Collection[str]]
 
 
@@ -64,12 +64,12 @@ def has_unknown_commits(spec: StoreSpec, memory: Memory, newest: int) -> bool:
         return True
     for version in range(first, newest + 1):
         actions = _actions(spec, version)
-        if actions is None or _is_strange(actions, memory):
+        if actions is None or _is_unknown(actions, memory):
             return True
     return False
 
 
-def _is_strange(actions: list[dict[str, Any]], memory: Memory) -> bool:
+def _is_unknown(actions: list[dict[str, Any]], memory: Memory) -> bool:
     if not any(action["add"].get("dataChange", True) for action in actions if "add" in action):
         return False
     info = _info(actions)

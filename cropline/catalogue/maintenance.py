@@ -26,7 +26,7 @@ class MaintenanceResult:
     checkpoint: bool
     version: int
     dry_run: bool
-    doubles: int = 0  # removed rows of duplicated work items, see duplicates.py
+    duplicates: int = 0  # removed rows of duplicated work items, see duplicates.py
 
 
 def check_vacuum(after: timedelta | None) -> None:

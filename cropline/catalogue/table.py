@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 
 from cropline.catalogue import commits, delta, duplicates, history, maintenance, pack_places
+from cropline.catalogue.failed_recrops import newest, stay
 from cropline.catalogue.history import PastRows
 from cropline.catalogue.log import Memory, commit_of, has_unknown_commits
 from cropline.catalogue.rows import (
@@ -36,7 +37,6 @@ from cropline.catalogue.rows import (
     scan_images,
     to_catalogue,
 )
-from cropline.catalogue.staying import newest, stay
 from cropline.core.errors import CatalogueError, StaleLease
 from cropline.core.store_spec import StoreSpec
 
@@ -52,14 +52,14 @@ _TRIES = 100
 class Appended:
     """``version``: the table version that holds the batch. ``appended`` False: it held it before; read batch_rows.
 
-    ``rows`` (CATALOGUE): the appended rows. Reused crops have their place at that time (see pack_places.py). ``strangers``:
+    ``rows`` (CATALOGUE): the appended rows. Reused crops have their place at that time (see pack_places.py). ``unknown_batches``:
     batches that the state does not know were committed since its last check.
     """
 
     version: int
     appended: bool
     rows: pa.Table | None = None
-    strangers: bool = False
+    unknown_batches: bool = False
 
 
 class Catalogue:
@@ -93,7 +93,7 @@ class Catalogue:
 
         ``superseding``: work items of the batch that the table holds, according to the state. ``works``: all of its work
         items; they are also looked up in the table when ``memory`` does not cover all commits. A failure never removes a
-        good row (see staying.py).
+        good row (see failed_recrops.py).
 
         Safe when any number of processes do the same at once, and after a lost reply. Raise StaleLease when a later attempt
         has fenced the batch.
@@ -103,20 +103,20 @@ class Catalogue:
         )
 
         def commit(table: DeltaTable) -> Appended:
-            strange = memory is not None and has_unknown_commits(self._spec, memory, table.version())
+            unknown = memory is not None and has_unknown_commits(self._spec, memory, table.version())
             known = commits.transaction(table, batch_id, attempt)
             if known is not None and known >= 0:
                 version = commit_of(self._spec, batch_id, known, table.version()).version or table.version()
-                return Appended(version, False, strangers=strange)
+                return Appended(version, False, unknown_batches=unknown)
             if known is not None and -known > attempt:
                 raise StaleLease(f"batch {batch_id}: attempt {attempt} lost its lease to attempt {-known}")
             properties = commits.properties(batch_id, table.version(), attempt, len(rows))
-            look = strange or (memory is not None and memory.strangers)
+            look = unknown or (memory is not None and memory.unknown_batches)
             current = commits.current(table, works if look else commits.failing(rows, superseding))
             replaced = {*superseding, *commits.works_of(current)}
             placed = pack_places.with_current_places(table, stay(rows, current), batch_id) if replaced else rows
             commits.put(table, placed, properties, batch_id, replaced)
-            return Appended(table.version(), True, placed, strange)
+            return Appended(table.version(), True, placed, unknown)
 
         with delta.catalogue_errors("write", self._spec):
             return self._until_committed(commit)
@@ -331,7 +331,7 @@ class Catalogue:
                 lambda table: maintenance.maintain(table, compact, vacuum_after, checkpoint, dry_run)
             )
 
-    def strangers(self, memory: Memory) -> tuple[int, bool] | None:
+    def unknown_batches(self, memory: Memory) -> tuple[int, bool] | None:
         """Return (newest version, whether other installations committed since the last check); None without a table."""
         with delta.catalogue_errors("read", self._spec):
             table = delta.open_table(self._spec)

@@ -56,7 +56,7 @@ def _images(screen: Screen, report: StateReport) -> None:
         ("backlog", f"{report.backlog:,}{age}"),
         ("open batches", f"{report.open_batches}{stale}"),
         ("lineage", f"{report.outbox:,} events wait to be published"),
-        *([("catalogue", _UNKNOWN_COMMITS)] if report.strangers else []),
+        *([("catalogue", _UNKNOWN_COMMITS)] if report.unknown_batches else []),
     ):
         screen.print(f"[bold]{name:<13}[/bold] {text}", markup=True)
     screen.print()

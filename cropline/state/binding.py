@@ -48,19 +48,19 @@ def bound(database: Database) -> Bound:
         return _bound(connection)
 
 
-def remember(connection: Connection, version: int, *, strangers: bool) -> None:
-    """Record that every commit up to this version was checked; ``strangers``: one was of a batch that is unknown here."""
+def remember(connection: Connection, version: int, *, unknown_batches: bool) -> None:
+    """Record that every commit up to this version was checked; ``unknown_batches``: one was of a batch that is unknown here."""
     newest = case((binding.c.catalogue_version >= version, binding.c.catalogue_version), else_=literal(version))
     values: dict[str, object] = {"catalogue_version": newest}
-    if strangers:
-        values |= {"strangers": 1, "doubles_checked": 0}
+    if unknown_batches:
+        values |= {"unknown_batches": 1, "duplicates_checked": 0}
     connection.execute(update(binding).values(values))
 
 
-def doubles_checked(database: Database) -> None:
+def duplicates_checked(database: Database) -> None:
     """Record that the catalogue was searched for duplicated work items, and that none of those found is left."""
     with database.atomic() as connection:
-        connection.execute(update(binding).values(doubles_checked=1))
+        connection.execute(update(binding).values(duplicates_checked=1))
 
 
 def known_batches(database: Database, batch_ids: Collection[str]) -> set[str]:
@@ -101,7 +101,7 @@ def _check(bound: str | None, given: str | None, what: str, setting: str, option
 
 def _bound(connection: Connection) -> Bound:
     row = connection.execute(select(binding)).one()
-    return Bound(row.storage, row.catalogue_version, bool(row.strangers), bool(row.doubles_checked))
+    return Bound(row.storage, row.catalogue_version, bool(row.unknown_batches), bool(row.duplicates_checked))
 
 
 def _api(connection: Connection, source: str) -> str | None:
@@ -112,7 +112,7 @@ def _put(connection: Connection, storage: str | None, source: str, api: str | No
     if storage is not None:
         free = binding.c.storage.is_(None)
         other = or_(free, binding.c.storage != storage)
-        anew = {"catalogue_version": None, "strangers": 0, "doubles_checked": 0} if again else {}
+        anew = {"catalogue_version": None, "unknown_batches": 0, "duplicates_checked": 0} if again else {}
         connection.execute(update(binding).where(other if again else free).values(storage=storage, **anew))
     if api is not None:
         row = upsert(connection, sources).values(source=source, api=api)

@@ -87,7 +87,7 @@ class CommitRequest:
     counts: Counts
     catalogue_version: int | None
     events: Sequence[Event]
-    strangers: bool = False  # batches that are unknown here were committed before it
+    unknown_batches: bool = False  # batches that are unknown here were committed before it
 
 
 def commit(database: Database, batch: Batch, request: CommitRequest, retries: Retries) -> Committed:
@@ -276,7 +276,7 @@ def _close(connection: Connection, batch: Batch, request: CommitRequest, now: da
         )
     )
     if request.catalogue_version is not None:
-        remember(connection, request.catalogue_version, strangers=request.strangers)
+        remember(connection, request.catalogue_version, unknown_batches=request.unknown_batches)
 
 
 def _fold_tallies(connection: Connection) -> None:

@@ -224,7 +224,7 @@ MIGRATIONS: tuple[Migration, ...] = (
             """
             CREATE TABLE binding (
                 one INTEGER NOT NULL PRIMARY KEY CHECK (one = 1), storage {text}, catalogue_version BIGINT,
-                strangers INTEGER NOT NULL, doubles_checked INTEGER NOT NULL
+                unknown_batches INTEGER NOT NULL, duplicates_checked INTEGER NOT NULL
             )
             """,
             "INSERT INTO binding SELECT 1, NULL, max(catalogue_version), 0, 0 FROM batches",

@@ -201,7 +201,7 @@ class StateReport:
     reasons: Sequence[
         ReasonCount
     ]  # of work items that failed, are dead, quarantined, or done with failures; most frequent first
-    strangers: bool  # the catalogue holds batches that this database does not know
+    unknown_batches: bool  # the catalogue holds batches that this database does not know
 
     @property
     def done_with_failures(self) -> int:
@@ -247,8 +247,8 @@ class Bound:
 
     storage: str | None  # its address; None before the first run
     catalogue_version: int | None  # every commit up to this one was checked
-    strangers: bool  # some were of batches that this database does not know
-    doubles_checked: bool
+    unknown_batches: bool  # some were of batches that this database does not know
+    duplicates_checked: bool
 
 
 @dataclass(frozen=True)

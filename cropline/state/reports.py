@@ -57,7 +57,7 @@ def report(database: Database, *, last_batches: int) -> StateReport:
             outbox=events[0],
             oldest_event_at=events[1],
             reasons=_reasons(connection),
-            strangers=bool(connection.execute(select(binding.c.strangers)).scalar()),
+            unknown_batches=bool(connection.execute(select(binding.c.unknown_batches)).scalar()),
         )
 
 

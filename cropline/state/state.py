@@ -89,14 +89,14 @@ class State:
         """Return those of the batches that this state made."""
         return binding.known_batches(self._database, batch_ids)
 
-    def remember_catalogue(self, version: int, *, strangers: bool) -> None:
+    def remember_catalogue(self, version: int, *, unknown_batches: bool) -> None:
         """Record that every commit of the catalogue up to this version was checked; ``commit`` also records its own."""
         with self._database.atomic() as connection:
-            binding.remember(connection, version, strangers=strangers)
+            binding.remember(connection, version, unknown_batches=unknown_batches)
 
-    def doubles_checked(self) -> None:
+    def duplicates_checked(self) -> None:
         """Record that the catalogue was searched for duplicated work items, and none is left."""
-        binding.doubles_checked(self._database)
+        binding.duplicates_checked(self._database)
 
     def cursor(self, source: str) -> str | None:
         """Return the last saved poll position, ISO 8601 in UTC: the greatest updated_at. None before the first poll."""
@@ -172,15 +172,15 @@ class State:
         counts: Counts,
         catalogue_version: int | None,
         events: Sequence[Event] = (),
-        strangers: bool = False,
+        unknown_batches: bool = False,
     ) -> Committed:
         """End a batch, once: work items, batch and outbox in one transaction.
 
-        ``strangers``: up to ``catalogue_version`` the catalogue holds commits of batches that are unknown here.
+        ``unknown_batches``: up to ``catalogue_version`` the catalogue holds commits of batches that are unknown here.
 
         Raise StaleLease when another attempt owns it, NotReconciled when outcomes or counts do not match its work items.
         """
-        request = commits.CommitRequest(outcomes, counts, catalogue_version, events, strangers)
+        request = commits.CommitRequest(outcomes, counts, catalogue_version, events, unknown_batches)
         settings = self._settings
         retries = commits.Retries(
             settings.max_attempts, timedelta(seconds=settings.backoff_s), timedelta(seconds=settings.backoff_cap_s)

@@ -172,8 +172,8 @@ binding = Table(
     Column("one", Integer, primary_key=True),
     Column("storage", AnyText),  # null before the first run
     Column("catalogue_version", BigInteger),  # every commit up to this version was checked
-    Column("strangers", Integer, nullable=False),  # 1: some of them were of batches that are unknown here
-    Column("doubles_checked", Integer, nullable=False),  # 1: no duplicated item since the last unknown batch
+    Column("unknown_batches", Integer, nullable=False),  # 1: some of them were of batches that are unknown here
+    Column("duplicates_checked", Integer, nullable=False),  # 1: no duplicated item since the last unknown batch
 )
 
 manifests = Table(

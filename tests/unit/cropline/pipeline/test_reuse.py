@@ -122,15 +122,15 @@ def test_rows_that_another_state_left_are_taken_over_though_their_work_is_the_sa
     claimed = {"profile": "default", "profile_hash": "recipe", "fingerprint": "old", "recipe": "{}"}
     claim = {"source": "cams", "image_id": "photo", "manifest": "m2", "manifest_row": 7, "work": [claimed]}
     left = {
-        strange: reuse_crops(
+        unknown: reuse_crops(
             pa.Table.from_pylist(_rows(), schema=CATALOGUE),
             pa.Table.from_pylist([image]),
             pa.Table.from_pylist([claim], schema=CLAIM),
             {"default": None},
             NOW,
-            strange,
+            unknown,
         )[1]["work"][0].as_py()[0]["only"]
-        for strange in ((), (("cams", "photo", "default"),))
+        for unknown in ((), (("cams", "photo", "default"),))
     }
     assert list(left.values()) == [None, []]
 
