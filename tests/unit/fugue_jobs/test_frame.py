@@ -62,7 +62,7 @@ GOOD = (0.1, 0.2, 0.5, 0.6)
         ({"columns": {"label": "sku"}}, "columns: the frame has no column 'sku' for the label"),
         ({"prefix": "x"}, "prefix: the frame has a column 'xstatus' already"),
         ({"store": "s3://"}, "store: must be"),
-        ({"store": "memory:///"}, "store: memory:/// lives in one process"),
+        ({"store": "memory:///"}, "store: memory:/// exists in one process"),
         ({"store": "file:///proc/no"}, "store: cannot use file:///proc/no"),
         ({"files": "/no/such"}, "files: /no/such is not a folder"),
         ({"processes": -1}, "processes: must be a whole number"),
