@@ -249,7 +249,7 @@ def test_a_function_is_part_of_recipe_fingerprint_and_key(frame: pd.DataFrame, t
 def test_a_profile_of_the_settings_takes_steps_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CROPLINE_PROFILES", f'{{"inverted": {{"steps": ["{STEPS}:inverted"]}}}}')
     (step,) = load_settings().profiles["inverted"].steps
-    source = Path(__file__).with_name("shop_steps.py").read_bytes()
+    source = (Path(__file__).parent / "pool" / "shop_steps.py").read_bytes()
     assert step.version == hashlib.sha256(source).hexdigest()[:16]
     monkeypatch.setenv("CROPLINE_PROFILES", '{"p": {"steps": ["nowhere.at_all:f"]}}')
     with pytest.raises(cropline.CroplineError, match=r"CROPLINE_PROFILES__P__STEPS__0: nowhere.at_all:f: no module"):
