@@ -15,14 +15,14 @@ from pydantic import Field, field_validator, model_validator
 from cropline.config.group import Group
 from cropline.core.column_types import parse_columns
 
-GROUP = "cropline.config.steps"
+GROUP = "cropline.steps"
 _USE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 class Step(Group):
-    """One function. ``use`` is module:name, or the name of an entry point of the group cropline.config.steps."""
+    """One function. ``use`` is module:name, or the name of an entry point of the group cropline.steps."""
 
-    use: str = Field(description="module:name, or the name of an entry point cropline.config.steps")
+    use: str = Field(description="module:name, or the name of an entry point of the group cropline.steps")
     version: str = Field(
         "", max_length=100, description="version of the function; empty is a hash of its module's source"
     )
