@@ -220,6 +220,15 @@ def test_no_part_of_a_query_or_secret_is_shown(
     assert CANARY not in shown
 
 
+def test_a_warning_about_an_answer_shows_no_query(listing: Listing, caplog: pytest.LogCaptureFixture) -> None:
+    read(listing, images_path=f"/v1/images?api_key={CANARY}")
+    caplog.clear()
+    logging.getLogger("urllib3.connection").warning(
+        "Failed to parse headers (url=%s): %s", f"http://a/?k={CANARY}", CANARY
+    )
+    assert caplog.messages == ["Failed to parse headers"]
+
+
 def test_an_api_that_closes_without_an_answer_shows_no_query(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     down = Listing()
