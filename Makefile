@@ -1,4 +1,4 @@
-# What cropline's people run. Everything is installed into .venv, nothing elsewhere.
+# The commands of a developer. They install into .venv only.
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV := .venv
@@ -23,29 +23,29 @@ $(BIN)/.installer: requirements/installer.lock
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/installer.lock
 	@touch $@
 
-# Byte-compiled at install: without it every first import of a big library costs seconds.
+# Byte-compiled at install: otherwise the first import of each large library costs seconds.
 $(BIN)/.run: $(BIN)/.installer requirements/run.lock pyproject.toml
 	@echo "installing the locked requirements into $(VENV) ..."
 	@$(UV) pip install -q --python $(BIN)/python --require-hashes --compile-bytecode -r requirements/run.lock
 	@$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
-# The optional decoder, where a compiler and libjpeg-turbo's headers are; else one line says what is missing.
+# The optional decoder needs a compiler and libjpeg-turbo's headers. If one is missing, a line says which.
 $(BIN)/.native: $(BIN)/.run native/install.sh native/pyproject.toml $(wildcard native/src/*.[ch] native/src/cropline_regions/*.py)
 	@native/install.sh $(UV) $(BIN)/python
 	@touch $@
 
 $(BIN)/.dev: $(BIN)/.native requirements/dev.lock
-	@echo "installing what the tests need into $(VENV) ..."
+	@echo "installing the test requirements into $(VENV) ..."
 	@$(UV) pip install -q --python $(BIN)/python --require-hashes --compile-bytecode -r requirements/dev.lock
 	@touch $@
 
-# Azurite, the tests' Azure. Without npm the tests that need it are skipped, and fail where CI is set.
+# Azurite emulates Azure in tests. Without npm, the tests that need it are skipped; where CI is set, they fail.
 $(VENV)/azurite/.done: tests/emulators/package-lock.json
 	@if command -v npm >/dev/null; then \
 	  echo "installing Azurite into $(VENV)/azurite ..."; mkdir -p $(@D) && cp tests/emulators/package.json tests/emulators/package-lock.json $(@D)/ \
-	  && npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel error >/dev/null && touch $@ || echo "Azurite could not be installed: the tests on Azure are skipped, and fail where CI is set"; \
-	else echo "no npm: the tests on Azure are skipped, and fail where CI is set"; fi
+	  && npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel error >/dev/null && touch $@ || echo "Azurite could not be installed: tests on Azure are skipped; where CI is set, they fail"; \
+	else echo "no npm: tests on Azure are skipped; where CI is set, they fail"; fi
 
 $(BIN)/.engines: $(BIN)/.dev requirements/engines.lock
 	@echo "installing Dask and Ray into $(VENV) ..."
@@ -55,16 +55,16 @@ $(BIN)/.engines: $(BIN)/.dev requirements/engines.lock
 demo: $(BIN)/.native  ## simulated cameras, two polls, crops and a report in demo-output/
 	@$(BIN)/cropline demo --out demo-output
 
-# Files are handed out in the order of the folders: those whose tests take long first, the many short ones of unit/ last.
+# pytest takes the folders in this order: slow tests first, the many short ones of unit/ last.
 test: $(BIN)/.dev $(VENV)/azurite/.done  ## the whole test suite: unit, contract, integration
 	@$(BIN)/python -m tests.java
 	@JAVA_HOME=$$($(BIN)/python -m tests.java --print) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-slow: $(BIN)/.dev  ## the longer proofs: a Spark cluster that grows and shrinks, cancels on Connect
+test-slow: $(BIN)/.dev  ## slow tests: a Spark cluster that grows and shrinks, cancels on Connect
 	@$(BIN)/python -m tests.java
 	@JAVA_HOME=$$($(BIN)/python -m tests.java --print) $(BIN)/python -m pytest -m slow $(ARGS)
 
-test-engines: $(BIN)/.engines  ## the contract suite on Ray too, which is installed for it; kept out of test for its size
+test-engines: $(BIN)/.engines  ## the contract suite on Dask and Ray; installs Ray, which is too large for make test
 	@$(BIN)/python -m pytest tests/contract -k "dask or ray" $(ARGS)
 
 lint: $(BIN)/.dev  ## ruff, mypy and the import contracts
@@ -73,11 +73,11 @@ lint: $(BIN)/.dev  ## ruff, mypy and the import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-format: $(BIN)/.dev  ## let ruff mend what it can
+format: $(BIN)/.dev  ## fix what ruff can fix
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(BIN)/.dev  ## ratios against the plain code: make bench ONLY=crop_engine
+bench: $(BIN)/.dev  ## benchmarks against plain code: make bench ONLY=crop_engine
 	@$(BIN)/python -m benchmarks $(ONLY)
 
 chaos: $(BIN)/.dev  ## kill and pause runs at random: make chaos KILLS=200 IMAGES=500 STATE=postgresql SEED=1
@@ -86,19 +86,19 @@ chaos: $(BIN)/.dev  ## kill and pause runs at random: make chaos KILLS=200 IMAGE
 up: $(BIN)/.native  ## the whole stack until Ctrl-C: Prefect, worker, simulated cameras; DEMO=0 for your own API
 	@$(BIN)/cropline up $(if $(filter 0,$(DEMO)),--no-demo) $(ARGS)
 
-sanitize: $(BIN)/.dev  ## the region decoder's tests under sanitizers; fuzzed: make -C native fuzz SECONDS=600 SEED=1
+sanitize: $(BIN)/.dev  ## the region decoder's tests under sanitizers; to fuzz: make -C native fuzz SECONDS=600 SEED=1
 	@$(MAKE) -s -C native sanitize PYTHON=$(abspath $(BIN)/python)
 
-lock: $(BIN)/.installer  ## resolve the requirements anew, with hashes
+lock: $(BIN)/.installer  ## resolve the requirements again, with hashes
 	@$(UV) $(COMPILE) --extra all pyproject.toml -o requirements/run.lock
 	@$(UV) $(COMPILE) --extra dev pyproject.toml -o requirements/dev.lock
 	@$(UV) $(COMPILE) --extra all --extra dask --extra ray pyproject.toml -o requirements/engines.lock
 	@$(UV) $(COMPILE) requirements/installer.in -o requirements/installer.lock
 
-clean:  ## remove what the targets made
+clean:  ## remove everything that the targets create
 	@rm -rf $(VENV) demo-output cropline-up benchmarks/results .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-# The decoder's wheel uses the libjpeg of Pillow's wheel; auditwheel checks it and names the oldest glibc that it runs on.
+# The decoder's wheel uses the libjpeg of Pillow's wheel. auditwheel checks it and finds the oldest glibc that it supports.
 wheels: $(BIN)/.dev  ## cropline's wheel and cropline-regions' manylinux wheel, in dist/
 	@$(BIN)/python -m build --no-isolation --outdir dist .
 	@$(BIN)/python -m build --no-isolation --wheel --outdir dist/unrepaired native

@@ -1,6 +1,8 @@
-"""Crops of shelf and cooler photos: the library, and the way in for DataFrames.
+"""Crop the boxes of shelf and cooler photos. This package holds the Python API and every feature but the crop job.
 
-``crop`` crops the boxes of a DataFrame; ``read_crops`` gives the catalogue as one, ``open_crop`` one of its crops; ``show`` draws them. docs/front-door.md has examples.
+The API: ``crop`` crops the boxes of a DataFrame, ``read_crops`` returns the catalogue as a DataFrame,
+``open_crop`` opens one of its crops and ``show`` draws them. docs/front-door.md has examples.
+Not here: the crop job (fugue_jobs), the checks of manifests (expectations), and what Prefect runs (tasks, flows).
 """
 
 from importlib import import_module
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CroplineError", "OptionError", "Profile", "crop", "crops", "open_crop", "read_crops", "show"]
 
-# Lazily: every part of cropline imports this module.
+# Lazy: every part of cropline imports this module.
 _WHERE = {
     "CroplineError": "cropline.core.errors",
     "OptionError": "cropline.core.errors",

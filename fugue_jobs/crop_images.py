@@ -1,7 +1,6 @@
-"""The transformer: image rows in, one flat row a box and profile out, always. What the product exists for.
+"""The transformer of the crop job: image rows in, exactly one flat row per box and profile out.
 
-Belongs here: what a worker is told and how images pass through it. Does not: rows (rows.py), pictures (fugue_jobs/imaging/pixels.py), processes (fugue_jobs/pool/crop_pool.py) or engines (fugue_jobs/engines/run.py).
-Bytes never pass through here: photos are fetched and crops stored by the crop processes.
+The crop processes fetch photos and store crops, so no image bytes pass through this module.
 """
 
 from __future__ import annotations
@@ -28,25 +27,25 @@ ROWS_A_TABLE = 2_048
 
 @dataclass(frozen=True)
 class CropJob:
-    """What a worker needs besides the rows. Picklable; secrets only inside ``fetch``, as SecretStr."""
+    """What a worker needs besides the rows. Picklable. Secrets are only inside ``fetch``, as SecretStr."""
 
     store: StoreSpec
     fetch: FetchSettings
     pictures: PictureLimits
-    processes: int = 0  # crop processes of a worker; 0 is one a core
-    packed: Packed = ()  # profiles whose crops go into packs; all others' are objects
-    batch: str = ""  # names the folder of its packs; objects on S3 carry it
+    processes: int = 0  # crop processes per worker; 0: one per core
+    packed: Packed = ()  # profiles whose crops go into packs; other crops are single objects
+    batch: str = ""  # names the folder of its packs; stored as metadata of objects on S3
 
 
 def crop_images(
     job: CropJob, on_image: Callable[[int], None] | None = None, check: Callable[[], None] | None = None
 ) -> Callable[[Iterable[pa.Table]], Iterable[pa.Table]]:
-    """A function from tables of schemas.IMAGES rows to tables of schemas.CROPS rows, for Fugue or for anyone.
+    """Return a function from tables of schemas.IMAGES rows to tables of schemas.CROPS rows.
 
-    Exactly one row for each box and profile comes out, images in the order in which they came. ``on_image`` is called
-    with the number of rows after each image, ``check`` about every second: what it raises ends the call. Both stay in
-    this process, so they are for engines that run here.
-    Raises EngineError for a memory:/// store, and when crop processes cannot run at all.
+    It yields exactly one row per box and profile, in the order of the images. ``on_image`` is called
+    with the number of rows after each image. ``check`` is called about once a second; an exception
+    from it ends the call. Both run in this process, so they work only on engines that run here.
+    Raise EngineError for a memory:/// store, or when crop processes cannot run at all.
     """
     if job.store.scheme == "memory":
         raise EngineError("memory:/// lives in one process and crops are cut in others: use file:/// or s3://")
@@ -66,11 +65,11 @@ def crop_images(
 
 
 def _no_progress(_rows: int) -> None:
-    """Nobody wants to know."""
+    """No-op callback."""
 
 
 class _Images:
-    """The images of one call: read as the pool asks for work, given back in the order in which they came."""
+    """The images of one call. The pool pulls them as it needs work; they are returned in input order."""
 
     def __init__(
         self, rows: Iterator[tuple[dict[str, Any], ImageWork]], max_boxes: int, on_image: Callable[[int], None]
@@ -78,12 +77,12 @@ class _Images:
         self._rows, self._max_boxes, self._on_image = rows, max_boxes, on_image
         self._count = 0
         self._next = 0
-        self._numbers: list[int] = []  # of the pool's works, by position
+        self._numbers: list[int] = []  # image numbers, by the pool's positions
         self._images: dict[int, dict[str, Any]] = {}
         self._outcomes: dict[int, ImageOutcome] = {}
 
     def works(self) -> Iterator[ImageWork]:
-        """What the pool has to do. Images without boxes need nothing, those with too many end here."""
+        """Yield the work for the pool. Images without boxes, or with too many, never reach the pool."""
         for image, work in self._rows:
             if not work.crops:
                 continue
@@ -98,11 +97,11 @@ class _Images:
                 yield work
 
     def end(self, position: int, outcome: ImageOutcome) -> None:
-        """The pool's work at this position ended."""
+        """Record the outcome of the pool's image at this position."""
         self._end(self._numbers[position], outcome)
 
     def take(self) -> Iterator[Ended]:
-        """The images that have ended since, up to the first that has not."""
+        """Yield finished images in input order, up to the first unfinished one."""
         while self._next in self._outcomes:
             yield Ended(self._images.pop(self._next), self._outcomes.pop(self._next))
             self._next += 1
@@ -121,7 +120,7 @@ def _outcomes(
     try:
         yield from pool.run(works, job.batch, check)
     except BaseException:
-        # Also when the consumer walks away: photos are under way in it.
+        # Close the pool also when the consumer stops early: it still has photos in progress.
         pool.close()
         raise
     return_pool(assignment, size, pool)

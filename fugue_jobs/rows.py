@@ -1,7 +1,4 @@
-"""Rows <-> work: schemas.IMAGES rows as the pool takes them, what it gives back as schemas.CROPS rows.
-
-Belongs here: conversions between Arrow and work.py. Does not: running anything (crop_images.py, fugue_jobs/pool/crop_pool.py).
-"""
+"""Converts schemas.IMAGES rows to the pool's work, and the pool's outcomes to schemas.CROPS rows."""
 
 from __future__ import annotations
 
@@ -31,14 +28,14 @@ _KEYS = [(name, "ascending") for name in ("manifest", "manifest_row", "box_index
 
 
 class Ended(NamedTuple):
-    """An image's row as it came, and how it ended."""
+    """An image's input row and its outcome."""
 
     image: dict[str, Any]
     outcome: ImageOutcome
 
 
 def read_images(tables: Iterable[pa.Table]) -> Iterator[tuple[dict[str, Any], ImageWork]]:
-    """Each row of the tables (schemas.IMAGES) with its work, a few rows at a time."""
+    """Yield each row of the tables (schemas.IMAGES) with its work, a few rows at a time."""
     for table in tables:
         for batch in _as_images(table).to_batches(max_chunksize=64):
             for row in batch.to_pylist():
@@ -46,9 +43,9 @@ def read_images(tables: Iterable[pa.Table]) -> Iterator[tuple[dict[str, Any], Im
 
 
 def crop_rows(ended: list[Ended]) -> pa.Table:
-    """CROPS rows: what is known of the image, of the box as it came, and of its crop. Of an image: by box and profile."""
-    # Column by column: half the time of rows. The system's pool gives back what arrays are grown beyond their need;
-    # Arrow's own keeps it, a third more memory for a large batch.
+    """Return CROPS rows: facts about the image, the box as received, and the crop."""
+    # Building columns takes half the time of building rows. The system's memory pool returns excess
+    # capacity of grown arrays; Arrow's default pool keeps it: a third more memory for a large batch.
     pool = pa.system_memory_pool()
     ordered = [Ended(image, outcome._replace(crops=_sorted(image, outcome))) for image, outcome in ended]
     arrays = [pa.array(_column(field.name, ordered), field.type, memory_pool=pool) for field in CROPS]
@@ -56,9 +53,9 @@ def crop_rows(ended: list[Ended]) -> pa.Table:
 
 
 def in_order(crops: pa.Table) -> pa.Table:
-    """The rows of a job, as an engine gave them, as schemas.CROPS ordered by manifest, row, box and profile.
+    """Return an engine's rows as schemas.CROPS, ordered by manifest, row, box and profile.
 
-    Copies nothing when they are in order, as they are when the engine handed the images over in order.
+    Nothing is copied when the engine returned them in that order already.
     """
     crops = crops.select(CROPS.names).cast(CROPS)
     order = pc.sort_indices(crops.select([name for name, _ in _KEYS]), sort_keys=_KEYS)
@@ -71,7 +68,7 @@ def _sorted(image: dict[str, Any], outcome: ImageOutcome) -> list[CropOutcome]:
 
 
 def _as_images(table: pa.Table) -> pa.Table:
-    """The table in schemas.IMAGES. Nested fields are taken by position: DuckDB puts quotes around the name ``label``."""
+    """Return the table as schemas.IMAGES. DuckDB quotes the field ``label``, so nested fields match by position."""
     columns = []
     for field in IMAGES:
         column = table.column(field.name).combine_chunks()
@@ -146,10 +143,10 @@ def _column(name: str, ended: list[Ended]) -> list[Any]:
 
 
 def _side(value: int | None) -> int | None:
-    """None for what no picture has: it declares nothing."""
+    """Return None for a size that no picture can have: such a value declares nothing."""
     return value if value and value > 0 else None
 
 
 def _plain(value: Any) -> Any:
-    """NaN as null: engines disagree about NaN in frames, and the row's reason already says it."""
+    """Return NaN as null. Engines treat NaN in frames differently, and the row's reason reports it already."""
     return None if isinstance(value, float) and math.isnan(value) else value

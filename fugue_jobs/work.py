@@ -1,7 +1,6 @@
-"""What travels between the transformer and its crop processes: an image's work in, the outcome of each crop out.
+"""The data between the transformer and its crop processes: image work in, crop outcomes out.
 
-Belongs here: plain picklable tuples and nothing that is heavy to import, since every crop process loads this module.
-Does not: Arrow rows (crop_images.py makes them) or any decision about a picture.
+Every crop process imports this module: it holds plain picklable tuples and imports nothing heavy.
 """
 
 from typing import NamedTuple
@@ -10,12 +9,12 @@ from cropline.core.failures import PhotoFailure
 
 MAX_DETAIL = 200
 
-# By another name: CropOutcome has a field bytes.
+# An alias, because CropOutcome has a field named bytes.
 Encoded = bytes
 
 
 class Box(NamedTuple):
-    """A box as it came: 0..1 or pixels, see ImageWork.coordinates. None or NaN where it was unreadable."""
+    """A box as received: 0..1 or pixels, see ImageWork.coordinates. None or NaN where it was unreadable."""
 
     box_id: str | None
     xmin: float | None
@@ -26,7 +25,7 @@ class Box(NamedTuple):
 
 
 class Order(NamedTuple):
-    """One profile to cut every box by, as it stood when the batch was claimed."""
+    """One profile to cut every box by, as it was when the batch was claimed."""
 
     profile: str
     fingerprint: str
@@ -34,14 +33,14 @@ class Order(NamedTuple):
     only: frozenset[int] | None = None  # boxes to cut; None: all
 
     def wants(self, box_index: int) -> bool:
-        """Whether this box is to be cut."""
+        """Return whether this box is to be cut."""
         return self.only is None or box_index in self.only
 
 
 class ImageWork(NamedTuple):
     """One photo with all of its boxes and profiles: fetched once, decoded once.
 
-    Of a frame's row ``source`` is empty; ``image_id`` then becomes the sha256 of the image's bytes.
+    For a row of a user's frame ``source`` is empty, and ``image_id`` becomes the sha256 of the bytes.
     """
 
     source: str
@@ -53,26 +52,26 @@ class ImageWork(NamedTuple):
     orientation: str
     boxes: tuple[Box, ...]
     orders: tuple[Order, ...]
-    # What packs tell of the photo beside each crop.
+    # Facts about the photo that packs store beside each crop.
     version: str | None = None
     captured_at: str | None = None
     store_id: str | None = None
     camera_id: str | None = None
-    declared: tuple[int | None, int | None] = (None, None)  # width and height, px, as the API has it
-    # An image that is not at a URL: its bytes, or a path below the folder that was named.
+    declared: tuple[int | None, int | None] = (None, None)  # width and height, px, declared by the API
+    # An image without a URL: its bytes, or a path below the configured folder.
     data: bytes | None = None
     path: str | None = None
-    rows: tuple[bytes, ...] = ()  # what a function is told of each box beside the rest, pickled
-    singly: bool = False  # functions get one crop at a time: one of several ended its process
+    rows: tuple[bytes, ...] = ()  # the frame's row of each box for user functions, pickled
+    singly: bool = False  # call functions with one crop at a time: a call with several ended its process
 
     @property
     def crops(self) -> int:
-        """How many rows this image must end as."""
+        """The number of rows that this image must yield."""
         return sum(len(self.boxes) if order.only is None else len(order.only) for order in self.orders)
 
 
 class CropOutcome(NamedTuple):
-    """How one box ended for one profile. The fields are the columns of schemas.CROPS with the same names."""
+    """The outcome of one box for one profile. Fields have the names of the columns of schemas.CROPS."""
 
     order: int
     box_index: int
@@ -95,12 +94,12 @@ class CropOutcome(NamedTuple):
     flags: str | None = None
     shard: str | None = None
     offset: int | None = None
-    data: Encoded | None = None  # the crop itself, where it is handed back instead of stored
-    values: dict[str, object] | None = None  # what functions gave, by column
+    data: Encoded | None = None  # the crop's bytes, when they are returned instead of stored
+    values: dict[str, object] | None = None  # what functions returned, by column
 
 
 class ImageOutcome(NamedTuple):
-    """How one photo ended: a CropOutcome for each box and profile, and what is known of the photo (None: never seen)."""
+    """The outcome of one photo: a CropOutcome per box and profile, and facts about it (None: not available)."""
 
     crops: list[CropOutcome]
     width: int | None = None
@@ -112,7 +111,7 @@ class ImageOutcome(NamedTuple):
 
 
 def failed(order: int, box_index: int, failure: PhotoFailure) -> CropOutcome:
-    """The outcome of a crop that ends with this failure."""
+    """Return the outcome of a crop that fails with this failure."""
     return CropOutcome(
         order,
         box_index,
@@ -124,7 +123,7 @@ def failed(order: int, box_index: int, failure: PhotoFailure) -> CropOutcome:
 
 
 def failed_photo(work: ImageWork, failure: PhotoFailure) -> ImageOutcome:
-    """A photo that cannot be used: each of its boxes fails, for each profile, with the photo's reason."""
+    """Return the outcome of an unusable photo: every box fails for every profile, with the photo's reason."""
     return ImageOutcome(
         [
             failed(number, box, failure)

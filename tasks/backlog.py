@@ -1,7 +1,6 @@
-"""backlog: how much waits, noted at the end of every run, drawn now and then, and told when it is old.
+"""backlog: samples how much waits at the end of every run, draws it from time to time, and warns when it is old.
 
-Belongs here: when that is done. Does not: the samples (cropline/state/backlog.py) or the picture (cropline/report).
-Not a task: an idle poll does it too.
+Not a task, because an idle poll does it too.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ from cropline.pipeline.run import Run
 from tasks.harmless import harmless
 from tasks.show import show
 
-# Polls come every minute, a little early or late.
+# Polls come every minute, give or take a few seconds.
 _EVERY = timedelta(seconds=50)
 _IDLE_RUNS_DRAW_EVERY_MIN = 5
 
 
 def note_backlog(run: Run) -> None:
-    """Sample the backlog; show it when the run did something, or every five minutes. Never fails a run."""
+    """Sample the backlog. Show it when the run did something, or every five minutes. It never fails a run."""
     with harmless("the backlog"):
         if run.state.sample_backlog(at_most_every=_EVERY):
             _emit_when_old(run)
@@ -37,7 +36,7 @@ def _draw(run: Run) -> None:
 
 
 def _emit_when_old(run: Run) -> None:
-    """An event, for an automation to act on: automations/alerts.yaml has one."""
+    """Emit an event on which an automation can act, such as the one in automations/alerts.yaml."""
     last = run.state.backlog_samples(datetime.now(UTC) - 2 * _EVERY)[-1:]
     since = last[0].oldest_pending_since if last else None
     if since is not None and last[0].at - since > run.settings.state.alert_age:
@@ -45,12 +44,12 @@ def _emit_when_old(run: Run) -> None:
         emit(
             "backlog.old",
             run,
-            f"the oldest pending photo waits for {minutes:,.0f} min, {last[0].pending:,} are pending",
+            f"the oldest pending photo has waited for {minutes:,.0f} min; {last[0].pending:,} are pending",
         )
 
 
 def emit(what: str, run: Run, message: str) -> None:
-    """Emit ``cropline.<what>`` about the run's source. ``message`` is shown to people: it must be scrubbed."""
+    """Emit ``cropline.<what>`` about the run's source. Users see ``message``: it must be scrubbed."""
     source = run.settings.api.source
     emit_event(
         f"cropline.{what}",

@@ -1,7 +1,6 @@
-"""check: after a batch is committed, does the catalogue hold what it should, and do its photos show anything?
+"""check: does the catalogue hold what a committed batch should have written, and do its photos show anything?
 
-Belongs here: calling the suite on one batch and what is done about it. Does not: the rules (expectations/catalogue.py,
-drift/detect.py). Nothing is undone: a broken critical rule fails the run, so that someone looks.
+Nothing is undone. A broken critical rule fails the run, so that a person looks at it.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ if TYPE_CHECKING:
     from cropline.state import Batch
     from expectations.objects import StoredObject
 
-# Of a batch's crops so many are read back: enough to notice a store that loses or mixes up, cheap at any batch size.
+# Crops of a batch that are read back: enough to notice a store that loses or mixes up objects, cheap at any batch size.
 _READ_BACK = 20
 
 
 def check(run: Run, batch: Batch, crops: pa.Table, counts: pa.Table | None) -> list[tuple[str, str]]:
-    """Hold a committed batch to the catalogue's expectations. Gives what is unusual: kind, message.
+    """Check a committed batch against the catalogue's expectations. Return what is unusual: (kind, message).
 
-    ``counts``: manifests.COUNTS of its images, read here when they are not at hand.
-    Raises CatalogueError when crops were lost or mixed up.
+    ``counts``: manifests.COUNTS of its images; they are read when not given.
+    Raise CatalogueError when crops were lost or mixed up.
     """
     from drift.detect import find_poor_photos
     from drift.near_duplicates import check_photos
@@ -55,7 +54,7 @@ check_task = task(name="check", task_run_name="check batch {batch.batch_id}", **
 
 
 def _moved(run: Run, batch: Batch, objects: dict[str, StoredObject | None]) -> dict[str, StoredObject | None]:
-    """Crops that are missing, looked for where their rows say now: an erasure may have moved their pack since the commit."""
+    """Look for missing crops where their rows are now: an erasure may have moved their pack since the commit."""
     from cropline.catalogue import Catalogue
     from expectations.objects import read_objects
 
@@ -67,7 +66,7 @@ def _moved(run: Run, batch: Batch, objects: dict[str, StoredObject | None]) -> d
 def _without_forgotten(
     run: Run, crops: pa.Table, objects: dict[str, StoredObject | None]
 ) -> dict[str, StoredObject | None]:
-    """Without crops that are missing because their photo was forgotten since the commit."""
+    """Drop crops that are missing because their photo was forgotten since the commit."""
     missing = {key for key, found in objects.items() if found is None}
     image_of = dict(zip(crops["key"].to_pylist(), crops["image_id"].to_pylist(), strict=True))
     gone = run.state.forgotten(run.settings.api.source, sorted({image_of[key] for key in missing}))

@@ -1,4 +1,4 @@
-"""claim: lease a batch of work. A stale batch of a run that died is resumed first, under its id and a higher attempt."""
+"""claim: leases a batch of work items. A batch of a run that died is resumed first: same id, higher attempt."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def has_work(run: Run) -> bool:
 
 
 def claim(run: Run) -> Batch | None:
-    """Lease the next batch to this run; None when another run took what there was."""
+    """Lease the next batch to this run. Return None when other runs took everything."""
     return run.state.claim(
         limit=run.settings.batch.images, owner=run.context.flow_run_id, source=run.settings.api.source
     )
@@ -37,15 +37,15 @@ claim_task = task(name="claim", task_run_name="claim up to {run.settings.batch.i
 
 @contextmanager
 def freed_on_failure(run: Run, batch: Batch) -> Iterator[datetime]:
-    """Whatever ends the work on a batch before its commit, a cancel too, lets go of it: the next run resumes it at once.
+    """Release a batch that ends before its commit, by an error or by a cancel: the next run resumes it at once.
 
-    Gives the moment at which this attempt began.
+    Yields the time at which this attempt began.
     """
     started_at = datetime.now(UTC)
     try:
         yield started_at
     except StaleLease:
-        raise  # it is no longer ours to free
+        raise  # another run has the batch, so this one must not release it
     except BaseException as error:
         _let_go(run, batch, started_at, run_status(error), one_line(f"{type(error).__name__}: {error}"))
         raise
@@ -59,5 +59,5 @@ def _let_go(run: Run, batch: Batch, started_at: datetime, kind: EventKind, why: 
         run.state.release(batch, why)
         run.emit(events)
     except CroplineError as error:
-        # The failure that is on its way up is the one to show; the lease runs out by itself.
-        get_run_logger().warning("batch %s could not be freed: %s", batch.batch_id, error)
+        # Show the original failure. The lease expires by itself.
+        get_run_logger().warning("batch %s could not be released: %s", batch.batch_id, error)

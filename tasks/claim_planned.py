@@ -1,7 +1,7 @@
-"""claim_planned: the works of one slice of a plan become a batch of this run: landed, registered or requeued, and claimed.
+"""claim_planned: lands, registers or requeues the work items of one slice of a plan, and claims them as a batch.
 
-Belongs here: doing what the plan says. Does not: deciding (cropline/backfill). Between this and the commit the slices in
-hand are pending or claimed: when the run dies, they are all that other runs find of it.
+Only the slices in progress are pending or claimed before their commit. When the run dies, other runs find no more than
+these.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
     from cropline.state import Batch, WorkState
 
-# Where a row lies once it is landed: manifest key and position.
+# The position of a landed row: manifest key and row number.
 Place = tuple[str, int]
 
 _KEEP_ALL_DIGESTS = datetime(1, 1, 2, tzinfo=UTC)
 
 
 def claim_planned(run: Run, plan: Plan, part: Slice) -> Batch | None:
-    """Claim the slice's works; None when other runs have them all."""
+    """Claim the slice's work items. Return None when other runs have all of them."""
     _requeue(run, part)
     landed = _register(run, plan, part)
     batch = run.state.claim(
@@ -52,7 +52,7 @@ claim_planned_task = task(name="claim planned", task_run_name="claim planned: {p
 
 
 def quarantine_bad(run: Run, plan: Plan) -> int:
-    """Bad rows of the plan are landed and registered as quarantined, with their reasons. Gives how many."""
+    """Land the plan's bad rows and register them as quarantined, with their reasons. Return how many."""
     from cropline.intake.quarantine import add_rows
     from expectations.quarantine import quarantine_table
     from expectations.validate import Verdict
@@ -70,7 +70,7 @@ quarantine_task = task(name="quarantine", task_run_name="quarantine bad rows", *
 
 
 def _register(run: Run, plan: Plan, part: Slice) -> set[str]:
-    """Gives the manifests that were landed for it: what they announce is of now."""
+    """Register the slice. Return the manifests that were landed for it: their URLs are new."""
     work_items = [(work.row, work.profile) for work in part.work_items if work.registers and work.row is not None]
     if not work_items:
         return set()
@@ -82,13 +82,13 @@ def _register(run: Run, plan: Plan, part: Slice) -> set[str]:
 
 
 def _origin(plan: Plan, row: Row) -> Place | None:
-    """Where quarantine has a row that was mapped again."""
+    """Return the place in quarantine of a row that was mapped again."""
     origins = plan.listings[row.listing].origins
     return origins[row.row] if origins else None
 
 
 def _mark(run: Run, replayed: Sequence[tuple[Place, str]]) -> None:
-    """After they are registered: a run that dies in between leaves rows that look as if they waited, and do no harm."""
+    """Mark rows as replayed after they are registered. If the run dies before, they only look unreplayed."""
     from cropline.intake.quarantine import Mark, mark_replayed
 
     profiles: dict[Place, set[str]] = {}
@@ -102,7 +102,7 @@ def _mark(run: Run, replayed: Sequence[tuple[Place, str]]) -> None:
 
 
 def _requeue(run: Run, part: Slice) -> None:
-    """Exactly the planned works, and only as long as they are in the state in which they were found."""
+    """Requeue exactly the planned work items that are still in the state in which the plan found them."""
     found: dict[tuple[str, WorkState], list[str]] = {}
     for work in part.work_items:
         if work.action == "requeue" and work.state is not None:
@@ -112,7 +112,7 @@ def _requeue(run: Run, part: Slice) -> None:
 
 
 def _landed(run: Run, plan: Plan, rows: Sequence[Row]) -> dict[int, Place]:
-    """Where each row lies; rows that are on this machine only are landed as one manifest first."""
+    """Return the place of each row. Rows that are only in local files are landed as one manifest first."""
     places = {id(row): (key, row.row) for row in rows if (key := plan.listings[row.listing].key) is not None}
     local = sorted(
         {id(row): row for row in rows if id(row) not in places}.values(), key=lambda row: (row.listing, row.row)
@@ -121,7 +121,7 @@ def _landed(run: Run, plan: Plan, rows: Sequence[Row]) -> dict[int, Place]:
         return places
     path = run.folder / "slice.parquet"
     manifest.write_rows(_numbered(run, plan, local), path)
-    # As a poll's manifest: the day of its newest row.
+    # As in a poll, the manifest's day is that of its newest row.
     newest = max(row.updated_at or row.captured_at or _KEEP_ALL_DIGESTS for row in local)
     key = manifest.land(path, run.settings.api.source, f"{newest:%Y-%m-%d}", run.spec)
     return places | {id(row): (key, position) for position, row in enumerate(local)}
@@ -163,7 +163,7 @@ def _candidate(run: Run, row: Row, profile: str, place: Place) -> dict[str, Any]
 
 
 def _write(run: Run, candidates: Sequence[dict[str, Any]]) -> None:
-    """Register without moving the cursor. Under a name of its own: the manifest may have been registered before."""
+    """Register without moving the cursor. The name is unique: the manifest may have been registered before."""
     import pyarrow as pa
 
     from cropline.core.keys import canonical_json, digest

@@ -1,7 +1,7 @@
-"""commit: a batch's crops enter the catalogue, then the state table, each once.
+"""commit: adds a batch's crops to the catalogue, then to the state table, each once.
 
-Belongs here: the order of the two commits. The catalogue comes first and is the truth: when it holds the batch already,
-the state is derived from what it holds. A stale attempt is refused by both.
+The catalogue comes first and is the truth: when it holds the batch already, the state is derived from it. Both refuse a
+stale attempt.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 def committed_crops(run: Run, batch: Batch) -> pa.Table | None:
-    """What the catalogue holds of a batch that was taken over; None when it must be cropped.
+    """Return the catalogue's rows of a batch that was taken over, or None when it must be cropped.
 
-    From here on the attempt before this one cannot append it any more, however late it wakes.
+    After this call the earlier attempt cannot append the batch any more.
     """
     from cropline.catalogue import Catalogue
 
@@ -37,7 +37,7 @@ def committed_crops(run: Run, batch: Batch) -> pa.Table | None:
 
 @dataclass(frozen=True)
 class CommittedBatch:
-    """``crops``: the rows that the catalogue holds of the batch."""
+    """The result of a commit. ``crops``: the rows of the batch in the catalogue."""
 
     crops: pa.Table
     counts: Counts
@@ -47,11 +47,9 @@ class CommittedBatch:
 def commit(run: Run, batch: Batch, crops: pa.Table, started_at: datetime, engine: str | None) -> CommittedBatch:
     """Append to the catalogue, then mark images and batch and write the outbox in one SQL transaction.
 
-    A good row stays when its box could not be cut again, and says so.
-
-    ``started_at``, ``engine``: when this attempt began and where it was cut, for lineage.
-
-    Raises StaleLease when another attempt has the batch; nothing of this attempt is committed then.
+    A good row stays when its box could not be cut again; it then holds the reason.
+    ``started_at``, ``engine``: start and engine of this attempt, for lineage.
+    Raise StaleLease when another attempt has the batch. Then nothing of this attempt is committed.
     """
     from cropline.catalogue import Catalogue
 
@@ -71,7 +69,9 @@ def commit(run: Run, batch: Batch, crops: pa.Table, started_at: datetime, engine
         emit_unknown_commits(run, known)
     held = appended.rows if appended.appended else catalogue.batch_rows(batch.batch_id)
     if held is None:
-        raise CatalogueError(f"the catalogue says that it holds batch {batch.batch_id} but has no rows of it")
+        raise CatalogueError(
+            f"the catalogue's log has a commit of batch {batch.batch_id}, but the table has no rows of it"
+        )
     became = outcomes.became(held)
     counted = outcomes.counts(batch, became)
     run.state.commit(

@@ -1,6 +1,6 @@
-"""crop: every box of a batch's images is cut by the Fugue job, on the engine that the settings name.
+"""crop: cuts every box of a batch's images with the Fugue job, on the engine of the settings.
 
-Gathers the job's three inputs and checks that its rows account for every box.
+It gathers the job's three inputs and checks that the job's rows account for every box.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ _WORK = ("image_id", "profile")
 
 @dataclass(frozen=True)
 class Cut:
-    """What the job made of a batch: schemas.CROPS, one row for each box and profile; the crops are durable."""
+    """The job's result: schemas.CROPS, one row per box and profile. The crops are stored."""
 
     crops: pa.Table
-    counts: pa.Table  # manifests.COUNTS: how many boxes each image has
-    engines: tuple[EngineUse, ...]  # one for each time that the job ran; none when no box had to be cut
+    counts: pa.Table  # manifests.COUNTS: number of boxes of each image
+    engines: tuple[EngineUse, ...]  # one per run of the job; empty when no box had to be cut
     seconds: float
 
 
 def crop(run: Run, batch: Batch, check: Callable[[], None]) -> Cut:
-    """Cut the batch. ``check`` is called about every second meanwhile: what it raises ends the job."""
+    """Cut the batch. ``check`` is called about once a second; an exception from it ends the job."""
     import pyarrow as pa
 
     from fugue_jobs.crop_images import CropJob
@@ -93,8 +93,8 @@ def crop(run: Run, batch: Batch, check: Callable[[], None]) -> Cut:
         used[0].executor_seconds,
     )
     if crops.num_rows + kept.num_rows != expected:
-        came_out = f"{crops.num_rows} rows came out, {kept.num_rows} were kept"
-        raise NotReconciled(f"batch {batch.batch_id}: {expected} boxes went in, {came_out}")
+        came_out = f"the job returned {crops.num_rows} rows and {kept.num_rows} were kept"
+        raise NotReconciled(f"batch {batch.batch_id}: expected {expected} rows, but {came_out}")
     whole = in_order(pa.concat_tables([crops, kept])) if kept.num_rows else crops
     return Cut(whole, images.counts, tuple(used), seconds)
 
@@ -111,7 +111,7 @@ def _again_with_fresh_urls(
     crops: pa.Table,
     cut: Callable[[ManifestRows, pa.Table, Callable[[int], None]], pa.Table],
 ) -> pa.Table:
-    """The crops, with new rows for photos whose URL had expired and for which the image API gave another. Once a batch."""
+    """Return the crops with new rows for photos whose URL had expired and has a new one. Done once per batch."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -134,7 +134,7 @@ def _again_with_fresh_urls(
 
 
 def _reused(run: Run, batch: Batch, stores: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """(rows of boxes whose crops are there already, the claims without these): only boxes whose own work changed are cut."""
+    """Return (rows of boxes whose crops stay, the claims without these boxes)."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -143,7 +143,7 @@ def _reused(run: Run, batch: Batch, stores: pa.Table) -> tuple[pa.Table, pa.Tabl
     from fugue_jobs.engines.manifests import ManifestRows
 
     known = set(batch.superseding)
-    # After a loss of the state the catalogue may hold what it does not know.
+    # After a loss of the state the catalogue may hold rows that the state does not know.
     strange = set(works_of(batch)) - known if find_unknown_commits(run) else set()
     earlier = {image_id for _, image_id, _ in known | strange}
     if not earlier:
@@ -158,21 +158,21 @@ def _reused(run: Run, batch: Batch, stores: pa.Table) -> tuple[pa.Table, pa.Tabl
     rewritten = sum(row in batch.rewriting for row in zip(*(kept[n].to_pylist() for n in _WORK), strict=True))
     run.add(Funnel(rewritten=rewritten))
     if rewritten:
-        get_run_logger().info("%d rows have other metadata and the same crops: only the rows are written", rewritten)
+        get_run_logger().info("%d rows have new metadata and the same crops: only the rows are written", rewritten)
     if kept.num_rows > rewritten:
-        get_run_logger().info("%d boxes have not changed: their crops stay", kept.num_rows - rewritten)
+        get_run_logger().info("%d boxes did not change: their crops stay", kept.num_rows - rewritten)
     return kept, claims
 
 
 def _waiting(run: Run) -> int:
-    """Images that wait beside the batch; asked only where it decides something."""
+    """Return how many images wait besides the batch. Only asked when an engine choice depends on it."""
     if run.settings.engine.kind not in ("auto", "spark", "emr-serverless"):
         return 0
     return run.state.report(last_batches=1).images["pending"] // len(run.settings.profiles)
 
 
 def _boxes_in(counts: pa.Table, batch: Batch) -> int:
-    """Boxes times profiles, counted from the inputs alone: the job's own count must meet it."""
+    """Return boxes times profiles, counted from the inputs alone. The job's own count must equal it."""
     boxes = {(row["manifest"], row["manifest_row"]): row["boxes"] for row in counts.to_pylist()}
     claims = batch.images.select(["manifest", "manifest_row", "work"]).to_pylist()
     missing = [c for c in claims if (c["manifest"], c["manifest_row"]) not in boxes]

@@ -1,7 +1,4 @@
-"""forget: an erasure as a step, and the end of erasures that met photos in work, as soon as nobody holds these any more.
-
-Belongs here: calling the erasure from a run, and showing what it came to. Does not: the erasure itself (cropline/erasure).
-"""
+"""forget: runs an erasure as a step, and finishes erasures whose photos were in work."""
 
 from __future__ import annotations
 
@@ -20,12 +17,12 @@ from tasks.show import show
 if TYPE_CHECKING:
     from cropline.erasure import ErasureResult, Selection
 
-_SHOWN = 1_000  # characters of what was asked for; the receipt has all of it
+_SHOWN = 1_000  # characters of the selection; the receipt has all of it
 
 
 @task(name="forget", task_run_name="forget photos", **STEP)
 def forget_photos(run: Run, photos: Selection, dry_run: bool) -> ErasureResult:
-    """Remove what was made of the photos, or with dry_run count it."""
+    """Remove what was made from the photos, or count it in a dry run."""
     from cropline.erasure import estimate, event_emitter, forget
 
     source = run.settings.api.source
@@ -35,7 +32,7 @@ def forget_photos(run: Run, photos: Selection, dry_run: bool) -> ErasureResult:
 
 
 def show_erasure(run: Run, photos: Selection, result: ErasureResult, dry_run: bool) -> None:
-    """What an erasure came to, as an artifact with its receipt."""
+    """Show an erasure's result as an artifact, with its receipt."""
     from cropline.reports.summary import plain
 
     verdict, *more = erasure_lines(result, dry_run=dry_run)
@@ -49,18 +46,20 @@ def show_erasure(run: Run, photos: Selection, result: ErasureResult, dry_run: bo
 
 
 def recall_erasures(run: Run) -> None:
-    """After a loss of the state, or a restore, it learns from the receipts what must not come back. Nearly always there is nothing."""
+    """Restore erasures from their receipts after a loss or a restore of the state. Usually there are none."""
     found = receipts.unknown(run.spec, run.state)
     if found:
         from cropline.erasure import recall
 
         recall(run.spec, run.state, found)
-        get_run_logger().warning("%d erasures that only their receipts knew: their photos stay away", len(found))
+        get_run_logger().warning(
+            "%d erasures restored from their receipts: their photos are not cropped again", len(found)
+        )
         finish_erasures(run)
 
 
 def finish_erasures(run: Run) -> None:
-    """Remove what a batch brought of photos that were forgotten meanwhile. Not a task: nearly always there is nothing."""
+    """Erase what batches wrote of photos that were forgotten in the meantime. Not a task: usually there is nothing."""
     for erasure in run.state.unfinished_erasures(run.settings.api.source):
         from cropline.erasure import event_emitter, finish
 

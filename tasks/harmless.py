@@ -1,4 +1,4 @@
-"""What only shows what was done never fails it: whatever is raised there becomes a warning in the log."""
+"""Turns failures of what only displays results into warnings in the log."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from cropline.core.scrub import one_line
 
 @contextmanager
 def harmless(what: str) -> Iterator[None]:
-    """Around one thing that is drawn or shown, so that the others are shown all the same."""
+    """Guard one display step, so that the others run when it fails."""
     try:
         yield
-    except Exception as error:  # noqa: BLE001 - Pillow, stores and Prefect's server raise what they like
+    except Exception as error:  # noqa: BLE001 - Pillow, stores and Prefect's server raise many types
         get_run_logger().warning("%s cannot be shown: %s", what, one_line(f"{type(error).__name__}: {error}"))

@@ -1,4 +1,4 @@
-"""take_in: the one way from the image API to the state table, for every flow that polls."""
+"""take_in: the one path from the image API to the state table, for every flow that polls."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class _Register(Protocol):
 
 @dataclass(frozen=True)
 class IntakeSteps:
-    """The steps of an intake: as Prefect tasks, which the UI shows, or as plain functions, which take no time beside their work."""
+    """The steps of an intake: as Prefect tasks, which the UI shows, or as plain functions, which add no overhead."""
 
     poll: _Poll
     land: _Land
@@ -51,9 +51,9 @@ PLAIN = IntakeSteps(poll, land, validate, register)
 
 
 def take_in(run: Run, look_back: timedelta | None, steps: IntakeSteps = SHOWN) -> Funnel:
-    """One poll: what the API announced is landed, judged and registered. Gives what it came to.
+    """Land, validate and register what the API announced. Return the counts of this poll.
 
-    ``look_back``: another overlap than the settings'. Raises ApiError, ManifestRejected.
+    ``look_back``: an overlap that replaces that of the settings. Raise ApiError, ManifestRejected.
     """
     run.half = part = Funnel()
     _take_in(run, part, look_back, steps)
@@ -78,7 +78,7 @@ def _take_in(run: Run, part: Funnel, look_back: timedelta | None, steps: IntakeS
 
 
 def judge(run: Run, part: Funnel, manifest_key: str, steps: IntakeSteps = SHOWN) -> Validated:
-    """Validate a landed manifest and count its rows in ``part``. Raises ManifestRejected when none may be registered."""
+    """Validate a landed manifest and count its rows in ``part``. Raise ManifestRejected when no row may be registered."""
     with emit_on_failure(run, without_validation(run, manifest_key)):
         validated = steps.validate(run, manifest_key)
     part.add(validated.counts)

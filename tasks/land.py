@@ -1,4 +1,4 @@
-"""land: the polled items become one immutable manifest in the object store. Nothing is dropped."""
+"""land: writes the polled items to one immutable manifest in the store. Nothing is dropped."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Landed:
 
 
 def land(run: Run, polled: Polled) -> Landed:
-    """Write the manifest. The same items always land under the same key. ``run.near`` keeps a copy for the steps after it."""
+    """Write the manifest. The same items always have the same key. ``run.near`` keeps a local copy for later steps."""
     api = run.settings.api
     path = run.folder / "manifest.parquet"
     rows = manifest.write_rows(_rows(run, polled.spool), path)
@@ -50,7 +50,7 @@ def _rows(run: Run, spool: Path) -> Iterator[dict[str, Any]]:
 
 
 def places(run: Run, image_ids: Sequence[str]) -> dict[str, tuple[str, int]]:
-    """Manifest and row of the photos that were registered before."""
+    """Return manifest and row of the photos that were registered before."""
     if not image_ids:
         return {}
     limit = len(image_ids) * max(1, len(run.settings.profiles)) * 100

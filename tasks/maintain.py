@@ -1,8 +1,4 @@
-"""maintain: maintenance of the catalogue and of what lies beside it, told to lineage and shown in the Prefect UI.
-
-Belongs here: the calls and what is said about them. Does not: the maintenance itself (cropline/catalogue/maintenance.py,
-cropline/maintenance).
-"""
+"""maintain: maintains the catalogue and the store, emits lineage, and shows the result in the Prefect UI."""
 
 from __future__ import annotations
 
@@ -25,12 +21,12 @@ from tasks.unknown_commits import find_unknown_commits
 
 @task(name="maintain", task_run_name="maintain the catalogue", **STEP)
 def maintain_catalogue(run: Run, keep_days: int, dry_run: bool) -> MaintenanceResult | None:
-    """Mend works that stand there twice, compact, vacuum and checkpoint; None when there is no catalogue yet."""
+    """Remove duplicate rows, compact, vacuum and checkpoint. Return None when there is no catalogue yet."""
     catalogue = Catalogue(run.spec)
     if catalogue.version() is None:
         return None
     started_at = datetime.now(UTC)
-    find_unknown_commits(run, whatever=True)  # before the log that tells of them is shortened
+    find_unknown_commits(run, whatever=True)  # before the log that names them is shortened
     mended = _remove_duplicates(run, catalogue, dry_run)
     done = catalogue.maintain(vacuum_after=timedelta(days=keep_days), dry_run=dry_run)
     if not dry_run:
@@ -44,7 +40,7 @@ def maintain_catalogue(run: Run, keep_days: int, dry_run: bool) -> MaintenanceRe
 
 
 def _remove_duplicates(run: Run, catalogue: Catalogue, dry_run: bool) -> int:
-    """Rows that went because their works stood in the table twice. It reads the table, so only when others have written there."""
+    """Remove duplicate rows of work items; return how many. It reads the table only when others have written to it."""
     if run.state.bound().doubles_checked:
         return 0
     mended = catalogue.remove_duplicates(dry_run=dry_run)
@@ -54,7 +50,7 @@ def _remove_duplicates(run: Run, catalogue: Catalogue, dry_run: bool) -> int:
 
 
 def maintenance_failed(run: Run) -> Emit:
-    """What is told of a maintenance run that went wrong."""
+    """Return the events of a maintenance that failed."""
     return lambda at, began, kind, why: run.event_builder.maintained(
         at, started_at=began, catalogue_version=None, changed=False, error=why, kind=kind
     )
@@ -62,7 +58,7 @@ def maintenance_failed(run: Run) -> Emit:
 
 @task(name="delete expired", task_run_name="delete expired", **STEP)
 def delete_expired(run: Run, dry_run: bool) -> list[CleanupResult]:
-    """Crops, manifests, quarantine and reports that are past their days."""
+    """Remove crops, manifests, quarantine and reports whose retention has passed."""
     from cropline.maintenance import apply_retention, expire_crops
 
     deleted = apply_retention(run.spec, run.state, run.settings, dry_run=dry_run)
@@ -71,7 +67,7 @@ def delete_expired(run: Run, dry_run: bool) -> list[CleanupResult]:
 
 @task(name="delete orphans", task_run_name="delete orphans", **STEP)
 def delete_orphans(run: Run, dry_run: bool) -> list[CleanupResult]:
-    """Crops and packs that no version of the catalogue names."""
+    """Remove crops and packs that no version of the catalogue names."""
     from cropline.maintenance import remove_orphans
 
     settings = run.settings
@@ -79,7 +75,7 @@ def delete_orphans(run: Run, dry_run: bool) -> list[CleanupResult]:
 
 
 def show_maintenance(run: Run, done: MaintenanceResult | None, results: Sequence[CleanupResult], dry_run: bool) -> None:
-    """What maintenance did, as an artifact."""
+    """Show what maintenance did, as an artifact."""
     verdict = maintenance_verdict(done)
     table = maintenance_table(results, dry_run)
     with harmless("the summary"):

@@ -1,4 +1,4 @@
-"""How our tasks behave in Prefect, said once: no caching, and which failures are worth another try at once."""
+"""Options of all tasks in Prefect: no caching, and which failures are retried at once."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ from cropline.core.errors import CatalogueError, StaleLease, StateError, Storage
 
 
 async def _may_pass(_task: Task[Any, Any], _task_run: TaskRun, state: State[Any]) -> bool:
-    """A store or database that stumbled; not a lost lease, and nothing that is our own or the data's fault."""
+    """Whether the failure is a store's or a database's, and may pass. A lost lease or bad data is not retried."""
     error = await state.aresult(raise_on_failure=False)
     return isinstance(error, StateError | StorageError | CatalogueError) and not isinstance(error, StaleLease)
 
 
-# Every step is idempotent, so a second try is safe; it is for a stumble of seconds, the next run is for the rest.
+# Every step is idempotent, so a retry is safe. It covers outages of seconds; the next run covers longer ones.
 STEP: dict[str, Any] = {
     "cache_policy": NO_CACHE,
     "persist_result": False,

@@ -1,7 +1,6 @@
-"""plan: which works a backfill or a replay is to do, in which order. Changes nothing.
+"""plan: decides which work items a backfill or replay does, in which order. Changes nothing.
 
-Belongs here: bringing the API, the manifests, the rules and the state together. Does not: the choice and the cases
-(cropline/backfill), which need neither Prefect nor Great Expectations.
+It brings together the API, the manifests, the rules and the state. The choice itself is in cropline/backfill.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ _HINTS = 3
 
 @dataclass(frozen=True)
 class Asked:
-    """One backfill, as it was asked for."""
+    """The request of one backfill."""
 
     photos: Photos
     announced: From
@@ -58,7 +57,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Replayed:
-    """One replay, as it was asked for."""
+    """The request of one replay."""
 
     photos: Photos
     ended: Sequence[Ended]
@@ -69,7 +68,7 @@ class Replayed:
 
 @task(name="plan", task_run_name="plan from {asked.announced}", **STEP | {"retries": 0})
 def plan(run: Run, asked: Asked, done_since: datetime | None) -> Plan:
-    """The plan of a backfill. ``done_since``: works that ended after it are done, also for mode "all"."""
+    """Return the plan of a backfill. ``done_since``: work items done after it are not repeated, also in mode "all"."""
     announced = _announced(run, asked)
     rules = _Rules(run)
     chosen = choose(announced.listings, run.spec, asked.photos, datetime.now(UTC), rules.validate)
@@ -94,7 +93,7 @@ def plan(run: Run, asked: Asked, done_since: datetime | None) -> Plan:
 
 
 def profiles(run: Run, photos: Photos) -> dict[str, str]:
-    """Name and recipe's hash of the profiles that are asked for; raises SettingsError for one that is not set."""
+    """Return name -> recipe hash of the requested profiles. Raise SettingsError for one that is not set."""
     known = {name: profile.hash for name, profile in run.settings.profiles.items()}
     unknown = sorted(set(photos.profiles) - set(known))
     if unknown:
@@ -104,7 +103,7 @@ def profiles(run: Run, photos: Photos) -> dict[str, str]:
 
 @task(name="plan", task_run_name="plan the replay", **STEP)
 def plan_replay(run: Run, asked: Replayed) -> Plan:
-    """The plan of a replay: works that ended badly, and quarantined ones that are good by today's rules."""
+    """Return the plan of a replay: work items that failed, and quarantined ones that pass the current rules."""
     _check_names(run, asked)
     left: Counter[str] = Counter()
     found = {ended: _ended(run, asked, ended) for ended in asked.ended if ended != "quarantined"}
@@ -136,7 +135,7 @@ def plan_replay(run: Run, asked: Replayed) -> Plan:
 
 
 def _hint(run: Run, asked: Replayed, work_items: Sequence[WorkItem]) -> str | None:
-    """What would have matched, when nothing did: which state a photo is in is seldom what people have in mind."""
+    """Return what would have matched when nothing did: users seldom know which state a photo is in."""
     if work_items:
         return None
     found = run.state.endings(_filter(run, asked.photos))
@@ -154,26 +153,26 @@ def _would_match(entry: ReasonCount) -> str:
     reasons = "".join(f" --reason {reason}" for reason in entry.reason.split(",") if reason)
     match entry.state:
         case "done":
-            return f"{photos} ended with failures that last: --ended partial{reasons}"
+            return f"{photos} ended with permanent failures: --ended partial{reasons}"
         case "quarantined":
-            return f"{photos} {'lies' if entry.works == 1 else 'lie'} in quarantine: --ended quarantined{reasons}"
+            return f"{photos} {'is' if entry.works == 1 else 'are'} in quarantine: --ended quarantined{reasons}"
         case "dead":
-            return f"{photos} {'is' if entry.works == 1 else 'are'} out of tries: --ended dead{reasons}"
+            return f"{photos} {'has' if entry.works == 1 else 'have'} no tries left: --ended dead{reasons}"
     return f"{photos} {'waits' if entry.works == 1 else 'wait'} for another try: --ended failed{reasons}"
 
 
 def _check_names(run: Run, asked: Replayed) -> None:
-    """Raises SettingsError for a reason or profile that there is not: it would find nothing, as if all were well."""
+    """Raise SettingsError for an unknown reason or profile. It would match nothing, as if all were well."""
     reasons = {*FAILURES, *quarantine_rules()}
     unknown = sorted(set(asked.reasons) - reasons)
     if unknown:
         raise SettingsError(f"no reason {', '.join(unknown)}; there are {', '.join(sorted(reasons))}")
     source, known = run.settings.api.source, run.settings.profiles
-    # One that has left the settings may still have works.
+    # A profile that left the settings may still have work items.
     for name in asked.photos.profiles:
         if name not in known and not run.state.find_images(sources=[source], profiles=[name], limit=1):
             raise SettingsError(
-                f"no profile {name} in CROPLINE_PROFILES, nor any work of it; there are {', '.join(known)}"
+                f"no profile {name} in CROPLINE_PROFILES, and no work item of it; there are {', '.join(known)}"
             )
 
 
@@ -202,10 +201,10 @@ def _ended(run: Run, asked: Replayed, ended: Ended) -> Iterable[ImageState]:
 
 
 def _good_now(run: Run, asked: Replayed, left: Counter[str]) -> _Again:
-    """Quarantined rows, mapped and judged again: as works when they are good now and nothing newer has superseded them."""
+    """Map and validate quarantined rows again. Rows that are good now and not superseded become work items."""
     waiting, recipes, rules = _waiting(run, asked, left), profiles(run, asked.photos), _Rules(run)
     listings, unmapped = remapped(waiting, run.settings.api, run.spec, run.folder)
-    # A clock that is ahead may be what the rules now allow.
+    # The current rules may allow capture times in the future.
     photos = asked.photos.model_copy(update={"until": asked.photos.until or _FOR_EVER})
     chosen = choose(listings, run.spec, photos, datetime.now(UTC), rules.validate)
     left.update(f"still bad: {', '.join(row.broken)}" for row in chosen.bad)
@@ -217,7 +216,7 @@ def _good_now(run: Run, asked: Replayed, left: Counter[str]) -> _Again:
             work_items.append(replace(work, why="good now"))
         else:
             left["waiting already"] += 1
-    # Rows without these two are not even judged.
+    # Rows that lack one of these are not validated.
     unplaced = {
         "image_id_present": chosen.outside["no image id"],
         "captured_at_present": chosen.outside["no capture time"],
@@ -226,8 +225,8 @@ def _good_now(run: Run, asked: Replayed, left: Counter[str]) -> _Again:
         work_items=work_items,
         listings=listings,
         read=sum(map(len, waiting.values())),
-        note=f"{unmapped:,} rows are judged as they were mapped: their items were not kept" if unmapped else None,
-        # Rows of an earlier replay came through: the same replay once more is no failure.
+        note=f"{unmapped:,} rows keep their earlier mapping: their items were not stored" if unmapped else None,
+        # Rows that an earlier replay brought through count as good: repeating a replay is no failure.
         good=len(chosen.good) + left["replayed before"],
         still_bad=+(Counter(name for row in chosen.bad for name in row.broken) + Counter(unplaced)),
         still_bad_rows=len(chosen.bad) + sum(unplaced.values()),
@@ -237,7 +236,7 @@ def _good_now(run: Run, asked: Replayed, left: Counter[str]) -> _Again:
 
 @dataclass(frozen=True)
 class _Again:
-    """What became of the rows in quarantine, as a Plan takes it."""
+    """The result for the rows in quarantine, as a Plan takes it."""
 
     work_items: list[WorkItem]
     listings: list[Listing]
@@ -250,18 +249,18 @@ class _Again:
 
 
 def _waiting(run: Run, asked: Replayed, left: Counter[str]) -> dict[str, set[int]]:
-    """Manifest -> its rows in quarantine that were not replayed yet."""
+    """Return manifest -> its rows in quarantine that were not replayed yet."""
     from cropline.intake import quarantine
 
     photos, recipes = asked.photos, profiles(run, asked.photos)
-    # By photo only what the old mapping found: today's may find a store or a time where it found none.
+    # Rows without store or camera match too: the current mapping may find one where the earlier one did not.
     wanted = quarantine.QuarantineFilter(asked.manifests, asked.reasons, photos.stores, photos.cameras, unknown=True)
     rows: dict[str, set[int]] = {}
     for entry in quarantine.find(run.spec, run.settings.api.source, wanted):
         if entry.replayed(recipes):
             left["replayed before"] += 1
         elif set(entry.row["broken"]) <= VERSION_RULE_NAMES:
-            left["another row of its manifest went on"] += 1
+            left["another row of its manifest was used"] += 1
         else:
             key, row = entry.place
             rows.setdefault(key, set()).add(row)
@@ -278,7 +277,7 @@ def _announced(run: Run, asked: Asked) -> Announced:
 
 
 class _Rules:
-    """The manifest suite over rows from anywhere, and the same budget of bad ones as a poll has."""
+    """The manifest suite over rows from anywhere, with the error budget of a poll."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -311,7 +310,7 @@ class _Rules:
         return verdict.bad_rows
 
     def check_budget(self, chosen: Chosen) -> None:
-        """Raises ManifestRejected. As in a poll, older versions of a photo that are bad too say nothing of their own."""
+        """Raise ManifestRejected when too many rows are bad. As in a poll, bad older versions of a photo do not count."""
         rules = self._run.settings.expectations
         bad = len(chosen.bad) + chosen.outside[NEWER_IS_BAD]
         rows = len(chosen.good) + bad
@@ -325,10 +324,10 @@ class _Rules:
 
 
 def _bad(run: Run, chosen: Chosen, left: Counter[str]) -> list[Row]:
-    """Bad rows that the state does not know as they are."""
+    """Return bad rows that the state does not know in this form."""
     fresh, held = of_bad(chosen.bad, _quarantined_versions(run, chosen.bad))
     if held:
-        left["in quarantine, and still bad"] += held
+        left["in quarantine and still bad"] += held
     return fresh
 
 
@@ -339,7 +338,7 @@ def _quarantined_versions(run: Run, rows: Iterable[Row]) -> dict[str, str]:
         work_items = run.state.find_images(
             sources=[run.settings.api.source], images=ids[start : start + IDS_AT_ONCE], limit=IDS_AT_ONCE * 1_000
         )
-        # A photo that is done or waiting keeps its last good version; a bad one changes nothing of it.
+        # A photo that is done or pending keeps its last good version; a bad one does not change it.
         found |= {work.image_id: work.version for work in work_items if work.state == "quarantined"}
         rest = {work.image_id for work in work_items if work.state != "quarantined"}
         found |= {row.image_id: row.version for row in rows if row.image_id in rest}

@@ -1,6 +1,6 @@
-"""poll: read what the API announced since the saved cursor, and keep what was not seen before.
+"""poll: reads what the API announced since the saved cursor, and keeps the items that were not seen before.
 
-Not retried by Prefect: the API client has its own retries, and the next scheduled poll is the one after that.
+Prefect does not retry it: the API client retries requests, and the next scheduled poll reads the same items.
 """
 
 from __future__ import annotations
@@ -25,20 +25,21 @@ from tasks.rate_limit import leave
 
 @dataclass(frozen=True)
 class Polled:
-    """What one poll brought. ``spool`` holds the unseen items, one JSON a line, in the order they came."""
+    """The result of one poll. ``spool`` holds the unseen items in the API's order, one JSON document per line."""
 
     spool: Path
     items: int
     fresh: int
     since: str
-    cursor: str  # where the next poll begins, before its overlap: nothing up to it was left out
-    complete: bool  # False: stopped at max_pages, the next poll goes on
+    cursor: str  # where the next poll begins, before its overlap: everything up to it was read
+    complete: bool  # False: stopped at max_pages, and the next poll continues
 
 
 def poll(run: Run, look_back: timedelta | None = None) -> Polled:
-    """Page through the API since the cursor, less the overlap. Items that were landed before are counted and left.
+    """Page through the API from the cursor minus the overlap. Items that were landed before are counted and dropped.
 
-    ``look_back``: another overlap than the settings'. Raises ApiUnavailable without asking while the API wants a pause.
+    ``look_back``: an overlap that replaces that of the settings. Raise ApiUnavailable, without a request, during a
+    pause that the API asked for.
     """
     api, state = run.settings.api, run.state
     saved = state.cursor(api.source) or api.start
@@ -60,9 +61,9 @@ poll_task = task(name="poll", task_run_name="poll the image API", **STEP | {"ret
 
 
 def anything_new(run: Run, limited: bool) -> bool:
-    """Whether the API's first page since the cursor, without the overlap, holds an item that was not landed.
+    """Whether the API's first page since the cursor, without the overlap, has an item that was not landed.
 
-    Not a task: for a watcher, which asks every second. ``limited``: what is_rate_limited said.
+    Not a task: a watcher calls it every second. ``limited``: the result of is_rate_limited.
     """
     api, state = run.settings.api, run.state
     since = state.cursor(api.source) or api.start
@@ -75,13 +76,13 @@ def anything_new(run: Run, limited: bool) -> bool:
 
 @contextmanager
 def _pause_kept(run: Run) -> Iterator[None]:
-    """Do not ask while the API wants a pause; note the pause that it asks for."""
+    """Make no request during a pause that the API asked for; store a new pause."""
     source = run.settings.api.source
     left = run.state.quiet_for(source)
     if left is not None:
         raise ApiUnavailable(
             f"the image API {run.settings.api.listing} asked for a pause, of which {left.total_seconds():.0f} s are left: "
-            "it was not asked"
+            "no request was made"
         )
     try:
         yield
@@ -92,7 +93,7 @@ def _pause_kept(run: Run) -> Iterator[None]:
 
 
 class _Reader:
-    """Takes pages one at a time; holds no item longer than its page."""
+    """Reads one page at a time, and holds no item longer than its page."""
 
     def __init__(self, run: Run, newest: datetime) -> None:
         self._run, self._api = run, run.settings.api
@@ -102,14 +103,14 @@ class _Reader:
         self._began_at = newest
         self.items = self.fresh = 0
         self.newest = newest
-        self.passed = newest  # a moment that a newer one followed: in an ascending listing all up to it was read
+        self.passed = newest  # an update time that a newer one followed: an ascending listing was read up to it
         self._ascending = True
 
     def read(self, pages: Iterator[Page], file: TextIO) -> bool:
-        """Take pages to their end (True) or, if the listing is in order, to max_pages of them with something new.
+        """Read pages to the end (True) or, if the listing is ascending, up to max_pages pages with new items (False).
 
-        It stops only where the next poll gets further: pages of nothing but known items, which the overlap brings again,
-        are not counted, and it does not stop before the first moment that is past the saved cursor.
+        Each stop must bring the next poll further. So pages of known items, which the overlap repeats, do not count,
+        and reading does not stop before an update time later than the saved cursor.
         """
         with_news = 0
         for page in pages:
@@ -144,7 +145,7 @@ class _Reader:
         self._run.on_progress("polled", self.fresh, self.items)
 
     def _addresses(self, repeated: set[str], items: dict[str, Any]) -> dict[str, tuple[str, str]]:
-        """Of items that were seen before, those whose address can be another one all the same: a fresh signature."""
+        """Return the URLs of items that were seen before: a URL may have a new signature."""
         found = {digest: manifest.address(items[digest], self._api) for digest in repeated}
         return {digest: address for digest, address in found.items() if address is not None}
 
@@ -155,7 +156,7 @@ class _Reader:
                 continue
             self._ascending = self._ascending and (self._last is None or moment >= self._last)
             self._last = moment
-            # A moment in the future would carry the cursor past photos that are still to come.
+            # A time in the future would move the cursor past photos that are announced later.
             moment = min(moment, self._now)
             if moment > self.newest:
                 self.newest, self.passed = moment, self.newest

@@ -1,7 +1,7 @@
-"""process_batch: the one way from a claimed batch to its end, for every flow.
+"""process_batch: the one path from a claimed batch to its commit, for every flow.
 
-A batch that an earlier run had committed to the catalogue is not cut again. What ends the work on a batch before its
-commit lets go of it and emits its failure to lineage.
+A batch that an earlier run had committed to the catalogue is not cut again. A batch that fails before its commit is
+released, and its failure is emitted to lineage.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class _Check(Protocol):
 
 @dataclass(frozen=True)
 class BatchSteps:
-    """The steps of a batch: as Prefect tasks, which the UI shows, or as plain functions, which take no time beside their work."""
+    """The steps of a batch: as Prefect tasks, which the UI shows, or as plain functions, which add no overhead."""
 
     crop: _Crop
     commit: _Commit
@@ -56,7 +56,7 @@ PLAIN = BatchSteps(crop, commit, check)
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What became of a batch. ``cut`` is None when an earlier run had cut it."""
+    """The result of a batch. ``cut`` is None when an earlier run had cut it."""
 
     batch_id: str
     counts: Funnel
@@ -65,9 +65,9 @@ class BatchResult:
 
 
 def process_batch(run: Run, batch: Batch, steps: BatchSteps = SHOWN) -> BatchResult:
-    """Cut, commit and check a batch of this run; finish erasures that waited for it. Several threads of a run may call it.
+    """Cut, commit and check a batch of this run, and finish erasures that waited for it. Several threads may call it.
 
-    Raises StaleLease soon after another run took the batch over, RunStopped after ``run.stop()``.
+    Raise StaleLease soon after another run took the batch over, RunStopped after ``run.stop()``.
     """
     run.add(Funnel(batches=1, resumed=int(batch.resumed)))
     lease_s = run.settings.state.lease_s

@@ -1,7 +1,6 @@
-"""progress: two artifacts that move while a backfill works, in the Prefect UI.
+"""progress: two artifacts in the Prefect UI that show how far a backfill is.
 
-Belongs here: making and moving them. Does not: what they say (cropline/backfill/report.py). Apart from show.py, so that
-an idle poll does not import what backfills are made of.
+It is separate from show.py, so that an idle poll does not import the modules of backfills.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from tasks.show import show
 
 
 class ProgressBoard:
-    """Two artifacts that move while the run works: a bar, and the days. That they cannot be shown fails no run."""
+    """Two artifacts that follow a run: a progress bar, and a table of days. A failure to show them fails no run."""
 
     def __init__(self, key: str, title: str, progress: Progress) -> None:
         self._key, self._title, self._progress = key, title, progress
@@ -23,7 +22,7 @@ class ProgressBoard:
         self.update()
 
     def update(self, ended: str | None = None) -> None:
-        """Show how far it is. ``ended``: why the run ends here."""
+        """Show the current progress. ``ended``: why the run ends here."""
         with harmless("the progress"):
             show("progress", f"{self._key}-progress", self._progress.percent, self._title, self._shown)
             days = progress_markdown(self._title, self._progress, ended)

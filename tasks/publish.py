@@ -1,4 +1,4 @@
-"""publish: drain the outbox to the lineage collector. At least once; a dead collector never fails or holds up a run."""
+"""publish: sends the outbox to the lineage collector, at least once. A collector that is down never fails a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _AT_A_TIME = 500
 
 
 def publish(run: Run) -> int:
-    """Send what waits, oldest first; gives how many were taken. What was not taken waits for the next run."""
+    """Send pending events, oldest first. Return how many arrived. The others wait for the next run."""
     from cropline.lineage import Publisher
 
     end_expired_runs(run)
@@ -30,7 +30,7 @@ def publish(run: Run) -> int:
         result = publisher.publish([json.loads(event.payload) for event in events], [event.arrived for event in events])
         sent += _note(run, events, result)
         if not result.complete:
-            get_run_logger().warning("lineage: %s; what is left waits for the next run", result.reason)
+            get_run_logger().warning("lineage: %s; the remaining events wait for the next run", result.reason)
             break
     return sent
 
@@ -39,7 +39,7 @@ publish_task = task(name="publish", task_run_name="publish lineage", **STEP)(pub
 
 
 def _note(run: Run, events: Sequence[Event], result: PublishResult) -> int:
-    """Remember what became of each event; gives how many need not be sent again."""
+    """Store the delivery of each event. Return how many need not be sent again."""
     pairs = [(event, to) for event, to in zip(events, result.deliveries, strict=True)]
     arrived = [event.event_id for event, to in pairs if to.ok]
     run.state.mark_published(arrived)
@@ -52,12 +52,12 @@ def _note(run: Run, events: Sequence[Event], result: PublishResult) -> int:
 
 
 def end_expired_runs(run: Run) -> int:
-    """Tell the end of runs that were killed and could not; gives how many."""
+    """Emit the end of runs that were killed. Return how many."""
     from cropline.lineage import abort_of
 
     ended = 0
     for expired in run.state.expired_runs():
-        why = f"nothing was heard of it since {expired.alive_until:%Y-%m-%d %H:%M:%S} UTC: it was killed, or its host went away"
+        why = f"no sign of life since {expired.alive_until:%Y-%m-%d %H:%M:%S} UTC: the run was killed, or its host is down"
         event = abort_of(json.loads(expired.start), datetime.now(UTC), why)
         ended += run.state.end_run(expired.flow_run, run.events([event]), expired_only=True)
     return ended

@@ -1,7 +1,7 @@
-"""refresh: photos whose signed URL no longer opens get a fresh one from the image API, within their batch.
+"""refresh: gets new URLs from the image API for photos whose signed URL has expired, within their batch.
 
-It runs on the driver and asks at the pace of all other API calls. A fresh URL lands in a manifest of its own, beside what was
-announced before: URLs stand in manifests and nowhere else.
+It runs on the driver, under the API's rate limit. The new URLs are landed in a manifest of their own, because URLs are
+kept only in manifests.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _APART = timedelta(minutes=10)
 
 
 def refresh(run: Run, batch: Batch, claims: pa.Table) -> dict[Place, Place]:
-    """Ask for these images (schemas.CLAIM) again: where each lay -> where its row with a fresh URL lies.
+    """Ask the API for these images (schemas.CLAIM) again. Return old place -> place of the row with the new URL.
 
-    The state reads there from now on. Images that the API does not give, or gives as they were, are not in the answer.
+    The state uses the new places from now on. Images that the API does not return, or returns unchanged, are left out.
     """
     rows = _landed(run, claims)
     items = _ask(run, list(rows.values()))
@@ -52,17 +52,18 @@ def refresh(run: Run, batch: Batch, claims: pa.Table) -> dict[Place, Place]:
         run.state.readdress(batch, moved)
     run.add(Funnel(refreshed=len(moved)))
     get_run_logger().info(
-        "batch %s: the image API gave fresh addresses for %d of %d photos", batch.batch_id, len(moved), len(rows)
+        "batch %s: the image API returned new URLs for %d of %d photos", batch.batch_id, len(moved), len(rows)
     )
     return moved
 
 
 def refreshed_first(run: Run, batch: Batch, *, announced_now: Collection[str], signed: bool) -> Batch:
-    """The batch, with fresh URLs for its photos that need one, before anything is fetched.
+    """Return the batch with new URLs for the photos that need one, before anything is fetched.
 
-    A photo for which the API gives none is fetched all the same: its old URL may still do. Those need one whose URL has
-    expired by its own query. ``signed``: every signed one, for a replay does not know whether its
-    signature still holds; else those that do not say until when. ``announced_now``: manifests that are fresh themselves.
+    A photo needs one when its URL has expired by its own query, or is signed and does not say until when. With
+    ``signed``, every signed URL counts, because a replay does not know whether its signature is still valid.
+    ``announced_now``: manifests whose URLs are new; of these only expired ones count. When the API returns no new URL,
+    the old one is tried.
     """
     import pyarrow as pa
 
@@ -83,7 +84,7 @@ def refreshed_first(run: Run, batch: Batch, *, announced_now: Collection[str], s
 
 
 def moved_to(claims: pa.Table, moved: dict[Place, Place]) -> pa.Table:
-    """The claims with the places of the moved rows."""
+    """Return the claims with the new places of the moved rows."""
     import pyarrow as pa
 
     now = [moved.get(place, place) for place in places(claims)]
@@ -96,12 +97,12 @@ def moved_to(claims: pa.Table, moved: dict[Place, Place]) -> pa.Table:
 
 
 def places(claims: pa.Table) -> list[Place]:
-    """Where the rows of a table with ``manifest`` and ``manifest_row`` lie."""
+    """Return the places of the rows of a table with ``manifest`` and ``manifest_row``."""
     return list(zip(claims["manifest"].to_pylist(), claims["manifest_row"].to_pylist(), strict=True))
 
 
 def _landed(run: Run, claims: pa.Table, columns: Sequence[str] | None = None) -> dict[Place, dict[str, Any]]:
-    """The manifest rows of the claims, or some of their columns, as they were landed."""
+    """Return the manifest rows of the claims as they were landed, or some of their columns."""
     from cropline.core.schemas import MANIFEST
 
     wanted: dict[str, list[int]] = {}
@@ -116,7 +117,7 @@ def _landed(run: Run, claims: pa.Table, columns: Sequence[str] | None = None) ->
 
 
 def _ask(run: Run, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Image id -> item, as far as the API gives them. That it does not answer ends no batch: the photos are tried again."""
+    """Return image id -> item, as far as the API returns them. An API failure ends no batch: the photos are retried."""
     api = run.settings.api
     found: dict[str, dict[str, Any]] = {}
     if not api.url or not rows:
@@ -124,9 +125,9 @@ def _ask(run: Run, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     try:
         answers = _by_id(run, rows) if api.item_path else _listed(run, rows)
         for image_id, item in answers:
-            found[image_id] = item  # noqa: PERF403 - what came before the API failed counts
+            found[image_id] = item  # noqa: PERF403 - items returned before the API failed count
     except ApiError as error:
-        get_run_logger().warning("no more fresh addresses: %s", one_line(str(error)))
+        get_run_logger().warning("no more new URLs: %s", one_line(str(error)))
     return found
 
 
@@ -136,7 +137,7 @@ def _by_id(run: Run, rows: Sequence[dict[str, Any]]) -> Iterator[tuple[str, dict
 
 
 def _listed(run: Run, rows: Sequence[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """List again around the moments at which the images were updated; at most max_pages pages in all."""
+    """List again around the update times of the images, at most max_pages pages in all."""
     api = run.settings.api
     wanted = {row["image_id"] for row in rows}
     moments = [row["updated_at"] for row in rows if row["updated_at"] is not None]
@@ -161,16 +162,16 @@ def _listed(run: Run, rows: Sequence[dict[str, Any]]) -> Iterator[tuple[str, dic
 
 
 def _fresh(run: Run, row: dict[str, Any], items: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
-    """What is fresh in an image's item; None when that has no other URL, or is of another version: polls bring those."""
+    """Return the row of an image's item. None when its URL is the same, or its version differs: polls register that."""
     item = items.get(row["image_id"])
     if item is None:
         return None
     try:
         told = manifest.manifest_row(0, item, run.settings.api)
-    except RecursionError:  # nested so deep that nobody can read it; a poll deals with it
+    except RecursionError:  # the item is nested too deep to parse; a poll quarantines it
         return None
     same = content_hash(told["version"] or "", row["coordinates"], row["orientation"], told["boxes"] or [])
-    # An item that is one box has not all boxes of its photo: its version says whether it is the same.
+    # An item that is one box does not have all boxes of its photo, so only versions can be compared.
     changed = told["version"] != row["version"] if run.settings.api.group_by_image else same != row["content_hash"]
     if not told["url"] or told["url"] == row["url"] or changed:
         return None

@@ -1,7 +1,4 @@
-"""register: one transaction that upserts a manifest's images into the state table and moves the cursor. This is the dedupe.
-
-Belongs here: turning manifest rows into candidates, one for each image and profile. Does not: the SQL (cropline/state).
-"""
+"""register: upserts a manifest's images into the state table and moves the cursor, in one transaction. It removes duplicates."""
 
 from __future__ import annotations
 
@@ -31,7 +28,7 @@ _COLUMNS = (
 
 
 def register(run: Run, polled: Polled, validated: Validated) -> Registered:
-    """Make new and changed images pending, remember what was seen, move the cursor: all of it or nothing."""
+    """Make new and changed images pending, store what was seen, and move the cursor, in one transaction."""
     from cropline.state import Registration
 
     settings = run.settings
@@ -43,7 +40,7 @@ def register(run: Run, polled: Polled, validated: Validated) -> Registered:
             cursor=polled.cursor,
             rows=_candidates(rows, run, validated),
             item_digests=_digests(rows, polled, run),
-            # Twice the overlap: what an API repeats a little late is still known.
+            # Twice the overlap: the API may repeat an item a little late.
             forget_digests_before=datetime.fromisoformat(polled.cursor) - 2 * settings.api.overlap,
             profiles={name: (profile.hash, profile.recipe) for name, profile in settings.profiles.items()},
             events=run.events(validated.events),
@@ -60,7 +57,7 @@ register_task = task(name="register", task_run_name="register {validated.rows} r
 
 
 def _digests(rows: pa.Table, polled: Polled, run: Run) -> list[tuple[str, datetime | None]]:
-    """Each item that came, with its updated_at. A row of several items does not name them: then they are read again."""
+    """Return each polled item's digest and updated_at. Rows of several items do not name them, so the spool is read."""
     api = run.settings.api
     if not api.group_by_image:
         return list(zip(rows["item_digest"].to_pylist(), rows["updated_at"].to_pylist(), strict=True))
@@ -70,7 +67,7 @@ def _digests(rows: pa.Table, polled: Polled, run: Run) -> list[tuple[str, dateti
 
 
 def _candidates(rows: pa.Table, run: Run, validated: Validated) -> Iterator[pa.Table]:
-    """CANDIDATES, some thousand rows at a time. Quarantined rows go in too when they name an image."""
+    """Yield CANDIDATES, some thousand rows at a time. Quarantined rows are included when they name an image."""
     import pyarrow as pa
 
     from cropline.state import CANDIDATES

@@ -1,4 +1,4 @@
-"""report: the run's summary as an artifact in the Prefect UI and as an HTML file and contact sheet in the output store."""
+"""report: the run's summary as an artifact in the Prefect UI, and as HTML file and contact sheet in the store."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from tasks.show import show
 
 
 def report(run: Run) -> UUID | None:
-    """Show what the run did so far, in the artifacts that it has already if it was shown before; gives the summary's id.
+    """Show what the run did so far. A later call updates the same artifacts. Return the id of the summary.
 
-    Never fails the run: a part that cannot be drawn or stored is missing, and the log says why.
+    It never fails the run: a part that cannot be drawn or stored is left out, and the log says why.
     """
     with harmless("the report"):
         return _report(run)

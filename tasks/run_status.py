@@ -1,7 +1,4 @@
-"""How a step or a run ended, in lineage's words.
-
-Belongs here: telling a failure from being stopped, and a failed step's end. Does not: how a flow run is told (flows/running.py).
-"""
+"""How a step or a run ended, in lineage's terms: it failed, or it was stopped."""
 
 from __future__ import annotations
 
@@ -18,18 +15,18 @@ from cropline.core.scrub import one_line
 from cropline.lineage import EventKind
 from cropline.pipeline.run import Run
 
-# (now, began at, kind, why) -> events
+# Takes (now, start, kind, reason). Returns events.
 Emit = Callable[[datetime, datetime, EventKind, str], list[dict[str, Any]]]
 
 
 def run_status(error: BaseException) -> EventKind:
-    """ABORT when somebody stopped it, FAIL when it went wrong by itself."""
+    """Return ABORT when the run was stopped from outside, FAIL when it failed by itself."""
     return "ABORT" if isinstance(error, TerminationSignal | KeyboardInterrupt | SystemExit | RunStopped) else "FAIL"
 
 
 @contextmanager
 def emit_on_failure(run: Run, emit: Emit) -> Iterator[None]:
-    """Around a step with all of its tries: the one that ended badly is told to lineage, whatever ended it."""
+    """Guard a step with all its retries: when it fails, emit its end to lineage."""
     started_at = datetime.now(UTC)
     try:
         yield
@@ -38,5 +35,5 @@ def emit_on_failure(run: Run, emit: Emit) -> Iterator[None]:
         try:
             run.emit(emit(datetime.now(UTC), started_at, run_status(error), why))
         except CroplineError as second:
-            get_run_logger().warning("lineage: the failed step could not be told: %s", second)
+            get_run_logger().warning("lineage: the events of the failed step could not be emitted: %s", second)
         raise

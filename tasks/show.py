@@ -1,7 +1,6 @@
-"""show: plans and summaries as artifacts of the run, in the Prefect UI.
+"""show: makes and updates artifacts of the run in the Prefect UI.
 
-Belongs here: making and updating artifacts. Does not: what they say (cropline/report). Not by Prefect's own
-``create_..._artifact``: called from a flow like ours they leave their connection to the garbage collector.
+It does not use Prefect's ``create_..._artifact``: called from synchronous flows, those leave their connection open.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ def show(
     description: str,
     shown: dict[str, UUID] | None = None,
 ) -> UUID:
-    """One artifact of this run; ``key`` in lower case letters, digits and dashes. Gives its id.
+    """Make one artifact of this run and return its id. ``key``: lower-case letters, digits and dashes.
 
-    ``shown``: what this run has shown so far; an artifact of the same key is then updated, and no second one made.
+    ``shown``: the artifacts of this run so far. One with the same key is updated instead.
     """
     if shown is not None and key in shown:
         with get_client(sync_client=True) as client:

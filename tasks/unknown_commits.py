@@ -1,4 +1,4 @@
-"""Whether the catalogue holds commits of batches that the state does not know: after a loss, a restore, or by another installation."""
+"""Detects commits in the catalogue that the state does not know: after a loss or restore, or from another installation."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from cropline.state import Batch
 
 _TOLD = (
-    "the catalogue holds batches that this state database does not know: it is new or was restored, or another installation "
-    "writes here too. No crop is doubled: from now on each batch is looked up in the catalogue"
+    "the catalogue has batches that this state database does not know: the database is new or was restored, or another "
+    "installation writes here too. No crop is duplicated: from now on each batch is looked up in the catalogue"
 )
 
 
 def works_of(batch: Batch) -> list[tuple[str, str, str]]:
-    """(source, image id, profile) of all that a batch was to do."""
+    """Return (source, image id, profile) of every work item of a batch."""
     return [
         (image["source"], image["image_id"], work["profile"])
         for image in batch.images.select(["source", "image_id", "work"]).to_pylist()
@@ -28,7 +28,7 @@ def works_of(batch: Batch) -> list[tuple[str, str, str]]:
 
 
 def memory(run: Run) -> Memory:
-    """What the state remembers of the catalogue's commits."""
+    """Return what the state knows of the catalogue's commits."""
     from cropline.catalogue import Memory
 
     bound = run.state.bound()
@@ -36,9 +36,9 @@ def memory(run: Run) -> Memory:
 
 
 def find_unknown_commits(run: Run, *, whatever: bool = False) -> bool:
-    """Whether there are such commits, as far as that was looked at, or by all that the log tells for a state that never looked.
+    """Whether the catalogue has unknown commits.
 
-    It opens the table for a new state alone, or ``whatever`` is known: else the next commit tells of new strangers.
+    It reads the table's log only for a new state or with ``whatever``. Otherwise each commit reports new ones.
     """
     from cropline.catalogue import Catalogue
 
@@ -56,7 +56,7 @@ def find_unknown_commits(run: Run, *, whatever: bool = False) -> bool:
 
 
 def emit_unknown_commits(run: Run, before: Memory) -> None:
-    """Say so when the state hears of them for the first time."""
+    """Warn when the state learns of unknown commits for the first time."""
     if not before.strangers:
         run.funnel.warnings.append(("catalogue", _TOLD))
         get_run_logger().warning(_TOLD)

@@ -1,7 +1,4 @@
-"""validate: good rows go on, bad ones are quarantined with their reasons, too many bad ones fail the run.
-
-Belongs here: the budget and where the results go. Does not: the rules (expectations/manifest.py).
-"""
+"""validate: passes good rows on and quarantines bad ones with their reasons. Too many bad rows fail the run."""
 
 from __future__ import annotations
 
@@ -29,19 +26,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Validated:
-    """What is good in a manifest."""
+    """The validation of a manifest."""
 
     manifest: str
     rows: int
     bad: dict[int, list[str]]  # manifest row -> names of the broken expectations
     superseded: frozenset[int]  # manifest rows that a newer row of the same image replaces
-    events: list[dict[str, Any]]  # for lineage: they are stored when the rows are registered
+    events: list[dict[str, Any]]  # lineage events that are stored when the rows are registered
     counts: Funnel
-    rejected: str | None = None  # why nothing of it may be registered, if so; its events are stored already
+    rejected: str | None = None  # why no row may be registered, if so; its events are stored already
 
 
 def validate(run: Run, manifest_key: str) -> Validated:
-    """Judge every row of a landed manifest; write the bad ones to quarantine."""
+    """Validate every row of a landed manifest, and write the bad ones to quarantine."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -80,7 +77,7 @@ def validate(run: Run, manifest_key: str) -> Validated:
         return Validated(manifest_key, rows.num_rows, verdict.bad_rows, verdict.superseded, events, counts, rejected)
     left = pa.array([*verdict.bad_rows, *verdict.superseded], pa.int64())
     good = rows.filter(pc.invert(pc.is_in(rows["row"], left)))
-    # A photo that is announced again for its fresh URL has been counted.
+    # A photo that is announced again with a new URL was counted before.
     first = run.state.unseen(run.settings.api.source, good["item_digest"].to_pylist())
     good = good.filter(pc.is_in(good["item_digest"], pa.array(sorted(first), pa.string())))
     counts.warnings = warn(run, check_manifest(run.spec, run.settings.api.source, good, manifest_key, now=started_at))
@@ -91,7 +88,7 @@ validate_task = task(name="validate", task_run_name="validate {manifest_key}", *
 
 
 def without_validation(run: Run, manifest_key: str) -> Emit:
-    """What is told of a validation that could not be done."""
+    """Return the events of a validation that could not run."""
     return lambda at, began, kind, why: run.event_builder.validate_failed(
         at, started_at=began, manifest=manifest_key, error=why, kind=kind
     )
@@ -117,7 +114,7 @@ def _validate_rows(run: Run, rows: pa.Table, manifest_key: str) -> Verdict:
 
 
 def _bad(run: Run, rows: pa.Table, verdict: Verdict, manifest_key: str) -> pa.Table:
-    """The bad rows, with the items of those that cannot be understood without."""
+    """Return the bad rows, with the raw items of those that could not be mapped."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -141,7 +138,7 @@ def _quarantine(run: Run, rows: pa.Table, verdict: Verdict, manifest_key: str) -
 
 
 def _over_budget(run: Run, verdict: Verdict, counts: Funnel, manifest_key: str) -> str | None:
-    """Why nothing of this manifest may be registered, if so."""
+    """Return why no row of this manifest may be registered, or None."""
     rules = run.settings.expectations
     if verdict.critical:
         return f"{manifest_key}: broken as a whole ({', '.join(verdict.critical)}); nothing was registered"

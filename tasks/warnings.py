@@ -1,4 +1,4 @@
-"""Warnings of drift: into the run's summary, its log and, as events, to Prefect's automations. They never block."""
+"""Drift warnings: adds them to the run's summary and log, and emits them as Prefect events. They never block."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def warn(run: Run, found: Sequence[Drift]) -> list[tuple[str, str]]:
-    """Log and emit what is unusual; gives it for the run's counts. An automation may listen to ``cropline.drift.*``."""
+    """Log and emit drift, and return it for the run's counts. Automations can listen to ``cropline.drift.*``."""
     told: list[tuple[str, str]] = []
     for drift in found:
         message = one_line(f"{_whose(drift)}{drift.message} ({_numbers(drift)})", 500)
@@ -45,5 +45,5 @@ def _numbers(drift: Drift) -> str:
 
 
 def _evidence(drift: Drift) -> dict[str, float | str]:
-    """Ids in it come from outside."""
+    """Return the evidence with scrubbed ids, because they come from outside."""
     return {name: one_line(value) if isinstance(value, str) else value for name, value in drift.evidence.items()}

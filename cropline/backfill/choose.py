@@ -1,7 +1,6 @@
-"""Which announced rows count: those of the asked photos, and of each photo its newest version that is good.
+"""Chooses the announced rows that count: photos that the request names, each in its newest good version.
 
-Belongs here: the choice. Does not: the rules that make a row good (a function that is handed in) or the state table.
-Two passes over the sheets: the first reads a few columns of all, the second whole rows of those that may count.
+It reads the listings twice: a few columns of all rows, then the whole rows that may count.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
     from cropline.core.store_spec import StoreSpec
 
-# Manifest rows in, names of broken expectations by the rows' ``row`` out.
+# Takes manifest rows. Returns ``row`` number -> names of the broken expectations.
 Validator = Callable[["pa.Table"], dict[int, list[str]]]
 
 _LIGHT = ("row", "image_id", "version", "captured_at", "updated_at", "store_id", "camera_id", "bytes", "content_hash")
@@ -30,12 +29,12 @@ _JUDGED = ["content_hash", "bytes", "boxes", "store_id", "camera_id", "captured_
 _VALIDATED_AT_ONCE = 20_000
 _NEVER = datetime(1, 1, 1, tzinfo=UTC)
 NEWER_IS_BAD = "bad, an older version is good"
-AMBIGUOUS = "of the same version and time as another row, and says something else"
+AMBIGUOUS = "same version and time as another row, but different content"
 
 
 @dataclass(slots=True)
 class Row:
-    """One announced photo: where its row stands, and what the plan needs of it."""
+    """One announced photo: the position of its row, and what the plan needs of it."""
 
     listing: int
     row: int
@@ -47,7 +46,7 @@ class Row:
     store_id: str | None
     camera_id: str | None
     bytes: int | None
-    announced_now: bool = False  # by the API, which this run has asked
+    announced_now: bool = False  # by the API, in this run
     boxes: int = 0
     metadata: str = ""  # keys.metadata_hash
     broken: tuple[str, ...] = ()
@@ -55,10 +54,10 @@ class Row:
 
 @dataclass
 class Chosen:
-    """Rows that count, good and bad, and what became of the others."""
+    """Rows that count, good and bad, and counts of the others."""
 
     good: list[Row] = field(default_factory=list)
-    bad: list[Row] = field(default_factory=list)  # no version of the photo is good; its newest stands here
+    bad: list[Row] = field(default_factory=list)  # the newest row of each photo that has no good version
     read: int = 0
     outside: Counter[str] = field(default_factory=Counter)  # why a row does not count
 
@@ -71,7 +70,7 @@ def choose(
     validate: Validator,
     only: Sequence[Collection[int]] | None = None,
 ) -> Chosen:
-    """Read all sheets. Every row is in exactly one of good, bad and outside. ``only``: for each sheet the rows that count."""
+    """Read all listings. Each row is in exactly one of good, bad and outside. ``only``: the rows of each listing."""
     chosen = Chosen()
     versions: dict[str, list[Row]] = {}
     for number, listing in enumerate(listings):
@@ -108,7 +107,7 @@ class _Filter:
         self._stores, self._cameras = set(photos.stores), set(photos.cameras)
 
     def why_not(self, row: dict[str, Any]) -> str | None:
-        """Why a row is not asked for; None when it is."""
+        """Return why a row is not asked for, or None when it is."""
         if not row["image_id"]:
             return "no image id"
         if row["captured_at"] is None:
@@ -134,7 +133,7 @@ def _asked(rows: pa.Table, listing: int, wanted: _Filter, chosen: Chosen) -> Ite
 
 
 def _drop_repeats(rows: list[Row], chosen: Chosen) -> None:
-    """The same version announced again is the same row; the last one stays, its address is the freshest."""
+    """Drop repeats of the same version. The last one stays, because its URL is the newest."""
     last = {row.content_hash: row for row in rows}
     kept = [row for row in rows if last[row.content_hash] is row]
     chosen.outside["announced again"] += len(rows) - len(kept)
@@ -144,7 +143,7 @@ def _drop_repeats(rows: list[Row], chosen: Chosen) -> None:
 def _settle(
     versions: dict[str, list[Row]], listings: list[Listing], spec: StoreSpec, validate: Validator, chosen: Chosen
 ) -> None:
-    """The newest version of each photo is judged; where it is bad, the one before it, and so on."""
+    """Validate the newest version of each photo; where it is bad, the version before it, and so on."""
     newest_bad: dict[str, Row] = {}
     candidates = [rows.pop() for rows in versions.values()]
     while candidates:
@@ -170,7 +169,7 @@ def _settle(
 
 
 def validate_rows(rows: list[Row], listings: Sequence[Listing], spec: StoreSpec, validate: Validator) -> None:
-    """Read the rows whole; set what they break, their boxes, bytes and hash."""
+    """Read whole rows. Set their broken expectations, boxes, bytes and hash."""
     for part in _parts(rows):
         table = _whole_rows(part, listings, spec)
         broken = validate(table)
@@ -187,7 +186,7 @@ def _parts(rows: list[Row]) -> Iterable[list[Row]]:
 
 
 def _whole_rows(part: list[Row], listings: Sequence[Listing], spec: StoreSpec) -> pa.Table:
-    """The rows as one manifest, in the order of ``part``, numbered from 0."""
+    """Return the rows as one manifest, in the order of ``part``, numbered from 0."""
     import pyarrow as pa
 
     tables, start = [], 0

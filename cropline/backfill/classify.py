@@ -1,21 +1,19 @@
-"""What is to be done with each work, and why: the announced rows against the state table.
+"""Decides what is to be done with each work item, and why: compares announced rows with the state table.
 
-Belongs here: the decision, as a table of cases that the tests repeat. Does not: doing it.
-
-    the work is         missing      failed     all          what is done
-    unknown             new          -          new          registered
-    of another recipe,  other ...    -          other ...    registered, unless a newer version is known
+    the work item is    missing      failed     all          action
+    unknown             new          -          new          register
+    of another recipe,  other ...    -          other ...    register, unless a newer version is known
       version or boxes
-    of other metadata   metadata ... -          metadata ... registered: its rows are written anew (all: cut again)
-    quarantined         good now     good now   good now     registered
-    pending             waiting      -          waiting      claimed
-    failed or dead      -            failed     failed       requeued
-    done                -            -          again        requeued, unless this backfill has done it
-    claimed             -            -          -            left to the run that has it
-    forgotten           -            -          -            never comes back
+    of other metadata   metadata ... -          metadata ... register: its rows are rewritten (all: cut again)
+    quarantined         good now     good now   good now     register
+    pending             waiting      -          waiting      claim
+    failed or dead      -            failed     failed       requeue
+    done                -            -          again        requeue, unless this backfill has done it
+    claimed             -            -          -            none: another run has it
+    forgotten           -            -          -            none, ever
 
-What the API announces now is registered beside: its URL is the newest. Metadata of a landed manifest counts only when its
-updated_at is newer than what the state has, for all landed manifests have been registered before.
+What the API announces now is registered too, because its URL is the newest. Metadata of a landed manifest counts only
+when its updated_at is newer than the state's: all landed manifests have been registered before.
 """
 
 from __future__ import annotations
@@ -39,7 +37,7 @@ IDS_AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True)
 class WorkItem:
-    """One image and profile that a run is to do. ``row`` is where it is announced; a requeued work needs none."""
+    """One image and profile that a run is to do. ``row``: its announcement; a requeued work item needs none."""
 
     image_id: str
     profile: str
@@ -49,22 +47,22 @@ class WorkItem:
     boxes: int
     bytes: int | None
     row: Row | None = None
-    state: WorkState | None = None  # what it was in, when it is requeued
+    state: WorkState | None = None  # its state before it is requeued
     registers: bool = False  # its row is registered, whatever the action
 
 
 @dataclass(frozen=True)
 class Selection:
-    """How works are judged."""
+    """How work items are judged."""
 
     source: str
     mode: Mode
     profiles: Mapping[str, str]  # name -> hash of its recipe
-    done_since: datetime | None  # of mode all: what ended after it was done by this backfill
+    done_since: datetime | None  # mode all: what was done after this time was done by this backfill
 
 
 def classify(rows: Sequence[Row], selection: Selection, state: State, left: Counter[str]) -> Iterator[WorkItem]:
-    """The works to do. ``left`` counts, by why, those that are not; every row and profile is in one of the two."""
+    """Yield the work items to do. ``left`` counts the others by reason; each row and profile is in one of the two."""
     for start in range(0, len(rows), IDS_AT_ONCE):
         part = rows[start : start + IDS_AT_ONCE]
         known = {
@@ -103,7 +101,7 @@ def classify(rows: Sequence[Row], selection: Selection, state: State, left: Coun
 
 
 def decide(row: Row, recipe: str, work: ImageState | None, selection: Selection) -> tuple[Action | None, str]:
-    """(action or None, why) for one row and profile, as the table above says."""
+    """Return (action or None, why) for one row and profile, by the table above."""
     if work is None:
         return _if(selection.mode != "failed", "register", "new", "never registered")
     if work.state == "quarantined":
@@ -119,15 +117,15 @@ def decide(row: Row, recipe: str, work: ImageState | None, selection: Selection)
 
 
 def _tells(row: Row, work: ImageState) -> bool:
-    """Whether the row of a known work is to be registered beside what is done with it."""
+    """Whether the row of a known work item is registered, in addition to the action."""
     return (row.announced_now and not _older(row, work)) or _corrected(row, work)
 
 
 def _corrected(row: Row, work: ImageState) -> bool:
-    """Whether the row tells newer metadata of the same work."""
+    """Whether the row has newer metadata for the same work item."""
     if _older(row, work):
         return False
-    if work.metadata is None:  # of an earlier version: its columns are what can be compared
+    if work.metadata is None:  # registered by an older cropline: only the columns can be compared
         return (row.store_id, row.camera_id, row.captured_at) != (work.store_id, work.camera_id, work.captured_at)
     newer = row.announced_now or (row.updated_at is not None and row.updated_at != work.updated_at)
     return newer and row.metadata != work.metadata
@@ -162,7 +160,7 @@ def _if(wanted: bool, action: Action, why: str, why_not: str) -> tuple[Action | 
 
 
 def of_bad(rows: Iterable[Row], known: Mapping[str, str]) -> tuple[list[Row], int]:
-    """Bad rows that quarantine does not hold yet, and how many it holds. ``known``: image id -> version held."""
+    """Return the bad rows that quarantine does not hold yet, and how many it holds. ``known``: image id -> version."""
     fresh, held = [], 0
     for row in rows:
         if known.get(row.image_id) == row.version:

@@ -1,7 +1,4 @@
-"""What works will take: time, calls, bytes and PUTs, from the numbers of the last batches.
-
-Belongs here: arithmetic. Does not: promises; the report calls it an estimate and says what it rests on.
-"""
+"""Estimates time, calls, bytes and PUTs of work items, from the speed of the latest batches."""
 
 from __future__ import annotations
 
@@ -11,30 +8,30 @@ from dataclasses import dataclass
 from cropline.backfill.plan import Slice
 from cropline.state import BatchState
 
-# Measured on 2 cores with photos of 9 MP and 37 boxes; replaced by the own batches' speed as soon as there are some.
+# Measured on 2 cores with photos of 9 MP and 37 boxes. Used only while there are no batches to measure.
 _IMAGES_PER_S = 8.0
-# Of the catalogue for each batch: a data file and a log entry.
+# The catalogue's data file and log entry.
 _PUTS_A_COMMIT = 2
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What the slices of a plan come to."""
+    """The cost of a plan's slices."""
 
     images: int
     work_items: int
     crops: int
     batches: int
     seconds: float
-    basis: str  # what the time rests on
-    calls: int  # of the listing, already made by planning
+    basis: str  # what the estimate of the time is based on
+    calls: int  # to the listing; planning has made them already
     downloads: int
     bytes: int
-    puts: int  # crops, catalogue files and, from the API, one manifest a batch
+    puts: int  # crops, catalogue files and, with the API, one manifest per batch
 
 
 def cost_of(slices: Sequence[Slice], last: Sequence[BatchState], *, calls: int, lands: bool, at_once: int) -> Cost:
-    """``last``: the state's last batches; ``lands``: each slice brings a manifest; ``at_once``: batches under way."""
+    """``last``: the state's latest batches. ``lands``: each slice lands a manifest. ``at_once``: parallel batches."""
     images = sum(part.count for part in slices)
     crops = sum(part.puts for part in slices)
     rate, basis = _speed(last)
@@ -53,7 +50,7 @@ def cost_of(slices: Sequence[Slice], last: Sequence[BatchState], *, calls: int, 
 
 
 def _speed(last: Sequence[BatchState]) -> tuple[float, str]:
-    """Images a second of the batches that one attempt finished."""
+    """Return images per second of the batches that took one attempt, and the basis of that figure."""
     timed = [
         (batch.images, (batch.committed_at - batch.created_at).total_seconds())
         for batch in last
@@ -61,6 +58,6 @@ def _speed(last: Sequence[BatchState]) -> tuple[float, str]:
     ]
     seconds = sum(spent for _, spent in timed)
     if seconds <= 0:
-        return _IMAGES_PER_S, f"no batch has been done yet: {_IMAGES_PER_S:g} images/s are assumed"
+        return _IMAGES_PER_S, f"assuming {_IMAGES_PER_S:g} images/s: there is no finished batch to measure"
     rate = sum(images for images, _ in timed) / seconds
-    return rate, f"{rate:,.1f} images/s lately, measured over {sum(images for images, _ in timed):,} images"
+    return rate, f"{rate:,.1f} images/s, measured over the latest {sum(images for images, _ in timed):,} images"

@@ -1,7 +1,4 @@
-"""What a run with a plan and these limits would do, to the last photo: the dry run's answer.
-
-Belongs here: putting slices, days and the estimate together. Does not: showing them (report/backfill.py and the CLI).
-"""
+"""Estimates what a run with a plan and limits would do. A dry run shows it."""
 
 from __future__ import annotations
 
@@ -16,23 +13,23 @@ from cropline.state import BatchState
 
 @dataclass(frozen=True)
 class Estimate:
-    """``days``: what would be done, by day of capture. ``left``: what would not, and why. ``stopped``: by which limit."""
+    """What a run would do. ``days``: by day of capture. ``stopped``: the limit that would end it."""
 
     wanted: int  # photos
     cost: Cost
     days: Sequence[Day]
-    left: Sequence[tuple[str, str, int]]  # why, what of, how many
+    left: Sequence[tuple[str, str, int]]  # what would not be done: reason, unit, count
     stopped: str | None
     note: str | None
 
     @property
     def verdict(self) -> str:
-        """One sentence."""
+        """One sentence that says what would be done."""
         if not self.wanted:
             return "There is nothing to do."
         if not self.cost.images:
-            return f"Of the {self.wanted:,} photos that are wanted the limits allow none ({self.stopped})."
-        limited = f" of the {self.wanted:,} that are wanted, then the limits stop it ({self.stopped})"
+            return f"The limits allow none of the {self.wanted:,} wanted photos ({self.stopped})."
+        limited = f" of {self.wanted:,} wanted photos, until a limit stops it ({self.stopped})"
         return (
             f"{self.cost.crops:,} crops from {self.cost.images:,} {'photo' if self.cost.images == 1 else 'photos'}"
             f"{limited if self.stopped else ''}, "
@@ -41,7 +38,7 @@ class Estimate:
 
 
 def estimate(plan: Plan, limits: Limits, *, batch_images: int, last: Sequence[BatchState]) -> Estimate:
-    """``last``: the state's last batches, for the estimate of time."""
+    """Return the estimate. ``last``: the latest batches of the state, which give the speed."""
     budget = Budget(limits)
     parts = list(slices(plan.work_items, batch_images, budget))
     lands = any(listing.key is None for listing in plan.listings)
@@ -56,7 +53,7 @@ def estimate(plan: Plan, limits: Limits, *, batch_images: int, last: Sequence[Ba
 
 
 def _left(plan: Plan) -> list[tuple[str, str, int]]:
-    """Works first, then announced rows that do not count."""
+    """Return work items first, then announced rows that do not count."""
     work_items = [(why, "photo and profile", count) for why, count in plan.left.most_common()]
     rows = [(why, "announced row", count) for why, count in plan.outside.most_common()]
     bad = [("bad, goes to quarantine", "announced row", len(plan.bad))] if plan.bad else []

@@ -1,7 +1,4 @@
-"""Where photos are announced, as sheets: Parquet files of manifest rows, read one at a time.
-
-Belongs here: pages of the image API into local sheets, landed manifests as sheets. Does not: choosing rows (choose.py).
-"""
+"""Listings: Parquet files of manifest rows. They are landed manifests, or pages of the image API written to local files."""
 
 from __future__ import annotations
 
@@ -24,15 +21,15 @@ if TYPE_CHECKING:
     from cropline.core.store_spec import StoreSpec
 
 _ROWS_PER_LISTING = 5_000
-# Clocks of cameras go wrong by hours; a manifest's folder names the day of its newest row.
+# Camera clocks may be wrong by hours, and a manifest's folder names the day of its newest row.
 _SKEW = timedelta(days=2)
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Some manifest rows. ``key``: the landed manifest they are in, or None when they are only on this machine.
+    """Some manifest rows. ``key``: their landed manifest, or None when they are only in a local file.
 
-    ``origins``: for each row the landed manifest and row that it was mapped again from.
+    ``origins``: for each row that was mapped again, its landed manifest and row number.
     """
 
     key: str | None
@@ -40,7 +37,7 @@ class Listing:
     origins: Sequence[tuple[str, int]] = ()
 
     def read(self, spec: StoreSpec, columns: Sequence[str] | None = None) -> pa.Table:
-        """The rows (schemas.MANIFEST), or some of their columns. Raises ManifestError."""
+        """Return the rows (schemas.MANIFEST), or some of their columns. Raise ManifestError."""
         if self.key is not None:
             return manifest.read(spec, self.key, columns)
         import pyarrow.parquet as pq
@@ -48,13 +45,13 @@ class Listing:
         return pq.read_table(self.path, columns=list(columns) if columns else None)
 
     def read_mapped(self, spec: StoreSpec) -> pa.Table:
-        """The rows without their items, see manifest.read_mapped. Raises ManifestError."""
+        """Return the rows without their raw items, see manifest.read_mapped. Raise ManifestError."""
         return manifest.read_mapped(spec, self.key or "", self.path)
 
 
 @dataclass
 class Announced:
-    """The sheets, and what reading them took."""
+    """The listings that were read, and how many items and calls that took."""
 
     listings: list[Listing] = field(default_factory=list)
     items: int = 0
@@ -64,9 +61,9 @@ class Announced:
 
 
 def landed(spec: StoreSpec, source: str, photos: Photos) -> Announced:
-    """Every landed manifest of a source that may hold photos of the window, in the order in which they were landed."""
+    """Return the landed manifests of a source that may hold photos of the window, oldest first."""
     earliest = (in_utc(photos.since) - _SKEW).date().isoformat() if photos.since else ""
-    # Two announcements of one updated_at: the later one is right.
+    # The order matters: of two announcements with the same updated_at, the later one is right.
     listed = sorted(storage.list_written(spec, f"manifests/{source}"))
     keys = [key for _, key in listed if key.split("/")[2] >= earliest]
     return Announced([Listing(key, None) for key in keys])
@@ -80,9 +77,10 @@ def polled(
     max_calls: int | None,
     group: Callable[[Path], Iterable[dict[str, Any]]] | None = None,
 ) -> Announced:
-    """Read pages into sheets below ``folder``, until they end, pass the window or ``max_calls`` are made.
+    """Read pages into listings below ``folder``, until they end, pass the window, or ``max_calls`` pages are read.
 
-    ``group``: makes rows of a file of items, for an API whose items are boxes. An API that sorts by update time is left once it is ``api.late`` past the window; any other is read to its end.
+    ``group`` turns a file of items into rows, for an API that announces boxes. When the API sorts by update time,
+    reading stops ``api.late`` after the window; otherwise it reads to the end.
     """
     reader = _Pages(api, photos, max_calls)
     found = Announced()
@@ -106,7 +104,7 @@ def _spooled(items: Iterable[Any], folder: Path) -> Path:
 
 
 class _Pages:
-    """Items of the window out of pages; holds one page at a time."""
+    """Reads the items of pages; holds one page at a time."""
 
     def __init__(self, api: ApiSettings, photos: Photos, max_calls: int | None) -> None:
         self._api = api
@@ -119,7 +117,7 @@ class _Pages:
         iterator = iter(pages)
         while True:
             if self._max_calls is not None and found.calls >= self._max_calls:
-                found.complete, found.note = False, f"the listing was left after {found.calls} calls, as limited"
+                found.complete, found.note = False, f"reading the listing stopped after {found.calls} calls (the limit)"
                 return
             page = next(iterator, None)
             if page is None:
@@ -130,10 +128,10 @@ class _Pages:
                 self._note(item)
                 yield item
             if self._past_window():
-                found.note = f"the listing was left {self._api.late} after the window"
+                found.note = f"reading the listing stopped {self._api.late} after the window"
                 return
         if found.calls >= self._api.max_pages:
-            found.complete, found.note = False, "the listing was left at CROPLINE_API__MAX_PAGES"
+            found.complete, found.note = False, "reading the listing stopped at CROPLINE_API__MAX_PAGES"
 
     def _note(self, item: Any) -> None:
         moment = manifest.updated_at(item, self._api)
@@ -159,5 +157,5 @@ def _chunks(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 
 def start_of(photos: Photos, api: ApiSettings) -> str:
-    """From which update on the API is asked: nothing is announced before it was captured, clocks aside."""
+    """Return the update time from which the API is read. Photos are announced after capture, give or take clock errors."""
     return (in_utc(photos.since) - api.overlap).astimezone(UTC).isoformat() if photos.since else api.start

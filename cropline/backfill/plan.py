@@ -1,7 +1,4 @@
-"""The plan: works in their order, cut into slices of whole photos, as far as the limits go.
-
-Belongs here: order, slices, budget, and the numbers by day. Does not: reading (listings.py) or deciding (classify.py).
-"""
+"""The plan: work items in order, cut into slices of whole photos within the limits."""
 
 from __future__ import annotations
 
@@ -16,12 +13,12 @@ from cropline.backfill.classify import WorkItem
 from cropline.backfill.listings import Listing
 from cropline.backfill.request import Limits, Order
 
-ASSUMED_BYTES = 2_600_000  # of a photo whose size the listing does not tell
+ASSUMED_BYTES = 2_600_000  # of a photo whose size the listing does not give
 _NEVER = datetime(1, 1, 1, tzinfo=UTC)
 
 
 class Slice:
-    """The works of some photos, done as one batch. Not a dataclass, nor is Plan: Prefect walks through dataclasses."""
+    """The work items of some photos, done as one batch. Slice and Plan are not dataclasses: Prefect copies those."""
 
     def __init__(self, work_items: Sequence[WorkItem]) -> None:
         self.work_items = work_items
@@ -29,31 +26,29 @@ class Slice:
 
     @property
     def count(self) -> int:
-        """Photos."""
+        """Number of photos."""
         return len(self.image_ids)
 
     @property
     def puts(self) -> int:
-        """Crops, if all of them are written."""
+        """Number of crops, if all of them are written."""
         return sum(work.boxes for work in self.work_items)
 
     @property
     def bytes(self) -> int:
-        """Of its photos."""
+        """Bytes of its photos."""
         return sum({work.image_id: _size(work) for work in self.work_items}.values())
 
 
 class Plan:
     """What a run is to do.
 
-    ``work_items``: in the order in which they are to be done, those of a photo together. ``bad``: rows for quarantine.
-    ``read``: announced rows that were looked at; ``outside``: those that do not count, by why. ``left``: works that are
-    not to be done, by why. ``calls``: pages read from the API. ``complete`` False: there may be more.
-    ``from_quarantine``: rows that are registered are noted as replayed. ``good``: photos that were judged good, to be
-    done or not; ``still_bad_rows``: how many stay in quarantine, and ``still_bad``: by broken expectation; ``hints``: see
-    Funnel.hints.
-    ``from_quarantine``: rows that are registered are noted as replayed. ``asks_again``: the API is asked for every photo
-    whose URL is signed, before it is fetched.
+    ``work_items``: in the order of execution; those of one photo are together. ``bad``: rows for quarantine.
+    ``read``: number of announced rows; ``outside``: rows that do not count, by reason. ``left``: work items that are not
+    to be done, by reason. ``calls``: pages read from the API. ``complete`` False: there may be more photos.
+    ``good``: photos judged good, to be done or not. ``still_bad_rows``: rows that stay in quarantine; ``still_bad``: the
+    same by broken expectation; ``hints``: see Funnel.hints. ``from_quarantine``: registered rows are marked as replayed.
+    ``asks_again``: the API is asked for a new URL of every photo whose URL is signed, before the photo is fetched.
     """
 
     def __init__(
@@ -94,7 +89,7 @@ class Plan:
 
 
 def ordered(work_items: Iterable[WorkItem], order: Order) -> list[WorkItem]:
-    """By capture time; photos without one come last either way."""
+    """Sort by capture time. Photos without one are last in both orders."""
     known = list(work_items)
     known.sort(key=lambda work: (work.captured_at or _NEVER, work.image_id), reverse=order == "newest")
     known.sort(key=lambda work: work.captured_at is None)
@@ -102,7 +97,7 @@ def ordered(work_items: Iterable[WorkItem], order: Order) -> list[WorkItem]:
 
 
 class Budget:
-    """What a run may still spend. ``stopped`` says which limit ended it, and stays None when none did."""
+    """What a run may still spend. ``stopped``: the limit that ended the run, or None."""
 
     def __init__(self, limits: Limits) -> None:
         self._left: dict[str, int | None] = {
@@ -115,7 +110,7 @@ class Budget:
         self.stopped: str | None = None
 
     def room(self, **wanted: int) -> bool:
-        """Whether so much more may be spent; takes nothing."""
+        """Whether the limits allow these amounts. Spends nothing."""
         for name, amount in wanted.items():
             limit = self._left[name]
             if limit is not None and self.spent[name] + amount > limit:
@@ -125,7 +120,7 @@ class Budget:
 
 
 def slices(work_items: Sequence[WorkItem], images: int, budget: Budget) -> Iterator[Slice]:
-    """The works in slices of at most ``images`` photos, until the budget has no room for the next photo."""
+    """Yield slices of at most ``images`` photos, until the budget has no room for the next photo."""
     current: list[WorkItem] = []
     held = 0
     if not work_items or not budget.room(batches=1):
@@ -143,7 +138,7 @@ def slices(work_items: Sequence[WorkItem], images: int, budget: Budget) -> Itera
             yield Slice(current)
             current, held = [], 0
             if not budget.room(batches=1):
-                # Nothing left to do is no stop.
+                # The limit stopped nothing when the last photo is done.
                 if photo[-1] is work_items[-1]:
                     budget.stopped = None
                 return
@@ -165,7 +160,7 @@ class Day:
 
 
 def by_day(work_items: Iterable[WorkItem]) -> list[Day]:
-    """The works by the day on which their photos were taken, newest first."""
+    """Return the work items by day of capture, newest first."""
     days: dict[str, Day] = {}
     seen: set[str] = set()
     for work in work_items:

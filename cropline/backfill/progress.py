@@ -1,7 +1,4 @@
-"""How far a run has come with its plan, by day of capture.
-
-Belongs here: counting. Does not: asking the state or showing (report/backfill.py).
-"""
+"""Counts how far a run is with its plan, by day of capture."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from cropline.backfill.plan import Slice, day_of
 
 @dataclass
 class DayProgress:
-    """Works of one day. ``elsewhere``: another run has them, or they are to be tried again later."""
+    """Work items of one day. ``elsewhere``: another run has them, or they will be tried again later."""
 
     day: str
     planned: int = 0
@@ -28,7 +25,7 @@ class DayProgress:
 
 
 class Progress:
-    """Counts the works of a plan as they end; each is counted once."""
+    """Counts each work item of a plan once, when it ends."""
 
     def __init__(self, work_items: Iterable[WorkItem]) -> None:
         self._days: dict[str, DayProgress] = {}
@@ -37,7 +34,7 @@ class Progress:
         self.stopped: str | None = None
 
     def settle(self, part: Slice, states: Mapping[tuple[str, str], str]) -> None:
-        """A slice has ended; ``states``: what its works, (image id, profile), are in now."""
+        """Count a slice that has ended. ``states``: (image id, profile) -> current state."""
         for work in part.work_items:
             day = self._days[day_of(work)]
             state = states.get((work.image_id, work.profile))

@@ -1,4 +1,4 @@
-"""Quarantined rows mapped again: from the items as they came, by today's mapping."""
+"""Maps quarantined rows again: from their raw items, by the current mapping."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 def remapped(
     rows: Mapping[str, Collection[int]], api: ApiSettings, spec: StoreSpec, folder: Path
 ) -> tuple[list[Listing], int]:
-    """A sheet below ``folder`` for each landed manifest and its ``rows``, and how many rows have no item to map.
+    """Return one listing below ``folder`` per landed manifest, and how many rows have no raw item.
 
-    Those are taken as they were mapped. Raises ManifestError.
+    Rows without a raw item stay as they were mapped. Raise ManifestError.
     """
     listings, unmapped = [], 0
     for number, (key, wanted) in enumerate(rows.items()):

@@ -13,9 +13,9 @@ _DAYS_SHOWN = 400
 
 
 def plan_markdown(title: str, estimated: Estimate) -> str:
-    """What would be done and why, by day, and what it would take."""
+    """Return what would be done and why, by day, with its cost."""
     parts = [f"## {plain(title)}", "", f"**{plain(estimated.verdict)}**", ""]
-    parts += _grid(["it would take", ""], cost_rows(estimated.cost), numbers=False)
+    parts += _grid(["estimate", ""], cost_rows(estimated.cost), numbers=False)
     if estimated.days:
         head, rows = day_rows(estimated)
         parts += ["", *_grid(head, rows[:_DAYS_SHOWN])]
@@ -23,14 +23,14 @@ def plan_markdown(title: str, estimated: Estimate) -> str:
             parts += ["", f"and {len(rows) - _DAYS_SHOWN:,} days more"]
     if estimated.left:
         rows = [[why, what, f"{count:,}"] for why, what, count in estimated.left]
-        parts += ["", *_grid(["left out, because", "counted in", "how many"], rows)]
+        parts += ["", *_grid(["reason left out", "counted in", "how many"], rows)]
     if estimated.note:
         parts += ["", plain(estimated.note)]
     return "\n".join(parts) + "\n"
 
 
 def cost_rows(cost: Cost) -> list[list[str]]:
-    """The estimate, a line each."""
+    """Return the estimate as rows of (name, value)."""
     return [
         ["time", f"about {span(cost.seconds)} ({cost.basis})"],
         ["API calls", f"{cost.calls:,} for the listing, {cost.downloads:,} for photos"],
@@ -40,7 +40,7 @@ def cost_rows(cost: Cost) -> list[list[str]]:
 
 
 def day_rows(estimated: Estimate) -> tuple[list[str], list[list[str]]]:
-    """(head, rows): a day each, newest first, a column for every reason."""
+    """Return (head, rows): one row per day, newest first, and one column per reason."""
     reasons = sorted({why for day in estimated.days for why in day.why})
     rows = [
         [day.day, f"{day.images:,}", f"{day.boxes:,}", _megabytes(day.bytes)]
@@ -51,7 +51,7 @@ def day_rows(estimated: Estimate) -> tuple[list[str], list[list[str]]]:
 
 
 def progress_markdown(title: str, progress: Progress, ended: str | None) -> str:
-    """How far the run is, by day."""
+    """Return the progress of a run, by day."""
     days = progress.days
     done, failed = sum(day.done for day in days), sum(day.failed for day in days)
     over = sum(day.left == 0 for day in days)
@@ -67,7 +67,7 @@ def progress_markdown(title: str, progress: Progress, ended: str | None) -> str:
     ]
     head = ["captured on", "planned", "done", "failed", "with other runs", "left"]
     end = ["", plain(ended)] if ended else []
-    # Prefect's page shows nothing at all for a table without rows.
+    # Prefect's page shows nothing when a table has no rows.
     table = ["", *_grid(head, rows)] if rows else []
     return "\n".join([f"## {plain(title)}", "", f"**{verdict}**", *end, *table]) + "\n"
 
@@ -77,7 +77,7 @@ def _megabytes(count: int) -> str:
 
 
 def span(seconds: float) -> str:
-    """A duration as people say it."""
+    """Return a duration as readable text."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     if seconds < 5_400:

@@ -1,7 +1,4 @@
-"""What a backfill or a replay may be asked for. The Prefect UI makes its forms of these models, the CLI its options.
-
-Belongs here: shapes, help texts and what is contradictory in itself. Does not: anything that needs settings or the state.
-"""
+"""What a backfill or replay may be asked for. The Prefect UI makes forms of these models, and the CLI its options."""
 
 from __future__ import annotations
 
@@ -23,14 +20,14 @@ class Photos(Request):
     """Photos by when and where they were taken."""
 
     since: Moment | None = Field(
-        None, title="Captured since", description="the first moment that counts; without an offset it is UTC"
+        None, title="Captured since", description="the earliest capture time that counts; UTC when it has no offset"
     )
     until: Moment | None = Field(
-        None, title="Captured before", description="the first moment that no longer counts; empty is now"
+        None, title="Captured before", description="capture times before this one count; empty means now"
     )
-    stores: _Names = Field([], title="Stores", description="ids of stores; empty is every store")
-    cameras: _Names = Field([], title="Cameras", description="ids of cameras; empty is every camera")
-    profiles: _Names = Field([], title="Profiles", description="names of crop profiles; empty is every one of today's")
+    stores: _Names = Field([], title="Stores", description="ids of stores; empty means all stores")
+    cameras: _Names = Field([], title="Cameras", description="ids of cameras; empty means all cameras")
+    profiles: _Names = Field([], title="Profiles", description="names of crop profiles; empty means all current ones")
 
     @model_validator(mode="after")
     def _window(self) -> Self:
@@ -40,22 +37,26 @@ class Photos(Request):
 
 
 class Limits(Request):
-    """Where a run stops by itself, cleanly, between two batches. Run it again and it goes on."""
+    """Limits after which a run stops by itself, between two batches. The next run continues."""
 
-    max_batches: int | None = Field(None, ge=1, title="Batches", description="at most so many batches")
+    max_batches: int | None = Field(None, ge=1, title="Batches", description="the most batches to process")
     concurrency: int = Field(
-        1, ge=1, le=16, title="At the same time", description="batches under way at once; more helps on Spark only"
+        1,
+        ge=1,
+        le=16,
+        title="At the same time",
+        description="batches processed in parallel; more than 1 helps only on Spark",
     )
-    images: int | None = Field(None, ge=1, title="Images", description="at most so many photos")
+    images: int | None = Field(None, ge=1, title="Images", description="the most photos to process")
     api_calls: int | None = Field(
-        None, ge=1, title="API calls", description="at most so many pages are read from the image API"
+        None, ge=1, title="API calls", description="the most pages to read from the image API"
     )
-    puts: int | None = Field(None, ge=1, title="PUTs", description="at most so many crops are stored")
-    bytes: int | None = Field(None, ge=1, title="Bytes", description="at most so many bytes of photos are downloaded")
+    puts: int | None = Field(None, ge=1, title="PUTs", description="the most crops to store")
+    bytes: int | None = Field(None, ge=1, title="Bytes", description="the most bytes of photos to download")
 
 
 def backfill_id(source: str, photos: Photos, announced: From, mode: Mode) -> tuple[str, str]:
-    """(id, selection as JSON): equal for runs that go on with each other, whatever their limits and their order."""
+    """Return (id, selection as JSON). Runs that continue each other have the same id, whatever their limits and order."""
     selection = canonical_json(
         {
             "source": source,

@@ -1,4 +1,4 @@
-"""Settings of the image API: where it is, how it is asked, how it pages, and what its items mean."""
+"""Settings of the image API: its address, its requests, its pages, and the meaning of its items."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ class ApiSettings(Group):
     images_path: str = Field("/v1/images", repr=False, description="path of the listing, below url; may have a query")
     item_path: str = Field(
         "",
-        description="path of one image, with {image_id} in it (/v1/images/{image_id}): where a fresh URL is asked for when "
+        description="path of one image, with {image_id} in it (/v1/images/{image_id}): used to get a fresh URL when "
         "a signed one was refused; empty lists again around the image's updated_at",
     )
     token: SecretStr = Field(SecretStr(""), description="bearer token; empty sends none")
     auth: AuthSettings = AuthSettings()
-    method: Literal["GET", "POST"] = "GET"
+    method: Literal["GET", "POST"] = Field("GET", description="how a page is asked for; POST sends body")
     params: dict[str, JsonValue] = Field({}, repr=False, description="query parameters of every request, a JSON object")
     headers: dict[str, SecretStr] = Field({}, description="headers of every request, a JSON object")
     body: dict[str, JsonValue] | None = Field(
         None,
         repr=False,
-        description="POST: what is sent, a JSON object; {since} {cursor} {page} {offset} {limit} in its texts are filled in",
+        description="POST: the request body, a JSON object; {since} {cursor} {page} {offset} {limit} in its texts are replaced",
     )
     data_selector: str = Field("images", description="JSONPath of the items in a page")
-    paginator: Paginator = "cursor"
+    paginator: Paginator = Field("cursor", description="how the listing leads to its next page")
     cursor_path: str = Field("next_cursor", description="cursor paginator: JSONPath of the next cursor")
     cursor_param: str = Field("cursor", min_length=1, description="cursor paginator: name of the query parameter")
     page_param: str = Field("page", min_length=1, description="page_number paginator: name of the query parameter")
@@ -59,17 +59,17 @@ class ApiSettings(Group):
     next_url_path: str = Field("next", description="next_url paginator: JSONPath of the next page's address")
     total_path: str | None = Field(
         None,
-        description='JSONPath of how many items the listing has; not set: "total", if a page has it; empty: it is not looked at',
+        description='JSONPath of the number of items in the listing; not set: "total", if a page has it; empty: ignored',
     )
     has_more_path: str = Field(
-        "", description="JSONPath of whether there are more pages, true or false; empty: not looked at"
+        "", description="JSONPath of a true or false that says whether there are more pages; empty: ignored"
     )
     since_param: str = Field("updated_after", description="parameter of the oldest update wanted; empty sends none")
     since_format: str = Field("iso", description="iso, iso_z, date, epoch_s, epoch_ms, or a pattern as of strftime")
     limit_param: str = Field("limit", description="parameter of the page size; empty sends none")
-    page_size: int = Field(200, ge=1, le=10_000)
+    page_size: int = Field(200, ge=1, le=10_000, description="items that a page is asked for")
     max_pages: int = Field(
-        10_000, ge=1, description="a poll stops after so many pages with something new; the next goes on"
+        10_000, ge=1, description="a poll stops after this many pages with new items; the next poll continues"
     )
     max_page_bytes: int = Field(100_000_000, ge=1_000, le=2_000_000_000, description="a larger page is refused")
     max_item_bytes: int = Field(
@@ -79,7 +79,7 @@ class ApiSettings(Group):
         timedelta(minutes=10),
         ge=timedelta(0),
         le=timedelta(days=365),
-        description="how far before the cursor a poll looks again, for late arrivals",
+        description="how far before the cursor a poll reads again, for late arrivals",
     )
     start: str = Field("1970-01-01T00:00:00Z", description="where the first poll begins, ISO 8601")
     late: timedelta = Field(
@@ -89,34 +89,39 @@ class ApiSettings(Group):
         description="how far past its window a backfill reads, for late arrivals",
     )
     calls_per_s: float = Field(
-        5, gt=0, le=1_000, description="pages a second that polls and backfills share; set on the server by a deploy"
+        5, gt=0, le=1_000, description="pages per second, shared by polls and backfills; a deploy sets it on the server"
     )
-    timeout_s: float = Field(30, gt=0, le=3_600)
+    timeout_s: float = Field(30, gt=0, le=3_600, description="for one page in total")
     retries: int = Field(5, ge=0, le=20, description="tries again after 429, 5xx and timeouts")
     fields: FieldMap = FieldMap()
     time_format: str = Field(
-        "iso", description="of the items' times: iso, epoch_s, epoch_ms, or a pattern as of strptime"
+        "iso", description="format of the items' times: iso, epoch_s, epoch_ms, or a strptime pattern"
     )
-    time_zone: str = Field("UTC", description="of times that come without an offset, such as Europe/Berlin")
-    url_base: str = Field("", description="what relative photo URLs are relative to; empty takes absolute ones only")
+    time_zone: str = Field("UTC", description="time zone of times without an offset, such as Europe/Berlin")
+    url_base: str = Field("", description="base of relative photo URLs; empty accepts absolute ones only")
     box_format: Literal["xyxy", "xywh", "cxcywh", "polygon"] = Field(
-        "xyxy", description="what fields xmin, ymin, xmax, ymax hold, in this order; polygon reads fields.polygon"
+        "xyxy", description="meaning of the fields xmin, ymin, xmax, ymax, in this order; polygon reads fields.polygon"
     )
     rotation: Literal["refuse", "bounding"] = Field(
         "refuse", description="a rotated box is quarantined, or its bounding box is cut"
     )
     group_by_image: bool = Field(False, description="an item is one box; those of one photo are put together")
-    coordinates: Literal["normalised", "pixels", "percent"] = "normalised"
-    orientation: Literal["upright", "stored"] = "upright"
+    coordinates: Literal["normalised", "pixels", "percent"] = Field(
+        "normalised", description="unit of the boxes: normalised is 0 to 1, percent 0 to 100, both of the photo's sides"
+    )
+    orientation: Literal["upright", "stored"] = Field(
+        "upright",
+        description="what the boxes were measured on: the photo turned by its EXIF orientation, or its pixels as stored",
+    )
 
     @property
     def listing(self) -> str:
-        """The listing's address as messages may show it: a query, which may hold a key, is cut."""
+        """The listing's address for messages, without its query, which may hold a key."""
         return f"{self.url}{re.split('[?#]', self.images_path)[0]}"
 
     @property
     def zone(self) -> ZoneInfo:
-        """Of times that come without an offset."""
+        """The time zone of times without an offset."""
         return ZoneInfo(self.time_zone)
 
     @field_validator("item_path")
@@ -132,9 +137,9 @@ class ApiSettings(Group):
         try:
             moment = datetime.fromisoformat(value)
         except ValueError:
-            raise ValueError("not a moment in ISO 8601, such as 2026-11-22T08:40:00Z") from None
+            raise ValueError("not a time in ISO 8601, such as 2026-11-22T08:40:00Z") from None
         if not 1970 <= moment.year <= 9000:
-            raise ValueError("must lie in the years 1970 to 9000")
+            raise ValueError("must be in the years 1970 to 9000")
         return value
 
     @field_validator("url")
@@ -207,7 +212,7 @@ class ApiSettings(Group):
         except (ValueError, OSError):  # ZoneInfoNotFoundError is a KeyError
             raise ValueError("not a time zone, such as Europe/Berlin") from None
         except KeyError:
-            raise ValueError("no such time zone; they are named as Europe/Berlin") from None
+            raise ValueError("unknown time zone; use a name such as Europe/Berlin") from None
         return value
 
     @model_validator(mode="after")
@@ -224,12 +229,12 @@ class ApiSettings(Group):
 
     @property
     def secret_token(self) -> str:
-        """The token, from wherever it was set."""
+        """The token of either setting."""
         return (self.auth.token.get_secret_value()) or self.token.get_secret_value()
 
 
 def is_plain_http(url: str) -> bool:
-    """Whether it is http(s)://host[:port][/path] and nothing else."""
+    """Return whether the URL is http(s)://host[:port][/path] and nothing else."""
     try:
         parts = urlsplit(url)
         _ = parts.port  # raises on a port that is not a number
@@ -241,12 +246,12 @@ def is_plain_http(url: str) -> bool:
 
 def _check_jsonpath(value: str) -> None:
     if _PLAIN_JSONPATH.fullmatch(value):
-        return  # nearly all are: the parser takes long to import
+        return  # the usual case: importing the parser is slow
     from jsonpath_ng.ext.parser import parse
 
     try:
         parse(value)
-    except Exception as error:  # noqa: BLE001 -- it raises whatever its parser generator does
+    except Exception as error:  # noqa: BLE001 -- it raises any error of its parser generator
         why = " ".join(str(error).split())[:100]
         raise ValueError(f"not a JSONPath expression: {value!r} ({why or type(error).__name__})") from None
 
@@ -261,5 +266,5 @@ def _check_time_pattern(value: str, names: tuple[str, ...]) -> str:
     except ValueError:
         text = ""
     if not text or not text.isprintable():
-        raise ValueError("not a pattern of times, such as %Y-%m-%d %H:%M:%S")
+        raise ValueError("not a time pattern, such as %Y-%m-%d %H:%M:%S")
     return value

@@ -1,4 +1,4 @@
-"""How a server learns who asks: one group of settings, for the image API and for photos."""
+"""Settings of authentication: one group, for the image API and for photos."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 
 
 class AuthSettings(Group):
-    """Who asks. The token is the token setting of the same group, except with basic and oauth2."""
+    """How a client authenticates. The token is the token setting of the same group, except with basic and oauth2."""
 
     kind: AuthKind = Field(
         "", description="bearer, header, query, basic or oauth2; empty is bearer when there is a token"
     )
     token: SecretStr = Field(SecretStr(""), description="bearer, header, query: the token; empty is the group's token")
     header: str = Field("Authorization", description="header: its name, such as X-Api-Key")
-    prefix: str = Field("", description="header: what stands before the token, such as Token")
+    prefix: str = Field("", description="header: the word before the token, such as Token")
     param: str = Field("api_key", min_length=1, description="query: name of the parameter")
     user: str = Field("", description="basic: the user")
     password: SecretStr = Field(SecretStr(""), description="basic: the password")
@@ -68,14 +68,14 @@ class AuthSettings(Group):
 
 
 def check_header_name(name: str) -> str:
-    """Raises ValueError for what cannot name a header."""
+    """Raise ValueError when a header cannot have this name."""
     if not _HEADER_NAME.fullmatch(name):
         raise ValueError("not the name of a header, such as X-Api-Key")
     return name
 
 
 def check_header_value(value: str) -> str:
-    """Raises ValueError, which does not quote it, for what cannot stand in a header."""
+    """Raise ValueError, which does not quote the value, when a header cannot have it."""
     if not value.isascii() or not (value.isprintable() or not value) or value != value.strip():
         raise ValueError("must be printable ASCII without blanks at its ends")
     return value

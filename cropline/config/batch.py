@@ -13,9 +13,7 @@ from cropline.config.pictures import PictureLimits as PictureLimits
 
 
 class BatchSettings(Group):
-    """How much is taken at a time."""
+    """How many images a batch has, and how many batches a run takes."""
 
-    images: int = Field(
-        500, ge=1, le=1_000_000, description="images of a batch: the unit of commit, resume and lineage"
-    )
+    images: int = Field(500, ge=1, le=1_000_000, description="images per batch: the unit of commit, resume and lineage")
     max_batches: int = Field(100, ge=1, description="batches one run takes before it ends")

@@ -1,4 +1,4 @@
-"""Settings of engines: a frozen group for each. Part of the tree in settings.py, which says how they are set."""
+"""Settings of engines: a frozen group for each."""
 
 from __future__ import annotations
 
@@ -11,20 +11,24 @@ from cropline.config.group import Group
 
 
 class SparkSettings(Group):
-    """A Spark cluster that grows and shrinks. ``local`` masters and Connect servers take of it what they can."""
+    """A Spark cluster that scales. ``local`` masters and Connect servers use only some of these settings."""
 
     python: str = Field("", description="the workers' Python; empty is the path of this one")
     autoscale: bool = Field(True, description="executors come with the work and go when idle; clusters only")
-    min_executors: int = Field(0, ge=0, le=10_000)
+    min_executors: int = Field(0, ge=0, le=10_000, description="executors that are kept even when idle")
     max_executors: int = Field(0, ge=0, le=10_000, description="0 chooses from the backlog")
     executor_cores: int = Field(1, ge=1, le=256, description="a core is one crop process")
-    idle_s: int = Field(60, ge=1, description="an executor without work for so long is let go")
+    idle_s: int = Field(60, ge=1, description="an executor is released after this time without work")
     catch_up_s: int = Field(
-        300, ge=1, description="max_executors 0: as many as work the backlog off in about this time"
+        300, ge=1, description="max_executors 0: enough executors to finish the backlog in about this time"
     )
-    connect_timeout_s: float = Field(5, gt=0, le=3_600, description="for the master or Connect server to answer at all")
+    connect_timeout_s: float = Field(
+        5, gt=0, le=3_600, description="time limit for the master or Connect server to answer"
+    )
     grant_timeout_s: int = Field(
-        600, ge=1, description="for a cluster to give a batch an executor; then the batch is let go with an error"
+        600,
+        ge=1,
+        description="time limit for a cluster to give a batch an executor; then the batch is released with an error",
     )
 
 
@@ -59,7 +63,7 @@ class EmrSettings(Group):
         description="s3:// address of a packed Python environment with the wheels; empty: the application's image has it",
     )
     timeout_minutes: int = Field(60, ge=5, le=1_000_000, description="AWS ends a job that runs longer")
-    poll_s: float = Field(5, gt=0, le=3_600, description="between two questions how the job is doing")
+    poll_s: float = Field(5, gt=0, le=3_600, description="time between two requests for the job's status")
 
     @field_validator("role_arn")
     @classmethod
@@ -80,8 +84,8 @@ class DaskSettings(Group):
     """A Dask cluster."""
 
     scheduler: str = Field("", description="tcp://host:port; empty starts one on this machine")
-    connect_timeout_s: float = Field(5, gt=0, le=3_600, description="for the scheduler to answer at all")
-    grant_timeout_s: int = Field(600, ge=1, description="for a cluster without workers to get one")
+    connect_timeout_s: float = Field(5, gt=0, le=3_600, description="time limit for the scheduler to answer")
+    grant_timeout_s: int = Field(600, ge=1, description="time limit for a cluster without workers to get one")
 
     @field_validator("scheduler")
     @classmethod
@@ -95,8 +99,8 @@ class RaySettings(Group):
     """A Ray cluster."""
 
     address: str = Field("", description="host:port or ray://host:port; empty starts one on this machine")
-    connect_timeout_s: float = Field(5, gt=0, le=3_600, description="for the cluster to answer at all")
-    grant_timeout_s: int = Field(600, ge=1, description="for a cluster without workers to get one")
+    connect_timeout_s: float = Field(5, gt=0, le=3_600, description="time limit for the cluster to answer")
+    grant_timeout_s: int = Field(600, ge=1, description="time limit for a cluster without workers to get one")
 
     @field_validator("address")
     @classmethod
@@ -107,12 +111,14 @@ class RaySettings(Group):
 
 
 class AutoSettings(Group):
-    """kind=auto: what waits decides. More than either number goes to ``burst``, the rest is cut in process."""
+    """kind=auto: a backlog above either number goes to the engine ``burst``; a smaller one is cut in process."""
 
     # Measured: docs/decisions/0007-engines.md.
-    images: int = Field(1_500, ge=1, description="images that wait")
+    images: int = Field(1_500, ge=1, description="pending images")
     boxes: int = Field(55_000, ge=1, description="boxes of the batch, times profiles")
-    burst: Literal["spark", "spark-connect", "emr-serverless", "dask", "ray"] = "spark"
+    burst: Literal["spark", "spark-connect", "emr-serverless", "dask", "ray"] = Field(
+        "spark", description="the engine of a burst"
+    )
 
 
 EngineKind = Literal["native", "duckdb", "spark", "spark-connect", "emr-serverless", "dask", "ray", "auto"]
@@ -125,18 +131,18 @@ _MASTER = re.compile(
 class EngineSettings(Group):
     """Where the crop job runs."""
 
-    kind: EngineKind = "native"
+    kind: EngineKind = Field("native", description="what runs the crop job; auto chooses by how much waits")
     master: str = Field("local[2]", description="spark: the master URL: local[N], spark://host:port, yarn, k8s://...")
     conf: dict[str, str] = Field({}, description="passed through to Spark: names that begin with spark.")
-    processes: int = Field(0, ge=0, le=256, description="crop processes of a worker; 0 is one a core")
+    processes: int = Field(0, ge=0, le=256, description="crop processes per worker; 0 is one per core")
     partitions: int = Field(
         0, ge=0, le=100_000, description="clusters: parts of a batch; 0 plans them from bytes and boxes"
     )
     stores: str | None = Field(
-        None, description="storage key or local path of the stores table (Parquet, a row a store_id)"
+        None, description="storage key or local path of the stores table (Parquet, one row per store_id)"
     )
     script: str | None = Field(
-        None, description="local path of a FugueSQL script of your own, see docs/scaling.md; empty is ours"
+        None, description="local path of your own FugueSQL script, see docs/scaling.md; empty is the built-in one"
     )
     spark: SparkSettings = SparkSettings()
     connect: ConnectSettings = ConnectSettings()
@@ -157,9 +163,9 @@ class EngineSettings(Group):
     def _names_are_sparks(cls, value: dict[str, str]) -> dict[str, str]:
         wrong = sorted(name for name in value if not re.fullmatch(r"spark\.[A-Za-z0-9_.-]+", name))
         if wrong:
-            raise ValueError(f"{wrong[0]!r} is no name of a Spark setting: they begin with spark.")
+            raise ValueError(f"{wrong[0]!r} is not a Spark setting: their names begin with spark.")
         if "spark.master" in value or "spark.remote" in value:
-            raise ValueError("spark.master and spark.remote have settings of their own: master, connect.url")
+            raise ValueError("spark.master and spark.remote have their own settings: master, connect.url")
         return value
 
     @model_validator(mode="after")

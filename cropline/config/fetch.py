@@ -1,4 +1,4 @@
-"""Settings of photos: whence they are downloaded, and what they may be. Part of the tree in settings.py, which says how they are set."""
+"""Settings of downloads: the places that photos may come from, and the limits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ENDPOINT = re.compile(r"https?://[A-Za-z0-9._-]+(:[0-9]{1,5})?(/[A-Za-z0-9._/-]
 
 @dataclass(frozen=True)
 class AllowedBucket:
-    """Where photos may lie; ``cloud`` None: in a bucket of this name on any."""
+    """A bucket that photos may be in. ``cloud`` None: a bucket of this name in any cloud."""
 
     cloud: str | None
     bucket: str
@@ -32,7 +32,7 @@ class AllowedBucket:
 
 @lru_cache(maxsize=256)
 def read_bucket(entry: str) -> AllowedBucket:
-    """An entry of allowed_buckets. Raises ValueError for what is no bucket."""
+    """Parse an entry of allowed_buckets. Raise ValueError when it is not a bucket."""
     if "://" not in entry:
         entry, cloud = f"s3://{entry}", None
         address = read_address(entry)
@@ -45,47 +45,48 @@ def read_bucket(entry: str) -> AllowedBucket:
 
 
 class FetchSettings(Group):
-    """How photos are downloaded, and from where they may come."""
+    """How photos are downloaded, and where they may come from."""
 
     allowed_hosts: tuple[str, ...] = Field(
-        (), description="host or host:port that photos may come from; empty allows every public host"
+        (), description="hosts (host or host:port) that photos may come from; empty allows every public host"
     )
     private_networks: tuple[str, ...] = Field(
         (),
-        description="private networks, such as 10.20.0.0/16, that allowed_hosts may lead to: cameras on premises; "
+        description="private networks, such as 10.20.0.0/16, that allowed_hosts may resolve to: cameras on premises; "
         "never metadata addresses",
     )
     ca_file: Path | None = Field(
-        None, description="PEM file, on every worker, of authorities to trust beside the system's: hosts on premises"
+        None,
+        description="PEM file, on every worker, of certificate authorities to trust besides the system's, for hosts on premises",
     )
     allow_loopback: bool = Field(False, description="allow 127.0.0.0/8 and ::1: for the demo and for tests")
     allowed_buckets: tuple[str, ...] = Field(
         (),
-        description="buckets that photos may lie in, as s3://bucket, gs://bucket/folder, az://container, "
+        description="buckets that photos may be in, as s3://bucket, gs://bucket/folder, az://container, "
         "abfss://container@account.dfs.core.windows.net or a bare name; empty allows none",
     )
     bucket_endpoints: dict[str, str] = Field(
         {},
         description='servers of these buckets other than the clouds\' own, as {"s3": "http://host:port"}; '
-        "a bucket of the storage's cloud is reached as the storage is",
+        "a bucket in the storage's cloud uses the storage's server",
     )
     local_roots: tuple[Path, ...] = Field(
-        (), description="folders, on every worker, that file:// photos may lie below; empty allows none"
+        (), description="folders, on every worker, that file:// photos may be in; empty allows none"
     )
-    max_bytes: int = Field(25_000_000, gt=0)
+    max_bytes: int = Field(25_000_000, gt=0, description="a larger photo is refused")
     timeout_s: float = Field(
-        30, gt=0, le=3_600, description="for one photo in total, redirects and slow bodies included"
+        30, gt=0, le=3_600, description="time limit for one photo in total, with redirects and slow bodies"
     )
-    connect_timeout_s: float = Field(5, gt=0, le=3_600)
-    max_redirects: int = Field(3, ge=0, le=10)
+    connect_timeout_s: float = Field(5, gt=0, le=3_600, description="for a connection to a photo's host")
+    max_redirects: int = Field(3, ge=0, le=10, description="redirects that are followed for one photo")
     token: SecretStr = Field(SecretStr(""), description="bearer token sent with photo requests to token_host only")
-    token_host: str = Field("", description="host[:port] that gets the token, and nobody else")
-    auth: AuthSettings = Field(AuthSettings(), description="how token_host is told who asks, as for the image API")
+    token_host: str = Field("", description="the only host[:port] that gets the token")
+    auth: AuthSettings = Field(AuthSettings(), description="authentication at token_host, as for the image API")
     connections_per_host: int = Field(
         8,
         ge=1,
         le=256,
-        description="at one time, shared by the crop processes of a run (on a cluster: of a worker); each has one",
+        description="connections at one time, shared by the crop processes of a run (on a cluster: of a worker); each process has one",
     )
 
     @field_validator("allowed_hosts")
@@ -116,12 +117,12 @@ class FetchSettings(Group):
 
     @property
     def buckets(self) -> tuple[AllowedBucket, ...]:
-        """allowed_buckets, read."""
+        """allowed_buckets, parsed."""
         return tuple(read_bucket(entry) for entry in self.allowed_buckets)
 
     @property
     def stored_schemes(self) -> tuple[str, ...]:
-        """Schemes beside http and https that photos' addresses may have."""
+        """URL schemes of photos that are allowed besides http and https."""
         clouds = {bucket.cloud for bucket in self.buckets}
         named = ("s3", "gs", "az") if None in clouds else tuple(sorted(cloud for cloud in clouds if cloud))
         azure = ("abfs", "abfss") if "az" in named else ()
@@ -147,18 +148,18 @@ class FetchSettings(Group):
     @model_validator(mode="after")
     def _belongs_together(self) -> Self:
         if self.private_networks and not self.allowed_hosts:
-            raise ValueError("private_networks needs allowed_hosts: name the hosts that may lead there")
+            raise ValueError("private_networks needs allowed_hosts: name the hosts that may resolve to them")
         if self.secret_token and not self.token_host:
             raise ValueError("token needs token_host: name the host[:port] that gets it")
         if self.auth.kind and not self.token_host:
-            raise ValueError("auth needs token_host: name the host[:port] that is told who asks")
+            raise ValueError("auth needs token_host: name the host[:port] that gets it")
         if self.auth.kind in ("bearer", "header", "query") and not self.secret_token:
             raise ValueError(f"auth kind {self.auth.kind} needs token")
         return self
 
     @property
     def secret_token(self) -> str:
-        """The token, from wherever it was set."""
+        """The token of either setting."""
         return self.auth.token.get_secret_value() or self.token.get_secret_value()
 
 

@@ -1,4 +1,4 @@
-"""The base of every group of settings. Apart from settings.py so that groups can live in files of their own."""
+"""The base class of all groups of settings."""
 
 from pydantic import BaseModel, ConfigDict
 

@@ -1,4 +1,4 @@
-"""Where lineage events go."""
+"""Settings of lineage: where its events go."""
 
 from __future__ import annotations
 
@@ -21,31 +21,33 @@ from cropline.core.store_spec import StoreSpec
 class LineageSettings(Group):
     """Where OpenLineage events go."""
 
-    namespace: str = "cropline"
-    transport: Literal["file", "http", "kafka", "composite", "none"] = "file"
+    namespace: str = Field("cropline", description="OpenLineage namespace of cropline's jobs")
+    transport: Literal["file", "http", "kafka", "composite", "none"] = Field(
+        "file", description="where lineage events go; composite sends them to each of transports"
+    )
     transports: tuple[Literal["file", "http", "kafka"], ...] = Field(
         (), description='composite: those that each get every event, as ["file", "http"]'
     )
     path: str | None = Field(
         None,
-        description="file: local path; empty is lineage/ below the storage: events.ndjson of a file:// one, else an object a delivery",
+        description="file: local path; empty is lineage/ below the storage: events.ndjson of a file:// one, else one object per delivery",
     )
     url: str | None = Field(None, description="http: base address of the collector")
     token: SecretStr = Field(SecretStr(""), description="http: bearer token")
-    topic: str = Field("openlineage", min_length=1, description="kafka: where the events go")
+    topic: str = Field("openlineage", min_length=1, description="kafka: the topic of the events")
     kafka: dict[str, SecretStr] = Field(
-        {}, description="kafka: what librdkafka is set to, at least bootstrap.servers, as a JSON object"
+        {}, description="kafka: settings of librdkafka, at least bootstrap.servers, as a JSON object"
     )
-    timeout_s: float = Field(2, gt=0, le=60, description="what lineage may cost a run, whatever the other side does")
+    timeout_s: float = Field(2, gt=0, le=60, description="the most time that lineage may cost a run")
 
     @property
     def transport_names(self) -> tuple[str, ...]:
-        """The transports that events take; the file comes first, since it costs no time."""
+        """The transports of events. The file comes first, since it is fast."""
         named = self.transports if self.transport == "composite" else (self.transport,)
         return tuple(sorted(named, key=("file", "http", "kafka", "none").index))
 
     def file_path(self, spec: StoreSpec) -> Path | None:
-        """The local file that the file transport appends to; None when events become objects of the storage."""
+        """Return the local file that the file transport appends to; None when events become objects of the storage."""
         if self.path is not None:
             return Path(self.path)
         return spec.local_path / "lineage" / "events.ndjson" if spec.local_path else None
@@ -57,7 +59,7 @@ class LineageSettings(Group):
         ):
             raise ValueError('transport composite needs transports, each once, as ["file", "http"]')
         if self.transports and self.transport != "composite":
-            raise ValueError("transports are those of transport composite")
+            raise ValueError("transports needs transport composite")
         if "http" in self.transport_names and not (self.url and is_plain_http(self.url)):
             raise ValueError("transport http needs url = http(s)://host[:port]")
         if "kafka" in self.transport_names:

@@ -16,10 +16,10 @@ from cropline.config.pictures import PictureLimits as PictureLimits
 from cropline.config.steps import Step
 from cropline.core.keys import canonical_json, digest
 
-# Of a profile, what changes no crop: changing it makes no image other work.
+# Fields that change no crop: changing them makes no new work.
 _NO_WORK = {"output", "shard_mb", "retention_days"}
-# These stand in every recipe. A field that came later stands there only when it differs from its default: an upgrade is no new
-# work. Add no name here, and change no default of a field that is not here: a recipe without it means today's default.
+# Fields that every recipe contains. A recipe contains a later field only when it differs from its default, so an upgrade
+# makes no new work. Add no name here, and keep the defaults of other fields: a recipe without them means today's default.
 _IN_EVERY_RECIPE = frozenset(
     ("format", "quality", "lossless", "subsampling", "padding", "min_side", "max_side", "matte", "colour")
 )
@@ -28,7 +28,7 @@ _IN_EVERY_RECIPE = frozenset(
 class Profile(Group):
     """A named crop recipe."""
 
-    format: Literal["jpeg", "png", "webp", "avif"] = "jpeg"
+    format: Literal["jpeg", "png", "webp", "avif"] = Field("jpeg", description="format of the crops")
     quality: int = Field(90, ge=1, le=100, description="jpeg, webp, avif")
     lossless: bool = Field(False, description="webp only")
     subsampling: Literal["4:4:4", "4:2:2", "4:2:0"] = Field("4:2:0", description="jpeg only")
@@ -36,20 +36,23 @@ class Profile(Group):
     min_side: int = Field(0, ge=0, le=20_000, description="px; a crop with a shorter side is skipped")
     max_side: int | None = Field(None, ge=8, le=20_000, description="px; a crop with a longer side is shrunk to it")
     matte: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")] = Field(
-        "#ffffff", description="what shows through transparency where the format has none"
+        "#ffffff", description="colour behind transparent parts, for formats without transparency"
     )
-    colour: Literal["srgb", "keep_icc"] = "srgb"
+    colour: Literal["srgb", "keep_icc"] = Field(
+        "srgb", description="srgb converts the pixels; keep_icc keeps them and embeds the photo's ICC profile"
+    )
     steps: tuple[Step, ...] = Field(
         (),
-        description='functions of your own that every crop goes through before it is encoded, as ["package.module:name"]',
+        description='your own functions, applied to every crop before it is encoded, as ["package.module:name"]',
     )
     output: Literal["objects", "shards", "parquet"] = Field(
-        "objects", description="one object a crop, or many crops in a WebDataset tar or a Parquet file; no other work"
+        "objects",
+        description="one object per crop, or many crops in a WebDataset tar or a Parquet file; a change makes no new work",
     )
     retention_days: int | None = Field(
         None, ge=1, le=36_500, description="maintain removes crops this long after their commit; empty keeps them"
     )
-    shard_mb: int = Field(256, ge=1, le=512, description="MB at which a shard or Parquet file is full")
+    shard_mb: int = Field(256, ge=1, le=512, description="size in MB at which a shard or Parquet file is closed")
 
     @property
     def extension(self) -> str:
@@ -57,7 +60,7 @@ class Profile(Group):
 
     @property
     def recipe(self) -> str:
-        """The profile as canonical JSON, as it travels with the work."""
+        """The profile as canonical JSON, stored with each work item."""
         fields = self.model_dump(mode="json", exclude=_NO_WORK)
         defaults = {
             name for name, field in type(self).model_fields.items() if getattr(self, name) == field.get_default()
@@ -68,8 +71,8 @@ class Profile(Group):
 
     @property
     def hash(self) -> str:
-        """The identity of the recipe: a changed recipe is other work."""
+        """The hash of the recipe: another recipe is other work."""
         if not self.steps:
             return digest(self.recipe)
-        # How a function is called changes no crop.
+        # A step's batch, timeout and memory change no crop.
         return digest(canonical_json(json.loads(self.recipe) | {"steps": [step.work for step in self.steps]}))

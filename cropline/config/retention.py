@@ -15,19 +15,19 @@ from cropline.config.pictures import PictureLimits as PictureLimits
 
 
 class RetentionSettings(Group):
-    """How long maintain keeps what runs leave besides crops, whose profiles say it. Empty keeps it for ever."""
+    """How long maintain keeps everything except crops; a profile sets that of its crops. Empty keeps it for ever."""
 
     manifests_days: int | None = Field(
         None,
         ge=1,
         le=36_500,
-        description="of a poll's manifests; those that some work needs stay, and trace finds no URL without",
+        description="for manifests; one that a work item needs stays; without its manifest, trace finds no URL of an image",
     )
-    quarantine_days: int | None = Field(None, ge=1, le=36_500)
+    quarantine_days: int | None = Field(None, ge=1, le=36_500, description="quarantined rows")
     reports_days: int | None = Field(None, ge=1, le=36_500, description="reports and contact sheets")
     orphans: timedelta = Field(
         timedelta(days=2),
         ge=timedelta(days=1),
         le=timedelta(days=36_500),
-        description="crops that no batch knows are removed after so long",
+        description="crops that no batch knows are removed after this time",
     )

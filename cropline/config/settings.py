@@ -1,7 +1,7 @@
-"""Every knob, in one frozen tree that is built once and passed in. Nothing else reads the environment.
+"""All settings as one frozen tree, which is built once and passed on.
 
-``CROPLINE_<GROUP>__<NAME>`` in the environment or in ``.env`` sets a value (``CROPLINE_API__URL``); unknown names are
-refused. Secrets are SecretStr: they never show in a repr, a log or an error.
+``CROPLINE_<GROUP>__<NAME>`` in the environment or in ``.env`` sets a value, for example ``CROPLINE_API__URL``. Unknown
+names are refused. Secrets are SecretStr: no repr, log or error shows them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PREFIX = "CROPLINE_"
 
 
 class Settings(BaseSettings):
-    """The whole tree. Build it with load_settings, which turns mistakes into one clear line each."""
+    """All groups of settings. Build it with load_settings, which reports each mistake in one line."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -48,7 +48,9 @@ class Settings(BaseSettings):
     api: ApiSettings = ApiSettings()
     fetch: FetchSettings = FetchSettings()
     pictures: PictureLimits = PictureLimits()
-    profiles: dict[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}$")], Profile] = {"default": Profile()}
+    profiles: dict[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}$")], Profile] = Field(
+        {"default": Profile()}, description="the crop recipes by name; every box is cut once for each"
+    )
     state: StateSettings = StateSettings()
     storage: StorageSettings = StorageSettings()
     engine: EngineSettings = EngineSettings()
@@ -65,15 +67,15 @@ class Settings(BaseSettings):
         for name, profile in value.items():
             if any(step.columns for step in profile.steps):
                 raise ValueError(
-                    f"{name}: the catalogue keeps no columns of steps; cropline.crop gives them in a frame"
+                    f"{name}: the catalogue keeps no columns of steps; cropline.crop returns them in a DataFrame"
                 )
         return value
 
 
 def load_settings(**groups: Any) -> Settings:
-    """Settings from the arguments, the environment and .env, in that order.
+    """Return settings from the arguments, the environment and .env, in that order.
 
-    Raises SettingsError: one line for each mistake, each naming its variable, none showing a value that could be secret.
+    Raise SettingsError, which has one line per mistake with its variable and never shows a value that could be secret.
     """
     _refuse_unknown(os.environ)
     try:
@@ -81,22 +83,22 @@ def load_settings(**groups: Any) -> Settings:
     except ValidationError as error:
         raise SettingsError(mistakes(error)) from None
     except SettingsSourceError as error:
-        # Its text names the field in quotes; the value, which may be secret, is in its cause only.
+        # The error's text names the field in quotes. Only its cause holds the value, which may be secret.
         group = PREFIX + str(error).split('"')[1].upper()
         given = {**dotenv_values(".env"), **os.environ}
         text = getattr(error.__cause__, "doc", None)
         name = next((name for name, value in given.items() if value == text and name.upper().startswith(group)), group)
-        raise SettingsError(f"{name}: not JSON, as a group, a list or a map must be") from None
+        raise SettingsError(f"{name}: not JSON; a group, a list or a map must be JSON") from None
 
 
 def mistakes(error: ValidationError, *group: str) -> str:
-    """All of them on one line, each with its variable and without its value. ``group``: whose fields were read."""
+    """Return all mistakes on one line, each with its variable and without its value. ``group``: the group that was read."""
     found = error.errors(include_input=False, include_url=False)
     return "; ".join(sorted({f"{_variable((*group, *e['loc']))}: {_explain(e)}" for e in found}))
 
 
 def _refuse_unknown(environment: Mapping[str, str]) -> None:
-    """pydantic-settings ignores unknown variables of the environment; a misspelt one must not go unnoticed."""
+    """Refuse misspelt variables, which pydantic-settings ignores."""
     for name in environment:
         if name.upper().startswith(PREFIX):
             group = name.upper()[len(PREFIX) :].split("__")[0].lower()

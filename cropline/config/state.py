@@ -1,4 +1,4 @@
-"""The state database."""
+"""Settings of the state database."""
 
 from __future__ import annotations
 
@@ -15,19 +15,24 @@ from cropline.config.pictures import PictureLimits as PictureLimits
 
 
 class StateSettings(Group):
-    """The state table."""
+    """The state table and its work queue."""
 
     url: SecretStr = Field(
         SecretStr("sqlite:///cropline-output/state.db"), description="sqlite:///path or postgresql+psycopg://..."
     )
     lease_s: float = Field(
-        300, gt=0, le=86_400, description="a batch whose holder is silent for so long is resumed by another"
+        300,
+        gt=0,
+        le=86_400,
+        description="another run resumes a batch whose run has not renewed its lease for this long",
     )
-    max_attempts: int = Field(6, ge=1, le=1_000, description="tries of one image before it is dead")
+    max_attempts: int = Field(6, ge=1, le=1_000, description="attempts at one image before it is dead")
     backoff_s: float = Field(
         60, gt=0, le=30 * 86_400, description="wait after the first transient failure; doubles each time, with jitter"
     )
-    backoff_cap_s: float = Field(6 * 3600, gt=0, le=30 * 86_400)
+    backoff_cap_s: float = Field(
+        6 * 3600, gt=0, le=30 * 86_400, description="the longest wait between two tries of an image"
+    )
     alert_age: timedelta = Field(
         timedelta(minutes=30),
         ge=timedelta(0),

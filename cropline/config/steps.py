@@ -1,4 +1,4 @@
-"""A profile's steps: functions of the user's own that run on every crop, and what makes two of them the same."""
+"""A profile's steps: custom functions that run on every crop."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ class Step(Group):
     """One function. ``use`` is module:name, or the name of an entry point of the group cropline.config.steps."""
 
     use: str = Field(description="module:name, or the name of an entry point cropline.config.steps")
-    version: str = Field("", max_length=100, description="of the function; without it a hash of its module's source")
-    batch: int = Field(0, ge=0, le=10_000, description="a class: crops of a call; 0 is 32")
-    timeout_s: float = Field(30, gt=0, le=3_600, description="for one call")
-    memory_mb: int = Field(4_096, ge=64, description="of a crop process while the function runs")
-    columns: dict[str, str] = Field({}, description="what it gives besides an image: name and type")
+    version: str = Field(
+        "", max_length=100, description="version of the function; empty is a hash of its module's source"
+    )
+    batch: int = Field(0, ge=0, le=10_000, description="a class: crops per call; 0 is 32")
+    timeout_s: float = Field(30, gt=0, le=3_600, description="time limit of one call")
+    memory_mb: int = Field(4_096, ge=64, description="memory limit of a crop process while the function runs")
+    columns: dict[str, str] = Field({}, description="columns that it returns besides an image: name and type")
 
     @model_validator(mode="before")
     @classmethod
@@ -45,16 +47,16 @@ class Step(Group):
 
     @property
     def work(self) -> dict[str, Any]:
-        """What makes it other work when it changes."""
+        """The values that make it other work when they change."""
         return {"use": self.use, "version": self.version, "columns": self.columns}
 
 
 @lru_cache(maxsize=256)
 def identity(use: str) -> str:
-    """The version of a function that declares none: a hash of its module's source and its package's version.
+    """Return the version of a function that declares none: a hash of its module's source and its package's version.
 
-    It does not cover what the module imports, nor models and other files that it reads. Raises ValueError for one that is
-    not there. Nothing of it is run.
+    It covers neither the module's imports nor models and other files that the function reads. It runs no code. Raise
+    ValueError when the module cannot be found.
     """
     if use.startswith("function:"):
         raise ValueError("a function needs its version")
@@ -65,12 +67,12 @@ def identity(use: str) -> str:
     except (ImportError, ValueError):
         spec = None
     if spec is None or not spec.origin or not Path(spec.origin).is_file():
-        raise ValueError(f"{use}: there is no module {module} here; name its version, or install it")
+        raise ValueError(f"{use}: no module {module} is installed here; install it, or set its version")
     return hashlib.sha256(package.encode() + Path(spec.origin).read_bytes()).hexdigest()[:16]
 
 
 def target_of(use: str) -> str:
-    """module:name behind a name. Raises ValueError for one that is not known."""
+    """Return the module:name of a step. Raise ValueError for an unknown name."""
     return _found(use)[0]
 
 

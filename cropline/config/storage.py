@@ -1,4 +1,4 @@
-"""The object store."""
+"""Settings of the object store."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from cropline.core.store_spec import StoreSpec
 
 
 class StorageSettings(Group):
-    """Where manifests, crops, the catalogue and reports lie."""
+    """Where manifests, crops, the catalogue and reports are stored."""
 
     url: str = Field("", description=f"{FORMS}; empty is ./cropline-output")
     endpoint: str | None = Field(None, description="a server other than the cloud's own, http(s)://host[:port][/path]")
-    region: str | None = None
+    region: str | None = Field(None, description="S3: the bucket's region; empty takes the one of boto3's settings")
     account: str | None = Field(
         None,
         pattern=r"^[a-z0-9]{3,24}$",
-        description="az: the storage account, where neither the url nor AZURE_STORAGE_ACCOUNT_NAME names it",
+        description="az: the storage account, when neither the url nor AZURE_STORAGE_ACCOUNT_NAME names it",
     )
     browse_url: str = Field(
-        "", description="http(s) address under which a browser finds what lies in url; the summaries then link there"
+        "", description="http(s) address at which a browser finds the objects of url; summaries then link to it"
     )
 
     @field_validator("browse_url", "endpoint")

@@ -1,1 +1,4 @@
-"""What everything else stands on: errors, failures, keys, schemas, storage, scrubbing. Imports nothing of ours."""
+"""Base modules that every other package uses: errors, failures, keys, schemas, columns, storage, scrubbing.
+
+They import nothing else of cropline and read no settings.
+"""

@@ -1,4 +1,4 @@
-"""A storage's address becomes obstore's store and delta-rs' options: for each cloud the same server and the same credentials."""
+"""Build obstore's store and delta-rs' options from a StoreSpec, with the same server and credentials for both."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def open_cloud(spec: StoreSpec, within_s: float | None) -> ObjectStore:
-    """The store behind a spec; see storage.open_store. Raises StorageError, OSError or ValueError when it cannot be opened."""
+    """Return the store of a spec; see storage.open_store. Raise StorageError, OSError or ValueError when it fails."""
     from obstore.store import LocalStore, MemoryStore
 
     address = spec.address
@@ -30,7 +30,7 @@ def open_cloud(spec: StoreSpec, within_s: float | None) -> ObjectStore:
 
 
 def delta_address(spec: StoreSpec) -> str:
-    """The table's place as delta-rs takes it. The account of an abfss:// address is an option, as for obstore."""
+    """Return the table's address as delta-rs takes it. The account of an abfss:// address is an option, as for obstore."""
     address = spec.address
     if address.local_path is not None:
         return str(address.local_path)
@@ -38,7 +38,7 @@ def delta_address(spec: StoreSpec) -> str:
 
 
 def delta_options(spec: StoreSpec) -> dict[str, str] | None:
-    """delta-rs' storage options. What is not among them it takes from the environment, as obstore does."""
+    """Return delta-rs' storage options. It reads all others from the environment, as obstore does."""
     options: dict[str, str | None] = {}
     if spec.address.cloud == "s3":
         options = _delta_s3(spec)
@@ -52,12 +52,12 @@ def delta_options(spec: StoreSpec) -> dict[str, str] | None:
 
 
 def account_of(spec: StoreSpec) -> str | None:
-    """Azure's storage account, where the address or the settings name it; else AZURE_STORAGE_ACCOUNT_NAME does."""
+    """Return Azure's storage account from the address or the settings; None means AZURE_STORAGE_ACCOUNT_NAME."""
     return spec.address.account or spec.account
 
 
 def _delta_s3(spec: StoreSpec) -> dict[str, str | None]:
-    """Credentials come fresh from boto3's chain each time: they may have expired."""
+    """Read the credentials from boto3's chain at each call: they may have expired."""
     session, credentials = aws(spec)
     frozen = credentials.get_frozen_credentials()
     return {
@@ -65,7 +65,7 @@ def _delta_s3(spec: StoreSpec) -> dict[str, str | None]:
         "aws_secret_access_key": frozen.secret_key,
         "aws_session_token": frozen.token,
         "aws_region": session.region_name or "us-east-1",
-        # Two commits of one version: the store itself lets one of them pass.
+        # When two writers commit the same version, the store lets only one succeed.
         "aws_conditional_put": "etag",
         "aws_endpoint": spec.endpoint,
         "aws_virtual_hosted_style_request": "false" if spec.endpoint is not None else None,
@@ -73,7 +73,7 @@ def _delta_s3(spec: StoreSpec) -> dict[str, str | None]:
 
 
 def aws(spec: StoreSpec) -> tuple[Session, Credentials]:
-    """boto3's session and its credentials. Raises StorageError when its chain holds none, or a wrong one."""
+    """Return boto3's session and its credentials. Raise StorageError when its chain has none or invalid ones."""
     from boto3 import Session
     from botocore.exceptions import BotoCoreError
 
@@ -84,7 +84,7 @@ def aws(spec: StoreSpec) -> tuple[Session, Credentials]:
         raise StorageError(f"cannot use {spec.url}: {one_line(str(error))}") from None
     if credentials is None:
         raise StorageError(
-            f"cannot use {spec.url}: no credentials; boto3 found none in the environment, in ~/.aws or of a role"
+            f"cannot use {spec.url}: no credentials; boto3 found none in the environment, in ~/.aws or from a role"
         )
     return session, credentials
 
@@ -122,7 +122,7 @@ def _open_s3(spec: StoreSpec, within_s: float | None) -> ObjectStore:
 
 
 def _open_gcs(spec: StoreSpec, within_s: float | None) -> ObjectStore:
-    """Credentials by Google's chain: GOOGLE_SERVICE_ACCOUNT, GOOGLE_APPLICATION_CREDENTIALS, gcloud's own, the machine's."""
+    """Use Google's chain: GOOGLE_SERVICE_ACCOUNT, GOOGLE_APPLICATION_CREDENTIALS, gcloud's own, the machine's."""
     from obstore.store import GCSStore
 
     options: dict[str, Any] = {} if spec.endpoint is None else {"base_url": spec.endpoint}
@@ -136,7 +136,7 @@ def _open_gcs(spec: StoreSpec, within_s: float | None) -> ObjectStore:
 
 
 def _open_azure(spec: StoreSpec, within_s: float | None) -> ObjectStore:
-    """Credentials by Azure's chain: AZURE_STORAGE_ACCOUNT_KEY, _SAS_KEY, a client's secret, workload or managed identity."""
+    """Use Azure's chain: AZURE_STORAGE_ACCOUNT_KEY, _SAS_KEY, a client secret, workload or managed identity."""
     from obstore.store import AzureStore
 
     given = {"account_name": account_of(spec), "endpoint": spec.endpoint}

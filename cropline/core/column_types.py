@@ -1,4 +1,4 @@
-"""The types that a column of a function's own may have, as people write them: ``string``, ``double``, ``list<float>``."""
+"""The types that a custom function's columns may have, as users write them: ``string``, ``double``, ``list<float>``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 @dataclass(frozen=True)
 class ListOf:
-    """A list of values of one type."""
+    """A list whose values have one type."""
 
     of: str | ListOf
 
@@ -28,7 +28,7 @@ class ListOf:
 
 
 def parse_type(text: str) -> str | ListOf:
-    """The type behind its name; lists are ``list<T>`` or ``[T]``. Raises ValueError."""
+    """Return the type of a name; lists are ``list<T>`` or ``[T]``. Raise ValueError for an unknown one."""
     text = text.strip()
     inner = re.fullmatch(r"(?:list|array)<(.+)>|\[(.+)\]", text, re.DOTALL | re.IGNORECASE)
     if inner:
@@ -36,17 +36,17 @@ def parse_type(text: str) -> str | ListOf:
     known = _NAMES.get(text.lower())
     if known is None:
         raise ValueError(
-            f"{text[:40]!r} is no type; there are {', '.join(dict.fromkeys(_NAMES.values()))} and list<...>"
+            f"{text[:40]!r} is not a type; choose from {', '.join(dict.fromkeys(_NAMES.values()))} and list<...>"
         )
     return known
 
 
 def parse_columns(columns: str | Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """(name, type) of ``"mean:double,embedding:list<float>"`` or of a mapping. Raises ValueError for a wrong one."""
+    """Return (name, type) pairs of ``"mean:double,embedding:list<float>"`` or of a mapping. Raise ValueError when invalid."""
     if isinstance(columns, str):
         parts = [part for part in _split(columns) if part.strip()]
         if any(":" not in part for part in parts):
-            raise ValueError("each column is name:type, with commas between them")
+            raise ValueError("each column is name:type, separated by commas")
         pairs = [part.split(":", 1) for part in parts]
     else:
         pairs = [[name, kind] for name, kind in columns.items()]

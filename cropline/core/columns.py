@@ -1,4 +1,4 @@
-"""What each column of the manifests and of the catalogue means: the one place where it is said."""
+"""The meaning of each column of the manifests and of the catalogue. The reference pages print these texts."""
 
 BOX_COLUMNS = {
     "box_id": "the box's id in its image, as the API gives it; null when it gives none",
@@ -31,7 +31,7 @@ MANIFEST_COLUMNS = {
     "content_hash": "hash of version, coordinates, orientation and boxes: a part of the fingerprint",
     "attributes": "fields of the item that cropline does not know, as a JSON object",
     "unreadable": "columns whose value could not be converted",
-    "raw": "the item as it came, as JSON, when something in it was unreadable",
+    "raw": "the item as it came, as JSON; null when it is too long, or when readable items were grouped by image",
 }
 
 CATALOGUE_COLUMNS = {
@@ -46,7 +46,7 @@ CATALOGUE_COLUMNS = {
     "box_index": "position in the image's boxes, from 0",
     "status": "written, failed or skipped",
     "reason": "reason code of a failed or skipped box; null when written",
-    "detail": "one line for people about the reason; null when written",
+    "detail": "one line for people about the reason, without secrets; null when written",
     "retry_after_s": "seconds that the photo's host asked to wait; null when it did not ask",
     "key": "the crop's name for good, and its object key when shard is null; null unless written",
     "shard": "object key of the pack that holds the crop; null when it is an object by itself",
@@ -71,7 +71,7 @@ CATALOGUE_COLUMNS = {
     "image_sha256": "SHA-256 of the bytes that were fetched, hex",
     "image_bytes": "size of the photo that was fetched, bytes",
     "decoder": "what decoded the photo: regions, or pillow with the reason; null when nothing was decoded",
-    "image_phash": "perceptual hash of the photo, hex; null when the photo was not decoded whole",
+    "image_phash": "perceptual hash of the photo, one letter per cell of a 16 x 16 grid; null unless all its boxes were cut",
     "luminance": "mean luma of the crop, 0 to 255",
     "sharpness": "variance of the crop's Laplacian: low is blurred",
     "flags": "notes about the crop, comma-separated: see the reason codes page",
@@ -89,4 +89,7 @@ CATALOGUE_COLUMNS = {
     "flow_run": "Prefect flow run that committed the row",
     "committed_at": "when the row was committed, UTC",
     "captured_date": "UTC day of captured_at: the table's partition; null when captured_at is",
+    "recrop_reason": "reason code of the newest try, when it failed and this earlier crop stays; null after a good try",
+    "recrop_detail": "one line for people about recrop_reason",
+    "recrop_failed_at": "when the newest try failed, UTC; null after a good try",
 }

@@ -1,25 +1,25 @@
-"""What cropline raises, and nothing else: one tree, so that a caller can catch as much as it means to.
+"""All exceptions that cropline raises, as one tree: a caller catches as much of it as it needs.
 
-CroplineError                  everything below; ``code`` is stable, ``str()`` is safe to show and to store
-├── SettingsError              a setting is wrong: nothing was started
-├── OptionError                an option of a Python call or a FugueSQL line is wrong: nothing was fetched; also a ValueError
+CroplineError                  base of all; ``code`` is stable, ``str()`` is safe to show and to store
+├── SettingsError              a setting is invalid; nothing was started
+├── OptionError                an option of a Python call or a FugueSQL line is invalid; nothing was fetched; a ValueError
 ├── ApiError                   the image API could not be read
-│   ├── ApiUnavailable         it may work later (429, 5xx, timeouts)
-│   └── ApiRefused             it will not work until someone acts (401, 403, 404, cursor loop, not JSON)
-├── ManifestError              a manifest is missing or is not what was landed
-│   └── ManifestRejected       too much of it is bad; nothing was registered
+│   ├── ApiUnavailable         a later try may succeed (429, 5xx, timeouts)
+│   └── ApiRefused             every try fails until someone acts (401, 403, 404, cursor loop, not JSON)
+├── ManifestError              a manifest is missing or differs from what was landed
+│   └── ManifestRejected       too many of its rows are bad; nothing was registered
 ├── StateError                 the state table cannot be used
 │   ├── StaleLease             another attempt owns the batch: this one must not commit
 │   └── SchemaTooNew           a newer cropline migrated the database
 ├── StorageError               the object store could not be used
 ├── CatalogueError             the Delta table could not be read or written
-├── ExportError                an export cannot be made: its condition is none, or its folder cannot be written
+├── ExportError                an export cannot be made: its condition is invalid, or its folder cannot be written
 ├── EngineError                the engine setting names something that cannot run here
-├── NothingCameThrough         there was work, and all of it was bad or failed
-├── RunStopped                 the run ends, so what it has in hand ends too
+├── NothingCameThrough         every item of the run was bad or failed
+├── RunStopped                 the run ends, and so does the batch in progress
 └── NotReconciled              boxes in != written + failed + skipped
 
-Why one box failed is not an exception: it is a reason code in its row (see failures.py).
+A failure of one box is not an exception: it is a reason code in the box's row (see failures.py).
 Messages never hold a URL's query, a token, or a response body.
 """
 
@@ -27,7 +27,7 @@ from datetime import timedelta
 
 
 class CroplineError(Exception):
-    """Base of all. ``code`` names the kind of error in logs, exit lines and lineage."""
+    """Base class. ``code`` names the kind of error in logs, exit lines and lineage."""
 
     code = "error"
 
@@ -45,7 +45,7 @@ class ApiError(CroplineError):
 
 
 class ApiUnavailable(ApiError):
-    """``wait``: how long the API asks not to be asked again, when it said so."""
+    """``wait``: the delay that the API asked for; None when it asked for none."""
 
     code = "api_unavailable"
     wait: timedelta | None = None

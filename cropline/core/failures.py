@@ -1,7 +1,6 @@
-"""Why a box was not written: every reason code, whether it may pass by itself, and what an operator does.
+"""The reason codes of boxes that were not written: the meaning, whether a retry may help, and what an operator does.
 
-Belongs here: the codes and PhotoFailure, which carries one. Does not: deciding (fetch.py and pixels.py do) or
-scheduling retries (the state table does). docs/failures.md holds the same table; a test compares the two.
+docs/failures.md has the same table; a test compares the two.
 """
 
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Failure:
-    """One reason. ``transient``: tried again later with backoff, then dead; else final for this version of the image."""
+    """One reason. ``transient``: retried with backoff, then dead; else final for this version of the image."""
 
     code: str
     transient: bool
@@ -26,7 +25,7 @@ FAILURES: dict[str, Failure] = {
         Failure(
             "timeout",
             True,
-            "the photo did not arrive in time, or dripped",
+            "the photo did not arrive in time, or too slowly",
             "look at the host; raise CROPLINE_FETCH__TIMEOUT_S",
         ),
         Failure("connection", True, "no connection, or it broke", "look at the network and the host"),
@@ -34,7 +33,7 @@ FAILURES: dict[str, Failure] = {
         Failure(
             "tls",
             True,
-            "the host's certificate does not check out, or the TLS handshake failed",
+            "the host's certificate is invalid, or the TLS handshake failed",
             "look at the certificate and its chain",
         ),
         Failure(
@@ -46,25 +45,25 @@ FAILURES: dict[str, Failure] = {
         Failure(
             "bad_url",
             False,
-            "the address is no plain http(s) URL: user names, backslashes, blanks and odd spellings are refused",
+            "the address is not a plain http(s) URL: user names, backslashes, blanks and odd spellings are refused",
             "ask the camera vendor; write IDN hosts as xn--",
         ),
         Failure(
             "forbidden_host",
             False,
-            "the host is not on the list of allowed hosts",
+            "the host is not among the allowed hosts",
             "if it is yours, add it to CROPLINE_FETCH__ALLOWED_HOSTS",
         ),
         Failure(
             "forbidden_place",
             False,
-            "the photo lies in a bucket or folder that is not on the list",
+            "the photo is in a bucket or folder that is not allowed",
             "if it is yours, add it to CROPLINE_FETCH__ALLOWED_BUCKETS or CROPLINE_FETCH__LOCAL_ROOTS",
         ),
         Failure(
             "forbidden_address",
             False,
-            "the host leads to a private, loopback, metadata or otherwise special address",
+            "the host resolves to a private, loopback, metadata or other special address",
             "find out who published that address; nothing was sent to it; on premises: CROPLINE_FETCH__PRIVATE_NETWORKS",
         ),
         Failure(
@@ -86,7 +85,7 @@ FAILURES: dict[str, Failure] = {
             "ask the camera vendor to serve photos as they are",
         ),
         Failure("http_404", False, "the photo is gone (404, 410)", "ask the camera vendor"),
-        Failure("http_4xx", False, "the host refused the request", "look at tokens and at who may read"),
+        Failure("http_4xx", False, "the host refused the request", "check tokens and permissions"),
         Failure(
             "url_expired",
             True,
@@ -102,20 +101,23 @@ FAILURES: dict[str, Failure] = {
         Failure("file_unreadable", False, "the image's file is not there, or cannot be read", "look at the file"),
         Failure("hash_mismatch", False, "the bytes are not those that the manifest declares", "ask the camera vendor"),
         Failure(
-            "not_a_picture", False, "the bytes are no picture that we know (HTML, JSON, ...)", "ask the camera vendor"
+            "not_a_picture",
+            False,
+            "the bytes are not a known picture format (HTML, JSON, ...)",
+            "ask the camera vendor",
         ),
         Failure("corrupt_picture", False, "the picture cannot be decoded", "ask the camera vendor"),
         Failure(
             "damaged_pixels",
             False,
-            "the photo is damaged where the box lies, or nobody can say where",
+            "the photo is damaged inside the box, or the place of the damage is unknown",
             "ask the camera vendor to send it again; boxes above the damage are written",
         ),
         Failure(
             "size_mismatch",
             False,
-            "the API declares another size than the photo has, and boxes in pixels cannot be brought to it",
-            "ask whoever finds the boxes; CROPLINE_API__ORIENTATION, CROPLINE_PICTURES__SIZE_MISMATCH; then cropline replay",
+            "the API declares another size than the photo has, and boxes in pixels cannot be scaled to it",
+            "ask the team that finds the boxes; CROPLINE_API__ORIENTATION, CROPLINE_PICTURES__SIZE_MISMATCH; then cropline replay",
         ),
         Failure(
             "format_refused",
@@ -132,7 +134,7 @@ FAILURES: dict[str, Failure] = {
         Failure(
             "too_many_scans",
             False,
-            "a progressive JPEG with so many scans that it could only be meant to keep decoders busy",
+            "a progressive JPEG with so many scans that it can only be meant to overload decoders",
             "ask the camera vendor",
         ),
         Failure(
@@ -141,7 +143,7 @@ FAILURES: dict[str, Failure] = {
         Failure(
             "decode_hung",
             True,
-            "decoding made no progress in time and was killed; on a crowded machine a good photo may end so",
+            "decoding made no progress in time and was killed; on an overloaded machine this can happen to a good photo",
             "look at the photo; raise CROPLINE_PICTURES__DECODE_TIMEOUT_S",
         ),
         Failure(
@@ -152,22 +154,24 @@ FAILURES: dict[str, Failure] = {
         ),
         Failure("decoder_died", False, "the picture crashed its decoder twice", "keep the photo and report it"),
         Failure("too_many_boxes", False, "the image has more boxes than allowed", "raise CROPLINE_PICTURES__MAX_BOXES"),
-        Failure("box_not_finite", False, "a coordinate is missing, NaN or infinite", "ask whoever finds the boxes"),
-        Failure("box_inverted", False, "a maximum is smaller than its minimum", "ask whoever finds the boxes"),
-        Failure("box_empty", False, "the box has no area", "ask whoever finds the boxes"),
+        Failure(
+            "box_not_finite", False, "a coordinate is missing, NaN or infinite", "ask the team that finds the boxes"
+        ),
+        Failure("box_inverted", False, "a maximum is smaller than its minimum", "ask the team that finds the boxes"),
+        Failure("box_empty", False, "the box has no area", "ask the team that finds the boxes"),
         Failure(
             "box_outside",
             False,
-            "the box lies outside the picture",
+            "the box is outside the picture",
             "check CROPLINE_API__COORDINATES and __ORIENTATION",
         ),
         Failure(
             "box_mostly_outside",
             False,
-            "too little of the box lies inside the picture",
+            "too little of the box is inside the picture",
             "check the boxes, or lower CROPLINE_PICTURES__MIN_IOU",
         ),
-        Failure("below_min_side", False, "skipped: the crop is smaller than the profile wants", "none"),
+        Failure("below_min_side", False, "skipped: the crop is smaller than the profile allows", "none"),
         Failure(
             "crop_not_encodable",
             False,
@@ -184,19 +188,19 @@ FAILURES: dict[str, Failure] = {
         Failure(
             "function_failed",
             False,
-            "a function of the profile's steps raised, or gave what it does not declare",
-            "mend the function; give it a new version",
+            "a function of the profile's steps raised an error, or returned something that it does not declare",
+            "fix the function and give it a new version",
         ),
         Failure(
             "function_timeout",
             True,
-            "a function of the profile's steps took too long, and its process was ended",
+            "a function of the profile's steps took too long, and its process was killed",
             "look at the function; raise its timeout_s",
         ),
         Failure(
             "function_died",
             False,
-            "a function of the profile's steps ended its process, or took more memory than it may",
+            "a function of the profile's steps ended its process, or used more memory than allowed",
             "look at the function; raise its memory_mb",
         ),
         Failure("storage", True, "the crop could not be stored", "look at the object store"),
@@ -205,7 +209,7 @@ FAILURES: dict[str, Failure] = {
 
 
 class PhotoFailure(Exception):
-    """One photo (or one of its boxes) ends here with a reason. ``detail`` is safe to store: no query, no token, no body."""
+    """One photo, or one of its boxes, failed. ``detail`` is safe to store: no query, no token, no response body."""
 
     def __init__(self, code: str, detail: str, *, retry_after_s: int | None = None) -> None:
         super().__init__(f"{code}: {detail}")
@@ -214,7 +218,7 @@ class PhotoFailure(Exception):
         self.retry_after_s = retry_after_s
 
     def __reduce__(self) -> tuple[Callable[..., "PhotoFailure"], tuple[str, str, int | None]]:
-        # The default would call PhotoFailure(message) and die when it comes back from another process.
+        # By default, unpickling calls PhotoFailure(message), which fails: the constructor takes other arguments.
         return _rebuilt, (self.code, self.detail, self.retry_after_s)
 
 
@@ -223,5 +227,5 @@ def _rebuilt(code: str, detail: str, retry_after_s: int | None) -> PhotoFailure:
 
 
 def is_transient(code: str) -> bool:
-    """Whether a failure of this code is tried again. Unknown codes raise KeyError: an unknown is never guessed."""
+    """Return whether a failure with this code is retried. Raise KeyError for unknown codes: no guess is made."""
     return FAILURES[code].transient

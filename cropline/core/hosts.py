@@ -1,7 +1,4 @@
-"""Hosts, networks and authorities as settings name them: read strictly, in one spelling.
-
-Belongs here: entries of allow-lists and files of trust. Does not: photos' URLs (fugue_jobs/fetching/addresses.py), which strangers write.
-"""
+"""Strict parsers for the hosts, networks and certificate files in settings. URLs of photos: fetching/addresses.py."""
 
 import re
 import ssl
@@ -20,7 +17,7 @@ _PRIVATE = tuple(
 
 
 def read_host(entry: str) -> str:
-    """``host[:port]`` in the spelling that it is compared in. Raises ValueError, which does not quote the entry."""
+    """Return ``host[:port]`` in canonical form, for comparisons. Raise ValueError, which does not quote the entry."""
     match = _ENTRY.fullmatch(entry.strip())
     host = match["host"].lower() if match else ""
     if match is None or not (host.startswith("[") or _is_name_or_quad(host)):
@@ -31,7 +28,7 @@ def read_host(entry: str) -> str:
         try:
             host = f"[{IPv6Address(host[1:-1]).compressed}]"
         except ValueError:
-            raise ValueError("what stands in brackets is no IPv6 address") from None
+            raise ValueError("the text in brackets is not an IPv6 address") from None
     return host if not match["port"] else f"{host}:{int(match['port'])}"
 
 
@@ -43,16 +40,16 @@ def _is_name_or_quad(host: str) -> bool:
 
 
 def read_private_network(entry: str) -> Network:
-    """A network of private addresses (RFC 1918, CGNAT, IPv6 ULA), such as 10.20.0.0/16 or fd12:3456::/32.
+    """Return a network of private addresses (RFC 1918, CGNAT, IPv6 ULA), such as 10.20.0.0/16 or fd12:3456::/32.
 
-    Raises ValueError for everything else: what is public needs no leave, and loopback and link-local never get it here.
+    Raise ValueError for all others: public addresses need no permission, and loopback and link-local cannot get it here.
     """
     try:
         network = ip_network(entry.strip())
     except ValueError:
         raise ValueError("must be a network such as 10.20.0.0/16, with no host bits set") from None
     if not any(network.version == private.version and network.subnet_of(private) for private in _PRIVATE):  # type: ignore[arg-type]
-        raise ValueError("must lie in 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 100.64.0.0/10 or fc00::/7")
+        raise ValueError("must be within 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 100.64.0.0/10 or fc00::/7")
     return network
 
 

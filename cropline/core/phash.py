@@ -1,11 +1,10 @@
-"""The form of a photo's perceptual hash: what it looks like in a few letters, the same when it was re-encoded or re-scaled.
+"""The format of a photo's perceptual hash, which hardly changes when the photo is re-encoded or rescaled.
 
-Belongs here: the form, which its maker (fugue_jobs/imaging/photo_hash.py) and its reader (drift/near_duplicates.py) share. A grid of
-CELLS x CELLS lies over the upright photo; row by row each cell is a letter: the mean luma of what boxes cover of it, in 64
-steps from dark to bright, or UNKNOWN where boxes cover less than half. Two photos are as far apart as the root mean square
-of the differences in the cells that both know.
+A grid of CELLS x CELLS covers the upright photo. Row by row, one letter per cell gives the mean luma of the area that boxes
+cover, in 64 steps from dark to bright; UNKNOWN means that boxes cover less than half of the cell. The distance of two
+photos is the root mean square of the differences in the cells that both know.
 """
 
-CELLS = 16  # a side
+CELLS = 16  # per side
 LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_"
 UNKNOWN = "."

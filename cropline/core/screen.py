@@ -1,7 +1,7 @@
-"""The terminal as every command writes to it: text stays text.
+"""The console that every command writes to: it prints text literally.
 
-Ids, URLs, labels and reasons come from outside. Here nothing of a text drives the terminal, is taken for markup unless the
-line asks for it, or becomes an emoji (an id may hold ``:100:``). ``plain`` is for the line that does ask.
+Ids, URLs, labels and reasons come from outside. No such text can control the terminal, act as markup or become an emoji
+(an id may contain ``:100:``). Use ``plain`` in lines that have markup.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from cropline.core.scrub import visible
 
 
 class Screen(Console):
-    """Line ends are layout; of a text from outside they go too, by ``visible`` or ``plain``, where it stands in a line."""
+    """A console that keeps line breaks; ``visible`` and ``plain`` escape them too, for text within a line."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
 
     def render_str(self, text: str, **how: Any) -> Text:
-        """What rich calls for every text, of a line, a cell or a bar."""
+        """Return the text with unprintable characters escaped. rich calls this for each line, cell and bar."""
         return super().render_str("\n".join(map(visible, text.split("\n"))), **how)
 
 
 def plain(text: str) -> str:
-    """Text from outside, for a line with markup of our own."""
+    """Return external text escaped for a line with markup."""
     return escape(visible(text))

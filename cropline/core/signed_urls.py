@@ -1,6 +1,6 @@
-"""Which URLs are signed, and until when, told by the query parameters of the signing schemes that are in wide use.
+"""Whether a URL is signed and when it expires, from the query parameters of common signing schemes.
 
-Names are compared without case. What is not listed here is no signature: nothing is guessed. docs/failures.md has the list.
+Names are compared without case. A scheme that is not listed here is no signature. docs/failures.md has the list.
 """
 
 from __future__ import annotations
@@ -9,41 +9,41 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qsl, urlsplit
 
-# Every parameter of one of these sets makes a URL a signed one.
+# A URL with every parameter of one of these sets is signed.
 SCHEMES: tuple[frozenset[str], ...] = (
-    frozenset({"x-amz-signature"}),  # AWS, and all that speak S3
+    frozenset({"x-amz-signature"}),  # AWS and other S3 servers
     frozenset({"x-goog-signature"}),  # Google Cloud Storage
     frozenset({"x-oss-signature"}),  # Alibaba
     frozenset({"q-signature"}),  # Tencent
     frozenset({"sig", "se"}),  # Azure SAS
     frozenset({"sig", "si"}),  # Azure SAS by a stored policy
-    frozenset({"signature", "expires"}),  # S3 and Google in their second version, CloudFront, Google's CDN
+    frozenset({"signature", "expires"}),  # version 2 of S3 and Google, CloudFront, Google's CDN
     frozenset({"signature", "policy"}),  # CloudFront by a policy
     frozenset({"signature", "key-pair-id"}),
     frozenset({"hdnts"}),  # Akamai
     frozenset({"hdnea"}),
     frozenset({"__token__"}),
-    frozenset({"token"}),  # anyone's
+    frozenset({"token"}),  # in general use
     frozenset({"access_token"}),
     frozenset({"jwt"}),
 )
 
 
 def is_signed(url: str) -> bool:
-    """Whether the URL's query holds the parameters of a signing scheme, or says until when it is good."""
+    """Return whether the URL's query has the parameters of a signing scheme or an expiry time."""
     found = _query(url)
     return any(scheme <= found.keys() for scheme in SCHEMES) or expires_at(url) is not None
 
 
 def expires_at(url: str) -> datetime | None:
-    """Until when a URL is good by its own query; None when that does not say."""
+    """Return the expiry time in a URL's query; None when it has none."""
     found = _query(url)
     moments = [moment for read in _EXPIRIES if (moment := _attempt(read, found)) is not None]
     return min(moments, default=None)
 
 
 def has_expired(url: str, now: datetime) -> bool:
-    """Whether a URL has expired by its own query."""
+    """Return whether the expiry time in a URL's query has passed."""
     at = expires_at(url)
     return at is not None and at <= now
 
@@ -58,7 +58,7 @@ def _query(url: str) -> dict[str, str]:
 def _attempt(read: Callable[[Mapping[str, str]], datetime | None], found: Mapping[str, str]) -> datetime | None:
     try:
         return read(found)
-    except (ValueError, OverflowError, OSError):  # a query of somebody's own: it says nothing
+    except (ValueError, OverflowError, OSError):  # a custom parameter that is no time
         return None
 
 
@@ -97,7 +97,7 @@ _EXPIRIES = (
 
 
 def _moment(text: str) -> datetime:
-    """Seconds since 1970, or ISO 8601 in its long or short form."""
+    """Parse seconds since 1970, or ISO 8601 in its long or short form."""
     if text.isascii() and text.isdigit() and len(text) in (9, 10, 11):
         return datetime.fromtimestamp(int(text), UTC)
     moment = datetime.fromisoformat(text)

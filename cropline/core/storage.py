@@ -1,6 +1,6 @@
-"""The object store, and the few calls that every step makes. All object I/O goes through obstore.
+"""The object store and the few calls that steps make. All object I/O uses obstore.
 
-A StoreSpec holds no secret, so it may travel to workers: credentials come from the cloud's own chain where it is used.
+A StoreSpec holds no secret, so it can be sent to workers. Credentials come from the cloud's own chain on the machine that uses it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from obstore.store import ObjectStore
 
-# Of an error's text, the most telling first: S3's error code, a status, the client's own words, the system's.
+# The part of an error's text to show, best first: S3's error code, a status, the client's message, the system's.
 _SERVER_MESSAGES = [
     re.compile(pattern)
     for pattern in (
@@ -37,14 +37,15 @@ _DELETED_AT_ONCE, _DELETES_IN_PARALLEL = 1_000, 16
 
 
 HASTY_S = 5.0
-"""Within so much a store that is only asked how it is must answer."""
+"""Time limit (s) of a request that only checks whether a store answers."""
 
 
 def open_store(spec: StoreSpec, *, within_s: float | None = None) -> ObjectStore:
-    """The store behind a spec; one a process, so that connections are reused.
+    """Return the store of a spec. A process opens it once, so connections are reused.
 
-    Requests are repeated for minutes, while the store stumbles; with ``within_s`` once, and each ends within so many seconds.
-    Raises StorageError when the address cannot be opened (unknown scheme, folder not writable, no credentials).
+    While the store fails, requests are retried for minutes. With ``within_s`` there is one retry, and each request ends
+    within that many seconds. Raise StorageError when the address cannot be opened (unknown scheme, folder not writable,
+    no credentials).
     """
     return _opened(spec, None if spec.scheme in ("file", "memory") else within_s)
 
@@ -62,7 +63,7 @@ def _opened(spec: StoreSpec, within_s: float | None) -> ObjectStore:
 
 
 def told_by(error: Exception) -> str:
-    """Of a store's answer its error code or status, and nothing else: it may hold anything. Empty when it has neither."""
+    """Return the error code or status of a store's answer, empty when it has neither. Other text may hold anything."""
     return next((found[1] for pattern in _SERVER_MESSAGES if (found := pattern.search(str(error)))), "")
 
 
@@ -74,7 +75,7 @@ def _failed(action: str, spec: StoreSpec, error: Exception, key: str = "") -> St
 
 
 def read(spec: StoreSpec, key: str) -> bytes:
-    """The object's bytes. Raises StorageError, also when it is not there."""
+    """Return the object's bytes. Raise StorageError, also when it does not exist."""
     import obstore
 
     try:
@@ -84,7 +85,7 @@ def read(spec: StoreSpec, key: str) -> bytes:
 
 
 def read_if_there(spec: StoreSpec, key: str) -> bytes | None:
-    """The object's bytes; None when it is not there."""
+    """Return the object's bytes; None when it does not exist."""
     import obstore
 
     try:
@@ -96,7 +97,7 @@ def read_if_there(spec: StoreSpec, key: str) -> bytes | None:
 
 
 def open_object(spec: StoreSpec, key: str) -> io.RawIOBase:
-    """An object to read parts of, as Parquet readers do. Raises StorageError, also when it is not there."""
+    """Return a seekable file of an object, for Parquet readers. Raise StorageError, also when it does not exist."""
     import obstore
 
     try:
@@ -107,7 +108,7 @@ def open_object(spec: StoreSpec, key: str) -> io.RawIOBase:
 
 
 class _Object(io.RawIOBase):
-    """Seeks without asking, and asks for what is read, no more."""
+    """A file that sends no request for a seek and fetches only what is read."""
 
     def __init__(self, spec: StoreSpec, key: str, size: int) -> None:
         self._spec, self._key, self._size = spec, key, size
@@ -142,7 +143,7 @@ class _Object(io.RawIOBase):
 
 
 def read_range(spec: StoreSpec, key: str, start: int, length: int) -> bytes:
-    """Some of the object's bytes. Raises StorageError, also when it is not there or shorter."""
+    """Return part of the object's bytes. Raise StorageError, also when it does not exist or is shorter."""
     import obstore
 
     try:
@@ -155,7 +156,7 @@ def read_range(spec: StoreSpec, key: str, start: int, length: int) -> bytes:
 
 
 def stream(spec: StoreSpec, key: str) -> Iterator[bytes]:
-    """The object's bytes in parts. Raises StorageError, also when it is not there."""
+    """Yield the object's bytes in chunks. Raise StorageError, also when it does not exist."""
     import obstore
 
     try:
@@ -168,7 +169,7 @@ def stream(spec: StoreSpec, key: str) -> Iterator[bytes]:
 def write(
     spec: StoreSpec, key: str, data: bytes | Path | BinaryIO, *, only_new: bool = False, within_s: float | None = None
 ) -> bool:
-    """Put bytes, or a local file's, at key, whole or not at all. With only_new an object that is there stays; False says so."""
+    """Write bytes or a local file at key, atomically. With only_new, return False and keep an object that exists."""
     import obstore
 
     try:
@@ -181,7 +182,7 @@ def write(
 
 
 def exists(spec: StoreSpec, key: str) -> bool:
-    """Whether an object lies at key."""
+    """Return whether an object exists at key."""
     import obstore
 
     try:
@@ -194,7 +195,7 @@ def exists(spec: StoreSpec, key: str) -> bool:
 
 
 def written_at(spec: StoreSpec, key: str, missing: datetime) -> datetime:
-    """When the object was last written; ``missing`` when it is not there."""
+    """Return when the object was last written; ``missing`` when it does not exist."""
     import obstore
 
     try:
@@ -206,7 +207,7 @@ def written_at(spec: StoreSpec, key: str, missing: datetime) -> datetime:
 
 
 def list_keys(spec: StoreSpec, prefix: str) -> list[str]:
-    """All keys below prefix, sorted."""
+    """Return all keys below prefix, sorted."""
     import obstore
 
     try:
@@ -216,7 +217,7 @@ def list_keys(spec: StoreSpec, prefix: str) -> list[str]:
 
 
 def list_written(spec: StoreSpec, prefix: str) -> list[tuple[datetime, str]]:
-    """(when it was written, key) of all keys below prefix."""
+    """Return (time of the last write, key) of all keys below prefix."""
     import obstore
 
     try:
@@ -230,7 +231,7 @@ def list_written(spec: StoreSpec, prefix: str) -> list[tuple[datetime, str]]:
 
 
 def list_folders(spec: StoreSpec, prefix: str) -> list[str]:
-    """The names directly below prefix that have keys below them, as prefixes without a slash at their end."""
+    """Return the folders directly below prefix, as prefixes without a trailing slash."""
     import obstore
 
     try:
@@ -240,7 +241,7 @@ def list_folders(spec: StoreSpec, prefix: str) -> list[str]:
 
 
 def delete(spec: StoreSpec, keys: Sequence[str]) -> None:
-    """Take the objects away; those that are not there are passed over."""
+    """Delete objects; keys without an object are ignored."""
     if spec.scheme in ("file", "memory"):
         for key in keys:
             _delete_one(spec, key)
@@ -255,7 +256,7 @@ def _delete_together(spec: StoreSpec, keys: list[str]) -> None:
     try:
         obstore.delete(open_store(spec), keys)
     except (FileNotFoundError, obstore.exceptions.NotFoundError):
-        # S3 passes over what is missing. The others stop there, and what came after it is still to be removed.
+        # S3 ignores missing keys. Other stores stop at the first one, and the keys after it still need deleting.
         with ThreadPoolExecutor(_DELETES_IN_PARALLEL, thread_name_prefix="delete") as pool:
             for _ in pool.map(lambda key: _delete_one(spec, key), keys):
                 pass
@@ -275,5 +276,5 @@ def _delete_one(spec: StoreSpec, key: str) -> None:
 
 
 def check_writable(spec: StoreSpec) -> None:
-    """Prove that the store takes writes before a run depends on it; StorageError in one line when not."""
+    """Prove that the store accepts writes before a run depends on it; else raise StorageError."""
     write(spec, ".cropline/writable", b"")

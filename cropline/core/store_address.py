@@ -1,4 +1,4 @@
-"""The address of a storage, read once for everybody: obstore, delta-rs and our keys would each decode it in their own way."""
+"""Parser of storage addresses, so that obstore, delta-rs and our keys decode an address in the same way."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FORMS = (
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _AZURE_HOST = re.compile(r"([a-z0-9]{3,24})\.(?:dfs|blob)\.core\.[a-z0-9.]+")
 _CLOUDS: dict[str, Cloud] = {"s3": "s3", "gs": "gs", "az": "az", "abfs": "az", "abfss": "az"}
-# delta-rs decodes an address once more than obstore does, and ends the process over the other characters.
+# delta-rs decodes an address once more than obstore does, and aborts the process on the _REFUSED characters.
 _DECODED_TWICE = re.compile(r"%[0-9A-Fa-f]{2}")
 _HADOOP = ("abfs", "abfss")
 _REFUSED = "\\[]|^"
@@ -27,12 +27,12 @@ _REFUSED = "\\[]|^"
 
 @dataclass(frozen=True)
 class StoreAddress:
-    """Where a storage lies. ``prefix`` is the folder's path of a file, else a prefix in the bucket, as its keys have it."""
+    """A storage's place. ``prefix`` is the path of a local folder, or the prefix of keys in a bucket."""
 
     cloud: Cloud
     bucket: str
     prefix: str
-    account: str | None = None  # Azure, where the address names it
+    account: str | None = None  # Azure, when the address names it
 
     @property
     def local_path(self) -> Path | None:
@@ -41,7 +41,7 @@ class StoreAddress:
 
 @lru_cache(maxsize=256)
 def read_address(url: str) -> StoreAddress:
-    """Raises ValueError, in one line without the address, for one of no known form."""
+    """Parse an address. Raise ValueError, without the address, when its form is unknown."""
     parts = urlsplit(url)
     if parts.scheme == "memory":
         return StoreAddress("memory", "", "")
@@ -52,12 +52,12 @@ def read_address(url: str) -> StoreAddress:
         raise ValueError(f"must be {FORMS}")
     bucket, account = _azure(parts.netloc) if parts.scheme in _HADOOP else (parts.netloc, None)
     if not _BUCKET.fullmatch(bucket):
-        raise ValueError("the name of its bucket or container holds what none may hold")
+        raise ValueError("the name of its bucket or container has characters that are not allowed")
     return StoreAddress(cloud, bucket, parts.path.strip("/"), account)
 
 
 def check_address(url: str) -> None:
-    """Raises ValueError, in one line without the address, for one that not everything here would read alike."""
+    """Raise ValueError, without the address, for one that obstore, delta-rs and our keys would read differently."""
     if not unquote(url).isprintable():
         raise ValueError("must not hold control characters")
     parts = urlsplit(url)
@@ -66,9 +66,9 @@ def check_address(url: str) -> None:
         raise ValueError(f"must not hold credentials, a query or a fragment{written}")
     address = read_address(url)
     if any(character in address.prefix for character in _REFUSED):
-        raise ValueError(f"must not hold one of {' '.join(_REFUSED)}: the catalogue cannot lie there")
+        raise ValueError(f"must not hold one of {' '.join(_REFUSED)}: the catalogue cannot be stored there")
     if found := _DECODED_TWICE.search(address.prefix):
-        raise ValueError(f"a folder's name must not hold {found[0]}: the catalogue would lie in another one")
+        raise ValueError(f"a folder's name must not hold {found[0]}: the catalogue would be stored in another folder")
     folders = address.prefix.strip("/").split("/")
     if {".", ".."} & set(folders) or ("" in folders and address.prefix.strip("/")):
         raise ValueError("must not hold an empty folder (//), . or ..")

@@ -1,4 +1,4 @@
-"""Whether a store keeps the promises that the product relies on, tried out with one random key below the storage's prefix."""
+"""Checks that a store has the features that cropline needs. They use random keys below the storage's prefix."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 RECORD = ".cropline/probe.json"
-"""Key of what is remembered of a store that keeps its promises: runs do not probe it again."""
+"""Key of the record that a store passed its checks: later runs skip them."""
 
-_CHECKS = 1  # of this module; a higher number makes every store be probed anew
+_CHECKS = 1  # version of the checks; a higher number probes every store again
 _FOLDER = ".cropline/probe-"
 _AT_ONCE = 4
 _DATA = b"0123456789"
-_LISTS = "lists must show at once what was written: use a store that is consistent, without a cache before it"
+_LISTS = "a list must show a new object at once: use a consistent store without a cache in front of it"
 
-# Says nothing of what the store can do: it is away or overloaded.
+# Errors of a store that is down or overloaded: they say nothing about its features.
 _STUMBLED = re.compile(r"status code: (429|500|502|503|504)|HTTP error|error sending request|operation timed out")
 
-_proven: set[StoreSpec] = set()  # by this process
+_proven: set[StoreSpec] = set()  # in this process
 
 
 @dataclass(frozen=True)
 class Promise:
-    """One thing that the product relies on; ``broken`` says what the store did instead, None when it kept it."""
+    """A feature that cropline needs; ``broken`` says what the store did instead, None when it has the feature."""
 
     name: str
     remedy: str
@@ -49,9 +49,9 @@ _Check = Callable[["ObjectStore", str], str | None]
 
 
 def probe(spec: StoreSpec) -> tuple[Promise, ...]:
-    """Try every promise; about 20 requests. Raises StorageError when the store is away, or takes no write at all.
+    """Check every feature with about 20 requests. Raise StorageError when the store is down or refuses all writes.
 
-    The keys of the probe are removed again, as far as the store removes anything.
+    The probe deletes its keys, as far as the store allows it.
     """
     import obstore
 
@@ -67,18 +67,16 @@ def probe(spec: StoreSpec) -> tuple[Promise, ...]:
                 broken = "the store's client cannot do it"
             except (OSError, obstore.exceptions.BaseError) as error:
                 if _STUMBLED.search(str(error)):
-                    raise StorageError(
-                        f"cannot try out {spec.url}: {told_by(error) or type(error).__name__}"
-                    ) from error
+                    raise StorageError(f"cannot check {spec.url}: {told_by(error) or type(error).__name__}") from error
                 broken = f"the store answers {told_by(error) or type(error).__name__}"
             found.append(Promise(name, remedy, broken))
     return tuple(found)
 
 
 def require(spec: StoreSpec, *, again: bool = False) -> None:
-    """Prove the store before anything depends on it, and remember that below the storage: once a store, or ``again``.
+    """Check a store before anything depends on it: once per store, or ``again``. The result is stored below the storage.
 
-    Raises StorageError in one line that names the first promise it breaks and what to do about it.
+    Raise StorageError in one line that names the first missing feature and the remedy.
     """
     if not again and (spec in _proven or _is_remembered(spec)):
         storage.check_writable(spec)
@@ -91,7 +89,7 @@ def require(spec: StoreSpec, *, again: bool = False) -> None:
 
 
 def refusal(spec: StoreSpec, promise: Promise) -> str:
-    """Why a store cannot be used, in one line."""
+    """Return why a store cannot be used, in one line."""
     where = f" at {spec.endpoint}" if spec.endpoint else ""
     return f"{spec.url}{where} cannot be used, {promise.name} is missing: {promise.broken}; {promise.remedy}"
 
@@ -105,7 +103,7 @@ def _is_remembered(spec: StoreSpec) -> bool:
 
 
 def remember(spec: StoreSpec) -> None:
-    """Runs of this and other processes take the store as proven from now on."""
+    """Record that the store passed, for later runs of this and other processes."""
     record = {
         "checks": _CHECKS,
         "endpoint": spec.endpoint,
@@ -124,7 +122,7 @@ def _promises(spec: StoreSpec) -> Iterator[tuple[str, str, _Check]]:
         _creates_once,
     )
     yield (
-        "create-if-absent of writers at one moment",
+        "create-if-absent of concurrent writers",
         "two runs would overwrite each other's commits: use a store that lets one writer win",
         _one_of_many_creates,
     )
@@ -132,10 +130,10 @@ def _promises(spec: StoreSpec) -> Iterator[tuple[str, str, _Check]]:
     yield "listing after a write", _LISTS, _lists
     yield (
         "listing after a key (start-after)",
-        "the catalogue's log is read so: use a store whose lists begin after a key",
+        "the catalogue's log is read that way: use a store that supports start-after",
         _lists_after,
     )
-    # A local store keeps no metadata, and nothing is written there with any.
+    # Local stores keep no metadata, and cropline writes none there.
     if spec.scheme not in ("file", "memory"):
         yield (
             "metadata of objects",
@@ -158,7 +156,7 @@ def _creates_once(store: ObjectStore, folder: str) -> str | None:
         obstore.put(store, key, b"second", mode="create")
     except obstore.exceptions.AlreadyExistsError:
         kept = bytes(obstore.get(store, key).bytes())
-        return None if kept == b"first" else "the store refused the second PUT and kept its bytes all the same"
+        return None if kept == b"first" else "the store refused the second PUT but kept its bytes"
     return "the store took a second PUT over the first"
 
 
@@ -178,7 +176,7 @@ def _one_of_many_creates(store: ObjectStore, folder: str) -> str | None:
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="probe") as pool:
         won = [data for data in pool.map(create, range(_AT_ONCE)) if data is not None]
     if len(won) != 1:
-        return f"of {_AT_ONCE} PUTs at one moment {len(won)} were told that they created it"
+        return f"of {_AT_ONCE} concurrent PUTs, {len(won)} got the answer that they created the object"
     kept = bytes(obstore.get(store, key).bytes())
     return None if kept == won[0] else "the store keeps other bytes than those of the PUT that won"
 
@@ -187,7 +185,7 @@ def _reads_ranges(store: ObjectStore, folder: str) -> str | None:
     import obstore
 
     part = bytes(obstore.get_range(store, f"{folder}/b", start=2, end=5))
-    return None if part == _DATA[2:5] else f"3 bytes were asked for and {len(part)} came"
+    return None if part == _DATA[2:5] else f"3 bytes were requested and {len(part)} were returned"
 
 
 def _lists(store: ObjectStore, folder: str) -> str | None:
@@ -195,16 +193,12 @@ def _lists(store: ObjectStore, folder: str) -> str | None:
 
     obstore.put(store, f"{folder}/c", _DATA)
     found = _listed(store, folder)
-    return None if {"b", "c"} <= found else f"a list shows {', '.join(sorted(found)) or 'nothing'} where b and c lie"
+    return None if {"b", "c"} <= found else f"a list shows {', '.join(sorted(found)) or 'nothing'} instead of b and c"
 
 
 def _lists_after(store: ObjectStore, folder: str) -> str | None:
     found = _listed(store, folder, offset=f"{folder}/b") - {"race"}
-    return (
-        None
-        if found == {"c"}
-        else f"a list after b shows {', '.join(sorted(found)) or 'nothing'} where c alone is left"
-    )
+    return None if found == {"c"} else f"a list after b shows {', '.join(sorted(found)) or 'nothing'} instead of only c"
 
 
 def _keeps_metadata(store: ObjectStore, folder: str) -> str | None:
@@ -238,7 +232,7 @@ def _listed(store: ObjectStore, folder: str, *, offset: str | None = None) -> se
 
 @contextmanager
 def _cleared(spec: StoreSpec, store: ObjectStore, folder: str) -> Iterator[None]:
-    """Whatever comes, nothing of the probe stays where the store can remove it."""
+    """Delete the probe's objects at the end, also after an error."""
     import obstore
 
     try:

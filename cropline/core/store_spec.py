@@ -1,4 +1,4 @@
-"""Where a store lies: its URL, and what its server needs."""
+"""A store's address and connection options."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cropline.core.store_address import StoreAddress, read_address
 
 @dataclass(frozen=True)
 class StoreSpec:
-    """Where outputs lie. Picklable; equal specs share one store in a process."""
+    """The place for outputs. Picklable; equal specs share one store in a process."""
 
     url: str
     endpoint: str | None = None  # a server other than the cloud's own, http://host:port
@@ -24,19 +24,19 @@ class StoreSpec:
 
     @property
     def local_path(self) -> Path | None:
-        """The folder behind a file:// URL, else None."""
+        """The folder of a file:// URL, else None."""
         return self.address.local_path if self.scheme == "file" else None
 
     @property
     def address(self) -> StoreAddress:
-        """Raises ValueError for a URL of no known form."""
+        """The parsed URL. Raise ValueError when its form is unknown."""
         return read_address(self.url)
 
     @property
     def identity(self) -> str:
-        """The place as one text, which tells it from every other: what a state database belongs to."""
+        """The place as one unique text. A state database belongs to it."""
         return f"{self.url} at {self.endpoint}" if self.endpoint else self.url
 
     def uri(self, key: str) -> str:
-        """The full address of an object, for people and for lineage."""
+        """Return the full address of an object, for people and for lineage."""
         return f"{self.url.rstrip('/')}/{key}"

@@ -1,7 +1,7 @@
-"""Erasure: removes everything that was made of some photos, for good. ``cropline forget`` is its command.
+"""Erasure: removes everything that was made from some photos, for good. Its command is ``cropline forget``.
 
-Belongs here: choosing the photos, finding and removing what was made of them, the receipt. Does not: tombstones and the
-queue (cropline/state/tombstones.py), or ageing out what nobody asked to forget (cropline/maintenance).
+It holds the selection of photos, the search for and removal of what was made from them, and the receipt. It does not
+hold tombstones and the queue (cropline/state/tombstones.py), or retention (cropline/maintenance).
 docs/decisions/0011-erasure.md says why it is built so.
 """
 

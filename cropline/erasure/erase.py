@@ -1,4 +1,4 @@
-"""An erasure from its beginning to its receipt. Killed anywhere and called again, it ends the same."""
+"""Runs an erasure from its beginning to its receipt. An erasure that was killed and is called again has the same result."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 _AT_MOST = 100_000_000
 _PORTION = 200  # photos whose traces are in memory at once
 _STAYS = (
-    "what was announced of these photos stays in manifests and quarantine until it is aged out; their ids and hashes, "
-    "of which one is a sketch of 16 x 16 levels of brightness, stay in drift/ until newer photos have taken their place; earlier versions of the catalogue hold the rows until maintain has "
-    "vacuumed them; a bucket with versioning keeps earlier versions of objects; what was copied or exported from here is not "
-    "known here"
+    "manifests and quarantine keep what was announced of these photos until retention removes them; drift/ keeps their "
+    "ids and hashes (one hash is a sketch of 16 x 16 brightness levels) until newer photos replace them; earlier versions "
+    "of the catalogue keep the rows until maintain vacuums them; a bucket with versioning keeps earlier versions of "
+    "objects; copies and exports made from here are not known here"
 )
 
 
 @dataclass(frozen=True)
 class ErasureResult:
-    """What an erasure came to. ``receipt`` None: it is not at its end, since photos are in work, or another erases now."""
+    """The result of an erasure. ``receipt`` None: it is unfinished, because photos are in work or another erasure runs."""
 
     erasure_id: str
     images: int
@@ -45,11 +45,11 @@ class ErasureResult:
     objects: int
     in_progress: int
     receipt: str | None  # storage key
-    waits: bool = False  # another erasure of the source is running; this one only began
+    waits: bool = False  # another erasure of the source is running; this one has only begun
 
 
 def estimate(spec: StoreSpec, state: State, source: str, selection: Selection) -> ErasureResult:
-    """What ``forget`` would remove now; changes nothing."""
+    """Return what ``forget`` would remove now. Changes nothing."""
     wanted = sorted(selection.in_state(state, source) | _in_rows(selection, spec, state, source))
     rows = objects = 0
     packs = Packs(spec, source, wanted)
@@ -63,7 +63,7 @@ def estimate(spec: StoreSpec, state: State, source: str, selection: Selection) -
 
 
 def _in_rows(selection: Selection, spec: StoreSpec, state: State, source: str) -> set[str]:
-    """The photos that the catalogue has of the selection, but for those whose rows wait to be corrected out of it."""
+    """Return the photos of the selection that the catalogue has, except those whose corrected rows will leave it."""
     found = selection.in_catalogue(Catalogue(spec), source)
     corrected = set() if selection.images else found & state.being_rewritten(source)
     return found - (corrected - selection.in_state(state, source)) if corrected else found
@@ -72,7 +72,7 @@ def _in_rows(selection: Selection, spec: StoreSpec, state: State, source: str) -
 def forget(
     spec: StoreSpec, state: State, source: str, selection: Selection, emit: Emit = emit_nothing
 ) -> ErasureResult:
-    """Forget these photos, or go on with it. Also safe while they are being cropped, by whomever."""
+    """Begin or continue the erasure of these photos. It is safe while any run crops them."""
     _delete_leftovers(spec, state, source)
     found = _in_rows(selection, spec, state, source)
     erasure = state.begin_erasure(
@@ -82,7 +82,7 @@ def forget(
 
 
 def _delete_leftovers(spec: StoreSpec, state: State, source: str) -> None:
-    """Remove the logs of erasures that were killed after their end, just before they would have done so."""
+    """Delete logs that an interrupted erasure left after its end."""
     logs = [folder for folder in storage.list_folders(spec, "receipts") if storage.list_keys(spec, f"{folder}/")]
     open_now = {erasure.erasure_id for erasure in state.unfinished_erasures(source)} if logs else set()
     for log in logs:
@@ -93,9 +93,9 @@ def _delete_leftovers(spec: StoreSpec, state: State, source: str) -> None:
 
 
 def finish(spec: StoreSpec, state: State, erasure: Erasure, emit: Emit = emit_nothing) -> ErasureResult:
-    """Remove what can be removed now; when nothing is left, write the receipt and end the erasure.
+    """Remove what can be removed now. When nothing is left, write the receipt and end the erasure.
 
-    Raises StaleLease when another process took the erasure over while this one slept.
+    Raise StaleLease when another process took the erasure over while this one was suspended.
     """
     emit(erasure, None)
     state.delete_unclaimed_items(erasure.erasure_id)
@@ -105,13 +105,13 @@ def finish(spec: StoreSpec, state: State, erasure: Erasure, emit: Emit = emit_no
                 erasure.erasure_id, 0, 0, 0, state.images_in_progress(erasure.erasure_id), None, waits=True
             )
         if erasure.erasure_id not in {open_.erasure_id for open_ in state.unfinished_erasures(erasure.source)}:
-            return _ended(spec, erasure)  # another was faster: its receipt stays as it is
+            return _ended(spec, erasure)  # another process was faster: its receipt stays as it is
         return _remove_all(spec, state, erasure, check_lock, emit)
 
 
 @contextmanager
 def _erasure_lock(state: State, source: str) -> Iterator[Callable[[], None] | None]:
-    """Gives None when another erases of this source. Else nobody does meanwhile; what it gives raises StaleLease if one does.
+    """Yield a function that raises StaleLease once the lock is lost; yield None when another erasure holds the lock.
 
     Polls finish erasures too, so two at once are common. Each could move the other's photos into a new pack.
     """
@@ -125,7 +125,7 @@ def _erasure_lock(state: State, source: str) -> Iterator[Callable[[], None] | No
 
     try:
         with Heartbeat(keep, state.lease.total_seconds() / 3, f"erasing of {source}"):
-            # The check asks the database: a process that slept goes on before its heartbeat has noticed.
+            # The function asks the database: a suspended process continues before its heartbeat notices.
             yield keep
     finally:
         state.release_erasure_lock(source, holder)
@@ -135,7 +135,7 @@ def _remove_all(
     spec: StoreSpec, state: State, erasure: Erasure, check_lock: Callable[[], None], emit: Emit
 ) -> ErasureResult:
     log = _Log(spec, erasure.erasure_id)
-    # What an earlier call was about to remove when it ended.
+    # An earlier call may have been killed while it removed these.
     for portion in log.portions():
         check_lock()
         remove(spec, erasure.source, portion, check_lock)
@@ -146,7 +146,7 @@ def _remove_all(
         check_lock()
         log.add(portion)
         remove(spec, erasure.source, portion, check_lock)
-        # Whoever took over meanwhile may have moved them to packs of its own.
+        # A process that took over in between may have moved the photos to its own packs.
         check_lock()
         state.mark_erased(erasure.erasure_id, wanted)
     in_progress = state.images_in_progress(erasure.erasure_id)
@@ -156,7 +156,7 @@ def _remove_all(
 
 
 class _Log:
-    """The portions of an erasure, as objects. What is in one may be half removed, and is named in the receipt."""
+    """The portions of an erasure, as objects. Everything in one may be half removed; the receipt names all of it."""
 
     def __init__(self, spec: StoreSpec, erasure_id: str) -> None:
         self._spec = spec
@@ -171,7 +171,7 @@ class _Log:
             yield Portion.from_json(storage.read(self._spec, key))
 
     def images(self) -> Iterator[Traces]:
-        """Each photo once. A portion whose writer was killed is found again, and emptier, by the next call."""
+        """Yield each photo once. After a killed call, the next one finds its portion again, with less in it."""
         found: dict[str, Traces] = {}
         for portion in self.portions():
             for image in portion.images:
@@ -203,7 +203,7 @@ def _ended(spec: StoreSpec, erasure: Erasure) -> ErasureResult:
 def _write_receipt(
     spec: StoreSpec, state: State, erasure: Erasure, log: _Log, totals: dict[str, int], emit: Emit
 ) -> str:
-    """Write the receipt and emit the events before the erasure ends: an erasure that ended has both."""
+    """Write the receipt and emit the events before the erasure ends, so that an ended erasure has both."""
     key, version = _receipt_key(erasure), Catalogue(spec).version()
     head: dict[str, Any] = {
         "erasure": erasure.erasure_id,

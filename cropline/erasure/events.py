@@ -1,4 +1,4 @@
-"""Emits an erasure's lineage events into the outbox, before the erasure ends: none ends without its events."""
+"""Emits an erasure's lineage events into the outbox before the erasure ends, so that none ends without them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Emit = Callable[["Erasure", ErasureTotals | None], None]
 
 
 def emit_nothing(_erasure: Erasure, _gone: ErasureTotals | None) -> None:
-    """Nobody keeps lineage."""
+    """No-op emitter: lineage is not kept."""
 
 
 def event_emitter(settings: Settings, state: State) -> Emit:
-    """Puts the events into the outbox; an erasure that tells the same again is told once."""
+    """Return an emitter that puts events into the outbox. Duplicate events are ignored."""
 
     def emit(erasure: Erasure, totals: ErasureTotals | None) -> None:
         from cropline.state import Event

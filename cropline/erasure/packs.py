@@ -1,4 +1,4 @@
-"""Rewrites a pack without the crops of some photos: the others move to a new pack, and their rows with them, in one commit.
+"""Rewrites a pack without the crops of some photos: its other crops and their rows move to a new pack, in one commit.
 
 The old pack is removed afterwards (traces.py).
 """
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
 
 def rewrite(spec: StoreSpec, pack: str, source: str, gone: Collection[str], check_lock: Callable[[], None]) -> None:
-    """Afterwards no row names the pack. Crops that no row names, such as superseded ones, do not move.
+    """Rewrite a pack so that no row names it. Crops that no row names, such as superseded ones, do not move.
 
-    Raises what ``check_lock`` does when another erases by now, and no row names the new pack: the sweep takes it, as any orphan.
-    Not removed here: the other may be about to name a pack of the same crops, which has the same key.
+    Raise what ``check_lock`` raises when another erasure has taken over. Then no row names the new pack, and maintenance
+    removes it as an orphan. It is not removed here: the other erasure may be about to name a pack of the same content,
+    which has the same key.
     """
 
     def moved(rows: pa.Table) -> pa.Table:
@@ -45,7 +46,7 @@ def _moved(spec: StoreSpec, pack: str, rows: pa.Table, source: str, gone: Collec
     key, offset_of = _copied(spec, pack, set(stay["key"].to_pylist()))
     missing = [name for name in stay["key"].to_pylist() if name not in offset_of]
     if missing:
-        raise CatalogueError(f"{pack} does not hold {missing[0]}, as its row says: nothing was changed")
+        raise CatalogueError(f"{pack} does not hold {missing[0]}, but its row names it: nothing was changed")
     columns = {"shard": [key] * len(stay), "offset": [offset_of[name] for name in stay["key"].to_pylist()]}
     for name, values in columns.items():
         field = stay.schema.field(name)

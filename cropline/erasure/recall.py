@@ -1,4 +1,4 @@
-"""Erasures that the storage has receipts of and the state does not know: it was lost, or restored from an older backup."""
+"""Restores erasures whose receipts the store has and the state does not know, after a loss or a restore of the state."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 
 def recall(spec: StoreSpec, state: State, receipts: Mapping[str, str]) -> None:
-    """Put the tombstones of these erasures back (receipts.unknown): what was forgotten is never cropped again.
+    """Restore the tombstones of these erasures (receipts.unknown), so that no photo of them is cropped again.
 
-    Photos that the state holds as work are erased once more, as an erasure of its own that the run finishes: they may have come back.
+    Photos that the state holds as work items may have been cropped again. They are erased in a new erasure, which the
+    run finishes.
     """
     for erasure_id, key in sorted(receipts.items()):
         told = json.loads(storage.read(spec, key))

@@ -1,4 +1,4 @@
-"""Receipts of erasures as they lie in the storage; light, so that an idle poll may ask for those that the state does not know."""
+"""Finds receipts of erasures in the store. It imports little, because idle polls use it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ FOLDER = "receipts/"
 
 
 def unknown(spec: StoreSpec, state: State) -> dict[str, str]:
-    """Erasure id -> storage key of its receipt, of erasures that the state does not know: it was lost, or restored."""
+    """Return erasure id -> storage key of the receipt, for erasures that the state does not know."""
     receipts = {_name(key): key for key in storage.list_keys(spec, FOLDER) if _is_receipt(key)}
     known = state.known_erasures(sorted(receipts)) if receipts else set()
     return {name: key for name, key in receipts.items() if name not in known}
 
 
 def _is_receipt(key: str) -> bool:
-    """Not the log of an erasure that is under way, which has a folder of its own."""
+    """Whether the key is a receipt's. The log of an unfinished erasure has its own folder."""
     return key.count("/") == 1 and key.endswith(".json")
 
 

@@ -26,7 +26,7 @@ class Selection(Request):
     images: _Names = Field((), title="Images", description="ids of photos")
     stores: _Names = Field((), title="Stores", description="ids of stores: all of their photos so far")
     before: Annotated[Moment, AfterValidator(in_utc)] | None = Field(
-        None, title="Captured before", description="all photos captured before this moment; without an offset it is UTC"
+        None, title="Captured before", description="all photos captured before this time; UTC when it has no offset"
     )
 
     @model_validator(mode="after")
@@ -37,24 +37,24 @@ class Selection(Request):
 
     @property
     def asked(self) -> dict[str, Any]:
-        """The selection in a fixed order, so that the same selection is recognised."""
+        """Return the selection in a fixed order, so that equal selections give equal texts."""
         if self.before is not None:
             return {"before": self.before.isoformat()}
         return {"stores": sorted(set(self.stores))} if self.stores else {"images": sorted(set(self.images))}
 
     @property
     def text(self) -> str:
-        """``asked`` as canonical JSON."""
+        """Return ``asked`` as canonical JSON."""
         return canonical_json(self.asked)
 
     def in_catalogue(self, catalogue: Catalogue, source: str) -> set[str]:
-        """The ids of its photos that have catalogue rows. A rebuilt state may not know them."""
+        """Return the ids of its photos that have catalogue rows. A rebuilt state may not know them."""
         if self.images:
             return set(self.images)
         return catalogue.images_of(source, self.stores, self.before)
 
     def in_state(self, state: State, source: str) -> set[str]:
-        """The ids of its photos in the state table."""
+        """Return the ids of its photos in the state table."""
         if self.images:
             return set(self.images)
         found = state.find_images(sources=[source], stores=self.stores, until=self.before, limit=_AT_MOST)

@@ -1,7 +1,7 @@
-"""Finds what was made of some photos, logs it, and removes it.
+"""Finds what was made from some photos, logs it, and removes it.
 
-A portion is written to the erasure's log before anything of it is removed. When the erasure is killed, the next call reads
-there what was being removed and removes the rest, and the receipt names all of it.
+A portion is written to the erasure's log before any of it is removed. When the erasure is killed, the next call reads
+the log and removes the rest, and the receipt names all of it.
 """
 
 from __future__ import annotations
@@ -77,13 +77,13 @@ def collect(spec: StoreSpec, source: str, image_ids: Sequence[str], packs: Packs
         counts[image_id] = counts.get(image_id, 0) + 1
     objects = _objects(spec, source, image_ids)
     found = [Traces(image_id, counts.get(image_id, 0), objects[image_id]) for image_id in image_ids]
-    # The packs were read a while ago. Rows name those that were written since.
+    # The packs were listed before; the rows also name packs written since then.
     named = {shard for shard in rows["shard"].to_pylist() if shard}
     return Portion(found, _reports(spec, rows), sorted({*packs.of(image_ids), *named}))
 
 
 def remove(spec: StoreSpec, source: str, portion: Portion, check_lock: Callable[[], None]) -> None:
-    """Rows first: no reader is led to an object that is gone. Raises what ``check_lock`` does."""
+    """Remove rows first, so that no row names an object that is gone. Raise what ``check_lock`` raises."""
     gone = {image.image_id for image in portion.images}
     for pack in portion.packs:
         rewrite(spec, pack, source, gone, check_lock)

@@ -1,6 +1,6 @@
-"""Export: crops that a user's own condition chooses, copied out of the store in a format that tools read.
+"""Export: copies crops that the user's condition chooses out of the store, in a format that other tools read.
 
-Belongs here: choosing, reading, writing to a local folder. Does not: changing anything in the store.
+It holds choosing, reading, and writing to a local folder. It does not change anything in the store.
 """
 
 from cropline.export.export import FORMATS, Exported, export

@@ -1,7 +1,4 @@
-"""The rows that a condition chooses. The condition is the user's own SQL expression, run by DuckDB over the catalogue.
-
-Belongs here: running it so that it can read the catalogue and nothing else. Does not: crops.
-"""
+"""Chooses catalogue rows by the user's own SQL expression. DuckDB runs it so that it reads the catalogue and nothing else."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ if TYPE_CHECKING:
 
 _ROWS = 1_000
 
-# Of the connection, once the catalogue is registered: from here on no file, no network, no variable of ours, no other setting.
+# Set once the catalogue is registered: from here on no file, network, Python variable or other setting can be reached.
 _LOCKED = (
     "SET python_enable_replacements = false",
     "SET enable_external_access = false",
@@ -28,9 +25,9 @@ _LOCKED = (
 def chosen(
     spec: StoreSpec, where: str | None, limit: int | None, profiles: Sequence[str] = ()
 ) -> Iterator[dict[str, Any]]:
-    """Written crops (catalogue rows) for which the condition holds, of all profiles or of some, ordered by their keys.
+    """Yield written crops (catalogue rows) for which the condition holds, ordered by key. ``profiles``: empty means all.
 
-    Raises ExportError for a condition that is none, CatalogueError when there is no catalogue yet.
+    Raise ExportError for an invalid condition, CatalogueError when there is no catalogue yet.
     """
     import duckdb
 
@@ -40,7 +37,7 @@ def chosen(
         for statement in _LOCKED:
             database.execute(statement)
         try:
-            # As an expression, not as text in a statement of ours: it cannot end ours and begin another.
+            # As an expression, not as text in a statement: it cannot end the statement and begin another.
             rows: duckdb.DuckDBPyRelation = database.table("crops").filter("status = 'written'")
             if profiles:
                 wanted = [duckdb.ConstantExpression(name) for name in profiles]

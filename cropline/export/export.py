@@ -1,7 +1,6 @@
-"""From a condition to a folder: crops are read one range each, several at once, and written in one of the formats.
+"""Exports chosen crops to a folder: reads one range per crop, several at once, and writes one of the formats.
 
-Belongs here: the run of an export. Does not: choosing rows (choose.py) or the formats (formats.py).
-The folder appears when it is whole: until then it lies beside, under a name that says so.
+The folder appears when it is complete. Until then its name says that it is unfinished.
 """
 
 from __future__ import annotations
@@ -27,14 +26,14 @@ from cropline.export.formats import Crop
 if TYPE_CHECKING:
     from cropline.core.store_spec import StoreSpec
 
-_PROCESS = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)  # its number
+_PROCESS = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)  # a process id
 _READS_AT_ONCE = 16
 _AHEAD = 64  # crops in memory
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export wrote. ``no_numbers``: facts that are null there because they were NaN or infinite."""
+    """What an export wrote. ``no_numbers``: facts that are null because they were NaN or infinite."""
 
     crops: int
     bytes: int
@@ -51,12 +50,13 @@ def export(
     limit: int | None = None,
     profiles: Sequence[str] = (),
 ) -> Exported:
-    """Write the chosen crops, of all profiles or of some, to a new folder. The same catalogue and condition give the same files.
+    """Write the chosen crops to a new folder. ``profiles``: empty means all.
 
-    Raises ExportError when the folder holds something or the condition is none, StorageError when a crop cannot be read.
+    The same catalogue and condition give the same files. Raise ExportError when the folder is not empty or the condition
+    is invalid, StorageError when a crop cannot be read.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ExportError(f"{out} is there and not empty: name a new folder")
+        raise ExportError(f"{out} exists and is not empty: name a new folder")
     unfinished = out.with_name(f"{_unfinished(out)}{os.getpid()}")
     try:
         _delete_leftovers(out)
@@ -79,12 +79,12 @@ def export(
 
 
 def _unfinished(out: Path) -> str:
-    """How the folders begin in which this machine's processes build this export: others may share the folder above."""
+    """Return the prefix of the folders in which this machine builds this export. Other exports may be beside them."""
     return f"{out.name}.unfinished-{socket.gethostname()}-"
 
 
 def _delete_leftovers(out: Path) -> None:
-    """Remove what exports to this folder left that were killed on this machine: it may be much."""
+    """Remove what killed exports to this folder left on this machine. It may be large."""
     for left in out.parent.glob(f"{glob.escape(_unfinished(out))}*"):
         number = left.name.removeprefix(_unfinished(out))
         if _PROCESS.fullmatch(number):
@@ -93,7 +93,7 @@ def _delete_leftovers(out: Path) -> None:
             except ProcessLookupError:
                 shutil.rmtree(left)
             except PermissionError:
-                continue  # it lives, and is somebody else's
+                continue  # the process lives, under another user
 
 
 def _read(spec: StoreSpec, rows: Iterator[dict[str, Any]]) -> Iterator[Crop]:

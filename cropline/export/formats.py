@@ -1,13 +1,11 @@
-"""The formats of an export: each is a context that takes crops one by one and leaves files in a folder.
+"""The formats of an export. Each is a context manager that takes crops one by one and writes files to a folder.
 
-Belongs here: what the files are called and what is in them. Does not: which crops.
+folder      images/...: one file per crop, and metadata.jsonl (the layout of Hugging Face's imagefolder)
+webdataset  000000.tar, ...: the same format as cropline's own shards
+parquet     000000.parquet, ...: pictures in a column, in Hugging Face's image layout
+coco        annotations.json: the photos, with the cropped regions as boxes; crops/...: the crops
 
-folder      images/...: a file a crop, and metadata.jsonl (the layout of Hugging Face's imagefolder)
-webdataset  000000.tar, ...: as cropline's own shards
-parquet     000000.parquet, ...: pictures in a column, Hugging Face's image layout
-coco        annotations.json: the photos, and the regions that were cut out of them as boxes; crops/...: the crops themselves
-
-JSON is strict: a number that is none (NaN, Infinity) is null.
+JSON is strict: NaN and Infinity become null.
 """
 
 from __future__ import annotations
@@ -35,17 +33,17 @@ class Crop(NamedTuple):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The row as JSON takes it; what is only about where cropline keeps the crop is left out."""
+        """The row as JSON values, without the columns that only say where cropline keeps the crop."""
         return {name: _plain(value) for name, value in self.row.items() if name not in _NOT_TOLD}
 
     @property
     def no_numbers(self) -> int:
-        """How many of the facts are null because they were NaN or infinite."""
+        """The number of facts that are null because they were NaN or infinite."""
         return sum(_is_no_number(value) for name, value in self.row.items() if name not in _NOT_TOLD)
 
     @property
     def file_name(self) -> str:
-        """Unique, also among profiles, and safe on every file system."""
+        """A name that is unique among all profiles and safe on every file system."""
         return str(self.row["key"]).removeprefix(f"{CROPS}/")
 
 
@@ -82,7 +80,7 @@ def _folder(out: Path) -> Iterator[Write]:
 
 @contextmanager
 def _packs(out: Path, kind: str) -> Iterator[Write]:
-    """A pack after the other, each full at PACK_BYTES."""
+    """Write packs one after the other, each up to PACK_BYTES."""
     number = 0
     file = (out / f"{number:06d}.{KINDS[kind]}").open("w+b")
     pack: Pack = new_pack(kind, file)
@@ -124,7 +122,7 @@ def _coco(out: Path) -> Iterator[Write]:
         if len(profiles) > 1:
             one, other = sorted(profiles)
             raise ExportError(
-                f"COCO has one annotation a box, and these crops are of the profiles {one} and {other}: name one with --profile"
+                f"COCO has one annotation per box, and these crops are of the profiles {one} and {other}: name one with --profile"
             )
         name = f"crops/{crop.file_name}"
         _save(out / name, crop.data)
@@ -160,7 +158,7 @@ def _coco(out: Path) -> Iterator[Write]:
 
 
 def _name_apart(photos: dict[Photo, dict[str, Any]]) -> None:
-    """A photo is called by its id. Where that is another's too, its source and version tell them apart."""
+    """Name each photo by its id. When photos share an id, add source and version."""
     times = Counter(image_id for _, image_id, _ in photos)
     taken = {image_id for image_id, count in times.items() if count == 1}
     for (source, image_id, version), photo in photos.items():

@@ -1,4 +1,4 @@
-"""Items that are one box each, put together by photo: within a poll, and with the boxes that earlier polls brought."""
+"""Group items that hold one box each by photo, within a poll and with the boxes of earlier polls."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cropline.intake import manifest
 
 Box = dict[str, Any]
 Places = Callable[[Sequence[str]], Mapping[str, tuple[str, int]]]
-"""Ids of photos -> manifest and row of those that were registered before."""
+"""From image ids to the manifest and row of those that were registered before."""
 
 _AT_ONCE = 500
 _COLUMNS = ("image_id", "boxes")
@@ -24,10 +24,10 @@ _BOX_NUMBER = re.compile(r"boxes\[(\d+)\]")
 
 
 def grouped_rows(spool: Path, api: ApiSettings, spec: StoreSpec, places: Places) -> Iterator[dict[str, Any]]:
-    """Manifest rows, one a photo, out of a file of items, one JSON a line. Holds a few bytes a line and a few photos.
+    """Yield manifest rows, one per photo, from a file of items with one JSON per line.
 
-    A box that comes again, by its id or else by its place, is the newer one. A photo whose earlier boxes cannot be read
-    is unreadable: a row without them would take their crops away.
+    Memory holds a few bytes per line and a few photos. When a box comes again, with the same id or else the same place, the
+    newer one is kept. A photo whose earlier boxes cannot be read is unreadable: a row without them would delete their crops.
     """
     position = 0
     groups = list(_lines_by_photo(spool, api).items())
@@ -42,7 +42,7 @@ def grouped_rows(spool: Path, api: ApiSettings, spec: StoreSpec, places: Places)
 
 
 def _lines_by_photo(spool: Path, api: ApiSettings) -> dict[str, list[int]]:
-    """Photo -> where its lines begin. An item without an id is a photo of its own."""
+    """Return the offsets of each photo's lines. An item without an id is a separate photo."""
     lines: dict[str, list[int]] = {}
     with spool.open("rb") as file:
         offset = 0
@@ -96,7 +96,7 @@ def _name(box: Box) -> str:
 
 
 class _Earlier:
-    """The boxes that photos had when they were last registered, read a manifest at a time."""
+    """The boxes of photos at their last registration, read one manifest at a time."""
 
     def __init__(self, spec: StoreSpec, places: Mapping[str, tuple[str, int]]) -> None:
         self._spec = spec
@@ -107,7 +107,7 @@ class _Earlier:
         self._boxes: dict[str, dict[str, list[Box]]] = {}
 
     def boxes(self, image_id: str) -> list[Box]:
-        """In their order; none for a photo that is new. Raises ManifestError when they are gone."""
+        """Return a photo's boxes in order, none for a new photo. Raise ManifestError when they no longer exist."""
         key = self._key_of.get(image_id)
         if key is None:
             return []

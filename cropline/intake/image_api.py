@@ -1,4 +1,4 @@
-"""The image API as a poll and a backfill read it. How it is asked stands in sources/."""
+"""The listing of the image API, as polls and backfills read it. sources/ sends the requests."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from cropline.intake.sources.rest import RestSource
 
 
 def open_source(api: ApiSettings, leave: Callable[[], None] = lambda: None) -> Source:
-    """The source that the settings name. ``leave`` is called before each request and returns when one may be made."""
+    """Return the source that the settings name. Each request waits until ``leave`` returns."""
     return RestSource(api, leave)
 
 
 def pages(api: ApiSettings, since: str, leave: Callable[[], None] = lambda: None) -> Iterator[list[Any]]:
-    """The items updated since a moment (ISO 8601), a page at a time, as the API gives them.
+    """Yield the items updated since a time (ISO 8601), one page at a time, as the API returns them.
 
-    Ends after ``api.max_pages``; the caller sees from the number of pages that there may be more. Raises ApiUnavailable,
-    ApiRefused, SettingsError.
+    Stop after ``api.max_pages``; when the caller got that many, there may be more. Raise ApiUnavailable, ApiRefused or
+    SettingsError.
     """
     with closing(open_source(api, leave).pages(since)) as found:
         for number, page in enumerate(found, start=1):

@@ -1,4 +1,4 @@
-"""One image of the API by its id: how a fresh URL is asked for. The listing is image_api.py."""
+"""One image of the API by its id, to get a fresh URL."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from cropline.intake import manifest
 from cropline.intake.sources.rest_request import Ask
 from cropline.intake.sources.rest_wire import StatusError, Wire
 
-# The id, and the item that the API gives of it; None: it was asked and has none.
+# The id and the API's item; None: the API has no such item.
 Answer = tuple[str, dict[str, Any] | None]
 
 _GONE = (404, 410)
 
 
 def items(api: ApiSettings, image_ids: Sequence[str], leave: Callable[[], None] = lambda: None) -> Iterator[Answer]:
-    """Ask for each image once, one call each. Needs ``api.item_path``. ``leave``: see image_api.open_source.
+    """Yield each image, with one request per image. Needs ``api.item_path``. ``leave``: see image_api.open_source.
 
-    Raises ApiUnavailable and ApiRefused as image_api.pages does; an image that the API does not have is a None.
+    Yield (id, None) for an image that the API does not have. Raise ApiUnavailable and ApiRefused as image_api.pages does.
     """
-    # The same server, authentication, headers and limits as the listing has; another path, and never its body.
+    # Server, authentication, headers and limits are those of the listing; the path differs, and there is no body.
     one = api.model_copy(update={"images_path": api.item_path, "method": "GET", "body": None})
     with closing(Wire(one)) as wire:
         for image_id in image_ids:
@@ -41,13 +41,13 @@ def _item(wire: Wire, api: ApiSettings, image_id: str) -> dict[str, Any] | None:
         status = error.status
     if status in _GONE:
         return None
-    # Raised outside the handler: the error's own context could show more of the address.
+    # Raised outside the handler: the error's context could show more of the address.
     hint = "TOKEN" if status in (401, 403) else "ITEM_PATH"
     raise ApiRefused(f"the image API {api.listing} answers {status}; check CROPLINE_API__{hint}")
 
 
 def _of(body: Any, api: ApiSettings, image_id: str) -> dict[str, Any] | None:
-    """The item as it stands in an answer: bare, in a list, or under the listing's selector; None when it is another's."""
+    """Return the item from an answer: bare, in a list, or under the listing's selector. None for another image's item."""
     for item in _candidates(body, api):
         if isinstance(item, dict) and manifest.image_id(item, api) == image_id:
             return item
@@ -67,7 +67,7 @@ def _candidates(body: Any, api: ApiSettings) -> Iterator[Any]:
 
 
 def spans(moments: Sequence[datetime], apart: timedelta) -> list[tuple[datetime, datetime]]:
-    """The moments as spans from the first to the last of those that lie no further ``apart``."""
+    """Return spans (first, last) of the times; a gap of more than ``apart`` begins a new span."""
     found: list[tuple[datetime, datetime]] = []
     for moment in sorted(moments):
         if found and moment - found[-1][1] <= apart:
@@ -78,5 +78,5 @@ def spans(moments: Sequence[datetime], apart: timedelta) -> list[tuple[datetime,
 
 
 def since(api: ApiSettings, moment: datetime | None) -> str:
-    """From which update on a listing holds an image that was updated at a moment: the parameter may exclude its own."""
+    """Return the start of a listing that contains an image updated at this time: the API may exclude the start itself."""
     return api.start if moment is None else (moment - timedelta(seconds=1)).astimezone(UTC).isoformat()

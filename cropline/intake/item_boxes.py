@@ -1,6 +1,6 @@
-"""The boxes of an item, in whatever form it has them, as xmin, ymin, xmax, ymax in 0..1 or pixels.
+"""Read an item's boxes, in any known form, as xmin, ymin, xmax, ymax in 0..1 or pixels.
 
-Forms: a list of objects, a list of lists, an object keyed by the boxes' ids, an object of parallel lists, one box alone.
+Forms: a list of objects, a list of lists, an object keyed by box id, an object of parallel lists, a single box.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cropline.intake.item_values import UNREADABLE, read_number, read_text
 
 Getter = Callable[[Any], Any]
 Given = tuple[str | None, Any]
-"""A box as it came, and the id that it stood under, if it did."""
+"""A raw box, and the key that held it, if any."""
 
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
 _FIELDS = ("box_id", *_EDGES, "label", "score")
@@ -24,7 +24,7 @@ _ROOT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def given_boxes(value: Any, fields: FieldMap) -> list[Given] | None:
-    """The boxes one by one; None when it is no form of boxes that we know."""
+    """Return the boxes one by one; None when the form is unknown."""
     if isinstance(value, dict):
         names = {match[0] for name in (*_FIELDS, "polygon") if (match := _ROOT.match(getattr(fields, name)))}
         if not names & set(value):
@@ -45,9 +45,9 @@ def _each(boxes: list[Given]) -> list[Given] | None:
 def read_box(
     given: Given, api: ApiSettings, getters: Mapping[str, Getter], size: tuple[float | None, float | None]
 ) -> tuple[dict[str, Any], list[str]]:
-    """One box as schemas.BOX has it, and those of our fields that could not be read.
+    """Return one box in the form of schemas.BOX, and those of our fields that could not be read.
 
-    ``size``: width and height of the photo as declared; turning a box needs it unless boxes are in pixels.
+    ``size``: the declared width and height of the photo. A rotated box needs it, unless boxes are in pixels.
     """
     key, box = given
     unreadable: list[str] = []
@@ -80,7 +80,7 @@ def read_box(
 
 
 def _named(box: Any, name: str, fields: FieldMap) -> Any:
-    """A bare list, such that a plain path finds its field: it has the four edges in the order of the format."""
+    """Convert a bare list so that plain paths find its fields: its values are the four edges in the order of the format."""
     path = getattr(fields, name)
     if not _ROOT.fullmatch(path):
         return box
@@ -100,9 +100,9 @@ def _corners(values: list[float | None], box_format: str) -> Corners:
 
 
 def _polygon(value: Any) -> Corners | None:
-    """The corners around [[x, y], ...], a flat list of numbers, several of these, or objects with x and y.
+    """Return the bounding box of [[x, y], ...], a flat list of numbers, several of these, or objects with x and y.
 
-    A left-out x or y of an object is 0: some services leave out what is 0.
+    A missing x or y of an object is 0: some services leave out zeros.
     """
     if value is None:
         return (None,) * 4
@@ -134,14 +134,14 @@ def _pairs(flat: list[Any]) -> list[tuple[float, float]] | None:
 def _turned(
     corners: Corners, degrees: float, api: ApiSettings, size: tuple[float | None, float | None]
 ) -> Corners | None:
-    """The corners around a box that is turned clockwise: about its first corner in xywh, else about its middle.
+    """Return the bounding box of a box that is rotated clockwise: around its first corner in xywh, else around its centre.
 
-    None when the settings refuse turned boxes, or the photo's shape is not known: in 0..1 a turned box is skewed.
+    None when the settings refuse rotated boxes, or the photo's aspect is unknown: in 0..1 coordinates a rotation skews.
     """
     if api.rotation == "refuse" or not math.isfinite(degrees):
         return None
     if api.box_format == "polygon":
-        return corners  # its points are turned already
+        return corners  # its points are rotated already
     wide, high = (1.0, 1.0) if api.coordinates == "pixels" else size
     left, top, right, bottom = corners
     if None in corners or not wide or not high:

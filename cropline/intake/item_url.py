@@ -1,4 +1,4 @@
-"""A photo's address as an item has it, made into one that can be asked for."""
+"""Make an item's photo URL absolute and encoded, so that it can be requested."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from urllib.parse import quote, urljoin
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _PARTS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^/?#]*)(.*)", re.DOTALL)
-# Blanks and letters beyond ASCII. Control characters are left: they are no part of an address, and it is refused.
+# Blanks and non-ASCII letters. Control characters stay, so that such a URL is refused.
 _TO_ENCODE = re.compile(r"[ \u00a0-\ud7ff\ue000-\U0010ffff]+")
 
 
 def photo_url(url: str, base: str) -> str:
-    """The address, absolute if there is a base, with blanks and letters beyond ASCII percent-encoded after the host."""
+    """Return the URL, absolute if there is a base, with blanks and non-ASCII letters after the host percent-encoded."""
     if base and not _SCHEME.match(url):
         url = urljoin(f"{base.rstrip('/')}/", url.strip(" "))
     parts = _PARTS.fullmatch(url.strip(" "))

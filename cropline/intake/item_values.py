@@ -1,4 +1,4 @@
-"""Values of items as the API gives them, made into ours. What cannot be converted is UNREADABLE, never guessed."""
+"""Convert the values of an item to our types. A value that cannot be converted becomes UNREADABLE; nothing is guessed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ UNREADABLE: Final = object()
 
 
 def read_text(value: Any) -> Any:
-    """Text, or a whole number as text. NUL and lone surrogates are no text: databases and Parquet refuse them."""
+    """Return text, or a whole number as text. NUL and lone surrogates are refused, as databases and Parquet do."""
     if value is None:
         return None
     if isinstance(value, int) and not isinstance(value, bool):
@@ -27,7 +27,7 @@ def read_text(value: Any) -> Any:
 
 
 def read_number(value: Any) -> Any:
-    """A number, or a number as text."""
+    """Return a number, also one given as text."""
     if value is None:
         return None
     if isinstance(value, str):
@@ -44,7 +44,7 @@ def read_number(value: Any) -> Any:
 
 
 def read_whole(value: Any) -> Any:
-    """A whole number of 64 bits, or one as text."""
+    """Return a 64-bit whole number, also one given as text."""
     if value is None:
         return None
     if isinstance(value, str) and len(value) < 20 and value.isascii() and value.removeprefix("-").isdigit():
@@ -57,8 +57,8 @@ def read_whole(value: Any) -> Any:
 
 
 def read_time(value: Any, api: ApiSettings) -> Any:
-    """A moment in UTC, as the settings say that it is written. Numbers are taken only where they say so: seconds and
-    milliseconds look alike."""
+    """Return a time in UTC, read in the format of the settings. Numbers are accepted only when the settings name a unit:
+    seconds and milliseconds look alike."""
     if value is None:
         return None
     try:

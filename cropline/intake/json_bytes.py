@@ -1,7 +1,7 @@
-"""JSON from strangers: what one value in it does wrong leaves the rest readable.
+"""Parse untrusted JSON, such that one bad value leaves the rest readable.
 
-A value that is nested too deep, or a whole number of too many digits, is replaced by a text that begins with LEFT_OUT
-and says how large it was. Its item is then quarantined, with the rest of it as it came.
+A value that is nested too deep, or a whole number with too many digits, becomes a text that begins with LEFT_OUT and gives
+the value's size. The item is then quarantined; its other values stay as they came.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import accumulate
 from typing import Any
 
 LEFT_OUT = "\uf8ffleft out by cropline: "
-"""Begins the text that stands for a value that was left out. The first character is private-use: nobody sends it."""
+"""Prefix of the placeholder of a left-out value. Its first character is private-use, so no API sends it."""
 
 _MAX_DEPTH = 100
 _MAX_DIGITS = 400
@@ -25,9 +25,9 @@ _TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}]', re.DOTALL)
 
 
 def read_json(data: bytes, charset: str | None = None) -> Any:
-    """The value. ``charset``: the one that the answer names, if it does; JSON is UTF-8, -16 or -32 otherwise.
+    """Return the parsed value. ``charset``: that of the answer's header, if any; else UTF-8, -16 or -32 is detected.
 
-    Bytes that are no text become lone surrogates in the text that holds them. Raises ValueError when it is not JSON.
+    Undecodable bytes become lone surrogates in their text. Raise ValueError when it is not JSON.
     """
     text = _decode(data, charset)
     if _depth(text) > _MAX_DEPTH:
@@ -38,12 +38,12 @@ def read_json(data: bytes, charset: str | None = None) -> Any:
         raise
     except ValueError:  # Python refuses whole numbers of thousands of digits
         return json.loads(text, strict=False, parse_int=_bounded_int)
-    except RecursionError:  # a caller that is itself nested deep
+    except RecursionError:  # the caller's own stack is deep
         raise ValueError("nested too deep") from None
 
 
 def left_out(size: int, digest: str, why: str) -> str:
-    """What stands for a value that was left out."""
+    """Return the placeholder of a value that was left out."""
     return f"{LEFT_OUT}{why}, {size} bytes, sha256 {digest}"
 
 
@@ -53,15 +53,15 @@ def _decode(data: bytes, charset: str | None) -> str:
         if known and known not in ("utf-8", "ascii"):
             return data.decode(known)
     except (LookupError, UnicodeDecodeError):
-        pass  # a name or a claim that is wrong: JSON says by itself what it is
+        pass  # an unknown or a wrong charset: detect the encoding
     return data.decode(json.detect_encoding(data), "surrogateescape" if b"\x00" not in data[:4] else "replace")
 
 
 def _depth(text: str) -> int:
-    """How deep brackets are nested outside of strings. Done mostly by C: every page pays for it."""
+    """Return how deep brackets are nested outside of strings. Mostly C code, because every page passes through here."""
     shape = text.encode("utf-8", "surrogatepass").translate(None, _NOT_STRUCTURE)
     if b"\\" not in shape:
-        shape = shape.replace(b'""', b"")  # strings without brackets, nearly all of them
+        shape = shape.replace(b'""', b"")  # strings without brackets, which nearly all are
     shape = _STRING_BYTES.sub(b"", shape)
     return max(accumulate(_STEP.get(byte, 0) for byte in shape), default=0)
 

@@ -1,8 +1,6 @@
-"""What an item of the API means: raw items become manifest rows, and manifests become Parquet and come back.
+"""Map raw items to manifest rows by the settings' JMESPaths, and read and write manifests as Parquet.
 
-Belongs here: the mapping by the settings' JMESPath, the conversion of values, reading and writing one manifest. Does not:
-judging rows (expectations/). Nothing is dropped: what we do not know stays in ``attributes``, and an item with a value
-that cannot be converted keeps that item whole in ``raw``.
+Nothing is dropped: unknown fields go to ``attributes``, and ``raw`` keeps the item as it came.
 """
 
 from __future__ import annotations
@@ -43,14 +41,14 @@ _TEXTS = ("image_id", "version", "url", "store_id", "camera_id", "sha256")
 _WHOLE_NUMBERS = ("width", "height", "bytes")
 _TIMES = ("captured_at", "updated_at")
 _LEFT_OUT = canonical_json(LEFT_OUT)[1:-1]
-_NAME = 200  # characters of a field's name that are kept of an item that is too large
+_NAME = 200  # longest field name kept of an item that is too large, in characters
 
-MAX_RAW = 1_000_000  # characters of an item that is kept as it came
-_CHUNK_RAW = 32_000_000  # of all items in memory while a manifest is written
+MAX_RAW = 1_000_000  # longest item that ``raw`` keeps, in characters
+_CHUNK_RAW = 32_000_000  # raw characters in memory while a manifest is written
 
 
 def item_digest(item: Any) -> str:
-    """Identity of an item as it came (hex, 32). Query strings are cut: a freshly signed URL is not a new item."""
+    """Return the identity of a raw item (32 hex digits). Query strings are cut: a newly signed URL is not a new item."""
     return _digest(canonical_json(item))
 
 
@@ -59,7 +57,7 @@ def _digest(text: str) -> str:
 
 
 def taken(item: Any, limit: int) -> tuple[str, Any]:
-    """The digest of an item as it is kept, and the item so: see bounded. Its JSON is made once where it is small."""
+    """Return the digest of a bounded item, and the bounded item. A small item is serialised once."""
     text = canonical_json(item)
     if len(text) <= limit:
         return _digest(text), item
@@ -68,7 +66,7 @@ def taken(item: Any, limit: int) -> tuple[str, Any]:
 
 
 def bounded(item: Any, limit: int) -> Any:
-    """The item, or, when its JSON is longer than ``limit``, the item without its large fields: their sizes stand for them."""
+    """Return the item; when its JSON is longer than ``limit``, its large fields are replaced by their sizes."""
     text = canonical_json(item)
     if len(text) <= limit:
         return item
@@ -85,7 +83,7 @@ def _bounded_value(value: Any, limit: int) -> Any:
 
 
 def identity(item: Any, api: ApiSettings) -> str:
-    """What an item is known by within one listing: its id and version, else the whole of it."""
+    """Return what identifies an item within one listing: its id and version, else its whole content."""
     if not isinstance(item, dict) or api.group_by_image:
         return item_digest(item)
     fields = api.fields
@@ -95,19 +93,19 @@ def identity(item: Any, api: ApiSettings) -> str:
 
 
 def image_id(item: Any, api: ApiSettings) -> str | None:
-    """The photo that an item is of, if that can be read."""
+    """Return the image id of an item, if it can be read."""
     value = read_text(_getter(api.fields.image_id)(item)) if isinstance(item, dict) else None
     return value if isinstance(value, str) else None
 
 
 def updated_at(item: Any, api: ApiSettings) -> datetime | None:
-    """When the API says the item last changed, if that can be read."""
+    """Return the item's time of the last change, if it can be read."""
     value = read_time(_getter(api.fields.updated_at)(item), api) if isinstance(item, dict) else None
     return value if isinstance(value, datetime) else None
 
 
 def address(item: Any, api: ApiSettings) -> tuple[str, str] | None:
-    """(image id, digest of its URL) of an item whose URL has a query, which item_digest cuts; else None."""
+    """Return (image id, digest of its URL) for a URL with a query, which item_digest cuts; else None."""
     name = image_id(item, api)
     url = read_text(_getter(api.fields.url)(item)) if isinstance(item, dict) else None
     if name is None or not isinstance(url, str) or "?" not in url:
@@ -116,11 +114,11 @@ def address(item: Any, api: ApiSettings) -> tuple[str, str] | None:
 
 
 def manifest_row(position: int, item: Any, api: ApiSettings) -> dict[str, Any]:
-    """One item as a row of schemas.MANIFEST; ``unreadable`` names our fields whose value could not be converted."""
+    """Return one item as a row of schemas.MANIFEST. ``unreadable`` names our fields whose value could not be converted."""
     text = canonical_json(item)
     unreadable = ["item"] if _LEFT_OUT in text else []
     row: dict[str, Any] = {"row": position, "source": api.source, "item_digest": _digest(text)}
-    # Percent are made 0..1 where boxes are read.
+    # Percentages become 0..1 when boxes are read.
     row["coordinates"] = "pixels" if api.coordinates == "pixels" else "normalised"
     row["orientation"] = api.orientation
     if not isinstance(item, dict):
@@ -169,7 +167,7 @@ def _boxes(value: Any, api: ApiSettings, size: Size, unreadable: list[str]) -> l
 
 
 def _unknown(item: dict[str, Any], fields: FieldMap) -> dict[str, Any]:
-    """The item without what was mapped; boxes' own unknown fields stand under ``boxes``, in the boxes' order."""
+    """Return the item without mapped fields. Unknown fields of boxes are under ``boxes``, in the boxes' order."""
     known = {path for name, path in fields.model_dump().items() if name not in _BOX_FIELDS}
     rest = {name: value for name, value in item.items() if name not in known or not _PLAIN_NAME.match(name)}
     boxes = item.get(fields.boxes)
@@ -185,7 +183,7 @@ def _unknown(item: dict[str, Any], fields: FieldMap) -> dict[str, Any]:
 
 @lru_cache(maxsize=256)
 def _getter(path: str) -> Getter:
-    """A reader of one path; a plain name is by far the usual case, and JMESPath's interpreter is 20 times a dict look-up."""
+    """Return a reader of one path. Most paths are plain names, and a dict look-up is 20 times as fast as JMESPath."""
     if _PLAIN_NAME.match(path):
         return lambda item: item.get(path)
     if not path:
@@ -203,16 +201,16 @@ def _getter(path: str) -> Getter:
             ArithmeticError,
             LookupError,
             AttributeError,
-        ):  # one of its functions met what it does not take
+        ):  # a JMESPath function got a value of a wrong type
             return UNREADABLE
 
     return read
 
 
 def write_rows(rows: Iterable[dict[str, Any]], path: Path, *, chunk: int = 2_000) -> int:
-    """Write manifest rows to a local Parquet file, ``chunk`` rows in memory at a time; gives their number.
+    """Write manifest rows to a local Parquet file with ``chunk`` rows in memory at a time; return their number.
 
-    The same rows give the same bytes: no clock and no host goes in.
+    The same rows give the same bytes: the file holds no time and no host name.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -241,9 +239,9 @@ def _chunks(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str
 
 
 def land(path: Path, source: str, day: str, spec: StoreSpec) -> str:
-    """Put a local manifest where it stays, under a name made of its content; gives its storage key.
+    """Store a local manifest under a name made of its content; return its storage key.
 
-    Landing the same rows again finds the object there and leaves it: manifests are immutable.
+    Manifests are immutable: landing the same rows again leaves the existing object.
     """
     with path.open("rb") as file:
         name = hashlib.file_digest(file, "sha256").hexdigest()
@@ -253,9 +251,9 @@ def land(path: Path, source: str, day: str, spec: StoreSpec) -> str:
 
 
 def read(spec: StoreSpec, key: str, columns: Sequence[str] | None = None, near: Path | None = None) -> pa.Table:
-    """A landed manifest, or some of its columns. Raises ManifestError when it is not there or is not one.
+    """Return a landed manifest, or some of its columns. Raise ManifestError when it does not exist or is invalid.
 
-    ``near``: a copy of it on this machine, read in its place.
+    ``near``: a local copy to read instead.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -266,9 +264,9 @@ def read(spec: StoreSpec, key: str, columns: Sequence[str] | None = None, near: 
 
 
 def read_mapped(spec: StoreSpec, key: str, near: Path | None = None) -> pa.Table:
-    """A landed manifest whose ``raw`` is null in every row: the items as they came are most of its bytes.
+    """Return a landed manifest with null in ``raw``, which holds most of its bytes.
 
-    Raises ManifestError when it is not there or is not one.
+    Raise ManifestError when it does not exist or is invalid.
     """
     import pyarrow.parquet as pq
 
@@ -281,7 +279,7 @@ def read_mapped(spec: StoreSpec, key: str, near: Path | None = None) -> pa.Table
 
 
 def without_raw(file: pq.ParquetFile) -> pa.Table:
-    """All columns of a manifest's file, whatever they are; ``raw``, if it is text, is null."""
+    """Return all columns of a manifest's file, whatever they are, with null in ``raw`` if that is text."""
     import pyarrow as pa
 
     names = file.schema_arrow.names
@@ -295,11 +293,11 @@ def without_raw(file: pq.ParquetFile) -> pa.Table:
 def read_rows(
     spec: StoreSpec, key: str, rows: Sequence[int], columns: Sequence[str], near: Path | None = None
 ) -> pa.Table:
-    """These rows of a landed manifest, as far as it has them, in its order. ``columns`` may name a part of a nested one.
+    """Return these rows of a landed manifest, as far as it has them, in its order. ``columns`` may name nested fields.
 
-    ``near``: a copy of it on this machine, read in its place.
+    ``near``: a local copy to read instead.
 
-    Only the row groups that hold them are read, and of these the columns: memory goes by what is asked for.
+    It reads only the row groups that hold them, and only these columns: memory grows with what is requested.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -317,7 +315,7 @@ def read_rows(
             group.filter(pc.is_in(group["row"], wanted))
             for group in (file.read_row_group(i, columns=["row", *columns]) for i in groups)
         ]
-        # Without a group there is still a shape.
+        # With no row group, the table still needs its schema.
         return pa.concat_tables(found or [file.read_row_groups([], columns=["row", *columns])])
 
 

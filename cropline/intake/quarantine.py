@@ -1,10 +1,7 @@
-"""Quarantine: the bad rows of manifests, kept beside them with their reasons until someone looks.
+"""Quarantine: files with the bad rows of manifests and the reasons. Secrets are scrubbed from them.
 
-Belongs here: the shape of a quarantine file, finding rows and noting what became of them. Does not: deciding what is bad
-(expectations/), or shaping its rows (expectations/quarantine.py). What lies here is safe to show: secrets are cut out of it.
-The row as it came stays in the manifest, under the key and row that each quarantine row names.
-
-Nothing is ever taken out. A row that was replayed gets a mark beside its file, with the run that did it:
+The original row stays in the manifest, at the key and row that each quarantine row names. No row is ever removed. A replay
+of a row adds a mark beside its file, with the run that did it:
 
     quarantine/<source>/<day>/<manifest>.parquet
     quarantine/<source>/<day>/<manifest>.replayed/<flow run>-<rows>.json
@@ -32,7 +29,7 @@ PREFIX = "quarantine/"
 
 QUARANTINE = pa.schema(
     [
-        ("manifest", pa.string()),  # storage key of the manifest, where the row lies as it came
+        ("manifest", pa.string()),  # storage key of the manifest with the original row
         *MANIFEST,
         ("broken", pa.list_(pa.string())),  # names of the broken expectations
         ("docs", pa.string()),  # address of the Data Docs page of the validation
@@ -41,12 +38,12 @@ QUARANTINE = pa.schema(
 
 
 def quarantine_key(manifest_key: str) -> str:
-    """Where the bad rows of a manifest lie."""
+    """Return the key of the file with a manifest's bad rows."""
     return PREFIX + manifest_key.removeprefix("manifests/")
 
 
 def read(spec: StoreSpec, key: str) -> pa.Table:
-    """One quarantine file (QUARANTINE). Raises ManifestError when it is not there or is not one."""
+    """Return one quarantine file (QUARANTINE). Raise ManifestError when it does not exist or is invalid."""
     import pyarrow.parquet as pq
 
     try:
@@ -60,7 +57,7 @@ def read(spec: StoreSpec, key: str) -> pa.Table:
 
 @dataclass(frozen=True)
 class Mark:
-    """One replay of a row: which run made work of it, when, and for which profiles."""
+    """One replay of a row: the run, its time, and the profiles."""
 
     flow_run: str
     at: datetime
@@ -76,19 +73,19 @@ class Entry:
 
     @property
     def place(self) -> tuple[str, int]:
-        """Manifest key and position."""
+        """Manifest key and row number."""
         return self.row["manifest"], self.row["row"]
 
     def replayed(self, profiles: Collection[str]) -> bool:
-        """Whether it was replayed for all of these profiles."""
+        """Return whether it was replayed for all of these profiles."""
         return bool(self.marks) and set(profiles) <= {name for mark in self.marks for name in mark.profiles}
 
 
 @dataclass(frozen=True)
 class QuarantineFilter:
-    """Which rows; empty or None means any. Times are of capture: since <= captured_at < until.
+    """Selects rows; empty or None selects any. Times are capture times: since <= captured_at < until.
 
-    ``manifests``: storage keys, or the ends of them.
+    ``manifests``: storage keys, or their ends.
     """
 
     manifests: Sequence[str] = ()
@@ -98,10 +95,10 @@ class QuarantineFilter:
     images: Sequence[str] = ()
     since: datetime | None = None
     until: datetime | None = None
-    unknown: bool = False  # a row that does not say its store, camera or id may be of any
+    unknown: bool = False  # also select rows that have no store, camera or id
 
     def holds(self, row: dict[str, Any]) -> bool:
-        """Whether this row is wanted. A row without a capture time is of no time."""
+        """Return whether the filter selects this row. A row without a capture time matches no time range."""
         chosen = ((self.stores, "store_id"), (self.cameras, "camera_id"), (self.images, "image_id"))
         known = [(values, row[name]) for values, name in chosen if not (self.unknown and row[name] is None)]
         if any(values and value not in values for values, value in known):
@@ -117,7 +114,7 @@ class QuarantineFilter:
 
 
 def find(spec: StoreSpec, source: str, wanted: QuarantineFilter) -> Iterator[Entry]:
-    """The wanted rows of a source, oldest day first, a file at a time. Raises ManifestError, StorageError."""
+    """Yield the selected rows of a source, oldest day first, one file at a time. Raise ManifestError or StorageError."""
     keys = storage.list_keys(spec, f"{PREFIX}{source}/")
     marks: dict[str, list[str]] = {}
     for key in keys:
@@ -135,7 +132,7 @@ def find(spec: StoreSpec, source: str, wanted: QuarantineFilter) -> Iterator[Ent
 
 
 def _names(name: str, key: str) -> bool:
-    """Whether a manifest's key, its quarantine file's, or the end of either names this quarantine file."""
+    """Return whether a manifest's key, its quarantine file's key, or the end of either names this file."""
     plain = name.removeprefix("manifests/").removeprefix(PREFIX).removesuffix(".parquet")
     file = key.removeprefix(PREFIX).removesuffix(".parquet")
     return file == plain or file.endswith(f"/{plain}")
@@ -149,14 +146,14 @@ def _marks(spec: StoreSpec, keys: Iterable[str]) -> dict[int, list[Mark]]:
             mark = Mark(stored["flow_run"], datetime.fromisoformat(stored["at"]), tuple(stored["profiles"]))
             rows = [int(row) for row in stored["rows"]]
         except (ValueError, KeyError, TypeError) as error:
-            raise ManifestError(f"{key} is no mark of a replay ({type(error).__name__})") from error
+            raise ManifestError(f"{key} is not a valid mark of a replay ({type(error).__name__})") from error
         for row in rows:
             found.setdefault(row, []).append(mark)
     return {row: sorted(marks, key=lambda mark: mark.at) for row, marks in found.items()}
 
 
 def mark_replayed(spec: StoreSpec, manifest_key: str, rows: Collection[int], mark: Mark) -> None:
-    """Note that these rows of a manifest became work. Marks are added, never changed. Raises StorageError."""
+    """Record that these rows of a manifest became work. Marks are added, never changed. Raise StorageError."""
     stored = {
         "flow_run": mark.flow_run,
         "at": mark.at.isoformat(),
@@ -169,7 +166,7 @@ def mark_replayed(spec: StoreSpec, manifest_key: str, rows: Collection[int], mar
 
 
 def add_rows(spec: StoreSpec, manifest_key: str, bad: pa.Table) -> None:
-    """Put bad rows of a manifest (QUARANTINE) into its file, beside those that are in it. Raises ManifestError, StorageError."""
+    """Add bad rows (QUARANTINE) of a manifest to its file. Raise ManifestError or StorageError."""
     import io
 
     import pyarrow.compute as pc

@@ -1,4 +1,4 @@
-"""The stores table: metadata that the crop job joins to each photo by store_id. A Parquet file that its owner keeps."""
+"""The stores table: a Parquet file of the user's with metadata that the crop job joins to each photo by store_id."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _ID, _CAMERAS = "store_id", "cameras"
 
 
 def read_stores(spec: StoreSpec, where: str | None) -> pa.Table:
-    """schemas.STORES, one row a store; empty when no table is set. Columns that the file lacks are null, others are left.
+    """Return schemas.STORES, one row per store; empty when no table is set. Missing columns are null, others are ignored.
 
-    Raises ManifestError when it cannot be read, has no store_id, holds one twice (a join would double the crops), or has
-    a column that is no text.
+    Raise ManifestError when it cannot be read, has no store_id or a repeated one (a join would double the crops), or a
+    column is not text.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -45,9 +45,9 @@ def read_stores(spec: StoreSpec, where: str | None) -> pa.Table:
 
 
 def read_cameras(spec: StoreSpec, where: str | None) -> set[tuple[str, str]] | None:
-    """(store id, camera id) of every camera that the table knows; None when it has no column ``cameras`` (a list of ids).
+    """Return (store id, camera id) of every camera in the table; None when it has no column ``cameras`` (a list of ids).
 
-    Raises ManifestError as read_stores does.
+    Raise ManifestError as read_stores does.
     """
     import pyarrow as pa
 
@@ -56,7 +56,9 @@ def read_cameras(spec: StoreSpec, where: str | None) -> set[tuple[str, str]] | N
     try:
         cameras = table[_CAMERAS].cast(pa.list_(pa.string())).to_pylist()
     except (pa.ArrowException, UnicodeDecodeError):
-        raise ManifestError(f"stores table {where}: {_CAMERAS} is no list of ids but {table[_CAMERAS].type}") from None
+        raise ManifestError(
+            f"stores table {where}: {_CAMERAS} is not a list of ids but {table[_CAMERAS].type}"
+        ) from None
     stores = _text(where, table, _ID).to_pylist()
     return {
         (store, camera) for store, ids in zip(stores, cameras, strict=True) for camera in ids or () if store and camera
@@ -64,7 +66,7 @@ def read_cameras(spec: StoreSpec, where: str | None) -> set[tuple[str, str]] | N
 
 
 def _read(where: str, spec: StoreSpec, wanted: Collection[str]) -> pa.Table:
-    """Those of the wanted columns that the file has, store_id among them."""
+    """Return the wanted columns that the file has, with store_id."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -76,7 +78,7 @@ def _read(where: str, spec: StoreSpec, wanted: Collection[str]) -> pa.Table:
             raise ManifestError(f"stores table {where} has two columns {again}")
         table = pq.read_table(pa.BufferReader(data), columns=[name for name in wanted if name in names])
     except StorageError as error:
-        raise ManifestError(f"stores table {where} is no file here, and of the storage: {error}") from None
+        raise ManifestError(f"stores table {where} is neither a local file nor in the storage: {error}") from None
     except (OSError, ValueError, pa.ArrowException) as error:
         raise ManifestError(f"stores table {where} cannot be read as Parquet ({type(error).__name__})") from None
     if _ID not in table.column_names:
@@ -85,7 +87,7 @@ def _read(where: str, spec: StoreSpec, wanted: Collection[str]) -> pa.Table:
 
 
 def _text(where: str, table: pa.Table, name: str) -> pa.ChunkedArray:
-    """A column as text. Whole numbers too: pandas makes floats of ids when one is missing."""
+    """Return a column as text. Whole numbers too: pandas turns ids into floats when one is missing."""
     import pyarrow as pa
 
     column = table[name]
@@ -95,7 +97,7 @@ def _text(where: str, table: pa.Table, name: str) -> pa.ChunkedArray:
         if pa.types.is_floating(column.type):
             column = column.cast(pa.int64())
         text = column.cast(pa.string())
-        text.to_pylist()  # Arrow lets bytes through that are no UTF-8
+        text.to_pylist()  # Arrow accepts bytes that are not UTF-8
     except (pa.ArrowException, UnicodeDecodeError):
-        raise ManifestError(f"stores table {where}: {name} is no text but {one_line(str(column.type), 80)}") from None
+        raise ManifestError(f"stores table {where}: {name} is not text but {one_line(str(column.type), 80)}") from None
     return text

@@ -17,7 +17,7 @@ _MADE = "TRANSFORMATION"
 _PICTURE = ("url", "boxes", "coordinates", "orientation")
 _STORE_COLUMNS = ("store_name", "city", "region", "store_format")
 
-# catalogue column -> (how, columns of the manifest, columns of the profiles table)
+# catalogue column -> (kind of transformation, columns of the manifest, columns of the profiles table)
 _FROM: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     **{name: (_SAME, (name,), ()) for name in ("source", "image_id", "version", "store_id", "camera_id")},
     "manifest_row": (_SAME, ("row",), ()),
@@ -39,7 +39,7 @@ _FROM: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     ),
 }
 
-# Given by the run, from no dataset.
+# Set by the run, not read from a dataset.
 OF_THE_RUN = (
     "manifest", "shard", "offset", "batch_id", "attempt", "flow_run", "committed_at",
     "recrop_reason", "recrop_detail", "recrop_failed_at",

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 # The maintenance is a step of a flow that is called maintain: its job needs a name of its own.
 VALIDATE, CROP, MAINTAIN = "cropline.validate", "cropline.crop", "cropline.maintain.catalogue"
-# What judges manifests and maintains the catalogue is not an engine of the settings.
+# Steps that do not run on the engine of the settings.
 _ENGINES = {VALIDATE: "great-expectations", MAINTAIN: "deltalake"}
 
 
 class EventBuilder:
-    """Builds the events of one flow run. All moments need a time zone; nothing here does any I/O."""
+    """Builds the events of one flow run. All times need a time zone. It does no I/O."""
 
     def __init__(self, settings: Settings, context: RunContext) -> None:
         self._settings = settings

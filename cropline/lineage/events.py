@@ -1,7 +1,7 @@
-"""OpenLineage run events, as pure functions: the event's frame, its ids, and what every event of a run carries.
+"""OpenLineage run events, as pure functions: the frame of an event, its ids, and what every event of a run carries.
 
-Belongs here: the event's frame, its ids, and what every event of a run carries. Does not: which datasets a job reads and
-writes (event_builder.py). An event is fixed when it is built: published again, it is the same event.
+Which datasets a job reads and writes is in event_builder.py. An event is fixed when it is built: publishing it again
+sends the same event.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ _IDS = uuid5(NAMESPACE_DNS, "lineage.cropline")
 
 # The package whose version a run reports for its engine. The native engine is Fugue's own, on pandas.
 _ENGINE_PACKAGES = {"native": "fugue", "spark": "pyspark", "spark-connect": "pyspark", "emr-serverless": "pyspark"}
-# With "auto" each batch has its engine; the run has none.
+# With "auto" each batch has its own engine, and the run has none.
 _UNDECIDED = "auto"
 
-# These fields are ours. Scrubbing would take the fragment of a schema's address for a secret.
+# These fields have fixed values. Scrubbing would take the fragment of a schema's URL for a secret.
 _KEPT = {"_schemaURL", "schemaURL", "_producer", "producer"}
 
 DESCRIPTIONS = {
     "cropline.poll": "Polls the camera API, validates and registers what came, and crops what waits.",
-    "cropline.watch": "Looks for news every second, and crops them at once.",
+    "cropline.watch": "Looks for new photos every second, and crops them at once.",
     "cropline.process": "Crops what waits, without polling.",
-    "cropline.backfill": "Crops photos of a window that polls did not, or did otherwise.",
-    "cropline.replay": "Tries again what failed, is dead, or lies in quarantine.",
+    "cropline.backfill": "Crops photos of a time window that polls missed or cropped differently.",
+    "cropline.replay": "Tries again what failed, is dead, or is in quarantine.",
     "cropline.validate": "Judges every row of one manifest; bad rows go to quarantine, good ones become work.",
     "cropline.crop": "Cuts the boxes of one batch of photos and commits the crops to the catalogue.",
-    "cropline.forget": "Begins an erasure, or goes on with it.",
-    "cropline.erasure": "Removes everything that was made of some photos, for good.",
-    "cropline.maintain": "The nightly maintenance.",
+    "cropline.forget": "Begins or continues an erasure.",
+    "cropline.erasure": "Removes everything that was made from some photos, for good.",
+    "cropline.maintain": "Maintains the catalogue and the store every night.",
     "cropline.maintain.catalogue": "Compacts and vacuums the catalogue.",
 }
 

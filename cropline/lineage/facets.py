@@ -1,7 +1,7 @@
 """OpenLineage facets as dicts: one function per facet, each naming the version of its schema.
 
-Belongs here: facets and their rules. Does not: which event carries which (events.py, event_builder.py). A test holds every one
-against the project's official JSON Schemas and against the schema URLs of the installed openlineage-python.
+events.py and event_builder.py decide which event carries which facet. A test checks every facet against the project's
+official JSON Schemas and the schema URLs of the installed openlineage-python.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Expectation(Protocol):
 
 @cache
 def version() -> str:
-    """The version of this cropline."""
+    """The version of the installed cropline."""
     from importlib.metadata import version
 
     return version("cropline")
@@ -94,9 +94,9 @@ def facet(schema: str, **fields: Any) -> Facet:
 
 
 def timestamp(moment: datetime) -> str:
-    """ISO 8601 in UTC with microseconds: texts sort as times do. The time must have a zone."""
+    """Return ISO 8601 in UTC with microseconds, so that texts sort as times do. The time must have a zone."""
     if moment.tzinfo is None:
-        raise ValueError(f"a moment without time zone: {moment.isoformat()}")
+        raise ValueError(f"a time without time zone: {moment.isoformat()}")
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 

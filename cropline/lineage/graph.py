@@ -39,7 +39,7 @@ class _Node:
     kind: str  # data | job | bad
     name: str
     sub: str
-    caption: str = ""  # whole, when what is drawn may be cut short
+    caption: str = ""  # the full text, when the drawn one is shortened
 
 
 _NODES = {

@@ -1,4 +1,4 @@
-"""Lineage events as objects of the storage, where it is no local folder: one for each delivery, which is never written again."""
+"""Lineage events as objects in the store, when it is not a local folder. Each delivery is one object, written once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FOLDER = "lineage"
 
 
 def lines(events: Sequence[Event]) -> bytes:
-    """The events as JSON, a line each."""
+    """Return the events as JSON, one per line."""
     return "".join(json.dumps(event, separators=(",", ":")) + "\n" for event in events).encode()
 
 

@@ -32,7 +32,7 @@ _ENDPOINT = "/api/v1/lineage"
 class Publisher:
     """Sends events as the settings say. Keep one per run: ``timeout_s`` bounds all its calls together.
 
-    Nothing that the other side does is raised: a delivery says it. An event may arrive twice, never changed.
+    No failure of the receiver is raised: the delivery says it. An event may arrive twice, never changed.
     """
 
     def __init__(self, settings: LineageSettings, spec: StoreSpec) -> None:
@@ -59,7 +59,7 @@ class Publisher:
         return self._send_to_one(kind, events, deadline)
 
     def _send_to_all(self, events: Sequence[Event], has: Sequence[set[str]], deadline: float) -> list[Delivery]:
-        """Each way by itself: one that is ill keeps nothing from the others, and what a way has it is not sent again."""
+        """Send to each transport separately, so that one failure affects no other. Nothing is sent twice to the same one."""
         failed: dict[int, Delivery] = {}
         transport_names = self._settings.transport_names
         for number, name in enumerate(transport_names):

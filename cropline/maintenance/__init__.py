@@ -1,7 +1,7 @@
-"""Maintenance of what runs leave: crops past their days, objects that nobody knows, old manifests, quarantine and reports.
+"""Maintenance of what runs leave: expired crops, orphans, and old manifests, quarantine files and reports.
 
-Belongs here: finding what is to go, and removing it. Does not: the Delta table's own maintenance (cropline/catalogue/maintenance.py),
-or what someone asked to forget (cropline/erasure). Everything takes ``dry_run`` and can be killed and run again.
+It finds what is to be removed, and removes it. It does not maintain the Delta table (cropline/catalogue/maintenance.py)
+or erase what a user asked to forget (cropline/erasure). Every part takes ``dry_run`` and can be killed and run again.
 """
 
 from cropline.maintenance.orphans import remove_orphans

@@ -1,13 +1,12 @@
-"""Orphans: crops and packs in the store that no version of the catalogue names, and what killed writes left half done.
-
-Belongs here: the comparison of store and catalogue. Does not: any other prefix (retention.py), or S3's half uploads (uploads.py).
+"""Removes orphans: crops and packs that no version of the catalogue names, and unfinished files of killed writers.
 
 An object is an orphan when all of this holds:
-- no data file that lies in the catalogue's folder names it. Such files are read by some version that is still kept, or by a
-  commit that is on its way; those that ``maintain`` has vacuumed no longer count;
-- it was written before ``safe`` ago and before the oldest open batch began: whatever an open batch has stored is younger;
-- its photo is not waiting for work: a new attempt would write the same key.
-The comparison runs in DuckDB on disk, so that memory does not grow with the number of crops.
+- No data file in the catalogue's folder names it. Such files belong to a kept version or to a commit in progress; those
+  that ``maintain`` has vacuumed no longer count.
+- It was written more than ``safe`` ago, and before the oldest open batch began.
+- Its photo is not a waiting work item, because a new attempt would write the same key.
+
+DuckDB compares store and catalogue on disk, so that memory does not grow with the number of crops.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ _ROWS_AT_ONCE = 65_536
 
 
 def remove_orphans(spec: StoreSpec, state: State, *, safe: timedelta, dry_run: bool) -> list[CleanupResult]:
-    """Remove orphans. Raises StorageError for a ``safe`` under a day: crops of running batches could go."""
+    """Remove orphans. Raise StorageError for a ``safe`` under a day: crops of running batches could go."""
     if safe < timedelta(days=1):
         raise StorageError(f"orphans younger than a day may belong to a running batch: {safe} is too short")
     if spec.scheme == "memory":
@@ -52,7 +51,7 @@ def remove_orphans(spec: StoreSpec, state: State, *, safe: timedelta, dry_run: b
         duckdb.connect(f"{folder}/sweep.duckdb") as database,
     ):
         _list(spec, database, before)
-        # After the listing: what was committed since is named here.
+        # Read after the listing, so that it includes the latest commits.
         _name(spec, database)
         _hold(state, database)
         count, size = database.execute(_COUNT).fetchone() or (0, 0)
@@ -70,7 +69,7 @@ def remove_orphans(spec: StoreSpec, state: State, *, safe: timedelta, dry_run: b
     ]
 
 
-# A tar's index lives and dies with its tar. Of a crop's key the third and fourth part name its photo.
+# A tar's index belongs to its tar. The third and fourth part of a crop's key name its photo.
 _ORPHANS = """
     SELECT path, size FROM lying
     WHERE regexp_replace(path, '^(shards/.*)[.]json$', '\\1.tar') NOT IN (SELECT key FROM named WHERE key IS NOT NULL)
@@ -106,13 +105,13 @@ def _name(spec: StoreSpec, database: DuckDBPyConnection) -> None:
         if key.endswith(".parquet") and not key.startswith("catalogue/_delta_log/"):
             with storage.open_object(spec, key) as source, pq.ParquetFile(source) as file:
                 for name in sorted({"key", "shard"} & set(file.schema_arrow.names)):
-                    # Only this column is read, and some of its rows at a time.
+                    # Memory: one column, and a part of its rows at a time.
                     for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[name]):
                         _insert(database, "named", pa.table({"key": batch[name].cast(pa.string()).unique()}))
 
 
 def _hold(state: State, database: DuckDBPyConnection) -> None:
-    """Of every source: the store is listed whole."""
+    """Add the waiting photos of every source, because the whole store is listed."""
     import pyarrow as pa
 
     database.execute("CREATE TABLE held (photo VARCHAR)")
@@ -131,7 +130,7 @@ def _remove(spec: StoreSpec, database: DuckDBPyConnection, before: datetime) -> 
     found = database.execute(_ORPHANS)
     count = size = 0
     while part := found.fetchmany(_AT_ONCE):
-        # Looked at again: one that was written anew meanwhile belongs to somebody.
+        # Checked again: a file that was rewritten in the meantime is in use.
         still = [(path, size_) for path, size_ in part if storage.written_at(spec, path, before) < before]
         storage.delete(spec, [path for path, _ in still])
         count += len(still)
@@ -140,7 +139,7 @@ def _remove(spec: StoreSpec, database: DuckDBPyConnection, before: datetime) -> 
 
 
 def _unfinished(spec: StoreSpec, before: datetime) -> list[Path]:
-    """What killed processes left of local files: nobody else sees them, since their names end in # and digits."""
+    """Return unfinished local files of killed processes. Their names end in # and digits, which listings leave out."""
     if spec.local_path is None:
         return []
     return [path for path in _files(spec.local_path) if datetime.fromtimestamp(path.stat().st_mtime, UTC) < before]

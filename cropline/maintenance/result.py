@@ -1,4 +1,4 @@
-"""What one part of maintenance took away, or with a dry run would take."""
+"""What one part of maintenance removed, or in a dry run would remove."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class CleanupResult:
-    """``what`` in words; how many, and how many bytes, as far as they are known."""
+    """``what`` names the objects. ``bytes`` is None when their size is not known."""
 
     what: str
     count: int

@@ -1,6 +1,6 @@
-"""What is removed because of its age: crops of profiles with days, manifests, quarantine and reports.
+"""Removes what is older than its retention: crops of profiles, manifests, quarantine files and reports.
 
-Belongs here: ages. Does not: orphans (orphans.py). Manifests that some work still needs stay, however old.
+A manifest that a work item still needs stays, however old it is.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _DAY = re.compile(r"/(\d{4}-\d{2}-\d{2})/")
 
 
 def expire_crops(spec: StoreSpec, settings: Settings, *, dry_run: bool) -> list[CleanupResult]:
-    """Rows and crops of profiles with ``retention_days``, counted from the commit. Their works stay done.
+    """Remove rows and crops of profiles with ``retention_days``, counted from the commit. Their work items stay done.
 
-    Rows go first. Killed in between, the objects are orphans, which a later sweep finds.
+    Rows go first. After a kill in between, the objects are orphans, which a later maintenance removes.
     """
     results = []
     catalogue = Catalogue(spec)
@@ -44,14 +44,14 @@ def expire_crops(spec: StoreSpec, settings: Settings, *, dry_run: bool) -> list[
 
 def _delete_crops(spec: StoreSpec, catalogue: Catalogue, rows: list[dict[str, str | None]]) -> None:
     storage.delete(spec, [row["key"] for row in rows if row["key"] and not row["shard"]])
-    # A pack may also hold crops that a younger batch took over.
+    # A pack may also hold crops that a newer batch reuses.
     packs = {row["shard"] for row in rows if row["shard"]}
     alone = [pack for pack in sorted(packs) if not len(catalogue.shard_rows(pack))]
     storage.delete(spec, [*alone, *(index for pack in alone if (index := index_key(pack)) is not None)])
 
 
 def apply_retention(spec: StoreSpec, state: State, settings: Settings, *, dry_run: bool) -> list[CleanupResult]:
-    """Manifests, quarantine files and reports of days that are longer ago than the settings keep them."""
+    """Remove manifests, quarantine files and reports that are older than the settings keep them."""
     retention = settings.retention
     needed = state.needed_manifests()
     results = []

@@ -1,6 +1,6 @@
-"""Uploads in parts that were begun and never ended: a killed process leaves them on S3, seen by no reader, paid for all the same.
+"""Aborts unfinished multipart uploads on S3. Killed processes leave them; no reader sees them, but they are billed.
 
-Belongs here: finding and ending them. Does not: objects (orphans.py). obstore cannot list uploads; this is boto3.
+boto3 lists them, because obstore cannot.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from cropline.packs.spool import SHARDS
 if TYPE_CHECKING:
     from cropline.core.store_spec import StoreSpec
 
-# What is written in parts, and of many writes. The storage may be a whole bucket, in which others write too.
+# Prefixes that are written in parts. The storage may be a whole bucket, in which others write too.
 _OURS = (CROPS, SHARDS, CATALOGUE)
-# Not every key may list uploads, and not every S3-speaking server can.
+# Some keys may not list uploads, and some S3-compatible servers cannot.
 _REFUSALS = (403, 405, 501)
 
 
 def end_uploads(spec: StoreSpec, before: datetime, *, dry_run: bool) -> list[CleanupResult]:
-    """End uploads of crops, packs and catalogue that were begun before a moment. A store that does not let us look is told as such."""
+    """Abort uploads of crops, packs and catalogue begun before a time. A store that refuses the listing is reported."""
     if spec.scheme != "s3":
         return []
     from botocore.exceptions import BotoCoreError, ClientError
@@ -69,5 +69,5 @@ def _uploads(client: Any, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
 
 
 def _end(client: Any, bucket: str, upload: dict[str, Any]) -> None:
-    with suppress(client.exceptions.NoSuchUpload):  # whoever began it has ended it meanwhile
+    with suppress(client.exceptions.NoSuchUpload):  # its writer has ended it in the meantime
         client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])

@@ -1,8 +1,8 @@
 """Packs: many crops in one object, each readable by one range request. WebDataset tars (``shards``) and Parquet files.
 
-Belongs here: writing packs to a file, their keys, and putting them into a store. Does not: which crops go into which pack
-(fugue_jobs/pool/packing.py, cropline/erasure, cropline/export). Importing it imports no Arrow: crop processes start in a blink.
-docs/decisions/0012-packs.md says why they are named by their content.
+It holds writing packs to a file, their keys, and storing them. It does not decide which crops go into which pack
+(fugue_jobs/pool/packing.py, cropline/erasure, cropline/export). Importing it imports no Arrow, so that crop processes
+start quickly. docs/decisions/0012-packs.md says why packs are named by their content.
 """
 
 from cropline.packs.kinds import new_pack

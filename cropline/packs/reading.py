@@ -1,6 +1,6 @@
-"""Packs read back: their samples in their order, and which photos they hold.
+"""Reads packs: their samples in order, and which photos they hold.
 
-Belongs here: what erasure needs of packs that are there. Does not: reading one crop (cropline.catalogue.crop_files), which needs no pack format.
+Reading one crop needs no pack format and is in cropline.catalogue.crop_files.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def kind_of(key: str) -> str:
     for kind, extension in KINDS.items():
         if key.endswith(f".{extension}"):
             return kind
-    raise StorageError(f"{key} is no pack")
+    raise StorageError(f"{key} is not a pack")
 
 
 def list_packs(spec: StoreSpec) -> list[str]:
@@ -44,7 +44,7 @@ def opened(spec: StoreSpec, key: str) -> Iterator[BinaryIO]:
             with (spec.local_path / key).open("rb") as file:
                 yield file
         except FileNotFoundError as error:
-            raise StorageError(f"cannot read {spec.uri(key)}: it is not there") from error
+            raise StorageError(f"cannot read {spec.uri(key)}: it does not exist") from error
         return
     with tempfile.TemporaryFile(prefix="cropline-") as copy:
         for part in storage.stream(spec, key):

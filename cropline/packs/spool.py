@@ -94,7 +94,7 @@ class Spool:
         return key, sealed
 
     def close(self) -> None:
-        """Close the file. A pack that was not put is gone."""
+        """Close the file. A pack that was not put is discarded."""
         with ExitStack() as ending:  # a full disk fails the first of these; the file is removed all the same
             if self._path is not None:
                 ending.callback(self._path.unlink, missing_ok=True)

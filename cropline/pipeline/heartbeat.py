@@ -1,4 +1,4 @@
-"""Renewing a lease while its holder works."""
+"""Renews a lease in the background."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cropline.core.errors import StaleLease, StateError
 
 
 class Heartbeat:
-    """Renews a lease, of a batch or of the run itself, while it is entered."""
+    """A context manager that renews a lease, of a batch or of the run itself, in a thread."""
 
     def __init__(self, renew: Callable[[], None], every_s: float, of: str) -> None:
         self._lost: StaleLease | None = None
@@ -30,7 +30,7 @@ class Heartbeat:
         self._thread.join()
 
     def check(self) -> None:
-        """Raises StaleLease when another has the lease."""
+        """Raise StaleLease when another process has taken the lease."""
         if self._lost is not None:
             raise StaleLease(str(self._lost))
 
@@ -42,4 +42,4 @@ class Heartbeat:
                 self._lost = error
                 return
             except StateError:
-                continue  # the database may come back before the lease ends; the commit decides, not this thread
+                continue  # the database may come back before the lease expires; the commit decides, not this thread

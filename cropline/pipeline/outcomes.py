@@ -1,8 +1,7 @@
-"""From crop rows to what the state table must know: each image's outcome, the batch's counts, and its sample.
+"""Derives each image's outcome, the batch's counts and its sample from crop rows.
 
-Belongs here: pure functions over a batch and its rows (schemas.CROPS or the catalogue's, which hold the same columns).
-Does not: writing either. Derived from the catalogue's rows (see ``became``) they are the same as from the job's: that is what lets a
-batch whose run died between the two commits be finished without cropping again.
+The rows come from the crop job or from the catalogue (see ``became``); both give the same results. So a batch whose run
+died between the two commits is finished without cropping again.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ _SAMPLE, _WORST = 24, 8
 _FAILURES = 200
 
 
-# Of a good row that stayed: what is told of the try that failed, and what is not of this batch.
+# A good row that stayed holds the failed try in these columns, and the earlier batch's values in the others.
 _TOLD = {"reason": "recrop_reason", "detail": "recrop_detail"}
 _NOT_OURS = ("key", "shard", "offset", "bytes", "decoder")
 
 
 def became(held: pa.Table) -> pa.Table:
-    """The catalogue's rows of a batch as what the batch made of its boxes: a good row that stayed counts as the failure it had."""
+    """Return the catalogue's rows of a batch as its crop job gave them: a good row that stayed counts as a failure."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -47,12 +46,12 @@ def became(held: pa.Table) -> pa.Table:
 
 
 def stayed(held: pa.Table) -> int:
-    """How many of the batch's boxes failed while their good crop of before stays."""
+    """Return how many of the batch's boxes failed and kept their earlier good crop."""
     return len(held) - int(held["recrop_reason"].null_count)
 
 
 def outcomes(batch: Batch, crops: pa.Table) -> list[Outcome]:
-    """One outcome for each claimed work; a work without rows has no boxes and is done."""
+    """Return one outcome per claimed work item. A work item without rows has no boxes and is done."""
     failures = _failures(crops)
     return [
         _outcome(
@@ -93,13 +92,13 @@ def _outcome(source: str, image_id: str, work: dict[str, str], failed: list[dict
 
 
 def _most_common(reasons: Iterator[str] | list[str]) -> str | None:
-    """The reason that most boxes have; the first by name among equals, so that it does not depend on their order."""
+    """Return the most frequent reason; among equals the first by name, so that the order of boxes does not matter."""
     counted = Counter(reasons)
     return min(counted, key=lambda reason: (-counted[reason], reason), default=None)
 
 
 def counts(batch: Batch, crops: pa.Table) -> Counts:
-    """What the batch came to."""
+    """Return the batch's counts."""
     import pyarrow.compute as pc
 
     status = Counter({entry["values"]: entry["counts"] for entry in pc.value_counts(crops["status"]).to_pylist()})
@@ -114,7 +113,7 @@ def counts(batch: Batch, crops: pa.Table) -> Counts:
 
 
 def funnel_of(batch: Batch, crops: pa.Table, counted: Counts) -> Funnel:
-    """The batch's part of its run's counts, with some of its crops for the sample."""
+    """Return the batch's part of the run's counts, with some of its crops as samples."""
     import pyarrow.compute as pc
 
     reasons = Counter(crops.filter(pc.field("status") != "written")["reason"].to_pylist())
@@ -134,14 +133,14 @@ def funnel_of(batch: Batch, crops: pa.Table, counted: Counts) -> Funnel:
 
 
 def _decoders(crops: pa.Table) -> Counter[str]:
-    """How many photos each decoder took; a photo counts once, however many boxes and profiles it has."""
+    """Return the number of photos per decoder. A photo with several boxes and profiles counts once."""
     columns = (crops[name].to_pylist() for name in ("source", "image_id", "decoder"))
     photos = {(source, image): decoder for source, image, decoder in zip(*columns, strict=True) if decoder}
     return Counter(photos.values())
 
 
 def _failed(crops: pa.Table, room: int) -> list[dict[str, Any]]:
-    """The first failures, boxes of one photo that failed alike together: a photo that fails whole is one of them."""
+    """Return the first failures. Boxes of one photo that failed for the same reason are one entry."""
     import pyarrow.compute as pc
 
     alike = ["image_id", "profile", "store_id", "camera_id", "reason", "detail"]
@@ -151,7 +150,7 @@ def _failed(crops: pa.Table, room: int) -> list[dict[str, Any]]:
 
 
 def _written(crops: pa.Table, batch: Batch) -> list[dict[str, Any]]:
-    """Some of the batch's crops: the least sharp ones, and others by chance."""
+    """Return a sample of the batch's crops: the least sharp ones, and a random choice of the others."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -171,7 +170,7 @@ def _written(crops: pa.Table, batch: Batch) -> list[dict[str, Any]]:
     ]
     written = crops.filter(pc.field("status") == "written").select(columns)
     worst = pc.sort_indices(written, [("sharpness", "ascending")]).to_pylist()[:_WORST]
-    # The seed makes a rerun's sheet the same; sampling keys needs no secret.
+    # The seed gives a rerun the same contact sheet. Sampling needs no secure random numbers.
     rest = sorted(set(range(len(written))) - set(worst))
     chosen = random.Random(batch.batch_id).sample(rest, min(_SAMPLE - _WORST, len(rest)))  # noqa: S311
     return list(written.take(pa.array(sorted([*worst, *chosen]), pa.int64())).to_pylist())

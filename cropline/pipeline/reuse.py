@@ -1,9 +1,7 @@
-"""Which crops stay when a photo is cropped again: those of boxes whose own work has not changed.
+"""Decides which crops stay when a photo is cropped again: those of boxes that did not change.
 
-Belongs here: the comparison of the catalogue's rows with what is claimed, as a function of its arguments. Does not: cutting.
-Work on rows alone keeps every crop and failure there is, under the metadata of today.
-A new version of a photo, or of a recipe, changes the work of every box; a detector that moves one box, adds or removes some,
-changes that of these boxes alone. docs/decisions/0013-boxes-that-stay.md
+A new photo version or a new recipe changes every box. A detector that moves, adds or removes some boxes changes only
+those (docs/decisions/0013-boxes-that-stay.md). When only the metadata changed, every crop and failure stays.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ ImageProfile = tuple[str, str, str]
 """source, image_id, profile"""
 
 _OF_STORE = ("store_name", "city", "region", "store_format")
-_SAME = ("store_id", "camera_id", "captured_at")  # else the row's joined metadata would be another store's
+_SAME = ("store_id", "camera_id", "captured_at")  # when one differs, the row's joined metadata is another store's
 
 
 def reuse_crops(
@@ -36,13 +34,15 @@ def reuse_crops(
     rewriting: Collection[tuple[str, str]] = (),
     stores: pa.Table | None = None,
 ) -> tuple[pa.Table, pa.Table]:
-    """(CROPS rows that stay, CLAIM rows whose works name the boxes that are left to cut).
+    """Return (CROPS rows that stay, CLAIM rows whose work items name the boxes left to cut).
 
-    ``earlier``: current rows (CATALOGUE) of the claimed photos. ``images``: schemas.IMAGES as far as
-    the manifests have it. ``retention_days``: by profile; rows that are half as old are not kept, since they may go any day.
-    A work of the same fingerprint as its rows is done again as a whole: someone asked for it, or something failed. Not so a
-    work of ``strange``, whose rows another state than this one left.
-    ``rewriting``: (image id, profile) of works whose metadata alone changed; ``stores`` (STORES) is what joins to it.
+    ``earlier``: current rows (CATALOGUE) of the claimed photos. ``images``: schemas.IMAGES, as far as the manifests
+    have it. ``retention_days``: by profile. Rows older than half of it do not stay, because they may expire soon.
+
+    A work item with the fingerprint of its rows is done again as a whole: a user asked for it, or something failed.
+    The exceptions are the work items in ``strange``, whose rows come from another state.
+    ``rewriting``: (image id, profile) of work items of which only the metadata changed. Their rows are joined with
+    ``stores`` (STORES).
     """
     import pyarrow as pa
 
@@ -58,7 +58,7 @@ def reuse_crops(
     for claim in left:
         image = rows.get((claim["manifest"], claim["manifest_row"]))
         if image is None:
-            continue  # the step that counts boxes says so
+            continue  # the step that counts boxes reports it
         for work in claim["work"]:
             if (claim["image_id"], work["profile"]) in rewriting:
                 mine = known.to_rewrite(image, work, joined)
@@ -74,12 +74,12 @@ def reuse_crops(
 
 
 class _EarlierCrops:
-    """Rows of crops that may stay, by photo and profile."""
+    """Rows of crops that may stay, by image and profile."""
 
     def __init__(self, earlier: pa.Table, retention_days: Mapping[str, int | None], now: datetime) -> None:
         self._rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
         self._all: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        for row in earlier.sort_by("committed_at").to_pylist():  # the newest last: it is the one that is taken
+        for row in earlier.sort_by("committed_at").to_pylist():  # newest last: a later row replaces an earlier one
             days = retention_days.get(row["profile"])
             young = days is None or row["committed_at"] > now - timedelta(days=days) / 2
             if young or row["status"] != "written":
@@ -88,7 +88,7 @@ class _EarlierCrops:
                 self._rows.setdefault((row["image_id"], row["profile"]), []).append(row)
 
     def of(self, image: dict[str, Any], work: dict[str, Any], *, strange: bool) -> dict[int, dict[str, Any]]:
-        """Box position -> the row that stays, as this work has it."""
+        """Return box index -> the row that stays, with this work item's values."""
         rows = [
             row
             for row in self._rows.get((image["image_id"], work["profile"]), ())
@@ -118,7 +118,7 @@ class _EarlierCrops:
     def to_rewrite(
         self, image: dict[str, Any], work: dict[str, Any], stores: Mapping[str, dict[str, Any]]
     ) -> dict[int, dict[str, Any]]:
-        """Box position -> its row, written, failed or skipped, with the image's metadata of today."""
+        """Return box index -> its row (written, failed or skipped) with the image's current metadata."""
         boxes = image["boxes"] or []
         store = stores.get(image["store_id"], {})
         about = {name: store.get(name) for name in _OF_STORE} | {
@@ -132,9 +132,9 @@ class _EarlierCrops:
 
 
 def _other_size(image: dict[str, Any], row: dict[str, Any]) -> tuple[int, int] | None:
-    """The declared size, where it is not that of the photo that the row was cut from: boxes in pixels lie elsewhere then.
+    """Return the declared size when it differs from that of the cropped photo: it moves boxes in pixels.
 
-    A crop that was cut before the size was declared, or was ignored, does not stay.
+    A crop that was cut before the size was declared, or while it was ignored, does not stay.
     """
     width, height = image.get("width"), image.get("height")
     if image["coordinates"] != "pixels" or width is None or height is None:

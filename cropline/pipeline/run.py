@@ -1,7 +1,6 @@
-"""What the steps of one run share: settings, the open state table, who is running, and the counts so far.
+"""What the steps of one run share: settings, the open state table, the run's identity, and the counts so far.
 
-Belongs here: opening and closing these. Does not: any step. Not a dataclass: Prefect copies dataclasses that it finds
-in a task's arguments, and this must stay one object.
+``Run`` is not a dataclass: Prefect copies the dataclasses in a task's arguments, and there must be one ``Run``.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ if TYPE_CHECKING:
     from cropline.lineage import RunContext
     from cropline.state import Event, State
 
-# Called with ("images" or "crops", how many more, of how many in all so far known).
+# Arguments: the stage ("images" or "crops"), how many were done since the last call, and the total as far as known.
 OnProgress = Callable[[str, int, int], None]
 
 
 def _no_op(stage: str, more: int, total: int) -> None:
-    """The default: nobody watches."""
+    """No-op callback."""
 
 
 _progress_callback: ContextVar[OnProgress] = ContextVar("cropline_watcher", default=_no_op)
@@ -43,7 +42,7 @@ _progress_callback: ContextVar[OnProgress] = ContextVar("cropline_watcher", defa
 
 @contextmanager
 def report_progress_to(on_progress: OnProgress) -> Iterator[None]:
-    """Flows that run in this context report their progress to ``on_progress``: a function is no flow parameter."""
+    """Report the progress of flows in this context to ``on_progress``: a function cannot be a flow parameter."""
     token = _progress_callback.set(on_progress)
     try:
         yield
@@ -52,12 +51,12 @@ def report_progress_to(on_progress: OnProgress) -> Iterator[None]:
 
 
 def progress_callback() -> OnProgress:
-    """Who watches the flow that runs here."""
+    """Return the progress callback of the current context."""
     return _progress_callback.get()
 
 
 def _counting(funnel: Funnel, on_progress: OnProgress) -> OnProgress:
-    """Keep the pace for the report on its way to who watches. Batches of one run may be cut by several threads."""
+    """Return a callback that counts throughput and calls ``on_progress``. Several threads may call it."""
     lock = threading.Lock()
 
     def noted(stage: str, more: int, total: int) -> None:
@@ -70,7 +69,7 @@ def _counting(funnel: Funnel, on_progress: OnProgress) -> OnProgress:
 
 
 def open_state(settings: Settings) -> State:
-    """The state of a run. Raises StateError in one line when it cannot be used, or belongs to another storage or API."""
+    """Open the state of a run. Raise StateError when it is unusable or belongs to another storage or API."""
     from cropline.state import State
 
     state = State.open(settings.state)
@@ -83,9 +82,9 @@ def open_state(settings: Settings) -> State:
 
 
 class Run:
-    """One run of a flow. Use as a context manager: the state table is opened on entry and closed on exit.
+    """One run of a flow. A context manager: it opens the state table on entry and closes it on exit.
 
-    Raises StateError or StorageError in one line when the database or the output cannot be used, or do not belong together.
+    Raises StateError or StorageError when the database or the output is unusable, or when they do not belong together.
     """
 
     def __init__(self, settings: Settings, context: RunContext, on_progress: OnProgress) -> None:
@@ -95,10 +94,10 @@ class Run:
         self.on_progress = _counting(self.funnel, on_progress)
         self.spec = settings.storage.spec
         self.event_builder = EventBuilder(settings, context)
-        self.half = Funnel()  # what an intake that failed had counted: only a run that fails reports it
-        self.near: dict[str, Path] = {}  # the newest landed manifest, by its key: it lies on this machine too
+        self.half = Funnel()  # counts of an intake that failed; only a failed run reports them
+        self.near: dict[str, Path] = {}  # storage key -> local file of the newest landed manifest
         self.committing = threading.Lock()  # batches of one run are committed one at a time
-        self.shown: dict[str, UUID] = {}  # key of an artifact -> its id, once it was shown
+        self.shown: dict[str, UUID] = {}  # key of an artifact -> its id, once it exists
         self._counting = threading.Lock()
         self._stopped = threading.Event()
         self._state: State | None = None
@@ -118,16 +117,16 @@ class Run:
             shutil.rmtree(self._folder)
 
     def add(self, part: Funnel) -> None:
-        """Add to the run's counts what a part of it came to."""
+        """Add the counts of one part to the run's counts."""
         with self._counting:
             self.funnel.add(part)
 
     def stop(self) -> None:
-        """The run ends: batches that other threads of it have in hand end too."""
+        """Stop the batches that other threads of this run are processing."""
         self._stopped.set()
 
     def check_stopped(self) -> None:
-        """Raises RunStopped after stop()."""
+        """Raise RunStopped after ``stop()``."""
         if self._stopped.is_set():
             raise RunStopped("another batch of the run failed, or the run was cancelled")
 
@@ -138,28 +137,28 @@ class Run:
         return self._state
 
     def events(self, events: Sequence[dict[str, Any]]) -> list[Event]:
-        """Lineage events as the outbox takes them."""
+        """Return lineage events in the form that the outbox stores."""
         from cropline.state import Event
 
         return [Event(event_id(event), canonical_json(event)) for event in events]
 
     def emit(self, events: Sequence[dict[str, Any]]) -> None:
-        """Put lineage events into the outbox on their own, when no transaction of a step carries them."""
+        """Put lineage events into the outbox in a transaction of their own."""
         self.state.enqueue_events(self.events(events))
 
     def begin(self) -> Heartbeat:
-        """Tell lineage that the run is under way. While the answer is entered, the state knows that it still runs."""
+        """Emit the run's START event. Return a context manager that renews the run's lease."""
         flow_run = self.context.flow_run_id
         self.state.begin_run(flow_run, self.events(self.event_builder.began())[0])
         return Heartbeat(lambda: self.state.renew_run(flow_run), self.settings.state.lease_s / 3, f"run {flow_run}")
 
     def end(self, events: Sequence[dict[str, Any]]) -> bool:
-        """Tell lineage how the run ended; False when another took it for dead and has told so."""
+        """Emit the run's end. Return False when another process took the run for dead and has emitted its end."""
         return self.state.end_run(self.context.flow_run_id, self.events(events))
 
     @property
     def folder(self) -> Path:
-        """A local folder that lives as long as the run."""
+        """A local folder that is removed when the run ends."""
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="cropline-"))
         return self._folder

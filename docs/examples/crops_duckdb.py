@@ -1,4 +1,4 @@
-"""Crops a store and day with DuckDB, and the pictures of the least sharp ones. Usage: crops_duckdb.py STORAGE_FOLDER"""
+"""Count crops by store and day with DuckDB, and read the least sharp ones. Usage: crops_duckdb.py STORAGE_FOLDER"""
 
 import sys
 from pathlib import Path
@@ -14,5 +14,5 @@ print(duckdb.sql("SELECT store_id, captured_date, count(*) AS crops FROM crops W
 
 worst = duckdb.sql("SELECT * FROM crops WHERE status = 'written' ORDER BY sharpness LIMIT 3").to_arrow_table()
 for row in worst.to_pylist():
-    # An object of its own, or a range of a pack: it is read the same way.
+    # A separate object or a range of a pack: open_crop reads both.
     print(row["key"], len(cropline.open_crop(row, root.as_uri()).read()), "bytes")

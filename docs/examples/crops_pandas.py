@@ -1,4 +1,4 @@
-"""The catalogue as a pandas DataFrame, and a crop as a Pillow image. Usage: crops_pandas.py STORAGE_FOLDER"""
+"""Read the catalogue as a pandas DataFrame, and a crop as a Pillow image. Usage: crops_pandas.py STORAGE_FOLDER"""
 
 import sys
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""Training on shards: profiles with output "shards", or `cropline export --format webdataset`. Usage: crops_pytorch.py FOLDER
+"""Train on shards of a profile, or of `cropline export --format webdataset`. Usage: crops_pytorch.py FOLDER
 
-The folder holds .tar files, at any depth. A shard that no row of the catalogue names (a killed attempt's, until maintain
-removes it) doubles some crops: train on an export, or on the shards that the catalogue names.
+The folder holds .tar files, at any depth. A killed attempt may leave a shard that no row of the catalogue names, until
+maintain removes it. It doubles some crops: train on an export, or on the shards that the catalogue names.
 """
 
 import sys
@@ -13,18 +13,18 @@ import webdataset
 
 
 def samples(folder: Path) -> Any:
-    """(picture as a uint8 array, label) of every crop."""
+    """Return (picture as a uint8 array, label) for every crop."""
     shards = sorted(str(path) for path in folder.rglob("*.tar"))
     if not shards:
         sys.exit(f"no .tar files below {folder}")
-    # Each worker reads shards of its own: with fewer shards than workers, some have none.
+    # Each worker reads separate shards: with fewer shards than workers, some workers have none.
     data = webdataset.WebDataset(shards, shardshuffle=False, empty_check=False)
     data = data.decode("rgb8").rename(picture="jpg;png;webp", facts="json")
     return data.map(lambda sample: (sample["picture"], sample["facts"]["label"]))
 
 
 def batches(folder: Path, size: int = 32) -> Iterator[Any]:
-    """Batches of a PyTorch DataLoader; pictures differ in size, so they stay a list."""
+    """Yield batches of a PyTorch DataLoader; pictures differ in size, so a batch is a list."""
     from torch.utils.data import DataLoader
 
     yield from DataLoader(samples(folder), batch_size=size, num_workers=2, collate_fn=list)

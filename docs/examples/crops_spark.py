@@ -1,6 +1,6 @@
-"""Crops in Spark: Delta's current files as a DataFrame, pictures read where the rows are. Usage: crops_spark.py STORAGE_FOLDER
+"""Read Delta's current files as a Spark DataFrame, and pictures on the workers. Usage: crops_spark.py STORAGE_FOLDER
 
-A cluster that has Delta's own connector reads the table as it is: spark.read.format("delta").load(...).
+A cluster with Delta's own connector reads the table directly: spark.read.format("delta").load(...).
 """
 
 import sys
@@ -16,7 +16,7 @@ address = root.as_uri()
 
 
 def sizes(frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    """The real size of each crop: any model would stand here."""
+    """Yield the size of each crop in bytes; a model would go here."""
     import cropline
 
     for frame in frames:

@@ -1,1 +1,5 @@
-"""The crop job on an engine of one's choice: choosing, planning, shipping code, one module an engine."""
+"""Runs the crop job on an engine: chooses it, plans the batch, ships our code, and runs the script.
+
+There is one module per engine. This package does not hold the transformer (fugue_jobs/crop_images.py)
+or the crop processes (pool).
+"""

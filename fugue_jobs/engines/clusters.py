@@ -1,4 +1,4 @@
-"""What all clusters share: reaching one, waiting for it, ending its work, and its errors in one line."""
+"""Shared by all clusters: reaching one, waiting for it, ending its work, and errors in one line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-# A hung cluster must not hold up a run that is being cancelled.
+# A hung cluster must not delay the cancellation of a run.
 STOP_S = 8
 CHECK_S = 1
 
@@ -54,7 +54,7 @@ class Cluster(Protocol):
 
 
 def check_reachable(what: str, addresses: Iterable[tuple[str, int]], timeout_s: float) -> None:
-    """Raises EngineError when no address accepts a connection. Spark itself would try for a minute or more."""
+    """Raise EngineError when no address accepts a connection. Spark itself would try for a minute or more."""
     tried = list(addresses)
     for address in tried:
         try:
@@ -68,39 +68,39 @@ def check_reachable(what: str, addresses: Iterable[tuple[str, int]], timeout_s: 
 
 
 def in_own_thread(work: Callable[[], Result], check: Callable[[], None]) -> Result:
-    """Run ``work`` in another thread while this one waits, so that a signal's exception comes through at once.
+    """Run ``work`` in another thread while this one waits, so that a signal's exception is raised at once.
 
-    ``check`` is called every second. What it raises ends the waiting, not the work.
+    ``check`` is called every second. An exception from it ends the wait, not the work.
 
-    PySpark's collect, when interrupted, would wait for its job to end before it lets the exception go.
+    An interrupted PySpark collect would first wait for its job to end.
     """
     outcome: Future[Result] = Future()
 
     def run() -> None:
         try:
             outcome.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - raised where the result is waited for
+        except BaseException as error:  # noqa: BLE001 - raised in the waiting thread
             outcome.set_exception(error)
 
     threading.Thread(target=run, name="cluster job", daemon=True).start()
-    # Not result(CHECK_S): its TimeoutError may be the work's own, or be raised just as the work ends.
+    # Not result(CHECK_S): its TimeoutError could be the work's own.
     while not wait([outcome], CHECK_S).done:
         check()
     return outcome.result()
 
 
 def end_within(seconds: float, *steps: Callable[[], None]) -> None:
-    """Run the steps one after the other in another thread, and stop waiting for them after so many seconds.
+    """Run the steps in order in another thread. Stop waiting after this many seconds.
 
-    A step that fails is logged, and the next one runs: a job that cannot be cancelled does not keep the session open.
+    A failing step is logged and the next one runs: a job that cannot be cancelled does not keep the session open.
     """
 
     def run() -> None:
         for step in steps:
             try:
                 step()
-            except Exception as error:  # noqa: BLE001 - whatever a cluster's client raises; what the job died of is raised
-                log.warning("the cluster's job was not ended well: %s", cause(error))
+            except Exception as error:  # noqa: BLE001 - a cluster's client raises anything
+                log.warning("the cluster's job could not be ended: %s", cause(error))
 
     thread = threading.Thread(target=run, name="end cluster job", daemon=True)
     thread.start()
@@ -108,8 +108,8 @@ def end_within(seconds: float, *steps: Callable[[], None]) -> None:
 
 
 def cause(error: BaseException) -> str:
-    """One line from Spark's long texts: our own error on a worker, else Python's error there, else Java's behind py4j,
-    else the first line.
+    """Return one line from Spark's long texts: our own error on a worker, else Python's error there, else Java's error
+    behind py4j, else the first line.
     """
     text = str(error).strip()
     ours = re.search(r"^cropline\.core\.errors\.\w+: (.+)$", text, re.MULTILINE)
@@ -118,7 +118,7 @@ def cause(error: BaseException) -> str:
     raised = re.search(r"^[A-Za-z_][\w.]*(?:Error|Exception): .+$", text.partition("\nTraceback (")[2], re.MULTILINE)
     if raised:
         return one_line(raised[0])
-    # A failed wait has no cause of its own.
+    # A failed wait has no cause.
     inner = re.search(r"^Caused by: (.+)$", text, re.MULTILINE) if _WAITED in text else None
     if inner:
         return one_line(inner[1])

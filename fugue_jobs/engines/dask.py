@@ -1,4 +1,4 @@
-"""A Dask cluster, on this machine or elsewhere, for task_engine.py."""
+"""A Dask cluster, local or remote, for task_engine.py."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
     from cropline.config.settings import EngineSettings
 
-# How often a new client waits for an answer, one after the other.
+# Attempts of a new client to get an answer.
 _ANSWERS = 3
-# Without an explicit address, even a scheduler without a dashboard serves HTTP on port 8787 of every network.
+# Without an explicit address a scheduler serves HTTP on port 8787 of every network, even without a dashboard.
 _UNSEEN = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
 
 
 class DaskCluster(TaskCluster):
-    """A client of a scheduler. Raises EngineError when none answers."""
+    """A client of a scheduler. Raise EngineError when none answers."""
 
     def __init__(self, settings: EngineSettings) -> None:
         super().__init__("dask", settings.dask.grant_timeout_s)
@@ -40,7 +40,7 @@ class DaskCluster(TaskCluster):
             parts = urlsplit(address)
             check_reachable("Dask scheduler", [(parts.hostname or "", parts.port or 8786)], self._timeout_s)
         else:
-            # One process per core: a task is one core's work, and the tasks of one process share its crop processes.
+            # One process per core: a task uses one core, and the tasks of one process share its crop processes.
             self._local = distributed.LocalCluster(
                 n_workers=usable_cores(), threads_per_worker=1, scheduler_kwargs=_UNSEEN
             )
@@ -54,29 +54,30 @@ class DaskCluster(TaskCluster):
 
         def check() -> None:
             if monotonic() > deadline:
-                raise EngineError(f"the Dask scheduler at {address} takes connections and does not answer")
+                raise EngineError(f"the Dask scheduler at {address} accepts connections but does not answer")
 
         try:
-            # In a thread: the client's timeout does not hold for the first answer, and the client would wait for ever.
+            # In a thread: the client's timeout does not cover the first answer, and the client would wait for ever.
             self._client = in_own_thread(
                 lambda: distributed.Client(address, timeout=self._timeout_s, set_as_default=False), check
             )
             if self._local is None:
-                # Also for workers that come later. Not for our own cluster: its workers find our code as this process does.
-                # Its scheduler runs in this process, whose modules would be loaded again from a zip that goes with the cluster.
+                # Covers workers that join later too. A local cluster does not need it: its workers find our code as
+                # this process does. Its scheduler is in this process, and would load our modules again from a zip
+                # that is deleted with the cluster.
                 self._client.upload_file(str(zipped_packages()))
         except OSError as error:
             raise EngineError(f"the Dask scheduler at {address}: {cause(error)}") from error
 
     @property
     def cores(self) -> int:
-        """Threads of all workers."""
-        # With a timeout: a scheduler that hangs never answers.
+        """The threads of all workers."""
+        # With a timeout: a hung scheduler never answers.
         found: dict[str, int] = self._client.nthreads(callback_timeout=self._timeout_s)
         return sum(found.values())
 
     def run(self, task: Task, parts: list[pa.Table]) -> list[pa.Table]:
-        """Parts of lost workers are done again by others."""
+        """Run the task on each part. Other workers repeat the parts of lost ones."""
         futures = self._client.map(task, parts, pure=False)
         self._futures |= set(futures)
         tables: list[pa.Table] = self._client.gather(futures)
@@ -84,7 +85,7 @@ class DaskCluster(TaskCluster):
         return tables
 
     def cancel(self) -> None:
-        """Parts that have not begun are dropped. Those under way end by themselves: a Dask worker cannot stop a thread."""
+        """Drop parts that have not started. Running ones finish: a Dask worker cannot stop a thread."""
         self._client.cancel(list(self._futures), force=True)
 
     def stop(self) -> None:

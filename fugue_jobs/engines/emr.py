@@ -1,10 +1,10 @@
-"""Runs the crop job of a batch as an EMR Serverless job run: packed, started, watched, cancelled, its crops collected.
+"""Runs the crop job of a batch as an EMR Serverless job run: uploads it, starts it, watches it, collects its crops.
 
     <storage>/jobs/<id>/cropline-code.zip, main.py, job.json, claimed.parquet, stores.parquet [, images.parquet, own.fsql]
-                        crops.parquet or error.json       what the job run leaves (emr_job.py)
+                        crops.parquet or error.json       written by the job run (emr_job.py)
 
-The folder is removed when the job run has ended. It holds no secret: image rows, which may hold signed URLs, stay in their
-manifests. Of AWS's packages it needs only boto3.
+The folder is removed when the job run has ended. It holds no secrets: image rows, which may hold
+signed URLs, stay in their manifests. The only AWS package it needs is boto3.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _RUNNING = frozenset(["SUBMITTED", "PENDING", "SCHEDULED", "QUEUED", "RUNNING", 
 
 @dataclass(frozen=True)
 class Done:
-    """What a job run returned."""
+    """The result of a job run."""
 
     crops: pa.Table
     partitions: int
@@ -64,11 +64,11 @@ def dispatch(
     waiting: int,
     check: Callable[[], None],
 ) -> Done:
-    """Run the job there and wait for it. Whatever ends the waiting, also a signal's exception, cancels the job run.
+    """Run the job there and wait for it. Any exception while waiting, a signal's too, cancels the job run.
 
-    ``check`` is called as often as AWS is asked how far it is; what it raises ends the waiting.
+    ``check`` is called at each status request to AWS; an exception from it ends the wait.
 
-    Raises EngineError: the storage is not S3, a secret would have to be stored, AWS refuses, the job run fails.
+    Raise EngineError: the storage is not S3, a secret would have to be stored, AWS refuses, the job run fails.
     """
     _check(job)
     home = _Home(job.store, f"jobs/{uuid.uuid4().hex}")
@@ -87,8 +87,8 @@ def _check(job: CropJob) -> None:
         raise EngineError(f"emr-serverless needs a storage that AWS reaches, s3://bucket/prefix, not {job.store.url}")
     if job.fetch.secret_token or job.fetch.auth.kind:
         raise EngineError(
-            "emr-serverless cannot be given CROPLINE_FETCH__TOKEN or CROPLINE_FETCH__AUTH: a job's parameters and files are readable by whoever "
-            "may see the application; use signed URLs or another engine"
+            "emr-serverless cannot use CROPLINE_FETCH__TOKEN or CROPLINE_FETCH__AUTH: a job's files are readable by everyone "
+            "who may see the application; use signed URLs or another engine"
         )
 
 
@@ -177,7 +177,7 @@ class _Home:
         try:
             storage.delete(self.store, storage.list_keys(self.store, self.prefix))
         except StorageError as error:
-            log.warning("%s was left behind: %s", self.uri(""), error)  # the batch's result counts, not this
+            log.warning("%s was not deleted: %s", self.uri(""), error)  # the batch's result matters more than this
 
 
 def _client(settings: EmrSettings, store: StoreSpec) -> Any:
@@ -216,7 +216,7 @@ def _start(client: Any, home: _Home, settings: EngineSettings, executors: int) -
         jobDriver={
             "sparkSubmit": {
                 "entryPoint": home.uri("main.py"),
-                # EMR refuses empty arguments: a dash stands for an unset value.
+                # EMR refuses empty arguments: a dash is an unset value.
                 "entryPointArguments": [
                     home.store.url,
                     home.store.endpoint or "-",
@@ -235,7 +235,7 @@ def _start(client: Any, home: _Home, settings: EngineSettings, executors: int) -
 
 
 def _properties(home: _Home, settings: EngineSettings, executors: int) -> dict[str, str]:
-    """Spark's settings for the job run. The user's ``conf`` wins."""
+    """Return Spark's settings for the job run. The user's ``conf`` wins."""
     chosen = DEFAULTS | autoscaled(settings.spark, executors) | {"spark.submit.pyFiles": home.uri("cropline-code.zip")}
     if settings.emr.environment:
         python = "./environment/bin/python"
@@ -252,5 +252,5 @@ def _cancel(client: Any, application: str, run: str) -> None:
     try:
         _ask(client.cancel_job_run, applicationId=application, jobRunId=run)
     except EngineError as error:
-        # The error that ended the waiting is the one to show. Nothing that the job run writes can do harm.
+        # Report the error that ended the wait. What the job run still writes can do no harm.
         log.warning("EMR Serverless job run %s could not be cancelled, it ends by itself: %s", run, error)

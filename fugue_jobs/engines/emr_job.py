@@ -1,6 +1,6 @@
-"""The driver of the job on EMR Serverless: reads what emr.py left, runs the crop job on Spark, and leaves the crops there.
+"""The driver of the job on EMR Serverless: reads the files of emr.py, runs the crop job on Spark, writes the crops.
 
-Belongs here: this side's files. Does not: the crop job itself (run.py). Runs from the zip that was sent along.
+It runs from the uploaded zip.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """``main.py URL ENDPOINT REGION PREFIX``. A dash stands for an unset value."""
+    """Run ``main.py URL ENDPOINT REGION PREFIX``. A dash is an unset value."""
     url, endpoint, region, prefix = (None if text == "-" else text for text in sys.argv[1:5])
     store = StoreSpec(str(url), endpoint, region)
     try:
@@ -83,12 +83,12 @@ def _fetch(parameters: dict[str, Any]) -> FetchSettings:
     try:
         return FetchSettings.model_validate(parameters["fetch"])
     except ValidationError as error:
-        # They were right where they were set. A file that they name may not be on this machine.
+        # They were valid where they were set. A file that they name may be missing on this machine.
         raise SettingsError(mistakes(error, "fetch")) from None
 
 
 def _engine(parameters: dict[str, Any], script: str | None) -> EngineSettings:
-    """Spark, on the application that is there already: it says what its master is."""
+    """Return settings for Spark on the running application, which knows its master."""
     from pyspark import SparkContext
 
     settings = EngineSettings.model_validate(parameters["engine"] | {"kind": "spark", "script": script})

@@ -1,8 +1,4 @@
-"""A batch's image rows, which lie in manifests: read where they are needed, in this process or on the workers.
-
-Belongs here: which rows of which manifests, and how they become what the job takes. Does not: the manifests' form
-(cropline/intake/manifest.py), engines (run.py).
-"""
+"""A batch's image rows, which are in manifests: read where they are needed, here or on the workers."""
 
 from __future__ import annotations
 
@@ -34,29 +30,29 @@ _PART_ROWS = 1_000
 
 @dataclass(frozen=True)
 class ManifestRows:
-    """The image rows of a batch, by where they lie. Picklable, and holds none of them."""
+    """References to the image rows of a batch. Picklable, and holds no rows itself."""
 
     store: StoreSpec
     rows: tuple[tuple[str, tuple[int, ...]], ...]  # (manifest, rows) in the order of manifests
-    near: tuple[tuple[str, Path], ...] = ()  # manifests that lie on this machine too; workers read the store
+    near: tuple[tuple[str, Path], ...] = ()  # local copies; workers read the store
 
     @classmethod
     def of(cls, store: StoreSpec, claimed: pa.Table, near: Mapping[str, Path] | None = None) -> ManifestRows:
-        """The rows of the claimed images (schemas.CLAIM). ``near``: copies of manifests on this machine, by their keys."""
+        """Return references to the claimed images (schemas.CLAIM). ``near``: local copies of manifests, by key."""
         rows: dict[str, list[int]] = {}
         for claim in claimed.select(list(_HERE)).to_pylist():
             rows.setdefault(claim["manifest"], []).append(claim["manifest_row"])
         return cls(store, tuple((key, tuple(sorted(rows[key]))) for key in sorted(rows)), tuple((near or {}).items()))
 
     def table(self) -> pa.Table:
-        """All of them, read here: IMAGE_ROWS. Raises ManifestError. Rows that a manifest does not have are missing."""
+        """Read all rows here: IMAGE_ROWS. Raise ManifestError. Rows that a manifest does not have are left out."""
         near = dict(self.near)
         tables = [_image_rows(self.store, key, rows, near.get(key)) for key, rows in self.rows]
         return pa.concat_tables([IMAGE_ROWS.empty_table(), *tables])
 
     @cached_property
     def counts(self) -> pa.Table:
-        """What a batch is planned by, COUNTS: of the rows themselves only the sizes are read."""
+        """Return COUNTS, which planning needs: of the rows only the sizes are read."""
         near, columns = dict(self.near), ["bytes", "boxes.list.element.xmin"]
         parts = [
             _counted(key, manifest.read_rows(self.store, key, rows, columns, near.get(key))) for key, rows in self.rows
@@ -65,7 +61,7 @@ class ManifestRows:
 
     @property
     def parts(self) -> pa.Table:
-        """The same places as rows, a worker's reading each: what ``reader`` takes."""
+        """Return the references as rows for ``reader``, one per read of a worker."""
         parts = [
             {"manifest": key, "rows": rows[start : start + _PART_ROWS]}
             for key, rows in self.rows
@@ -75,7 +71,7 @@ class ManifestRows:
 
     @property
     def reader(self) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-        """For workers: batches of ``parts`` in, batches of IMAGE_ROWS out."""
+        """Return a function for workers: batches of ``parts`` in, batches of IMAGE_ROWS out."""
         return partial(_read_parts, self.store)
 
 
@@ -83,19 +79,19 @@ Images: TypeAlias = pa.Table | ManifestRows
 
 
 def sizes(images: Images) -> pa.Table:
-    """COUNTS of images, at hand or not."""
+    """Return COUNTS of images, loaded or not."""
     if isinstance(images, ManifestRows):
         return images.counts
     return _sized(images["manifest"], images["manifest_row"], images)
 
 
 def load_rows(images: Images) -> pa.Table:
-    """The image rows, read here if they are not at hand."""
+    """Return the image rows, read here if they are not loaded."""
     return images.table() if isinstance(images, ManifestRows) else images
 
 
 def _read_parts(store: StoreSpec, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """On a worker. Raises ManifestError."""
+    """Read rows on a worker. Raise ManifestError."""
     for batch in batches:
         for part in batch.to_pylist():
             yield from _image_rows(store, part["manifest"], part["rows"]).to_batches(max_chunksize=256)

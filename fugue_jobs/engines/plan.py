@@ -1,6 +1,6 @@
-"""How a batch is laid out: its estimated cost, its number of parts, and whether it is worth a cluster.
+"""Plans a batch: its estimated cost, its number of parts, and whether it is worth a cluster.
 
-Belongs here: arithmetic about a batch. Does not: engines (run.py). Figures are from docs/decisions/0007-engines.md.
+The figures are from docs/decisions/0007-engines.md.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 
     from cropline.config.engine import AutoSettings, SparkSettings
 
-# CPU seconds of one core, measured on photos of 2.6 MB (9 to 11 MP) with 37 boxes. Ratios matter more than values.
+# CPU seconds of one core, measured on photos of 2.6 MB (9 to 11 MP) with 37 boxes. Only the ratios matter.
 _IMAGE_S = 0.01
 _BYTE_S = 27e-9
 _CROP_S = 0.0022
 _UNKNOWN_BYTES = 2_600_000
-# Long enough to hide a task's start of 0.1 s, short enough that new executors find work and a lost one costs little.
+# Long enough to hide a task's start of 0.1 s. Short enough that new executors find work and that a
+# lost one costs little.
 PARTITION_S = 4.0
 _MOST_PARTITIONS = 10_000
 
@@ -34,11 +35,11 @@ class Cost:
 
 
 def cost(counts: pa.Table, claimed: pa.Table) -> Cost:
-    """The cost of the claimed images, by their bytes and crops. counts: manifests.COUNTS."""
+    """Return the cost of the claimed images, by their bytes and crops. counts: manifests.COUNTS."""
     import pyarrow.compute as pc
 
     known = {(row["manifest"], row["manifest_row"]): (row["bytes"], row["boxes"]) for row in counts.to_pylist()}
-    # The number of profiles instead of the work: the recipes are not needed here.
+    # The number of profiles is enough: the recipes are not needed here.
     profiles = pc.fill_null(pc.list_value_length(claimed["work"]), 0)
     crops, seconds = 0, 0.0
     for row in claimed.select(["manifest", "manifest_row"]).append_column("profiles", profiles).to_pylist():
@@ -51,15 +52,15 @@ def cost(counts: pa.Table, claimed: pa.Table) -> Cost:
 
 
 def partitions(batch: Cost, wanted: int) -> int:
-    """The number of parts, at least 1: ``wanted`` when it is not 0, else by PARTITION_S, never more than images."""
+    """Return the number of parts, at least 1: ``wanted`` unless it is 0, else by PARTITION_S, at most one per image."""
     planned: int = wanted or ceil(batch.core_s / PARTITION_S)
     return max(1, min(planned, max(1, batch.images), _MOST_PARTITIONS))
 
 
 def most_executors(batch: Cost, waiting: int, settings: SparkSettings) -> int:
-    """The upper bound of executors: the setting, else as many as work off everything in ``catch_up_s``, at least 1.
+    """Return the maximum of executors: the setting, else enough to finish everything in ``catch_up_s``, at least 1.
 
-    waiting: images that wait beside the batch. They are taken to cost as much as the batch's.
+    waiting: other images that wait. They are assumed to cost as much as the batch's.
     """
     if settings.max_executors:
         return settings.max_executors
@@ -69,7 +70,7 @@ def most_executors(batch: Cost, waiting: int, settings: SparkSettings) -> int:
 
 
 def choose(batch: Cost, waiting: int, settings: AutoSettings) -> tuple[str, str]:
-    """(kind, reason) for kind=auto. waiting: images that wait beside the batch."""
+    """Return (kind, reason) for kind=auto. waiting: other images that wait."""
     images = batch.images + waiting
     if images > settings.images:
         return settings.burst, f"burst: {images:,} images wait, more than {settings.images:,}"

@@ -1,4 +1,4 @@
-"""A Ray cluster, on this machine or elsewhere, for task_engine.py."""
+"""A Ray cluster, local or remote, for task_engine.py."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class RayCluster(TaskCluster):
-    """A driver of a cluster. Raises EngineError when none answers."""
+    """A driver of a cluster. Raise EngineError when none answers."""
 
     def __init__(self, settings: EngineSettings) -> None:
         super().__init__("ray", settings.ray.grant_timeout_s)
@@ -44,11 +44,11 @@ class RayCluster(TaskCluster):
 
     @property
     def cores(self) -> int:
-        """CPUs of all nodes."""
+        """The CPUs of all nodes."""
         return int(ray.cluster_resources().get("CPU", 0))
 
     def run(self, task: Task, parts: list[pa.Table]) -> list[pa.Table]:
-        """Run the task on each part. Parts of lost workers are run again by others."""
+        """Run the task on each part. Other workers repeat the parts of lost ones."""
         remote = ray.remote(num_cpus=1)(_done)
         sent = ray.put(task)
         refs = [remote.remote(sent, part) for part in parts]
@@ -58,12 +58,12 @@ class RayCluster(TaskCluster):
         return tables
 
     def cancel(self) -> None:
-        """The workers of parts under way are ended with their crop processes."""
+        """End the workers of running parts, with their crop processes."""
         for ref in list(self._refs):
             ray.cancel(ref, force=True)
 
     def stop(self) -> None:
-        """Leave the cluster. One that was started here ends."""
+        """Leave the cluster. A local one ends."""
         if self._own:
             ray.shutdown()
 

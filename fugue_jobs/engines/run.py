@@ -1,7 +1,7 @@
 """Runs the crop job on the chosen engine: one script, in process or on DuckDB, Spark, Spark Connect, Dask or Ray.
 
-It chooses engines and keeps their sessions. Importing this module is cheap: Fugue, DuckDB and Spark are imported by the call
-that needs them.
+It chooses the engine and keeps its session. It imports Fugue, DuckDB and Spark only when a call needs
+them, so that importing this module is cheap.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ DISTRIBUTED = ("spark", "spark-connect", "emr-serverless", "dask", "ray")
 
 
 def _go_on() -> None:
-    """The default check: nothing ends the job early."""
+    """The default check: does nothing."""
 
 
 def run_crop_job(
@@ -54,17 +54,20 @@ def run_crop_job(
 ) -> pa.Table:
     """Crop every box of every claimed image, by every claimed profile.
 
-    images: ManifestRows, which Spark's workers read themselves and every other engine has read here; or the rows at
-    hand, manifests.IMAGE_ROWS. Rows that nobody claimed are left alone.
-    claimed: schemas.CLAIM. stores: schemas.STORES, may be empty. Returns schemas.CROPS, exactly one row a box and
-    profile, ordered by manifest, row, box and profile. ``on_image`` gets the number of rows after each image
-    (not on clusters, whose workers are elsewhere). waiting: images that wait beside these, which kind=auto and
-    autoscaling go by. ``on_engine`` is told at the end where the batch ran and why. ``check`` is called about every
-    second while the job runs, in the thread that called; what it raises ends the job.
-    Several threads may call this; those on a cluster share its session.
-    Raises EngineError: a claimed image without its manifest row, a store told twice, an engine that cannot run, a script
-    that breaks its contract. Whatever else it raises, a signal's exception too, the work on the cluster has been ended,
-    but for the parts that Dask's workers have in hand.
+    images: ManifestRows, which Spark's workers read themselves and which are read here for other engines; or
+    loaded rows, manifests.IMAGE_ROWS. Unclaimed rows are ignored.
+    claimed: schemas.CLAIM. stores: schemas.STORES, may be empty.
+    on_image: gets the number of rows after each image; not on clusters, whose workers are elsewhere.
+    waiting: other images that wait; kind=auto and autoscaling use it.
+    on_engine: called at the end with the engine of the batch and the reason.
+    check: called about once a second in the calling thread; an exception from it ends the job.
+
+    Return schemas.CROPS, exactly one row per box and profile, ordered by manifest, row, box and profile.
+    Several threads may call this; on a cluster they share its session.
+
+    Raise EngineError: a claimed image without its manifest row, a repeated store, an engine that cannot
+    run, a script that breaks its contract. On any exception, a signal's too, the work on the cluster has
+    been ended, except parts that Dask's workers are running.
     """
     from fugue_jobs.engines import plan
     from fugue_jobs.engines.manifests import sizes
@@ -103,7 +106,7 @@ class _Batch:
         from fugue_jobs.engines import plan
 
         if self.settings.kind not in DISTRIBUTED:
-            return 0  # one call, whose processes are the parallelism
+            return 0  # one call, parallel by its crop processes
         return plan.partitions(self.cost, self.settings.partitions)
 
 
@@ -135,7 +138,7 @@ def _run_distributed(batch: _Batch) -> _EngineResult:
 
     if batch.settings.kind == "emr-serverless":
         return _run_on_emr(batch)
-    # A task is one slot: its core runs one crop process.
+    # A task has one slot: its core runs one crop process.
     transformer = crop_images(replace(batch.job, processes=batch.job.processes or 1))
     started = time.time()
     with _borrowed(batch) as kept:
@@ -201,7 +204,7 @@ def _run_script(script: str, batch: _Batch, engine: Any, frames: dict[str, Any],
         raise EngineError("the script yields no frame crops: it needs crops = ... YIELD DATAFRAME")
     crops = found["crops"]
     native: Any = getattr(crops, "native", None)
-    # Spark's own method keeps Arrow batches as they are. Fugue's makes rows of Python objects from them on Connect.
+    # Spark's own method keeps Arrow batches. On Connect, Fugue's converts them to rows of Python objects.
     return native.toArrow() if hasattr(native, "toArrow") else as_arrow(crops)
 
 
@@ -210,9 +213,9 @@ def _check_keys(counts: pa.Table, claimed: pa.Table, stores: pa.Table) -> None:
     wanted = list(zip(claimed["manifest"].to_pylist(), claimed["manifest_row"].to_pylist(), strict=True))
     missing = set(wanted) - set(known)
     if missing:
-        raise EngineError(f"{len(missing)} claimed images have no manifest row, {min(missing)} is one")
+        raise EngineError(f"{len(missing)} claimed images have no manifest row, for example {min(missing)}")
     if len(set(known)) < len(known) or len(set(wanted)) < len(wanted):
-        raise EngineError("an image is there twice: the job would cut it twice")
+        raise EngineError("an image is listed twice: the job would cut it twice")
     ids = stores["store_id"].to_pylist()
     if len(set(ids)) < len(ids):
         raise EngineError("the stores table has a store_id twice: the join would double its images")
@@ -223,7 +226,7 @@ _EXTRAS = {"spark": "spark", "spark-connect": "spark", "emr-serverless": "spark"
 
 @dataclass
 class _Kept:
-    """The cluster session of this process: starting one takes seconds, a batch may take less. Threads share it."""
+    """The cluster session of this process, kept because starting one takes seconds. Threads share it."""
 
     settings: EngineSettings
     cluster: Cluster
@@ -242,7 +245,7 @@ _keeper = _Keeper()
 
 @contextmanager
 def _borrowed(batch: _Batch) -> Iterator[_Kept]:
-    """The kept session if it was opened by the same settings, else one in its place. One that another thread uses stays open."""
+    """Yield the kept session if its settings are the same, else a new one. A session in use stays open."""
     from fugue_jobs.engines import plan
 
     wanted = batch.settings.model_copy(update={"script": None, "partitions": 0, "stores": None, "processes": 0})
@@ -296,9 +299,9 @@ def _opened(settings: EngineSettings, most_executors: int) -> Cluster:
 
 
 def _abandon(kept: _Kept) -> None:
-    """End the work of a job that failed or was cancelled, and the session with it: its state is not known any more.
+    """End the work of a failed or cancelled job, and its session, whose state is unknown.
 
-    Jobs that other threads run on it fail too; their batches are resumed.
+    Jobs of other threads on it fail too; their batches are resumed.
     """
     from fugue_jobs.engines.clusters import STOP_S, end_within
 
@@ -311,7 +314,7 @@ def _abandon(kept: _Kept) -> None:
 
 
 def stop_engines() -> None:
-    """End the cluster session that this process keeps, if any; the next job starts another."""
+    """End the kept cluster session, if any; the next job starts another."""
     with _keeper.lock:
         kept, _keeper.kept = _keeper.kept, None
     if kept is not None:

@@ -1,11 +1,9 @@
-"""The job's FugueSQL script: our constant one, or the user's own, run dry before it may fetch anything.
+"""The job's FugueSQL script, built in or the user's. It gets a dry run before it may fetch anything.
 
-Contract of a script of one's own (docs/scaling.md): it is handed the frames ``images``, ``claimed`` and ``stores`` and the
-transformer ``crop_images``; ``{{ partitions }}`` is the planned number of parts and ``{{ crops_schema }}`` the schema of
-what crop_images gives. It must yield one frame ``crops`` with exactly the rows and columns that crop_images gave, having
-handed it every claimed image once.
-
-Belongs here: reading and judging scripts. Does not: running the real job (run.py).
+Contract of a user's script (docs/scaling.md): it gets the frames ``images``, ``claimed`` and ``stores``
+and the transformer ``crop_images``. ``{{ partitions }}`` is the planned number of parts and
+``{{ crops_schema }}`` the schema that crop_images returns. It must pass every claimed image to
+crop_images once, and yield one frame ``crops`` with exactly the rows and columns of crop_images.
 """
 
 from __future__ import annotations
@@ -29,12 +27,12 @@ _KEY = ("manifest", "manifest_row", "box_index", "profile")
 
 @cache
 def own_script() -> str:
-    """The constant script."""
+    """Return the built-in script."""
     return files("fugue_jobs").joinpath("crop_images.fsql").read_text(encoding="utf-8")
 
 
 def read_script(path: str | None) -> str:
-    """The script at ``path``, or the constant one. Raises EngineError when it cannot be read."""
+    """Return the script at ``path``, or the built-in one. Raise EngineError when it cannot be read."""
     if path is None:
         return own_script()
     try:
@@ -44,49 +42,49 @@ def read_script(path: str | None) -> str:
 
 
 def crops_schema() -> str:
-    """CROPS as FugueSQL writes it."""
+    """Return CROPS in FugueSQL's notation."""
     return fugue_expression(CROPS)
 
 
 def dry_run(run: Callable[[Any], pa.Table], counts: pa.Table, claimed: pa.Table) -> None:
-    """Run the script with a transformer that fetches nothing, on the batch itself, and hold its rows to the claims.
+    """Run the script on the batch with a transformer that fetches nothing, and compare its rows with the claims.
 
-    run: takes a transformer and returns the script's crops. counts: manifests.COUNTS. Raises EngineError, which names the
-    broken rule.
+    run: takes a transformer and returns the script's crops. counts: manifests.COUNTS. Raise EngineError with
+    the broken rule.
     """
     try:
         crops = run(stub_transformer)
     except EngineError:
         raise
-    except Exception as error:  # a user's script may fail in any way that Fugue, SQL or an engine can
+    except Exception as error:  # a user's script may raise anything that Fugue, SQL or an engine can
         raise EngineError(f"the script does not run: {type(error).__name__}: {_line(error)}") from error
     missing = [name for name in CROPS.names if name not in crops.column_names]
     if missing:
         raise EngineError(
-            f"the script's crops lack the columns {', '.join(missing)}: this cropline gives them, so write "
-            "SCHEMA {{ crops_schema }} in place of a list of one's own, and select all of its columns"
+            f"the script's crops lack the columns {', '.join(missing)}: crop_images returns them, so write "
+            "SCHEMA {{ crops_schema }} instead of your own list, and select all of its columns"
         )
     try:
         rows = crops.select(list(_KEY)).cast(pa.schema([CROPS.field(name) for name in _KEY]))
     except pa.ArrowInvalid:
-        raise EngineError("the script's crops have columns of other types than crop_images gave") from None
+        raise EngineError("the script's crops have other column types than crop_images returned") from None
     _compare(_expected(counts, claimed), _counter(tuple(row.values()) for row in rows.to_pylist()))
 
 
 def _compare(expected: Counter[Any], found: Counter[Any]) -> None:
     lost, extra = expected - found, found - expected
     if lost:
-        raise EngineError(f"the script loses {lost.total()} of {expected.total()} boxes, {min(lost)} is one")
+        raise EngineError(f"the script loses {lost.total()} of {expected.total()} boxes, for example {min(lost)}")
     if extra:
-        raise EngineError(f"the script gives {extra.total()} rows too many, {min(extra)} is one")
+        raise EngineError(f"the script returns {extra.total()} rows too many, for example {min(extra)}")
 
 
 def stub_transformer(tables: Iterable[pa.Table]) -> Iterable[pa.Table]:
-    """In crop_images' place: a row a box and profile, nothing fetched. Raises EngineError for missing columns."""
+    """Replace crop_images: yield a row per box and profile, fetch nothing. Raise EngineError for missing columns."""
     for table in tables:
         missing = [name for name in IMAGES.names if name not in table.column_names]
         if missing:
-            raise EngineError(f"the script hands crop_images no columns {', '.join(missing)}")
+            raise EngineError(f"the script does not pass crop_images the columns {', '.join(missing)}")
         for batch in table.select(["manifest", "manifest_row", "boxes", "work"]).to_batches(max_chunksize=256):
             rows = [row for image in batch.to_pylist() for row in _rows(image)]
             yield pa.Table.from_pylist(rows, schema=CROPS)

@@ -1,4 +1,4 @@
-"""Our own code as one zip, or as folders, for workers that have only the third-party wheels."""
+"""Our own code as a zip or as folders, for workers that have only the third-party wheels."""
 
 import tempfile
 import zipfile
@@ -8,7 +8,7 @@ from pathlib import Path
 import cropline
 import fugue_jobs
 
-# What of cropline the crop code imports; the rest of its subpackages is for the machine that starts the job.
+# The subpackages of cropline that the crop code imports. The rest is for the machine that starts the job.
 _PACKAGES = (
     "cropline", "cropline/core", "cropline/config", "cropline/intake", "cropline/intake/sources", "cropline/packs",
     "cropline/pipeline", "fugue_jobs", "fugue_jobs/engines", "fugue_jobs/fetching", "fugue_jobs/frame",
@@ -21,7 +21,7 @@ _TIMESTAMP = (1980, 1, 1, 0, 0, 0)
 
 @cache
 def zipped_packages() -> Path:
-    """A zip of _PACKAGES, without their subpackages: a new file of this process, or the zip that this code runs from."""
+    """Return a zip of _PACKAGES without their subpackages: a new file, or the zip that this code runs from."""
     home = Path(cropline.__file__).parents[1]
     if zipfile.is_zipfile(home):
         return home
@@ -38,7 +38,7 @@ def zipped_packages() -> Path:
 
 @cache
 def package_folders() -> list[Path]:
-    """The same as folders, for a cluster that takes no zip: one for each top-level package."""
+    """Return the same as folders, one per top-level package, for a cluster that takes no zip."""
     home = Path(tempfile.mkdtemp(prefix="cropline-code-"))
     with zipfile.ZipFile(zipped_packages()) as archive:
         archive.extractall(home)

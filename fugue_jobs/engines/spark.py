@@ -1,8 +1,4 @@
-"""A Spark application of our own, on this machine or on a cluster: started, told what it must know, watched, stopped.
-
-Belongs here: the classic (py4j) session and its executors. Does not: Spark Connect (spark_connect.py), the choice of an
-engine (run.py).
-"""
+"""A classic (py4j) Spark application on this machine or on a cluster: started, configured, watched, stopped."""
 
 from __future__ import annotations
 
@@ -36,7 +32,7 @@ DEFAULTS = {
 class SparkCluster:
     """The Spark application of this process. ``engine`` is what Fugue runs on.
 
-    Raises EngineError when the master does not answer, or when this process already has an application on another master.
+    Raise EngineError when the master does not answer, or when this process has an application on another one.
     """
 
     def __init__(self, settings: EngineSettings, most_executors: int) -> None:
@@ -47,7 +43,7 @@ class SparkCluster:
         self._grant_timeout_s = settings.spark.grant_timeout_s
         self._without_since = time.monotonic()
         self.session: Any = self._open(settings, most_executors)
-        # Our own packages are sent: workers need only the third-party wheels.
+        # Send our own packages: workers need only the third-party wheels.
         self.session.sparkContext.addPyFile(str(zipped_packages()))
         self.engine = SparkExecutionEngine(self.session)
 
@@ -71,14 +67,14 @@ class SparkCluster:
             builder = builder.config(name, value)
         try:
             session = builder.getOrCreate()
-        except Exception as error:  # py4j and PySpark share no base
+        except Exception as error:  # py4j and PySpark share no base class
             raise EngineError(f"Spark did not start on {settings.master}: {cause(error)}") from error
-        # Without it, workers would run whatever "python3" is on their path.
+        # Without it, workers run any "python3" on their path.
         session.sparkContext.pythonExec = settings.spark.python or os.environ.get("PYSPARK_PYTHON") or sys.executable
         return session
 
     def frame(self, table: Images) -> Any:
-        """The table as Fugue's frame on this cluster."""
+        """Return the table as Fugue's frame on this cluster."""
         return as_spark_frame(self.session, table)
 
     def begin(self) -> None:
@@ -87,11 +83,11 @@ class SparkCluster:
         self._without_since = time.monotonic()
 
     def check(self) -> None:
-        """Called while work waits or runs. Raises EngineError when there was no executor for too long."""
+        """Raise EngineError when there was no executor for too long. Called while work waits or runs."""
         context = self.session.sparkContext
         now = time.monotonic()
         if context.master.startswith("local") or context._jsc.sc().statusStore().executorList(True).size() > 1:
-            self._without_since = now  # the driver is in the list, too
+            self._without_since = now  # the list includes the driver
         elif now - self._without_since > self._grant_timeout_s:
             asked = context.getConf()
             raise EngineError(
@@ -111,7 +107,7 @@ class SparkCluster:
             self.session.stop()
 
     def executors(self, since: float) -> tuple[tuple[float, float], ...]:
-        """(start, end) of every executor that existed after ``since``. Earlier times are cut off."""
+        """Return (start, end) of every executor that existed after ``since``. Earlier times are cut off."""
         now = time.time()
         found = self.session.sparkContext._jsc.sc().statusStore().executorList(False)
         spans = []
@@ -127,7 +123,7 @@ class SparkCluster:
 
 
 def options(settings: EngineSettings, most_executors: int) -> dict[str, str]:
-    """Spark's settings for our application. The user's ``conf`` wins."""
+    """Return Spark's settings for our application. The user's ``conf`` wins."""
     chosen = dict(DEFAULTS)
     if settings.master.startswith("local"):
         chosen["spark.ui.enabled"] = "false"
@@ -137,7 +133,7 @@ def options(settings: EngineSettings, most_executors: int) -> dict[str, str]:
 
 
 def autoscaled(spark: SparkSettings, most_executors: int) -> dict[str, str]:
-    """Executors that come and go between the settings' bounds, or a fixed number of them."""
+    """Return settings for executors that scale between the configured bounds, or for a fixed number of them."""
     cores = {"spark.executor.cores": str(spark.executor_cores)}
     if not spark.autoscale:
         # Without it a standalone master gives an application every core it has.
@@ -149,10 +145,10 @@ def autoscaled(spark: SparkSettings, most_executors: int) -> dict[str, str]:
         "spark.dynamicAllocation.initialExecutors": str(spark.min_executors),
         "spark.dynamicAllocation.maxExecutors": str(most_executors),
         "spark.dynamicAllocation.executorIdleTimeout": f"{spark.idle_s}s",
-        # Without it an executor that holds shuffle blocks of a finished batch would never leave.
+        # Without it an executor with shuffle blocks of a finished batch never leaves.
         "spark.dynamicAllocation.shuffleTracking.timeout": f"{spark.idle_s}s",
-        # Leaving executors end their tasks first. Their blocks are not moved: the exchange is small, and with both block
-        # migration and shuffle tracking Spark warns that idle executors stay too long.
+        # Leaving executors end their tasks first. Their blocks are not moved: the exchange is small, and with
+        # both block migration and shuffle tracking Spark warns that idle executors stay too long.
         "spark.decommission.enabled": "true",
     }
 
@@ -165,9 +161,9 @@ def _addresses(master: str) -> list[tuple[str, int]]:
 
 
 def as_spark_frame(session: Any, table: Images) -> Any:
-    """The table as a frame of the session. The workers read rows that are in manifests.
+    """Return the table as a frame of the session. Workers read rows that are in manifests.
 
-    Empty tables are given their schema, because Connect does not take it from the table.
+    Empty tables need an explicit schema, because Connect does not take it from the table.
     """
     from pyspark.sql.pandas.types import from_arrow_schema
 

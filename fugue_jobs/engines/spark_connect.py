@@ -1,11 +1,10 @@
 """A session on a Spark Connect server, and the shim that lets Fugue use it.
 
-Fugue 0.9.7 answers False to "is this a Connect session?" on every Spark 4 and then asks the session for a SparkContext,
-which it does not have. ConnectEngine answers True, and makes single parts in Connect's own way; that is all that is
-needed, since the engine is handed to Fugue as an object. A Fugue whose ``fugue_spark._utils.misc.is_spark_connect`` recognises Spark 4's sessions makes it unnecessary:
-test_the_connect_shim_is_still_needed fails when that one is installed.
-
-Belongs here: Connect. Does not: clusters of our own (spark.py) or the choice between them (run.py).
+Fugue 0.9.7 takes no Spark 4 session for a Connect session, and then asks it for a SparkContext, which
+it does not have. ConnectEngine reports True and repartitions in Connect's own way. Nothing else is
+needed, since Fugue gets the engine as an object. The shim becomes unnecessary with a Fugue whose
+``fugue_spark._utils.misc.is_spark_connect`` recognises Spark 4's sessions:
+test_the_connect_shim_is_still_needed then fails.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class ConnectEngine(SparkExecutionEngine):  # type: ignore[misc]
 
 
 class ConnectCluster:
-    """A session on a Connect server. Raises EngineError when no server answers at the address, or it refuses the session."""
+    """A session on a Connect server. Raise EngineError when no server answers, or when it refuses the session."""
 
     def __init__(self, settings: EngineSettings) -> None:
         from pyspark.sql.connect.session import SparkSession
@@ -91,7 +90,7 @@ class ConnectCluster:
         """Close the session."""
         self.session.stop()
 
-    def executors(self, since: float) -> tuple[tuple[float, float], ...]:  # noqa: ARG002 - as the other cluster's
+    def executors(self, since: float) -> tuple[tuple[float, float], ...]:  # noqa: ARG002 - the other clusters' signature
         """Empty: a Connect client does not see executors."""
         return ()
 
@@ -105,13 +104,13 @@ def _with_token(settings: EngineSettings) -> str:
 
 
 def _settable(conf: dict[str, str]) -> dict[str, str]:
-    """The session's settings. The server refuses settings of its own context."""
+    """Return the session's settings. The server refuses settings of its own context."""
     ours = {name: value for name, value in DEFAULTS.items() if name.startswith("spark.sql.")}
     return ours | conf
 
 
 def _why(error: Exception) -> str:
-    """The code of a gRPC error. Its text quotes the call, which may hold the token."""
+    """Return the code of a gRPC error. Its text quotes the call, which may hold the token."""
     if isinstance(error, PySparkException):
         return error.getCondition() or type(error).__name__
     code = getattr(error, "code", None)

@@ -1,7 +1,8 @@
 """Fugue on clusters that run functions (Dask, Ray): DuckDB runs SELECT here; the parts of a TRANSFORM are tasks there.
 
-Fugue's own engines for them are not used: they pass parts around as pandas and Ray datasets, and nested boxes do not survive
-that (docs/decisions/0007-engines.md). Here a part is always an Arrow table, mapped by Fugue's native engine on the worker.
+Fugue's own engines for them are not used: they pass parts around as pandas and Ray datasets, which
+lose nested boxes (docs/decisions/0007-engines.md). Here a part is always an Arrow table, mapped by
+Fugue's native engine on the worker.
 """
 
 from __future__ import annotations
@@ -55,40 +56,40 @@ class TaskCluster(ABC):
 
     @property
     def engine(self) -> ExecutionEngine:
-        """The engine that Fugue runs a script on. A new one each time, since Fugue closes its DuckDB at the script's end."""
+        """A new engine for one script, since Fugue closes its DuckDB at the script's end."""
         return _TaskEngine(self)
 
     @property
     @abstractmethod
     def cores(self) -> int:
-        """How many tasks can run now; 0 while there is no worker. Raises TimeoutError when the cluster does not answer."""
+        """Return how many tasks can run now; 0 without workers. Raise TimeoutError when the cluster does not answer."""
 
     @abstractmethod
     def run(self, task: Task, parts: list[pa.Table]) -> list[pa.Table]:
-        """Run the task on each part. Returns the results in order. The first error ends it."""
+        """Run the task on each part. Return the results in order. The first error ends it."""
 
     @abstractmethod
     def cancel(self) -> None:
-        """End what run() has under way."""
+        """End what run() has in progress."""
 
     @abstractmethod
     def stop(self) -> None:
         """Leave the cluster, and end it if we started it."""
 
     def frame(self, table: Images) -> pa.Table:
-        """The rows, read here: what joins them is DuckDB in this process."""
+        """Return the rows, read here: DuckDB joins them in this process."""
         return load_rows(table)
 
     def begin(self) -> None:
-        """A batch begins."""
+        """Start a batch."""
         self._without_since = monotonic()
 
     def check(self) -> None:
-        """Called while work waits or runs. Raises EngineError when there was no worker, or no answer, for too long."""
+        """Raise EngineError when there was no worker, or no answer, for too long. Called while work waits or runs."""
         try:
             cores, lack, remedy = self.cores, "had no worker", "start some"
         except TimeoutError:
-            cores, lack, remedy = 0, "did not answer", "see to it"
+            cores, lack, remedy = 0, "did not answer", "check it"
         if cores:
             self._without_since = monotonic()
         elif monotonic() - self._without_since > self._grant_timeout_s:
@@ -97,8 +98,8 @@ class TaskCluster(ABC):
                 f"(CROPLINE_ENGINE__{self._kind.upper()}__GRANT_TIMEOUT_S)"
             )
 
-    def executors(self, since: float) -> tuple[tuple[float, float], ...]:  # noqa: ARG002 - as the other clusters'
-        """Empty: the workers are not ours, and do not come and go with the work."""
+    def executors(self, since: float) -> tuple[tuple[float, float], ...]:  # noqa: ARG002 - the other clusters' signature
+        """Empty: the workers are not ours, and do not scale with the work."""
         return ()
 
 
@@ -145,7 +146,7 @@ class _TaskMapEngine(MapEngine):
 
 
 def partition_rows(rows: pa.Table, keys: list[str], wanted: int) -> list[pa.Table]:
-    """At most ``wanted`` parts, at least one. With keys, the rows of one key are in one part."""
+    """Return one to ``wanted`` parts. With keys, the rows of one key are in one part."""
     if keys:
         numbered = rows.select(keys).append_column("__row", pa.array(range(rows.num_rows), pa.int64()))
         groups = numbered.group_by(keys).aggregate([("__row", "list")])["__row_list"].to_pylist()

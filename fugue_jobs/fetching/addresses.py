@@ -1,6 +1,6 @@
 """Decides where photos may come from: which URLs are read, which hosts are listed, which IP addresses may be dialled.
 
-A URL is read once, by one strict grammar, and only its canonical form is used. Whatever two parsers could read in two ways
+A URL is read once, by one strict grammar, and only its canonical form is used. What two parsers could read in two ways
 (userinfo, backslashes, whitespace, odd numbers, Unicode hosts) is refused instead of repaired.
 """
 
@@ -27,7 +27,7 @@ _AUTHORITY = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<po
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _DOTTED_QUAD = re.compile(r"(?:(?:0|[1-9][0-9]{0,2})\.){3}(?:0|[1-9][0-9]{0,2})")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
-# Control characters, every kind of blank and line end, and the backslash, which some parsers take for a slash.
+# Control characters, all kinds of blanks and line ends, and the backslash, which some parsers take for a slash.
 _AMBIGUOUS = re.compile(r"[\x00-\x20\x7f-\xa0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff\\\ud800-\udfff]")
 
 
@@ -87,15 +87,15 @@ def read_location(location: str, base: Target) -> Target:
 
 def _check_plain(url: str) -> None:
     if _AMBIGUOUS.search(url):
-        raise PhotoFailure("bad_url", "holds a blank, a control character or a backslash")
+        raise PhotoFailure("bad_url", "contains a blank, a control character or a backslash")
 
 
 def _read_authority(authority: str) -> tuple[str, int | None]:
     if "@" in authority:
-        raise PhotoFailure("bad_url", "holds a user name before the host")
+        raise PhotoFailure("bad_url", "contains a user name before the host")
     match = _AUTHORITY.fullmatch(authority)
     if not match:
-        raise PhotoFailure("bad_url", "the host is no plain name, IPv4 or [IPv6] address (write IDN hosts as xn--)")
+        raise PhotoFailure("bad_url", "the host is not a plain name, IPv4 or [IPv6] address (write IDN hosts as xn--)")
     port = int(match["port"]) if match["port"] else None
     if port is not None and not 1 <= port <= 65535:
         raise PhotoFailure("bad_url", "the port is not within 1..65535")
@@ -108,7 +108,7 @@ def _read_host(host: str) -> str:
             return IPv6Address(host[1:-1]).compressed
         except ValueError:
             pass
-        raise PhotoFailure("bad_url", "the host is no IPv6 address")
+        raise PhotoFailure("bad_url", "the host is not an IPv6 address")
     labels = host.split(".")
     if _NUMBER.fullmatch(labels[-1]) or (not labels[-1] and len(labels) > 1):
         # Browsers and the C library read 127.1, 0x7f.1 and 2130706433 as addresses. Only one form is accepted here.
@@ -116,7 +116,7 @@ def _read_host(host: str) -> str:
             return host
         raise PhotoFailure("bad_url", "the host is an address in an odd spelling, or ends in a dot")
     if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
-        raise PhotoFailure("bad_url", "the host is no DNS name")
+        raise PhotoFailure("bad_url", "the host is not a DNS name")
     return host
 
 
@@ -239,7 +239,7 @@ def _forbidden_v6(address: IPv6Address) -> str | None:
     if address in _METADATA_V6:
         return "metadata"
     if address in _NAT64:
-        # NAT64 is the only way to IPv4 hosts from a network without IPv4, so the wrapped address decides, without exceptions.
+        # A network without IPv4 reaches IPv4 hosts only by NAT64, so the wrapped address decides, without exceptions.
         return forbidden(IPv4Address(int(address) & 0xFFFFFFFF), Opened())
     if address not in _PUBLIC_V6:
         return "loopback" if address.is_loopback else "not a public IPv6 address"

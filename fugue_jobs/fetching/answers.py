@@ -1,7 +1,4 @@
-"""One HTTP answer, read with suspicion: its body within limits, its status as a reason, its errors without their texts.
-
-Belongs here: what a response means for a photo. Does not: sending requests or following redirects (fetch.py).
-"""
+"""Reads one HTTP response: its body within limits, its status as a reason, its errors without their texts."""
 
 import email.utils
 import hashlib
@@ -20,7 +17,7 @@ from fugue_jobs.fetching.addresses import Target
 from fugue_jobs.fetching.transport import ReceivedTooMuch, StaleConnection
 
 CHUNK = 256 * 1024
-# A refused answer's body of at most so much is read to its end, so that its connection can be kept.
+# A refused response's body of at most this size is read to its end, so that the connection can be kept.
 DRAIN = 64 * 1024
 MAX_RETRY_AFTER_S = 6 * 3600
 _REFUSES_SIGNED = frozenset({401, 403, 410})
@@ -28,7 +25,7 @@ _REFUSES_SIGNED = frozenset({401, 403, 410})
 
 @dataclass(frozen=True)
 class Photo:
-    """A whole body as the host sent it: ``sha256`` is the lower-case hex digest of ``data``."""
+    """A whole body as the host sent it. ``sha256`` is the lower-case hex digest of ``data``."""
 
     data: bytes = field(repr=False)
     sha256: str
@@ -38,21 +35,21 @@ class Photo:
 class Body:
     data: bytes
     sha256: str
-    is_whole: bool  # whether a Content-Length says that nothing is missing
+    is_whole: bool  # whether a Content-Length proves that nothing is missing
 
 
 def read_body(response: requests.Response, max_bytes: int) -> Body:
-    """Everything, as sent. Raises PhotoFailure for a coded or too large body; urllib3's errors for a broken one."""
+    """Read the whole body. Raise PhotoFailure for a coded or too large body, urllib3's errors for a broken one."""
     headers = response.headers
     coding = headers.get("Content-Encoding", "identity").strip().lower()
     transfer = headers.get("Transfer-Encoding", "chunked").strip().lower()
     if coding not in ("identity", "") or transfer != "chunked":
-        raise PhotoFailure("encoded_body", "the body came compressed")
+        raise PhotoFailure("encoded_body", "the body is compressed")
     declared = _content_length(response)
     if declared is not None and declared > max_bytes:
         raise PhotoFailure("too_large", f"{declared} bytes, {max_bytes} are allowed")
     chunks, size = [], 0
-    # A declared body is read in one piece: joining pieces costs as much CPU as receiving them.
+    # A body of known length is read in one piece: joining pieces costs as much CPU as receiving them.
     for chunk in _chunks(response, declared or CHUNK):
         size += len(chunk)
         if size > max_bytes:
@@ -61,12 +58,12 @@ def read_body(response: requests.Response, max_bytes: int) -> Body:
             raise PhotoFailure("too_large", "sent in chunks of a few bytes each")
         chunks.append(chunk)
     data = b"".join(chunks)
-    # Chunks that end well vouch for nothing: a proxy whose upstream broke off ends them well too.
+    # A proper end of chunks proves nothing: a proxy whose upstream broke off ends them properly too.
     return Body(data, hashlib.sha256(data).hexdigest(), is_whole=declared is not None)
 
 
 def _received(response: requests.Response) -> int:
-    """Bytes on the wire so far: taking apart chunks of one byte costs a second of CPU for each million."""
+    """Return the bytes on the wire so far: parsing chunks of one byte costs a second of CPU per million."""
     wire = getattr(response.raw, "wire", None)
     return 0 if wire is None else int(wire.received)
 
@@ -91,7 +88,7 @@ def _content_length(response: requests.Response) -> int | None:
 
 
 def drain(response: requests.Response) -> None:
-    """Read a short body to its end, where there is one: what follows 1xx, 204 and 304 is the next answer or a lie."""
+    """Read a short body to its end. 1xx, 204 and 304 have none: what follows is another response or invalid."""
     if response.status_code < 200 or response.status_code in (204, 304):
         return
     size = _content_length(response)
@@ -100,7 +97,7 @@ def drain(response: requests.Response) -> None:
 
 
 def refusal(target: Target, response: requests.Response, *, signed: bool = False) -> PhotoFailure:
-    """Why there is no photo. ``signed``: a URL on the way here was a signed one, see signed_urls.py."""
+    """Return why there is no photo. ``signed``: a URL on the way was a signed one, see signed_urls.py."""
     status = response.status_code
     if signed and (status in _REFUSES_SIGNED or _token_expired(response)):
         return PhotoFailure("url_expired", f"{target.origin} answered {status} to a signed URL")
@@ -111,18 +108,18 @@ def refusal(target: Target, response: requests.Response, *, signed: bool = False
 
 
 def _token_expired(response: requests.Response) -> bool:
-    """Google and S3 say so with status 400; only their answer's body tells it from a bad request."""
+    """Return whether the token expired. Google and S3 answer 400; only the body tells it from a bad request."""
     size = _content_length(response)
     if response.status_code != 400 or (size or 0) > DRAIN or response.headers.get("Content-Encoding"):
         return False
     try:
         return b"<Code>ExpiredToken</Code>" in response.raw.read(DRAIN)
     except WIRE_ERRORS:
-        return False  # the status is known, and is what is told
+        return False  # the status is the reason then
 
 
 def _retry_after_s(value: str | None) -> int | None:
-    """Seconds from now, 0..MAX_RETRY_AFTER_S, of a Retry-After header in either form; None for nonsense."""
+    """Return a Retry-After header in either form as seconds from now, 0..MAX_RETRY_AFTER_S; None if invalid."""
     text = (value or "").strip()
     if re.fullmatch(r"[0-9]+", text):
         return min(int(text[:18]), MAX_RETRY_AFTER_S)
@@ -141,10 +138,10 @@ WIRE_ERRORS = (StaleConnection, requests.RequestException, urllib3.exceptions.HT
 
 
 def wire_failure(error: Exception, *, in_body: bool) -> PhotoFailure:
-    """What went wrong on the wire, told by the kinds of the errors; their texts quote URLs and never go on."""
+    """Return the failure for the kind of a network error. Error texts quote URLs and are never passed on."""
     kinds = list(_causes(error))
     if any(isinstance(kind, ReceivedTooMuch) for kind in kinds):
-        return PhotoFailure("too_large", "the answer goes on beyond what any photo takes")
+        return PhotoFailure("too_large", "the response is longer than any photo needs")
     if any(isinstance(kind, _TIMEOUTS) for kind in kinds):
         return PhotoFailure("timeout", "the photo did not arrive in time")
     if in_body and any(isinstance(kind, _ENDED_EARLY) for kind in kinds):
@@ -155,7 +152,7 @@ def wire_failure(error: Exception, *, in_body: bool) -> PhotoFailure:
 
 
 def _causes(error: Exception) -> Iterator[BaseException]:
-    """The error and those it was made from: requests and urllib3 keep them in args, ``reason`` or __context__."""
+    """Yield the error and its causes: requests and urllib3 keep them in args, ``reason`` or __context__."""
     seen: set[int] = set()
     waiting: list[object] = [error]
     while waiting:
@@ -167,10 +164,10 @@ def _causes(error: Exception) -> Iterator[BaseException]:
 
 
 def checked(body: Body, expected_bytes: int | None, expected_sha256: str | None) -> Photo:
-    """The body, if it is what the manifest declares.
+    """Return the body if it matches the manifest's declared size and hash.
 
-    If it is not: text (an error page sent with 200) is not_a_picture, whatever the hash; a body without a
-    length of its own that is too short is truncated; anything else is hash_mismatch.
+    Otherwise raise PhotoFailure: text (an error page sent with 200) is not_a_picture, whatever the hash. A
+    short body without a length is truncated. Anything else is hash_mismatch.
     """
     size = len(body.data)
     if not size and not body.is_whole:
@@ -187,7 +184,7 @@ def checked(body: Body, expected_bytes: int | None, expected_sha256: str | None)
 
 
 def _reads_as_text(data: bytes) -> bool:
-    """No picture starts like text: each format's first bytes hold controls or are no UTF-8."""
+    """Return whether the bytes start like text. No picture does: each format starts with controls or invalid UTF-8."""
     head = data[:256]
     return bool(head) and not re.search(rb"[\x00-\x08\x0b\x0e-\x1f\x7f]", head) and _is_utf8(head)
 
@@ -196,5 +193,5 @@ def _is_utf8(head: bytes) -> bool:
     try:
         head[: max(len(head) - 3, 1)].decode()
     except UnicodeDecodeError as error:
-        return error.start >= len(head) - 6  # a character cut in two by our own cut
+        return error.start >= len(head) - 6  # our own cut split a character
     return True

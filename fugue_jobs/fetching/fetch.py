@@ -1,10 +1,7 @@
-"""One photo's bytes from one URL, or one reason why not.
+"""Fetches one photo's bytes from one URL, or raises one reason: hosts, redirects and limits on connections.
 
-Belongs here: whom to ask, how often, and where redirects may lead. Does not: which addresses are allowed (addresses.py),
-sockets (transport.py), reading an answer (answers.py), what the bytes depict (fugue_jobs/imaging/pixels.py), retrying (state table).
-
-Whatever a host does ends within ``timeout_s`` and ``max_bytes`` as a Photo or a PhotoFailure, and no failure quotes more
-of a URL than its scheme, host and port.
+Every request ends within ``timeout_s`` and ``max_bytes`` with a Photo or a PhotoFailure. A failure quotes
+nothing of a URL but its scheme, host and port.
 """
 
 import socket
@@ -36,15 +33,15 @@ from fugue_jobs.fetching.transport import Connect, Dialler, PinnedAdapter, Stale
 __all__ = ["Fetcher", "Photo"]
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-# What an answer may have on the wire beside its body, and beside a quarter of that for chunks.
+# Bytes that a response may have besides its body; chunk framing may add a quarter of the body.
 FRAMING = 1_000_000
 
 
 class Fetcher:
-    """Downloads photos; one a worker process, shared by its threads, never pickled.
+    """Downloads photos. One per worker process, shared by its threads, never pickled.
 
-    Connections are kept and reused a host, at most ``connections_per_host`` at a time, each pinned to an address that
-    was checked when it was opened. Raises SettingsError for a ca_file that is not on this machine, or is none.
+    Connections are kept and reused per host, at most ``connections_per_host`` at a time. Each is pinned to an
+    address that was checked when it was opened. Raise SettingsError for a missing or invalid ca_file.
     """
 
     def __init__(
@@ -79,14 +76,14 @@ class Fetcher:
         self.close()
 
     def close(self) -> None:
-        """Closes the idle connections."""
+        """Close the idle connections."""
         self._adapter.close()
 
     def fetch(self, url: str, *, expected_bytes: int | None = None, expected_sha256: str | None = None) -> Photo:
-        """The photo at ``url``, checked against what the manifest declares, if it does.
+        """Return the photo at ``url``, checked against the manifest's declared size and hash, if any.
 
-        Raises PhotoFailure, whose detail, message and context hold no path, query, token or body. The time limit
-        counts from when the host's cap on connections lets the request through.
+        Raise PhotoFailure, whose detail, message and context hold no path, query, token or body. The time limit
+        starts when the limit on the host's connections lets the request through.
         """
         if is_stored(url):
             return checked(self._stored.read(url), expected_bytes, expected_sha256)
@@ -98,7 +95,7 @@ class Fetcher:
             failure = wire_failure(error, in_body=False)
         else:
             return checked(data, expected_bytes, expected_sha256)
-        # Raised out here: an exception that is raised while another is handled carries that one, and its URL, along.
+        # Raised out here: inside the handler it would carry the handled exception, with its URL.
         raise failure
 
     def _follow(self, target: Target) -> Body:
@@ -121,7 +118,7 @@ class Fetcher:
         return started + self._settings.timeout_s
 
     def _ask(self, target: Target, end: float, *, with_token: bool, signed: bool) -> Body | str:
-        """One request: a body, or where the host redirects to."""
+        """Send one request. Return a body, or the target of a redirect."""
         response = self._send(target, end, with_token=with_token)
         try:
             if response.status_code == 200:
@@ -144,7 +141,7 @@ class Fetcher:
         )
         if with_token:
             self._auth.sign(request, target)
-        # As often as there may be kept connections that the host has closed meanwhile, and once on a new one.
+        # Once per kept connection, which the host may have closed, and once on a new one.
         for attempts_left in range(self._settings.connections_per_host, -1, -1):
             left = end - monotonic()
             if left <= 0:
@@ -159,7 +156,7 @@ class Fetcher:
 
 
 def _check_here(ca_file: Path) -> None:
-    """Again: it was checked where the settings were read, which may be another machine."""
+    """Check the file again: the settings may have been checked on another machine."""
     try:
         check_authorities(ca_file)
     except ValueError as error:
@@ -168,7 +165,7 @@ def _check_here(ca_file: Path) -> None:
 
 
 class _Slots:
-    """Counts requests a host; the next one waits while there are ``cap``. Hosts without requests are forgotten."""
+    """Counts requests per host. A request waits while there are ``cap``. Hosts without requests are dropped."""
 
     def __init__(self, cap: int) -> None:
         self._cap = cap
@@ -194,12 +191,12 @@ class _Slots:
 
 def _redirected(target: Target, location: str) -> Target:
     try:
-        # http.client reads headers as Latin-1; what is not ASCII there can only be UTF-8.
+        # http.client reads headers as Latin-1; non-ASCII in them can only be UTF-8.
         to = read_location(location.encode("latin-1").decode(), target)
     except (PhotoFailure, ValueError):
         to = None
     if to is None or not location:
-        raise PhotoFailure("bad_redirect", f"{target.origin} redirects to no http(s) URL")
+        raise PhotoFailure("bad_redirect", f"{target.origin} redirects to something else than an http(s) URL")
     if target.scheme == "https" and to.scheme != "https":
         raise PhotoFailure("bad_redirect", f"{target.origin} redirects from https to http")
     return to

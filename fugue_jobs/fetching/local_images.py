@@ -1,4 +1,4 @@
-"""Images that need no host: bytes that came with the work, and files below one folder that was named."""
+"""Images without a host: bytes in the work itself, and files below one configured folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def local_image(work: ImageWork, root: str | None, max_bytes: int) -> Photo | None:
-    """The image, unless it lies at a URL. Raises PhotoFailure too_large, forbidden_path or file_unreadable."""
+    """Return the image unless it is at a URL. Raise PhotoFailure too_large, forbidden_path or file_unreadable."""
     if work.data is not None:
         data = work.data
     elif work.path is not None:
@@ -30,14 +30,14 @@ def local_image(work: ImageWork, root: str | None, max_bytes: int) -> Photo | No
 
 def _read(path: str, root: str | None, max_bytes: int) -> bytes:
     if root is None:
-        raise PhotoFailure("forbidden_path", "a path, and no folder of images was named: files=")
+        raise PhotoFailure("forbidden_path", "a path, but files= names no folder")
     try:
-        # Links are followed first: one that leads out of the folder is a way out of it.
+        # Follow links first: a link may lead out of the folder.
         home = Path(root).resolve(strict=True)
         found = (home / path).resolve(strict=True)
         if not found.is_relative_to(home):
-            raise PhotoFailure("forbidden_path", "the file lies outside the folder of images")
-        # Not to wait for a pipe that nobody writes to.
+            raise PhotoFailure("forbidden_path", "the file is outside the folder of images")
+        # Non-blocking, so that a pipe without a writer does not hang.
         handle = os.open(found, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with open(handle, "rb") as file:  # noqa: PTH123 - a descriptor
             if not stat.S_ISREG(os.fstat(handle).st_mode):

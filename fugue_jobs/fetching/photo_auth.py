@@ -1,4 +1,4 @@
-"""How a photo's host learns who asks, by the settings' kind. Nothing goes to any other host, nor in clear over a network."""
+"""Authenticates to the photos' host, by the configured kind. Credentials go to no other host and never unencrypted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class PhotoAuth:
-    """Adds what the settings say to a request; one a fetcher, shared by its threads."""
+    """Adds the configured credentials to requests. One per fetcher, shared by its threads."""
 
     def __init__(self, settings: FetchSettings) -> None:
         self._settings = settings
@@ -24,10 +24,10 @@ class PhotoAuth:
         self._lock = threading.Lock()
 
     def sign(self, request: PreparedRequest, target: Target) -> None:
-        """Sign a request to ``target``, if that is the host that gets the token. Raises PhotoFailure."""
+        """Sign a request to ``target``, if that host gets the token. Raise PhotoFailure."""
         settings, auth = self._settings, self._settings.auth
         token = settings.secret_token
-        # In clear only where nobody listens: a manifest must not be able to talk the token out of TLS.
+        # Unencrypted only to this machine: a manifest must not be able to move the token out of TLS.
         private = target.scheme == "https" or target.is_local
         if not (private and settings.token_host and is_origin(target, settings.token_host)):
             return
@@ -46,7 +46,7 @@ class PhotoAuth:
                 request.headers["Authorization"] = f"Bearer {token}"
 
     def _access_token(self) -> str:
-        """The token of the moment: fetched when there is none, or its own is about to end."""
+        """Return the current token. Fetch one when there is none or it expires soon."""
         from cropline.intake.sources.rest_oauth import client_credentials
 
         with self._lock:

@@ -1,4 +1,4 @@
-"""Photos that lie in a bucket or a folder: s3://, gs://, az://, abfss:// and file:// addresses, only where the settings allow it."""
+"""Photos in a bucket or a folder: s3://, gs://, az://, abfss:// and file:// addresses, if the settings allow them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 _STORED = re.compile(r"(s3|gs|az|abfss?|file)://", re.IGNORECASE)
-# Whoever made the address could have meant two keys; and no store takes an empty folder.
+# Keys that could mean two objects, or that no store accepts (an empty folder).
 _ODD_KEY = re.compile(r"[\x00-\x1f\x7f\\]|(?:^|/)(?:\.{1,2})?(?:/|$)")
 _REFUSED = ("AccessDenied", "401", "403")
 
 
 def is_stored(url: str) -> bool:
-    """Whether an address is one for StoredPhotos."""
+    """Return whether an address is one for StoredPhotos."""
     return _STORED.match(url) is not None
 
 
@@ -42,9 +42,9 @@ class _Object:
 
 
 class StoredPhotos:
-    """Reads photos of buckets with the storage's own credentials, and of folders. One a process: a bucket is opened once.
+    """Reads photos of buckets, with the storage's credentials, and of folders. One per process, one client per bucket.
 
-    ``store``: where the crops go; a bucket of the same cloud is reached by the same endpoint, region and account.
+    ``store``: where the crops go. A bucket of the same cloud uses its endpoint, region and account.
     """
 
     def __init__(self, settings: FetchSettings, store: StoreSpec | None) -> None:
@@ -52,7 +52,7 @@ class StoredPhotos:
         self._store = store
 
     def read(self, url: str) -> Body:
-        """Raises PhotoFailure, whose detail holds no key and no path."""
+        """Read the photo. Raise PhotoFailure, whose detail holds no key and no path."""
         if url[:5].lower() == "file:":
             return _body(self._read_file(url))
         found = _read_object_url(url)
@@ -71,16 +71,14 @@ class StoredPhotos:
                 return bytes(answer.bytes())
             failure = PhotoFailure("too_large", f"{size} bytes, {self._settings.max_bytes} are allowed")
         except (FileNotFoundError, obstore.exceptions.NotFoundError):
-            failure = PhotoFailure("http_404", f"{found.bucket} does not hold it")
+            failure = PhotoFailure("http_404", f"{found.bucket} does not have it")
         except ValueError:
-            failure = PhotoFailure("bad_url", "no key of an object")
+            failure = PhotoFailure("bad_url", "not a valid object key")
         except StorageError:
-            failure = PhotoFailure(
-                "connection", f"{found.bucket} cannot be opened: look at the credentials of its cloud"
-            )
+            failure = PhotoFailure("connection", f"{found.bucket} cannot be opened: check the credentials of its cloud")
         except (OSError, obstore.exceptions.BaseError) as error:
             failure = _failure(found.bucket, error)
-        # Raised out here: the error that is handled holds the key.
+        # Raised out here: the handled error holds the key.
         raise failure
 
     def _opened(self, found: _Object) -> ObjectStore:
@@ -108,7 +106,7 @@ class StoredPhotos:
         raise failure
 
     def _read_below_a_root(self, path: str) -> bytes:
-        """``path`` has no symlink left. It is held to the roots before it is opened and, where the system tells, after."""
+        """Read ``path``, without symlinks. It must be below a root, before it is opened and, if possible, after."""
         roots = [os.path.realpath(root) for root in self._settings.local_roots]
         self._hold_to(roots, path)
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -117,7 +115,7 @@ class StoredPhotos:
                 self._hold_to(roots, os.path.realpath(opened))
             facts = os.fstat(file)
             if not stat.S_ISREG(facts.st_mode):
-                raise PhotoFailure("not_a_picture", "no plain file")
+                raise PhotoFailure("not_a_picture", "not a regular file")
             if facts.st_size > self._settings.max_bytes:
                 raise PhotoFailure("too_large", f"{facts.st_size} bytes, {self._settings.max_bytes} are allowed")
             with os.fdopen(file, "rb", closefd=False) as opened_file:
@@ -127,13 +125,13 @@ class StoredPhotos:
 
     def _hold_to(self, roots: list[str], path: str) -> None:
         if not any(os.path.commonpath([root, path]) == root and path != root for root in roots):
-            raise PhotoFailure("forbidden_place", "the file is below none of FETCH__LOCAL_ROOTS")
+            raise PhotoFailure("forbidden_place", "the file is not below any of FETCH__LOCAL_ROOTS")
 
 
 def _read_object_url(url: str) -> _Object:
     scheme, _, rest = url.partition("://")
     bucket, _, key = rest.partition("/")
-    # Keys are taken as they are written, as every tool for buckets does.
+    # Keys are used as written, as every tool for buckets does.
     if not key or _ODD_KEY.search(key):
         raise PhotoFailure("bad_url", f"not {scheme.lower()}://bucket/key")
     root = f"{scheme.lower()}://{bucket}"

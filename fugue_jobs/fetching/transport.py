@@ -1,6 +1,6 @@
 """Sockets, TLS and pooled connections that dial only checked addresses and never outlive a deadline.
 
-requests' timeouts bound a single recv, so a slow drip of bytes lasts for ever. Here the socket itself holds the deadline and
+requests' timeouts bound a single recv, so a slow drip of bytes lasts for ever. Here the socket has the deadline and
 gives every recv only the time that is left: headers, chunk sizes, bodies and TLS records all end with it.
 """
 
@@ -29,12 +29,12 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from cropline.core.failures import PhotoFailure
 from fugue_jobs.fetching.addresses import Address, Opened, Resolver, checked_addresses
 
-# Hosts whose idle connections are kept.
+# The number of hosts whose idle connections are kept.
 KEPT_HOSTS = 32
 
 
 class ReceivedTooMuch(OSError):
-    """An answer is longer than any photo needs, in its headers, 1xx answers, chunk sizes or trailers."""
+    """A response is longer than any photo needs, in its headers, 1xx responses, chunk sizes or trailers."""
 
 
 class DeadlineSocket(socket.socket):
@@ -52,7 +52,7 @@ class DeadlineSocket(socket.socket):
 
 
 class DeadlineTlsSocket(ssl.SSLSocket):
-    """The same over TLS. A peer that closes without a TLS goodbye is an error, not the end of the body."""
+    """The same over TLS. A close without a TLS close_notify is an error, not the end of the body."""
 
     deadline = inf
     received = 0
@@ -146,11 +146,11 @@ def _peer_checked(sock: socket.socket, address: Address) -> socket.socket:
     if peer == address:
         return sock
     sock.close()
-    raise PhotoFailure("forbidden_address", "the connection did not lead to the address that was checked")
+    raise PhotoFailure("forbidden_address", "the connection leads to another address than the checked one")
 
 
 def _in_time(look_up: Callable[[], Sequence[str]], timeout_s: float) -> Sequence[str]:
-    """The resolver's answer. The C library has no timeout, so it runs in a thread that can be left behind."""
+    """Return the resolver's answer. The C library has no timeout, so it runs in a thread that can be abandoned."""
     outcome: list[Sequence[str] | OSError] = []
 
     def run() -> None:
@@ -170,7 +170,7 @@ def _in_time(look_up: Callable[[], Sequence[str]], timeout_s: float) -> Sequence
 
 
 def _pool_classes(dialler: Dialler, most_received: int) -> dict[str, type[HTTPConnectionPool]]:
-    """urllib3's pools over connections that this dialler opens. They are closures, because urllib3 makes the objects."""
+    """Return urllib3's pools over this dialler's connections. They are closures, because urllib3 makes the objects."""
 
     class PinnedConnection(HTTPConnection):
         answered = False
@@ -208,7 +208,7 @@ def _seconds(timeout: object) -> float:
 
 
 def _answer(connection: Any, receive: Callable[[], Any], most_received: int) -> Any:
-    """The head of the response. urllib3 has set ``connection.timeout`` to what is left of the total."""
+    """Return the head of the response. urllib3 has set ``connection.timeout`` to the rest of the total."""
     wire = connection.sock
     if wire is not None:
         wire.deadline = monotonic() + _seconds(connection.timeout)
@@ -226,13 +226,13 @@ def _answer(connection: Any, receive: Callable[[], Any], most_received: int) -> 
 
 
 class PinnedAdapter(HTTPAdapter):
-    """requests over those pools: no proxies, no cookies, no retries, certificates always verified."""
+    """requests over those pools: no proxies, cookies or retries; certificates are always verified."""
 
     def __init__(
         self, dialler: Dialler, *, connections_per_host: int, most_received: int, ca_file: Path | None = None
     ) -> None:
         self._dialler = dialler
-        self._most_received = most_received  # bytes of one answer on the wire
+        self._most_received = most_received  # bytes of one response on the wire
         self._ca_file = ca_file
         super().__init__(pool_connections=KEPT_HOSTS, pool_maxsize=connections_per_host)
 

@@ -1,4 +1,6 @@
-"""The front door: crops of the boxes of a DataFrame, where it lies. Reached through ``cropline.crop`` and FugueSQL.
+"""The front door: crops of the boxes of a user's DataFrame, through ``cropline.crop`` and FugueSQL.
 
-No Prefect, Great Expectations, state or catalogue is imported here, and no engine before a frame of it comes.
+It holds the options, the readers of each kind of frame, and the ways to run them here or on a
+cluster. It does not import Prefect, Great Expectations, the state or the catalogue, and it imports
+an engine only when it gets a frame of that engine.
 """

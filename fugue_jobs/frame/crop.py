@@ -1,4 +1,4 @@
-"""cropline.crop: which frame it is, who cuts it, and how that is shown."""
+"""cropline.crop: finds the kind of frame, runs the matching implementation, and shows progress."""
 
 from __future__ import annotations
 
@@ -42,36 +42,43 @@ def crop(
     partitions: int = 0,
     processes: int = 0,
 ) -> Frame:
-    """Crop every box of a frame: the same kind of frame comes back, every column as it was, with result columns beside them.
+    """Crop every box of a frame. Return the same kind of frame: its own columns, then result columns.
 
-    df: a pandas DataFrame, an Arrow table, a DuckDB relation, a Spark (or Spark Connect) or Dask DataFrame, or the path of a
-    Parquet or CSV file, which comes back as a pandas DataFrame. One row a box, or all boxes of an image in one column of
-    lists; then each result column holds a list, too.
+    df: a pandas DataFrame, an Arrow table, a DuckDB relation, a Spark (or Spark Connect) or Dask
+    DataFrame, or the path of a Parquet or CSV file, for which a pandas DataFrame is returned. A row
+    holds one box, or all boxes of an image in one column of lists; then result columns hold lists too.
 
-    store: where crops are stored (a folder, file:///, s3://...), under the keys of column ``crop_key``. Without it their bytes
-    are in column ``crop_data``.
-    profile: the crop recipe, a cropline.Profile, its fields, or the name of one in CROPLINE_PROFILES.
-    engine: where a frame of this process is cut: here (None, "native", "duckdb"), on Spark (a session, or "spark"), on Dask (a
-    client, or "dask"), or on any other engine of Fugue's. Spark and Dask frames are cut where they are.
-    boxes: "xyxy", "xywh" or "cxcywh" (from the centre). units: "normalised" (0..1 of the upright image), "pixels", "percent".
-    columns: which columns of the frame are meant: {"image": "ImgUrl", "box": ["x", "y", "w", "h"], "label": "sku"}; "box" may
-    name one column of whole boxes, "boxes" one with all boxes of an image. An image is an http(s) URL, an object's address, bytes, or a
-    path below ``files``.
-    function: of your own, run on every crop in the crop processes: ``f(image, row)`` gives an image, a dict of the columns that ``extras``
-    declares ("mean:double, embedding:list<float>"), or both; or "module:name", or a class whose calls get batches. One that
-    raises, hangs or dies fails its crop. version: of the function; without it a hash of its source. docs/front-door.md says more.
-    prefix: of the result columns. files: the folder below which paths in the frame may lie; without it none is read.
-    partitions: parts of the work on a cluster; 0 chooses. processes: crop processes here, or of a part on a cluster; 0 is one a
-    core here and one there.
+    store: where crops are stored (a folder, file:///, s3://...); column ``crop_key`` has their keys.
+    Without a store, column ``crop_data`` has their bytes.
+    profile: the crop recipe: a cropline.Profile, its fields, or the name of one in CROPLINE_PROFILES.
+    engine: where a frame of this process is cut: here (None, "native", "duckdb"), on Spark (a session,
+    or "spark"), on Dask (a client, or "dask"), or on any other Fugue engine. Spark and Dask frames are
+    always cut on their own engine.
+    boxes: "xyxy", "xywh" or "cxcywh" (from the centre).
+    units: "normalised" (0..1 of the upright image), "pixels" or "percent".
+    columns: maps roles to columns: {"image": "ImgUrl", "box": ["x", "y", "w", "h"], "label": "sku"}.
+    "box" may name one column of whole boxes; "boxes" names a column with all boxes of an image. An image
+    is an http(s) URL, the address of an object, bytes, or a path below ``files``.
+    function: your function, called on every crop in the crop processes: ``f(image, row)`` returns an
+    image, a dict of the columns that ``extras`` declares ("mean:double, embedding:list<float>"), or both.
+    It may be "module:name", or a class whose calls get batches. A call that raises, hangs or ends its
+    process fails its crop. docs/front-door.md has the details.
+    version: the function's version; by default a hash of its source.
+    prefix: the prefix of result columns.
+    files: the folder below which paths in the frame must be; without it no file is read.
+    partitions: the number of parts on a cluster; 0 chooses.
+    processes: crop processes here, or per part on a cluster; 0 is one per core here and one there.
 
-    What is not given comes from CROPLINE_FETCH__... and CROPLINE_PICTURES__....
-    Result columns: crop_status ("written", "failed" or "skipped"), crop_reason (a code of docs/failures.md), crop_detail,
-    crop_key or crop_data, crop_sha256, crop_bytes, crop_width, crop_height, crop_format, and crop_left, _top, _right, _bottom in
-    pixels of the upright image. A row that cannot be cut has its reason; nothing is raised for it.
+    Other options come from CROPLINE_FETCH__... and CROPLINE_PICTURES__....
+    Result columns: crop_status ("written", "failed" or "skipped"), crop_reason (a code of
+    docs/failures.md), crop_detail, crop_key or crop_data, crop_sha256, crop_bytes, crop_width,
+    crop_height, crop_format, and crop_left, _top, _right, _bottom in pixels of the upright image. A row
+    that cannot be cut gets a reason; it raises no exception.
     Spark and Dask are lazy: each action crops again, unless the frame is stored or persisted.
 
-    Raises OptionError (a ValueError) before anything is fetched: a missing column, a result column that the frame has already, a
-    wrong option, a box format that no box fits, a store that cannot be written. Raises EngineError when an engine cannot run.
+    Raise OptionError (a ValueError) before anything is fetched: a missing column, a result column that
+    exists already, a wrong option, a box format that no box fits, a store that is not writable.
+    Raise EngineError when an engine cannot run.
     """
     options = read_options(
         store=store,
@@ -92,7 +99,7 @@ def crop(
 
 
 def crop_frame(df: Any, options: Options, engine: object = None) -> Any:
-    """The frame with its result columns, by options that were read."""
+    """Return the frame with its result columns, by parsed options."""
     if isinstance(df, str | Path):
         return _crop_file(Path(df), options, engine)
     module = type(df).__module__.partition(".")[0]
@@ -124,11 +131,11 @@ def _crop_local(df: Any, options: Options, engine: object) -> Any:
         return crop_arrow(df, options, cut)
     if isinstance(df, pa.RecordBatch):
         out = crop_arrow(pa.Table.from_batches([df]), options, cut).combine_chunks()
-        # An empty table has no batch.
+        # An empty table has no batches.
         return next(iter(out.to_batches()), pa.RecordBatch.from_pylist([], schema=out.schema))
     if type(df).__name__ == "DuckDBPyRelation":
         return crop_duckdb(df, options, cut)
-    raise OptionError(f"df: a {type(df).__module__}.{type(df).__name__} is not taken; give {_TAKEN}")
+    raise OptionError(f"df: a {type(df).__module__}.{type(df).__name__} is not supported; pass {_TAKEN}")
 
 
 def _crop_file(path: Path, options: Options, engine: object) -> Any:
@@ -137,12 +144,12 @@ def _crop_file(path: Path, options: Options, engine: object) -> Any:
     from fugue_jobs.frame.files import read_file
 
     table = read_file(path)
-    # Arrow's types in pandas: whole numbers with gaps, lists and zoned times stay what they are in the file.
+    # Arrow types in pandas keep the file's types: integers with nulls, lists and zoned timestamps.
     return _crop_local(table.to_pandas(types_mapper=pd.ArrowDtype), options, engine)
 
 
 def _checked(cut: Cutter) -> Cutter:
-    """The store is tried after the columns are known to be right, and before anything is fetched."""
+    """Return ``cut``, preceded by a check of the store: after the columns are checked, before any fetch."""
 
     def checked(rows: Rows, options: Options) -> Results:
         check_store(options)
@@ -168,7 +175,7 @@ def _cut_here(rows: Rows, options: Options) -> Results:
 
 @contextmanager
 def _progress(total: int) -> Iterator[Emit | None]:
-    """A bar where a person watches: a terminal or a notebook."""
+    """Show a progress bar in a terminal or a notebook."""
     if not (sys.stderr.isatty() or "ipykernel" in sys.modules):
         yield None
         return

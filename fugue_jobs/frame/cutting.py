@@ -1,4 +1,4 @@
-"""Rows into the crop processes, outcomes into results: each image fetched and decoded once for all of its rows."""
+"""Sends rows through the crop processes and collects results. Each image is fetched and decoded once."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ Emit = Callable[[int], None]
 
 
 def cut_rows(rows: Rows, options: Options, processes: int, tell: Emit | None = None) -> Results:
-    """The crop of every row. ``tell`` gets the number of rows that have ended, after each image.
+    """Return the crop of every row. ``tell`` gets the number of finished rows, after each image.
 
-    A row that cannot be cut ends with its reason. Raises EngineError when crop processes cannot run at all.
+    A row that cannot be cut gets a reason. Raise EngineError when crop processes cannot run at all.
     """
     results = Results(len(rows), options)
     ended = 0
@@ -37,7 +37,7 @@ def cut_rows(rows: Rows, options: Options, processes: int, tell: Emit | None = N
         if tell is not None:
             tell(ended)
     if results.lost:
-        raise EngineError(f"{results.lost} rows did not end: a fault of cropline's own")
+        raise EngineError(f"{results.lost} rows have no result: this is a bug in cropline")
     return results
 
 
@@ -64,7 +64,7 @@ def _outcomes(rows: Rows, options: Options, processes: int) -> Iterator[tuple[In
             yield from refused
             refused.clear()
     except BaseException:
-        # Also when the consumer walks away: images are under way in it.
+        # Close the pool also when the consumer stops early: it still has images in progress.
         pool.close()
         raise
     return_pool(assignment, size, pool)
@@ -95,7 +95,7 @@ def _work(rows: Rows, group: Ints, options: Options) -> ImageWork:
 
 def _refusal(work: ImageWork, options: Options) -> PhotoFailure | None:
     if work.data is None and work.path is None and not work.url:
-        return PhotoFailure("bad_url", "the row names no image: neither text nor bytes")
+        return PhotoFailure("bad_url", "the row has no image: its value is neither text nor bytes")
     if len(work.boxes) > options.pictures.max_boxes:
         return PhotoFailure("too_many_boxes", f"{len(work.boxes)} boxes")
     return None

@@ -1,4 +1,4 @@
-"""Dask: a frame cut where it lies, and rows of this process cut on a cluster."""
+"""Dask: cuts a Dask DataFrame in place, and rows of this process on a Dask cluster."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _LOOKED_AT = 200
 
 
 def crop_dask(frame: Any, options: Options) -> Any:
-    """The frame with its result columns. Lazy: each computation crops again, unless the frame is persisted.
+    """Return the frame with its result columns. Lazy: each computation crops again, unless persisted.
 
-    Rows come in another order, with their index: those of one image are brought together.
+    The order of rows changes, because rows of one image are brought together. They keep their index.
     """
     names = list(frame.columns)
     columns = find_columns(names, options)
@@ -42,7 +42,7 @@ def crop_dask(frame: Any, options: Options) -> Any:
 
 
 def _crop_part(part: pd.DataFrame, options: Options) -> pd.DataFrame:
-    """One partition: a thread or process of Dask's is one core's work."""
+    """Crop one partition. A Dask thread or process runs it on one core."""
     return crop_pandas(part, options, cut_part, whole=False)
 
 
@@ -62,7 +62,7 @@ def _check_boxes(frame: Any, options: Options) -> None:
 
 def _first(frame: Any, rows: int = _LOOKED_AT) -> pd.DataFrame:
     with warnings.catch_warnings():
-        # That there are fewer.
+        # Ignore Dask's warning that there are fewer partitions than requested.
         warnings.simplefilter("ignore", UserWarning)
         found: pd.DataFrame = frame.head(rows, npartitions=1)
     return found
@@ -74,7 +74,7 @@ def _holds_bytes(frame: Any, image: Any) -> bool:
 
 
 def crop_rows(client: Any, rows: Rows, options: Options) -> Results:
-    """Rows of this process, cut on the client's cluster. Raises EngineError when the job fails there."""
+    """Cut rows of this process on the client's cluster. Raise EngineError when the job fails there."""
     from fugue_jobs.engines.task_engine import partition_rows
 
     results = Results(len(rows), options)
@@ -86,7 +86,7 @@ def crop_rows(client: Any, rows: Rows, options: Options) -> Results:
     parts = partition_rows(loose(rows, options), ["code"], options.partitions or max(1, cores) * 4)
     try:
         tables = client.gather(client.map(CropLoose(options).whole, parts, pure=False))
-    except Exception as error:  # whatever was raised on a worker
+    except Exception as error:  # workers raise anything
         raise EngineError(f"the job failed on Dask: {cause(error)}") from error
     results.fill(pa.concat_tables(tables))
     return results

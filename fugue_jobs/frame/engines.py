@@ -1,4 +1,4 @@
-"""Rows of this process on the engine that was asked for."""
+"""Runs rows of this process on the requested engine."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def on_engine(engine: object, rows: Rows, options: Options) -> Results:
-    """The rows cut by an engine: a Spark session, a Dask client, any engine of Fugue's, or the name of one.
+    """Cut the rows on an engine: a Spark session, a Dask client, any Fugue engine, or the name of one.
 
-    Raises OptionError for one that is none of them.
+    Raise OptionError for anything else.
     """
     if engine == "spark":
         from pyspark.sql import SparkSession
@@ -41,7 +41,7 @@ def _dask_client() -> Any:
     try:
         return get_client()
     except ValueError:
-        raise OptionError('engine: "dask" needs a client; make one, dask.distributed.Client(...)') from None
+        raise OptionError('engine: "dask" needs a client; create one with dask.distributed.Client(...)') from None
 
 
 def _on_fugue(engine: Any, rows: Rows, options: Options) -> Results:
@@ -49,8 +49,8 @@ def _on_fugue(engine: Any, rows: Rows, options: Options) -> Results:
 
     try:
         made = make_execution_engine(engine)
-    except Exception as error:  # noqa: BLE001 - Fugue's factories raise what they like
-        raise OptionError(f"engine: {engine!r} is no engine that Fugue knows ({type(error).__name__})") from None
+    except Exception as error:  # noqa: BLE001 - Fugue's factories raise anything
+        raise OptionError(f"engine: Fugue does not know {engine!r} ({type(error).__name__})") from None
     session = getattr(made, "spark_session", None)
     if session is not None:
         return on_engine(session, rows, options)

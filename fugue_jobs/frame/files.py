@@ -1,4 +1,4 @@
-"""Frames that lie in files: Parquet and CSV, each as its own reader of this process gives it."""
+"""Frames in Parquet and CSV files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PARQUET, _CSV = (".parquet", ".pq"), (".csv", ".csv.gz", ".tsv")
 
 
 def kind_of(path: Path) -> str:
-    """parquet or csv, by the name. A folder is of Parquet files. Raises OptionError."""
+    """Return "parquet" or "csv", by the file's name. A folder holds Parquet files. Raise OptionError."""
     if not path.exists():
         raise OptionError(f"df: there is no file {path}")
     name = path.name.lower()
@@ -26,7 +26,7 @@ def kind_of(path: Path) -> str:
 
 
 def read_file(path: Path) -> pa.Table:
-    """The file's rows. Raises OptionError for one that is no such file."""
+    """Return the file's rows. Raise OptionError when it cannot be read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -38,7 +38,7 @@ def read_file(path: Path) -> pa.Table:
 
 
 def _read_csv(path: Path) -> pa.Table:
-    """Numbers are numbers, except where that would change them (007); everything else stays the text that it is."""
+    """Read numbers as numbers unless that changes them (007); everything else stays text."""
     import pyarrow as pa
     import pyarrow.compute as pc
     from pyarrow import csv

@@ -1,4 +1,4 @@
-"""A function of the user's own, given by name or as it is, as a step of the profile."""
+"""The user's function, given as an object or by name, as a step of the profile."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ Pickled = tuple[tuple[str, bytes], ...]
 def with_function(
     profile: Profile, function: Function | None, extras: Extras | None, version: str | None
 ) -> tuple[Profile, Pickled]:
-    """The profile with the function as its last step, and the function itself where it has no name to be found by.
+    """Return the profile with the function as its last step, and the pickled function if it has no importable name.
 
-    Raises OptionError for a function that cannot be found or sent, and for columns that are none.
+    Raise OptionError for a function that cannot be found or sent, and for invalid columns.
     """
     if function is None:
         for option, value in (("extras", extras), ("version", version)):
             if value is not None:
-                raise OptionError(f"{option}: there is no function; give function=, too")
+                raise OptionError(f"{option}: needs function=")
         return profile, ()
     columns = dict(_columns(extras))
     pickled: Pickled = ()
@@ -65,19 +65,20 @@ def _columns(extras: Extras | None) -> tuple[tuple[str, str], ...]:
 
 
 def source_hash(function: Callable[..., Any]) -> str:
-    """What makes a function another one: its source, or its code where there is none. Not what it calls or closes over.
+    """Return a hash of the function's source, or of its code where there is none.
 
-    Raises OptionError for what has neither.
+    It does not cover functions that it calls or values that it closes over.
+    Raise OptionError when it has neither source nor code.
     """
     if not callable(function):
-        raise OptionError(f"function: a {type(function).__name__} is no function")
+        raise OptionError(f"function: a {type(function).__name__} is not a function")
     target: Any = function if inspect.isroutine(function) or isinstance(function, type) else type(function)
     try:
         text = inspect.getsource(target).encode()
     except (OSError, TypeError):
         code = getattr(target, "__code__", None)
         if not isinstance(code, CodeType):
-            raise OptionError("version: the function has no source to be known by; say version=") from None
+            raise OptionError("version: the function has no source to hash; pass version=") from None
         text = marshal.dumps(code.replace(co_filename="", co_firstlineno=1))
     return hashlib.sha256(text).hexdigest()[:16]
 
@@ -88,11 +89,11 @@ def _pickled(function: Callable[..., Any]) -> bytes:
     module = sys.modules.get(getattr(function, "__module__", None) or type(function).__module__)
     by_value = module is not None and _is_own(module)
     if by_value:
-        # A module beside the notebook is not on workers.
+        # Workers do not have a module that is in the notebook's folder.
         cloudpickle.register_pickle_by_value(module)
     try:
         data: bytes = cloudpickle.dumps(function)
-    except Exception as error:  # noqa: BLE001 - whatever a value's own pickling raises
+    except Exception as error:  # noqa: BLE001 - a value's own pickling raises anything
         raise OptionError(f"function: it cannot be sent to crop processes: {type(error).__name__}: {error}") from None
     finally:
         if by_value:
@@ -101,7 +102,7 @@ def _pickled(function: Callable[..., Any]) -> bytes:
 
 
 def _is_own(module: ModuleType) -> bool:
-    """Whether it is neither installed nor a part of Python."""
+    """Return whether the module is neither installed nor part of Python."""
     place = getattr(module, "__file__", None)
     if module.__name__ == "__main__" or place is None:
         return False

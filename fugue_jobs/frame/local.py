@@ -1,4 +1,4 @@
-"""Frames of this process: pandas, Arrow, DuckDB, and files. Read column by column, given back as they came."""
+"""Frames of this process: pandas, Arrow, DuckDB and files. Read by column, returned in the same kind."""
 
 from __future__ import annotations
 
@@ -34,31 +34,31 @@ if TYPE_CHECKING:
     from fugue_jobs.frame.rows import Floats, Image, Ints
 
 Cutter = Callable[[Rows, Options], Results]
-"""How rows become results: here, or on a cluster."""
+"""Turns rows into results, here or on a cluster."""
 
 
 class Source(Protocol):
-    """A frame by columns, whatever it is."""
+    """A frame of any kind, read by columns."""
 
     def names(self) -> Sequence[Hashable]:
-        """Its columns, in their order."""
+        """Return its columns, in order."""
 
     def images(self, name: Hashable) -> tuple[Ints, Callable[[int], Image]]:
-        """codes and image of Rows."""
+        """Return ``codes`` and ``image`` of Rows."""
 
     def numbers(self, name: Hashable) -> Floats:
-        """A column of numbers."""
+        """Return a column of numbers."""
 
     def kind(self, name: Hashable) -> pa.DataType | None:
-        """The type of a column; None where its values have none."""
+        """Return a column's type; None where its values are untyped."""
 
     def values(self, name: Hashable) -> Sequence[Any]:
-        """A column's values, by row."""
+        """Return a column's values, by row."""
 
 
 @dataclass(frozen=True)
 class CleanupResult:
-    """A frame's rows, one a box. ``counts``: where boxes are nested, how many each row of the frame has."""
+    """A frame's rows, one per box. ``counts``: boxes of each row of the frame, where boxes are nested."""
 
     rows: Rows
     counts: list[int | None] | None
@@ -69,9 +69,9 @@ class CleanupResult:
 
 
 def take(source: Source, options: Options, *, whole: bool = True) -> CleanupResult:
-    """The rows of a frame, or of a part of one, which says nothing about the format of all boxes.
+    """Return the rows of a frame, or of a part of one (``whole=False``), whose box format is not checked.
 
-    Raises OptionError for columns that are missing, clash, or hold no such thing, and for boxes that none fits.
+    Raise OptionError for missing, clashing or mistyped columns, and for a box format that no box fits.
     """
     names = source.names()
     columns = find_columns(names, options)
@@ -138,7 +138,7 @@ def _facts(source: Source) -> Callable[[int], Mapping[str, Any]]:
         if not told:
             told.update({str(name): source.values(name) for name in dict.fromkeys(source.names())})
         values = {name: values[row] for name, values in told.items()}
-        # Of an image's bytes nothing: a function gets the crop.
+        # The image's bytes are left out: a function gets the crop.
         return {name: None if isinstance(value, bytes | bytearray) else value for name, value in values.items()}
 
     return facts
@@ -188,7 +188,7 @@ class PandasSource:
             return arrow_codes(table, name)
         values = column.array
         if column.dtype != object and str(column.dtype) != "category":
-            # A column of missing values is one of floats.
+            # pandas gives a column of missing values the type float.
             return arrow_codes(pa.chunked_array([pa.array(column, from_pandas=True)]), name)
         return grouped(values), lambda row: read_image(values[row])
 
@@ -219,7 +219,7 @@ class PandasSource:
         return array
 
     def _column(self, name: Hashable) -> Any:
-        # By position: a name may be there twice, and may be a tuple.
+        # By position: names may be repeated, and may be tuples.
         return self._frame.iloc[:, list(self._frame.columns).index(name)]
 
     @staticmethod
@@ -233,7 +233,7 @@ class PandasSource:
 
 
 def crop_pandas(frame: pd.DataFrame, options: Options, cut: Cutter, *, whole: bool = True) -> pd.DataFrame:
-    """The frame with its result columns: same index, same order, every other column as it was."""
+    """Return the frame with its result columns: same index, same order, other columns unchanged."""
     taken = take(PandasSource(frame), options, whole=whole)
     results = cut(taken.rows, options)
     columns = _nested_objects(results, taken) if taken.counts is not None else _as_pandas(results)
@@ -270,19 +270,19 @@ def _nested_objects(results: Results, taken: CleanupResult) -> Any:
 
 
 def crop_arrow(table: pa.Table, options: Options, cut: Cutter, *, whole: bool = True) -> pa.Table:
-    """The table with its result columns."""
+    """Return the table with its result columns."""
     taken = take(ArrowSource(table), options, whole=whole)
     return with_columns(table, arrow_results(taken, cut(taken.rows, options)))
 
 
 def arrow_results(taken: CleanupResult, results: Results) -> pa.Table:
-    """The result columns as a table of as many rows as the frame has."""
+    """Return the result columns as a table with one row per row of the frame."""
     flat = results.arrow()
     return flat if taken.counts is None else nest(flat, taken.counts)
 
 
 def with_columns(table: pa.Table, more: pa.Table) -> pa.Table:
-    """The table with the columns of another beside its own."""
+    """Return the table with the columns of another appended."""
     for name, column in zip(more.column_names, more.columns, strict=True):
         table = table.append_column(name, column)
     return table
@@ -292,16 +292,16 @@ _numbers = itertools.count()
 
 
 def crop_duckdb(relation: Any, options: Options, cut: Cutter) -> Any:
-    """The relation with its result columns, on its own connection.
+    """Return the relation with its result columns, on its own connection.
 
-    It is read once into a temporary table, and what comes back is one too: a relation that ran twice might give its rows in
-    another order. Its types never leave DuckDB.
+    The relation is read once into a temporary table, because a second run might change the order of rows.
+    The result is a temporary table too. Types never leave DuckDB.
     """
     names = list(relation.columns)
     columns = find_columns(names, options)
     check_clash(names, result_schema(options).names)
     name = f"cropline_frame_{next(_numbers)}"
-    # Views and tables of our own names; text of the user's is quoted.
+    # The names of views and tables are ours; the user's text is quoted.
     relation.query("cropline_view", f"CREATE TEMP TABLE {name}_in AS SELECT * FROM cropline_view")  # noqa: S608
     try:
         wanted = set(names) if options.profile.steps else {columns.image, *columns.of_boxes, columns.label} - {None}

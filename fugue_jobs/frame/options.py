@@ -1,4 +1,4 @@
-"""The options of the front door, read and judged before anything is fetched."""
+"""The options of the front door, parsed and checked before anything is fetched."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from fugue_jobs.frame.function import Extras, Function, with_function
 BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
 Units = Literal["normalised", "pixels", "percent"]
 
-# The names of the four numbers of a box, where columns= does not say others.
+# Default names of the four numbers of a box.
 EDGES: Mapping[str, tuple[str, str, str, str]] = {
     "xyxy": ("xmin", "ymin", "xmax", "ymax"),
     "xywh": ("x", "y", "w", "h"),
     "cxcywh": ("cx", "cy", "w", "h"),
 }
-# The column of images, where columns= does not say another: the one of these that the frame has.
+# Default names of the column of images; the frame must have exactly one of them.
 IMAGES = ("ImgUrl", "image", "image_url", "img_url", "url")
-# A column of whole boxes, where the frame has none of four numbers.
+# Default names of a column of whole boxes, for frames without four columns of numbers.
 WHOLE = ("boxes", "box", "bbox")
 
 _T = TypeVar("_T", bound=str)
@@ -39,7 +39,7 @@ _T = TypeVar("_T", bound=str)
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column of the frame holds what. ``box``: one column for a whole box, or for all boxes of an image."""
+    """The frame's columns by role. ``box``: one column of whole boxes, or of all boxes of an image."""
 
     image: Hashable
     edges: tuple[Hashable, Hashable, Hashable, Hashable] | None
@@ -53,7 +53,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class Options:
-    """What a worker needs besides the rows. Picklable; secrets only inside ``fetch``, as SecretStr."""
+    """What a worker needs besides the rows. Picklable. Secrets are only inside ``fetch``, as SecretStr."""
 
     store: StoreSpec | None
     profile: Profile
@@ -66,11 +66,11 @@ class Options:
     files: str | None
     partitions: int
     processes: int
-    functions: tuple[tuple[str, bytes], ...] = ()  # those that travel pickled, by the name that steps use
+    functions: tuple[tuple[str, bytes], ...] = ()  # pickled functions, by the name that steps use
 
     @property
     def extras(self) -> dict[str, str]:
-        """The columns that functions give: name and type."""
+        """The columns that functions return: name and type."""
         return {name: kind for step in self.profile.steps for name, kind in step.columns.items()}
 
 
@@ -90,7 +90,7 @@ def read_options(
     version: str | None = None,
     **unknown: object,
 ) -> Options:
-    """The options as they were given, with what the settings say of the rest. Raises OptionError, in one line."""
+    """Return the parsed options, completed from the settings. Raise OptionError with one line."""
     if unknown:
         raise OptionError(f"{min(unknown)}: no such option")
     settings = load_settings()
@@ -114,7 +114,7 @@ def read_options(
 
 
 def check_store(options: Options) -> None:
-    """Prove that crops can be stored. Raises OptionError."""
+    """Check that crops can be stored. Raise OptionError."""
     if options.store is None:
         return
     try:
@@ -124,7 +124,7 @@ def check_store(options: Options) -> None:
 
 
 def find_columns(names: Sequence[Hashable], options: Options) -> Columns:
-    """Where the frame's columns stand in the options' words. Raises OptionError for one that is missing or there twice."""
+    """Return the frame's columns by role. Raise OptionError for a missing or repeated column."""
     said = options.columns
     image = said.get("image", _default_image(names) if "image" not in said else None)
     box = said.get("box", said.get("boxes"))
@@ -150,7 +150,7 @@ def find_columns(names: Sequence[Hashable], options: Options) -> Columns:
 
 
 def check_clash(names: Sequence[Hashable], results: Sequence[str]) -> None:
-    """Raises OptionError when the frame has a column by the name of one of the results. Spark and DuckDB see no case."""
+    """Raise OptionError when a column has the name of a result. Spark and DuckDB ignore case."""
     known = {str(name).lower() for name in names}
     clash = [name for name in results if name.lower() in known]
     if clash:
@@ -168,7 +168,9 @@ def _default_image(names: Sequence[Hashable]) -> Hashable:
             f"the frame has {_listed(names)}"
         )
     if len(found) > 1:
-        raise OptionError(f"columns: {' and '.join(found)} may each be the images; name one, columns={{'image': ...}}")
+        raise OptionError(
+            f"columns: {' and '.join(found)} are all names of image columns; choose one, columns={{'image': ...}}"
+        )
     return found[0]
 
 
@@ -190,7 +192,9 @@ def _store(store: str | Path | None, settings: StorageSettings) -> StoreSpec | N
     except ValidationError as error:
         raise OptionError(f"store: {_first(error)}") from None
     if spec.scheme == "memory":
-        raise OptionError("store: memory:/// lives in one process and crops are cut in others; leave store out")
+        raise OptionError(
+            "store: memory:/// exists in one process only, and other processes store the crops; leave store out"
+        )
     return spec
 
 
@@ -201,7 +205,7 @@ def _profile(profile: Profile | Mapping[str, Any] | str | None, settings: Settin
         return profile
     if isinstance(profile, str) and not profile.lstrip().startswith("{"):
         if profile not in settings.profiles:
-            raise OptionError(f"profile: no {profile!r} among {', '.join(settings.profiles)} (CROPLINE_PROFILES)")
+            raise OptionError(f"profile: there is no {profile!r}; CROPLINE_PROFILES has {', '.join(settings.profiles)}")
         return settings.profiles[profile]
     try:
         return Profile.model_validate(dict(_mapping("profile", profile)))
@@ -216,7 +220,7 @@ def _columns(columns: Mapping[str, Any] | str | None, boxes: str) -> dict[str, A
     known = {"image", "box", "boxes", "label", *EDGES.get(boxes, ())}
     unknown = [name for name in said if name not in known]
     if unknown:
-        raise OptionError(f"columns: nothing is called {unknown[0]!r}; there are {', '.join(sorted(known))}")
+        raise OptionError(f"columns: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
     box = said.get("box", said.get("boxes"))
     if isinstance(box, list | tuple) and len(box) != 4:
         raise OptionError(f"columns: a box has four columns, not {len(box)}: {', '.join(EDGES.get(boxes, ()))}")
@@ -238,14 +242,14 @@ def _one_of(option: str, value: object, known: Sequence[_T]) -> _T:
     for name in known:
         if value == name:
             return name
-    raise OptionError(f"{option}: {value!r} is none of {', '.join(known)}")
+    raise OptionError(f"{option}: {value!r} is not one of {', '.join(known)}")
 
 
 def _files(files: str | Path | None) -> str | None:
     if files is None:
         return None
     if not Path(files).is_dir():
-        raise OptionError(f"files: {files} is no folder")
+        raise OptionError(f"files: {files} is not a folder")
     return str(Path(files).absolute())
 
 

@@ -1,6 +1,6 @@
-"""What Fugue loads by the entry point ``fugue.plugins``: the name ``cropline_crop``, and Spark Connect on Spark 4.
+"""The entry point ``fugue.plugins``: the transformer ``cropline_crop``, and Spark Connect on Spark 4.
 
-What they stand for is imported when it is named.
+Their implementations are imported on first use.
 """
 
 from typing import Any
@@ -28,7 +28,7 @@ def _transformer(named: Any) -> Any:  # noqa: ARG001 - Fugue's signature
 
 @parse_execution_engine.candidate(_is_connect, priority=2)
 def _connect(engine: Any, conf: Any, **_: Any) -> Any:  # noqa: ARG001 - Fugue's signature
-    """Fugue's own engine takes such a session for a classic one."""
+    """Return our engine: Fugue's takes a Connect session on Spark 4 for a classic one."""
     from fugue_jobs.engines.spark_connect import ConnectEngine
 
     return ConnectEngine(engine)

@@ -1,4 +1,4 @@
-"""What came of each row, column by column, as numpy arrays that are filled while crops end."""
+"""The results of rows, by column, in numpy arrays that are filled as crops finish."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _ARROW = {
 
 
 def result_schema(options: Options, *, nested: bool = False) -> pa.Schema:
-    """The columns that are appended to a frame; lists, one value a box, where the frame's boxes are nested."""
+    """Return the columns that are appended to a frame; lists with one value per box where boxes are nested."""
     where = ("key", pa.string()) if options.store is not None else ("data", pa.binary())
     fields = [(options.prefix + name, kind) for name, kind in (*_BEFORE, where, *_AFTER)]
     fields += [(name, arrow_type(parse_type(kind))) for name, kind in options.extras.items()]
@@ -54,12 +54,12 @@ def result_schema(options: Options, *, nested: bool = False) -> pa.Schema:
 
 
 def arrow_type(kind: str | ListOf) -> pa.DataType:
-    """The Arrow type of a column of a function's own."""
+    """Return the Arrow type of a column that a user's function returns."""
     return pa.list_(arrow_type(kind.of)) if isinstance(kind, ListOf) else _ARROW[kind]
 
 
 class Results:
-    """The result columns of so many rows."""
+    """The result columns of a number of rows."""
 
     def __init__(self, count: int, options: Options) -> None:
         self._schema = result_schema(options)
@@ -75,7 +75,7 @@ class Results:
                 self._missing[field.name] = np.ones(count, np.bool_)
 
     def put(self, row: int, crop: CropOutcome) -> None:
-        """How this row ended."""
+        """Record the outcome of this row."""
         self._known[row] = True
         for name, column in self._columns.items():
             if name in self._extras:
@@ -89,7 +89,7 @@ class Results:
                 self._missing[name][row] = False
 
     def fill(self, table: pa.Table) -> None:
-        """Results that were found elsewhere: column ``row`` says whose."""
+        """Copy results that a worker returned; column ``row`` has the row numbers."""
         rows = table.column("row").to_numpy()
         self._known[rows] = True
         for name, column in self._columns.items():
@@ -105,16 +105,16 @@ class Results:
 
     @property
     def lost(self) -> int:
-        """Rows that never ended: there must be none."""
+        """The number of rows without an outcome: must be 0 at the end."""
         return int(self._count - self._known.sum())
 
     def take(self) -> Iterator[tuple[str, pa.DataType, NDArray[Any], NDArray[np.bool_] | None]]:
-        """(name, type, values, which are missing) of each column, in their order; each is let go of when it is given."""
+        """Yield (name, type, values, mask of missing values) per column, in order, and release each afterwards."""
         for field in self._schema:
             yield field.name, field.type, self._columns.pop(field.name), self._missing.pop(field.name, None)
 
     def arrow(self) -> pa.Table:
-        """All columns as an Arrow table; they are gone from here then."""
+        """Return all columns as an Arrow table, and release them here."""
         arrays = [_array(values, kind, missing) for _, kind, values, missing in self.take()]
         return pa.table(
             [pa.chunked_array(array) if isinstance(array, list) else array for array in arrays], self._schema
@@ -122,7 +122,7 @@ class Results:
 
 
 def nest(flat: pa.Table, counts: list[int | None]) -> pa.Table:
-    """One row an image, each column a list with one value a box. ``counts``: boxes of each image; None: no list at all."""
+    """Return one row per image: each column is a list with a value per box. A count of None is a null list."""
     offsets = np.concatenate([[0], np.cumsum([count or 0 for count in counts])]).astype(np.int32)
     mask = pa.array([count is None for count in counts], pa.bool_())
     columns = [
@@ -135,5 +135,5 @@ def nest(flat: pa.Table, counts: list[int | None]) -> pa.Table:
 
 
 def _array(values: NDArray[Any], kind: pa.DataType, missing: NDArray[np.bool_] | None) -> pa.Array:
-    # Lists are no arrays within an array to Arrow when they come from numpy.
+    # Arrow does not take numpy arrays of lists as lists.
     return pa.array(values.tolist(), kind) if pa.types.is_list(kind) else pa.array(values, kind, mask=missing)

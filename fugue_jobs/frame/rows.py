@@ -1,6 +1,6 @@
-"""A frame's rows as the crop processes want them: distinct images, boxes as four numbers, and what stands beside them.
+"""A frame's rows for the crop processes: distinct images, boxes as four numbers, and the row's other values.
 
-Only the columns that are needed are read; the frame itself stays where it is.
+Only needed columns are read; the frame itself is not copied.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,31}://")
 
 @dataclass(frozen=True)
 class Rows:
-    """One row a box. ``edges``: xmin, ymin, xmax, ymax; NaN where a number is missing or is none.
+    """One row per box. ``edges``: xmin, ymin, xmax, ymax; NaN where a number is missing or invalid.
 
-    ``codes`` gives each row's image, by the order in which images first came; ``image`` the image behind a row.
-    ``facts`` is what a function is told of a row's own columns.
+    ``codes`` has each row's image, numbered by first occurrence; ``image`` returns the image of a row.
+    ``facts`` returns the frame's own columns of a row, for functions.
     """
 
     codes: Ints
@@ -50,19 +50,19 @@ class Rows:
         return len(self.codes)
 
     def groups(self) -> Iterator[Ints]:
-        """The rows of each image, in their order."""
+        """Yield the rows of each image, in order."""
         order = np.argsort(self.codes, kind="stable")
         edges = np.flatnonzero(np.diff(self.codes[order])) + 1
         return iter(np.split(order, edges)) if len(order) else iter(())
 
 
 def is_path(image: str) -> bool:
-    """Whether this is the path of a file, and no URL of any kind."""
+    """Return whether this is the path of a file and not a URL."""
     return not _SCHEME.match(image)
 
 
 def read_image(value: Any) -> Image:
-    """A value of the column of images; None when it is neither text, bytes nor a path."""
+    """Return a value of the image column; None when it is neither text, bytes nor a path."""
     if isinstance(value, str):
         return str(value) or None
     if isinstance(value, bytes | bytearray | memoryview):
@@ -71,7 +71,7 @@ def read_image(value: Any) -> Image:
 
 
 def grouped(values: Iterable[Any]) -> Ints:
-    """The code of each value: equal images have one. Bytes are compared by their hash."""
+    """Return a code per value; equal images share one. Bytes are compared by their hash."""
     seen: dict[Any, int] = {}
     codes = []
     for value in values:
@@ -82,10 +82,10 @@ def grouped(values: Iterable[Any]) -> Ints:
 
 
 def arrow_codes(column: pa.ChunkedArray, name: Hashable) -> tuple[Ints, Callable[[int], Image]]:
-    """codes and image of Rows, of an Arrow column. Raises OptionError for one that cannot hold images."""
+    """Return ``codes`` and ``image`` of Rows for an Arrow column. Raise OptionError when it cannot hold images."""
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if pa.types.is_null(kind):
-        return np.zeros(len(column), np.int64), lambda row: None  # noqa: ARG005 - nothing to tell rows by
+        return np.zeros(len(column), np.int64), lambda row: None  # noqa: ARG005 - all rows are equal
     if _is_binary(kind):
         column = column.cast(kind) if pa.types.is_dictionary(column.type) else column
         return grouped(value.as_py() for value in column), lambda row: read_image(column[row].as_py())
@@ -112,7 +112,7 @@ def _is_binary(kind: pa.DataType) -> bool:
 
 
 def is_nested(kind: pa.DataType) -> bool:
-    """Whether values of this type are the boxes of a whole image."""
+    """Return whether values of this type are all the boxes of an image."""
     if not is_list(kind):
         return False
     inner = kind.value_type
@@ -124,7 +124,7 @@ def is_list(kind: pa.DataType) -> bool:
 
 
 def arrow_numbers(column: pa.ChunkedArray, name: Hashable) -> Floats:
-    """An Arrow column as numbers. Raises OptionError for one of another kind."""
+    """Return an Arrow column as numbers. Raise OptionError for other types."""
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if _is_text(kind):
         return numbers(column.to_pylist())
@@ -137,7 +137,7 @@ def arrow_numbers(column: pa.ChunkedArray, name: Hashable) -> Floats:
 
 
 def numbers(values: Iterable[Any]) -> Floats:
-    """Values as numbers; NaN for what is none. Text that reads as a number is one."""
+    """Return values as numbers; NaN for anything else. Numeric text counts as a number."""
     return np.array([_number(value) for value in values], np.float64)
 
 
@@ -151,7 +151,7 @@ def _number(value: Any) -> float:
 
 
 def one_box(value: Any, names: Sequence[str]) -> tuple[list[float], str | None]:
-    """(four numbers, label) of a value that is a whole box: four numbers in a row, or fields by their names."""
+    """Return (four numbers, label) of a whole box: a sequence of four numbers, or named fields."""
     if isinstance(value, Mapping):
         label = value.get("label")
         return [_number(value.get(name)) for name in names], label if isinstance(label, str) else None
@@ -162,14 +162,14 @@ def one_box(value: Any, names: Sequence[str]) -> tuple[list[float], str | None]:
 
 
 def boxes_of(value: Any) -> list[Any] | None:
-    """The boxes of one image; None when it has none told."""
+    """Return the boxes of one image; None when the value has none."""
     if isinstance(value, str):
         value = _from_json(value)
     return list(value) if isinstance(value, list | tuple | np.ndarray) else None
 
 
 def holds_boxes(values: Iterable[Any]) -> bool:
-    """Whether values without a type are the boxes of whole images: the first that tells decides."""
+    """Return whether untyped values are all the boxes of an image. The first value with evidence decides."""
     for value in values:
         parts = boxes_of(value)
         if parts:
@@ -185,7 +185,7 @@ def _from_json(text: str) -> Any:
 
 
 def as_edges(four: Floats, options: Options) -> Floats:
-    """Four numbers of each box, as the options say they came, as xmin, ymin, xmax, ymax."""
+    """Convert four numbers per box from the configured format to xmin, ymin, xmax, ymax."""
     edges = four / 100 if options.units == "percent" else four
     first, second = edges[:, :2], edges[:, 2:]
     if options.boxes == "xywh":
@@ -196,21 +196,23 @@ def as_edges(four: Floats, options: Options) -> Floats:
 
 
 def check_fit(edges: Floats, options: Options) -> None:
-    """Raises OptionError when no box can be meant as the options say. Boxes that are bad each for itself are rows' reasons."""
+    """Raise OptionError when no box fits the options. Single bad boxes become reasons of their rows."""
     known = edges[np.isfinite(edges).all(axis=1)]
     if not len(known):
         return
     if options.units != "pixels" and (np.abs(known).max(axis=1) > 2).all():
         other = "pixels" if options.units == "normalised" else "pixels or normalised"
-        raise OptionError(f"units: no box is {options.units}, all lie beyond the image; are they {other}?")
+        raise OptionError(f"units: no box is {options.units}, all are outside the image; are they {other}?")
     if options.units == "pixels" and ((known >= 0) & (known <= 1)).all():
-        raise OptionError("units: no box is of pixels, all lie within 0..1; are they normalised?")
+        raise OptionError("units: no box is in pixels, all are within 0..1; are they normalised?")
     inverted = (known[:, 2] < known[:, 0]) | (known[:, 3] < known[:, 1])
     if len(known) > 1 and inverted.all():
         others = ", ".join(name for name in EDGES if name != options.boxes)
-        raise OptionError(f"boxes: no box is {options.boxes}, each ends before it begins; are they one of {others}?")
+        raise OptionError(
+            f"boxes: no box is {options.boxes}, every maximum is below its minimum; are they one of {others}?"
+        )
 
 
 def no_label(row: int) -> None:  # noqa: ARG001 - as a column's
-    """Of a frame without labels."""
+    """Return None, for a frame without labels."""
     return

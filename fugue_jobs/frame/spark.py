@@ -1,4 +1,4 @@
-"""Spark and Spark Connect: a frame cut where it lies, and rows of this process cut there."""
+"""Spark and Spark Connect: cuts Spark frames in place, and rows of this process on Spark."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ if TYPE_CHECKING:
     from fugue_jobs.frame.options import Columns, Options
     from fugue_jobs.frame.rows import Rows
 
-# Parts for each core that the session has: a slow image holds up few others.
+# Parts per core of the session, so that a slow image delays few others.
 _PARTS_A_CORE = 4
-# Where a session does not say how many cores it has.
+# The number of parts when the session does not report its cores.
 _PARTS = 32
-# Rows that are looked at to see whether boxes are what the options say.
+# Rows that are sampled to check the format of boxes.
 _LOOKED_AT = 200
 
 
 def crop_spark(frame: Any, options: Options) -> Any:
-    """The frame with its result columns. Lazy: nothing is fetched before an action, and each action crops again.
+    """Return the frame with its result columns. Lazy: each action fetches and crops again.
 
-    Rows come in another order: those of one image are brought together. Images in a column of bytes stay where they are.
+    The order of rows changes, because rows of one image are brought together. Frames with a column of
+    image bytes are not shuffled.
     """
     from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
     from pyspark.sql.types import StructType
@@ -58,12 +59,12 @@ def crop_spark(frame: Any, options: Options) -> Any:
 
 
 def nests(columns: Columns, options: Options, kinds: pa.Schema) -> bool:
-    """Whether a frame whose columns have these types has the boxes of a whole image in one column."""
+    """Return whether one column of a frame with these types has all boxes of an image."""
     return columns.edges is None and ("boxes" in options.columns or is_nested(kinds.field(str(columns.box)).type))
 
 
 def check_boxes(frame: Any, options: Options) -> None:
-    """As for any frame, by some of its rows first: that they are all wrong is seen in few, that one is right in all."""
+    """Check the box format. A sample is read first; all rows are read only when no box of the sample fits."""
     columns = find_columns(list(frame.columns), options)
     boxes = frame.select(*(_quoted(name) for name in dict.fromkeys(columns.of_boxes)))
     try:
@@ -81,7 +82,7 @@ def _look_at(boxes: pa.Table, columns: Columns, options: Options) -> None:
 
 
 def crop_rows(session: Any, rows: Rows, options: Options) -> Results:
-    """Rows of this process, cut on the session's cluster. Raises EngineError when the job fails there."""
+    """Cut rows of this process on the session's cluster. Raise EngineError when the job fails there."""
     from pyspark.sql.pandas.types import from_arrow_schema
 
     from fugue_jobs.engines.spark import as_spark_frame
@@ -111,7 +112,7 @@ _shipped: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def ship(session: Any) -> None:
-    """Our own packages to the session's workers, once: they may have only the third-party wheels."""
+    """Send our packages to the session's workers, once: they may have only the third-party wheels."""
     if session in _shipped:
         return
     context = getattr(session, "_sc", None)
@@ -120,7 +121,7 @@ def ship(session: Any) -> None:
     elif not context.master.startswith("local"):
         context.addPyFile(str(zipped_packages()))
     elif "PYSPARK_PYTHON" not in os.environ and not context.getConf().get("spark.pyspark.python"):
-        # Else its workers would run whatever "python3" is there, and this is the machine that has cropline.
+        # Without it, workers run any "python3" on their path. This is the interpreter that has cropline.
         context.pythonExec = sys.executable
     _shipped.add(session)
 

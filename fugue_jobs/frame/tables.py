@@ -1,4 +1,4 @@
-"""Arrow tables through the crop processes of a worker: what Spark and Fugue call, and how rows travel there."""
+"""Runs Arrow tables through a worker's crop processes for Spark and Fugue, and packs rows for the transfer."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from fugue_jobs.pool.applying import pickled_row
 if TYPE_CHECKING:
     from fugue_jobs.frame.options import Options
 
-# Rows that are cut at a time, and the bytes of them: at the end of each such part crop processes wait for each other.
+# The size of a part, in rows and bytes. Crop processes wait for each other at the end of each part.
 _ROWS, _BYTES = 4_096, 64_000_000
 
-# Rows of a frame of this process on their way to a cluster: only what is cut travels, and each image's bytes once, with the
-# first of its rows.
+# Rows of this process on their way to a cluster: only the needed columns, and each image's bytes
+# once, with the first of its rows.
 LOOSE = pa.schema(
     [("row", pa.int64()), ("code", pa.int64()), ("image", pa.string()), ("data", pa.binary())]
     + [(name, pa.float64()) for name in ("xmin", "ymin", "xmax", "ymax")]
@@ -33,14 +33,14 @@ LOOSE = pa.schema(
 
 @dataclass(frozen=True)
 class CropTables:
-    """A frame's tables in, the same tables with result columns out. Rows of one image that follow each other stay together."""
+    """Maps a frame's tables to the same tables with result columns. Consecutive rows of one image stay together."""
 
     options: Options
     image: str
-    order: tuple[str, ...]  # of the columns that come out
+    order: tuple[str, ...]  # the columns that come out
 
     def __call__(self, tables: Iterable[pa.Table | pa.RecordBatch]) -> Iterator[pa.Table]:
-        """Each part of the rows, cut."""
+        """Yield each part of the rows, cut."""
         for table in windows(tables, self.image):
             yield crop_arrow(table, self.options, cut_part, whole=False).select(self.order)
 
@@ -51,12 +51,12 @@ class CropTables:
 
 
 def cut_part(rows: Rows, options: Options) -> Results:
-    """A part of the rows, by one core of a cluster."""
+    """Cut a part of the rows on one core of a cluster."""
     return cut_rows(rows, options, options.processes or 1)
 
 
 def windows(tables: Iterable[pa.Table | pa.RecordBatch], image: str) -> Iterator[pa.Table]:
-    """Parts of some thousand rows. The last image of a part waits for the next one: its other rows may stand there."""
+    """Yield parts of some thousand rows. The last image of a part moves to the next: more of its rows may follow."""
     held: list[pa.Table] = []
     rows = size = 0
     for table in tables:
@@ -77,7 +77,7 @@ def windows(tables: Iterable[pa.Table | pa.RecordBatch], image: str) -> Iterator
 
 
 def _last_begins(column: pa.ChunkedArray) -> int:
-    """Where the last value of the column begins to repeat."""
+    """Return the first row of the run of equal values at the end of the column."""
     at = len(column) - 1
     last = column[at]
     if not last.is_valid:
@@ -88,7 +88,7 @@ def _last_begins(column: pa.ChunkedArray) -> int:
 
 
 def loose(rows: Rows, options: Options) -> pa.Table:
-    """The rows as LOOSE, ordered by image; their own columns for functions only."""
+    """Return the rows as LOOSE, ordered by image; the frame's own columns only when there are functions."""
     order = np.argsort(rows.codes, kind="stable")
     codes = rows.codes[order]
     first = np.concatenate([[True], codes[1:] != codes[:-1]]) if len(codes) else np.zeros(0, np.bool_)
@@ -109,17 +109,17 @@ def loose(rows: Rows, options: Options) -> pa.Table:
 
 @dataclass(frozen=True)
 class CropLoose:
-    """LOOSE tables in, tables of the row numbers and result columns out. All rows of an image are in one call, in their order."""
+    """Maps LOOSE tables to row numbers and result columns. Each call must have all rows of its images, in order."""
 
     options: Options
 
     @property
     def schema(self) -> pa.Schema:
-        """Of what comes out."""
+        """The schema of the result."""
         return pa.schema([LOOSE.field("row"), *result_schema(self.options)])
 
     def __call__(self, tables: Iterable[pa.Table | pa.RecordBatch]) -> Iterator[pa.Table]:
-        """Each part of the rows, cut."""
+        """Yield each part of the rows, cut."""
         for table in windows(tables, "code"):
             results = cut_part(_rows(table), self.options)
             yield with_columns(table.select(["row"]), results.arrow())
@@ -130,11 +130,11 @@ class CropLoose:
             yield from table.to_batches()
 
     def parts(self, tables: Iterable[pa.Table]) -> Iterable[pa.Table]:
-        """The same for Fugue, which reads these types."""
+        """The same for Fugue, which reads these type annotations."""
         return self(tables)
 
     def whole(self, table: pa.Table) -> pa.Table:
-        """One table in, one out, for clusters that run functions."""
+        """The same for clusters that run functions: one table in, one out."""
         return pa.concat_tables([self.schema.empty_table(), *self([table])])
 
 

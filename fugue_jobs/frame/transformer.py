@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from fugue_jobs.frame.results import Results
     from fugue_jobs.frame.rows import Rows
 
-# As many parts for each core as spark.py makes; the words are Fugue's.
+# As many parts per core as spark.py makes, in Fugue's notation.
 _PARTS = "CONCURRENCY*4"
 
 
 class CropTransformer(Transformer):
-    """Crops the boxes of whatever frame Fugue hands over. ``bound``: options that were given before the line was written."""
+    """Crops the boxes of a frame in Fugue. ``bound``: options that were given before the statement was written."""
 
     def __init__(self, bound: Mapping[str, Any] | None = None) -> None:
         self._bound = dict(bound or {})
@@ -41,11 +41,11 @@ class CropTransformer(Transformer):
         self._whole = True
 
     def __uuid__(self) -> str:
-        """Equal options, equal transformer, as Fugue tells tasks apart."""
+        """Return an id that is equal for equal options, so that Fugue recognises equal tasks."""
         return str(to_uuid("cropline_crop", sorted((name, str(value)) for name, value in self._bound.items())))
 
     def __call__(self, df: Any, engine: object = None) -> Any:
-        """cropline.crop with these options. Fugue takes nothing for a name in USING that cannot be called."""
+        """Call cropline.crop with these options. Fugue accepts only callables after USING."""
         from fugue_jobs.frame.crop import crop_frame
 
         return crop_frame(df, read_options(**self._bound), engine)
@@ -54,7 +54,7 @@ class CropTransformer(Transformer):
         return "pyarrow"
 
     def get_output_schema(self, df: DataFrame) -> Schema:
-        """On the driver: all that can be wrong with the options is said here, before anything is fetched."""
+        """Return the result's schema. It runs on the driver and checks all options before anything is fetched."""
         options = read_options(**self._bound | dict(self.params))
         names = list(df.schema.names)
         columns = find_columns(names, options)
@@ -71,19 +71,19 @@ class CropTransformer(Transformer):
         self._work = CropTables(options, image, (*names, *results.names))
         own = self.partition_spec
         if not df.is_local and not own.partition_by and not pa.types.is_binary(kinds.field(image).type):
-            # Else an image's rows would be spread, and it fetched by each part. Fugue has no public way to say it.
+            # Otherwise several parts would fetch the same image. Fugue has no public way to set this.
             parts = options.partitions or own.num_partitions
             spec = {"algo": "coarse", "by": [image], "num": _PARTS if parts in (0, "0") else parts}
             self._partition_spec = PartitionSpec(spec)
         return df.schema + Schema(results)
 
     def transform(self, df: LocalDataFrame) -> LocalDataFrame:
-        """On a worker, or here."""
+        """Crop one part, on a worker or here."""
         return IterableArrowDataFrame(map(ArrowDataFrame, self._cut(df)), self.output_schema)
 
     def _cut(self, df: LocalDataFrame) -> Iterator[pa.Table]:
         assert self._options is not None
-        # All rows of a part at once, in the order of their images: they are in no order here.
+        # In this process rows are in no order: take all rows of the part, ordered by image.
         if isinstance(df, LocalDataFrameIterableDataFrame):
             tables = [part.as_arrow() for part in df.native]
             if tables:
@@ -113,9 +113,9 @@ def crops(
     partitions: int = 0,
     processes: int = 0,
 ) -> CropTransformer:
-    """A transformer with these options (cropline.crop's), to be named in FugueSQL: ``TRANSFORM df USING mine``.
+    """Return a transformer with these options of cropline.crop, for FugueSQL: ``TRANSFORM df USING mine``.
 
-    Raises OptionError for a wrong one.
+    Raise OptionError for a wrong option.
     """
     bound = {
         "store": store,

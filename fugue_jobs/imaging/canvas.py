@@ -1,6 +1,6 @@
-"""Picture memory that is reused from photo to photo, instead of being allocated and zeroed for each.
+"""Pixel memory that is reused from photo to photo, instead of being allocated and zeroed for each.
 
-The decoder writes every row of a photo before its pixels are read, or the decoding fails and no pixel is read.
+The decoder writes every row before its pixels are read, or the decoding fails and no pixel is read.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from PIL._imaging import ImagingCore
     from PIL.ImageFile import ImageFile
 
-# Larger photos are rare, and memory for them would cost every process as much.
+# Larger photos are rare, and every process would need as much memory for them.
 _LARGEST = 16_000_000
 _BYTES_A_PIXEL = 4
 
 
 class Canvas:
-    """Memory of one decoding thread, for one decoder at a time. A decoded photo is valid until the next one is decoded."""
+    """Memory of one decoding thread, for one decoder at a time. The next decode overwrites a photo."""
 
     def __init__(self) -> None:
         self._held: dict[str, ImagingCore] = {}
         self._room = bytearray()
 
     def room(self, size: int) -> bytearray:
-        """A buffer of at least ``size`` bytes."""
+        """Return a buffer of at least ``size`` bytes."""
         if size > len(self._room):
             if size > _LARGEST * _BYTES_A_PIXEL:
                 return bytearray(size)
@@ -36,7 +36,7 @@ class Canvas:
         return self._room
 
     def lend(self, image: ImageFile) -> None:
-        """Let a photo that is not decoded yet be decoded into the canvas, if its kind allows it.
+        """Make an undecoded photo decode into the canvas, if its kind allows it.
 
         The photo keeps its size; its memory may be larger. Only rectangles inside the photo may be taken.
         """

@@ -1,7 +1,6 @@
-"""Any picture mode to 8-bit RGB or RGBA: alpha, palettes, 16 bits, CMYK and ICC profiles. Crops, never whole photos.
+"""Converts crops of any mode to 8-bit RGB or RGBA: alpha, palettes, 16 bits, CMYK and ICC profiles.
 
-Every conversion here is pixel by pixel, so converting the crop gives what cropping the converted photo would.
-Belongs here: colour. Does not: geometry (geometry.py) or files (encode.py).
+Every conversion works per pixel, so converting the crop equals cropping the converted photo.
 """
 
 import io
@@ -19,18 +18,18 @@ _ALPHA_MODES = frozenset(["LA", "La", "PA", "RGBA", "RGBa"])
 _SIXTEEN_BITS = frozenset(["I;16", "I;16L", "I;16B", "I;16N"])
 # lcms's name of a profile's colour space -> the modes whose pixels it describes.
 _SPACES = {"RGB ": ("RGB", "RGBA"), "CMYK": ("CMYK",), "GRAY": ("L",)}
-# Profiles of presses come to 3 MB. With keep_icc a photo's goes into each of its crops, and the last ones are remembered.
+# Profiles of printing presses reach 3 MB. With keep_icc the profile is in every crop, and recent ones are cached.
 _MOST_ICC = 4_000_000
 
 
-# Greys, where a curve shows, and a coarse cube of all colours.
+# All greys, where a curve shows, and a coarse cube of all colours.
 _GRID = [(level, level, level) for level in range(256)] + [
     (red, green, blue) for red in range(0, 256, 51) for green in range(0, 256, 51) for blue in range(0, 256, 51)
 ]
 
 
 class Coloured(NamedTuple):
-    """A crop in RGB or RGBA; ``icc`` is the profile its numbers are in (None: sRGB); ``note`` a flag for its row."""
+    """A crop in RGB or RGBA. ``icc``: the profile of its values (None: sRGB). ``note``: a flag for its row."""
 
     image: Image.Image
     icc: bytes | None
@@ -38,20 +37,20 @@ class Coloured(NamedTuple):
 
 
 def to_rgb(crop: Image.Image, meaning: Meaning, keep_icc: bool, low: Image.Image | None = None) -> Coloured:
-    """The crop as RGB, or RGBA where the photo has transparency, rid of all metadata. May change ``crop`` itself.
+    """Return the crop as RGB, or as RGBA where the photo has transparency, without metadata. May change ``crop``.
 
-    With keep_icc an RGB photo keeps its numbers and its profile; else they are converted to sRGB. ``low``: the lower bytes of
-    16-bit samples whose upper ones are the crop.
-    Raises PhotoFailure mode_unsupported for modes without a meaning in RGB (32-bit and floating-point TIFFs).
+    With keep_icc an RGB photo keeps its values and its profile; otherwise they are converted to sRGB.
+    ``low``: the lower bytes of 16-bit samples; ``crop`` has the upper ones.
+    Raise PhotoFailure mode_unsupported for modes without a meaning in RGB (32-bit and floating-point TIFFs).
     """
     alpha = None
     if meaning.transparent is not None:
         alpha = transparency.mask(crop, meaning.transparent, meaning.depth, low)
-        # Pillow's own idea of it is of 8 bits.
+        # Pillow handles it for 8 bits only.
         crop.info.pop("transparency", None)
     plain = _eight_bits(crop, low)
     if plain.mode == "LA":
-        # A profile of greys knows no alpha.
+        # A grey profile has no alpha.
         plain, alpha = plain.getchannel("L"), plain.getchannel("A")
     coloured = _coloured(plain, meaning, keep_icc)
     if alpha is not None:
@@ -76,12 +75,12 @@ def _coloured(plain: Image.Image, meaning: Meaning, keep_icc: bool) -> Coloured:
             return Coloured(_without_profile(plain), icc if keep_icc and meaning.kept else None, None)
         return Coloured(_through_profile(plain, icc, space), None, None)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError, struct.error):
-        # A broken profile says nothing about the pixels: they are taken as the numbers stand.
+        # A broken profile says nothing about the pixels: use their values unchanged.
         return Coloured(_without_profile(plain), None, "icc_ignored")
 
 
 def flatten(image: Image.Image, matte: str) -> Image.Image:
-    """RGBA laid on the matte (``#rrggbb``), as RGB; RGB stays as it is."""
+    """Return RGBA on the matte (``#rrggbb``), as RGB; RGB is returned unchanged."""
     if image.mode == "RGB":
         return image
     ground = Image.new("RGBA", image.size, matte)
@@ -89,7 +88,7 @@ def flatten(image: Image.Image, matte: str) -> Image.Image:
 
 
 def _by_levels(image: Image.Image, lut: tuple[int, ...]) -> Image.Image:
-    """Each of the three colours by this table; alpha stays as it is."""
+    """Map each of the three colour channels by this table; alpha is unchanged."""
     return image.point([*lut * 3, *(range(256) if image.mode == "RGBA" else ())])
 
 
@@ -97,7 +96,7 @@ def _eight_bits(crop: Image.Image, low: Image.Image | None) -> Image.Image:
     if low is not None:
         return transparency.rounded(crop, low)
     if crop.mode in _SIXTEEN_BITS:
-        # Scaled to 0..255, rounded: Pillow's own conversion clips everything above 255 to white.
+        # Scaled to 0..255 and rounded: Pillow's own conversion clips everything above 255 to white.
         return crop.convert("I").point(lambda value: value * (255 / 65535) + 0.5).convert("L")
     if crop.mode in ("I", "F", "LAB", "HSV"):
         raise PhotoFailure("mode_unsupported", f"pixels of mode {crop.mode}")
@@ -130,7 +129,7 @@ def _describe(icc: bytes) -> tuple[str, bool]:
 
 
 def _changes_nothing(icc: bytes) -> bool:
-    """Whether the profile is sRGB by what it does, whatever it is called: every colour of a grid stays, to within a level."""
+    """Return whether the profile acts as sRGB: each colour of a grid changes by at most one level."""
     grid = Image.new("RGB", (len(_GRID), 1))
     grid.putdata(_GRID)
     found = _transform(icc, "RGB", "RGB").apply(grid)

@@ -1,4 +1,4 @@
-"""Which rows of a photo are damaged. A decoder fills up what is missing and says nothing: these are the pixels not to be cut.
+"""The damaged rows of a photo, which must not be cut. Decoders fill missing pixels without an error.
 
 docs/decisions/0024-damage.md
 """
@@ -8,36 +8,36 @@ from __future__ import annotations
 from typing import NamedTuple
 
 DAMAGED_PHOTO = "damaged_photo"
-"""The flag of a crop of a damaged photo, which lies where the photo is whole."""
+"""The flag of a crop from an undamaged part of a damaged photo."""
 END_DAMAGED = "end_damaged"
-"""The flag of a crop of a photo all of whose pixels are there, and whose end is not as it should be."""
+"""The flag of a crop of a photo with all of its pixels, but with a wrong end."""
 ZEROS = 32
-"""Bytes of zeros in a row that coded data does not have by chance; an empty wall may."""
+"""A run of zero bytes that coded data does not have by chance; a blank wall may have it."""
 
 
 class Damage(NamedTuple):
-    """What is wrong with a photo. Rows are those of the picture as stored, in pixels at full scale."""
+    """The damage of a photo. Rows are in pixels of the stored picture at full scale."""
 
-    rows: tuple[tuple[int, int], ...]  # first, and one behind the last; in order
-    data: bytes  # to be decoded instead of the photo: the same, ended as it must be
+    rows: tuple[tuple[int, int], ...]  # (first, end), end exclusive; in order
+    data: bytes  # to decode instead of the photo: the same bytes with a proper end
     detail: str
-    reach: int = 0  # rows beside the damaged ones whose colours are interpolated from theirs, at any scale
+    reach: int = 0  # rows next to damaged ones whose colours are interpolated from them, at any scale
 
     @property
     def flag(self) -> str:
-        """Of the crops that are written."""
+        """The flag of written crops."""
         return DAMAGED_PHOTO if self.rows else END_DAMAGED
 
     def spoils(self, top: int, bottom: int, scale: int) -> bool:
-        """Whether a crop of the rows from top to bottom, decoded at 1/scale, has damaged pixels."""
+        """Return whether a crop of rows top to bottom, decoded at 1/scale, has damaged pixels."""
         reach = self.reach * scale
         return any(first - reach < bottom and top < end + reach for first, end in self.rows)
 
     def covers(self, height: int) -> bool:
-        """Whether nothing of the photo can be used."""
+        """Return whether no row of the photo is usable."""
         return self.rows == ((0, height),)
 
 
 def all_damaged(height: int, data: bytes, why: str) -> Damage:
-    """Nobody can say where: all of it."""
+    """Return damage of all rows, for damage without a known place."""
     return Damage(((0, height),), data, why)

@@ -1,4 +1,4 @@
-"""The size that the API declares of a photo against the size that it has, and what that means for its boxes.
+"""Compares the size that the API declares with the photo's real size, and adjusts the boxes.
 
 docs/decisions/0023-declared-size.md
 """
@@ -16,7 +16,7 @@ Size = tuple[int, int]
 
 
 class Fit(NamedTuple):
-    """How boxes in pixels come to the photo that was decoded: their x and y times these ratios. ``flag`` says that it differs."""
+    """Ratios that scale the x and y of pixel boxes to the decoded photo. ``flag`` reports that the sizes differ."""
 
     across: Ratio = (1, 1)
     down: Ratio = (1, 1)
@@ -27,10 +27,10 @@ _AS_DECLARED = Fit()
 
 
 def fit_boxes(work: ImageWork, upright: Size, orientation: int, mode: str) -> Fit:
-    """The fit of this work's boxes to a photo of this upright size (px) and EXIF orientation.
+    """Return the fit of the boxes to a photo of this upright size (px) and EXIF orientation.
 
-    Boxes are measured in the picture as the API has it: upright, or stored. ``mode``: PictureLimits.size_mismatch.
-    Raises PhotoFailure size_mismatch. Boxes of 0..1 fit any size; of another aspect they are flagged.
+    Boxes are in the API's picture: upright or stored. ``mode``: PictureLimits.size_mismatch.
+    Raise PhotoFailure size_mismatch. Boxes of 0..1 fit any size; a different aspect is flagged.
     """
     declared = work.declared
     if declared == upright or declared == (None, None):
@@ -42,7 +42,7 @@ def fit_boxes(work: ImageWork, upright: Size, orientation: int, mode: str) -> Fi
         return _half_declared(work, measured, mode)
     found = (width, height)
     if swapped and work.orientation == "stored" and not _same_aspect(found, measured):
-        # What is declared may be of the upright picture all the same: the boxes' own orientation is told by the setting.
+        # The declared size may still be of the upright picture: the setting is only about the boxes.
         found = (height, width)
     if found == measured:
         return _AS_DECLARED
@@ -57,7 +57,7 @@ def fit_boxes(work: ImageWork, upright: Size, orientation: int, mode: str) -> Fi
 
 
 def _half_declared(work: ImageWork, measured: Size, mode: str) -> Fit:
-    """One side alone tells no aspect: it is the photo's own, or nothing is known of the boxes."""
+    """Handle a single declared side, which has no aspect: it must be the photo's own, or pixel boxes are undefined."""
     if all(side in (None, own) for side, own in zip(work.declared, measured, strict=True)):
         return _AS_DECLARED
     if work.coordinates != "pixels":
@@ -69,7 +69,7 @@ def _half_declared(work: ImageWork, measured: Size, mode: str) -> Fit:
 
 
 def _same_aspect(one: Size, other: Size) -> bool:
-    """Whether one is the other scaled: each side of the smaller may be off by one pixel, since it was rounded."""
+    """Return whether one size is the other scaled. Rounding may shift each side of the smaller by a pixel."""
     (width, height), (across, down) = one, other
     return abs(width * down - height * across) <= max(width + height, across + down)
 

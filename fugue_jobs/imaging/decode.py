@@ -1,8 +1,6 @@
-"""A photo's bytes to its pixels: opened by its header, decoded when asked, whole or at a reduced scale.
+"""Decodes photos: opens them by their header, then decodes on demand, whole or at a reduced scale.
 
-Belongs here: the one place where photos are decoded. Does not: what is allowed (headers.py), the memory that is decoded
-into (canvas.py), which scale is right (passes.py), decoding only what is wanted (regions.py), cutting (pixels.py).
-Pillow's own messages never leave: they may quote the bytes of a photo.
+Photos are decoded only here. Pillow's messages are never passed on: they may quote bytes of a photo.
 """
 
 from __future__ import annotations
@@ -42,7 +40,7 @@ _PLUGINS = {
     "GIF": "GifImagePlugin",
     "AVIF": "AvifImagePlugin",
 }
-_REFUSED = frozenset(["corrupt", "failed"])  # by the optional decoder, for what stands in the photo
+_REFUSED = frozenset(["corrupt", "failed"])  # reasons of the optional decoder that are about the photo's data
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
 # EXIF orientation -> what turns the stored picture upright.
 UPRIGHT = {
@@ -58,7 +56,7 @@ UPRIGHT = {
 
 @dataclass(slots=True)
 class Photo:
-    """A photo whose header was read and found allowed; its pixels are decoded by load(), as often as it is called."""
+    """A photo whose header was read and allowed. load() decodes its pixels, as often as it is called."""
 
     kind: str
     data: bytes = field(repr=False)
@@ -67,12 +65,12 @@ class Photo:
     stored_height: int
     flags: tuple[str, ...]
     orientation: int = 1
-    scale: int = 0  # the image's pixels are those of a decode at 1/scale; 0: not decoded yet
+    scale: int = 0  # the image's pixels are decoded at 1/scale; 0: not decoded yet
     decoder: str | None = None  # regions, or pillow; for a JPEG with the reason: "pillow: progressive"
     regions: Decoded = field(default_factory=Decoded)  # its bands, when only parts of the photo were decoded
-    damage: Damage | None = None  # as far as the last load had to know
+    damage: Damage | None = None  # as far as the last load needed it
     meaning: Meaning = field(default_factory=Meaning)
-    low: Image.Image | None = None  # the lower bytes of 16-bit samples, whose upper ones are the image
+    low: Image.Image | None = None  # the lower bytes of 16-bit samples; the image has the upper ones
 
     @property
     def pixels(self) -> int:
@@ -80,14 +78,14 @@ class Photo:
 
     @property
     def upright_size(self) -> tuple[int, int]:
-        """(width, height) px once turned upright, at full scale."""
+        """(width, height) px of the upright photo at full scale."""
         if swaps_sides(self.orientation):
             return self.stored_height, self.stored_width
         return self.stored_width, self.stored_height
 
     @property
     def can_scale(self) -> bool:
-        """Whether it can be decoded at 1/2, 1/4 and 1/8 too, and its orientation is known before: JPEGs in RGB or grey."""
+        """Whether it decodes at 1/2, 1/4 and 1/8 too, with a known orientation: JPEGs in RGB or grey."""
         if self.kind != "JPEG" or self.image.mode not in ("RGB", "L") or len(self.image.tile) != 1:
             return False
         return not is_lossless(self.data)
@@ -95,10 +93,10 @@ class Photo:
     def load(
         self, canvas: Canvas | None = None, scale: int = 1, wanted: Sequence[tuple[int, int, int, int]] = ()
     ) -> None:
-        """Decode at 1/scale, into the canvas when there is one. Raises PhotoFailure corrupt_picture.
+        """Decode at 1/scale, into the canvas if there is one. Raise PhotoFailure corrupt_picture.
 
-        Pixels of an earlier load are gone. A scale beyond 1 is for photos that ``can_scale``. ``wanted``: what will be
-        cropped, in stored pixels at 1/scale; of a JPEG perhaps no more than that is decoded.
+        It discards the pixels of an earlier load. A scale beyond 1 needs ``can_scale``. ``wanted``: the
+        rectangles to crop, in stored pixels at 1/scale; of a JPEG perhaps only these are decoded.
         """
         self.regions, self.damage = Decoded(), None
         if self.scale:
@@ -115,14 +113,14 @@ class Photo:
         if not self.scale:
             self._read_meaning()
         if not self.scale and self.kind != "JPEG":
-            # PNGs may tell it behind their pixels.
+            # A PNG may have its EXIF after its pixels.
             self.read_orientation()
-            # TIFF's plugin turns the picture upright by itself while it loads.
+            # The TIFF plugin turns the picture upright while it loads.
             self.stored_width, self.stored_height = self.image.size
         self.scale = scale
 
     def crop(self, edges: tuple[int, int, int, int]) -> Image.Image:
-        """These stored pixels at the decoded scale; valid until the next photo is decoded into the same canvas."""
+        """Return these stored pixels at the decoded scale. Valid until the next decode into the same canvas."""
         if self.regions.bands:
             return self.regions.crop(edges)
         # Not Image.crop: the memory may be a canvas, larger than the photo.
@@ -142,7 +140,7 @@ class Photo:
         self.image.draft(None, (self.stored_width // scale, self.stored_height // scale))
 
     def _load_jpeg(self, canvas: Canvas | None, scale: int, wanted: Sequence[tuple[int, int, int, int]]) -> None:
-        """By the optional decoder where it can be; else by Pillow, which fills up what is damaged and says nothing."""
+        """Decode by the optional decoder if possible, else by Pillow, which fills damaged pixels without an error."""
         below = scale * max((edges[3] for edges in wanted), default=0)
         suspect = is_suspect(self.data)
         if suspect:
@@ -160,12 +158,12 @@ class Photo:
         if self.damage is not None:
             self.decoder = "pillow: damaged"
             if self.damage.covers(self.stored_height):
-                return  # nothing of it is cut
+                return  # no row is usable
             self._open(self.damage.data, scale)
         self._load_whole(canvas, watched=False)
 
     def _load_png(self) -> None:
-        """What its checksums tell is known before it is decoded. Missing rows are zeros then, for Pillow as for browsers."""
+        """Decode after a check of the checksums. Missing rows become zeros, as in browsers."""
         self.decoder = "pillow"
         found = read_png(self.data)
         if found is None:
@@ -190,7 +188,7 @@ class Photo:
         self.meaning = Meaning(icc) if png is None else meaning_of(png, icc)
 
     def _failure_of_png(self, header: Header) -> PhotoFailure | None:
-        """Why Pillow cannot decode it; it is not asked where nothing of it can be used."""
+        """Return why Pillow cannot decode it. Pillow is not tried when no row is usable."""
         if self.damage is not None and self.damage.covers(header.height):
             return None
         try:
@@ -201,11 +199,11 @@ class Photo:
         return None
 
     def crop_low(self, edges: tuple[int, int, int, int]) -> Image.Image | None:
-        """The lower bytes of these pixels' samples, where they have 16 bits and more than one channel."""
+        """Return the lower bytes of these pixels' samples, for 16 bits and more than one channel."""
         return None if self.low is None else self.low.crop(edges)
 
     def _load_whole(self, canvas: Canvas | None, *, watched: bool) -> bool:
-        """Whether it ended well, where it was watched."""
+        """Decode the whole photo. Return whether it ended well; always True if not watched."""
         if canvas is not None:
             canvas.lend(self.image)
         if watched:
@@ -214,14 +212,14 @@ class Photo:
         return True
 
     def _load_regions(self, canvas: Canvas | None, scale: int, wanted: Sequence[tuple[int, int, int, int]]) -> bool:
-        """Whether the optional decoder decoded what is wanted."""
+        """Return whether the optional decoder decoded everything wanted."""
         memory = bytearray if canvas is None else canvas.room
         self.regions = decode_regions(self.image, self.data, wanted, scale, memory)
         self.decoder = "regions"
         return self.regions.reason is None
 
     def read_orientation(self) -> None:
-        """What EXIF says of it, as far as it was read."""
+        """Read the orientation from EXIF, as far as it is loaded."""
         self.orientation, readable = _orientation(self.image)
         if not readable:
             self.flags += ("exif_ignored",)
@@ -230,7 +228,7 @@ class Photo:
 def open_photo(data: bytes, limits: Limits) -> Photo:
     """Read the header and check it against the limits; nothing is decoded.
 
-    Raises PhotoFailure: not_a_picture, format_refused, picture_too_large, too_many_scans, corrupt_picture, damaged_pixels.
+    Raise PhotoFailure: not_a_picture, format_refused, picture_too_large, too_many_scans, corrupt_picture, damaged_pixels.
     """
     kind = check_header(data, limits)
     if kind == "WEBP":
@@ -242,7 +240,7 @@ def open_photo(data: bytes, limits: Limits) -> Photo:
         _check_tile(image, limits)
         # Its plugin turns the picture by getexif(), see _exif.
         image.info.pop("xmp", None)
-    # Not n_frames: a GIF's is found by walking through all of them.
+    # Not n_frames: for a GIF it walks through all frames.
     animated = kind != "TIFF" and _guarded(lambda: getattr(image, "is_animated", False))
     photo = Photo(kind, data, image, *image.size, flags=("first_frame",) if animated else ())
     if kind == "JPEG":
@@ -252,8 +250,8 @@ def open_photo(data: bytes, limits: Limits) -> Photo:
 
 @contextmanager
 def _pillow_bound_to(pixels: int) -> Iterator[None]:
-    """Some plugins make room as they open, a GIF's for a first frame that is larger than its screen: Pillow asks this
-    before. It refuses what has more than twice as many pixels.
+    """Limit the pixels that a plugin may allocate while it opens a file, as a GIF's does for a first frame larger than
+    its screen. Pillow checks this limit first, and refuses more than twice as many pixels.
     """
     before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, -(-pixels // 2)
     try:
@@ -263,23 +261,23 @@ def _pillow_bound_to(pixels: int) -> Iterator[None]:
 
 
 def _ends_blank(image: Image.Image) -> bool:
-    """Whether its last two rows are zeros: one of them may be of another pass of an interlaced picture."""
+    """Return whether the last two rows are zeros: in an interlaced picture one of them may be of another pass."""
     row = image.crop((0, max(0, image.height - 2), image.width, image.height))
     return not any(row.tobytes())
 
 
 def _check_tile(image: ImageFile, limits: Limits) -> None:
-    """A tile is decoded whole into memory of its own, however little of it is the picture."""
+    """Check the size of a tile: a decoder allocates a whole tile, even if the picture is smaller."""
     tags = getattr(image, "tag_v2", {})
     width, height = _guarded(lambda: (int(tags.get(_TILE_WIDTH, 0)), int(tags.get(_TILE_LENGTH, 0))))
     check_size(width, height, limits)
 
 
 def _opened(kind: str, data: bytes) -> ImageFile:
-    # Not Image.open: it tries other formats and warns by limits of its own.
+    # Not Image.open: it tries other formats and warns by its own limits.
     factory = _plugin(kind)
     image: ImageFile = _guarded(lambda: factory(io.BytesIO(data), ""))
-    # One call into the decoder for the whole file, so that other threads are held up once and not forty times.
+    # One decoder call for the whole file blocks other threads once instead of forty times.
     image.decodermaxblock = max(len(data), image.decodermaxblock)
     return image
 
@@ -296,16 +294,16 @@ def _plugin(kind: str) -> Callable[..., Any]:
 
 
 def _orientation(image: Image.Image) -> tuple[int, bool]:
-    """(EXIF orientation 1..8, whether the EXIF block could be read). What cannot be read turns nothing."""
+    """Return (EXIF orientation 1..8, whether the EXIF block could be read). Unreadable EXIF turns nothing."""
     try:
         value = _exif(image).get(ExifTags.Base.Orientation, 1)
-    except Exception:  # noqa: BLE001 - EXIF is hostile input; its parser raises whatever the bytes lead it to
+    except Exception:  # noqa: BLE001 - EXIF is hostile input; its parser raises anything
         return 1, False
     return (value, True) if value in UPRIGHT else (1, True)
 
 
 def _exif(image: Image.Image) -> Image.Exif:
-    """EXIF by itself. Pillow's getexif() takes an orientation over from XMP, which tools that turn the pixels leave behind."""
+    """Return EXIF alone. Pillow's getexif() also reads XMP's orientation, which may be outdated."""
     exif = Image.Exif()
     block = image.info.get("exif")
     text = image.info.get("Raw profile type exif")
@@ -317,12 +315,12 @@ def _exif(image: Image.Image) -> Image.Exif:
 
 
 def _guarded(step: Callable[[], _T]) -> _T:
-    """Run one of Pillow's steps over hostile bytes: whatever it raises means that the picture cannot be decoded."""
+    """Run a step of Pillow on hostile bytes. Any exception means that the picture cannot be decoded."""
     try:
         return step()
     except MemoryError:
         raise
     except Image.DecompressionBombError:
-        raise PhotoFailure("picture_too_large", "a part of it is larger than the whole may be") from None
+        raise PhotoFailure("picture_too_large", "a part of it exceeds the limit of pixels") from None
     except Exception as error:  # noqa: BLE001 - decoders raise anything from SyntaxError to struct.error
         raise PhotoFailure("corrupt_picture", f"cannot be decoded: {type(error).__name__}") from None

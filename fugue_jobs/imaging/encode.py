@@ -1,6 +1,6 @@
-"""Encodes a crop's pixels into the bytes of its file, by a recipe: size limits, matte, format, quality.
+"""Encodes a crop's pixels as a file, by a recipe: size limits, matte, format, quality.
 
-Recipes are read from the JSON that was claimed, not from settings, so a changed setting never changes work under way.
+Recipes come from the claim's JSON, not from settings, so a changed setting never affects claimed work.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ _PILLOW_FORMATS = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP", "avif": "AVIF"}
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A function that every crop goes through before it is encoded; the meaning of the fields is cropline.config.steps.Step's."""
+    """A function that gets every crop before it is encoded. Its fields are those of cropline.config.steps.Step."""
 
     use: str
     version: str
@@ -32,7 +32,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A profile as it was claimed. The fields mean what settings.Profile's do."""
+    """A profile as it was claimed. Its fields are those of settings.Profile."""
 
     format: str
     quality: int
@@ -56,7 +56,7 @@ class Recipe:
 
 @lru_cache(maxsize=256)
 def read_recipe(text: str) -> Recipe:
-    """The recipe in a claim's JSON. Raises PhotoFailure recipe_unreadable: another version of cropline wrote it."""
+    """Return the recipe of a claim's JSON. Raise PhotoFailure recipe_unreadable for another version's JSON."""
     try:
         fields = json.loads(text)
         steps = [Step(**step | {"columns": tuple(step["columns"].items())}) for step in fields.get("steps", ())]
@@ -68,7 +68,7 @@ def read_recipe(text: str) -> Recipe:
 
 
 def shrunk_size(width: int, height: int, max_side: int | None) -> tuple[int, int]:
-    """(width, height) px after the longer side is shrunk to max_side. Never below one pixel, never enlarged."""
+    """Return (width, height) px with the longer side shrunk to max_side. At least one pixel, never enlarged."""
     longer = max(width, height)
     if max_side is None or longer <= max_side:
         return width, height
@@ -77,9 +77,9 @@ def shrunk_size(width: int, height: int, max_side: int | None) -> tuple[int, int
 
 
 def encode(crop: Coloured, recipe: Recipe) -> tuple[bytes, Image.Image]:
-    """The crop's file, and the image that was encoded. The file has no metadata except an ICC profile that is kept.
+    """Return the crop's file and the encoded image. The file has no metadata except a kept ICC profile.
 
-    Raises PhotoFailure crop_not_encodable when the format cannot hold the crop (WebP: 16,383 px per side).
+    Raise PhotoFailure crop_not_encodable when the format cannot hold the crop (WebP: 16,383 px per side).
     """
     image = flatten(crop.image, recipe.matte) if recipe.format == "jpeg" else crop.image
     out = io.BytesIO()
@@ -104,5 +104,5 @@ def _options(recipe: Recipe, icc: bytes | None) -> dict[str, Any]:
 
 
 def sha256(data: bytes) -> str:
-    """SHA-256 in hex."""
+    """Return the SHA-256 in hex."""
     return hashlib.sha256(data).hexdigest()

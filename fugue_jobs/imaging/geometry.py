@@ -1,15 +1,15 @@
-"""From a box as it came to the pixels that are cut: units, orientation, padding, rounding, clipping. Pure functions.
+"""Converts a received box to the pixels to cut: units, orientation, padding, rounding, clipping. Pure functions.
 
 The rule, in this order, always in the upright picture of ``width`` x ``height`` pixels:
 
-1. Normalised coordinates are multiplied by the width and height, pixels of another size are scaled to this one
-   (declared.py); boxes of the stored picture are turned upright.
-2. A box must be finite, ordered, not empty, and at least ``min_iou`` of its area must lie inside the picture.
+1. Normalised coordinates are multiplied by width and height. Pixels of another size are scaled to this
+   one (declared.py). Boxes of the stored picture are turned upright.
+2. A box must be finite, ordered and not empty, and at least ``min_iou`` of its area must be inside the picture.
 3. Padding: ``padding`` times the box's own width (height) is added on its left and right (top and bottom).
-4. Each edge is rounded to the nearest pixel edge by itself, halves up: ``floor(v + 0.5)``.
+4. Each edge is rounded separately to the nearest pixel edge, halves up: ``floor(v + 0.5)``.
 5. The region is clipped to the picture. It is never thinner than one pixel.
 
-Rounding in the upright picture is what makes all eight EXIF orientations of one photo give the same crop.
+Because edges are rounded in the upright picture, all eight EXIF orientations of a photo give the same crop.
 """
 
 import math
@@ -32,7 +32,7 @@ _TURNS: dict[int, tuple[bool, bool, bool]] = {
 
 
 class Region(NamedTuple):
-    """Whole pixels: left and top inside, right and bottom just outside."""
+    """Whole pixels: left and top inclusive, right and bottom exclusive."""
 
     left: int
     top: int
@@ -49,7 +49,7 @@ class Region(NamedTuple):
 
 
 class Placement(NamedTuple):
-    """Where a box lies in the upright picture; ``clipped``: the box itself stuck out of it."""
+    """A box's place in the upright picture. ``clipped``: the unpadded box was partly outside."""
 
     region: Region
     clipped: bool
@@ -57,11 +57,11 @@ class Placement(NamedTuple):
 
 Edges = tuple[float, float, float, float]
 Ratio = tuple[int, int]
-"""A factor as a fraction, so that whole pixels stay whole."""
+"""A factor as a fraction, which keeps whole pixels exact."""
 
 
 def swaps_sides(orientation: int) -> bool:
-    """Whether this EXIF orientation turns a landscape picture into a portrait."""
+    """Return whether this EXIF orientation turns a landscape picture into a portrait."""
     return _TURNS[orientation][0]
 
 
@@ -77,11 +77,11 @@ def place(
     across: Ratio = (1, 1),
     down: Ratio = (1, 1),
 ) -> Placement:
-    """The pixels of the upright picture (``width`` x ``height``) that a box asks for, by the rule above.
+    """Return the pixels of the upright picture (``width`` x ``height``) for a box, by the rule above.
 
-    ``turned`` is the EXIF orientation that the box was not yet turned by: 1 for boxes of the upright picture. ``across`` and
-    ``down`` scale the x and y of boxes in pixels, before they are turned.
-    Raises PhotoFailure with a ``box_*`` code.
+    ``turned`` is the EXIF orientation to turn the box by: 1 for boxes of the upright picture. ``across``
+    and ``down`` scale the x and y of pixel boxes, before they are turned.
+    Raise PhotoFailure with a ``box_*`` code.
     """
     in_pixels = _in_pixels(box, width, height, coordinates, turned)
     if coordinates == "pixels":
@@ -89,9 +89,9 @@ def place(
     edges = _checked(to_upright(in_pixels, width, height, turned))
     inside = _share_inside(edges, width, height)
     if inside <= 0:
-        raise PhotoFailure("box_outside", "the box lies outside the picture")
+        raise PhotoFailure("box_outside", "the box is outside the picture")
     if inside < min_iou:
-        raise PhotoFailure("box_mostly_outside", f"only {inside:.0%} of the box lie inside the picture")
+        raise PhotoFailure("box_mostly_outside", f"only {inside:.0%} of the box is inside the picture")
     left, top, right, bottom = edges
     pad_x, pad_y = padding * (right - left), padding * (bottom - top)
     columns = _whole(left - pad_x, right + pad_x, width)
@@ -100,7 +100,7 @@ def place(
 
 
 def to_stored(region: Region, width: int, height: int, orientation: int) -> Region:
-    """The same pixels in the picture as stored, given the upright picture's size and its EXIF orientation."""
+    """Return the same pixels in the stored picture, given the upright picture's size and its EXIF orientation."""
     swap, mirror_x, mirror_y = _TURNS[orientation]
     left, top, right, bottom = region
     if mirror_x:
@@ -111,7 +111,7 @@ def to_stored(region: Region, width: int, height: int, orientation: int) -> Regi
 
 
 def to_upright(edges: Edges, width: int, height: int, turned: int) -> Edges:
-    """Edges in the stored picture as edges in the upright one of ``width`` x ``height``."""
+    """Convert edges in the stored picture to edges in the upright one of ``width`` x ``height``."""
     swap, mirror_x, mirror_y = _TURNS[turned]
     xmin, ymin, xmax, ymax = edges
     if swap:
@@ -160,6 +160,6 @@ def _share_inside(edges: Edges, width: int, height: int) -> float:
 
 
 def _whole(low: float, high: float, size: int) -> tuple[int, int]:
-    # Clamped before they are made whole: an edge may be as far out as a float goes.
+    # Clamp before rounding: an edge may be as large as a float allows.
     first = math.floor(min(max(low + 0.5, 0), size - 1))
     return first, math.floor(min(max(high + 0.5, first + 1), size))

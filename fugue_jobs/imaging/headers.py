@@ -1,7 +1,6 @@
-"""What a photo says it is, read from its first bytes before anything is decoded, and whether that is allowed.
+"""Reads a photo's format and declared size from its bytes, and checks them before anything is decoded.
 
-Belongs here: telling formats apart by their bytes, declared sizes, scan counts. Does not: Pillow, or anything that
-allocates by what a header declares. The file's name and the server's content type are never asked.
+Nothing here allocates by a header's values. The file's name and the server's content type are ignored.
 """
 
 import re
@@ -15,13 +14,14 @@ _SCAN, _END = 0xDA, 0xD9
 _SEQUENTIAL = frozenset([0xC0, 0xC1, 0xC9])
 _PROGRESSIVE = frozenset([0xC2, 0xC6, 0xCA, 0xCE])
 _LOSSLESS = frozenset([0xC3, 0xC7, 0xCB, 0xCF])
-# SOF0-15; DHT, JPG and DAC stand between them.
+# SOF0-15, without DHT, JPG and DAC, whose codes are among them.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-# Without a length: reserved ones, TEM, RST0-7, SOI. A decoder stops at them or steps over two bytes, so what follows counts.
+# Markers without a length: reserved ones, TEM, RST0-7, SOI. A decoder stops there or steps over two
+# bytes, so what follows matters.
 _BARE = frozenset([*range(0xC0), *range(0xD0, 0xD9)])
 _MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")
-# Cameras and editors write some dozens; profiles and notes that fill segment after segment come to some hundreds. Pillow
-# takes 5 us for each, and copies all of EXIF again for each further piece of it.
+# Cameras and editors write some dozens of segments; large profiles and notes some hundreds. Pillow takes
+# 5 us for each, and copies all of EXIF again for each further piece of it.
 _MOST_SEGMENTS = 2_000
 _BRANDS = {
     **dict.fromkeys((b"avif", b"avis"), "AVIF"),
@@ -45,7 +45,7 @@ _UNDECODED = {
 
 
 class Limits(Protocol):
-    """What settings.PictureLimits says; named here so that this module needs no settings."""
+    """The fields of settings.PictureLimits that this module needs; declared here so that it imports no settings."""
 
     @property
     def formats(self) -> tuple[str, ...]: ...
@@ -58,9 +58,9 @@ class Limits(Protocol):
 
 
 def check_header(data: bytes, limits: Limits) -> str:
-    """The format of these bytes (JPEG, PNG, WEBP, TIFF, BMP, GIF, AVIF, HEIC), when it and its declared size are allowed.
+    """Return the format (JPEG, PNG, WEBP, TIFF, BMP, GIF, AVIF, HEIC) if it and its declared size are allowed.
 
-    Raises PhotoFailure: not_a_picture, format_refused, picture_too_large, too_many_scans.
+    Raise PhotoFailure: not_a_picture, format_refused, picture_too_large, too_many_scans.
     """
     kind = sniff(data)
     if kind is None:
@@ -84,7 +84,7 @@ def check_size(width: int, height: int, limits: Limits) -> None:
 
 
 def sniff(data: bytes) -> str | None:
-    """The format by its magic bytes; None when it is none that we know."""
+    """Return the format by its magic bytes; None for an unknown one."""
     if data.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -104,7 +104,7 @@ def sniff(data: bytes) -> str | None:
 
 
 def _of_brands(data: bytes) -> str | None:
-    """The format by the brands of an ISO media file: the major one decides, then those it says it is compatible with."""
+    """Return the format by the brands of an ISO media file: the major one decides, then the compatible ones."""
     end = min(int.from_bytes(data[:4], "big"), len(data), _MOST_BRANDS)
     brands = [data[8:12], *(data[at : at + 4] for at in range(16, end - 3, 4))]
     return next((_BRANDS[brand] for brand in brands if brand in _BRANDS), None)
@@ -124,9 +124,9 @@ def _looks_like(data: bytes) -> str:
 
 
 def declared_size(kind: str, data: bytes) -> tuple[int, int] | None:
-    """(width, height) px as the header says, for the formats whose Pillow plugins allocate by it when they open.
+    """Return (width, height) px of the header, for formats whose Pillow plugins allocate by it when they open.
 
-    None where it cannot be told here: JPEG, TIFF and AVIF are opened without allocation and asked then.
+    None otherwise: JPEG, TIFF and AVIF open without such an allocation, so their size is read then.
     """
     try:
         if kind == "PNG":
@@ -164,11 +164,11 @@ def _webp_size(data: bytes) -> tuple[int, int] | None:
 
 
 def count_scans(data: bytes, enough: int) -> int:
-    """Scans of the JPEG at the start of data, counted along its segments to its end; stops at ``enough``.
+    """Count the scans of the JPEG at the start of data, along its segments to its end; stop at ``enough``.
 
-    A sequential picture whose first scan holds all of its components is decoded from that scan alone: 1, whatever
-    follows. Entropy-coded bytes hold no marker but stuffed zeros and restarts, so other scans are found undecoded.
-    Raises PhotoFailure corrupt_picture, as _segments does.
+    A sequential picture whose first scan holds all of its components is decoded from that scan alone: it
+    counts as 1. Entropy-coded bytes hold no markers except stuffed zeros and restarts, so further scans
+    are found without decoding. Raise PhotoFailure corrupt_picture, as _segments does.
     """
     scans, components = 0, 0
     for marker, at in _segments(data):
@@ -182,12 +182,12 @@ def count_scans(data: bytes, enough: int) -> int:
 
 
 def first_scan(data: bytes) -> int:
-    """Where the first scan of the JPEG at the start of data begins; behind all of it where there is none."""
+    """Return the offset of the first scan of the JPEG at the start of data; the length of data without one."""
     return next((at for marker, at in _segments(data) if marker == _SCAN), len(data))
 
 
 def scans_are_complete(data: bytes) -> bool:
-    """Whether the scans of a JPEG bring every component, and of a progressive one every coefficient to its last bit."""
+    """Return whether a JPEG's scans have every component, and in a progressive one every bit of every coefficient."""
     left: dict[int, list[int]] = {}
     progressive = False
     for marker, at in _segments(data):
@@ -204,14 +204,14 @@ def scans_are_complete(data: bytes) -> bool:
 
 
 def is_lossless(data: bytes) -> bool:
-    """Whether the JPEG at the start of data is a lossless one, which cannot be decoded at a reduced scale."""
+    """Return whether the JPEG at the start of data is lossless: then it cannot be decoded at a reduced scale."""
     return next((marker for marker, _ in _segments(data) if marker in _FRAMES), 0) in _LOSSLESS
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """(marker, where it stands) of each segment with a length, up to the end marker; five bytes of each are there.
+    """Yield (marker, offset) of each segment with a length, up to the end marker. At least five bytes follow an offset.
 
-    Raises PhotoFailure corrupt_picture for a file of so many segments that reading them would be the attack.
+    Raise PhotoFailure corrupt_picture for a file with so many segments that reading them would take too long.
     """
     at, steps = 2, 0
     while True:
@@ -238,7 +238,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _after_scan(data: bytes, at: int) -> int:
-    """Where the next marker that may matter begins. Searching for the few that do is faster than stepping over zeros."""
-    # Behind the scan's own header, whose bytes may look like a marker.
+    """Return the offset of the next relevant marker. A search for these is faster than steps over stuffed zeros."""
+    # Start after the scan's own header, whose bytes may look like a marker.
     found = _MARKER.search(data, at + 2 + int.from_bytes(data[at + 2 : at + 4], "big"))
     return found.start() if found else len(data)

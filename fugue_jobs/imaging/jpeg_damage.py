@@ -1,7 +1,8 @@
-"""Where a JPEG is damaged, told by its Huffman codes: where they break, end early, or do not end with the bits.
+"""Finds a JPEG's damage by its Huffman codes: where they are invalid, end early, or do not end with the bits.
 
-A damaged bit is not seen at once: decoding goes on, out of step, and what does not fit shows later. So only what can be told
-counts as whole: rows above a cut, restart intervals that end where their marker stands. Where the place is not known, nothing is.
+A changed bit shows late: the decoder goes on out of step until a code does not fit. So only proven parts
+count as whole: rows above a cut, and restart intervals that end at their marker. If the place of the
+damage is unknown, nothing counts as whole.
 """
 
 from __future__ import annotations
@@ -15,20 +16,20 @@ from fugue_jobs.imaging.jpeg_scan import Entropy, Scan, Walked, entropy, read_sc
 _EOI = 0xD9
 _END = b"\xff\xd9"
 _REACH = 4
-_SOMEWHERE = "the photo is damaged, nobody can say where"
+_SOMEWHERE = "the photo is damaged at an unknown place"
 
 
 def is_suspect(data: bytes) -> bool:
-    """Whether something can be seen of damage without a walk: no end marker, or a long run of zeros."""
+    """Return whether damage shows without a walk: no end marker, or a long run of zeros."""
     begin = first_scan(data)
     end = data.rfind(_END)
     return end < begin or data.find(bytes(ZEROS), begin, end) >= 0
 
 
 def judge_jpeg(data: bytes, height: int, wanted: int) -> Damage | None:
-    """The damage of this JPEG, ``height`` px high; None when there is none.
+    """Return the damage of this JPEG, ``height`` px high; None when there is none.
 
-    ``wanted``: rows from the top that crops lie in. Where nothing can be seen of damage below them, nothing is looked for.
+    ``wanted``: the rows from the top that have crops. Rows below are checked only when damage shows.
     """
     scan = read_scan(data)
     if scan is None:
@@ -50,7 +51,7 @@ def judge_jpeg(data: bytes, height: int, wanted: int) -> Damage | None:
 
 
 class _Pieces(NamedTuple):
-    """MCUs that are damaged, from and to; whether all is there and the end is not as it must be."""
+    """Ranges of damaged MCUs; ``odd_end``: the end is not as it must be."""
 
     damaged: list[tuple[int, int]]
     odd_end: bool
@@ -61,7 +62,7 @@ def _in_pixels(scan: Scan, first: int, end: int, height: int) -> tuple[int, int]
 
 
 def _judge_pieces(scan: Scan, found: Entropy, rows: int) -> _Pieces | None:
-    """Each piece by itself, down to this row of MCUs. None: the walk would take too long."""
+    """Check each piece separately, down to this row of MCUs. None: the walk would take too long."""
     every, wanted = scan.columns * scan.rows, scan.columns * rows
     interval = scan.interval or every
     damaged: list[tuple[int, int]] = []
@@ -91,7 +92,7 @@ def _judge_pieces(scan: Scan, found: Entropy, rows: int) -> _Pieces | None:
 
 
 def _lost_from(scan: Scan, piece: bytes) -> int | None:
-    """Where zeros stand in place of data. They are codes too: of blank blocks in some tables, in others of what no picture has."""
+    """Return where zeros replace data; None where zeros are valid codes of blank blocks by these tables."""
     if all(ac[1][:1] == b"\0" for _, ac in scan.tables):
         return None
     found = piece.find(bytes(ZEROS))
@@ -99,28 +100,28 @@ def _lost_from(scan: Scan, piece: bytes) -> int | None:
 
 
 def _ends_well(walked: Walked, piece: bytes) -> bool:
-    """All MCUs, and of the last byte at most some bits left."""
+    """Return whether all MCUs are there, with only some bits of the last byte left."""
     return walked.ended == "whole" and (walked.bit + 7) // 8 == len(piece)
 
 
 def _whole_mcus(scan: Scan, found: Entropy, piece: bytes, walked: Walked, first: int, count: int) -> int | None:
-    """How many MCUs of the last piece, which does not end as it must, are known to be whole."""
+    """Return how many MCUs of the last piece, which ends wrongly, are certainly whole."""
     filled, end, lost = len(piece.rstrip(b"\0")), (walked.bit + 7) // 8, _lost_from(scan, piece)
     if walked.ended == "whole" and filled <= end <= filled + 1 and (lost is None or end <= lost + 1):
-        return count  # all are there, the rest is filling
+        return count  # all are there; the rest is padding
     zeros = piece.find(bytes(ZEROS))
     if filled < len(piece) or zeros >= 0:
-        # What is behind zeros is lost, whatever the walk made of it.
+        # Data after the zeros is lost, whatever the walk made of it.
         cut = walk(piece[: filled if zeros < 0 else min(zeros, filled)], scan.tables, count)
         if cut is None:
             return None
         return _before_cut(scan, cut, first) if cut.ended != "whole" else 0
     if walked.ended == "whole":
-        return 0  # bits are left: somewhere it went out of step
+        return 0  # bits are left over: the walk went out of step somewhere
     if walked.ended == "bad" or found.marker not in (_EOI, None):
         return _a_row_less(scan, walked.mcus, first)
     missing = count - walked.mcus
-    # A bit that was changed may shift the end by some blocks: less than a row of MCUs is no cut.
+    # A changed bit may shift the end by some blocks: less than a row of MCUs is no cut.
     return walked.mcus if found.marker is None or missing >= scan.columns else 0
 
 
@@ -129,7 +130,7 @@ def _before_cut(scan: Scan, walked: Walked, first: int) -> int:
 
 
 def _a_row_less(scan: Scan, mcus: int, first: int) -> int:
-    """What is no code is noticed some blocks behind the damage: whole is what stands above the row of MCUs before."""
+    """Return the whole MCUs before an invalid code, less a row: the damage is some blocks before the code."""
     number = first + mcus
     return max(0, number - number % scan.columns - scan.columns - first)
 
@@ -146,9 +147,9 @@ def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _judge_unwalked(data: bytes, height: int) -> Damage | None:
-    """A JPEG of several scans: what is damaged in one of them is so in the whole picture."""
+    """Check a JPEG of several scans: damage in one of them is damage of the whole picture."""
     if data.rfind(_END) < first_scan(data):
         return all_damaged(height, data + _END, _SOMEWHERE)
     if not scans_are_complete(data):
-        return all_damaged(height, data, "scans of the photo are missing: all of it is blurred")
+        return all_damaged(height, data, "scans of the photo are missing: the whole photo is blurred")
     return None

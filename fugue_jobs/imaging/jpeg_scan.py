@@ -1,6 +1,6 @@
-"""A sequential JPEG's one scan, walked code by code without decoding a pixel: how many MCUs its bits hold, and how they end.
+"""Walks the one scan of a sequential JPEG code by code, without decoding: how many MCUs it has, and how they end.
 
-The walk is written twice, here and in native/src/_cut.c, which is used where it is built.
+The walk exists twice: here and in native/src/_cut.c, which is used where it is built.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from typing import Literal, NamedTuple
 
 Ended = Literal["whole", "short", "bad"]
 Table = tuple[bytes, bytes]
-"""A Huffman table as a DHT segment has it: how many codes of each of 16 lengths, and their values in order."""
+"""A Huffman table as in a DHT segment: the number of codes of each of 16 lengths, and their values in order."""
 
 _WINDOW = 12
 _BLOCK = 64
 _ENDS = 2 * _BLOCK
 _SIZES = 12  # a DC difference of 8-bit samples has 0 to 11 bits
-# In Python a megabyte takes about a second: beyond this a photo would be taken for one that hangs.
+# Python takes about a second per megabyte: beyond this a photo would count as one that hangs.
 _MOST_IN_PYTHON = 8_000_000
 _MARKER = re.compile(rb"\xff[\x01-\xff]")
 _FILL = re.compile(rb"\xff+")
 
 
 class Scan(NamedTuple):
-    """What the walk needs of the headers. ``columns``, ``rows``: in MCUs. ``tables``: of each block of an MCU, DC and AC."""
+    """The headers' values for the walk. ``columns``, ``rows``: MCUs. ``tables``: DC and AC of each block of an MCU."""
 
     columns: int
     rows: int
@@ -34,11 +34,11 @@ class Scan(NamedTuple):
     interval: int
     tables: tuple[tuple[Table, Table], ...]
     begin: int
-    shares_chroma: bool  # rows of chroma are shared by rows of pixels, and interpolated from their neighbours
+    shares_chroma: bool  # rows of pixels share chroma rows, interpolated from neighbours
 
 
 class Walked(NamedTuple):
-    """Where a walk ended: MCUs that were whole, the bit behind the last of them. whole: as many as were asked for."""
+    """The end of a walk: whole MCUs, the bit after the last of them, and "whole" when all were found."""
 
     mcus: int
     bit: int
@@ -46,16 +46,16 @@ class Walked(NamedTuple):
 
 
 class Entropy(NamedTuple):
-    """The scan's bytes, between its restarts; where they end, and at which marker (None: at the file's end)."""
+    """The scan's bytes, split at its restarts; their end, and the marker there (None: the file ends)."""
 
     pieces: list[bytes]
-    in_turn: bool  # as many restarts as the header says, each in its turn
+    in_turn: bool  # as many restarts as the header says, in order
     end: int
     marker: int | None
 
 
 def read_scan(data: bytes) -> Scan | None:
-    """The scan of a JPEG; None where its walk is not for here: progressive, arithmetic, lossless, 12 bits, several scans."""
+    """Return a JPEG's scan; None for progressive, arithmetic, lossless or 12-bit ones and for several scans."""
     tables: dict[int, Table] = {}
     frame: bytes | None = None
     interval, at = 0, 2
@@ -95,7 +95,7 @@ def _read_tables(body: bytes, tables: dict[int, Table]) -> None:
 
 
 def _fits(counts: bytes) -> bool:
-    """Whether there are so many codes of these lengths."""
+    """Return whether this many codes of these lengths can exist."""
     return sum(many << (16 - length) for length, many in enumerate(counts, 1)) <= 1 << 16
 
 
@@ -118,11 +118,11 @@ def _scan_of(frame: bytes, header: bytes, tables: dict[int, Table], interval: in
 
 
 def entropy(data: bytes, scan: Scan) -> Entropy:
-    """The scan's bytes without stuffing, in pieces from restart to restart."""
+    """Return the scan's bytes without stuffing, in pieces from restart to restart."""
     pieces: list[bytes] = []
     at, looked = scan.begin, scan.begin
     while found := _MARKER.search(data, looked):
-        # Bytes of ones may stand before a marker; within data they are none of it.
+        # Fill bytes (0xFF) may precede a marker; they are not data.
         fill = _FILL.match(data, found.start())
         looked = 1 + (found.start() if fill is None else fill.end())
         if looked > len(data):
@@ -137,7 +137,7 @@ def entropy(data: bytes, scan: Scan) -> Entropy:
     else:
         found = None
     end = len(data) if found is None else found.start()
-    end -= data[at:end].endswith(b"\xff")  # half of what stood there
+    end -= data[at:end].endswith(b"\xff")  # the first half of a marker or of a stuffed byte
     pieces.append(_unstuffed(data[at:end]))
     return Entropy(pieces, _complete(scan, pieces), end, None)
 
@@ -151,7 +151,7 @@ def _unstuffed(piece: bytes) -> bytes:
 
 
 def walk(piece: bytes, tables: Sequence[tuple[Table, Table]], count: int) -> Walked | None:
-    """Walk ``count`` MCUs of these bits. None: too long to be walked in Python."""
+    """Walk ``count`` MCUs of these bytes. None: too long for the walk in Python."""
     native = _native()
     if native is not None:
         return Walked(*native(piece, tuple(tables), count))
@@ -170,7 +170,7 @@ def _native() -> Callable[..., tuple[int, int, Ended]] | None:
 
 
 def walk_in_python(piece: bytes, tables: Sequence[tuple[Table, Table]], count: int) -> Walked:
-    """The same, whatever is built."""
+    """Walk in Python, whether the extension is built or not."""
     bits, end = piece + bytes(64), 8 * len(piece)
     read = [(_symbols(dc), _symbols(ac), _steps(ac)) for dc, ac in tables]
     at = 0
@@ -191,12 +191,12 @@ def walk_in_python(piece: bytes, tables: Sequence[tuple[Table, Table]], count: i
 
 
 def _stopped(number: int, before: int, at: int, end: int) -> Walked:
-    """What is no code is none of ours where the bits have ended: no code is longer than 16 bits."""
+    """Return a stopped walk. An invalid code near the end means that the bits ended: codes have up to 16 bits."""
     return Walked(number, before, "short" if at + 16 > end else "bad")
 
 
 def _skip_block(bits: bytes, at: int, ac: list[int], steps: list[int]) -> int:
-    """Where the block ends whose coefficients begin at this bit; the complement of where it went wrong."""
+    """Return the end, in bits, of the block whose AC codes start at this bit; its complement on an error."""
     k = 1
     while k < _BLOCK:
         window = int.from_bytes(bits[at >> 3 : (at >> 3) + 3]) >> (8 - (at & 7)) & 0xFFFF
@@ -224,7 +224,7 @@ def _skip_block(bits: bytes, at: int, ac: list[int], steps: list[int]) -> int:
 
 @lru_cache(maxsize=8)
 def _symbols(table: Table) -> list[int]:
-    """By the next 16 bits: length | value << 5 of the code, 0 where there is none."""
+    """Return a table by the next 16 bits: length | value << 5 of the code, 0 where there is none."""
     found, code, index = [0] * 65536, 0, 0
     for length, many in enumerate(table[0], 1):
         for _ in range(many):
@@ -240,7 +240,7 @@ def _symbols(table: Table) -> list[int]:
 
 @lru_cache(maxsize=8)
 def _steps(table: Table) -> list[int]:
-    """By the next 12 bits: of all whole AC symbols in them their bits | coefficients << 5, _ENDS with the last of a block."""
+    """Return a table by the next 12 bits, for all whole AC symbols in them: bits | coefficients << 5, or _ENDS."""
     symbols = _symbols(table)
     found = []
     for window in range(1 << _WINDOW):

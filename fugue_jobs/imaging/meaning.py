@@ -1,4 +1,4 @@
-"""What a photo's samples mean: which colours, and which of them is transparent. docs/pixels.md has the rule."""
+"""The meaning of a photo's samples: their colour space, and which colour is transparent. See docs/pixels.md."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import NamedTuple
 from fugue_jobs.imaging.png import Header, Png
 
 Curve = Callable[[float], float]
-"""From a sample, 0..1, to light, 0..1."""
+"""Converts a sample, 0..1, to light, 0..1."""
 Chromaticities = tuple[float, float, float, float, float, float, float, float]
 """x and y of white, red, green and blue."""
 
 _SRGB: Chromaticities = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
 _NEAR = 0.001
-# Of H.273: what PNG's cICP names by number. HDR (PQ, HLG) is not among them: it has no one meaning in sRGB.
+# H.273's numbers in PNG's cICP. HDR (PQ, HLG) is missing: it has no single meaning in sRGB.
 _PRIMARIES: dict[int, Chromaticities] = {
     1: _SRGB,
     4: (0.31, 0.316, 0.67, 0.33, 0.21, 0.71, 0.14, 0.08),
@@ -27,15 +27,15 @@ _PRIMARIES: dict[int, Chromaticities] = {
     11: (0.314, 0.351, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06),
     12: (0.3127, 0.329, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06),
 }
-# What encoders of sRGB write for decoders that know only gAMA.
+# The gamma that sRGB encoders write for decoders that know only gAMA.
 _SRGB_GAMMA, _NEAR_GAMMA = 0.45455, 0.005
 
 
 class Meaning(NamedTuple):
-    """``icc``: the profile that the samples are in; ``lut``: 256 levels of sRGB for 256 levels; neither: they are sRGB.
+    """``icc``: the profile of the samples. ``lut``: 256 levels to 256 levels of sRGB. Without either they are sRGB.
 
-    ``kept``: the profile is the photo's own, not made of what its chunks say. ``transparent``: the one colour that is, as
-    samples of ``depth`` bits. ``flag``: what could not be followed.
+    ``kept``: the profile is the photo's own, not made from its chunks. ``transparent``: the one transparent
+    colour, as samples of ``depth`` bits. ``flag``: what could not be applied.
     """
 
     icc: bytes | None = None
@@ -47,18 +47,18 @@ class Meaning(NamedTuple):
 
 
 def meaning_of(png: Png, icc: bytes | None) -> Meaning:
-    """Of a PNG, ``icc`` being its profile as it was unpacked. In the order of the standard: cICP, iCCP, sRGB, gAMA and cHRM."""
+    """Return a PNG's meaning, in the standard's order: cICP, iCCP (``icc``, unpacked), sRGB, gAMA and cHRM."""
     colours = _colours(png.meaning, icc)
     transparent = _transparent(png.header, png.meaning.get(b"tRNS"))
     return colours._replace(transparent=transparent, depth=png.header.depth)
 
 
 def _transparent(header: Header, body: bytes | None) -> tuple[int, ...] | None:
-    """Samples of grey or RGB. A palette has its own way, by entries."""
+    """Return the transparent colour of grey or RGB. Palettes have transparency per entry."""
     count = {0: 1, 2: 3}.get(header.colour, 0)
     if body is None or not count or len(body) < 2 * count:
         return None
-    # Bits beyond the depth are to be masked.
+    # Bits beyond the depth must be masked.
     return tuple(value & (1 << header.depth) - 1 for value in struct.unpack_from(f">{count}H", body))
 
 
@@ -80,7 +80,7 @@ def _colours(chunks: dict[bytes, bytes], icc: bytes | None) -> Meaning:
 
 
 def _of_code_points(body: bytes) -> Meaning | None:
-    """None for what cannot be followed: other colours than RGB, narrow range, HDR."""
+    """Return the meaning of cICP; None for what is not supported: other colours than RGB, narrow range, HDR."""
     if len(body) < 4 or body[2] != 0 or body[3] != 1:
         return None
     primaries, curve = _PRIMARIES.get(body[0]), _TRANSFER.get(body[1])
@@ -90,7 +90,7 @@ def _of_code_points(body: bytes) -> Meaning | None:
 
 
 def _of_gamma(gamma: bytes | None, chromaticities: bytes | None) -> Meaning | None:
-    """What is not said is sRGB's. None for values that mean nothing."""
+    """Return the meaning of gAMA and cHRM; a missing one is sRGB's. None for invalid values."""
     primaries = _SRGB
     curve: Curve = _srgb_light
     if chromaticities is not None:
@@ -164,7 +164,7 @@ Matrix = tuple[tuple[float, ...], ...]
 
 
 def made_profile(primaries: Chromaticities, curve: Curve) -> bytes:
-    """An ICC profile of these colours: three primaries in D50 and one curve. Raises ZeroDivisionError for none at all."""
+    """Return an ICC profile of three primaries in D50 and one curve. Raise ZeroDivisionError for empty primaries."""
     white = _xyz(primaries[0], primaries[1])
     corners = tuple(zip(*(_xyz(*primaries[at : at + 2]) for at in (2, 4, 6)), strict=True))
     amounts = _times(_inverse(corners), white)
@@ -195,7 +195,7 @@ def _xyz(x: float, y: float) -> tuple[float, float, float]:
 
 
 def _adaptation(white: tuple[float, ...]) -> Matrix:
-    """From colours under this white to the same under D50, by Bradford."""
+    """Return the Bradford adaptation from this white to D50."""
     own, other = _times(_BRADFORD, white), _times(_BRADFORD, _D50)
     scaled = tuple(tuple(other[row] / own[row] * value for value in values) for row, values in enumerate(_BRADFORD))
     inverse = _inverse(_BRADFORD)

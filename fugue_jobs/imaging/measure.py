@@ -1,7 +1,7 @@
-"""Two cheap numbers of a crop for drift checks: how bright and how sharp it is. They are sampled.
+"""Two cheap measures of a crop for drift checks, from samples: brightness and sharpness.
 
-Measuring every pixel would cost a tenth of the job. The samples are so small that Pillow's Image objects around each step
-would cost twice as much as the steps, so the code works on what Image holds (``Image.im``).
+Measuring every pixel would cost a tenth of the job. The samples are so small that Pillow's Image objects
+would cost twice as much as the steps, so the code uses the core image (``Image.im``).
 """
 
 from operator import mul
@@ -17,7 +17,7 @@ _SQUARES = [(level - _OFFSET) ** 2 for level in range(256)]
 
 
 def sample(crop: Image.Image) -> Image.Image:
-    """The luma of a regular grid of at most 32 x 32 pixels of an RGB or RGBA crop."""
+    """Return the luma of a regular grid of at most 32 x 32 pixels of an RGB or RGBA crop."""
     size = min(crop.width, _GRID), min(crop.height, _GRID)
     pixels: Any = crop.im
     if crop.size != size:
@@ -26,7 +26,7 @@ def sample(crop: Image.Image) -> Image.Image:
 
 
 def luminance(sampled: Image.Image) -> float:
-    """Mean luma, 0 to 255, of a crop's sample."""
+    """Return the mean luma, 0 to 255, of a crop's sample."""
     pixels: Any = sampled.im
     # In floating point and inside Pillow: adding up a histogram in Python takes three times as long.
     mean = pixels.convert("F").resize((1, 1), Image.Resampling.BOX, (0, 0, *sampled.size))
@@ -34,7 +34,7 @@ def luminance(sampled: Image.Image) -> float:
 
 
 def sharpness(crop: Image.Image) -> float:
-    """Variance (about zero) of the Laplacian of the luma in the crop's middle (at most 40 x 40 px).
+    """Return the variance (about zero) of the Laplacian of the luma in the crop's middle (at most 40 x 40 px).
 
     0 for crops under 3 px per side. Edges beyond 127 grey levels count as 127.
     """
@@ -46,6 +46,6 @@ def sharpness(crop: Image.Image) -> float:
     width, height = int(edges.size[0]), int(edges.size[1])
     # The outermost pixels have no neighbours: the filter leaves them unchanged.
     inner = edges.crop((1, 1, width - 1, height - 1))
-    # The mean of a Laplacian is close to zero: its mean square is its variance.
+    # The mean of a Laplacian is close to zero, so its mean square is its variance.
     squares: int = sum(map(mul, _SQUARES, inner.histogram()))
     return round(squares / ((width - 2) * (height - 2)), 2)

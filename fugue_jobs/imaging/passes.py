@@ -1,9 +1,7 @@
-"""At which scale a photo is decoded for each of its profiles, and which profiles share a decode.
+"""Chooses the decoding scale of a photo for each profile, and which profiles share a decode.
 
-Belongs here: that choice. Does not: decoding (decode.py), cutting (pixels.py). docs/decisions/0002-reduced-scale-decoding.md
-
-A profile's scale depends on the photo, its boxes and that profile's recipe, which its fingerprint holds, and on nothing
-else: not on the other profiles of the pass, whose companions change, nor on settings.
+A profile's scale depends only on the photo, its boxes and that profile's recipe, which its fingerprint
+covers. It does not depend on the other profiles or on settings. docs/decisions/0002-reduced-scale-decoding.md
 """
 
 from __future__ import annotations
@@ -18,10 +16,10 @@ from fugue_jobs.imaging.encode import Recipe, shrunk_size
 from fugue_jobs.imaging.geometry import Placement, Region, place
 from fugue_jobs.work import ImageWork
 
-# A crop is decoded at least so many times larger, a side, than it is wanted: below 3 the difference begins to show.
+# A decode must be at least this many times larger per side than the crop: below 3 a difference shows.
 _GAP = 3
-# Boxes that cover less than this share of the photo are shrunk sooner than the photo is decoded once more, as it has to be
-# when another profile wants it whole.
+# A reduced decode pays only for boxes that cover at least this share of the photo. Another profile may
+# need the whole decode anyway, and then shrinking its crops costs less than a second decode.
 _WORTH = 0.4
 _SCALES = (8, 4, 2)
 
@@ -29,7 +27,7 @@ _SCALES = (8, 4, 2)
 def passes(
     photo: Photo, work: ImageWork, recipes: Sequence[Recipe | PhotoFailure], size_mismatch: str
 ) -> Iterator[tuple[int, list[int]]]:
-    """(scale, numbers of the recipes) for each decode that the photo needs, the largest picture first."""
+    """Yield (scale, numbers of the recipes) for each decode that the photo needs, the largest picture first."""
     # Not the setting's min_iou: a box that it refuses must not change the others' bytes.
     placing = Placing(0.0, size_mismatch)
     scales = [_scale(photo, work, recipe, placing) for recipe in recipes]
@@ -38,7 +36,7 @@ def passes(
 
 
 class Placing(NamedTuple):
-    """The settings that say where boxes lie: see PictureLimits."""
+    """The settings that decide where boxes are: see PictureLimits."""
 
     min_iou: float
     size_mismatch: str
@@ -47,7 +45,7 @@ class Placing(NamedTuple):
 def place_box(
     photo: Photo, work: ImageWork, recipe: Recipe, index: int, placing: Placing
 ) -> tuple[Placement, str | None]:
-    """Where a box of the work lies in the upright photo, and a flag. Raises PhotoFailure size_mismatch or ``box_*``."""
+    """Return a box's place in the upright photo, and a flag. Raise PhotoFailure size_mismatch or ``box_*``."""
     width, height = photo.upright_size
     fit = fit_boxes(work, photo.upright_size, photo.orientation, placing.size_mismatch)
     placement = place(
@@ -74,7 +72,7 @@ def _scale(photo: Photo, work: ImageWork, recipe: Recipe | PhotoFailure, placing
 
 
 def regions(photo: Photo, work: ImageWork, recipe: Recipe, placing: Placing) -> Iterator[Region]:
-    """The regions of the upright photo that become crops by this recipe."""
+    """Yield the regions of the upright photo that become crops by this recipe."""
     for index in range(len(work.boxes)):
         try:
             region = place_box(photo, work, recipe, index, placing)[0].region
@@ -85,7 +83,7 @@ def regions(photo: Photo, work: ImageWork, recipe: Recipe, placing: Placing) -> 
 
 
 def _spares(region: Region, scale: int, recipe: Recipe) -> bool:
-    """Whether the region, decoded at 1/scale, is still that much larger than its crop."""
+    """Return whether the region, decoded at 1/scale, is still large enough for its crop."""
     width, height = shrunk_size(region.width, region.height, recipe.max_side)
-    # Half a pixel: its sides were rounded.
+    # Half a pixel, because the sides were rounded.
     return region.width >= _GAP * scale * (width - 0.5) and region.height >= _GAP * scale * (height - 0.5)

@@ -1,8 +1,7 @@
 """Builds the perceptual hash of a photo from samples of its crops.
 
-Belongs here: making it. Does not: its form (cropline/core/phash.py) or saying which photos are alike (drift/near_duplicates.py).
-A whole photo may be decoded nowhere, but of its crops every decoder gives the same pixels. The samples are those that each
-crop's brightness is measured from: a photo's hash costs a two-hundredth of cutting it.
+No photo may be decoded whole, but every decoder gives the same pixels of its crops. The samples are those
+of the brightness measure: a hash costs a two-hundredth of the cutting.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ _SIDE = CELLS * _FINE
 
 
 class PhotoHash:
-    """Takes a photo's crops as they are cut, and gives its hash."""
+    """Collects samples of a photo's crops as they are cut, and returns the hash."""
 
     def __init__(self, work: ImageWork) -> None:
-        # When only some boxes are cut, only a part of the photo would be seen.
+        # An order for only some boxes would cover only a part of the photo.
         self._order = next((number for number, order in enumerate(work.orders) if order.only is None), None)
         self._luma: Image.Image | None = None
         self._seen: Image.Image | None = None
@@ -42,7 +41,7 @@ class PhotoHash:
             self._seen.paste(255, (left, top, right, bottom))
 
     def hash(self) -> str | None:
-        """The hash; None when no crop was added."""
+        """Return the hash; None when no crop was added."""
         if self._luma is None or self._seen is None:
             return None
         luma, seen = (side.convert("F").reduce(_FINE).tobytes() for side in (self._luma, self._seen))

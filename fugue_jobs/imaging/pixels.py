@@ -1,9 +1,4 @@
-"""One photo's bytes to its crops: each box cut, coloured, shrunk, encoded. The engine's heart.
-
-Belongs here: the order of these steps for one photo. Does not: decoding (decode.py), what is allowed (headers.py), where
-a box lies (geometry.py), at which scale a photo is decoded (passes.py), colour (colour.py), files (encode.py), or anything
-about processes, networks and stores.
-"""
+"""Turns one photo's bytes into crops: each box is cut, colour-converted, shrunk and encoded."""
 
 from __future__ import annotations
 
@@ -28,7 +23,7 @@ from fugue_jobs.work import CropOutcome, ImageWork, failed
 
 
 class CropLimits(Limits, Protocol):
-    """What settings.PictureLimits says, as far as cutting needs it."""
+    """The fields of settings.PictureLimits that cutting needs."""
 
     @property
     def max_boxes(self) -> int: ...
@@ -39,7 +34,7 @@ class CropLimits(Limits, Protocol):
 
 
 class Cut(NamedTuple):
-    """One crop: its outcome, its file when there is one to be stored, and then a sample of it (measure.py)."""
+    """One crop: its outcome, its file if it is to be stored, and then a sample of it (measure.py)."""
 
     outcome: CropOutcome
     data: bytes | None
@@ -48,7 +43,7 @@ class Cut(NamedTuple):
 
 
 class Unfinished(NamedTuple):
-    """A crop that its profile's steps are still to see, before ``finish``."""
+    """A crop that must go through its profile's steps before ``finish``."""
 
     crop: Coloured
     recipe: Recipe
@@ -56,23 +51,23 @@ class Unfinished(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """A box's pixels, upright. ``within``: the part of them that is the box, when they are of a reduced decode."""
+    """A box's upright pixels. ``within``: the part that is the box, when they come from a reduced decode."""
 
     coloured: Coloured
     within: Edges | None
 
 
-# What was cut of the current box already, for the next profile.
+# Pieces of the current box, shared by its profiles.
 _Seen = dict[tuple[Region, bool], _Piece]
 
 
 def cut(
     photo: Photo, work: ImageWork, limits: CropLimits, on_progress: Callable[[], None], canvas: Canvas | None = None
 ) -> Iterator[Cut]:
-    """Decode the photo and cut it: every crop, one for each box and profile. Calls on_progress before each box.
+    """Decode the photo and yield a crop for each box and profile. Call on_progress before each box.
 
-    Profiles of one scale share a decode (passes.py); within it boxes are outermost. A box that cannot be cut is an outcome
-    with its reason, never an exception. Raises PhotoFailure corrupt_picture when the photo cannot be decoded.
+    Profiles of one scale share a decode (passes.py); within it boxes are outermost. A box that cannot be cut
+    becomes an outcome with its reason. Raise PhotoFailure corrupt_picture when the photo cannot be decoded.
     """
     recipes = [_recipe_or_failure(order.recipe) for order in work.orders]
     repeated = _repeated_ids(work)
@@ -125,11 +120,11 @@ def _cut_one(
 
 
 def finish(piece: Cut, image: Image.Image | None) -> Cut:
-    """The crop that steps have seen, encoded: as ``image`` where they gave one. Raises PhotoFailure."""
+    """Encode a crop after its steps: ``image`` where they returned one. Raise PhotoFailure."""
     unfinished = piece.unfinished
     assert unfinished is not None
     if image is not None:
-        # A picture of the user's own may be in any mode, and carry anything.
+        # A user's image may have any mode and any metadata.
         coloured = to_rgb(image.copy(), Meaning(), keep_icc=False)
         unfinished = unfinished._replace(crop=unfinished.crop._replace(image=coloured.image))
     return _finished(piece.outcome, unfinished)
@@ -180,7 +175,7 @@ def _piece(photo: Photo, region: Region, *, keep_icc: bool) -> _Piece:
     coloured = to_rgb(crop, photo.meaning, keep_icc, photo.crop_low(whole))
     turn = UPRIGHT.get(photo.orientation)
     if turn is not None:
-        # Turning the crop and not the photo: the same pixels for a fraction of the work.
+        # Turning the crop instead of the photo gives the same pixels for a fraction of the work.
         coloured = coloured._replace(image=coloured.image.transpose(turn))
     if photo.scale == 1:
         return _Piece(coloured, None)
@@ -192,7 +187,7 @@ def _piece(photo: Photo, region: Region, *, keep_icc: bool) -> _Piece:
 def _wanted(
     photo: Photo, work: ImageWork, recipes: list[Recipe | PhotoFailure], limits: CropLimits, scale: int
 ) -> list[tuple[int, int, int, int]]:
-    """What will be cropped of a JPEG, in stored pixels at 1/scale; of others the orientation is not known yet."""
+    """Return a JPEG's rectangles to crop, in stored pixels at 1/scale. Other formats have no known orientation yet."""
     if photo.kind != "JPEG":
         return []
     width, height = photo.upright_size
@@ -209,7 +204,7 @@ def _placing(limits: CropLimits) -> Placing:
 
 
 def _outer(stored: Region, scale: int) -> tuple[int, int, int, int]:
-    """The pixels of a decode at 1/scale that the region touches."""
+    """Return the pixels of a decode at 1/scale that the region touches."""
     left, top, right, bottom = stored
     return left // scale, top // scale, math.ceil(right / scale), math.ceil(bottom / scale)
 
@@ -222,7 +217,7 @@ def _recipe_or_failure(text: str) -> Recipe | PhotoFailure:
 
 
 def _repeated_ids(work: ImageWork) -> set[str]:
-    """A box without an id repeats none: it is known by its position."""
+    """Return ids that several boxes have. A box without an id is identified by its position."""
     counted = Counter(box.box_id for box in work.boxes if box.box_id is not None)
     return {box_id for box_id, count in counted.items() if count > 1}
 

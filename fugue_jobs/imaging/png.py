@@ -1,6 +1,6 @@
-"""A PNG's chunks, read beside Pillow: what they say of its samples' meaning, and which of its rows are damaged.
+"""Reads a PNG's chunks besides Pillow: the meaning of its samples, and its damaged rows.
 
-Pillow reads neither cICP nor transparent colours of every depth, and checks the checksums of the pixels nowhere.
+Pillow ignores cICP, supports transparent colours at some depths only, and does not check the pixels' checksums.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _FILTERS = 5
 _PIECE = 1 << 10
 _MOST_OUT = 1 << 18
 _MEANING = frozenset([b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP"])
-_SOMEWHERE = "the photo is damaged, nobody can say where"
+_SOMEWHERE = "the photo is damaged at an unknown place"
 
 
 class Chunk(NamedTuple):
-    """One chunk. wrong: its checksum is not that of its bytes; cut: the file ends within it."""
+    """One chunk. wrong: its checksum does not match; cut: the file ends within it."""
 
     kind: bytes
     body: memoryview
@@ -30,7 +30,7 @@ class Chunk(NamedTuple):
 
 
 class Header(NamedTuple):
-    """IHDR."""
+    """The fields of IHDR."""
 
     width: int
     height: int
@@ -39,20 +39,20 @@ class Header(NamedTuple):
     interlaced: bool
 
     def row_bytes(self, width: int) -> int:
-        """Of a row of so many pixels as it is compressed, its filter included."""
+        """Return the uncompressed bytes of a row of this many pixels, with its filter byte."""
         return 1 + -(-width * self.depth * _CHANNELS[self.colour] // 8)
 
 
 class Png(NamedTuple):
-    """What a PNG says of its samples; of each chunk the first counts, and only one that is whole."""
+    """What a PNG declares about its samples. The first whole chunk of each kind counts."""
 
     header: Header
     meaning: dict[bytes, bytes]
 
 
 def chunks(data: bytes) -> Iterator[Chunk]:
-    """Each chunk up to the end."""
-    # A file that broke off into room that was made for it ends in zeros.
+    """Yield each chunk up to the end."""
+    # A file that was cut off in preallocated space ends in zeros.
     size = len(data.rstrip(b"\0")) if data.endswith(bytes(ZEROS)) else len(data)
     view, at = memoryview(data)[:size], _BEFORE_CHUNKS
     while at + 8 <= size:
@@ -69,7 +69,7 @@ def chunks(data: bytes) -> Iterator[Chunk]:
 
 
 def read_png(data: bytes) -> Png | None:
-    """None where there is no header that means something."""
+    """Return the PNG's declarations; None without a valid header."""
     header: Header | None = None
     meaning: dict[bytes, bytes] = {}
     for kind, body, state in chunks(data):
@@ -86,10 +86,10 @@ def read_png(data: bytes) -> Png | None:
 
 
 def judge_png(data: bytes, header: Header, *, pixels_too: bool) -> Damage | None:
-    """The damage of a PNG; None when there is none.
+    """Return the damage of a PNG; None when there is none.
 
-    Its chunks tell by their checksums. ``pixels_too``: its pixels are decompressed as well, as they are wherever a chunk is
-    damaged; else fewer rows than the header says are not noticed.
+    Checksums reveal damaged chunks. ``pixels_too``: decompress the pixels as well, which also happens when a
+    chunk is damaged; otherwise missing rows are not noticed.
     """
     pixels: list[memoryview] = []
     ended = wrong = False
@@ -98,14 +98,14 @@ def judge_png(data: bytes, header: Header, *, pixels_too: bool) -> Damage | None
         if kind == b"IDAT" and state != "wrong":
             pixels.append(body)
         if kind == b"IDAT" and state != "whole":
-            # Of a chunk that is cut off the bytes before count, of one that is wrong none do.
+            # Bytes of a chunk that is cut off are used; those of a chunk with a wrong checksum are not.
             wrong = True
             break
     if ended and not wrong and not pixels_too:
         return None
     rows = _whole_rows(pixels, header)
     if rows is None or (header.interlaced and rows < header.height):
-        # The rows of an interlaced picture come in seven passes over all of it.
+        # Each of an interlaced picture's seven passes covers all of it.
         return all_damaged(header.height, data, _SOMEWHERE)
     if rows < header.height:
         return Damage(((rows, header.height),), data, f"the photo is damaged from row {rows} on")
@@ -113,7 +113,7 @@ def judge_png(data: bytes, header: Header, *, pixels_too: bool) -> Damage | None
 
 
 def _whole_rows(pixels: Sequence[memoryview], header: Header) -> int | None:
-    """How many rows from the top these compressed bytes hold. None: by their own checksum something in them is wrong."""
+    """Return how many rows from the top these compressed bytes hold. None: their own checksum is wrong."""
     starts = _row_starts(header)
     unpacked, done, out = zlib.decompressobj(), 0, 0
     start = next(starts, None)
@@ -123,7 +123,7 @@ def _whole_rows(pixels: Sequence[memoryview], header: Header) -> int | None:
             try:
                 rows = unpacked.decompress(waiting, _MOST_OUT)
             except zlib.error as error:
-                # At the end the checksum over all of it does not fit.
+                # At the end the checksum over everything does not match.
                 return None if start is None or "check" in str(error) else _a_row_less(header, done)
             while start is not None and start < out + len(rows):
                 if rows[start - out] >= _FILTERS:
@@ -133,7 +133,7 @@ def _whole_rows(pixels: Sequence[memoryview], header: Header) -> int | None:
             waiting = unpacked.unconsumed_tail
             if start is None and not rows and not waiting:
                 break
-    # A row that has begun is whole when the next one has, or when all is there.
+    # A row is whole when the next one has begun, or when everything is there.
     if start is None and out >= _all_bytes(header):
         return header.height
     if header.interlaced:
@@ -142,12 +142,12 @@ def _whole_rows(pixels: Sequence[memoryview], header: Header) -> int | None:
 
 
 def _a_row_less(header: Header, begun: int) -> int:
-    """What is broken shows a little later than it is. Of the rows that have begun, the last is not whole anyway."""
+    """Return the whole rows, less one: damage shows a little late. The last row that has begun is incomplete anyway."""
     return 0 if header.interlaced else max(0, begun - 2)
 
 
 def _passes(header: Header) -> list[tuple[int, int]]:
-    """(columns, rows) of each pass."""
+    """Return (columns, rows) of each pass."""
     if not header.interlaced:
         return [(header.width, header.height)]
     adam7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))

@@ -1,4 +1,4 @@
-"""The lower bytes of a PNG's 16-bit samples, which Pillow leaves out of all modes but grey."""
+"""Reads the lower bytes of a PNG's 16-bit samples, which Pillow drops in all modes except grey."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LOWER = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L", "LA;16B": "RGBA"}
 
 
 def read_low(image: OpenedImage, *, going_on: bool) -> Image.Image | None:
-    """The lower bytes of the samples of an opened PNG, in its mode; None where it has all of them itself."""
+    """Return the lower bytes of an opened PNG's samples, in its mode; None where Pillow keeps all of them."""
     tile = image.tile[0]
     lower = _LOWER.get(str(tile.args))
     if lower is None:
@@ -26,14 +26,14 @@ def read_low(image: OpenedImage, *, going_on: bool) -> Image.Image | None:
         image.load()
     if lower != "RGBA":
         return image
-    # Grey and alpha, two bytes each, were read as if they were four channels.
+    # Grey and alpha of two bytes each were read as four channels.
     _, grey, _, alpha = image.split()
     return Image.merge("RGBA", (grey, grey, grey, alpha))
 
 
 @contextmanager
 def pillow_going_on(wanted: bool) -> Iterator[None]:
-    """Pillow keeps what it has decoded of a damaged photo, where that is wanted."""
+    """Make Pillow keep what it decoded of a damaged photo, if wanted."""
     before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, wanted
     try:
         yield

@@ -1,6 +1,6 @@
-"""Decodes only the parts of a JPEG that boxes need, by the optional cropline-regions (native/), or says why it does not.
+"""Decodes only the parts of a JPEG that boxes need, by the optional cropline-regions (native/).
 
-Both decoders give the same pixels and fail on the same photos: whatever this one warns of goes to Pillow. See
+Both decoders give the same pixels and fail on the same photos: any warning hands the photo to Pillow. See
 docs/decisions/0009-regions.md.
 """
 
@@ -26,7 +26,7 @@ class Decoded(NamedTuple):
     reason: str | None = None
 
     def crop(self, edges: Edges) -> Image.Image:
-        """The pixels of a wanted rectangle: a view of the band, not a copy."""
+        """Return the pixels of a wanted rectangle: a view of the band, not a copy."""
         crop: Image.Image = self.bands[edges].image(edges)
         return crop
 
@@ -34,7 +34,7 @@ class Decoded(NamedTuple):
 def decode_regions(
     image: ImageFile, data: bytes, wanted: Sequence[Edges], scale: int, memory: Callable[[int], bytearray]
 ) -> Decoded:
-    """The wanted pixels of a JPEG that Pillow has opened and not loaded. Edges are in the picture at 1/scale."""
+    """Decode the wanted pixels of a JPEG that Pillow has opened but not loaded. Edges are in the picture at 1/scale."""
     extension, reason = _extension()
     if extension is None:
         return Decoded(reason=reason)
@@ -50,7 +50,7 @@ def decode_regions(
 
 @cache
 def _extension() -> tuple[Any, str | None]:
-    """(the extension, None) or (None, why it is missing). Checked once per process."""
+    """Return (the extension, None) or (None, why it is missing). Checked once per process."""
     try:
         import cropline_regions
     except ModuleNotFoundError:

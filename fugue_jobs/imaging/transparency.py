@@ -1,4 +1,4 @@
-"""Pixels of one transparent colour, and 16-bit samples to 8 bits: on the samples as they are stored, before any conversion."""
+"""Transparent colours, and 16-bit samples to 8 bits: on the samples as stored, before any conversion."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _MOST_BITS = 8
 
 
 def mask(crop: Image.Image, colour: tuple[int, ...], depth: int, low: Image.Image | None) -> Image.Image:
-    """Alpha of a grey or RGB crop: 0 where all samples are this colour's (of ``depth`` bits), else 255."""
+    """Return the alpha of a grey or RGB crop: 0 where all samples equal the colour (of ``depth`` bits), else 255."""
     if crop.mode.startswith("I;16"):
         others: Image.Image = ImageMath.lambda_eval(lambda args: args["crop"] != colour[0], crop=crop.convert("I"))
         return others.convert("L").point([0] + [255] * 255)
@@ -23,7 +23,7 @@ def mask(crop: Image.Image, colour: tuple[int, ...], depth: int, low: Image.Imag
 
 
 def _equal(image: Image.Image, levels: list[int]) -> list[Image.Image]:
-    """Of each channel: 255 where it has this level, else 0."""
+    """Return per channel: 255 where it has this level, else 0."""
     channels = [image.convert("L")] if image.mode == "1" else image.split()
     return [
         channel.point([255 if value == level else 0 for value in range(256)])
@@ -32,9 +32,9 @@ def _equal(image: Image.Image, levels: list[int]) -> list[Image.Image]:
 
 
 def rounded(high: Image.Image, low: Image.Image) -> Image.Image:
-    """16-bit samples as 8 bits: value / 257, rounded. ``high`` and ``low`` are their bytes.
+    """Return 16-bit samples as 8 bits: value / 257, rounded. ``high`` and ``low`` are their bytes.
 
-    256 high + low is 257 high + (low - high): a level more or less where these differ by more than half of 257.
+    256 high + low = 257 high + (low - high): one level more or less where low - high exceeds half of 257.
     """
     steps = [1 if value > 128 else 0 for value in range(256)] * len(high.getbands())
     more, less = ImageChops.subtract(low, high).point(steps), ImageChops.subtract(high, low).point(steps)

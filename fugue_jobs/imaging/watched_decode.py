@@ -1,8 +1,9 @@
-"""Pillow's decode of a JPEG, watched: whether its last bytes are what its last pixels need, neither more nor less.
+"""Pillow's decode of a JPEG, watched: the photo must end exactly where its last pixels end.
 
-libjpeg warns where a photo ends early or late, and Pillow does not hand that on. So the photo is fed in parts: without its last
-byte the last row must be missing, with it the row must be there. libjpeg reads some bytes ahead, so zeros stand in for what would
-come: up to eight bytes too many or too few are not noticed. A block that is lost or won mostly has more.
+libjpeg warns when a photo ends early or late, but Pillow drops the warning. So the photo is fed in parts:
+without its last byte the last row must be missing, with it the row must appear. libjpeg reads ahead, so
+zeros replace the bytes that would follow: a difference of up to eight bytes is not noticed. A lost or
+extra block mostly has more.
 """
 
 from __future__ import annotations
@@ -19,24 +20,24 @@ if TYPE_CHECKING:
 
 _END = b"\xff\xd9"
 _AHEAD = 8  # bytes of libjpeg's bit buffer
-# Restarts hide damage from the end. Photos with restarts are walked where that takes no longer than half a second.
+# Restarts hide damage from the end. Photos with restarts are walked if that takes at most half a second.
 _WALKED_ANYWAY = 500_000
 _UNLIKELY = {"L": (137,), "RGB": (137, 2, 251), "CMYK": (137, 2, 251, 66)}
 
 
 def can_be_watched(data: bytes) -> bool:
-    """Whether it is of one scan, with nothing but data and restarts before its end marker, and the end tells all."""
+    """Return whether a photo has one scan, only data and restarts before its end marker, and no hidden damage."""
     scan = read_scan(data)
     end = -1 if scan is None else data.find(_END, scan.begin)
     if scan is not None and scan.interval and end - scan.begin <= _WALKED_ANYWAY:
         return False
     if data.endswith(b"\0\0", 0, max(0, end)):
-        return False  # filled up, perhaps by less than would be noticed
+        return False  # padded, perhaps by less than would be noticed
     return scan is not None and end > scan.begin + _AHEAD and _has_data_only(data, scan.begin, end)
 
 
 def load_watched(image: ImageFile, data: bytes) -> bool:
-    """Decode an opened JPEG that can be watched into its memory, as Image.load() does: whether it ended well."""
+    """Decode an opened JPEG that can be watched into its memory, as Image.load() does. Return whether it ended well."""
     end = data.find(_END, first_scan(data))
     image.load_prepare()
     row = (0, image.height - 1, image.width, image.height)
@@ -68,6 +69,6 @@ def _row(core: Any, row: tuple[int, int, int, int]) -> bytes:
 
 
 def _has_data_only(data: bytes, begin: int, end: int) -> bool:
-    """Whether nothing but data and restarts stands there: counted, which is ten times as fast as looking at each."""
+    """Return whether only data and restarts are there: counting is ten times as fast as looking at each byte."""
     restarts = sum(data.count(bytes([0xFF, number]), begin, end) for number in range(0xD0, 0xD8))
     return data.count(b"\xff", begin, end) == data.count(b"\xff\0", begin, end) + restarts

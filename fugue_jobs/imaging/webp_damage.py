@@ -1,4 +1,4 @@
-"""Whether a WebP is all there. Its decoder takes all or nothing, and fills nothing up: so it is judged as a whole."""
+"""Checks that a WebP is complete, as a whole: its decoder fails or succeeds as a whole and fills nothing in."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FRAME_HEADER = 16
 
 
 def check_webp(data: bytes) -> None:
-    """Raise PhotoFailure damaged_pixels when bytes of it are missing, or zeros stand in their place."""
+    """Raise PhotoFailure damaged_pixels when bytes are missing, or zeros replace them."""
     if len(data) < 12:
         return
     end = 8 + int.from_bytes(data[4:8], "little")
@@ -21,7 +21,7 @@ def check_webp(data: bytes) -> None:
         raise PhotoFailure("damaged_pixels", f"the photo ends after {len(data)} of {end} bytes")
     view = memoryview(data)
     if any(bytes(body).find(_ZEROS) >= 0 for body in _pixels(view[12:end])):
-        raise PhotoFailure("damaged_pixels", "the photo is damaged: zeros stand in place of pixels")
+        raise PhotoFailure("damaged_pixels", "the photo is damaged: zeros replace pixels")
 
 
 def _pixels(view: memoryview) -> Iterator[memoryview]:

@@ -1,4 +1,4 @@
-"""Crops on their way through their profiles' steps: one by one, or gathered into batches across boxes and images."""
+"""Runs crops through the steps of their profiles, singly or in batches across boxes and images."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from fugue_jobs.imaging.encode import Step
     from fugue_jobs.work import ImageWork
 
-# Bytes of the pixels that wait for a batch to be full.
+# Bytes of pixels that may wait for a batch to fill.
 _WAITING = 64_000_000
 
 
 class Ticket(Protocol):
-    """An image on its way."""
+    """An image in progress."""
 
     number: int
     work: ImageWork
@@ -40,7 +40,7 @@ class _Piece(Generic[T]):
     changed: bool = False
     kept: bool = False
     values: dict[str, Any] = field(default_factory=dict)
-    at: int = 0  # the next step
+    at: int = 0  # index of the next step
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -48,7 +48,7 @@ class _Piece(Generic[T]):
         return self.cut.unfinished.recipe.steps
 
     def keep(self) -> None:
-        """Before it waits: its pixels may lie on the canvas that the next image is decoded to."""
+        """Copy the pixels before the crop waits: they may be in the canvas that the next image overwrites."""
         unfinished = self.cut.unfinished
         if self.kept or self.changed or unfinished is None:
             return
@@ -63,23 +63,23 @@ class _Piece(Generic[T]):
 
 
 class Applier(Generic[T]):
-    """The steps of one process' crops. ``emit`` takes each crop when its last step has seen it. Used by one thread."""
+    """The steps of one process's crops. ``emit`` gets each crop after its last step. For one thread only."""
 
     def __init__(self, functions: Functions, emit: Callable[[T, Cut], None]) -> None:
         self._functions, self._emit = functions, emit
         self._waiting: dict[Step, list[_Piece[T]]] = {}
 
     def add(self, ticket: T, cut: Cut) -> None:
-        """Put a crop in. Raises EngineError when a function cannot be loaded."""
+        """Add a crop. Raise EngineError when a function cannot be loaded."""
         assert cut.unfinished is not None
         self._queue(_Piece(ticket, cut, cut.unfinished.crop.image))
 
     def holds(self, ticket: T) -> bool:
-        """Whether crops of this image wait for others."""
+        """Return whether crops of this image wait for a batch to fill."""
         return any(piece.ticket is ticket for pieces in self._waiting.values() for piece in pieces)
 
     def flush(self) -> None:
-        """No more crops will come for now: those that wait are done as they are."""
+        """Run incomplete batches: no more crops come for now."""
         while self._waiting:
             step = next(iter(self._waiting))
             self._run(step, self._waiting.pop(step))
@@ -117,8 +117,8 @@ class Applier(Generic[T]):
             done = finish(piece.cut, piece.image if piece.changed else None)
         except PhotoFailure as failure:
             own = failure.code == "mode_unsupported"
-            self._fail(piece, PhotoFailure("function_failed", f"it gives {failure.detail}") if own else failure)
-        except Exception as error:  # noqa: BLE001 - an image of the user's own can be broken in any way
+            self._fail(piece, PhotoFailure("function_failed", f"it returns {failure.detail}") if own else failure)
+        except Exception as error:  # noqa: BLE001 - a user's image can be broken in any way
             self._fail(piece, PhotoFailure("function_failed", f"its image cannot be encoded: {type(error).__name__}"))
         else:
             outcome = done.outcome._replace(values=piece.values or None)
@@ -133,10 +133,10 @@ def _size(image: Image.Image) -> dict[str, int]:
 
 
 def pickled_row(row: dict[str, Any]) -> bytes:
-    """A frame's row for a function; of values that cannot travel there is nothing in it."""
+    """Return a frame's row, pickled for a function. Values that cannot be pickled are left out."""
     try:
         return pickle.dumps(row)
-    except Exception:  # noqa: BLE001 - whatever a value's own pickling raises
+    except Exception:  # noqa: BLE001 - a value's own pickling raises anything
         return pickle.dumps({name: value for name, value in row.items() if _travels(value)})
 
 

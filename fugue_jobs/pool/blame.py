@@ -1,4 +1,4 @@
-"""Whom to blame when a process hangs, dies or swells while it is in a user's function, and what is left to do then."""
+"""Finds the crop to blame when a user's function hangs, kills or bloats its process, and the work that is left."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4_096
 
 
 class Applying(NamedTuple):
-    """A call of a function under way."""
+    """A call of a function in progress."""
 
     hands: tuple[InHand, ...]
     timeout_s: float
@@ -24,7 +24,7 @@ class Applying(NamedTuple):
 
 
 def memory_mb(pid: int) -> int:
-    """MB of memory that a process holds; 0 where the system does not say."""
+    """Return the MB of memory that a process holds; 0 where the system does not report it."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):
@@ -33,7 +33,7 @@ def memory_mb(pid: int) -> int:
 
 
 def without(work: ImageWork, hand: InHand) -> ImageWork:
-    """The work without one crop."""
+    """Return the work without one crop."""
     order = work.orders[hand.order]
     boxes = frozenset(range(len(work.boxes))) if order.only is None else order.only
     orders = list(work.orders)

@@ -1,7 +1,4 @@
-"""The parent's end of one crop process: started, spoken to, killed.
-
-Belongs here: the process and its pipe. Does not: what is said through it (crop_pool.py).
-"""
+"""The parent's end of one crop process: starts it, exchanges messages through a pipe, kills it."""
 
 from __future__ import annotations
 
@@ -22,11 +19,12 @@ import fugue_jobs
 if TYPE_CHECKING:
     from fugue_jobs.pool.crop_process import Assignment
 
-# A peer that stops in the middle of a message for so long counts as dead.
+# A process that stops in the middle of a message for this long counts as dead.
 _PIPE_TIMEOUT_S = 30
 _STDERR_TAIL = 2_000
-# glibc keeps freed memory in its heap instead of handing it back after each photo, in huge pages where the kernel has
-# them: page faults were a quarter of the decoding. One arena: what one thread frees, another uses.
+# Make glibc keep freed memory in its heap, in huge pages where the kernel has them, instead of
+# returning it after each photo: page faults were a quarter of the decoding time. With one arena all
+# threads reuse the same memory.
 _ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": "33554432",
@@ -36,14 +34,14 @@ _ENVIRONMENT = {
 
 
 class Child:
-    """A running crop process. Not multiprocessing: forks are unsafe with threads, and spawn imports ``__main__`` again."""
+    """A running crop process. Not multiprocessing: fork is unsafe with threads, spawn imports ``__main__`` again."""
 
     def __init__(self, assignment: Assignment) -> None:
         ours, theirs = socket.socketpair()
         limit = struct.pack("ll", _PIPE_TIMEOUT_S, 0)
         for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
             ours.setsockopt(socket.SOL_SOCKET, option, limit)
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 [sys.executable, "-P", "-m", "fugue_jobs.pool.crop_process", str(theirs.fileno())],
@@ -55,25 +53,25 @@ class Child:
             )
         self.pipe = Connection(ours.detach())
         self.pid = self._process.pid
-        self.stderr_tail = ""  # once it has ended: the end of what it wrote to stderr
+        self.stderr_tail = ""  # the end of the ended process's stderr
         self.send(assignment)
 
     def send(self, message: Any) -> None:
-        """Send a message. A process that does not read is ended, which receive() then sees."""
+        """Send a message. A process that does not read is killed, and receive() reports its end."""
         try:
             self.pipe.send(message)
         except OSError:
             self._process.kill()
 
     def has_message(self) -> bool:
-        """Whether receive() would answer at once."""
+        """Return whether receive() would return at once."""
         try:
             return self.pipe.poll()
         except OSError:
             return True
 
     def receive(self) -> tuple[Any, ...] | None:
-        """The next message; None when the process has ended, also in the middle of a message."""
+        """Return the next message; None when the process has ended, even in the middle of a message."""
         try:
             message: tuple[Any, ...] = self.pipe.recv()
         except (EOFError, OSError, pickle.UnpicklingError):
@@ -81,7 +79,7 @@ class Child:
         return message
 
     def kill(self) -> int:
-        """End the process, if it has not ended by itself. Returns its exit status, negative for a signal."""
+        """End the process if it still runs. Return its exit status, negative for a signal."""
         self.pipe.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             # It ends by itself when its pipe closes. SIGKILL is for a process that cannot.
@@ -94,11 +92,11 @@ class Child:
         return status
 
     def forget(self) -> None:
-        """Close the pipe without ending the process: for a fork, which is not the process's parent."""
+        """Close the pipe without ending the process: a fork is not the process's parent."""
         self.pipe.close()
 
 
 def _search_path() -> str:
-    """Our import path for the process, and the place of this code (a zip on Spark workers)."""
+    """Return our import path plus the location of this code (a zip on Spark workers)."""
     home = str(Path(fugue_jobs.__file__).parent.parent)
     return os.pathsep.join([*(path or str(Path.cwd()) for path in sys.path), home])

@@ -1,13 +1,10 @@
-"""The pool of crop processes: who cuts what, and what happens when a decoder hangs or dies.
+"""The pool of crop processes: gives out images, and handles decoders that hang or die. One thread, no locks.
 
-Belongs here: starting, feeding, watching, killing and replacing processes, from one thread and without locks. Does not:
-what a process does (crop_process.py) or rows (crop_images.py).
-
-Images are handed out one by one to the process with the fewest, so a slow photo holds up at most the few that were
-already handed to its process. A photo whose decoding makes no progress for ``decode_timeout_s`` is failed
-(``decode_hung``) and its process killed. When a process dies, the photo it was decoding is tried once more, alone in a
-process; if that one dies too the photo fails. All other photos of a lost process are simply done again: the same work
-writes the same bytes to the same keys.
+An image goes to the process with the fewest, so a slow photo delays only the few in its process.
+When a photo's decoding makes no progress for ``decode_timeout_s``, the photo fails (``decode_hung``)
+and its process is killed. When a process dies, the photo that it was decoding is tried once more,
+alone; if that process dies too, the photo fails. The lost process's other photos are done again: the
+same work item writes the same bytes to the same keys.
 """
 
 from __future__ import annotations
@@ -33,14 +30,14 @@ from fugue_jobs.work import CropOutcome, ImageOutcome, ImageWork, failed, failed
 
 log = logging.getLogger(__name__)
 
-AHEAD = 3  # images in a process: one being fetched, one decoded, one stored
-CHECK_S = 1.0  # how often whoever runs the pool is asked whether it is to go on
-SEAL_S = 900  # a pack of half a gigabyte goes over a slow line; the store's own timeouts are shorter
-STALL_S = 300  # beyond the fetch and decode limits: a process that says nothing for so long is lost
-LOAD_S = 900  # a function's model may come over a slow line
-LOOK_S = 0.1  # between two looks at the memory of a process that is in a function
-MAX_LOSSES = 5  # processes lost in a row without one image done between: they cannot work here
-# Sent to whole process groups by people and schedulers: no photo's fault.
+AHEAD = 3  # images per process: one is fetched, one decoded, one stored
+CHECK_S = 1.0  # interval of the caller's check
+SEAL_S = 900  # half a gigabyte over a slow line; the store's own timeouts are shorter
+STALL_S = 300  # beyond the fetch and decode limits: a process silent for this long is lost
+LOAD_S = 900  # a function may download its model over a slow line
+LOOK_S = 0.1  # interval of the memory check of a process that runs a function
+MAX_LOSSES = 5  # processes lost in a row without a finished image: no process can work here
+# People and schedulers send these to whole process groups: no photo is to blame.
 _FROM_OUTSIDE = frozenset([signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 
 
@@ -48,26 +45,26 @@ _FROM_OUTSIDE = frozenset([signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 class _Job:
     number: int
     work: ImageWork
-    failed: list[CropOutcome] = field(default_factory=list)  # crops that a function's end took with it
-    deaths: int = 0  # processes that died while they had this photo in their decoder
+    failed: list[CropOutcome] = field(default_factory=list)  # crops that failed when a function ended the process
+    deaths: int = 0  # processes that died while they decoded this photo
 
     @property
     def alone(self) -> bool:
         return self.deaths > 0
 
     def ended(self, outcome: ImageOutcome) -> tuple[int, ImageOutcome]:
-        """The outcome as it leaves the pool, with the crops that failed before."""
+        """Return the outcome with the crops that failed before."""
         return self.number, outcome._replace(crops=[*outcome.crops, *self.failed]) if self.failed else outcome
 
 
 @dataclass(eq=False, slots=True)
 class _WorkerSlot:
-    """One process and what it holds."""
+    """One process and its images."""
 
     child: Child
     jobs: dict[int, _Job] = field(default_factory=dict)
-    packed: dict[int, _Job] = field(default_factory=dict)  # all cut; done when the packs with their crops are stored
-    sealing: bool = False  # was told that no more will come
+    packed: dict[int, _Job] = field(default_factory=dict)  # all crops cut; done when their packs are stored
+    sealing: bool = False  # was asked to store its open packs
     decoding: int | None = None
     applying: Applying | None = None
     loading: str | None = None
@@ -84,13 +81,13 @@ class _WorkerSlot:
 
 
 def _shared(assignment: Assignment, size: int) -> Assignment:
-    """What one of ``size`` processes is started with: its share of the connections to a host, one at the least."""
+    """Return the assignment of one of ``size`` processes: its share of the connections per host, at least one."""
     share = max(1, assignment.fetch.connections_per_host // size)
     return assignment._replace(fetch=assignment.fetch.model_copy(update={"connections_per_host": share}))
 
 
 class CropPool:
-    """Crop processes for one assignment. Used by one thread at a time; they live until close()."""
+    """Crop processes for one assignment. For one thread at a time; they live until close()."""
 
     def __init__(self, assignment: Assignment, size: int) -> None:
         self._assignment = _shared(assignment, size)
@@ -99,7 +96,7 @@ class CropPool:
         self._waiting: deque[_Job] = deque()
         self._asking: deque[tuple[_WorkerSlot, int]] = deque()
         self._losses = 0
-        # Large photos share this many pixels among all processes.
+        # All processes together may decode this many more pixels of large photos.
         self._spare = max(assignment.pictures.max_pixels - OWN_PIXELS, OWN_PIXELS * size // 2)
 
     def __enter__(self) -> Self:
@@ -112,23 +109,23 @@ class CropPool:
 
     @property
     def pids(self) -> list[int]:
-        """The processes' ids, for whoever measures them."""
+        """The ids of the processes, for measurements."""
         return [slot.child.pid for slot in self._slots]
 
     @property
     def decoding(self) -> dict[int, str]:
-        """Process id -> id of the image that it is decoding, as far as it has said."""
+        """Process id -> id of the image that it is decoding, as last reported."""
         busy = [(slot, slot.jobs.get(slot.decoding)) for slot in self._slots if slot.decoding is not None]
         return {slot.child.pid: job.work.image_id for slot, job in busy if job is not None}
 
     def run(
         self, works: Iterable[ImageWork], batch: str = "", check: Callable[[], None] | None = None
     ) -> Iterator[tuple[int, ImageOutcome]]:
-        """(position in works, its outcome) for every image, in the order in which they end. Pulls works as it needs them.
+        """Yield (position in works, outcome) for every image as it finishes. Pulls works on demand.
 
-        ``check`` is called about every second, whatever the photos do; what it raises ends this.
+        ``check`` is called about once a second, whatever the photos do; an exception from it ends the run.
 
-        Raises EngineError when processes cannot be started or keep dying without a photo to blame.
+        Raise EngineError when processes cannot start, or keep dying without a photo to blame.
         """
         source = enumerate(works)
         exhausted = False
@@ -149,7 +146,7 @@ class CropPool:
                 check()
 
     def close(self) -> None:
-        """End all processes, at once; what they were doing is lost."""
+        """End all processes at once; their unfinished images are lost."""
         for slot in self._slots:
             slot.child.kill()
         self._slots.clear()
@@ -186,11 +183,11 @@ class CropPool:
         return min(free, key=lambda slot: len(slot.jobs)) if free else None
 
     def _receive(self, at_most_s: float | None) -> Iterator[tuple[int, ImageOutcome]]:
-        """Wait for messages until the next deadline, take them all, then judge who is overdue."""
+        """Wait for messages until the next deadline, read them all, then check for overdue processes."""
         by_pipe = {slot.child.pipe: slot for slot in self._slots}
         for pipe in wait(list(by_pipe), timeout=_sooner(self._patience(), at_most_s)):
             slot = by_pipe[pipe]  # type: ignore[index]
-            # All that lies in the pipe, so that a deadline is never judged by old news.
+            # Read everything in the pipe first, so that a deadline is never judged by outdated messages.
             while slot in self._slots and slot.child.has_message():
                 message = slot.child.receive()
                 if message is None:
@@ -242,7 +239,7 @@ class CropPool:
             self._release(slot)
         elif kind == "packed":
             slot.packed[message[1]] = slot.jobs.pop(message[1])
-            slot.sealing = False  # it came after what was sealed
+            slot.sealing = False  # it arrived after the seal
         elif kind == "done":
             _, number, outcome, faults = message
             job = slot.jobs.pop(number, None) or slot.packed.pop(number)
@@ -266,7 +263,7 @@ class CropPool:
         self._grant()
 
     def _drop(self, slot: _WorkerSlot) -> int:
-        """Take the process off the pool and end it. Returns its exit status, negative for a signal."""
+        """Remove the process from the pool and end it. Return its exit status, negative for a signal."""
         status = slot.child.kill()
         self._slots.remove(slot)
         self._asking = deque(item for item in self._asking if item[0] is not slot)
@@ -276,7 +273,7 @@ class CropPool:
         return status
 
     def _watch(self, slot: _WorkerSlot, applying: Applying) -> Iterator[tuple[int, ImageOutcome]]:
-        """Ends a process whose function takes too long, or too much memory."""
+        """End a process whose function takes too much time or memory."""
         if monotonic() - applying.began > applying.timeout_s:
             self._drop(slot)
             yield from self._blame(slot, applying, "function_timeout", f"longer than {applying.timeout_s:g} s")
@@ -285,7 +282,7 @@ class CropPool:
             yield from self._blame(slot, applying, "function_died", f"its process took over {applying.memory_mb} MB")
 
     def _blame(self, slot: _WorkerSlot, applying: Applying, code: str, why: str) -> Iterator[tuple[int, ImageOutcome]]:
-        """The crop in hand fails; of several in hand each is tried alone. All other work of the process is done again."""
+        """Fail the crop in the function; of several, retry each alone. Do the process's other images again."""
         self._losses = 0
         jobs = slot.jobs | slot.packed
         for hand in applying.hands:
@@ -327,7 +324,7 @@ class CropPool:
             raise EngineError(f"the function {slot.loading} ended its process (status {status}) while it was loaded")
         log.warning("a crop process ended with status %s: %s", status, slot.child.stderr_tail)
         blamed = slot.jobs.keys() if slot.decoding is None else {slot.decoding}
-        self._waiting.extend(slot.packed.values())  # the packs that they were in are lost, and not through their fault
+        self._waiting.extend(slot.packed.values())  # their open packs are lost; these images are not to blame
         code = "decoder_killed" if status == -signal.SIGKILL else "decoder_died"
         for job in slot.jobs.values():
             if job.number in blamed and -status not in _FROM_OUTSIDE:
@@ -337,27 +334,27 @@ class CropPool:
         self._release(slot)
 
     def _suspect(self, job: _Job, code: str) -> Iterator[tuple[int, ImageOutcome]]:
-        """Once more, alone; the second time the photo is at fault."""
+        """Retry the photo alone; the second time it fails."""
         job.deaths += 1
         if job.deaths < 2:
             self._waiting.append(job)
             return
-        detail = "its decoder ended twice, the second time with nothing else in its process"
+        detail = "its decoder died twice, the second time alone in its process"
         yield job.ended(failed_photo(job.work, PhotoFailure(code, detail)))
 
 
 def _sooner(patience: float | None, at_most_s: float | None) -> float | None:
-    """The shorter of two waits; None has no end."""
+    """Return the shorter of two waits; None is unlimited."""
     waits = [wait_s for wait_s in (patience, at_most_s) if wait_s is not None]
     return min(waits, default=None)
 
 
-# At most one idle pool is kept, so that a flow's next batch finds its processes running.
+# At most one idle pool is kept, so that a flow's next batch finds running processes.
 _idle: list[tuple[Assignment, int, CropPool]] = []
 
 
 def borrow_pool(assignment: Assignment, size: int) -> CropPool:
-    """A pool for this assignment: the idle one when it fits, else a new one. Give it back with return_pool or close it."""
+    """Return a pool for this assignment: the idle one if it fits, else a new one. Then return_pool() or close it."""
     while idle := _taken():
         kept, kept_size, pool = idle
         if kept == assignment and kept_size == size:
@@ -367,19 +364,19 @@ def borrow_pool(assignment: Assignment, size: int) -> CropPool:
 
 
 def return_pool(assignment: Assignment, size: int, pool: CropPool) -> None:
-    """Keep an unharmed pool for the next batch."""
+    """Keep an undamaged pool for the next batch."""
     close_idle_pools()
     _idle.append((assignment, size, pool))
 
 
 def close_idle_pools() -> None:
-    """End all processes that wait for work."""
+    """End all idle processes."""
     while idle := _taken():
         idle[2].close()
 
 
 def _taken() -> tuple[Assignment, int, CropPool] | None:
-    """An idle pool, off the list. Workers of Dask may have threads: what one takes, the other does not find."""
+    """Take an idle pool off the list. Dask workers may have threads: no two take the same one."""
     try:
         return _idle.pop()
     except IndexError:
@@ -387,12 +384,12 @@ def _taken() -> tuple[Assignment, int, CropPool] | None:
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on."""
+    """The number of cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _forget_pools() -> None:
-    """In a fork: let go of the parent's pipes, else its processes would outlive it for as long as the fork lives."""
+    """In a fork, close the parent's pipes: otherwise the processes would run for as long as the fork does."""
     for _, _, pool in _idle:
         for slot in pool._slots:
             slot.child.forget()

@@ -1,11 +1,11 @@
-"""One crop process: ``python -m fugue_jobs.pool.crop_process FD``. Fetches, decodes, cuts and stores what its parent sends.
+"""One crop process, ``python -m fugue_jobs.pool.crop_process FD``: fetches, decodes, cuts and stores images.
 
-Three stages overlap, each in threads of its own: fetching, decoding (one photo at a time), storing. What may wait
-between them is bounded in bytes. The parent learns which photo is being decoded, so that it knows whom to blame when
-this process hangs or dies; it kills and replaces processes, so nothing here tries to survive a bad decoder.
+Three stages overlap, each in its own threads: fetching, decoding (one photo at a time), storing. The
+bytes that wait between them are bounded. The parent knows which photo is being decoded and restarts a
+process that hangs or dies, so this code does not guard against a bad decoder.
 
-Belongs here: the stages. Does not: what is imported slowly (no Arrow, pandas, Prefect): a process starts in a blink.
-It ends when the parent's end of the pipe closes, whatever it is doing.
+It imports nothing slow (Arrow, pandas, Prefect), so a process starts fast. It ends when the parent's
+end of the pipe closes, whatever it is doing.
 """
 
 from __future__ import annotations
@@ -45,26 +45,26 @@ if TYPE_CHECKING:
     from fugue_jobs.fetching.fetch import Fetcher
 
 FETCHERS = 3
-BYTES_FETCHED = 24_000_000  # photos that wait to be decoded
+BYTES_FETCHED = 24_000_000  # photos that wait for decoding
 BYTES_CUT = 16_000_000  # crops that wait to be stored
-# A photo of at most so many pixels is decoded at once; for a larger one the parent is asked, who sees all processes.
+# Photos of at most this many pixels are decoded at once. For larger ones the process asks the parent.
 OWN_PIXELS = 16_000_000
 PROGRESS_S = 0.5
 
 
 class Assignment(NamedTuple):
-    """What a process is started with."""
+    """What a process gets at its start."""
 
-    store: StoreSpec | None  # None: crops are handed back
+    store: StoreSpec | None  # None: crops are returned
     fetch: FetchSettings
     pictures: PictureLimits
     packed: Packed = ()
-    functions: tuple[tuple[str, bytes], ...] = ()  # those that travel pickled, by the name that steps use
-    files: str | None = None  # the folder below which images may be files of this machine
+    functions: tuple[tuple[str, bytes], ...] = ()  # pickled functions, by the name that steps use
+    files: str | None = None  # the folder below which images may be local files
 
 
 class ByteBudget:
-    """A bound on bytes in flight. One item may always enter an empty room, however large it is."""
+    """A bound on bytes in flight. One item is always admitted when none is in flight, however large it is."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -72,20 +72,20 @@ class ByteBudget:
         self._changed = threading.Condition()
 
     def acquire(self, size: int) -> None:
-        """Wait until there is room, then take it."""
+        """Wait until there is room, then reserve it."""
         with self._changed:
             self._changed.wait_for(lambda: self._held == 0 or self._held + size <= self._limit)
             self._held += size
 
     def release(self, size: int) -> None:
-        """Give back what was taken."""
+        """Release a reservation."""
         with self._changed:
             self._held -= size
             self._changed.notify_all()
 
 
 class _Job:
-    """One image on its way through the stages; ``finish`` is called once, when its last crop is stored."""
+    """One image in the stages; ``finish`` is called once, when its last crop is stored."""
 
     def __init__(self, number: int, work: ImageWork, batch: str, finish: Callable[[_Job], None]) -> None:
         self.number = number
@@ -95,7 +95,7 @@ class _Job:
         self.facts: dict[str, Any] = {}
         self.failure: PhotoFailure | None = None
         self.faults: list[str] = []
-        self._open = 1  # the decoding itself; each crop under way adds one
+        self._open = 1  # the decoding counts as one; each crop in progress adds one
         self._lock = threading.Lock()
         self._finish = finish
 
@@ -119,7 +119,7 @@ class _Job:
 
 
 class Stages:
-    """The threads of one process and what runs between them."""
+    """The threads of one process and the queues between them."""
 
     def __init__(self, assignment: Assignment, fetcher: Fetcher, send: Callable[[tuple[Any, ...]], None]) -> None:
         self._limits = assignment.pictures
@@ -141,15 +141,15 @@ class Stages:
         self._start([self._fetch] * FETCHERS + [self._decode] + [self._put] * self._store.concurrency)
 
     def take(self, number: int, work: ImageWork, batch: str) -> None:
-        """Begin one image; ``done`` is sent when all of it is stored or has failed."""
+        """Start one image; ``done`` is sent when all of it is stored or has failed."""
         self._to_fetch.put(_Job(number, work, batch, self._done))
 
     def seal(self) -> None:
-        """No more images will come for now: what is gathered is done, what is packed is stored as it is."""
+        """Run incomplete batches and store open packs: no more images come for now."""
         self._to_decode.put(None)
 
     def allow(self) -> None:
-        """The parent's answer to ``asks``: the large photo may be decoded now."""
+        """Let the large photo be decoded: the parent's answer to ``asks``."""
         self._allowed.release()
 
     def _start(self, loops: list[Callable[[], None]]) -> None:
@@ -217,7 +217,7 @@ class Stages:
             job.facts["phash"] = photo_hash.hash()
         finally:
             self._send(("decoded", job.number))
-            # Its crops end when their pack or their batch does; the parent need not wait with the next photo.
+            # Its crops finish later, with their pack or batch. The parent can send the next photo now.
             if job.number in self._packed or self._applier.holds(job):
                 self._send(("packed", job.number))
             self._packed.clear()
@@ -258,14 +258,14 @@ class Stages:
 
     @contextlib.contextmanager
     def _classified(self, job: _Job) -> Iterator[_Step]:
-        """Whatever a stage raises ends its image with a reason; unless the stage passed it on, it ends there."""
+        """Turn a stage's exception into the image's failure. The image ends here unless the stage passed it on."""
         step = _Step()
         try:
             yield step
         except EngineError as error:
             self._send(("broken", str(error), ""))
         except PhotoFailure as failure:
-            # Made anew: the one that was raised keeps the photo's pixels alive through its traceback.
+            # A new failure: the original's traceback keeps the photo's pixels alive.
             job.failure = PhotoFailure(failure.code, failure.detail, retry_after_s=failure.retry_after_s)
         except Exception as error:  # noqa: BLE001 - reported as internal_error with its traceback
             job.failure = _unexpected(job, error)
@@ -278,7 +278,7 @@ class _Step:
 
 
 def _unexpected(job: _Job, error: Exception) -> PhotoFailure:
-    """internal_error. The traceback goes to the parent's log without the message, which may hold anything."""
+    """Return internal_error. The parent logs the traceback without the message, which may hold secrets."""
     frames = "".join(traceback.format_tb(error.__traceback__))
     job.faults.append(f"{type(error).__name__}\n{frames}")
     return PhotoFailure("internal_error", type(error).__name__)
@@ -302,7 +302,7 @@ def serve(pipe: Connection) -> None:
     except CroplineError as error:
         send(("broken", str(error), ""))
         return
-    except Exception as error:  # noqa: BLE001 - the parent raises it as an EngineError, without a message that may hold anything
+    except Exception as error:  # noqa: BLE001 - the parent raises an EngineError without the message
         send(("broken", type(error).__name__, "".join(traceback.format_tb(error.__traceback__))))
         return
     send(("ready",))
@@ -320,14 +320,14 @@ def serve(pipe: Connection) -> None:
 
 
 def main() -> None:
-    """The process: quiet, deaf to Ctrl-C (the parent decides), gone when its parent is."""
+    """Run the process: no output, Ctrl-C ignored (the parent decides), ends with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable()
     warnings.simplefilter("ignore")
     try:
         serve(Connection(int(sys.argv[1])))
     finally:
-        # Not sys.exit: a thread inside a decoder must not keep the process.
+        # Not sys.exit: a thread inside a decoder must not keep the process alive.
         os._exit(0)
 
 

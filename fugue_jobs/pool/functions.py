@@ -1,7 +1,7 @@
-"""Functions of the user's own in a crop process: loaded once, called with a crop or a batch, their results judged.
+"""User functions in a crop process: loads them once, calls them with a crop or a batch, checks results.
 
-Whatever they raise or give is one crop's failure. The parent is told before each call which crops are in hand: when the process
-hangs or dies, it knows whom to blame.
+An exception or a wrong result fails one crop. Before each call the parent gets the crops in hand, so
+that it knows which to blame when the process hangs or dies.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from fugue_jobs.work import MAX_DETAIL, CropOutcome, ImageWork
 Send = Callable[[tuple[Any, ...]], None]
 
 BATCH = 32
-# Of one crop process: what functions print beyond it is dropped, and that is said.
+# The limit of printed text per crop process; the rest is dropped with a notice.
 _MOST_SAID = 20_000
 _FACTS = ("source", "image_id", "version", "captured_at", "store_id", "camera_id")
 _OUTCOME = ("left", "top", "right", "bottom", "width", "height")
 
 
 class InHand(NamedTuple):
-    """A crop as the parent names it: the image's number, the order, the box."""
+    """Identifies a crop to the parent: the image's number, the order, the box."""
 
     number: int
     order: int
@@ -40,7 +40,7 @@ class InHand(NamedTuple):
 
 
 class Given(NamedTuple):
-    """What came of a crop: an image in its place, values, or the failure."""
+    """A function's result for a crop: a new image, values, or the failure."""
 
     image: Image.Image | None = None
     values: dict[str, Any] | None = None
@@ -61,20 +61,20 @@ class Functions:
         self._said = 0
 
     def batch(self, step: Step) -> int:
-        """How many crops a call of it takes. Raises EngineError when it cannot be loaded."""
+        """Return how many crops one call takes. Raise EngineError when the function cannot be loaded."""
         return (step.batch or BATCH) if self._load(step).batched else 1
 
     def call(
         self, step: Step, hands: Sequence[InHand], images: Sequence[Image.Image], rows: Sequence[Any]
     ) -> list[Given]:
-        """What the step gives for each of the crops, one after the other or all at once. Never raises what it raises."""
+        """Return the step's result for each crop, from one call or one each. Exceptions become failures."""
         loaded = self._load(step)
         if not loaded.batched:
             return [
                 self._one(step, loaded, hand, image, row) for hand, image, row in zip(hands, images, rows, strict=True)
             ]
         if len(hands) > 1:
-            with contextlib.suppress(BaseException):  # one of them is at fault: each alone says which
+            with contextlib.suppress(BaseException):  # one crop is at fault: calling each alone shows which
                 return self._many(step, loaded, hands, images, rows)
         return [self._alone(step, loaded, *each) for each in zip(hands, images, rows, strict=True)]
 
@@ -83,13 +83,13 @@ class Functions:
             with self._told(step, [hand]):
                 # A copy: other profiles may share the crop, and a function may draw on it.
                 return _read(loaded.call(image.copy(), _row(row)), step)
-        except BaseException as error:  # noqa: BLE001 - whatever a function raises, sys.exit too
+        except BaseException as error:  # noqa: BLE001 - a function raises anything, even sys.exit
             return _failed(step, error)
 
     def _alone(self, step: Step, loaded: _Loaded, hand: InHand, image: Image.Image, row: Any) -> Given:
         try:
             return self._many(step, loaded, [hand], [image], [row])[0]
-        except BaseException as error:  # noqa: BLE001 - whatever a function raises, sys.exit too
+        except BaseException as error:  # noqa: BLE001 - a function raises anything, even sys.exit
             return _failed(step, error)
 
     def _many(
@@ -98,7 +98,7 @@ class Functions:
         with self._told(step, hands):
             given = list(loaded.call([image.copy() for image in images], [_row(row) for row in rows]))
             if len(given) != len(hands):
-                raise TypeError(f"it gives {len(given)} results for {len(hands)} crops")
+                raise TypeError(f"it returns {len(given)} results for {len(hands)} crops")
             return [_read(result, step) for result in given]
 
     @contextlib.contextmanager
@@ -112,7 +112,7 @@ class Functions:
 
     @contextlib.contextmanager
     def _heard(self, step: Step) -> Iterator[None]:
-        """What it prints goes to the parent's log, a bounded part of it."""
+        """Send what the function prints to the parent's log, up to a limit."""
         said = _Bounded(_MOST_SAID - self._said)
         try:
             with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
@@ -131,7 +131,7 @@ class Functions:
                 with self._heard(step):
                     found = self._find(step.use)
                     call = found() if isinstance(found, type) else found
-            except BaseException as error:  # noqa: BLE001 - whatever a module or a class raises
+            except BaseException as error:  # noqa: BLE001 - a module or class raises anything
                 raise EngineError(f"the function {step.use} cannot be loaded: {_line(error)}") from None
             finally:
                 self._send(("applied",))
@@ -142,7 +142,7 @@ class Functions:
 
     def _find(self, use: str) -> Any:
         if use in self._pickled:
-            return pickle.loads(self._pickled[use])  # noqa: S301 - our own parent's
+            return pickle.loads(self._pickled[use])  # noqa: S301 - sent by our own parent
         module, _, name = target_of(use).partition(":")
         found: Any = import_module(module)
         for part in name.split("."):
@@ -163,7 +163,7 @@ class _Bounded(io.StringIO):
 
 
 def facts(work: ImageWork, outcome: CropOutcome) -> dict[str, Any]:
-    """What a function is told of a crop: the image, the box, where it lies; a frame's own columns are added, pickled."""
+    """Return the row for a function: facts of the image, the box and the crop, plus the frame's pickled columns."""
     box = work.boxes[outcome.box_index]
     told = {name: getattr(work, name) for name in _FACTS} if work.source else {}
     told |= box._asdict() | {"box_index": outcome.box_index, "profile": work.orders[outcome.order].profile}
@@ -174,7 +174,7 @@ def facts(work: ImageWork, outcome: CropOutcome) -> dict[str, Any]:
 def _row(told: Mapping[str, Any]) -> dict[str, Any]:
     row = dict(told)
     own = row.pop("", None)
-    return row | pickle.loads(own) if own is not None else row  # noqa: S301 - our own parent's
+    return row | pickle.loads(own) if own is not None else row  # noqa: S301 - sent by our own parent
 
 
 def _read(result: Any, step: Step) -> Given:
@@ -182,15 +182,15 @@ def _read(result: Any, step: Step) -> Given:
     if isinstance(image, Mapping) and values is None:
         image, values = None, image
     if image is None and values is None:
-        raise TypeError("it gives nothing: neither an image nor a dict")
+        raise TypeError("it returns neither an image nor a dict")
     if image is not None:
         if not isinstance(image, Image.Image):
-            raise TypeError(f"it gives a {type(image).__name__[:40]}, not an image or a dict")
+            raise TypeError(f"it returns a {type(image).__name__[:40]}, not an image or a dict")
         image.load()
         if min(image.size) < 1 or image.width * image.height > 100_000_000:
-            raise ValueError(f"it gives an image of {image.width} x {image.height} px")
+            raise ValueError(f"it returns an image of {image.width} x {image.height} px")
     if values is not None and not isinstance(values, Mapping):
-        raise TypeError(f"it gives a {type(values).__name__[:40]} beside the image, not a dict")
+        raise TypeError(f"it returns a {type(values).__name__[:40]} beside the image, not a dict")
     return Given(image, None if values is None else checked(values, step.columns))
 
 
@@ -199,7 +199,7 @@ def _failed(step: Step, error: BaseException) -> Given:
 
 
 def _line(error: BaseException) -> str:
-    """The kind of error. Its text may hold anything of the picture or the row; our own texts hold nothing of them."""
+    """Return the kind of error. Only texts of our own errors are included: others may quote the picture or the row."""
     ours = isinstance(error, TypeError | ValueError) and _raised_here(error)
     if ours:
         return f"{type(error).__name__}: {error}"

@@ -1,7 +1,7 @@
-"""Crops into packs: one open pack a profile in each crop process, stored when it is full or when no more images come.
+"""Puts crops into packs: one open pack per profile in each process, stored when full or when no more images come.
 
-Belongs here: filling packs and telling each crop where it came to lie. Does not: formats and keys (cropline/packs).
-A crop ends when its pack is in the store, not before: when this process dies, all that its open packs held is cut again.
+A crop is finished only when its pack is in the store. When this process dies, the crops of its open
+packs are cut again.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from fugue_jobs.imaging.pixels import Cut
 
 Packed = tuple[tuple[str, str, int], ...]
-"""(profile, output kind, bytes at which a pack is full) of each profile whose crops are packed."""
+"""(profile, output kind, bytes of a full pack) of each packed profile."""
 
 End = Callable[[CropOutcome], None]
 
 
 class _Open:
-    """A pack that is being filled, and whom to tell when it is stored."""
+    """A pack that is being filled, and the callbacks for when it is stored."""
 
     def __init__(self, spool: Spool, batch: str) -> None:
         self.spool, self.batch = spool, batch
@@ -38,7 +38,7 @@ class _Open:
 
 
 class Packer:
-    """The packs of one process. A full one is stored by a thread while the next is filled; then the filling waits."""
+    """The packs of one process. One thread stores a full pack while the next fills; then filling waits."""
 
     def __init__(self, spec: StoreSpec | None, packed: Packed) -> None:
         self._spec = spec
@@ -51,11 +51,11 @@ class Packer:
             threading.Thread(target=self._store, name="packs", daemon=True).start()
 
     def takes(self, profile: str) -> bool:
-        """Whether crops of this profile are packed."""
+        """Return whether crops of this profile are packed."""
         return profile in self._kinds
 
     def add(self, work: ImageWork, batch: str, piece: Cut, end: End) -> None:
-        """Put a crop into its profile's pack; ``end`` is called with its outcome when that is stored, or could not be."""
+        """Add a crop to its profile's pack. ``end`` gets its outcome when the pack is stored or has failed."""
         order = work.orders[piece.outcome.order]
         kind, full = self._kinds[order.profile]
         key = _key(work, piece.outcome)
@@ -65,7 +65,7 @@ class Packer:
                 pack = self._open.get(order.profile)
                 if pack is None or pack.batch != batch:
                     self._hand_over(order.profile)
-                    assert self._spec is not None  # crops that are handed back are not packed
+                    assert self._spec is not None  # returned crops are not packed
                     pack = _Open(Spool(self._spec, kind, pack_folder(order.profile, batch)), batch)
                     self._open[order.profile] = pack
                 pack.spool.add(_sample(work, outcome, key, piece.data or b""))
@@ -77,17 +77,17 @@ class Packer:
             end(_not_stored(outcome, error))
 
     def _give_up(self, profile: str, error: OSError) -> None:
-        """A pack that could not be written to is not whole: what was put into it before fails too."""
+        """Fail everything in a pack after a write error: the pack is incomplete."""
         with self._lock:
             pack = self._open.pop(profile, None)
         if pack is not None:
-            with suppress(OSError):  # closing it writes the rest, which nobody wants any more
+            with suppress(OSError):  # closing writes the rest, which may fail too
                 pack.spool.close()
             for outcome, end in pack.waiting:
                 end(_not_stored(outcome, error))
 
     def seal_all(self) -> None:
-        """Store every pack as it is."""
+        """Store every open pack."""
         with self._lock:
             for profile in list(self._open):
                 self._hand_over(profile)

@@ -1,7 +1,4 @@
-"""A cut crop's bytes into the object store, with what is worth knowing about it beside them.
-
-Belongs here: the PUT of one crop. Does not: key layout (cropline.core.keys) or opening stores (cropline.core.storage).
-"""
+"""Stores a crop's bytes in the object store, with metadata where the store takes it."""
 
 from __future__ import annotations
 
@@ -24,12 +21,12 @@ if TYPE_CHECKING:
 
 _MEDIA_TYPES = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp", "avif": "image/avif"}
 _NAMES = ("source", "image-id", "box-id", "batch", "fingerprint")
-# Azure takes none but identifiers.
+# Azure's metadata names must be identifiers.
 _IDENTIFIERS = tuple(name.replace("-", "_") for name in _NAMES)
-# S3 allows 2 KB of metadata in all.
+# S3 allows 2 KB of metadata in total.
 _MAX_VALUE = 400
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-# Linux alone has it; 0 in its place asks to write to a folder, which no system does.
+# Only Linux has O_TMPFILE. With 0 instead, the open fails, as no system opens a folder for writing.
 _NAMELESS = os.O_WRONLY | os.O_CLOEXEC | getattr(os, "O_TMPFILE", 0)
 
 
@@ -40,14 +37,15 @@ class CropStore:
         self._store = open_store(spec)
         self._folder = spec.local_path
         self._names = _IDENTIFIERS if spec.address.cloud == "az" else _NAMES
-        # PUTs at a time. A remote one waits; a local one is work, and handing it to a thread is work too: 0, none needed.
+        # Concurrent PUTs. A remote PUT mostly waits. A local write is CPU work, and so is handing it to a
+        # thread: 0 needs no threads.
         self.concurrency = 0 if self._folder is not None else 12
 
     def put(self, work: ImageWork, batch: str, outcome: CropOutcome, data: bytes) -> CropOutcome:
-        """Store the crop; the outcome with its key. The same work writes the same bytes to the same key.
+        """Store the crop. Return the outcome with its key. The same work item writes the same bytes to the same key.
 
-        What is told beside the bytes is the same too, but for the batch: it is that of the last one who cut it. The
-        catalogue names the one that counts. Raises PhotoFailure storage.
+        The metadata is the same too, except the batch, which is the last one that cut the crop. The
+        catalogue has the batch that counts. Raise PhotoFailure storage.
         """
         order, box = work.orders[outcome.order], work.boxes[outcome.box_index]
         box_id = box.box_id or ""
@@ -69,12 +67,12 @@ class CropStore:
 
 
 class CropsReturned:
-    """In a store's place: crops go back to whoever asked for them."""
+    """Replaces a store: crops are returned to the caller."""
 
     concurrency = 0
 
-    def put(self, work: ImageWork, batch: str, outcome: CropOutcome, data: bytes) -> CropOutcome:  # noqa: ARG002 - as a store's
-        """The outcome with the crop's bytes."""
+    def put(self, work: ImageWork, batch: str, outcome: CropOutcome, data: bytes) -> CropOutcome:  # noqa: ARG002 - a store's signature
+        """Return the outcome with the crop's bytes."""
         return outcome._replace(data=data)
 
 
@@ -89,18 +87,18 @@ def _key(work: ImageWork, outcome: CropOutcome) -> str:
 
 
 def _write(path: str, data: bytes) -> None:
-    """Whole or not at all, and where obstore's LocalStore would put it; its own way takes several times as long."""
+    """Write atomically, to the path that obstore's LocalStore would use; LocalStore takes several times as long."""
     try:
         _write_nameless(path, data)
     except FileExistsError:
         _write_again(path, data)
     except OSError:
-        # Not every file system knows nameless files. A full or read-only one says so again.
+        # Not every file system supports unnamed files. A full or read-only one fails again here.
         _write_named(path, data)
 
 
 def _write_nameless(path: str, data: bytes) -> None:
-    """The bytes get their name when all of them are there: a killed process leaves nothing behind."""
+    """Write to an unnamed file and link it when complete, so that a killed process leaves nothing behind."""
     folder = path.rpartition("/")[0]
     try:
         file = os.open(folder, _NAMELESS, 0o666)
@@ -109,14 +107,14 @@ def _write_nameless(path: str, data: bytes) -> None:
         file = os.open(folder, _NAMELESS, 0o666)
     try:
         _fill(file, data)
-        # Python follows the link to the open file only when it is told of a folder; the path is absolute all the same.
+        # Python passes AT_SYMLINK_FOLLOW only when it gets a folder; the path is absolute anyway.
         os.link(f"/proc/self/fd/{file}", path, src_dir_fd=file, follow_symlinks=True)
     finally:
         os.close(file)
 
 
 def _write_again(path: str, data: bytes) -> None:
-    """The same work writes the same bytes: they stay as they are, as young as if they were written now."""
+    """Keep the file, because the bytes are the same. Set its modification time to now."""
     if Path(path).read_bytes() == data:
         os.utime(path)
     else:
@@ -124,7 +122,7 @@ def _write_again(path: str, data: bytes) -> None:
 
 
 def _write_named(path: str, data: bytes) -> None:
-    """Names that end in ``#`` and digits are unfinished for LocalStore too: what a killed process leaves is not listed."""
+    """Write to a temporary name. LocalStore does not list names that end in ``#`` and digits."""
     unfinished = f"{path}#{os.getpid()}"
     file = os.open(unfinished, _NEW, 0o666)
     try:
@@ -132,9 +130,9 @@ def _write_named(path: str, data: bytes) -> None:
             _fill(file, data)
         finally:
             os.close(file)
-        os.replace(unfinished, path)  # noqa: PTH105 - a Path for each of thousands of crops costs as much as the write
+        os.replace(unfinished, path)  # noqa: PTH105 - a Path per crop costs as much as the write
     except OSError:
-        os.unlink(unfinished)  # noqa: PTH108 - as above; a full disk would keep one for each crop that it refused
+        os.unlink(unfinished)  # noqa: PTH108 - as above; a full disk would keep one file per refused crop
         raise
 
 
@@ -145,5 +143,5 @@ def _fill(file: int, data: bytes) -> None:
 
 
 def _header(value: str) -> str:
-    """Percent-encoded: ids may hold anything, headers only ASCII."""
+    """Percent-encode: ids may hold anything, headers only ASCII."""
     return quote(value.encode("utf-8", "surrogatepass"))[:_MAX_VALUE]

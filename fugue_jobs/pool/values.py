@@ -1,4 +1,4 @@
-"""Types of the columns that functions give, and whether a value is of its type. No Arrow here: crop processes load this."""
+"""Column types of user functions, and checks of their values. Crop processes load this, so it imports no Arrow."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def _parsed(kind: str) -> str | ListOf:
 
 
 def checked(values: Mapping[str, Any], columns: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """The values as plain Python, each of its declared type. Raises TypeError or ValueError, which name the column."""
+    """Return the values as plain Python of the declared types. Raise TypeError or ValueError with the column."""
     kinds = dict(columns)
     unknown = [name for name in values if name not in kinds]
     if unknown:
-        raise TypeError(f"it gives {str(unknown[0])[:40]!r}, which is not declared")
+        raise TypeError(f"it returns {str(unknown[0])[:40]!r}, which is not declared")
     return {name: _value(values[name], _parsed(kind), name) for name, kind in kinds.items() if name in values}
 
 
@@ -44,7 +44,7 @@ def _value(value: Any, kind: str | ListOf, name: str) -> Any:
 
 def _scalar(value: Any, kind: str, name: str) -> Any:
     if kind == "string" and isinstance(value, str):
-        value.encode()  # a lone surrogate is no text
+        value.encode()  # raises for a lone surrogate
         return str(value)
     if kind == "binary" and isinstance(value, bytes | bytearray):
         return bytes(value)

@@ -142,7 +142,7 @@ BREACHES = [
     (jobs.OWN.format(where="", end=""), "yields no frame crops"),
     (
         "crops = TRANSFORM images USING crop_images SCHEMA {{ crops_schema }} YIELD DATAFRAME",
-        "hands crop_images no columns work, store_name",
+        "does not pass crop_images the columns work, store_name",
     ),
     (
         jobs.OWN.format(where="", end="").replace("crops =", "some =")

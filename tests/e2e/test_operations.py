@@ -136,7 +136,7 @@ def test_a_dry_run_shows_what_the_backfill_then_does(stack: Stack, worker: None)
     assert stack.works() == before
     assert len(stack.batches()) == 1
     (plan,) = stack.artifacts("backfill-plan")
-    assert "crops from 2 photos of the 6 that are wanted" in plan["data"]
+    assert "crops from 2 photos of 6 wanted photos" in plan["data"]
     assert stack.ended(stack.run("backfill", **asked, dry_run=False)) == "COMPLETED"
     (days,) = stack.artifacts("backfill-days")
     assert "2 of 6 done, 0 failed, 4 left" in days["data"]
@@ -296,12 +296,12 @@ def test_the_ui_has_a_form_for_backfills_with_help_for_each_field(stack: Stack, 
     found = stack.ask("GET", "/deployments/name/backfill/backfill")
     browser.open(f"/deployments/deployment/{found['id']}/run")
     browser.sees(
-        "Which photos", "Captured since", "the first moment that counts; without an offset it is UTC",
-        "Captured before", "Stores", "ids of stores; empty is every store", "Cameras", "Profiles",
+        "Which photos", "Captured since", "the earliest capture time that counts; UTC when it has no offset",
+        "Captured before", "Stores", "ids of stores; empty means all stores", "Cameras", "Profiles",
         "Announced by", "api: ask the image API again; manifests: read what earlier polls landed",
         "What to do", "failed: failed and dead ones", "Order", "which photos come first, by capture time",
         "Dry run", "show what would be done, why, and what it would cost; do nothing", "Restart",
-        "Limits", "Images", "at most so many photos", "API calls", "PUTs", "Bytes",
+        "Limits", "Images", "the most photos to process", "API calls", "PUTs", "Bytes",
     )  # fmt: skip
     browser.keep("backfill-form", 2700)
 
@@ -328,10 +328,10 @@ def test_a_backfill_that_is_asked_for_in_the_form_runs_as_it_was_filled_in(
     assert datetime.fromisoformat(asked["photos"]["since"]) == datetime(2026, 1, 1, tzinfo=UTC)
     assert asked["dry_run"], "what the form is not told stays as the deployment has it"
     plan = next(entry for entry in stack.artifacts("backfill-plan") if entry["flow_run_id"] in run)
-    assert f"crops from 1 photo of the {photos} that are wanted" in plan["data"]
+    assert f"crops from 1 photo of {photos} wanted photos" in plan["data"]
     browser.keep("backfill-runs", 1100)
     browser.open(f"/artifacts/artifact/{plan['id']}")
-    browser.sees("it would take", "API calls", "captured on")
+    browser.sees("estimate", "API calls", "captured on")
     browser.keep("backfill-plan", 1100)
 
 

@@ -308,6 +308,6 @@ def test_a_replay_that_finds_nothing_says_what_it_would_have_found(here: Workspa
     estimated = replay(ended=["failed"], dry_run=True)
     assert estimated.wanted == 0
     assert estimated.note == (
-        "nothing matches; 3 photos ended with failures that last: --ended partial --reason forbidden_address"
+        "nothing matches; 3 photos ended with permanent failures: --ended partial --reason forbidden_address"
     )
     assert replay(ended=["failed"]).hint == estimated.note

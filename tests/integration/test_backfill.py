@@ -74,7 +74,7 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(workspace: Workspace) 
     assert workspace.api.control.counts() == {}
     text = artifact_text("backfill-plan")
     boxes = sum(len(row["boxes"]) for row in listed[2:])
-    assert f"{boxes:,} crops from 4 photos of the 6 that are wanted" in text
+    assert f"{boxes:,} crops from 4 photos of 6 wanted photos" in text
     assert "batches: 2 of 2 are spent" in text
     real = _backfill(limits=Limits(max_batches=2))
     assert (real.images, real.boxes) == (4, boxes), "the dry run's numbers"

@@ -125,7 +125,10 @@ def test_plan_forget_and_export_say_what_they_would_do_and_did(workspace: Worksp
     gone = rows[0]["image_id"]
     estimated = _cropline("forget", "--image", gone, "--dry-run", cwd=here)
     mine = sum(row["image_id"] == gone for row in rows)
-    assert f"{mine:,} objects and {mine:,} catalogue rows of 1 photos would go. Nothing was done." in estimated.stdout
+    assert (
+        f"{mine:,} objects and {mine:,} catalogue rows of 1 photos would be removed. Nothing was done."
+        in estimated.stdout
+    )
     assert workspace.rows() == rows
     done = _cropline("forget", "--image", gone, cwd=here)
     assert (done.returncode, "will not be cropped again" in done.stdout) == (0, True), done.stderr

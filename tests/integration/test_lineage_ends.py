@@ -96,7 +96,7 @@ def test_a_killed_run_is_ended_by_the_next_one(workspace: Workspace, collector: 
     flows = [event for event in collector.accepted if event["job"]["name"] == "cropline.poll"]
     assert Counter(event["eventType"] for event in flows) == {"START": 2, "ABORT": 1, "COMPLETE": 1}
     (abort,) = [event for event in flows if event["eventType"] == "ABORT"]
-    assert "nothing was heard of it since" in abort["run"]["facets"]["errorMessage"]["message"]
+    assert "no sign of life since" in abort["run"]["facets"]["errorMessage"]["message"]
 
 
 def fail(handler: BaseHTTPRequestHandler) -> None:

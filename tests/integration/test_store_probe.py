@@ -171,11 +171,11 @@ def _left(spec: StoreSpec, s3: str) -> list[str]:
             "the store took a second PUT over the first",
         ),
         (knows_no_conditions, "create-if-absent (a PUT with If-None-Match)", "the store answers NotImplemented"),
-        (refuses_and_overwrites, "create-if-absent (a PUT with If-None-Match)", "kept its bytes all the same"),
+        (refuses_and_overwrites, "create-if-absent (a PUT with If-None-Match)", "but kept its bytes"),
         (ignores_ranges, "reading a range", "the store answers"),
         (loses_metadata, "metadata of objects", "probe of an object were lost"),
-        (lists_from_the_beginning, "listing after a key (start-after)", "where c alone is left"),
-        (lists_nothing, "listing after a write", "a list shows nothing where b and c lie"),
+        (lists_from_the_beginning, "listing after a key (start-after)", "instead of only c"),
+        (lists_nothing, "listing after a write", "a list shows nothing instead of b and c"),
         (refuses_deletes, "delete", "the store answers AccessDenied"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
@@ -210,7 +210,7 @@ def test_a_deploy_and_the_first_batch_refuse_such_a_store_too(
 
 def test_a_store_that_is_away_is_not_said_to_lack_anything(behind: Callable[[Fault], StoreSpec]) -> None:
     spec = behind(is_away)
-    with pytest.raises(StorageError, match=f"^cannot try out {spec.url}: SlowDown$"):
+    with pytest.raises(StorageError, match=f"^cannot check {spec.url}: SlowDown$"):
         store_probe.probe(spec)
 
 

@@ -1,1 +1,4 @@
-"""Where items come from. Each kind of source gives pages of items since a moment, and knows whether they are complete."""
+"""Sources of items: each yields pages of items changed since a time, and checks that they are complete.
+
+Not here: the meaning of an item's fields (intake/manifest.py).
+"""

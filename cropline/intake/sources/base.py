@@ -1,4 +1,4 @@
-"""What every kind of source gives to a poll."""
+"""The interface of sources."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class Page:
-    """Items as the source gives them, in its order.
+    """Items as the source returns them, in its order.
 
-    Between the items of all pages so far none is missing: a page is given only once that is known. ``begins``: the
-    listing was begun here, for the first time or again, so that its order begins anew.
+    A page is yielded only when it is known that no item is missing between the pages so far. ``begins``: the listing was
+    started here, for the first time or again, so its order begins again.
     """
 
     items: list[Any]
@@ -20,8 +20,8 @@ class Page:
 
 
 class Source(Protocol):
-    """One source of items. Raises ApiUnavailable or ApiRefused, and nothing else."""
+    """One source of items. It raises only ApiUnavailable or ApiRefused."""
 
     def pages(self, since: str) -> Generator[Page, None, None]:
-        """The items that changed since a moment (ISO 8601), to their end. An end without an error is complete."""
+        """Yield all items that changed since a time (ISO 8601). An end without an error is complete."""
         ...

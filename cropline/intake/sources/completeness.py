@@ -1,4 +1,4 @@
-"""Whether a listing that is read page by page is whole. Sees pages only, and says what is wrong with them."""
+"""Check that a listing read page by page is complete. It sees pages only and reports what is wrong with them."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ from enum import Enum, auto
 
 
 class Trouble(Enum):
-    """What shows that items may be missing."""
+    """Signs that items may be missing."""
 
-    SAME_PAGE = auto()  # the page before came again, item for item
-    REPEATED = auto()  # a page holds nothing but items of earlier pages
+    SAME_PAGE = auto()  # the previous page came again, item for item
+    REPEATED = auto()  # a page has only items of earlier pages
     SHIFTED = auto()  # rows moved between two pages
-    CAPPED = auto()  # a page shorter than asked for is not the last one
+    CAPPED = auto()  # a page that is shorter than requested is not the last one
     FULL = auto()  # the last page is full, and nothing says that it is the last
-    FEWER = auto()  # fewer items came than the listing says it has
-    MORE = auto()  # more items came than the listing says it has
+    FEWER = auto()  # fewer items came than the listing's total
+    MORE = auto()  # more items came than the listing's total
 
 
 @dataclass(frozen=True)
 class Sight:
-    """One page: the identity of each item, and what else is known. Items that it shares with the page before are left out."""
+    """One page: the identity of each item, and what else is known. Items that the previous page also has are left out."""
 
     keys: Sequence[str]
     moments: Sequence[datetime | None] = ()  # when each item last changed
-    total: int | None = None  # what the listing says it has
+    total: int | None = None  # the number of items that the listing reports
 
 
 class Completeness:
-    """Looks at the pages of one reading in their order. Holds one small hash an item."""
+    """Checks the pages of one reading in order. Keeps one small hash per item."""
 
     def __init__(self) -> None:
         self._seen: set[int] = set()
         self._last: datetime | None = None
         self._totals: list[int] = []
-        self.page: tuple[str, ...] = ()  # the keys of the last page that was taken
+        self.page: tuple[str, ...] = ()  # the keys of the last accepted page
         self.items = 0
         self.longest = 0
         self.ascending = True
         self.newest: datetime | None = None
-        self.safe: datetime | None = None  # the newest moment below ``newest``: all items up to it were read
+        self.safe: datetime | None = None  # the latest time before ``newest``: all items up to it were read
 
     def take(self, sight: Sight) -> Trouble | None:
-        """Look at the next page. A page that is in trouble is not taken."""
+        """Check the next page. Accept it unless something is wrong with it."""
         keys = tuple(sight.keys)
         if keys and keys == self.page:
             return Trouble.SAME_PAGE
@@ -60,9 +60,9 @@ class Completeness:
         return None
 
     def compare(self, keys: Sequence[str]) -> Trouble | None:
-        """The last page, read again after the next one: whether rows may have slipped from the next one into it.
+        """Compare the last page, read again after the next one: rows of the next page may have moved into it.
 
-        Rows that were put in before it only push others on to the next page, where they come again: nothing is missed.
+        Rows inserted before it only push others to the next page, where they repeat: nothing is missed.
         """
         again = tuple(keys)
         pushed = range(1, len(again)) if len(again) >= len(self.page) else ()
@@ -73,12 +73,12 @@ class Completeness:
         return Trouble.SHIFTED
 
     def is_tail(self, keys: Sequence[str]) -> bool:
-        """Whether these are the last items of the last page, and fewer than a page: the listing stands at its end."""
+        """Return whether these are the last items of the last page, and fewer than a page: the listing is at its end."""
         return 0 < len(keys) < self.longest and self.page[-len(keys) :] == tuple(keys)
 
     @property
     def total(self) -> int | None:
-        """The last total that the listing gave."""
+        """The last total that the listing reported."""
         return self._totals[-1] if self._totals else None
 
     @property
@@ -86,7 +86,7 @@ class Completeness:
         return len(self._seen)
 
     def end(self, *, twice: bool = False) -> Trouble | None:
-        """Judge the total. ``twice``: it was read before and came to the same, so rows that repeat are the API's own."""
+        """Check the total. ``twice``: two readings gave the same numbers, so repeated rows are the API's own."""
         if not self._totals or self.distinct == self._totals[-1]:
             return None
         if self.distinct < min(self._totals):

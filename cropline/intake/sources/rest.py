@@ -1,7 +1,7 @@
-"""A listing over HTTP, read to its end. An end is believed only when nothing speaks against it.
+"""Read a listing over HTTP to its end, which is accepted only when nothing contradicts it.
 
-What speaks against it is judged by completeness.py; what is done about it stands here: the reading goes on from the last
-moment up to which all is known to be read, with smaller pages if need be, and fails in one line when that does not help.
+completeness.py finds contradictions. On one, the reading continues from the last time up to which all items were read, with
+smaller pages if needed. When that does not help, it fails with one line.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cropline.intake.sources.rest_request import Position, build, is_since_sent,
 from cropline.intake.sources.rest_wire import LONGEST_WAIT, Answer, StatusError, Wire
 
 Leave = Callable[[], None]
-"""Called before each request: it returns when the rate limit allows one."""
+"""Called before each request; returns when the rate limit allows one."""
 
 _TRIES = 3
 _MOST_EMPTY_PAGES = 100
@@ -42,11 +42,11 @@ class RestSource:
         self._leave = leave
 
     def pages(self, since: str) -> Generator[Page, None, None]:
-        """The items that changed since a moment (ISO 8601), as the API gives them.
+        """Yield the items that changed since a time (ISO 8601), as the API returns them.
 
-        Raises ApiUnavailable when the API does not answer after its retries or changes faster than it can be read,
-        ApiRefused when someone must act: not authorised, not JSON, no items where the settings say, a listing whose end
-        cannot be trusted.
+        Raise ApiUnavailable when the API does not answer after the retries, or changes faster than it can be read. Raise
+        ApiRefused when someone must act: not authorised, not JSON, no items at the configured path, an end that cannot be
+        trusted.
         """
         begin = _moment(since)
         with closing(Wire(self._api)) as wire:
@@ -60,7 +60,7 @@ class RestSource:
                 if trouble is Trouble.CAPPED:
                     limit = checker.longest
                     continue
-                # The pages that were taken follow each other: up to a moment that newer ones followed, all was read.
+                # The accepted pages are contiguous: all items are read up to a time that newer items followed.
                 ahead = checker.safe if checker.ascending and is_since_sent(self._api) else None
                 if trouble in _GOES_ON and ahead is not None and ahead > begin:
                     begin, tries = ahead, 0
@@ -72,7 +72,7 @@ class RestSource:
 
 
 class _Reading:
-    """One go through the listing, from one moment on."""
+    """One pass through the listing from a start time."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class _Reading:
         self.pages_read = 0
 
     def pages(self) -> Generator[Page, None, Trouble | None]:
-        """Pages, each once it is known to follow the one before. Gives what was wrong in the end, if anything."""
+        """Yield each page once it is known to follow the previous one. Return the trouble at the end, if any."""
         match self._api.paginator:
             case "page_number":
                 trouble = yield from self._numbered()
@@ -115,7 +115,7 @@ class _Reading:
         raise by_status(status, self._api, first=self.pages_read == 0)
 
     def _ask_numbered(self, position: Position) -> list[Any] | None:
-        """The items of a numbered page; None past the end."""
+        """Return the items of a numbered page; None past the end."""
         self._leave()
         try:
             answer = self._wire.ask(build(self._api, self._since, position, self._limit))
@@ -153,7 +153,7 @@ class _Reading:
             tail = checker.is_tail(self._keys(items))
             trouble = self._take(items, answer)
             if trouble in (Trouble.SAME_PAGE, Trouble.REPEATED):
-                # A cursor of the last page too: nothing lies behind it.
+                # The last page names a cursor too: nothing follows it.
                 return None if tail or checker.total == checker.distinct else Trouble.SAME_PAGE
             if trouble is not None:
                 return trouble
@@ -171,7 +171,7 @@ class _Reading:
             asked.append(after)
 
     def _end(self, answer: Answer, last: int) -> Trouble | None:
-        """Whether a page that names no next one is the last."""
+        """Check whether a page that names no next page is the last one."""
         hint = hint_of_more(answer, self._api)
         if hint is not None and last:
             raise ApiRefused(f"the image API {self._api.listing}: the last page that was read is not the last: {hint}")
@@ -206,9 +206,9 @@ class _Reading:
             previous, number, items = number, number + 1, None
 
     def _first_page(self) -> tuple[int, list[Any] | None]:
-        """The number of the first page, and what is on it if it was asked for.
+        """Return the number of the first page, and its items if it was requested.
 
-        Not every API counts from 1, and one that counts from 0 answers page 1 as well: with its second page.
+        Some APIs count from 0; they answer page 1 too, with their second page.
         """
         if self._api.first_page is not None:
             return self._api.first_page, None
@@ -222,7 +222,7 @@ class _Reading:
         except ApiUnavailable as error:
             if error.wait is not None and error.wait > LONGEST_WAIT:
                 raise
-            return 1, None  # page 1 will tell, with its retries
+            return 1, None  # the request for page 1 has retries
         zeroth = items_of(answer, self._api)
         self.pages_read += 1  # so that page 1 may be past the end
         first = self._ask_numbered(Position(value=1))
@@ -233,13 +233,13 @@ class _Reading:
         return 0, zeroth
 
     def _is_worth_a_look(self, at_end: bool) -> bool:
-        """Whether rows could have moved from the page after the last one into it, unseen."""
+        """Return whether rows could have moved unnoticed from the page after the last one into it."""
         length = len(self.checker.page)
         may_be_full = not self._limits() or length >= self._limit or self.pages_read > 1
         return not at_end or (may_be_full and length >= min(self._limit, self.checker.longest))
 
     def _rows_moved(self, before: Position) -> bool:
-        """Ask for the page before once more: are its rows where they were?"""
+        """Request the previous page again and return whether its rows moved."""
         self._leave()
         try:
             answer = self._wire.ask(build(self._api, self._since, before, self._limit))
@@ -248,13 +248,13 @@ class _Reading:
         return self.checker.compare(self._keys(items_of(answer, self._api))) is not None
 
     def _limits(self) -> bool:
-        """Whether the API learns how long a page is to be."""
+        """Return whether requests state the page size."""
         return bool(self._api.limit_param) or self._api.body is not None
 
     def _has_all(self) -> bool:
         return self._api.total_path not in (None, "") and self.checker.total == self.checker.distinct
 
-    # By offset: each page begins with the last item of the one before, which shows whether rows moved.
+    # By offset: each page begins with the last item of the previous one, which shows whether rows moved.
 
     def _by_offset(self) -> Generator[Page, None, Trouble | None]:
         checker, overlap = self.checker, self._limit > 1
@@ -270,7 +270,7 @@ class _Reading:
                 at = keys.index(checker.page[-1])
                 fresh = items[at + 1 :]
                 if not fresh and (at > 0 or checker.longest == 1):
-                    overlap = False  # it gives whole pages only, or one item a page
+                    overlap = False  # the API returns whole pages only, or one item per page
                     continue
             elif offset and self._is_worth_a_look(not items) and self._rows_moved(Position(value=previous)):
                 return Trouble.SHIFTED
@@ -287,7 +287,7 @@ class _Reading:
 
 
 def _counts_items(position: Position, items: int) -> bool:
-    """Whether a cursor is nothing but the number of items so far, or a link to a page by its number: rows may then move."""
+    """Return whether a cursor only counts items, or a link only numbers pages: rows may then move between pages."""
     value = position.value
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 12:
         value = int(value)
@@ -303,5 +303,5 @@ def _moment(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise ApiRefused("a listing is read from a moment in ISO 8601") from None
+        raise ApiRefused("a listing is read from a time in ISO 8601") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

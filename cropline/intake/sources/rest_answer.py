@@ -1,4 +1,4 @@
-"""What an answer of a listing says: its items, its total, where it goes on. Each by a JSONPath of the settings."""
+"""Read an answer of a listing: its items, its total and its next page, each by a JSONPath of the settings."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _LAST_WILDCARD = re.compile(r"(\[\*\]|\.\*)$")
 
 
 def items_of(answer: Answer, api: ApiSettings) -> list[Any]:
-    """The items of a page. Those of a nested listing carry the objects around them, as ``parent``.
+    """Return the items of a page. Items of a nested listing carry their enclosing objects as ``parent``.
 
-    Raises ApiRefused when there is nothing where the settings say: that must not pass for "nothing new".
+    Raise ApiRefused when the configured path finds nothing: that must not pass for "nothing new".
     """
     _refuse_errors(answer, api)
     selector = api.data_selector
@@ -49,7 +49,7 @@ def items_of(answer: Answer, api: ApiSettings) -> list[Any]:
 
 
 def total_of(answer: Answer, api: ApiSettings) -> int | None:
-    """How many items the listing says it has. Without a setting, "total" is taken where it counts what is selected."""
+    """Return the listing's total. Without a setting, "total" is used when it counts the selected items."""
     if api.total_path == "" or (api.total_path is None and "*" in api.data_selector):
         return None
     if api.total_path is None:
@@ -66,7 +66,7 @@ def total_of(answer: Answer, api: ApiSettings) -> int | None:
 
 
 def has_more(answer: Answer, api: ApiSettings) -> bool | None:
-    """Whether the API says that there are more pages; None when the settings do not ask."""
+    """Return whether the API says that there are more pages; None when the settings name no path."""
     if not api.has_more_path:
         return None
     value = _first(api.has_more_path, answer.body, api, "HAS_MORE_PATH")
@@ -80,7 +80,7 @@ def has_more(answer: Answer, api: ApiSettings) -> bool | None:
 
 
 def following(answer: Answer, api: ApiSettings) -> Position | None:
-    """Where the next page is, by cursor or link; None when the page names none."""
+    """Return the position of the next page, by cursor or link; None when the page names none."""
     if has_more(answer, api) is False:
         return None
     match api.paginator:
@@ -96,7 +96,7 @@ def following(answer: Answer, api: ApiSettings) -> Position | None:
 
 
 def says_its_end(answer: Answer, api: ApiSettings) -> bool:
-    """Whether a page without a next one says so itself, and not only by saying nothing."""
+    """Return whether a page without a next page states its end, rather than only naming no next page."""
     if api.has_more_path:
         return True
     match api.paginator:
@@ -111,7 +111,7 @@ def says_its_end(answer: Answer, api: ApiSettings) -> bool:
 
 
 def hint_of_more(answer: Answer, api: ApiSettings) -> str | None:
-    """What in a page that seems to be the last one names another, in a way that the settings do not read."""
+    """Return a hint when a seemingly last page names a next page in a way that the settings do not read."""
     if api.has_more_path:
         return None
     if "next" in answer.links and api.paginator != "header_link":
@@ -143,7 +143,7 @@ def _checked_cursor(cursor: Any, api: ApiSettings) -> JsonValue:
     plain = isinstance(cursor, str | int | float) and not isinstance(cursor, bool)
     if not plain and (api.method == "GET" or isinstance(cursor, bool)):
         raise ApiRefused(
-            f"the image API {api.listing}: what is at {api.cursor_path!r} is no cursor but a {type(cursor).__name__}; "
+            f"the image API {api.listing}: what is at {api.cursor_path!r} is not a cursor but a {type(cursor).__name__}; "
             "check CROPLINE_API__CURSOR_PATH"
         )
     value: JsonValue = cursor
@@ -156,7 +156,7 @@ def _link(named: Any, answer: Answer, api: ApiSettings) -> Position | None:
         return None
     if not isinstance(named, str):
         raise ApiRefused(
-            f"{where}: what is at {api.next_url_path!r} is no address but a {type(named).__name__}; "
+            f"{where}: what is at {api.next_url_path!r} is not an address but a {type(named).__name__}; "
             "check CROPLINE_API__NEXT_URL_PATH"
         )
     try:
@@ -164,7 +164,7 @@ def _link(named: Any, answer: Answer, api: ApiSettings) -> Position | None:
         host = urlsplit(target).hostname
         downgrade = is_downgrade(target, api)
     except ValueError:
-        raise ApiRefused(f"{where}: the next page's address is none") from None
+        raise ApiRefused(f"{where}: the next page's address is invalid") from None
     if is_same_server(target, api):
         return Position(url=target)
     if downgrade:
@@ -172,11 +172,11 @@ def _link(named: Any, answer: Answer, api: ApiSettings) -> Position | None:
             f"{where}: the next page is announced as http although CROPLINE_API__URL is https; our token does not go out "
             "in clear: have the API announce https, or set CROPLINE_API__PAGINATOR to page_number, offset or cursor"
         )
-    raise ApiRefused(f"{where}: the next page lies on another host, {host}")
+    raise ApiRefused(f"{where}: the next page is on another host, {host}")
 
 
 def _refuse_errors(answer: Answer, api: ApiSettings) -> None:
-    """GraphQL answers 200 when it fails, wholly or in part."""
+    """Raise ApiRefused for errors in a 200 answer, as GraphQL sends them for full and partial failures."""
     body = answer.body
     if isinstance(body, dict) and isinstance(body.get("errors"), list) and body["errors"] and "data" in body:
         raise ApiRefused(
@@ -186,7 +186,7 @@ def _refuse_errors(answer: Answer, api: ApiSettings) -> None:
 
 
 def _is_empty(answer: Answer, api: ApiSettings) -> bool:
-    """Whether a nested listing has nothing because one of its outer lists is empty."""
+    """Return whether a nested listing has no items because one of its outer lists is empty."""
     parts = re.split(r"\[\*\]|\.\*", api.data_selector)
     outer = ""
     for part, wildcard in zip(parts, re.findall(r"\[\*\]|\.\*", api.data_selector), strict=False):
@@ -199,8 +199,8 @@ def _is_empty(answer: Answer, api: ApiSettings) -> bool:
 
 
 def _around(match: Any) -> dict[str, Any] | None:
-    """The objects around a match, the nearest one with the next as its parent. Each is without what leads down to the match:
-    it would hold the item itself, and all of its siblings."""
+    """Return the objects around a match, nearest first, each with the next as its parent. Each omits the field that leads to
+    the match, which would hold the item itself and all its siblings."""
     chain = []
     node = match
     while node.context is not None:
@@ -232,7 +232,7 @@ def _first(path: str, body: Any, api: ApiSettings, setting: str) -> Any:
 def _find(path: str, body: Any, api: ApiSettings, setting: str) -> list[Any]:
     try:
         return list(_compiled(path).find(body))
-    except Exception as error:  # noqa: BLE001 -- its filters raise whatever the values do to them
+    except Exception as error:  # noqa: BLE001 -- its filters raise any error that the values cause
         why = type(error).__name__
     raise ApiRefused(
         f"the image API {api.listing}: {path!r} cannot be evaluated on a page ({why}); check CROPLINE_API__{setting}"

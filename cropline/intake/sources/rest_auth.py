@@ -1,4 +1,4 @@
-"""Who asks an API, and which servers may hear it."""
+"""Authentication at an API, and the servers that may receive our token."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def is_same_server(url: str, api: ApiSettings) -> bool:
-    """Whether our token may go there: the host of the settings, or the same host by TLS where the settings have none."""
+    """Return whether our token may go there: to the configured host, or to the same host over TLS when it has none."""
     try:
         there, here = urlsplit(url), urlsplit(api.url)
         ports = there.port, here.port
@@ -28,7 +28,7 @@ def is_same_server(url: str, api: ApiSettings) -> bool:
 
 
 def is_downgrade(url: str, api: ApiSettings) -> bool:
-    """Whether it is the host of the settings, but without TLS."""
+    """Return whether it is the configured host, but without TLS."""
     there, here = urlsplit(url), urlsplit(api.url)
     return there.hostname == here.hostname and (here.scheme, there.scheme) == ("https", "http")
 
@@ -53,7 +53,7 @@ def auth_of(api: ApiSettings) -> AuthBase | None:
 
 
 def without_param(url: str, api: ApiSettings) -> str:
-    """A next link may already hold our key, which would then be there twice."""
+    """Return the URL without our key: a next link may hold it already, and it would be sent twice."""
     head, mark, query = url.partition("?")
     kept = [part for part in query.split("&") if part and part.partition("=")[0] != api.auth.param]
     return f"{head}{mark if kept else ''}{'&'.join(kept)}"

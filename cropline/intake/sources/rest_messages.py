@@ -1,4 +1,4 @@
-"""What is said when a listing cannot be read or trusted: one line, with the setting that helps."""
+"""Error messages for a listing that cannot be read or trusted: one line each, with the setting to check."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def by_status(status: int, api: ApiSettings, *, first: bool) -> ApiError:
 
 
 def failure(trouble: Trouble, api: ApiSettings, checker: Completeness) -> ApiError:
-    """Why the listing cannot be trusted, and the setting that helps."""
+    """Return the error for a listing that cannot be trusted, with the setting to check."""
     where = f"the image API {api.listing}"
     match trouble:
         case Trouble.SAME_PAGE | Trouble.REPEATED:
@@ -30,8 +30,8 @@ def failure(trouble: Trouble, api: ApiSettings, checker: Completeness) -> ApiErr
         case Trouble.SHIFTED:
             extra = " Or CROPLINE_API__OFFSET_PARAM does not count items" if api.paginator == "offset" else ""
             return ApiUnavailable(
-                f"{where}: its rows moved between pages each time that it was read, so items may be missing; the next poll "
-                f"reads it again. A larger CROPLINE_API__PAGE_SIZE makes it rarer.{extra}"
+                f"{where}: its rows moved between pages on every read, so items may be missing; the next poll "
+                f"reads it again. A larger CROPLINE_API__PAGE_SIZE makes this rarer.{extra}"
             )
         case Trouble.FULL:
             return ApiRefused(
@@ -40,8 +40,8 @@ def failure(trouble: Trouble, api: ApiSettings, checker: Completeness) -> ApiErr
             )
         case _:
             return ApiRefused(
-                f"{where} says that it has {checker.total} items and gave {checker.distinct}; check "
-                f"CROPLINE_API__PAGINATOR, and CROPLINE_API__TOTAL_PATH (empty: the total is not looked at)"
+                f"{where} says that it has {checker.total} items but returned {checker.distinct}; check "
+                f"CROPLINE_API__PAGINATOR, and CROPLINE_API__TOTAL_PATH (empty: the total is ignored)"
             )
 
 
@@ -53,17 +53,17 @@ def _no_progress(api: ApiSettings) -> str:
     match api.paginator:
         case "page_number":
             return (
-                "the same items come on every page: it does not read the page's number; check CROPLINE_API__PAGE_PARAM, "
+                "every page has the same items: the API ignores the page number; check CROPLINE_API__PAGE_PARAM, "
                 "CROPLINE_API__FIRST_PAGE and CROPLINE_API__PAGINATOR"
             )
         case "offset":
             return (
-                "the same items come at every offset: it does not read the offset; check CROPLINE_API__OFFSET_PARAM and "
+                "every offset has the same items: the API ignores the offset; check CROPLINE_API__OFFSET_PARAM and "
                 "CROPLINE_API__PAGINATOR"
             )
         case kind:
             name = "CROPLINE_API__CURSOR_PARAM and CURSOR_PATH" if kind == "cursor" else "CROPLINE_API__PAGINATOR"
             return (
-                f"its pages loop, or its last page names a next one too; check {name}, or say where it ends with "
+                f"its pages loop, or its last page names a next one too; check {name}, or name its end with "
                 "CROPLINE_API__HAS_MORE_PATH or CROPLINE_API__TOTAL_PATH"
             )

@@ -1,4 +1,4 @@
-"""Client credentials of OAuth 2, as dlt does them, with answers checked."""
+"""OAuth 2 client credentials, as dlt implements them, with checks of the answers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def client_credentials(auth: AuthSettings, timeout_s: float) -> OAuth2ClientCredentials:
-    """Asks for a token when it has none, or its own is about to end."""
+    """Return an authentication that requests a token when it has none or its token is about to expire."""
     from dlt.sources.helpers.requests.session import Session
     from dlt.sources.helpers.rest_client.auth import OAuth2ClientCredentials
 
@@ -23,7 +23,7 @@ def client_credentials(auth: AuthSettings, timeout_s: float) -> OAuth2ClientCred
             return token
 
         def parse_expiration_in_seconds(self, response_json: Any) -> int:
-            """A little early: a token must not end on its way."""
+            """Shorten the lifetime a little: a token must not expire on its way."""
             seconds = int(response_json.get("expires_in") or self.default_token_expiration)
             return max(1, min(seconds, 86_400) - 5)
 

@@ -1,4 +1,4 @@
-"""What one request to a listing holds: query or body, with the position and the oldest update wanted filled in."""
+"""Build the requests to a listing: query or body, with the position and the oldest update filled in."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NOTHING = object()
 
 @dataclass(frozen=True)
 class Position:
-    """Where in the listing a page begins. ``url``: the API named the whole address. ``value``: a cursor, page or offset."""
+    """The start of a page in the listing. ``url``: the full address that the API named. ``value``: a cursor, page or offset."""
 
     url: str | None = None
     value: JsonValue = None
@@ -34,7 +34,7 @@ class Ask:
 
 
 def since_text(moment: datetime, api: ApiSettings) -> str | int:
-    """A moment as the API takes it, rounded down."""
+    """Return a time in the API's format, rounded down."""
     local = moment.astimezone(api.zone)
     match api.since_format:
         case "iso":
@@ -52,14 +52,14 @@ def since_text(moment: datetime, api: ApiSettings) -> str | int:
 
 
 def is_since_sent(api: ApiSettings) -> bool:
-    """Whether the API learns what the oldest update wanted is."""
+    """Return whether requests state the oldest update."""
     if "since" in _named(api.body) | _named(api.params):
         return True
     return bool(api.since_param) and api.body is None
 
 
 def build(api: ApiSettings, since: str | int, position: Position, limit: int) -> Ask:
-    """The request for one page. A value that a placeholder takes is not sent under a parameter of its own too."""
+    """Return the request for one page. A value that fills a placeholder is not sent as a separate parameter too."""
     if position.url is not None:
         return Ask(position.url, {}, _body(api, since, position, limit) if api.method == "POST" else None)
     url = f"{api.url}{'' if api.images_path.startswith('/') or not api.images_path else '/'}{api.images_path}"
@@ -73,7 +73,7 @@ def build(api: ApiSettings, since: str | int, position: Position, limit: int) ->
 
 
 def _body(api: ApiSettings, since: str | int, position: Position, limit: int) -> dict[str, Any]:
-    """With a body of the user's own, since and limit are sent only where it names them; the position is always sent."""
+    """Return the body. A custom body gets since and limit only where it names them; the position is always sent."""
     own = _own(api, since, position, limit)
     if api.body is None:
         return dict(own.values())
@@ -86,7 +86,7 @@ _POSITIONS = {"cursor", "page", "offset"}
 
 
 def _own(api: ApiSettings, since: str | int, position: Position, limit: int) -> dict[str, tuple[str, Any]]:
-    """What -> parameter and value, for what is sent by a parameter of its own."""
+    """Return {name: (parameter, value)} of the values that are sent as separate parameters."""
     names = {"cursor": api.cursor_param, "page_number": api.page_param, "offset": api.offset_param}
     own: dict[str, tuple[str, Any]] = {}
     if api.since_param:
@@ -100,7 +100,7 @@ def _own(api: ApiSettings, since: str | int, position: Position, limit: int) -> 
 
 
 def _values(api: ApiSettings, since: str | int, position: Position, limit: int) -> dict[str, Any]:
-    """What each placeholder stands for. cursor is the position, whatever the paginator counts."""
+    """Return the value of each placeholder. cursor is the position, whatever the paginator counts."""
     value = position.value
     number = value if isinstance(value, int) else 0
     page = number // limit + (api.first_page or 0) if api.paginator == "offset" else value
@@ -114,7 +114,7 @@ def _values(api: ApiSettings, since: str | int, position: Position, limit: int) 
 
 
 def _named(value: Any) -> set[str]:
-    """The placeholders in a JSON value."""
+    """Return the placeholders in a JSON value."""
     if isinstance(value, str):
         return set(_PLACE.findall(value))
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
@@ -122,8 +122,8 @@ def _named(value: Any) -> set[str]:
 
 
 def _filled(value: Any, values: dict[str, Any]) -> Any:
-    """The value with its placeholders filled in. A text that is one placeholder becomes the value itself, so a number
-    stays one; a member of an object whose value there is not (a cursor, on the first page) is left out."""
+    """Return the value with its placeholders filled in. A text that is one placeholder becomes the value itself, so a number
+    stays a number. A member of an object is left out when its value is missing (a cursor on the first page)."""
     if isinstance(value, dict):
         filled = {name: _filled(part, values) for name, part in value.items()}
         return {name: part for name, part in filled.items() if part is not _NOTHING}

@@ -1,6 +1,6 @@
-"""One request to an API and its answer: who asks, retries, redirects, limits. Nothing here shows more of a URL than its host.
+"""Send one request to an API: authentication, retries, redirects, limits. Messages show no more of a URL than its host.
 
-Retries are dlt's; so are the ways to say who asks.
+dlt provides the retries and the authentication.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _TRANSIENT = (429, *range(500, 600))
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MAX_REDIRECTS = 5
-# A run holds its slot while it waits.
+# A waiting run occupies its slot.
 LONGEST_WAIT = timedelta(seconds=30)
 _LONGEST_WAITS_S = 60
 _MOST_REMEMBERED = timedelta(days=1)
@@ -36,7 +36,7 @@ _LOGGERS = ("urllib3.connectionpool", "urllib3.connection", "urllib3.response", 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came: the address that gave it, its links by relation, and the JSON."""
+    """The answer: the address that sent it, its links by relation, and the JSON."""
 
     url: str
     links: Mapping[str, str]
@@ -44,7 +44,7 @@ class Answer:
 
 
 class StatusError(Exception):
-    """The API answered with a status that is no success and that no retry changed."""
+    """The API still answered with an error status after the retries."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
@@ -52,7 +52,7 @@ class StatusError(Exception):
 
 
 class _AskedToWaitError(Exception):
-    """The API asks to wait for longer than a run may hold its slot."""
+    """The API asks for a longer wait than a run may occupy its slot."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)
@@ -83,9 +83,9 @@ class Wire:
         self._session.close()
 
     def ask(self, ask: Ask, *, once: bool = False) -> Answer:
-        """The answer to one request. ``once``: without retries.
+        """Return the answer to one request. ``once``: without retries.
 
-        Raises StatusError for a refusal by status, ApiUnavailable or ApiRefused for everything else.
+        Raise StatusError for an error status, ApiUnavailable or ApiRefused for everything else.
         """
         import requests
 
@@ -95,7 +95,7 @@ class Wire:
             return Answer(response.url or ask.url, _links(response), read_json(response.content, _charset(response)))
         except requests.HTTPError as error:
             failure: Exception = self._by_status(error.response, where)
-            error.response.close()  # its body was not read, so its connection is not in the pool that close closes
+            error.response.close()  # with an unread body, its connection is not in the pool that close() closes
         except _AskedToWaitError as wait:
             failure = asked_to_wait(where, wait.seconds)
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
@@ -110,7 +110,7 @@ class Wire:
             )
         except ValueError:
             failure = ApiRefused(f"{where} answered something that is not JSON")
-        # Raised outside the handler: the library's exception holds the whole URL and must not ride along as context.
+        # Raised outside the handler: the library's exception holds the whole URL and must not become the context.
         raise failure
 
     def _follow(self, ask: Ask, *, once: bool) -> Response:
@@ -144,14 +144,14 @@ class Wire:
             hooks={"response": [self._look_at_status, self._read_bounded]},
         )
         prepared = self._prepare(request)
-        # Once: past the retries, which stand in for the session's own send.
+        # ``once`` skips the retries, which replace the session's send.
         send: Callable[..., Response] = self._session.send
         if once:
             send = partial(type(self._session).send, self._session)
         return send(prepared, stream=True, allow_redirects=False)
 
     def _prepare(self, request: Any) -> PreparedRequest:
-        """Ready to be sent. With oauth2 this asks for a token, whose failures are not the listing's."""
+        """Prepare a request. With oauth2 this requests a token, whose errors differ from those of the listing."""
         import requests
 
         if self._api.auth.kind != "oauth2":
@@ -168,19 +168,19 @@ class Wire:
                 failure = ApiRefused(f"{where} answers {status}; check CROPLINE_API__AUTH__CLIENT_ID and CLIENT_SECRET")
         except (requests.ConnectionError, requests.Timeout) as error:
             failure = ApiUnavailable(f"{where} cannot be reached ({type(error).__name__})")
-        except (ValueError, TypeError, LookupError, AttributeError):  # dlt reads the answer as if it were right
+        except (ValueError, TypeError, LookupError, AttributeError):  # dlt does not check the answer
             failure = ApiRefused(f"{where} gives no access_token")
         raise failure
 
     def _renew(self) -> bool:
-        """Whether another token may help: one that was taken back before its time."""
+        """Return whether a new token may help: the server may have revoked the old one early."""
         if self._api.auth.kind != "oauth2":
             return False
         self._auth.access_token = None  # type: ignore[union-attr]
         return True
 
     def _look_at_status(self, response: Response, *_args: Any, **_kwargs: Any) -> None:
-        """A status that may pass is raised, for the retries to see. What asks to wait for long ends them."""
+        """Raise transient statuses, so that the retries see them. A long requested wait ends the retries."""
         if response.status_code not in _TRANSIENT:
             return
         seconds = retry_after(response.headers.get("Retry-After", ""))
@@ -192,7 +192,7 @@ class Wire:
         raise _http_error(response)
 
     def _read_bounded(self, response: Response, *_args: Any, **_kwargs: Any) -> None:
-        """Read the body here, where a connection that breaks is tried again."""
+        """Read the body inside the retries, so that a broken connection is tried again."""
         if response.status_code >= 400:
             return
         limit = self._api.max_page_bytes
@@ -214,7 +214,7 @@ class Wire:
         target = urljoin(response.url, location)
         if not location or not is_same_server(target, self._api):
             to = urlsplit(target).hostname
-            raise ApiRefused(f"{where} redirects to {to}, which gets no token of ours; check CROPLINE_API__URL")
+            raise ApiRefused(f"{where} redirects to {to}, which may not get our token; check CROPLINE_API__URL")
         if method == "POST" and response.status_code not in (307, 308):
             raise ApiRefused(f"{where} redirects a POST; check CROPLINE_API__URL and CROPLINE_API__IMAGES_PATH")
         return target
@@ -230,14 +230,14 @@ class Wire:
 
 
 def asked_to_wait(where: str, seconds: float) -> ApiUnavailable:
-    """The API asked for a pause."""
-    unavailable = ApiUnavailable(f"{where} asks to wait {seconds:.0f} s; it is not asked again before")
+    """Return the error for a pause that the API asked for."""
+    unavailable = ApiUnavailable(f"{where} asks to wait {seconds:.0f} s; it is not asked again until then")
     unavailable.wait = min(timedelta(seconds=seconds), _MOST_REMEMBERED)
     return unavailable
 
 
 def retry_after(value: str) -> float | None:
-    """Seconds of a Retry-After header, at most a day; None when it has none that can be read."""
+    """Return the seconds of a Retry-After header, at most a day; None when it cannot be read."""
     value = value.strip()
     most = _MOST_REMEMBERED.total_seconds()
     if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
@@ -271,7 +271,7 @@ class _WithoutTargets(logging.Filter):
 
 
 def _hush_targets() -> None:
-    """From now on urllib3 does not log what is asked for: a query may hold a key."""
+    """Stop urllib3 from logging request targets: a query may hold a key."""
     for name in _LOGGERS:
         logger = logging.getLogger(name)
         if not any(isinstance(present, _WithoutTargets) for present in logger.filters):

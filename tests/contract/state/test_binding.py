@@ -1,4 +1,4 @@
-"""A state database belongs to one storage and to one API a source, and knows how far it knows the catalogue."""
+"""A state database belongs to one storage and to one API per source, and remembers how far it has read the catalogue."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def test_options_may_be_bound_before_the_line(frame: pd.DataFrame) -> None:
     [
         ("profile={max_sise: 3}", "profile: max_sise: no such field"),
         ("stor='x'", "stor: no such option"),
-        ("units='pixels'", "units: no box is of pixels"),
+        ("units='pixels'", "units: no box is in pixels"),
         ("columns={image: 'photo'}", "columns: the frame has no column 'photo' for the image"),
     ],
 )

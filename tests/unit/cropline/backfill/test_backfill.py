@@ -1,4 +1,4 @@
-"""Planning a backfill: the table of cases, which rows count, slices under limits, and what is said about it."""
+"""Planning a backfill: the table of cases, which rows count, slices within limits, and the texts about it."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ OTHER_METADATA = [
     ({"metadata": "m0"}, 0, False, (None, None, "requeue")),  # a landed manifest was registered before
     ({"metadata": "m0"}, -1, True, (None, None, "requeue")),
     ({"metadata": "m1"}, 1, True, (None, None, "requeue")),
-    ({"metadata": None}, 1, True, (None, None, "requeue")),  # of an earlier version, and its columns are the same
+    ({"metadata": None}, 1, True, (None, None, "requeue")),  # by an older cropline, with equal columns
     ({"metadata": None, "store_id": "t"}, 0, False, ("register", None, "requeue")),
 ]
 
@@ -322,7 +322,7 @@ def test_a_dry_run_tells_days_costs_and_reasons() -> None:
         ("2026-11-22", 7, 21),
     ]
     text = plan_markdown("plan", estimated)
-    assert "75 crops from 25 photos of the 31 that are wanted, then the limits stop it" in text
+    assert "75 crops from 25 photos of 31 wanted photos, until a limit stops it" in text
     assert "| done | photo and profile | 5 |" in text
     assert "other \\| store" in text
     assert "left early" in text
@@ -380,7 +380,7 @@ def test_spans_are_said_as_people_do(seconds: float, said: str) -> None:
 @pytest.mark.parametrize("told", ["2026", "1795305600", 20261122, 1795305600.0, "yesterday", "", True])
 def test_a_moment_is_iso_8601_and_no_number_is_taken_for_seconds_since_1970(told: Any) -> None:
     for model, field in ((Photos, "since"), (Photos, "until"), (Erasing, "before")):
-        with pytest.raises(ValidationError, match="not a moment in ISO 8601"):
+        with pytest.raises(ValidationError, match="not a time in ISO 8601"):
             model.model_validate({field: told})
 
 
@@ -388,7 +388,7 @@ def test_a_moment_is_iso_8601_and_no_number_is_taken_for_seconds_since_1970(told
 def test_a_moment_at_the_end_of_the_calendar_is_refused(told: str) -> None:
     """In UTC, or less an overlap, it would be none."""
     for model, field in ((Photos, "since"), (Photos, "until"), (Erasing, "before")):
-        with pytest.raises(ValidationError, match="must lie in the years 1900 to 9000"):
+        with pytest.raises(ValidationError, match="must be in the years 1900 to 9000"):
             model.model_validate({field: told})
 
 

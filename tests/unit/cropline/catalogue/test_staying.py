@@ -1,4 +1,4 @@
-"""One current row a box, whatever a state knows, and no good row lost to a failure: the catalogue, read by another engine."""
+"""One current row per box, for any state, and no good row lost to a failure. Another engine reads the catalogue."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def append(
 
 
 def held(tmp_path: Path) -> list[dict[str, Any]]:
-    """The table by its own reader, not ours."""
+    """Return the table as its own reader sees it, not ours."""
     rows = DeltaTable(str(tmp_path / "catalogue")).to_pyarrow_table().to_pylist()
     return sorted(rows, key=lambda row: (row["image_id"], row["profile"], row["box_index"], row["batch_id"]))
 

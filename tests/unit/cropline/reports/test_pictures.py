@@ -107,8 +107,8 @@ def _report(**values: Any) -> StateReport:
             "at": NOON, "images": dict.fromkeys(WORK_STATES, 0) | {"pending": 3}, "backlog": 3,
             "oldest_pending_since": NOON - timedelta(minutes=45), "oldest_pending_age": timedelta(minutes=45),
             "sources": [SourceState("cams", "2026-11-22", NOON, timedelta(seconds=30))], "batches": [],
-            "open_batches": 0, "stale_batches": 1, "outbox": 0, "oldest_event_at": None, "strangers": False,
-            "reasons": [ReasonCount("failed", "http_5xx", 2)],
+            "open_batches": 0, "stale_batches": 1, "outbox": 0, "oldest_event_at": None,
+            "reasons": [ReasonCount("failed", "http_5xx", 2)], "strangers": False,
         }
         | values
     )  # fmt: skip

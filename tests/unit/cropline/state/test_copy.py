@@ -1,4 +1,4 @@
-"""cropline copy-state: what it says, and what it refuses. The copy itself: tests/contract/state/test_backfills.py."""
+"""cropline copy-state: its output and its refusals. tests/contract/state/test_backfills.py tests the copy itself."""
 
 from __future__ import annotations
 

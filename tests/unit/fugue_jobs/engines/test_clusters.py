@@ -40,7 +40,7 @@ def test_a_cluster_is_left_though_its_job_cannot_be_cancelled(caplog: pytest.Log
 
     end_within(5, cancel, left.set)
     assert left.is_set()
-    assert caplog.messages == ["the cluster's job was not ended well: the scheduler is gone"]
+    assert caplog.messages == ["the cluster's job could not be ended: the scheduler is gone"]
 
 
 # As Spark 4.3 told it of CROPLINE_ENGINE__SPARK__PYTHON=/nope/python, without most of its frames.

@@ -21,7 +21,7 @@ def test_a_scheduler_that_takes_connections_and_says_nothing_is_not_waited_for()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(
-            EngineError, match=f"^the Dask scheduler at {address} takes connections and does not answer$"
+            EngineError, match=f"^the Dask scheduler at {address} accepts connections but does not answer$"
         ):
             DaskCluster(settings(scheduler=address, connect_timeout_s=0.3))
 
@@ -69,7 +69,7 @@ def test_a_scheduler_that_stops_answering_is_waited_for_no_longer_than_workers_a
         cluster.check()
         scheduler.send_signal(signal.SIGSTOP)
         try:
-            with pytest.raises(EngineError, match="^dask did not answer in 1 s: see to it, or wait longer"):
+            with pytest.raises(EngineError, match="^dask did not answer in 1 s: check it, or wait longer"):
                 cluster.check()
         finally:
             scheduler.send_signal(signal.SIGCONT)

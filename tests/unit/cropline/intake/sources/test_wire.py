@@ -1,4 +1,4 @@
-"""Who asks, where our secrets go, how long is waited, and that nothing of a query is ever shown."""
+"""Authentication, the hosts that may get our secrets, the waits, and that no message shows a query."""
 
 import json
 import logging
@@ -75,7 +75,7 @@ class TestClientCredentials:
         assert read(listing, auth=self.auth | {"token_url": f"{listing.url}/token"}) == [1, 2]
 
     def scripted(self, listing: Listing, script: Any) -> None:
-        # The token is asked for with a form, which the fixture would read as JSON.
+        # The token request is a form, which the fixture would read as JSON.
         listing.script = script
         listing.form_paths.add("/token")
 
