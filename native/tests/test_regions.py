@@ -639,6 +639,6 @@ def test_damage_in_any_scan_is_found_and_a_missing_end_marker_alone_is_none() ->
     middle = (last + len(data)) // 2
     assert regions.scan_damage(data) == 0
     assert regions.scan_damage(data[:-2]) == 0
-    for broken in (data[:middle] + b"\xff\xd9", data[:middle] + data[middle + 20 :], data[:middle]):
+    for broken in (data[:middle] + b"\xff\xd9", data[:middle] + data[middle + 300 :], data[:middle]):
         assert regions.scan_damage(broken) > 0
     assert regions.scan_damage(b"\xff\xd8 no JPEG") == -1
