@@ -1,4 +1,4 @@
-"""``python -m automations``: puts automations on the server that PREFECT_API_URL names."""
+"""``python -m automations``: puts automations on the server at PREFECT_API_URL."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ZOMBIES = Path(__file__).with_name("zombies.yaml")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Apply the files; the exit status."""
+    """Apply the files. Return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m automations", description=__doc__)
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="YAML files; zombies.yaml if none is given")
     parser.add_argument("--notify", metavar="TYPE/NAME", help="notification block that alerts are sent through")

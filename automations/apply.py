@@ -23,9 +23,9 @@ Done = Literal["created", "updated", "unchanged"]
 
 
 def apply_files(paths: Sequence[Path], notify: str | None = None) -> list[tuple[str, Done]]:
-    """(name, what was done) for each automation of the files. ``notify``: a notification block, type-slug/name.
+    """Return (name, what was done) for each automation of the files. ``notify``: a notification block, type-slug/name.
 
-    Raises SettingsError when a file is not a list of automations, or needs a block that is not given or not found.
+    Raise SettingsError when a file is not a list of automations, or needs a block that is not given or not found.
     """
     with server() as client:
         block = _block_id(notify) if notify else None
@@ -34,17 +34,19 @@ def apply_files(paths: Sequence[Path], notify: str | None = None) -> list[tuple[
 
 
 def read_file(path: Path, block: str | None) -> list[AutomationCore]:
-    """The automations of one file. ``block``: id of the notification block that the file may ask for."""
+    """Return the automations of one file. ``block``: id of the notification block for its actions."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read ({error.strerror})") from None
     if _BLOCK in _without_comments(text) and block is None:
-        raise SettingsError(f"{path}: needs a notification block; give --notify TYPE/NAME, as slack-webhook/ops")
+        raise SettingsError(
+            f"{path}: needs a notification block; give --notify TYPE/NAME, for example slack-webhook/ops"
+        )
     try:
         loaded = yaml.safe_load(text.replace(_BLOCK, block or ""))
     except yaml.YAMLError as error:
-        raise SettingsError(f"{path}: no YAML ({_first_line(error)})") from None
+        raise SettingsError(f"{path}: not valid YAML ({_first_line(error)})") from None
     return [_automation(path, entry) for entry in (loaded if isinstance(loaded, list) else [loaded])]
 
 
@@ -76,7 +78,7 @@ def _block_id(notify: str) -> str:
     try:
         block = Block.load(notify)
     except ValueError:
-        raise SettingsError(f"--notify {notify}: there is no such block; it is called TYPE/NAME") from None
+        raise SettingsError(f"--notify {notify}: there is no such block; the form is TYPE/NAME") from None
     document: Any = getattr(block, "_block_document_id", None)
     return str(document)
 
@@ -99,7 +101,7 @@ def _same(found: Automation, wanted: AutomationCore) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """The value without what the server adds: ids of triggers and actions. Sets are sorted."""
+    """Return the value without what the server adds: ids of triggers and actions. Sets are sorted."""
     if isinstance(value, dict):
         return {name: _plain(entry) for name, entry in value.items() if name != "id"}
     if isinstance(value, list):

@@ -43,10 +43,14 @@ _SECONDS = 180
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Deploy. Returns the exit status."""
+    """Deploy. Return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m automations.deploy", description=__doc__)
     parser.add_argument("--file", type=Path, default=None)
-    parser.add_argument("--crash-leftovers", action="store_true", help="no worker runs yet: what is Running is dead")
+    parser.add_argument(
+        "--crash-leftovers",
+        action="store_true",
+        help="mark all Running flow runs as Crashed; only when no worker is running",
+    )
     given = parser.parse_args(arguments)
     try:
         deploy(given.file, crash_leftovers=given.crash_leftovers)
@@ -59,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def deploy(file: Path | None = None, *, crash_leftovers: bool = False) -> None:
     """Check the file, then put pool, limit, deployments and the zombie automation on the server.
 
-    ``file``: the deployments; None takes ``prefect.yaml`` of this folder, else the one of the package.
+    ``file``: the deployments; None is default_file().
     """
     path = file or default_file()
     refuse_mistakes(path)
@@ -70,7 +74,7 @@ def deploy(file: Path | None = None, *, crash_leftovers: bool = False) -> None:
         for name in sorted({entry["work_pool"]["name"] for entry in deployments(path)}):
             _say(f"work pool {name}", _ensure_pool(client, name))
             if crash_leftovers:
-                _say(f"runs that a dead worker left in {name}", f"{_crash_running(client, name)} crashed")
+                _say(f"runs that a dead worker left Running in {name}", f"{_crash_running(client, name)} crashed")
         _say(f"rate limit {LIMIT}", _ensure_limit(client, pace))
         paused = _paused(client)
     _run_prefect(path)
@@ -87,13 +91,13 @@ def deploy(file: Path | None = None, *, crash_leftovers: bool = False) -> None:
 
 
 def default_file() -> Path:
-    """``prefect.yaml`` of this folder, which may have been changed, else the one of the package."""
+    """Return ``prefect.yaml`` of the current folder, which may have been changed, else the package's."""
     here = Path("prefect.yaml")
     return here if here.exists() else Path(__file__).with_name("prefect.yaml")
 
 
 def _prove_storage(settings: Settings) -> None:
-    """A store that loses commits is refused before a worker uses it. A local folder is the worker's own: its first run proves it."""
+    """Refuse a store that loses commits before a worker uses it. The worker's first run checks a local folder."""
     spec = settings.storage.spec
     if spec.scheme not in ("file", "memory"):
         require(spec, again=True)
@@ -114,7 +118,7 @@ def _ensure_pool(client: SyncPrefectClient, name: str) -> str:
 
 
 def _ensure_limit(client: SyncPrefectClient, calls_per_s: float) -> str:
-    """Set a limit whose slots come back at the given rate. One second's worth may be used at once."""
+    """Set a limit whose slots return at the given rate. One second's worth may be used at once."""
     slots = max(1, round(calls_per_s))
     try:
         found = client.read_global_concurrency_limit_by_name(LIMIT)
@@ -144,7 +148,7 @@ def _run_prefect(path: Path) -> None:
 
 
 def _paused(client: SyncPrefectClient) -> set[str]:
-    """Names of paused deployments. Prefect's deploy would start them again, perhaps during an incident."""
+    """Return the names of paused deployments. Prefect's deploy would start them again, perhaps during an incident."""
     return {deployment.name for deployment in client.read_deployments() if deployment.paused}
 
 
@@ -155,7 +159,7 @@ def _show_form(client: SyncPrefectClient, deployment: DeploymentResponse, entry:
 
 
 def _drop_other_schedules(client: SyncPrefectClient, deployment: DeploymentResponse, entry: dict[str, Any]) -> None:
-    """Remove schedules that left the file. Prefect would keep them, and they would go on to run."""
+    """Remove schedules that left the file. Prefect would keep and run them."""
     wanted = {schedule.get("slug") for schedule in entry.get("schedules") or ()}
     for schedule in deployment.schedules:
         if schedule.slug not in wanted:

@@ -1,7 +1,7 @@
-"""The form for a flow's parameters in the Prefect UI, with the titles and help that the flow declares.
+"""Adds the titles and help that a flow declares to its form in the Prefect UI.
 
-Prefect takes titles and help from fields of models only, not from a flow's own parameters. It also accepts names that no
-parameter has.
+Prefect takes titles and help only from fields of models, not from a flow's own parameters. It also accepts
+names that no parameter has.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 
 def form_schema(flow: Flow[..., Any], schema: dict[str, Any]) -> dict[str, Any]:
-    """Prefect's schema of a flow, with the texts of ``Annotated[..., Field(title=, description=)]`` added."""
+    """Return Prefect's schema of a flow with the texts of ``Annotated[..., Field(title=, description=)]``."""
     hints = get_type_hints(flow.fn, include_extras=True)
     shown = {name: entry | _help(hints.get(name)) for name, entry in schema.get("properties", {}).items()}
     return schema | {"properties": shown, "additionalProperties": False}

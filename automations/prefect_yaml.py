@@ -25,12 +25,12 @@ from pydantic import BaseModel
 
 from cropline.core.errors import SettingsError
 
-# Prefect stores these values as plain text: a template of a secret would be resolved at deploy time.
+# Prefect stores these values in plain text: it would resolve a template of a secret at deploy time.
 _SECRETS = ("prefect.blocks.secret", "$CROPLINE_", "_TOKEN", "PASSWORD")
 
 
 def check(path: Path) -> list[str]:
-    """One line per mistake in the file; empty when there is none."""
+    """Return one line per mistake in the file; empty when there is none."""
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
@@ -41,14 +41,14 @@ def check(path: Path) -> list[str]:
 
 
 def refuse_mistakes(path: Path) -> None:
-    """Raises SettingsError with every mistake."""
+    """Raise SettingsError with every mistake."""
     found = check(path)
     if found:
         raise SettingsError("; ".join(found))
 
 
 def deployments(path: Path) -> list[dict[str, Any]]:
-    """The deployments of a checked file."""
+    """Return the deployments of a checked file."""
     entries: list[dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))["deployments"]
     return entries
 
@@ -56,7 +56,7 @@ def deployments(path: Path) -> list[dict[str, Any]]:
 def _mistakes(loaded: Mapping[str, Any]) -> Iterator[str]:
     yield from _unknown("", loaded, PrefectYamlModel)
     names = [entry.get("name") for entry in loaded.get("deployments") or ()]
-    yield from (f"deployment {name!r} is there twice" for name in sorted({n for n in names if names.count(n) > 1}))
+    yield from (f"deployment {name!r} is defined twice" for name in sorted({n for n in names if names.count(n) > 1}))
     for entry in loaded.get("deployments") or ():
         where = f"deployment {entry.get('name')!r}"
         yield from _unknown(where, entry, DeploymentConfig)
@@ -64,7 +64,7 @@ def _mistakes(loaded: Mapping[str, Any]) -> Iterator[str]:
         yield from _unknown(f"{where}, concurrency_limit", entry.get("concurrency_limit"), ConcurrencyLimitSpec)
         for schedule in entry.get("schedules") or ():
             if not schedule.get("slug"):
-                yield f"{where}: a schedule without a slug is doubled when it changes"
+                yield f"{where}: a schedule without a slug is duplicated when it changes"
             yield from _unknown(f"{where}, schedule", schedule, RawScheduleConfig)
         variables = (entry.get("work_pool") or {}).get("job_variables")
         yield from _unknown(f"{where}, job_variables", variables, ProcessJobConfiguration)
@@ -82,7 +82,7 @@ def _unknown(where: str, value: Any, model: type[BaseModel]) -> Iterator[str]:
 
 
 def _parameters(where: str, entry: Mapping[str, Any]) -> Iterator[str]:
-    """Mistakes in the parameters: the entry point must be a flow that takes them."""
+    """Yield mistakes in the parameters: the entry point must be a flow that takes them."""
     module, _, name = str(entry.get("entrypoint", "")).partition(":")
     if module.endswith(".py"):
         yield f"{where}: entrypoint {module}:{name} is a file; workers run installed code, so it must be module:flow"
@@ -93,7 +93,7 @@ def _parameters(where: str, entry: Mapping[str, Any]) -> Iterator[str]:
         yield f"{where}: entrypoint {entry.get('entrypoint')!r} cannot be loaded ({type(error).__name__})"
         return
     if not isinstance(flow, Flow):
-        yield f"{where}: entrypoint {entry.get('entrypoint')!r} is no flow"
+        yield f"{where}: entrypoint {entry.get('entrypoint')!r} is not a flow"
         return
     known = inspect.signature(flow.fn).parameters
     for parameter in entry.get("parameters") or ():

@@ -1,4 +1,4 @@
-"""Opens a client of the Prefect server that PREFECT_API_URL names."""
+"""Opens a client of the Prefect server at PREFECT_API_URL."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from cropline.core.errors import SettingsError
 
 @contextmanager
 def server() -> Iterator[SyncPrefectClient]:
-    """A client of the server.
+    """Yield a client of the server.
 
-    Raises SettingsError when PREFECT_API_URL is empty (Prefect would start a server that ends with this process), or when
-    no server answers.
+    Raise SettingsError when PREFECT_API_URL is empty (Prefect would start a server that ends with this process), or
+    when no server answers.
     """
     url = PREFECT_API_URL.value()
     if not url:
-        raise SettingsError("PREFECT_API_URL: no Prefect server is named; give its address, http(s)://host[:port]/api")
+        raise SettingsError(
+            "PREFECT_API_URL: it is not set; give the Prefect server's address, http(s)://host[:port]/api"
+        )
     with get_client(sync_client=True) as client:
         failure = client.api_healthcheck()
         if failure is not None:

@@ -1,6 +1,6 @@
-"""``python -m benchmarks [NAME]``: runs one measurement, or all, each in a process of its own.
+"""``python -m benchmarks [NAME]``: runs one measurement, or all, each in a separate process.
 
-Each prints a table and writes results/NAME.json, flat keys, not committed.
+Each prints a table and writes results/NAME.json with flat keys. Results are not committed.
 """
 
 import subprocess
@@ -13,7 +13,7 @@ def main() -> int:
     wanted = sys.argv[1:] or list(NAMES)
     unknown = set(wanted) - set(NAMES)
     if unknown:
-        print(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}", file=sys.stderr)
+        print(f"unknown: {', '.join(sorted(unknown))}; known are {', '.join(NAMES)}", file=sys.stderr)
         return 2
     statuses = []
     for name in wanted:

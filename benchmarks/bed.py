@@ -1,7 +1,6 @@
-"""What the crop engine is measured on: drawn photos with their boxes, a photo server, an S3-speaking sink.
+"""The test bed of the crop engine: drawn photos with their boxes, a photo server, an S3-compatible sink.
 
-Belongs here: making and serving the bed. Does not: measuring (crop_engine.py). Photos are kept in the system's temporary
-folder between runs: drawing them takes longer than most measurements.
+Photos are kept in the system's temporary folder between runs: drawing takes longer than most measurements.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ from PIL import Image, ImageChops, ImageDraw
 SEED = 20_261_122
 BOXES = 37
 QUALITY = 92
-GRAIN = 2.0  # grey levels of sensor noise: brings the files to about 2.6 MB
-VERSION = 1  # of the drawing: another one is drawn anew
+GRAIN = 2.0  # grey levels of sensor noise: the files then have about 2.6 MB
+VERSION = 1  # of the drawing code: another version draws again
 
 
 @dataclass(frozen=True)
@@ -44,10 +43,10 @@ class BedPhoto:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A new folder for what a benchmark writes, in memory where the system has such a file system.
+    """Yield a new folder for a benchmark's output, in memory where the system has such a file system.
 
-    On a disk a new file's cost depends on what was there before: for five minutes after files were deleted, ext4 looks through
-    them for each new one, which took a fifth of the crop engine's time after a test run.
+    On a disk the cost of a new file depends on earlier files: for five minutes after a deletion, ext4 looks through
+    deleted files for each new one, which took a fifth of the crop engine's time after a test run.
     """
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(prefix="cropline-bench-", dir=memory if memory.is_dir() else None) as folder:
@@ -55,7 +54,7 @@ def scratch() -> Iterator[Path]:
 
 
 def draw_bed(count: int) -> list[BedPhoto]:
-    """The first ``count`` photos of the bed, drawn if they are not there yet."""
+    """Return the first ``count`` photos of the bed, drawn if missing."""
     folder = Path(tempfile.gettempdir()) / f"cropline-bed-{VERSION}-{SEED}"
     folder.mkdir(exist_ok=True)
     missing = [number for number in range(count) if not _path(folder, number).exists()]
@@ -82,7 +81,7 @@ def _size(number: int) -> tuple[int, int]:
 
 
 def _boxes(number: int, width: int, height: int) -> Iterator[tuple[float, float, float, float]]:
-    """Median 200 x 300 px, together about 30 % of the picture."""
+    """Yield boxes of 200 x 300 px in the median, together about 30 % of the picture."""
     dice = random.Random(f"{SEED}-{number}-boxes")
     for _ in range(BOXES):
         across = min(width, 200 * math.exp(dice.gauss(0, 0.45)))
@@ -92,7 +91,7 @@ def _boxes(number: int, width: int, height: int) -> Iterator[tuple[float, float,
 
 
 def shelf_boxes(photo: BedPhoto) -> list[tuple[float, float, float, float]]:
-    """As many boxes as the bed's, of its median size, where products stand: side by side on four shelves."""
+    """Return as many boxes as the bed's, of its median size, where products stand: side by side on four shelves."""
     dice = random.Random(f"{SEED}-{photo.path.name}-shelves")
     found = []
     for number in range(BOXES):
@@ -125,7 +124,7 @@ def _draw(folder: Path, number: int) -> None:
             grain.paste(tile.rotate(90 * dice.randrange(4)), (x, y))
     out = io.BytesIO()
     ImageChops.add(picture, Image.merge("RGB", (grain,) * 3), 1, -128).save(out, "JPEG", quality=QUALITY)
-    # Whole or not at all: a broken-off run must not leave half a photo for the next.
+    # Atomic: an interrupted run must not leave half a photo.
     unfinished = _path(folder, number).with_suffix(".part")
     unfinished.write_bytes(out.getvalue())
     unfinished.rename(_path(folder, number))
@@ -137,7 +136,7 @@ def _colour(dice: random.Random) -> tuple[int, int, int]:
 
 @contextmanager
 def serve(photos: Path, sink: Path) -> Iterator[tuple[str, str]]:
-    """(which server, base address): photos under /photos/, PUT under /sink/, from a process of its own."""
+    """Yield (which server, base address): photos under /photos/, PUT under /sink/, in a separate process."""
     port = _free_port()
     with tempfile.TemporaryDirectory() as scratch:
         nginx = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
@@ -177,7 +176,7 @@ def _wait_for(port: int) -> None:
             return
 
 
-# One worker, as much as one remote server would take of this machine. The ETag makes PUT answers look like S3's.
+# One worker, as one remote server would use no more of this machine. The ETag makes PUT responses look like S3's.
 _NGINX = """
 daemon off;
 user {user};

@@ -1,19 +1,20 @@
 """The control path without pictures: register, claim and commit ten million images, on a real PostgreSQL.
 
-    python -m benchmarks.control_path                   10,000,000 images in ten rounds: some twenty minutes, 15 GB of disk
+    python -m benchmarks.control_path                   10,000,000 images in ten rounds: twenty minutes, 15 GB of disk
     FAST=1 python -m benchmarks.control_path            200,000 in two
     AROUND="nice -n 15" python -m benchmarks.control_path   each round runs under this command, to share the machine
 
-A round registers its images in manifests of 20,000, then claims and commits them in batches of 5,000 (``BATCH``), as one run of a
-flow would; the table keeps what the rounds before it did. Each 20th batch's 37 crop rows an image enter a Delta catalogue too.
+A round registers its images in manifests of 20,000, then claims and commits them in batches of 5,000 (``BATCH``),
+as one run of a flow would. The table keeps the results of earlier rounds. Every 20th batch also appends its crop
+rows, 37 per image, to a Delta catalogue.
 
 images_per_s          register, claim and commit of all images, one after the other, by one process
-register_us, claim_us, commit_us   microseconds of an image; append_us: of the catalogue, from the batches that were appended
+register_us, claim_us, commit_us   microseconds per image; append_us: of the catalogue, from the appended batches
 append_s              seconds of one batch's append
-first_per_s, last_per_s       images_per_s of the first and the last round: what a growing table costs
-first_cpu_us, last_cpu_us     the same as CPU of an image, client and PostgreSQL: what it costs on a machine that does other work
-client_share, database_share  CPU time of this process and of PostgreSQL over the time of the three steps: the larger saturates first
-peak_rss_mb           of the process that does a round
+first_per_s, last_per_s       images_per_s of the first and the last round: the cost of a growing table
+first_cpu_us, last_cpu_us     the same as CPU per image, client and PostgreSQL: for a machine with other load
+client_share, database_share  CPU of this process and of PostgreSQL over the time of the three steps: the larger saturates first
+peak_rss_mb           of the process that runs a round
 
 The server has a quarter of a 24 GB machine as shared_buffers and does not wait for the disk (fsync off).
 """
@@ -51,14 +52,14 @@ IMAGES = int(os.environ.get("IMAGES", 200_000 if FAST else 10_000_000))
 ROUNDS = int(os.environ.get("ROUNDS", 2 if FAST else 10))
 BATCH = int(os.environ.get("BATCH", 5_000))
 MANIFEST = 20_000
-APPENDED = 20  # one batch in so many
+APPENDED = 20  # one batch in this many
 BOXES = 37
 RESULT = Path(__file__).parent / "results" / "control_path.json"
 STEPS = ("register", "claim", "commit")
 
 
 class Clock:
-    """Seconds by step, on the wall and of this process's CPU."""
+    """Seconds by step: wall time, and CPU of this process."""
 
     def __init__(self) -> None:
         self.seconds: Counter[str] = Counter()
@@ -66,7 +67,7 @@ class Clock:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Count the block's time."""
+        """Add the block's time."""
         start, cpu = time.perf_counter(), time.process_time()
         yield
         self.seconds[name] += time.perf_counter() - start
@@ -108,7 +109,7 @@ def a_round(url: str, catalogue: Catalogue, first: int, count: int) -> dict[str,
 
 
 def register(state: State, clock: Clock, numbers: range) -> None:
-    """One manifest's images, all new."""
+    """Register one manifest's images, all new."""
     manifest = f"manifests/cams/2026-11-22/{numbers[0]:024d}.parquet"
     rows = candidate_rows(list(numbers), 0, manifest)
     at = [NOON + timedelta(milliseconds=100 * number) for number in numbers]
@@ -128,7 +129,7 @@ def register(state: State, clock: Clock, numbers: range) -> None:
 
 
 def commit(state: State, batch: Batch) -> None:
-    """As tasks/commit.py ends a batch in which everything was written."""
+    """Commit a batch in which everything was written, as tasks/commit.py does."""
     told = [
         Outcome(image["source"], image["image_id"], work["profile"], work["fingerprint"], ok=True)
         for image in batch.images.to_pylist()
@@ -141,14 +142,14 @@ def commit(state: State, batch: Batch) -> None:
 
 
 def append(catalogue: Catalogue, batch: Batch, rows: pa.Table) -> None:
-    """The batch's rows into the Delta table."""
+    """Append the batch's rows to the Delta table."""
     catalogue.append(
         rows, batch_id=batch.batch_id, attempt=batch.attempt, flow_run="benchmark", committed_at=datetime.now(UTC)
     )
 
 
 def crop_rows(batch: Batch) -> pa.Table:
-    """CROPS as a job would give them: ids that repeat within an image, hashes that never do."""
+    """Return CROPS like a job's: ids that repeat between images, hashes that never do."""
     images = batch.images.num_rows
     rows = images * BOXES
     number = np.arange(rows)
@@ -185,19 +186,19 @@ def crop_rows(batch: Batch) -> pa.Table:
 
 
 def hexes(count: int) -> pa.Array:
-    """Texts of 64 hexadecimal digits, all different."""
+    """Return different texts of 64 hexadecimal digits."""
     digits = os.urandom(32 * count).hex().encode()
     offsets = pa.py_buffer(np.arange(0, 64 * (count + 1), 64, dtype=np.int32).tobytes())
     return pa.StringArray.from_buffers(count, offsets, pa.py_buffer(digits))
 
 
 def database_cpu_s(url: str) -> float:
-    """CPU seconds of PostgreSQL so far: its processes, and those that it has seen end."""
+    """Return the CPU seconds of PostgreSQL so far: its running processes and its ended ones."""
     with psycopg.connect(url.replace("+psycopg", "")) as connection:
         folder = connection.execute("SHOW data_directory").fetchone()
     assert folder is not None
     master = int((Path(folder[0]) / "postmaster.pid").read_text().split("\n", 1)[0])
-    ticks = sum(_stat(master)[11:15])  # its own and those of children that ended
+    ticks = sum(_stat(master)[11:15])  # its own and those of ended children
     for child in Path(f"/proc/{master}/task/{master}/children").read_text().split():
         with suppress(FileNotFoundError):  # it has just ended
             ticks += sum(_stat(int(child))[11:13])
@@ -210,7 +211,7 @@ def _stat(pid: int) -> list[int]:
 
 
 def measure(server: Postgres, folder: Path) -> dict[str, float]:
-    """All rounds, each in a process of its own."""
+    """Run all rounds, each in a separate process."""
     url = server.fresh()
     open_state(url).close()
     each = IMAGES // ROUNDS
@@ -230,7 +231,7 @@ def measure(server: Postgres, folder: Path) -> dict[str, float]:
 
 
 def figures(rounds: list[dict[str, Any]]) -> dict[str, float]:
-    """What the module's docstring promises, of the rounds so far."""
+    """Return the module docstring's figures for the rounds so far."""
     images = sum(one["images"] for one in rounds)
     spent = Counter({step: sum(one["seconds"][step] for one in rounds) for step in (*STEPS, "append")})
     wall = sum(spent[step] for step in STEPS)
@@ -252,23 +253,23 @@ def figures(rounds: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def rate(one: dict[str, Any]) -> float:
-    """Images a second of a round."""
+    """Return images per second of a round."""
     return float(one["images"] / sum(one["seconds"][step] for step in STEPS))
 
 
 def cpu_us(one: dict[str, Any]) -> float:
-    """Microseconds of CPU of an image of a round, here and in PostgreSQL."""
+    """Return microseconds of CPU per image of a round, here and in PostgreSQL."""
     return float(1e6 * (one["client"] + one["database"]) / one["images"])
 
 
 def write(results: dict[str, float]) -> None:
-    """Keep what is known so far: a long run that is broken off has measured something."""
+    """Write the results so far: an interrupted long run keeps its measurements."""
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(results, indent=2) + "\n")
 
 
 def main() -> None:
-    """As a command, or as the process of one round."""
+    """Run as a command, or as the process of one round."""
     if sys.argv[1:2] == ["round"]:
         url, catalogue, first, count = sys.argv[2:6]
         print(json.dumps(a_round(url, Catalogue(StoreSpec(catalogue)), int(first), int(count))))

@@ -1,26 +1,26 @@
-"""The crop engine against the plain code and against the floor. Writes results/crop_engine.json:
+"""The crop engine against plain code and against the floor. Writes results/crop_engine.json:
 
 vs_plain        crops/s of the whole job / crops/s of the plain code (a sample of photos, scaled by the crop)
-vs_pool         the same / the plain code in a multiprocessing pool of 2 (a sample too)
-vs_floor        seconds of the floor / seconds of the whole job; the floor decodes, crops and encodes the same photos from
-                memory in two processes, without network, files or anything else
-one_box_vs_floor  the same with one box a photo
-s3_vs_plain     as vs_plain, crops going by PUT to an S3-speaking sink; the plain code uses boto3's put_object
+vs_pool         the same / the plain code in a multiprocessing pool of 2 (also a sample)
+vs_floor        seconds of the floor / seconds of the whole job; the floor decodes, crops and encodes the photos from
+                memory in two processes, without network or files
+one_box_vs_floor  the same with one box per photo
+s3_vs_plain     as vs_plain, with crops going by PUT to an S3-compatible sink; the plain code uses boto3's put_object
 crops_per_s     of the whole job, crops going to files (bed.py: scratch)
-peak_rss_mb     this job's process and its crop processes together, 640 photos, sum of each one's peak
-rss_growth      that / the same for 64 photos
+peak_rss_mb     this job's process and its crop processes together, 640 photos, the sum of their peaks
+rss_growth      the same / that for 64 photos
 first_batch_vs_floor  vs_floor of a process's first batch, which also starts Fugue and the crop processes
 
-Decoding only what boxes need (cropline-regions; 0 where it is not installed). Of shelf boxes (bed.py: shelf_boxes), in
-four rows as products stand; the bed's own boxes lie anywhere, so that nearly every row of a photo is in one of them.
+Decoding only what boxes need (cropline-regions; 0 where it is not installed). Shelf boxes (bed.py: shelf_boxes) stand in
+four rows, like products. The bed's own boxes are anywhere, so that nearly every row of a photo is in one of them.
 
 regions_37_vs_pillow, regions_5_.., regions_1_..  CPU of Pillow's decode / CPU of decoding what so many shelf boxes need
 regions_37_anywhere_vs_pillow  the same with the bed's own boxes
-job_37_vs_floor, job_1_vs_floor  as vs_floor, with 37 shelf boxes a photo and with one
-peak_rss_one_mb, peak_rss_one_pillow_mb  the job with one shelf box a photo, 64 photos; the same without cropline-regions
+job_37_vs_floor, job_1_vs_floor  as vs_floor, with 37 shelf boxes per photo and with one
+peak_rss_one_mb, peak_rss_one_pillow_mb  the job with one shelf box on 64 photos; the same without cropline-regions
 
-The whole job is run_crop_job through Fugue's native engine, two crop processes, default profile. Everything is measured
-turn about in one run and the best of all rounds is taken of each, since neighbours only ever slow things down.
+The whole job is run_crop_job through Fugue's native engine, two crop processes, default profile. Methods are measured
+in turns in one run; the best round of each counts, since other load only slows things down.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ from benchmarks.bed import BedPhoto, draw_bed, scratch, serve, shelf_boxes
 
 PHOTOS = 64
 MANY = 640
-SAMPLE = 2  # photos whose boxes are all cut the plain way
+SAMPLE = 2  # photos whose boxes are all cut by the plain code
 ROUNDS = int(os.environ.get("ROUNDS", "7"))
 RESULT = Path(__file__).parent / "results" / "crop_engine.json"
-# What the S3 sink is told; it checks nothing.
+# Credentials for the S3 sink, which checks nothing.
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
 
 
 class Worker:
-    """A process that measures when it is told to: JSON lines in, JSON lines out."""
+    """A process that measures on request: JSON lines in, JSON lines out."""
 
     def __init__(self, *command: str, path: Path | None = None) -> None:
         self._process = subprocess.Popen(
@@ -87,7 +87,7 @@ def worker(*command: str, path: Path | None = None) -> Iterator[Worker]:
 
 
 class Bed:
-    """The photos, where they are served, and the orders for each measurement."""
+    """The photos, their server, and the orders for each measurement."""
 
     def __init__(self, photos: list[BedPhoto], address: str, out: Path) -> None:
         self.photos, self.address, self.out = photos, address, out
@@ -96,7 +96,7 @@ class Bed:
     def order(
         self, count: int = PHOTOS, boxes: int = 1_000, store: str | None = None, shelf: bool = False
     ) -> dict[str, Any]:
-        """A whole job. Its image ids are new each time, so that no file is ever overwritten."""
+        """Return a whole job. Its image ids are new each time, so that no file is overwritten."""
         self._round += 1
         chosen = [self.photos[number % len(self.photos)] for number in range(count)]
         return {
@@ -142,7 +142,7 @@ def main() -> None:
 
 
 def measure(bed: Bed) -> dict[str, float]:
-    """The least seconds of each way over all rounds."""
+    """Return the least seconds of each method over all rounds."""
     taken: dict[str, list[float]] = {}
     with worker("benchmarks.crop_ways", "floor") as floor, worker("benchmarks.whole_job") as ours:
         floor.tell([str(photo.path) for photo in bed.photos])
@@ -162,7 +162,7 @@ def measure(bed: Bed) -> dict[str, float]:
 
 
 def measure_regions(bed: Bed, folder: Path) -> dict[str, float]:
-    """What decoding only what boxes need gives, as ratios."""
+    """Return what decoding only what boxes need saves, as ratios."""
     figures: dict[str, float] = {}
     names = [str(photo.path) for photo in bed.photos[:16]]
     with worker("benchmarks.decode_ways") as decoder:
@@ -189,7 +189,7 @@ def measure_regions(bed: Bed, folder: Path) -> dict[str, float]:
 
 
 def peak_rss_mb(order: dict[str, Any], path: Path | None = None) -> float:
-    """Of a new process that does this one job."""
+    """Return the peak memory of a new process that runs this one job."""
     with worker("benchmarks.whole_job", path=path) as ours:
         return float(ours.ask(order)["peak_rss_mb"])
 

@@ -1,7 +1,7 @@
-"""The ways that the crop engine is measured against: the plain code, the plain code in a pool, and the floor.
+"""The methods that the crop engine is compared with: plain code, plain code in a pool, and the floor.
 
-Belongs here: code as a person would write it without cropline, which therefore imports none of it. Run as a process:
-``python -m benchmarks.crop_ways floor`` reads one line of JSON for each measurement and answers with its seconds.
+This is code as written without cropline, so it imports none of it. Run as a process:
+``python -m benchmarks.crop_ways floor`` reads one line of JSON per measurement and prints its seconds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ QUALITY = 90
 
 
 def plain_crop(url: str, box: Box, store: Callable[[bytes], None]) -> None:
-    """One box the plain way: fetch the photo, open, crop, save."""
+    """Cut one box the plain way: fetch the photo, open, crop, save."""
     image = Image.open(io.BytesIO(requests.get(url, timeout=30).content))
     store(encoded(image, box))
 
@@ -51,7 +51,7 @@ def to_s3(client: Any, key: str) -> Callable[[bytes], None]:
 
 
 def plain(tasks: list[tuple[str, Box, str]]) -> float:
-    """Seconds for (url, box, file) after file."""
+    """Return the seconds for a list of (url, box, file)."""
     started = time.monotonic()
     for url, box, path in tasks:
         plain_crop(url, box, to_file(path))
@@ -59,7 +59,7 @@ def plain(tasks: list[tuple[str, Box, str]]) -> float:
 
 
 def plain_s3(tasks: list[tuple[str, Box, str]], endpoint: str) -> float:
-    """Seconds for (url, box, key) after key, by boto3's put_object."""
+    """Return the seconds for a list of (url, box, key), by boto3's put_object."""
     from boto3 import client
 
     s3 = client("s3", endpoint_url=endpoint, region_name="us-east-1")
@@ -75,7 +75,7 @@ def _plain_task(task: tuple[str, Box, str]) -> None:
 
 
 def pooled(tasks: list[tuple[str, Box, str]]) -> float:
-    """The plain way in a multiprocessing pool of 2, its start not counted."""
+    """Return the seconds of the plain way in a multiprocessing pool of 2, without its start."""
     with get_context("spawn").Pool(2) as pool:
         pool.map(_plain_task, tasks[:2])
         started = time.monotonic()
@@ -84,7 +84,7 @@ def pooled(tasks: list[tuple[str, Box, str]]) -> float:
 
 
 def _floor_process(photos: list[tuple[bytes, list[Box]]], turn: Any, start: Any, seconds: Any) -> None:
-    """Decode, crop and encode from memory whatever photo is next."""
+    """Decode, crop and encode the next photo from memory, until none is left."""
     _floor_photo(*photos[0])
     start.wait()
     started = time.monotonic()
@@ -106,7 +106,7 @@ def _floor_photo(data: bytes, boxes: list[Box]) -> None:
 
 
 def floor(photos: list[tuple[bytes, list[Box]]]) -> float:
-    """Seconds of two processes that only decode, crop and encode: no network, no file. Their start is not counted."""
+    """Return the seconds of two processes that only decode, crop and encode, without network, files or their start."""
     context = get_context("fork")
     turn, start, seconds = context.Value("i", 0), context.Barrier(2), context.Queue()
     processes = [context.Process(target=_floor_process, args=(photos, turn, start, seconds)) for _ in range(2)]
@@ -119,7 +119,7 @@ def floor(photos: list[tuple[bytes, list[Box]]]) -> float:
 
 
 def serve_floor() -> None:
-    """A process that holds the photos and measures the floor when asked: one JSON line, boxes of each photo, in."""
+    """Hold the photos and measure the floor on request: one JSON line with the boxes of each photo."""
     paths = [Path(line) for line in json.loads(sys.stdin.readline())]
     data = [path.read_bytes() for path in paths]
     for line in sys.stdin:

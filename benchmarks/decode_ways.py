@@ -1,7 +1,7 @@
-"""CPU of the decode stage: Pillow's whole decode against only what boxes need, by ``python -m benchmarks.decode_ways``.
+"""CPU of the decode stage: Pillow's whole decode against only what boxes need. ``python -m benchmarks.decode_ways``.
 
-Belongs here: what runs inside the measured process. Reads one line of JSON, [[path, boxes in 0..1], ...], and answers with
-the CPU seconds of each way over all of these photos, turn about; a photo's least of the rounds is taken, of each way.
+It is the measured process: it reads one line of JSON, [[path, boxes in 0..1], ...], and prints the CPU seconds of
+each method over all photos. Methods take turns, and the least of the rounds counts per photo.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def pixels(boxes: list[list[float]], data: bytes) -> list[tuple[int, int, int, i
 
 
 class Memory:
-    """What the product decodes into, photo after photo (fugue_jobs/imaging/canvas.py). Pillow's own decode takes new memory for each."""
+    """The product's reused memory (fugue_jobs/imaging/canvas.py). Pillow's own decode allocates for each photo."""
 
     def __init__(self) -> None:
         self._held = bytearray()
@@ -50,7 +50,7 @@ class Memory:
 
 
 def least(path: str, boxes: list[list[float]], ways: dict[str, Callable[..., Any]]) -> dict[str, float]:
-    """CPU seconds of each way for this photo."""
+    """Return the CPU seconds of each method for this photo."""
     data = Path(path).read_bytes()
     wanted = pixels(boxes, data)
     taken = [{name: cpu(partial(way, data, wanted)) for name, way in ways.items()} for _ in range(ROUNDS)]
@@ -63,7 +63,7 @@ def serve() -> None:
         from cropline_regions import decode
 
         memory = Memory().room
-        # bands: what `regions` falls back to where boxes cannot be cut out of the bits.
+        # bands: the fallback of `regions` for photos that cannot be cut.
         ways |= {"regions": partial(decode, memory=memory), "bands": partial(decode, memory=memory, way="bands")}
     for line in sys.stdin:
         taken = [least(path, boxes, ways) for path, boxes in json.loads(line)]

@@ -1,11 +1,11 @@
-"""Memory of the process that drives a batch on Spark, with little and with much behind it. spark.py runs it:
+"""Memory of the process that drives a batch on Spark, with a small and a large backlog. spark.py runs it:
 
 driver_peak_mb    peak RSS of the driver's Python, from start to commit of one batch, with 200 such batches waiting
 driver_growth     the same over the peak with one batch waiting
-driver_batch_images, driver_backlog_images   how large "batch" and "much" were
+driver_batch_images, driver_backlog_images   the sizes of the batch and of the backlog
 
-The driver claims from SQLite, reads sizes, runs the job on Spark local[2], appends to the catalogue and commits. Its JVM is
-not counted: in local mode it is the executors' too.
+The driver claims from SQLite, reads sizes, runs the job on Spark local[2], appends to the catalogue, commits. Its JVM
+is not counted: in local mode it also runs the executors.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MANIFEST = 20_000
 
 
 def memory(address: str, photo: BedPhoto, folder: Path) -> dict[str, float]:
-    """What the module's docstring promises."""
+    """Return the figures of the module's docstring."""
     peaks = []
     for images in (BATCH, BACKLOG):
         home = folder / f"driver-{images}"
@@ -51,7 +51,7 @@ def memory(address: str, photo: BedPhoto, folder: Path) -> dict[str, float]:
 
 
 def wait(home: Path, images: int, url: str, boxes: Any) -> None:
-    """So many images are landed and registered in ``home``; all of them are the one photo."""
+    """Land and register this many images in ``home``; all are the same photo."""
     with open_state(f"sqlite:///{home}/state.db") as state:
         for first in range(0, images, MANIFEST):
             numbers = list(range(first, min(first + MANIFEST, images)))
@@ -67,7 +67,7 @@ def wait(home: Path, images: int, url: str, boxes: Any) -> None:
 
 
 def land(path: Path, rows: pa.Table, url: str, boxes: Any) -> None:
-    """The manifest of these candidates."""
+    """Write the manifest of these candidates."""
     edges = ("xmin", "ymin", "xmax", "ymax")
     nested = [{"box_id": str(i)} | dict(zip(edges, box, strict=True)) for i, box in enumerate(boxes)]
     constant = {"url": url, "coordinates": "normalised", "orientation": "upright", "boxes": nested}
@@ -77,7 +77,7 @@ def land(path: Path, rows: pa.Table, url: str, boxes: Any) -> None:
 
 
 def drive(home: Path) -> None:
-    """One batch, as a flow drives it. Prints the peak in MB."""
+    """Drive one batch as a flow does. Print the peak in MB."""
     from benchmarks.control_path import commit
     from benchmarks.whole_job import crop_job
     from cropline.catalogue import Catalogue

@@ -1,13 +1,12 @@
-"""Validating a million boxes: what the whole of validate_manifest costs against Great Expectations alone.
-
-Belongs here: the measured manifest and the plain way. Does not: correctness (tests/). Seconds are of CPU, all threads of the
-process together. Writes results/expectations.json:
+"""Validating a million boxes: validate_manifest against Great Expectations alone. Writes results/expectations.json:
 
 vs_gx              validate_manifest (manifest in Arrow -> verdict with the bad rows' keys) / GX's own run with the same
-                   rules and the same answers on pandas DataFrames that are ready: one of images, one of a million boxes
+                   rules and the same results on ready pandas DataFrames: one of images, one of a million boxes
 vs_gx_own_frames   the same / GX's own run on our derived frame, ready: what the rest of our code adds to GX
 peak_rss_mb        of a process that only reads the manifest's Parquet file and validates it
 docs_s             what building the Data Docs adds to a run with an empty history, docs_50_s: with 50 runs in it
+
+Seconds are CPU time of all threads of the process. tests/ checks correctness.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ RESULT = Path(__file__).parent / "results" / "expectations.json"
 
 
 def make_manifest(images: int, per_image: int) -> tuple[pa.Table, set[int]]:
-    """A manifest whose ``BAD`` share of rows has an inverted box, and these rows."""
+    """Return a manifest whose ``BAD`` share of rows has an inverted box, and these rows."""
     dice = np.random.default_rng(SEED)
     total = images * per_image
     bad = dice.choice(images, int(images * BAD), replace=False)
@@ -77,7 +76,7 @@ def make_manifest(images: int, per_image: int) -> tuple[pa.Table, set[int]]:
 
 
 def plain_frames(manifest: pa.Table) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The same as pandas people have it: images, and a row a box, with all that GX's stock expectations need."""
+    """Return the manifest as pandas frames: images, and a row per box, with all columns that GX needs."""
     images = manifest.drop_columns(["boxes"]).to_pandas()
     lists = manifest["boxes"].combine_chunks()
     boxes = pa.Table.from_struct_array(lists.flatten()).to_pandas()
@@ -88,7 +87,7 @@ def plain_frames(manifest: pa.Table) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def plain_rules() -> tuple[list[Rule], list[Rule]]:
-    """What of the rule set can be said of plain columns with the same kinds of expectations."""
+    """Return the rules that plain columns allow, with the same kinds of expectations."""
 
     def rule(column: str, kind: str, check: Check) -> Rule:
         return Rule(f"{column}_{kind}", column, column, check, f"{column} {kind}")
@@ -105,7 +104,7 @@ def plain_rules() -> tuple[list[Rule], list[Rule]]:
 
 
 def gx_alone(images: pd.DataFrame, boxes: pd.DataFrame) -> set[int]:
-    """GX's own run on ready frames; the keys of the bad rows."""
+    """Run GX alone on ready frames. Return the keys of the bad rows."""
     image_rules, box_rules = plain_rules()
     broken = [gx.run_suite("images", images, image_rules).broken, gx.run_suite("boxes", boxes, box_rules).broken]
     return {row for rows in broken for keys in rows.values() for row in keys}
@@ -142,7 +141,7 @@ def main() -> None:
 
 
 def million_images(wide: pa.Table) -> dict[str, float]:
-    """The other extreme, a box an image, so that there is no nesting to gain from."""
+    """Measure the other extreme, one box per image, where nesting saves nothing."""
     frame = row_frame(wide, now=NOW)
     ours, own = interleaved(lambda: judge(wide), lambda: gx.run_suite("own", frame, row_rules(RULES)), rounds=2)
     return {"validate_s": round(ours, 3), "vs_gx_own_frames": round(ours / own, 3), "peak_rss_mb": peak_rss_mb(wide)}
@@ -153,7 +152,7 @@ def judge(manifest: pa.Table, docs: Path | None = None, now: datetime = NOW) -> 
 
 
 def interleaved(*ways: Callable[[], object], rounds: int = ROUNDS) -> list[float]:
-    """Least CPU seconds of each way, which take turns: what else the machine does must not decide."""
+    """Return the least CPU seconds of each method. Methods take turns, so that other load affects all."""
     seconds: list[list[float]] = [[] for _ in ways]
     for _ in range(rounds):
         for way, taken in zip(ways, seconds, strict=True):
@@ -165,7 +164,7 @@ def interleaved(*ways: Callable[[], object], rounds: int = ROUNDS) -> list[float
 
 
 def docs_seconds(manifest: pa.Table) -> dict[str, float]:
-    """What Data Docs add to a run."""
+    """Return what Data Docs add to a run."""
     with tempfile.TemporaryDirectory() as folder:
         (without,) = interleaved(lambda: judge(manifest))
         taken = []
@@ -177,7 +176,7 @@ def docs_seconds(manifest: pa.Table) -> dict[str, float]:
 
 
 def peak_rss_mb(manifest: pa.Table) -> int:
-    """Of a new process that reads the manifest and validates it."""
+    """Return the peak of a new process that reads the manifest and validates it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "manifest.parquet"
         pq.write_table(manifest, path, compression="zstd")
@@ -187,7 +186,7 @@ def peak_rss_mb(manifest: pa.Table) -> int:
 
 def _validate_file(path: Path) -> int:
     judge(pq.read_table(path))
-    # getrusage would answer with the parent's peak: it outlives fork and exec.
+    # getrusage would return the parent's peak, which survives fork and exec.
     peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert peak
     return int(peak[1]) // 1024

@@ -1,6 +1,6 @@
-"""A small HTTP server for measurements where nginx is not installed: GET from one folder, PUT into another.
+"""A small HTTP server for measurements without nginx: GET from one folder, PUT into another.
 
-``python -m benchmarks.file_server PORT PHOTOS SINK``. Its answers to PUT carry an ETag, as S3's do.
+``python -m benchmarks.file_server PORT PHOTOS SINK``. Responses to PUT have an ETag, like S3's.
 """
 
 import sys

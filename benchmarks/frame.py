@@ -1,12 +1,12 @@
-"""The front door against the job that it is a door to. Writes results/frame.json:
+"""The front door (cropline.crop) against the job that it calls. Writes results/frame.json:
 
-frame_vs_job       seconds of the whole job (crop_engine) / seconds of cropline.crop on a pandas frame with one row a box, the same
-                   photos, crops going to files
+frame_vs_job       seconds of the whole job (crop_engine) / seconds of cropline.crop on a pandas frame with one row per box, of
+                   the same photos, crops going to files
 noop_step_vs_none  seconds of cropline.crop / the same with a function that does nothing on every crop
-large_peak_vs_frame  peak memory of the calling process over a frame of a million rows / the memory of the frame that comes back,
-                   in pandas' own count; boxes that cannot be cut, since a million crops take a quarter of an hour
+large_peak_vs_frame  peak memory of the calling process over a frame of a million rows / the memory of the returned frame, by
+                   pandas' own count; its boxes cannot be cut, since a million crops take a quarter of an hour
 
-Turn about in one run, the best of all rounds of each. ROUNDS and PHOTOS are taken from the environment.
+Methods take turns in one run; the best round of each counts. ROUNDS and PHOTOS come from the environment.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def measure(bed: Bed, folder: Path) -> dict[str, list[float]]:
-    """Seconds of each way by round, after one round that warms up. A process a way: none starts crop processes anew."""
+    """Return the seconds of each method by round, after a warm-up. One process per method keeps its crop processes."""
     seconds: dict[str, list[float]] = {"job": [], "frame": [], "step": []}
     with ExitStack() as stack:
         workers = {
@@ -61,7 +61,7 @@ def measure(bed: Bed, folder: Path) -> dict[str, list[float]]:
         }
         for number in range(ROUNDS + 1):
             for name, ways in workers.items():
-                # The same store in each round: for another one crop processes would start anew.
+                # The same store in each round: another one would restart the crop processes.
                 order = bed.order(PHOTOS, store=(folder / name).as_uri()) | {"endpoint": None}
                 if name != "job":
                     order |= {"function": name == "step"}

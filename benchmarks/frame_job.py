@@ -1,6 +1,6 @@
-"""cropline.crop as a process: ``python -m benchmarks.frame_job`` reads orders, one JSON line each, and does them.
+"""cropline.crop as a process: ``python -m benchmarks.frame_job`` reads orders, one JSON line each, and runs them.
 
-It imports nothing else of the benchmarks but the whole job's own process: its memory is measured.
+Its memory is measured, so it imports no other benchmark except the whole job's process.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import pandas as pd
 
 import cropline
 
-# How many rows of boxes that cannot be cut an image has in the frame whose memory is measured.
+# Rows per image in the frame whose memory is measured; their boxes cannot be cut.
 ROWS_AN_IMAGE = 1_000
 
 
 def main() -> None:
-    """Answers each order with its seconds, or with what a large frame took."""
+    """Print for each order its seconds, or the memory of a large frame."""
     os.environ["CROPLINE_FETCH__ALLOW_LOOPBACK"] = "true"
     for line in sys.stdin:
         order = json.loads(line)
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def timed(order: dict[str, Any]) -> dict[str, Any]:
-    """Seconds of a frame with one row a box, crops going to the store."""
+    """Return the seconds of a frame with one row per box, crops going to the store."""
     rows = [(url, *box) for _, url, boxes in order["images"] for box in boxes]
     frame = pd.DataFrame(rows, columns=["ImgUrl", "xmin", "ymin", "xmax", "ymax"])
     function = {"function": same, "version": "1"} if order["function"] else {}
@@ -44,21 +44,21 @@ def timed(order: dict[str, Any]) -> dict[str, Any]:
     written = int((out["crop_status"] == "written").sum())
     if written != len(rows):
         raise RuntimeError(f"{written} of {len(rows)} crops were written")
-    # A crop that is there already would only be looked at in the next round.
+    # Otherwise the next round would only check crops that exist.
     shutil.rmtree(Path(url2pathname(urlsplit(order["store"]).path)) / "frames")
     return {"seconds": seconds}
 
 
 def same(image: Any, row: Any) -> dict[str, Any]:  # noqa: ARG001 - a function's signature
-    """Does nothing."""
+    """No-op function."""
     return {}
 
 
 def large(order: dict[str, Any]) -> dict[str, Any]:
-    """Peak memory of this process over a frame of so many rows, and what the frame that comes back takes."""
+    """Return this process's peak memory over a frame of this many rows, and the returned frame's memory."""
     count = order["rows"]
     urls = [f"{order['url']}#{number // ROWS_AN_IMAGE}" for number in range(count)]
-    # Boxes that end before they begin, but for one: as many rows as one likes, and next to no time.
+    # All boxes but one are inverted: many rows cost almost no time.
     frame = pd.DataFrame({"ImgUrl": urls, "xmin": 0.5, "ymin": 0.5, "xmax": 0.1, "ymax": 0.1})
     frame.loc[0, ["xmin", "ymin", "xmax", "ymax"]] = [0.1, 0.1, 0.2, 0.2]
     del urls
@@ -68,7 +68,7 @@ def large(order: dict[str, Any]) -> dict[str, Any]:
 
 
 def peak_mb() -> float:
-    """The most that this process has held, without its crop processes."""
+    """Return this process's peak memory, without its crop processes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 

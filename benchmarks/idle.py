@@ -1,6 +1,6 @@
-"""What a poll costs that finds nothing new, against an empty Prefect flow in the same environment.
+"""The cost of a poll that finds nothing new, against an empty Prefect flow in the same environment.
 
-Both run in a process of their own, from start to end, against one real Prefect server, turn about; the ratio is of the
+Both run from start to end in separate processes against one real Prefect server, in turns. The ratio is of the
 medians. Writes results/idle.json: idle_vs_empty, idle_s, empty_s, idle_cpu_s, empty_cpu_s.
 """
 
@@ -22,7 +22,7 @@ TURNS = 7
 
 
 def _run(code: str, environment: dict[str, str]) -> tuple[float, float]:
-    """(wall, CPU) seconds of a process."""
+    """Return the (wall, CPU) seconds of a process."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.monotonic()
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True)
@@ -32,7 +32,7 @@ def _run(code: str, environment: dict[str, str]) -> tuple[float, float]:
 
 
 def main() -> dict[str, float]:
-    """Measure and write."""
+    """Measure and write the results."""
     from prefect.settings import PREFECT_API_URL
     from prefect.testing.utilities import prefect_test_harness
 

@@ -1,8 +1,8 @@
-"""Watching: from a photo's appearance in the API to its crops in the catalogue, and what a look that finds nothing costs.
+"""Watching: the time from a photo's appearance in the API to its crops in the catalogue, and the cost of an idle poll.
 
-One new photo a second, 8-12 MP with its boxes, from the simulated cameras; ``cropline watch`` in a process of its own with
-a Prefect server of its own, SQLite and local files. A photo appears when the API has answered that it lists it; its crops
-are there when the commit's file is in the catalogue's log.
+One new photo per second, 8-12 MP with its boxes, from the simulated cameras. ``cropline watch`` runs in a separate
+process with its own Prefect server, SQLite and local files. A photo appears when the API has confirmed that it lists
+it. Its crops are there when the commit's file is in the catalogue's log.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ def main() -> int:
 
 
 def _draw_ahead(folder: Path) -> None:
-    """The photos that will appear: drawing them takes longer than anything that is measured here."""
+    """Draw the photos that will appear: drawing takes longer than anything measured here."""
     with DemoServer(photos=4, cache_dir=folder / "photos") as api:
         api.control.advance(photos=PHOTOS + WARM_UP)
 
 
 class _watch:  # noqa: N801 - a context manager
-    """The command, with the settings that a user gives; its log lies in the folder."""
+    """Runs the command with a user's settings; its log is in the folder."""
 
     def __init__(self, api: DemoServer, folder: Path) -> None:
         self._folder = folder
@@ -89,7 +89,7 @@ class _watch:  # noqa: N801 - a context manager
 
 
 def _idle_cpu(process: subprocess.Popen[bytes]) -> float:
-    """CPU seconds of the watching process for one look that finds nothing."""
+    """Return the CPU seconds of the watching process per idle poll."""
     time.sleep(3)
     before = _cpu(process.pid)
     time.sleep(IDLE_S)
@@ -102,7 +102,7 @@ def _cpu(pid: int) -> float:
 
 
 def _appear(api: DemoServer) -> dict[str, float]:
-    """One photo a second, whatever becomes of it; image id -> when the API had it."""
+    """Add one photo per second. Return image id -> when the API had it."""
     appeared: dict[str, float] = {}
     start = time.monotonic()
     for number in range(PHOTOS + WARM_UP):
@@ -113,7 +113,7 @@ def _appear(api: DemoServer) -> dict[str, float]:
 
 
 def _until_catalogued(process: subprocess.Popen[bytes], folder: Path, images: int) -> dict[str, float]:
-    """Wait for so many images; image id -> when the commit that brought it was in the log."""
+    """Wait for this many images. Return image id -> when its commit was in the log."""
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and process.poll() is None:
         found = _catalogued(folder)

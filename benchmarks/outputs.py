@@ -1,14 +1,15 @@
-"""What each output kind costs: requests, bytes, crops/s. Writes results/outputs.json, for each kind of objects, shards, parquet:
+"""The cost of each output kind (objects, shards, parquet). Writes results/outputs.json, for each KIND:
 
-KIND_crops_per_s   of the whole job on local files, the best of all rounds, turn about
+KIND_crops_per_s   of the whole job on local files, the best of all rounds, in turns
 KIND_vs_objects    that / that of objects, the median of the rounds' own ratios: packing is at least as fast as files
-KIND_in_memory_vs_objects  the same where files cost nothing, in memory; on a disk one costs 10 to 300 us, by what was there before
-KIND_puts          requests that store the same objects on S3: one each, and of what is larger than a part, one a part and two
-KIND_bytes         that lie in the store after a job
+KIND_in_memory_vs_objects  the same in memory, where files cost nothing; on a disk a file costs 10 to 300 us
+KIND_puts          requests that store the objects on S3: one each; beyond a part's size one per part and two
+KIND_bytes         bytes in the store after a job
 KIND_puts_per_1000_crops
 
-The whole job is that of crop_engine with 320 photos of 9 MP with 37 boxes, two crop processes; a pack is full at 256 MB. Packs
-are stored when a job ends, 20 to 50 ms whatever its size: of 64 photos, a tenth of a pack, they took 0.98 of the files' rate for that.
+The whole job is that of crop_engine: 320 photos of 9 MP with 37 boxes, two crop processes. A pack has 256 MB. Packs
+are stored when a job ends, which takes 20 to 50 ms whatever their size. With 64 photos, a tenth of a pack, packing
+therefore reached only 0.98 of the files' rate.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from benchmarks.crop_engine import PHOTOS, Bed, worker
 KINDS = ("objects", "shards", "parquet")
 JOB = 320  # photos
 ROUNDS = int(os.environ.get("ROUNDS", "4"))
-PART = 5 * 1024 * 1024  # obstore's
+PART = 5 * 1024 * 1024  # obstore's part size
 RESULT = Path(__file__).parent / "results" / "outputs.json"
 
 
@@ -53,9 +54,9 @@ def main() -> None:
 
 
 def measure(bed: Bed, stores: dict[str, Path]) -> dict[str, list[float]]:
-    """Seconds of each kind by round. Its rounds have one store, and no crop is put twice.
+    """Return the seconds of each kind by round. Its rounds have one store, and no crop is put twice.
 
-    A process a kind: a job of another kind, or for another store, would start crop processes anew, which no run does between
+    One process per kind: a job of another kind or store would restart the crop processes, which no run does between
     its batches.
     """
     seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
@@ -75,7 +76,7 @@ def order(bed: Bed, kind: str, store: Path) -> dict[str, Any]:
 
 
 def described(kind: str, seconds: dict[str, list[float]], sizes: list[int], crops: int) -> dict[str, Any]:
-    jobs = ROUNDS + 1  # with the one that warmed up
+    jobs = ROUNDS + 1  # including the warm-up
     puts = round(sum(1 if size <= PART else ceil(size / PART) + 2 for size in sizes) / jobs)
     return {
         f"{kind}_crops_per_s": round(crops / min(seconds[kind]), 1),

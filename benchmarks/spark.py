@@ -1,18 +1,18 @@
-"""The same job on Spark and in process, and what each engine costs to start. Writes results/spark.json:
+"""The same job on Spark and in process, and the start-up cost of each engine. Writes results/spark.json:
 
-spark_vs_native   crops/s on Spark local[2] / crops/s of the native engine with two crop processes, turn about in one run
-native_crops_per_s, spark_crops_per_s   the same, apart
-startup_NAME_s    a first batch of one small photo in a new process, imports and session included: native, duckdb, spark
+spark_vs_native   crops/s on Spark local[2] / crops/s of the native engine with two crop processes, in turns in one run
+native_crops_per_s, spark_crops_per_s   the two values
+startup_NAME_s    a first batch of one small photo in a new process, with imports and session: native, duckdb, spark
                   (local[2]), cluster (standalone, two one-core workers), connect (its server runs already), dask and ray
                   (their workers start too) where they are installed
-batch_NAME_s      a second such batch in the same process: what a batch costs beyond its photos
-worth_spark_images  backlog from which a cluster of twice this machine's cores is faster, start-up included; decides
+batch_NAME_s      a second such batch in the same process: the cost of a batch besides its photos
+worth_spark_images  backlog from which a cluster with twice this machine's cores is faster, start-up included; decides
                   CROPLINE_ENGINE__AUTO__IMAGES
 
 driver_peak_mb, driver_growth   memory of the process that drives a batch, and what a backlog adds to it: driver.py
 
-``PHOTOS`` (1000) photos of the bed, 2.6 MB with 37 boxes each; ``ROUNDS`` (2), best of. ``ONLY=startups``, ``ONLY=rates`` or
-``ONLY=driver`` measures one part and keeps what the file says of the others.
+``PHOTOS`` (1000) photos of the bed, 2.6 MB with 37 boxes each; ``ROUNDS`` (2), the best counts. ``ONLY=startups``,
+``ONLY=rates`` or ``ONLY=driver`` measures one part and keeps the file's other values.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def keep(figures: dict[str, float], boxes: int) -> None:
-    """Write what is known."""
+    """Write the results so far."""
     if "spark_vs_native" in figures and "startup_cluster_s" in figures:
         batch = figures["native_crops_per_s"] / boxes
         # t(native) = n / rate; t(twice the cores) = startup + n / (2 * rate * ratio)
@@ -76,7 +76,7 @@ Bed = tuple[str, list[BedPhoto], Path]
 
 
 def startups(bed: Bed, folder: Path) -> dict[str, float]:
-    """The first and the second small batch of each engine, each in a process of its own."""
+    """Run the first and the second small batch of each engine, each in a separate process."""
     found: dict[str, float] = {}
     python = python_without_cropline(folder / "python")
     installed = [kind for kind, package in (("dask", "distributed"), ("ray", "ray")) if find_spec(package)]
@@ -97,7 +97,7 @@ def startups(bed: Bed, folder: Path) -> dict[str, float]:
 
 
 def rates(bed: Bed, _folder: Path) -> dict[str, float]:
-    """Crops/s of both engines, turn about, after a first batch that starts them."""
+    """Return crops/s of both engines, in turns, after a first batch that starts them."""
     crops = PHOTOS * len(bed[1][0].boxes)
     best: dict[str, float] = {}
     with Jobs({"kind": "native"}) as native, Jobs({"kind": "spark", "master": "local[2]"}) as spark:
@@ -121,7 +121,7 @@ def driver(bed: Bed, folder: Path) -> dict[str, float]:
 
 
 def order(bed: Bed, count: int, prefix: str, boxes: int = 1_000) -> dict[str, Any]:
-    """A job of ``count`` photos. Image ids are new each time, so that no file is ever overwritten."""
+    """Return a job of ``count`` photos. Image ids are new each time, so that no file is overwritten."""
     address, photos, out = bed
     chosen = [photos[number % len(photos)] for number in range(count)]
     return {
@@ -134,7 +134,7 @@ def order(bed: Bed, count: int, prefix: str, boxes: int = 1_000) -> dict[str, An
 
 
 class Jobs:
-    """A process that runs jobs on one engine as they are ordered."""
+    """A process that runs ordered jobs on one engine."""
 
     def __init__(self, engine: dict[str, Any]) -> None:
         self._began = time.monotonic()
@@ -152,7 +152,7 @@ class Jobs:
         self._process.communicate(timeout=120)
 
     def ask(self, job: dict[str, Any]) -> float:
-        """Seconds of the job."""
+        """Return the seconds of the job."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(job) + "\n")
@@ -163,7 +163,7 @@ class Jobs:
         return float(answer)
 
     def since_start(self, job: dict[str, Any]) -> float:
-        """Seconds from the start of the process to the end of the job."""
+        """Return the seconds from the start of the process to the end of the job."""
         self.ask(job)
         return time.monotonic() - self._began
 
@@ -182,7 +182,7 @@ def serve_jobs(engine: dict[str, Any]) -> None:
             images,
             claims,
             STORES.empty_table(),
-            # Two processes in all: on a cluster a slot is one.
+            # Two processes in total: on a cluster a slot is one.
             crop_job_of(job["store"], 1 if settings.kind in DISTRIBUTED else 2),
             settings,
         )

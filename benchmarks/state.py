@@ -1,17 +1,17 @@
 """The state table at size, on a real PostgreSQL: registering against the same statement by hand, claiming, idling.
 
-    python -m benchmarks.state             1,000,000 candidates against 10,000,000 works: some ten minutes, 15 GB of disk
+    python -m benchmarks.state             1,000,000 candidates against 10,000,000 work items: ten minutes, 15 GB
     FAST=1 python -m benchmarks.state      20,000 against 200,000
 
 register_vs_sql  seconds of State.register over those of COPY and one INSERT .. ON CONFLICT through psycopg, half of the
-                 candidates known. Ours also reads Parquet, checks, keeps the digests of the last 20 minutes' items and the
-                 tallies; by hand there is none of this, and the CSV is ready. By hand: the faster of two runs.
+                 candidates known. State.register also reads Parquet, checks, and keeps digests of the last 20 minutes'
+                 items and the tallies. By hand none of this is done, and the CSV is ready; the faster run counts.
 claim_s          a claim of 20,000 images at that size, the median of five in a row; claim_max_s the slowest
 commit_s         the commit of the last of them
 peak_rss_mb      of the process that registers, reading its candidates from Parquet
 idle_growth      a poll that finds nothing, report included, at the full size over the same at a tenth of it
 
-The server has a quarter of a 24 GB machine as shared_buffers and does not wait for the disk (fsync off), for both sides.
+The server has a quarter of a 24 GB machine as shared_buffers and does not wait for the disk (fsync off).
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ _MANIFESTS = f"""
     SELECT 'manifests/cams/2026/11/20261101T000000Z-' || n || '.parquet', 'cams', {_AT}, 5000, 0, 0, 0
     FROM generate_series(%s::int, %s::int) AS n
 """
-# A START and an end for each batch, published.
+# A START and an end event for each batch, published.
 _EVENTS = f"""
     INSERT INTO outbox (event_id, payload, enqueued_at, published_at, attempts)
     SELECT md5('event' || n), repeat('x', 2000), {_AT}, {_AT}, 0 FROM generate_series(%s::int, %s::int) AS n
@@ -90,7 +90,7 @@ _BY_HAND = f"""
 
 
 def candidates(works: int, rows: int) -> Iterator[pa.Table]:
-    """``rows`` candidates, every other one of a random work among those that are there, the others new."""
+    """Yield ``rows`` candidates: every other one of a random existing work item, the others new."""
     rng = random.Random(SEED)
     known = rng.sample(range(works), rows // 2)
     numbers = [number for pair in zip(known, range(works, works + rows // 2), strict=True) for number in pair]
@@ -99,7 +99,7 @@ def candidates(works: int, rows: int) -> Iterator[pa.Table]:
 
 
 def candidate_rows(numbers: list[int], first_row: int, manifest: str = NEW_MANIFEST) -> pa.Table:
-    """CANDIDATES for the images of these numbers, one every 100 ms."""
+    """Return CANDIDATES for the images of these numbers, one every 100 ms."""
     texts = [str(n).encode() for n in numbers]
     at = [NOON + timedelta(milliseconds=100 * n) for n in numbers]
     count = len(numbers)
@@ -125,12 +125,12 @@ def candidate_rows(numbers: list[int], first_row: int, manifest: str = NEW_MANIF
 
 
 def open_state(url: str) -> State:
-    """The state as a flow opens it."""
+    """Open the state as a flow does."""
     return State.open(StateSettings.model_validate({"url": url}))
 
 
 def register(url: str, path: str) -> None:
-    """In a process of its own: register the Parquet file, print seconds, counts and peak memory."""
+    """Register the Parquet file in a separate process. Print seconds, counts and peak memory."""
     with open_state(url) as state:
         start = time.perf_counter()
         file = pq.ParquetFile(path)
@@ -152,7 +152,7 @@ def register(url: str, path: str) -> None:
 
 
 def by_hand(url: str, path: Path) -> float:
-    """Seconds of COPY and one statement on the same tables, without our triggers; taken back afterwards."""
+    """Return the seconds of COPY and one statement on the same tables, without our triggers; rolled back afterwards."""
     with psycopg.connect(url.replace("+psycopg", "")) as connection:
         connection.execute("ALTER TABLE images DISABLE TRIGGER USER")
         start = time.perf_counter()
@@ -172,7 +172,7 @@ def by_hand(url: str, path: Path) -> float:
 
 
 def vacuum(url: str) -> None:
-    """What autovacuum would have done by then, and a checkpoint, so that no run pays for the one before."""
+    """Vacuum as autovacuum would, and checkpoint, so that no run pays for the one before."""
     with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
         connection.execute("VACUUM (ANALYZE, INDEX_CLEANUP ON) images")
         connection.execute("VACUUM ANALYZE batches, manifests, outbox")
@@ -180,7 +180,7 @@ def vacuum(url: str) -> None:
 
 
 def fill(url: str, first: int, last: int) -> None:
-    """Works that are done, numbered first..last-1, with the batches, manifests and events that they would have left."""
+    """Insert finished work items first..last-1, with their batches, manifests and events."""
     with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
         for start in range(first, last, 1_000_000):
             stop = min(start + 1_000_000, last)
@@ -191,7 +191,7 @@ def fill(url: str, first: int, last: int) -> None:
 
 
 def idle_poll(state: State) -> None:
-    """What a poll asks of the state when the API has nothing new."""
+    """Run a poll's queries of the state when the API has nothing new."""
     state.cursor("cams")
     state.unseen("cams", [f"{n:064}" for n in range(200)])
     assert state.claim(limit=500, owner="idle", source="cams") is None
@@ -200,14 +200,14 @@ def idle_poll(state: State) -> None:
 
 
 def seconds_of(act: Callable[[], object]) -> float:
-    """How long it takes."""
+    """Return how long the call takes."""
     start = time.perf_counter()
     act()
     return time.perf_counter() - start
 
 
 def idle_seconds(*urls: str) -> list[float]:
-    """The fastest idle poll of each database, taken in turns: whatever else the machine does only ever adds."""
+    """Return the fastest idle poll of each database, in turns: other load only adds time."""
     with ExitStack() as stack:
         states = [stack.enter_context(open_state(url)) for url in urls]
         for state in states:
@@ -217,7 +217,7 @@ def idle_seconds(*urls: str) -> list[float]:
 
 
 def claims(url: str) -> tuple[list[float], float]:
-    """(seconds of five claims, seconds of a commit)."""
+    """Return (seconds of five claims, seconds of a commit)."""
     taken: list[float] = []
     with open_state(url) as state:
         for _ in range(5):
@@ -239,7 +239,7 @@ def _commit(state: State, batch: Batch) -> None:
 
 
 def measure(server: Postgres, folder: Path) -> dict[str, float]:
-    """The whole measurement, on an empty server."""
+    """Run the whole measurement on an empty server."""
     url = server.fresh()
     open_state(url).close()
     parquet, text = folder / "candidates.parquet", folder / "candidates.csv"
@@ -298,7 +298,7 @@ def run() -> dict[str, float]:
 
 
 def main() -> None:
-    """As a command, or as the process that registers."""
+    """Run as a command, or as the process that registers."""
     if sys.argv[1:2] == ["register"]:
         register(*sys.argv[2:4])
         return

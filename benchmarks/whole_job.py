@@ -1,6 +1,6 @@
-"""The whole crop job as a process: ``python -m benchmarks.whole_job`` reads orders, one JSON line each, and does them.
+"""The whole crop job as a process: ``python -m benchmarks.whole_job`` reads orders, one JSON line each, and runs them.
 
-Belongs here: what runs inside the measured process, which imports nothing else of the benchmarks: its memory is measured.
+Its memory is measured, so it imports no other benchmark.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def serve() -> None:
-    """A process that does whole jobs as they are ordered and answers with their seconds and its peak memory."""
+    """Run whole jobs as they are ordered. Print their seconds and this process's peak memory."""
     for line in sys.stdin:
         order = json.loads(line)
         wanted = sum(len(boxes) for _, _, boxes in order["images"])
@@ -35,7 +35,7 @@ def serve() -> None:
 
 
 def run_whole_job(images: pa.Table, claims: pa.Table, job: CropJob) -> int:
-    """Fugue's start included, when it is the first. Returns the number of crops written."""
+    """Run the job, including Fugue's start the first time. Return the number of crops written."""
     from cropline.config.settings import EngineSettings
     from cropline.core.schemas import STORES
     from fugue_jobs.engines.run import run_crop_job
@@ -56,7 +56,7 @@ def crop_job(store: str, endpoint: str | None, packed: list[list[Any]] | None = 
 
 
 def tables(ordered: list[Any]) -> tuple[pa.Table, pa.Table]:
-    """(image rows, claims) as the job takes them, for (image id, url, boxes) each."""
+    """Return (image rows, claims) for the job, from (image id, url, boxes) each."""
     import pyarrow as pa
 
     from cropline.config.profile import Profile
@@ -90,7 +90,7 @@ def _image_row(number: int, image_id: str, url: str, boxes: list[Any]) -> dict[s
 
 
 def family_peak_mb() -> float:
-    """Peak resident memory of this process and of its running children, summed."""
+    """Return the summed peak resident memory of this process and its running children."""
     pid = os.getpid()
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return sum(_peak_mb(int(child)) for child in [pid, *children])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status."""
+    """Run one command. Return the exit status."""
     parser = _parser()
     given = parser.parse_args(arguments)
     try:
@@ -35,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = commands.add_parser("serve", help="run the API until interrupted, and print its address")
     serve.add_argument("--host", default="127.0.0.1")
-    serve.add_argument("--port", type=int, default=8099, help="0 takes a free one")
+    serve.add_argument("--port", type=int, default=8099, help="0 chooses a free port")
     serve.add_argument("--token", default="demo-token")
     serve.add_argument(
         "--fault",
@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         type=_fault,
         metavar="NAME[@IMAGE][xTIMES]",
-        help="can be repeated",
+        help="can be given several times",
     )
     _world_options(serve)
     serve.set_defaults(run=_serve)
@@ -110,7 +110,7 @@ def _stores(given: argparse.Namespace) -> int:
 
 
 def _child(given: argparse.Namespace) -> int:
-    """What DemoServer starts: settings on the first line of standard input, whose end is the signal to stop."""
+    """Run DemoServer's process: the first line of standard input has the settings; its end stops the server."""
     settings = DemoSettings.model_validate_json(sys.stdin.buffer.readline())
     with socket.socket(fileno=given.listener) as listener:
         _run(listener, settings, until_stdin_ends=True)
@@ -118,7 +118,7 @@ def _child(given: argparse.Namespace) -> int:
 
 
 def _run(listener: socket.socket, settings: DemoSettings, until_stdin_ends: bool = False) -> None:
-    # Imported here: the processes that draw import this module again, and need neither.
+    # Imported here: the drawing processes import this module again and need neither.
     import uvicorn
 
     from demo.app import create_app
@@ -126,7 +126,7 @@ def _run(listener: socket.socket, settings: DemoSettings, until_stdin_ends: bool
 
     simulation = Simulation(settings)
     simulation.draw_ahead()
-    # Quiet: to uvicorn an answer that is broken off on purpose is an error worth a traceback.
+    # Quiet: uvicorn would log a traceback for every response that a fault breaks off.
     config = uvicorn.Config(create_app(simulation), log_level="critical", access_log=False, timeout_graceful_shutdown=0)
     server = uvicorn.Server(config)
     if until_stdin_ends:
@@ -135,7 +135,7 @@ def _run(listener: socket.socket, settings: DemoSettings, until_stdin_ends: bool
 
 
 def _stop_at_end_of_stdin(server: "uvicorn.Server") -> None:
-    # Not through sys.stdin: a thread that waits there holds a lock that the interpreter needs to end.
+    # Not sys.stdin: a thread that waits there holds a lock that the interpreter needs at its end.
     while os.read(0, 1024):
         pass
     server.should_exit = True

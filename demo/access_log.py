@@ -1,4 +1,4 @@
-"""What was asked of the API and what went out, as the tests count it. Control and documentation are left out."""
+"""The API's requests and what was sent, as the tests count them. Control and documentation are left out."""
 
 import re
 import threading
@@ -14,7 +14,7 @@ _KEPT = 100_000
 
 @dataclass(slots=True)
 class Entry:
-    """One request. ``bytes`` is of the body that was handed to the network; ``complete`` that its end was too."""
+    """One request. ``bytes``: of the body sent to the network. ``complete``: whether its end was sent too."""
 
     method: str
     path: str
@@ -26,7 +26,7 @@ class Entry:
 
 
 class AccessLog:
-    """The newest 100,000 requests, in the order in which their answers began."""
+    """The newest 100,000 requests, in the order in which their responses began."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -45,15 +45,15 @@ class AccessLog:
             return [asdict(entry) for entry in self._entries]
 
     def counts(self) -> dict[str, int]:
-        """Requests for each image that was asked for, whatever they were answered."""
+        """Return the number of requests per image, whatever the response."""
         with self._lock:
             return dict(Counter(entry.image_id for entry in self._entries if entry.image_id is not None))
 
 
 class LoggedApp:
-    """ASGI middleware: writes an entry when an answer begins, and fills it before each piece leaves.
+    """ASGI middleware: adds an entry when a response begins, and updates it before each piece is sent.
 
-    So a client that has its answer finds it in the log.
+    So a client that has its response finds it in the log.
     """
 
     def __init__(self, app: ASGIApp, log: AccessLog) -> None:

@@ -1,4 +1,4 @@
-"""The API as its vendor would publish it: the listing, the stores, the photos. The other side is control.py."""
+"""The API as its vendor would publish it: the listing, the stores, the photos. control.py has the control routes."""
 
 import json
 from collections.abc import Callable
@@ -20,18 +20,18 @@ Photos of shelves and coolers, with a box for every product facing.
 
 **Poll** `GET /v1/images` with a bearer token: pass the newest `updated_at` you know as `updated_after`, then follow
 `next_cursor` until it is null. **Fetch** each photo from its `url`, which is signed and needs no token. Boxes are in
-0..1 of the *upright* picture; some photos are stored turned and say so in their EXIF orientation.
+0..1 of the *upright* picture; some photos are stored rotated, as their EXIF orientation says.
 
-Everything here is drawn and invented. The `control` routes let time pass, change photos, switch faults on and show
-what was asked for.
+All data and pictures are invented. The `control` routes advance the time, change photos, switch faults on and show
+the access log.
 """
 
 _PAGE_FAULTS = LISTING_FAULTS - {Fault.LISTING_CURSOR_LOOP}
-_bearer = HTTPBearer(auto_error=False, description="The token that the server was started with.")
+_bearer = HTTPBearer(auto_error=False, description="The server's token.")
 
 
 def create_app(simulation: Simulation) -> FastAPI:
-    """The API over one simulation. A photo that is not drawn yet is drawn when it is first listed."""
+    """Return the API of one simulation. A photo is drawn when it is first listed, if it is not drawn yet."""
     app = FastAPI(title="cropline's simulated camera API", version="1", description=_ABOUT)
     app.add_middleware(LoggedApp, log=simulation.log)
     _vendor_routes(app, simulation)
@@ -67,13 +67,13 @@ def _vendor_routes(app: FastAPI, simulation: Simulation) -> None:
             AwareDatetime | None,
             Query(description="ISO 8601 with its offset. Inclusive: a photo updated at exactly this time is listed."),
         ] = None,
-        limit: Annotated[int, Query(ge=1, le=500, description="Photos a page.")] = 100,
+        limit: Annotated[int, Query(ge=1, le=500, description="Photos per page.")] = 100,
         cursor: Annotated[
             str | None,
-            Query(description="`next_cursor` of the page before. `updated_after` is then ignored."),
+            Query(description="`next_cursor` of the previous page. `updated_after` is then ignored."),
         ] = None,
     ) -> Response:
-        """Sorted by `updated_at`, then `id`. A photo or box that changes is listed again, with a newer `updated_at`."""
+        """Sorted by `updated_at`, then `id`. A changed photo or box is listed again, with a newer `updated_at`."""
         rule = simulation.faults.strike(_PAGE_FAULTS)
         if rule is not None:
             return _struck_page(rule.fault, rule.seconds)
@@ -81,7 +81,7 @@ def _vendor_routes(app: FastAPI, simulation: Simulation) -> None:
             page = simulation.page(str(request.base_url), updated_after, limit, cursor)
         except BadCursor as error:
             raise HTTPException(400, str(error)) from error
-        # Not FastAPI's own serialiser: a spoilt row must reach the wire as it is. Infinity is no JSON, but this is.
+        # Not FastAPI's own serialiser: a broken row must be sent as it is. Infinity is not JSON, but 1e999 is.
         return Response(json.dumps(page).replace(": Infinity", ": 1e999"), media_type="application/json")
 
     @app.get(
@@ -92,7 +92,7 @@ def _vendor_routes(app: FastAPI, simulation: Simulation) -> None:
         response_model=StoreList,
     )
     def list_stores() -> Response:
-        """Both tables whole: there are a few dozen rows at most."""
+        """Both tables complete: there are at most a few dozen rows."""
         return Response(json.dumps(simulation.stores()), media_type="application/json")
 
     @app.get(
@@ -108,7 +108,7 @@ def _vendor_routes(app: FastAPI, simulation: Simulation) -> None:
         },
     )
     def get_image(image_id: str, sig: str = "", if_none_match: Annotated[str | None, Header()] = None) -> Response:
-        """The address is given by the listing, whole; its signature is part of it."""
+        """The listing has the whole address; its signature is part of it."""
         if not simulation.is_signed(image_id, sig):
             raise HTTPException(403, "the signature is missing or wrong")
         found = simulation.picture(image_id)

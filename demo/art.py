@@ -1,4 +1,4 @@
-"""The flat print of a product's label: colours, pattern, brand and variety. Shaping it into a pack is packs.py's."""
+"""Draws the flat print of a product's label: colours, pattern, brand and variety. packs.py shapes it into a pack."""
 
 import math
 from functools import lru_cache
@@ -12,20 +12,20 @@ Point = tuple[float, float]
 
 
 def rgb(name: str) -> Colour:
-    """``#rrggbb`` as three numbers."""
+    """Return ``#rrggbb`` as three numbers."""
     red, green, blue = ImageColor.getrgb(name)[:3]
     return red, green, blue
 
 
 def mix(one: Colour, other: Colour, share: float) -> Colour:
-    """``one`` with that share of ``other`` in it."""
+    """Return ``one`` mixed with this share of ``other``."""
     red, green, blue = (round(a + (b - a) * share) for a, b in zip(one, other, strict=True))
     return red, green, blue
 
 
 @lru_cache(maxsize=256)
 def font(size: int) -> ImageFont.FreeTypeFont:
-    """Pillow's own font, so that a machine without fonts draws the same bytes."""
+    """Return Pillow's own font, so that a machine without fonts draws the same bytes."""
     found = ImageFont.load_default(max(4, size))
     assert isinstance(found, ImageFont.FreeTypeFont), "the demo needs a Pillow that was built with FreeType"
     return found
@@ -34,7 +34,7 @@ def font(size: int) -> ImageFont.FreeTypeFont:
 def write(
     draw: ImageDraw.ImageDraw, text: str, centre: Point, room: Point, ink: Colour | int, bold: float = 0.03
 ) -> None:
-    """Write one line as large as the room (px, px) allows; ``bold`` is the stroke as a share of the size."""
+    """Write one line as large as the space (px, px) allows; ``bold`` is the stroke as a share of the size."""
     trial = font(100)
     left, top, right, bottom = trial.getbbox(text, stroke_width=round(100 * bold))
     size = int(100 * min(room[0] / (right - left), room[1] / (bottom - top)))
@@ -44,10 +44,9 @@ def write(
 
 
 def label(product: Product, width: int, height: int, room: float = 0.84, upended: bool = False) -> Image.Image:
-    """The print on a product's front, RGB.
+    """Return the print on a product's front, RGB.
 
-    ``room`` is the share of the width that the brand may take. ``upended`` writes it from bottom to top, as slim cans
-    do.
+    ``room`` is the share of the width for the brand. ``upended`` writes from bottom to top, as on slim cans.
     """
     picture = Image.new("RGB", (width, height), rgb(product.base))
     draw = ImageDraw.Draw(picture)
@@ -60,7 +59,7 @@ def label(product: Product, width: int, height: int, room: float = 0.84, upended
 
 
 def back(product: Product, width: int, height: int) -> Image.Image:
-    """The reverse of a round label: small print and a bar code."""
+    """Return the back of a round label: small print and a bar code."""
     picture = Image.new("RGB", (width, height), mix(rgb(product.base), (255, 255, 255), 0.12))
     draw = ImageDraw.Draw(picture)
     ink = rgb(product.ink)

@@ -1,4 +1,4 @@
-"""The other side of the simulated API: what no vendor has. Time, changes, faults, and what was asked for."""
+"""The control routes of the simulated API, which no vendor has: time, changes, faults, and the access log."""
 
 from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
@@ -9,7 +9,7 @@ from demo.simulation import Simulation
 
 
 def control_routes(simulation: Simulation) -> APIRouter:
-    """The routes below /control, for one simulation."""
+    """Return the routes below /control, for one simulation."""
     router = APIRouter(prefix="/control", tags=["control"])
     _time_and_changes(router, simulation)
     _faults(router, simulation)
@@ -18,15 +18,15 @@ def control_routes(simulation: Simulation) -> APIRouter:
 
 
 def _time_and_changes(router: APIRouter, simulation: Simulation) -> None:
-    @router.post("/advance", summary="Let more captures appear")
+    @router.post("/advance", summary="Add captures")
     def advance(order: Advance) -> Advanced:
-        """In bursts, as the first ones did. Late ones are older than the newest photo that was listed before."""
+        """In bursts, like the first captures. Late ones are older than the newest photo listed before."""
         added, late = simulation.advance(order.photos, min(order.late, order.photos))
         return Advanced(added=added, late=late)
 
     @router.post("/change_box", summary="Move one box", response_model=ImageItem)
     def change_box(order: ChangeBox, request: Request) -> Response:
-        """The picture stays, so does its etag; `updated_at` moves. Answers with the row as it is now."""
+        """The picture and its etag stay the same; `updated_at` changes. Returns the changed row."""
         try:
             return JSONResponse(simulation.change_box(str(request.base_url), order.image_id, order.box_id))
         except KeyError as error:
@@ -40,21 +40,21 @@ def _time_and_changes(router: APIRouter, simulation: Simulation) -> None:
         except KeyError as error:
             raise HTTPException(404, f"no such image: {error}") from error
 
-    @router.get("/images", summary="Every row as it really is", response_model=list[ImageItem])
+    @router.get("/images", summary="Every row without faults", response_model=list[ImageItem])
     def images(request: Request) -> Response:
-        """No fault is applied, no row is left out: what a test compares with."""
+        """No fault is applied and no row is left out: tests compare with this."""
         return JSONResponse(simulation.images(str(request.base_url)))
 
 
 def _faults(router: APIRouter, simulation: Simulation) -> None:
-    @router.get("/faults", summary="What is switched on")
+    @router.get("/faults", summary="Active faults")
     def list_faults() -> list[FaultRule]:
-        """`times` is what is left."""
+        """`times` is the remaining number."""
         return simulation.faults.rules()
 
     @router.post("/faults", summary="Switch a fault on", status_code=201)
     def add_fault(rule: FaultRule) -> FaultRule:
-        """For one image or any, for the next `times` or until cleared. The first that was added strikes first."""
+        """For one image or any, for the next `times` or until cleared. The rule that was added first applies first."""
         simulation.faults.add(rule)
         return rule
 
@@ -64,16 +64,16 @@ def _faults(router: APIRouter, simulation: Simulation) -> None:
 
 
 def _records(router: APIRouter, simulation: Simulation) -> None:
-    @router.get("/log", summary="What was asked for", response_model=list[LogEntry])
+    @router.get("/log", summary="Access log", response_model=list[LogEntry])
     def log() -> list[dict[str, object]]:
-        """Requests to /v1 and /images, in the order in which their answers began; the newest 100,000."""
+        """Requests to /v1 and /images, in the order in which their responses began; the newest 100,000."""
         return simulation.log.entries()
 
-    @router.delete("/log", summary="Forget what was asked for", status_code=204)
+    @router.delete("/log", summary="Clear the access log", status_code=204)
     def clear_log() -> None:
         simulation.log.clear()
 
-    @router.get("/counts", summary="Requests by image")
+    @router.get("/counts", summary="Number of requests per image")
     def counts() -> dict[str, int]:
-        """Image id to the number of requests for it, whatever they were answered."""
+        """Maps image ids to numbers of requests, whatever the response."""
         return simulation.log.counts()

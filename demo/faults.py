@@ -1,8 +1,7 @@
-"""What can go wrong, by name; how often and for which image; and what cropline is expected to make of it.
+"""The faults: their names, how often and for which image they apply, and what cropline should do.
 
-The last column names the reason code where a photo fails, and says what happens otherwise.
-
-Belongs here: the names and the counting. What the broken bytes and rows look like is in spoil.py.
+The last column has the reason code if a photo fails, and the expected behaviour otherwise. spoil.py makes
+the broken bytes and rows.
 
 ========================  ===========================================  =============================================
 fault                     on the wire                                  cropline
@@ -18,8 +17,8 @@ image_html                200, text/html                               not_a_pic
 image_slow_drip           the bytes, 1 KiB every ``seconds`` (0.2)     timeout: tried again later
 image_truncated           Content-Length right, half the body, closed  truncated: tried again later
 image_truncated_chunked   chunked, half, closed without an end chunk   truncated: tried again later
-image_truncated_silently  chunked, half, properly ended                truncated: only the listing tells
-image_corrupt_scan        bits flipped in the scan; still decodes      hash_mismatch: only the listing tells
+image_truncated_silently  chunked, half, properly ended                truncated: its size is not the listed one
+image_corrupt_scan        bits flipped in the scan; still decodes      hash_mismatch: only its hash is wrong
 image_corrupt_header      the first KiB is zeros                       hash_mismatch
 image_gzip_bomb           Content-Encoding gzip, 24 KiB make 24 MiB    encoded_body: never unpacked
 image_redirect            302 to http://169.254.169.254/               forbidden_address: never requested
@@ -28,8 +27,8 @@ broken_original           header destroyed, and the listing's sha256,  not_a_pic
 row_without_id            no ``id``                                    quarantined
 row_not_an_object         a string in place of the row                 quarantined
 row_text_coordinate       ``xmin`` is "left"                           quarantined
-row_nan_coordinate        ``xmin`` is NaN, as Python writes it         fails the poll: NaN is no JSON
-row_infinite_coordinate   ``xmin`` is 1e999: JSON, but no number       quarantined
+row_nan_coordinate        ``xmin`` is NaN, as Python writes it         fails the poll: NaN is not JSON
+row_infinite_coordinate   ``xmin`` is 1e999: JSON, but not finite      quarantined
 row_null_boxes            ``boxes`` is null                            quarantined
 row_inverted_box          ``xmin`` > ``xmax``                          quarantined
 row_box_outside           ``xmax`` is 57.0: a pixel, not a share       quarantined
@@ -39,7 +38,7 @@ row_negative_bytes        ``bytes`` is -1                              quarantin
 row_file_url              ``url`` is file:///etc/hostname              quarantined; never opened
 row_private_url           ``url`` is http://169.254.169.254/...        forbidden_address: never requested
 row_duplicate             the same row twice on a page                 cropped once, the second is quarantined
-late_arrival              left out of the listing, later there with    found by the poll's overlap
+late_arrival              left out of the listing, listed later with   found by the poll's overlap
                           its old ``updated_at``
 ========================  ===========================================  =============================================
 """
@@ -54,7 +53,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Fault(StrEnum):
-    """Every fault's name begins with what it strikes."""
+    """Every fault's name begins with what it affects."""
 
     LISTING_429 = "listing_429"
     LISTING_500 = "listing_500"
@@ -100,24 +99,25 @@ ROW_FAULTS = frozenset(fault for fault in Fault if fault.startswith("row_"))
 
 
 class FaultRule(BaseModel):
-    """A fault that is switched on: for one image or any, for the next few times or until it is switched off."""
+    """An active fault: for one image or any, for the next few times or until it is switched off."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     fault: Fault
-    image_id: Annotated[str | None, Field(description="The image it strikes; null strikes any.")] = None
+    image_id: Annotated[str | None, Field(description="The affected image; null affects any.")] = None
     times: Annotated[
         int | None,
-        Field(ge=1, description="How often it strikes: requests, or rows for row_* faults. Null: until cleared."),
+        Field(ge=1, description="How often it applies: requests, or rows for row_* faults. Null: until cleared."),
     ] = None
     seconds: Annotated[
-        float | None, Field(ge=0, le=3600, description="Retry-After of a 429; pause between a drip's pieces.")
+        float | None,
+        Field(ge=0, le=3600, description="Retry-After of a 429; pause between the pieces of a slow response."),
     ] = None
 
     @model_validator(mode="after")
     def _makes_sense(self) -> "FaultRule":
         if self.fault in LISTING_FAULTS and self.image_id is not None:
-            raise ValueError(f"{self.fault} strikes whole pages: it takes no image_id")
+            raise ValueError(f"{self.fault} affects whole pages: it takes no image_id")
         if self.fault is Fault.BROKEN_ORIGINAL and (self.image_id is None or self.times is not None):
             raise ValueError("broken_original needs an image_id and lasts until cleared")
         return self
@@ -130,29 +130,29 @@ class _Live:
 
 
 class FaultBook:
-    """The faults that are on. Safe to ask from several threads."""
+    """The active faults. Thread-safe."""
 
     def __init__(self, rules: Iterable[FaultRule] = ()) -> None:
         self._lock = threading.Lock()
         self._live = [_Live(rule, rule.times) for rule in rules]
 
     def add(self, rule: FaultRule) -> None:
-        """Switch one more on. Of several that would strike, the one added first does."""
+        """Add a fault. Of several that apply, the one added first is used."""
         with self._lock:
             self._live.append(_Live(rule, rule.times))
 
     def clear(self) -> None:
-        """Switch all off."""
+        """Remove all faults."""
         with self._lock:
             self._live.clear()
 
     def rules(self) -> list[FaultRule]:
-        """What is on, ``times`` being what is left of them."""
+        """Return the active faults; ``times`` is the remaining number."""
         with self._lock:
             return [live.rule.model_copy(update={"times": live.left}) for live in self._live]
 
     def strike(self, kinds: frozenset[Fault], image_id: str | None = None) -> FaultRule | None:
-        """The rule that strikes now, counted down; none when nothing does."""
+        """Return the rule that applies now, counted down; None when none does."""
         with self._lock:
             for live in self._live:
                 if live.rule.fault in kinds and live.rule.image_id in (None, image_id):

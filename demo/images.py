@@ -1,4 +1,4 @@
-"""What a photo's address answers: the photo, or what a fault makes of it."""
+"""Responses for a photo's address: the photo, or what a fault makes of it."""
 
 import asyncio
 import math
@@ -18,7 +18,7 @@ _HTML = "<!doctype html><title>Sign in</title><h1>Please sign in to continue</h1
 
 
 def sound(picture: Picture, content: bytes, known: str | None) -> Response:
-    """The photo, or 304 when the client's If-None-Match names it."""
+    """Return the photo, or 304 when the client's If-None-Match names it."""
     headers = {"etag": f'"{picture.etag}"'}
     if known == headers["etag"]:
         return Response(status_code=304, headers=headers)
@@ -26,7 +26,7 @@ def sound(picture: Picture, content: bytes, known: str | None) -> Response:
 
 
 def too_many(seconds: float | None) -> Response:
-    """429 that says when to come again, in whole seconds."""
+    """Return 429 with a Retry-After in whole seconds."""
     wait = str(math.ceil(1.0 if seconds is None else seconds))
     return JSONResponse({"detail": "too many requests"}, 429, headers={"retry-after": wait})
 
@@ -36,12 +36,12 @@ def server_error() -> Response:
 
 
 def sign_in_page() -> Response:
-    """What a proxy puts in place of the answer."""
+    """Return the page that a proxy sends instead of a response."""
     return HTMLResponse(_HTML)
 
 
 def struck(rule: FaultRule, picture: Picture, content: bytes) -> Response:
-    """The answer that this fault gives in place of the photo."""
+    """Return the response of this fault."""
     headers = {"etag": f'"{picture.etag}"'}
     half = content[: len(content) // 2]
     match rule.fault:
@@ -71,7 +71,7 @@ def struck(rule: FaultRule, picture: Picture, content: bytes) -> Response:
             return _BrokenOff(half, headers)
         case Fault.IMAGE_TRUNCATED_SILENTLY:
             return StreamingResponse(_pieces(half), media_type=_JPEG, headers=headers)
-    raise ValueError(f"{rule.fault} does not strike images")
+    raise ValueError(f"{rule.fault} does not affect images")
 
 
 async def _dripping(content: bytes, pause: float) -> AsyncIterator[bytes]:
@@ -86,7 +86,7 @@ async def _pieces(content: bytes) -> AsyncIterator[bytes]:
 
 
 class _BrokenOff(Response):
-    """Sends a body and never its end: uvicorn then closes the connection."""
+    """Sends a body but never its end: uvicorn then closes the connection."""
 
     def __init__(self, sent: bytes, headers: dict[str, str]) -> None:
         super().__init__(status_code=200)

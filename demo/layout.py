@@ -1,7 +1,7 @@
-"""Which products stand where: the planogram of a camera, and what of it one capture still shows.
+"""Places products: the planogram of a camera, and what one capture shows of it.
 
-Lengths are in units of the picture's height, y downwards, so that the same layout can be painted at any size. Boxes
-follow from the layout alone; nothing is drawn here.
+Lengths are in units of the picture's height, y downwards, so that a layout can be painted at any size. Boxes
+depend on the layout alone; nothing is drawn here.
 """
 
 from dataclasses import dataclass, replace
@@ -14,14 +14,14 @@ Fixture = Literal["cooler", "shelf"]
 
 MIN_BOXES, MAX_BOXES = 10, 60
 
-# A facing of which less than this can be seen is drawn, but has no box: no detector would report it.
+# A facing with a smaller visible share is drawn but has no box: no detector would report it.
 _SEEN = 0.4
 _STACKED = ("tub", "tin")
 
 
 @dataclass(frozen=True, slots=True)
 class Bay:
-    """One shelf board and the room above it."""
+    """One shelf board and the space above it."""
 
     top: float
     foot: float
@@ -30,7 +30,7 @@ class Bay:
 
 @dataclass(frozen=True, slots=True)
 class Facing:
-    """One product as it stands: its rectangle, and how it is turned (see packs.TURNS)."""
+    """One placed product: its rectangle, and its turn (see packs.TURNS)."""
 
     product: Product
     bay: int
@@ -61,7 +61,7 @@ class Layout:
 
 
 def planogram(dice: Random, fixture: Fixture, aisle: Aisle, aspect: float) -> Layout:
-    """A full fixture; drawn again until its number of boxes leaves room for products to be taken."""
+    """Return a full fixture, drawn again until it has enough boxes for products to be taken."""
     while True:
         layout = _fill(dice, fixture, aisle, aspect)
         if MIN_BOXES * 1.5 <= len(layout.seen()) <= MAX_BOXES - 2:
@@ -69,9 +69,9 @@ def planogram(dice: Random, fixture: Fixture, aisle: Aisle, aspect: float) -> La
 
 
 def capture(dice: Random, full: Layout, emptied: float) -> Layout:
-    """The fixture as one photo finds it: the camera a little moved, some products taken, some pushed aside.
+    """Return the fixture as one photo shows it: camera slightly moved, some products taken or pushed aside.
 
-    ``emptied`` is the share of facings that is gone (0..0.3); a photo never falls below MIN_BOXES.
+    ``emptied`` is the share of facings that are taken (0..0.3); at least MIN_BOXES remain.
     """
     dx, dy = dice.uniform(-0.006, 0.006), dice.uniform(-0.005, 0.005)
     spare = len(full.seen()) - MIN_BOXES
@@ -114,7 +114,7 @@ def _bays(dice: Random, cooler: bool) -> tuple[Bay, ...]:
 def _order(dice: Random, aisle: Aisle) -> list[Product]:
     products = list(of_aisle(aisle))
     dice.shuffle(products)
-    # Neighbours of about the same height, as a planogram has them.
+    # Neighbours have similar heights, as in a planogram.
     return sorted(products[: len(products) * 2 // 3], key=lambda product: (product.tall < 0.75, dice.random()))
 
 

@@ -1,4 +1,4 @@
-"""The shapes on the wire, for the API's documentation and for what the control side is sent."""
+"""The JSON models of the API and of the control routes."""
 
 from typing import Annotated, Any
 
@@ -6,7 +6,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 
 class BoxItem(BaseModel):
-    """A product facing. Coordinates are 0..1 of the upright picture: 0, 0 is its upper left corner."""
+    """A product facing. Coordinates are 0..1 of the upright picture; 0, 0 is its upper left corner."""
 
     id: Annotated[str, Field(description="Unique within its image.", examples=["b01"])]
     xmin: float
@@ -23,14 +23,14 @@ class ImageItem(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     id: Annotated[str, Field(examples=["cam-011-20260302T080412311"])]
-    etag: Annotated[str, Field(description="Changes when the picture does. The ETag header has it in quotes.")]
+    etag: Annotated[str, Field(description="Changes with the picture. The ETag header has it in quotes.")]
     sha256: Annotated[str, Field(description="Of the JPEG's bytes, in hex.")]
     bytes: int
     width: Annotated[int, Field(description="Of the upright picture: after its EXIF orientation is applied.")]
     height: int
-    url: Annotated[str, Field(description="Signed: needs no token. Whoever has it can see the photo.")]
+    url: Annotated[str, Field(description="Signed: needs no token. Anyone who has it can see the photo.")]
     captured_at: AwareDatetime
-    updated_at: Annotated[AwareDatetime, Field(description="Moves when the picture or one of its boxes changes.")]
+    updated_at: Annotated[AwareDatetime, Field(description="Changes when the picture or one of its boxes changes.")]
     store_id: str
     camera_id: str
     boxes: list[BoxItem]
@@ -93,9 +93,9 @@ class LogEntry(BaseModel):
     method: str
     path: Annotated[str, Field(description="Without its query.")]
     image_id: str | None
-    authorized: Annotated[bool, Field(description="Whether the request carried an Authorization header.")]
+    authorized: Annotated[bool, Field(description="Whether the request had an Authorization header.")]
     status: int
-    bytes: Annotated[int, Field(description="Of the body, as far as it was sent.")]
+    bytes: Annotated[int, Field(description="Bytes of the body that were sent.")]
     complete: bool
 
 

@@ -1,6 +1,6 @@
-"""One product drawn as a cut-out (RGBA): round packs are turned on a lathe, flat ones folded, bags filled with air.
+"""Draws one product as a cut-out (RGBA): round packs as solids of revolution, flat ones folded, bags filled with air.
 
-The flat print comes from art.py; where a pack stands, and in what light, is not known here.
+art.py draws the flat print; shelves.py adds place and light.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,12 +14,12 @@ from demo.art import Colour, back, label, mix, rgb
 from demo.products import Product, Shape
 
 Floats = npt.NDArray[np.floating]
-# Height share from the top, and radius there as a share of the widest.
+# Height as a share from the top, and the radius there as a share of the largest.
 Profile = Sequence[tuple[float, float]]
 
 TURNS = (-0.14, 0.02)
 
-# The share of a round pack's front half that can be read from where one stands.
+# The readable share of a round pack's front half.
 _FACING = 0.58
 
 _WHITE: Colour = (255, 255, 255)
@@ -54,7 +54,7 @@ _ROUND: dict[Shape, Profile] = {
 
 @lru_cache(maxsize=512)
 def pack(product: Product, height: int, turn: int = 0) -> Image.Image:
-    """The product seen from its front, ``height`` px tall, RGBA with a soft edge.
+    """Return the product's front view, ``height`` px tall, RGBA with a soft edge.
 
     ``turn`` picks one of TURNS: how far a round pack is turned away from its front.
     """
@@ -73,7 +73,7 @@ def _lathe(wrap: Image.Image, profile: Profile, width: int, turn: float, gloss: 
     radius = (np.interp((np.arange(height) + 0.5) / height, levels, shares) * width / 2).astype(np.float32)
     x = np.arange(width, dtype=np.float32) + 0.5 - width / 2
     u = np.clip(x[None, :] / radius[:, None], -1, 1)
-    # The front half of the wrap lies between the middle of the texture's first half plus and minus a quarter.
+    # The front half of the wrap is within a quarter of the middle of the texture's first half.
     column = ((np.arcsin(u) / (2 * np.pi) + 0.25 + turn / 2) * around).astype(np.int32) % around
     colour = texture[np.arange(height)[:, None], column].astype(np.float32)
     light = (0.34 + 0.66 * np.sqrt(1 - u * u * 0.96)) * (1.02 - 0.12 * u)
@@ -156,7 +156,7 @@ def _tub_wrap(product: Product, width: int, height: int) -> Image.Image:
 
 
 def _fold(product: Product, width: int, height: int) -> Image.Image:
-    """A box, brick or gable-top carton: its front, and a sliver of its side."""
+    """Draw a box, brick or gable-top carton: its front, and a narrow part of its side."""
     scale = 2
     w, h = width * scale, height * scale
     side, roof = round(w * 0.08), round(h * 0.2) if product.shape == "gable" else round(h * 0.012)
@@ -195,7 +195,7 @@ def _roof(picture: Image.Image, cut: ImageDraw.ImageDraw, product: Product, roof
 
 
 def _bag(product: Product, width: int, height: int) -> Image.Image:
-    """A pillow bag: crimped ends, creases that run towards them, and a foil gleam."""
+    """Draw a pillow bag: crimped ends, creases towards them, and a foil reflection."""
     print_ = label(product, width, height)
     x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]

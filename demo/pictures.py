@@ -1,7 +1,7 @@
-"""Photos as JPEG files: drawn once, kept on disk, drawn ahead in several processes when there are many.
+"""Photos as JPEG files: drawn once, cached on disk, drawn ahead in several processes when there are many.
 
-A file's name holds a hash of everything that its bytes depend on, the drawing's source among it, so that a cache never
-shows an older drawing.
+A file's name has a hash of everything that its bytes depend on, including the drawing code, so that the cache
+never returns an older drawing.
 """
 
 import hashlib
@@ -26,9 +26,9 @@ from demo.shelves import paint
 from demo.world import Model, Photo, World
 
 _QUALITY = 92
-# Below this much drawing (in megapixels) a pool costs more than it saves: its processes import for half a second.
+# For less drawing (in megapixels) a pool costs more than it saves: its processes import for half a second.
 _WORTH_A_POOL = 20.0
-# How the upright picture has to be turned so that the orientation tag turns it back.
+# How to turn the upright picture so that the orientation tag turns it back.
 _STORED = {
     3: Image.Transpose.ROTATE_180,
     6: Image.Transpose.ROTATE_90,
@@ -60,7 +60,7 @@ class _Job:
 
 
 class Pictures:
-    """The photos of one world. Safe for several threads: they wait for each other's drawing."""
+    """The photos of one world. Thread-safe: threads wait for each other's drawing."""
 
     def __init__(self, world: World, megapixels: float, cache_dir: Path, workers: int) -> None:
         self._world = world
@@ -71,11 +71,11 @@ class Pictures:
         self._lock = threading.Lock()
 
     def get(self, photo: Photo) -> Picture:
-        """The photo's file, drawn if need be."""
+        """Return the photo's file, drawn if necessary."""
         return self.get_all([photo])[0]
 
     def get_all(self, photos: Sequence[Photo]) -> list[Picture]:
-        """The photos' files; those that are missing are drawn together."""
+        """Return the photos' files; missing ones are drawn together."""
         with self._lock:
             fresh = [photo for photo in photos if (photo.image_id, photo.revision) not in self._known]
             jobs = {(photo.image_id, photo.revision): self._job(photo) for photo in fresh}
@@ -92,7 +92,7 @@ class Pictures:
             for job in jobs:
                 _draw(job)
             return
-        # Photos of one aisle go to one process as far as possible: they share its drawn packs.
+        # Give photos of one aisle to one process where possible: they share its drawn packs.
         jobs.sort(key=lambda job: (job.layout.aisle, job.path.name))
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(min(self._workers, len(jobs)), mp_context=spawn) as pool:
@@ -122,7 +122,7 @@ def _draw(job: _Job) -> None:
     picture = paint(job.layout, job.width, job.height, Random(job.dice))
     if job.model.orientation in _STORED:
         picture = picture.transpose(_STORED[job.model.orientation])
-    # A reader never sees half a file, and two processes that draw the same one do not disturb each other.
+    # Write to a temporary file: readers never see half a file, and two processes may draw the same one.
     draft = job.path.with_suffix(f".{os.getpid()}.{threading.get_ident()}.part")
     picture.save(draft, "JPEG", quality=_QUALITY, exif=_exif(job))
     draft.replace(job.path)

@@ -1,4 +1,4 @@
-"""The invented products: what each is called, looks like and stands beside. Data only; drawing is in packs.py."""
+"""The invented products: names, looks and aisles. Data only; packs.py draws them."""
 
 from dataclasses import dataclass
 from typing import Literal, cast
@@ -54,10 +54,10 @@ wafrina-nut        Wafrina    hazelnut_wafers box    snacks 0.66 0.86 #0f7a68 #f
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """One product. ``tall`` is its share of the tallest one's height in its aisle, ``slim`` its width over its height.
+    """One product. ``tall``: share of the height of its aisle's tallest one. ``slim``: its width over its height.
 
-    Colours are ``#rrggbb``: ``base`` and ``accent`` of the label, ``ink`` of its text, ``filling`` of what shows
-    through a bottle or a jar.
+    Colours are ``#rrggbb``: ``base`` and ``accent`` of the label, ``ink`` of its text, ``filling`` of what is
+    visible through a bottle or a jar.
     """
 
     code: str
@@ -96,5 +96,5 @@ PRODUCTS: tuple[Product, ...] = tuple(_read(line) for line in _TABLE.strip().spl
 
 
 def of_aisle(aisle: Aisle) -> tuple[Product, ...]:
-    """The products that stand in that aisle, in a fixed order."""
+    """Return the products of that aisle, in a fixed order."""
     return tuple(product for product in PRODUCTS if product.aisle == aisle)

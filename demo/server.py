@@ -1,11 +1,11 @@
-"""The simulated API in a process of its own, and a small client for its control side.
+"""The simulated API in a separate process, and a small client for its control routes.
 
     with DemoServer(photos=12, megapixels=0.3) as api:
         requests.get(api.images_url, headers={"Authorization": f"Bearer {api.token}"}, timeout=5)
         api.control.add_fault("image_500", times=3)
 
-The port is bound before the process starts and handed down, so it cannot be taken in between. The process holds one
-end of a pipe and ends when the other end closes: it cannot outlive a parent that was killed.
+The port is bound before the process starts and passed to it, so it cannot be taken in between. The process holds
+one end of a pipe and ends when the other end closes: it cannot outlive a parent that was killed.
 """
 
 import os
@@ -26,13 +26,13 @@ from demo.settings import DemoSettings
 
 _ANSWER_TIMEOUT = 120.0
 _STOP_TIMEOUT = 5.0
-# Seconds to come up, and for every megapixel that may have to be drawn first: five times what one core takes.
+# Seconds to start, and per megapixel that may have to be drawn first: five times what one core takes.
 _START_TIMEOUT = 60.0
 _DRAW_TIMEOUT = 0.2
 
 
 class DemoServerError(RuntimeError):
-    """The server process did not come up. Why stands on standard error, where it wrote."""
+    """The server process did not start. It wrote the reason to standard error."""
 
 
 class ControlClient:
@@ -41,27 +41,27 @@ class ControlClient:
     def __init__(self, base_url: str, token: str) -> None:
         self._base_url = base_url
         self._session = requests.Session()
-        # Otherwise a proxy or a .netrc of the machine's would be asked about a loopback address.
+        # Otherwise requests would use the machine's proxy or .netrc for a loopback address.
         self._session.trust_env = False
         self._session.headers["Authorization"] = f"Bearer {token}"
 
     def advance(self, photos: int = 8, late: int = 0) -> tuple[list[str], list[str]]:
-        """Let more captures appear: the ids of the punctual ones, and of the late ones."""
+        """Make more captures appear. Return the ids of the punctual ones and of the late ones."""
         answer = self._call("POST", "advance", {"photos": photos, "late": late})
         return answer["added"], answer["late"]
 
     def change_box(self, image_id: str, box_id: str = "b01") -> JsonRow:
-        """Move one box; the row as it is now."""
+        """Move one box. Return the changed row."""
         row: JsonRow = self._call("POST", "change_box", {"image_id": image_id, "box_id": box_id})
         return row
 
     def change_etag(self, image_id: str) -> JsonRow:
-        """Replace one picture; the row as it is now."""
+        """Replace one picture. Return the changed row."""
         row: JsonRow = self._call("POST", "change_etag", {"image_id": image_id})
         return row
 
     def images(self) -> list[JsonRow]:
-        """Every row as it really is, in listing order."""
+        """Return every row without faults, in listing order."""
         rows: list[JsonRow] = self._call("GET", "images")
         return rows
 
@@ -77,7 +77,7 @@ class ControlClient:
         self._call("POST", "faults", rule.model_dump(mode="json"))
 
     def faults(self) -> list[FaultRule]:
-        """What is on, with what is left of their times."""
+        """Return the active faults with their remaining times."""
         return [FaultRule.model_validate(rule) for rule in self._call("GET", "faults")]
 
     def clear_faults(self) -> None:
@@ -85,16 +85,16 @@ class ControlClient:
         self._call("DELETE", "faults")
 
     def log(self) -> list[JsonRow]:
-        """The requests to /v1 and /images: method, path, image_id, authorized, status, bytes, complete."""
+        """Return the requests to /v1 and /images: method, path, image_id, authorized, status, bytes, complete."""
         entries: list[JsonRow] = self._call("GET", "log")
         return entries
 
     def clear_log(self) -> None:
-        """Forget the requests so far."""
+        """Clear the access log."""
         self._call("DELETE", "log")
 
     def counts(self) -> dict[str, int]:
-        """Image id to the number of requests for it."""
+        """Return the number of requests per image id."""
         counts: dict[str, int] = self._call("GET", "counts")
         return counts
 
@@ -110,7 +110,7 @@ class ControlClient:
 
 
 class DemoServer:
-    """Runs the simulated API while the ``with`` block lasts. Takes DemoSettings, or its fields as keywords."""
+    """Runs the simulated API during the ``with`` block. Takes DemoSettings, or its fields as keywords."""
 
     def __init__(self, settings: DemoSettings | None = None, **fields: Any) -> None:
         if settings is not None and fields:
@@ -128,7 +128,7 @@ class DemoServer:
 
     @property
     def control(self) -> ControlClient:
-        """The control side; only inside the ``with`` block."""
+        """The control client; only inside the ``with`` block."""
         if self._control is None:
             raise RuntimeError("the server is not running")
         return self._control
@@ -159,9 +159,9 @@ class DemoServer:
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             if process.poll() is not None:
-                raise DemoServerError(f"the demo server ended with status {process.returncode}: its errors are above")
+                raise DemoServerError(f"the demo server ended with status {process.returncode}; see its errors above")
             try:
-                # The listener is open from the start: until the photos are drawn the request waits in its queue.
+                # The port listens from the start: until the photos are drawn the request waits in its queue.
                 with requests.Session() as session:
                     session.trust_env = False
                     if session.get(f"{self.base_url}/healthz", timeout=1).ok:
@@ -182,7 +182,7 @@ class DemoServer:
         try:
             process.wait(_STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
-            # The group: it may still be drawing, in processes of its own.
+            # The whole group: it may still be drawing, in child processes.
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
@@ -199,7 +199,7 @@ def _start(listener: int, settings: DemoSettings) -> subprocess.Popen[bytes]:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
     )
     assert process.stdin is not None
-    # One line of settings; the pipe then stays open for as long as the server is wanted.
+    # One line of settings. The pipe then stays open as long as the server is wanted.
     process.stdin.write(settings.model_dump_json().encode() + b"\n")
     process.stdin.flush()
     return process

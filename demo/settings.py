@@ -1,4 +1,4 @@
-"""What one simulated API is told at its start. Nothing here is read from the environment."""
+"""The settings of one simulated API. Nothing here is read from the environment."""
 
 import os
 import tempfile
@@ -11,17 +11,17 @@ from demo.faults import FaultRule
 
 
 def default_cache_dir() -> Path:
-    """Where drawn photos are kept between runs: drawing them is most of a start's time."""
+    """Return where drawn photos are kept between runs: drawing takes most of a start's time."""
     return Path(tempfile.gettempdir()) / "cropline-demo"
 
 
 def default_workers() -> int:
-    """As many processes as there are cores, up to four: a laptop should stay usable."""
+    """Return one process per core, at most four, so that a laptop stays usable."""
     return min(4, os.cpu_count() or 1)
 
 
 class DemoSettings(BaseModel):
-    """The same settings give the same stores, captures, boxes and, on the same Pillow and NumPy, the same bytes."""
+    """Equal settings give equal stores, captures and boxes, and, with the same Pillow and NumPy, equal bytes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,17 +29,17 @@ class DemoSettings(BaseModel):
     """Captures that exist at the start; POST /control/advance adds more."""
     seed: int = 7
     megapixels: Annotated[float, Field(ge=0.05, le=20)] = 9.0
-    """Of the middle camera model; the others have 0.92 and 1.12 of it. 0.3 makes tests quick."""
+    """The resolution of the middle camera model; the others have 0.92 and 1.12 of it. 0.3 makes tests fast."""
     stores: Annotated[int, Field(ge=1, le=12)] = 6
     token: SecretStr = SecretStr("demo-token")
-    """The bearer token. It guards invented photos, so the default is public; signatures are derived from it."""
+    """The bearer token. It protects invented photos, so the default is public. Signatures are derived from it."""
     cache_dir: Path = Field(default_factory=default_cache_dir)
     workers: Annotated[int, Field(ge=1, le=64)] = Field(default_factory=default_workers)
-    """Processes that draw ahead. A script that uses Simulation itself needs a guarded main for more than one."""
+    """Processes that draw ahead. A script that uses Simulation directly needs a guarded main for more than one."""
     faults: tuple[FaultRule, ...] = ()
-    """Switched on from the start; POST /control/faults adds more."""
+    """Faults that are active from the start; POST /control/faults adds more."""
 
     @field_serializer("token", when_used="json")
     def _hand_down(self, token: SecretStr) -> str:
-        # The JSON form is how a server process is told its settings, over a pipe.
+        # A server process gets its settings as JSON over a pipe.
         return token.get_secret_value()

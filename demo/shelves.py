@@ -1,7 +1,7 @@
-"""A layout painted as a photo: cut-outs on shelves, then light, then the camera's own marks.
+"""Paints a layout as a photo: cut-outs on shelves, then light, then the camera's noise.
 
-The order is that of the world: wall, the products behind, the products in front, rails and tags, the door's frame;
-then the light that falls on all of it (one small map, enlarged), the glare on the glass, and the sensor's noise.
+The order: wall, products behind, products in front, rails and tags, the door's frame; then the light on all of
+it (one small map, enlarged), the reflections on the glass, and the sensor's noise.
 """
 
 from functools import lru_cache
@@ -18,7 +18,7 @@ from demo.products import Product
 
 Floats = npt.NDArray[np.float32]
 
-# Packs are drawn at one of these heights and resized from there, so that cameras share them.
+# Packs are drawn at one of these heights and resized, so that cameras share them.
 _TIERS = (60, 120, 240, 480, 720)
 _WALL: dict[str, Colour] = {"cooler": (104, 112, 122), "shelf": (204, 201, 194)}
 _SEAM: dict[str, Colour] = {"cooler": (86, 93, 103), "shelf": (180, 177, 170)}
@@ -29,15 +29,15 @@ _HEADER: dict[str, tuple[str, Colour]] = {
     "dairy": ("fresh daily", (22, 112, 160)),
 }
 _TINT: dict[str, tuple[float, float, float]] = {"cooler": (0.95, 1.0, 1.0), "shelf": (1.0, 0.985, 0.94)}
-# Sigma of the noise in levels; with it a photo of 9 MP at quality 92 has the weight of a real one.
+# Sigma of the noise in levels; with it a photo of 9 MP at quality 92 has a realistic file size.
 _GRAIN = 3.4
 _GRAIN_SIDE = 1024
-# The light changes slowly, so its map needs one point for so many pixels.
+# Light changes slowly, so its map needs only one point per so many pixels.
 _LIGHT_STEP = 16
 
 
 def paint(layout: Layout, width: int, height: int, dice: Random) -> Image.Image:
-    """The layout as an RGB photo of width x height px. The same dice give the same pixels."""
+    """Return the layout as an RGB photo of width x height px. The same dice give the same pixels."""
     canvas = Image.new("RGB", (width, height), _WALL[layout.fixture])
     brush = _Brush(canvas, height)
     brush.wall(layout)
@@ -58,7 +58,7 @@ def _exposed(
     glare: Image.Image | None,
     grain: Image.Image,
 ) -> Image.Image:
-    # Colour by colour: Pillow does each of these steps three times as fast on one channel as on three at once.
+    # Channel by channel: each of these steps is three times as fast in Pillow as on three channels at once.
     channels = []
     for channel, share in zip(canvas.split(), tint, strict=True):
         own_light = light if share == 1.0 else light.point([round(level * share) for level in range(256)])
@@ -90,7 +90,7 @@ class _Brush:
             self._bar(0, bay.foot - 0.014, layout.aspect, bay.foot, _BOARD[layout.fixture])
 
     def row(self, layout: Layout, index: int) -> None:
-        """One bay: what stands behind (darker, and whole only where a gap lets it be seen), then the front."""
+        """Draw one bay: products behind (darker, and complete only where a gap shows them), then the front."""
         for facing in (*layout.facings, *layout.gaps):
             if facing.bay == index:
                 self._behind(facing, whole=facing in layout.gaps)
@@ -147,7 +147,7 @@ class _Brush:
         self._bar(left + wide * 0.06, top + tall * 0.7, left + wide * 0.3, top + tall * 0.88, (40, 40, 44))
 
     def frame(self, layout: Layout) -> None:
-        """The cooler's door: header, kick plate, posts with a strip of light along their inner edges."""
+        """Draw the cooler's door: header, kick plate, posts with a strip of light along their inner edges."""
         aspect, left, right = layout.aspect, layout.inner_left, layout.inner_right
         first, last = layout.bays[0], layout.bays[-1]
         dark: Colour = (17, 18, 21)
@@ -187,7 +187,7 @@ def _in_shadow(product: Product, height: int) -> Image.Image:
 
 
 def _light(layout: Layout, width: int, height: int, dice: Random) -> Image.Image:
-    """How much light comes back from every place (L, 255 is all of it), enlarged from a small map."""
+    """Return the reflected light at every place (L, 255 is all of it), enlarged from a small map."""
     columns, rows = -(-width // _LIGHT_STEP), -(-height // _LIGHT_STEP)
     if min(columns, rows) < 120:
         columns, rows = round(120 * max(1.0, layout.aspect)), round(120 / min(1.0, layout.aspect))
@@ -215,7 +215,7 @@ def _light(layout: Layout, width: int, height: int, dice: Random) -> Image.Image
 
 
 def _glare(width: int, height: int, dice: Random) -> Image.Image:
-    """Slanted streaks of a lamp on glass, as a mask."""
+    """Return slanted reflections of a lamp on glass, as a mask."""
     small = Image.new("L", (max(8, width // _LIGHT_STEP), max(8, height // _LIGHT_STEP)), 0)
     draw = ImageDraw.Draw(small)
     w, h = small.size
@@ -238,7 +238,7 @@ def _grain_tile() -> Image.Image:
 
 
 def _grain(width: int, height: int, dice: Random) -> Image.Image:
-    """The sensor's noise around 128, laid as tiles at a place of this photo's own."""
+    """Return the sensor's noise around 128, from tiles at an offset of this photo."""
     frame = Image.new("L", (width, height))
     left, top = -dice.randrange(_GRAIN_SIDE), -dice.randrange(_GRAIN_SIDE)
     for y in range(top, height, _GRAIN_SIDE):

@@ -1,7 +1,7 @@
-"""The world, its pictures, the faults and the log as one thing that answers questions. HTTP is app.py's.
+"""The world, its pictures, the faults and the log behind one interface. app.py has the HTTP part.
 
-Paging: rows are sorted by (updated_at, id); a cursor names the last row of its page, so rows that arrive between two
-requests are neither skipped nor shown twice, unless they arrive late.
+Paging: rows are sorted by (updated_at, id). A cursor names the last row of its page, so rows that arrive
+between two requests are neither skipped nor repeated, unless they arrive late.
 """
 
 import base64
@@ -26,11 +26,11 @@ _LOOP = frozenset({Fault.LISTING_CURSOR_LOOP})
 
 
 class BadCursor(ValueError):
-    """The cursor is none that this API gave out."""
+    """This API did not issue the cursor."""
 
 
 class Simulation:
-    """One simulated vendor. Safe for several threads."""
+    """One simulated vendor. Thread-safe."""
 
     def __init__(self, settings: DemoSettings) -> None:
         self.settings = settings
@@ -50,14 +50,14 @@ class Simulation:
         return hmac.compare_digest(token.encode(), self.settings.token.get_secret_value().encode())
 
     def signature(self, image_id: str) -> str:
-        """What the address of an image carries so that it needs no token."""
+        """Return the signature in an image's address, which replaces the token."""
         return hmac.new(self._key, image_id.encode(), "sha256").hexdigest()[:32]
 
     def is_signed(self, image_id: str, signature: str) -> bool:
         return hmac.compare_digest(signature.encode(), self.signature(image_id).encode())
 
     def page(self, base_url: str, updated_after: datetime | None, limit: int, cursor: str | None) -> Row:
-        """One page of the listing, as JSON has it. Raises BadCursor."""
+        """Return one page of the listing, as JSON. Raise BadCursor."""
         start = _read_cursor(cursor) if cursor else None
         photos = self._photos()
         if start is not None:
@@ -75,11 +75,11 @@ class Simulation:
         return {"images": rows, "next_cursor": self._next_cursor(cursor, page, more)}
 
     def images(self, base_url: str) -> list[Row]:
-        """Every row as it really is: no row is spoilt, none is left out."""
+        """Return every row without faults: none is broken or left out."""
         return self._rows(base_url, self._photos())
 
     def picture(self, image_id: str) -> tuple[Picture, bytes] | None:
-        """The photo's file and what is in it; none when there is no such photo."""
+        """Return the photo's file and its content; None when there is no such photo."""
         with self._lock:
             photo = self._world.photo(image_id)
         if photo is None:
@@ -87,7 +87,7 @@ class Simulation:
         return self._picture_of(photo, self._pictures.get(photo))
 
     def stores(self) -> Row:
-        """The stores and their cameras, as JSON has them."""
+        """Return the stores and their cameras, as JSON."""
         stores = [asdict(store) for store in self._world.stores]
         cameras = [
             {
@@ -101,20 +101,20 @@ class Simulation:
         return {"stores": stores, "cameras": cameras}
 
     def advance(self, photos: int, late: int) -> tuple[list[str], list[str]]:
-        """Let so many more captures appear; the ids of the punctual ones and of the late ones."""
+        """Make this many more captures appear. Return the ids of the punctual ones and of the late ones."""
         with self._lock:
             punctual, delayed = self._world.advance(photos, late)
         self._pictures.get_all([*punctual, *delayed])
         return [photo.image_id for photo in punctual], [photo.image_id for photo in delayed]
 
     def change_box(self, base_url: str, image_id: str, box_id: str) -> Row:
-        """Move one box; the row as it is then. Raises KeyError."""
+        """Move one box. Return the changed row. Raise KeyError."""
         with self._lock:
             photo = self._world.change_box(image_id, box_id)
         return self._rows(base_url, [photo])[0]
 
     def change_picture(self, base_url: str, image_id: str) -> Row:
-        """Replace one picture; the row as it is then. Raises KeyError."""
+        """Replace one picture. Return the changed row. Raise KeyError."""
         with self._lock:
             photo = self._world.change_picture(image_id)
         return self._rows(base_url, [photo])[0]

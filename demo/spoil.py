@@ -1,4 +1,4 @@
-"""The bytes and rows that a fault breaks. Pure: what comes in is copied, never changed."""
+"""Breaks bytes and rows for a fault. Pure functions: inputs are copied, never changed."""
 
 import copy
 import zlib
@@ -7,7 +7,7 @@ from typing import Any
 
 from demo.faults import Fault
 
-# A row of the listing, as JSON has it.
+# A row of the listing, as JSON.
 Row = dict[str, Any]
 
 PRIVATE_URL = "http://169.254.169.254/latest/meta-data/"
@@ -16,7 +16,7 @@ _BOMB_BYTES = 24 * 1024 * 1024
 
 
 def flipped(jpeg: bytes) -> bytes:
-    """The JPEG with 24 bits flipped in its scan. Markers stay whole, so most decoders say nothing."""
+    """Return the JPEG with 24 bits flipped in its scan. Markers stay whole, so most decoders report nothing."""
     start = jpeg.rindex(_START_OF_SCAN) + 16
     spoilt = bytearray(jpeg)
     for step in range(1, 25):
@@ -28,18 +28,18 @@ def flipped(jpeg: bytes) -> bytes:
 
 
 def beheaded(jpeg: bytes) -> bytes:
-    """The JPEG with zeros for its first KiB: nothing can tell what it was."""
+    """Return the JPEG with zeros for its first KiB: its format cannot be recognised."""
     return bytes(min(1024, len(jpeg))) + jpeg[1024:]
 
 
 def gzip_bomb() -> bytes:
-    """24 KiB of gzip that unpack to 24 MiB of zeros."""
+    """Return 24 KiB of gzip that unpack to 24 MiB of zeros."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     return packer.compress(bytes(_BOMB_BYTES)) + packer.flush()
 
 
 def spoilt_rows(row: Row, fault: Fault) -> list[Row | str]:
-    """What the listing shows in place of a good row."""
+    """Return what the listing has instead of a good row."""
     if fault is Fault.ROW_DUPLICATE:
         return [row, row]
     if fault is Fault.ROW_NOT_AN_OBJECT:

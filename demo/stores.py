@@ -1,4 +1,4 @@
-"""The stores table as a Parquet file: what the crop script joins with."""
+"""Writes the stores table as a Parquet file, which the crop script joins."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from demo.world import World
 
 
 def write_stores(path: Path, seed: int = 7, stores: int = 6) -> int:
-    """Write one row a store: store_id, store_name, city, region, store_format, all text. Returns the row count."""
+    """Write one row per store: store_id, store_name, city, region, store_format, all text. Return the row count."""
     rows = [
         {
             "store_id": store.store_id,

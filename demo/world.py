@@ -1,6 +1,6 @@
-"""Stores, cameras and captures: what there is to list, and how it changes. Nothing is drawn or served here.
+"""Stores, cameras and captures: what is listed, and how it changes. Nothing is drawn or served here.
 
-Everything follows from the seed and from what was done since, in order. The clock is the world's own, so a run in
+Everything depends on the seed and on the calls since, in order. The world has its own clock, so a run in
 another year lists the same times.
 """
 
@@ -33,7 +33,7 @@ _STORES = (
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A camera model: its sensor, how it is mounted, and the EXIF orientation that it therefore writes."""
+    """A camera model: its sensor, its mounting, and the EXIF orientation that results."""
 
     make: str
     name: str
@@ -43,7 +43,7 @@ class Model:
     orientation: int
 
 
-# Door cameras are mounted on their side and hung ones head down, which their EXIF says. The aspect is the upright one.
+# Door cameras are mounted on their side and hung ones upside down, as their EXIF says. The aspect is the upright one.
 _DOOR_LEFT = Model("Larkvision", "C4 Door", "4.2.1", 3 / 4, 1.0, 6)
 _DOOR_RIGHT = Model("Larkvision", "C4 Door R", "4.2.1", 3 / 4, 1.0, 8)
 _RAIL = Model("Larkvision", "S2 Rail", "2.0.7", 3 / 2, 1.12, 1)
@@ -92,7 +92,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """One capture. ``revision`` grows when its picture changes; ``moved`` says how often each box was changed."""
+    """One capture. ``revision`` counts changes of its picture; ``moved`` counts changes of each box."""
 
     image_id: str
     camera: Camera
@@ -105,7 +105,7 @@ class Photo:
 
 
 class World:
-    """The dataset. Not safe for several threads: its owner holds a lock."""
+    """The dataset. Not thread-safe: its owner holds a lock."""
 
     def __init__(self, seed: int, stores: int, photos: int) -> None:
         self.seed = seed
@@ -114,22 +114,22 @@ class World:
         self._dice = Random(f"{seed}:captures")
         self._clock = _DAWN
         self._pending: list[Photo] = []
-        # Every camera has its burst before one has a second, so that a short demo shows many places.
+        # Every camera has a burst before one has a second, so that a short demo shows many places.
         self._round: list[Camera] = []
         self._photos: dict[str, Photo] = {}
         self._keep(self._take(photos))
 
     def photos(self) -> list[Photo]:
-        """Every capture, as the listing sorts them."""
+        """Return every capture, in listing order."""
         return sorted(self._photos.values(), key=lambda photo: (photo.updated_at, photo.image_id))
 
     def photo(self, image_id: str) -> Photo | None:
         return self._photos.get(image_id)
 
     def advance(self, photos: int, late: int = 0) -> tuple[list[Photo], list[Photo]]:
-        """Let time pass until so many more captures exist; ``late`` of them were updated before the newest known.
+        """Let time pass until this many more captures exist; ``late`` of them are older than the newest known.
 
-        Returns the punctual and the late ones.
+        Return the punctual and the late ones.
         """
         newest = self._newest()
         taken = self._take(photos)
@@ -139,7 +139,7 @@ class World:
         return punctual, delayed
 
     def change_box(self, image_id: str, box_id: str) -> Photo:
-        """Move one box a little; the picture, and so its etag, stays. Raises KeyError for one that does not exist."""
+        """Move one box a little; the picture and its etag stay the same. Raise KeyError for an unknown box."""
         photo = self._photos[image_id]
         if box_id not in {box.box_id for box in self.boxes(photo)}:
             raise KeyError(box_id)
@@ -148,16 +148,16 @@ class World:
         return self._update(replace(photo, moved=tuple(sorted(moved.items()))))
 
     def change_picture(self, image_id: str) -> Photo:
-        """Replace one photo's picture by another of the same scene; its boxes stay. Raises KeyError."""
+        """Replace one photo's picture by another of the same scene; its boxes stay. Raise KeyError."""
         photo = self._photos[image_id]
         return self._update(replace(photo, revision=photo.revision + 1))
 
     def layout(self, photo: Photo) -> Layout:
-        """What the photo shows."""
+        """Return what the photo shows."""
         return _layout(self.seed, photo.camera, photo.image_id, photo.emptied)
 
     def boxes(self, photo: Photo) -> list[Box]:
-        """The photo's boxes, in shelf order."""
+        """Return the photo's boxes, in shelf order."""
         dice = Random(f"{self.seed}:{photo.image_id}:scores")
         layout = self.layout(photo)
         moved = dict(photo.moved)
@@ -168,7 +168,7 @@ class World:
                 max(0.0, facing.left) / layout.aspect,
                 min(layout.aspect, facing.right) / layout.aspect,
             )
-            # Every change takes a thirtieth of what is left, so a box never vanishes.
+            # Every change takes a thirtieth of the rest, so a box never vanishes.
             left += (right - left) * (1 - (29 / 30) ** moved.get(box_id, 0))
             top, bottom = max(0.0, facing.top), min(1.0, facing.bottom)
             corners = (round(left, 6), round(top, 6), round(right, 6), round(bottom, 6))
@@ -194,7 +194,7 @@ class World:
         return taken
 
     def _burst(self) -> list[Photo]:
-        """A door opens, or a round begins: several photos of one camera within seconds."""
+        """Return a burst: several photos of one camera within seconds."""
         dice = self._dice
         if not self._round:
             self._round = dice.sample(self.cameras, len(self.cameras))
@@ -223,7 +223,7 @@ def _image_id(camera: Camera, at: datetime) -> str:
 
 
 def _punctual(photo: Photo, newest: datetime, place: int) -> Photo:
-    # The rest of a burst that an earlier call broke off would otherwise arrive late without anyone having asked.
+    # Otherwise the rest of a burst that an earlier call cut short would arrive late, which only ``late`` ones should.
     return replace(photo, updated_at=max(photo.updated_at, newest + timedelta(milliseconds=place)))
 
 

@@ -1,8 +1,7 @@
-"""What is usual: images and boxes of each camera by the hour of capture, and the photos seen lately. Small enough to keep.
+"""The baseline of a source: images and boxes of each camera by hour of capture, and the photos seen lately.
 
-Belongs here: summing up manifests, merging sums, keeping them in the store. Does not: what is unusual (detect.py).
-A manifest of a million boxes becomes a row for each camera and hour in it; four weeks of these are the baseline. Hours
-are of capture, so that late arrivals count where they belong.
+A manifest of a million boxes becomes one row per camera and hour; the baseline holds four weeks of these. Hours are of
+capture, so that late arrivals count in the right hour.
 """
 
 from __future__ import annotations
@@ -30,18 +29,18 @@ if TYPE_CHECKING:
 KEEP = timedelta(days=28)
 KEEP_MANIFESTS = 2_000
 KEEP_PHOTOS = 200_000
-SIZES = 16  # classes of box area, each half of the one before; the first is a quarter of the picture and more
+SIZES = 16  # classes of box area, each half of the one before; the first is a quarter of the picture or more
 CAMERA = ["store_id", "camera_id"]
 
 HOURS = pa.schema(
     [
         ("store_id", pa.string()),
         ("camera_id", pa.string()),
-        ("hour", UTC),  # its beginning
+        ("hour", UTC),  # its start
         ("images", pa.int64()),
         ("without_boxes", pa.int64()),
         ("boxes", pa.int64()),
-        ("x", pa.float64()),  # sum of the boxes' centres, as shares of the picture
+        ("x", pa.float64()),  # sum of the boxes' centres, as fractions of the picture
         ("y", pa.float64()),
         *((f"size_{n:02}", pa.int64()) for n in range(SIZES)),
     ]
@@ -51,8 +50,11 @@ PHOTOS = pa.schema([("sha256", pa.string()), ("image_id", pa.string())])
 
 @dataclass(frozen=True)
 class Baseline:
-    """What is known of one source. ``manifests``: keys that are in it already, newest last;
-    ``judged``: the last hour whose volumes were judged; ``corrupt``: what could not be read and counts as empty."""
+    """The baseline of one source.
+
+    ``manifests``: keys of those it includes, newest last. ``judged``: the last hour whose volumes were judged.
+    ``corrupt``: files that could not be read and count as empty.
+    """
 
     hours: pa.Table
     photos: pa.Table
@@ -66,7 +68,7 @@ class Baseline:
 
 
 def observe(manifest: pa.Table) -> Baseline:
-    """The sums of one manifest's (good) rows."""
+    """Return the sums of one manifest's (good) rows."""
     import pandas as pd
 
     boxes = manifest["boxes"].combine_chunks()
@@ -82,7 +84,7 @@ def observe(manifest: pa.Table) -> Baseline:
 
 
 def _geometry(manifest: pa.Table, lists: pa.ListArray, count: npt.NDArray[np.int64]) -> pd.DataFrame:
-    """For each image the sums of its boxes' centres and the number of boxes of each size."""
+    """Return, per image, the sums of its boxes' centres and the number of boxes of each size."""
     import pandas as pd
 
     image = np.repeat(np.arange(len(count)), count)
@@ -105,7 +107,7 @@ def _geometry(manifest: pa.Table, lists: pa.ListArray, count: npt.NDArray[np.int
 
 
 def merge(baseline: Baseline, seen: Baseline, manifest_key: str, *, judged: datetime) -> Baseline:
-    """Both together, without what is older than KEEP. A manifest that is in it already changes nothing."""
+    """Return both together, without what is older than KEEP. A manifest that is included already changes nothing."""
     import pandas as pd
 
     if manifest_key in baseline.manifests:
@@ -128,7 +130,7 @@ def _table(frame: pd.DataFrame) -> pa.Table:
 
 
 def read_baseline(spec: StoreSpec, source: str) -> Baseline:
-    """The kept baseline of a source; empty when there is none yet, or as far as it is damaged. Raises StorageError."""
+    """Return the stored baseline of a source. Missing or corrupt parts are empty. Raise StorageError."""
     hours_key, photos_key = _keys(source)
     hours = baseline_files.read(spec, hours_key, HOURS, _check_hours)
     photos = baseline_files.read(spec, photos_key, PHOTOS, _check_photos)
@@ -152,10 +154,10 @@ def _check_hours(hours: pa.Table) -> None:
     if any(column.null_count for column in hours.columns):
         raise ValueError("sums that are null")
     if not all(pc.all(pc.is_finite(hours[axis])).as_py() is not False for axis in ("x", "y")):
-        raise ValueError("sums that are no numbers")
+        raise ValueError("sums that are not numbers")
     _, judged = _notes(hours)
     if judged is not None and judged.tzinfo is None:
-        raise ValueError("a judged hour without its offset")
+        raise ValueError("a judged hour without a UTC offset")
 
 
 def _check_photos(photos: pa.Table) -> None:
@@ -164,7 +166,7 @@ def _check_photos(photos: pa.Table) -> None:
 
 
 def write_baseline(spec: StoreSpec, source: str, baseline: Baseline) -> None:
-    """Keep the baseline. Raises StorageError."""
+    """Store the baseline. Raise StorageError."""
     hours_key, photos_key = _keys(source)
     baseline_files.write(spec, photos_key, baseline.photos)
     judged = baseline.judged.isoformat() if baseline.judged else ""

@@ -1,8 +1,4 @@
-"""Parquet files in the store in which the watch for drift remembers a source. A damaged one costs what it remembered, no run.
-
-Belongs here: reading and writing such a file, and saying what is wrong with it. Does not: what is in it (baseline.py,
-near_duplicates.py).
-"""
+"""Reads and writes the baseline's Parquet files. A corrupt file costs its content, but fails no run."""
 
 from __future__ import annotations
 
@@ -23,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CorruptFile:
-    """A file that is not what was written: which, why, and what lay there, since it is replaced."""
+    """A file that cannot be read: its key, the reason, and its size and hash, because it is replaced."""
 
     key: str
     why: str
@@ -34,14 +30,14 @@ class CorruptFile:
 def read(
     spec: StoreSpec, key: str, schema: pa.Schema, check: Callable[[pa.Table], None]
 ) -> pa.Table | CorruptFile | None:
-    """The file's rows in its schema; None when there is none yet. ``check`` raises ValueError. Raises StorageError."""
+    """Return the file's rows, or None when there is no file. ``check`` raises ValueError. Raise StorageError."""
     if not storage.exists(spec, key):
         return None
     data = storage.read(spec, key)
     try:
         table = _parsed(data, schema)
         check(table)
-    except (pa.ArrowException, ValueError, KeyError, OSError) as error:  # all that Arrow raises of such bytes
+    except (pa.ArrowException, ValueError, KeyError, OSError) as error:  # Arrow raises all of these for corrupt files
         why = one_line(f"{type(error).__name__}: {error}", 200)
         return CorruptFile(key, why, len(data), hashlib.sha256(data).hexdigest())
     return table
@@ -50,14 +46,14 @@ def read(
 def _parsed(data: bytes, schema: pa.Schema) -> pa.Table:
     import pyarrow.parquet as pq
 
-    # Without the checksum, Arrow takes a flipped bit for data, and any bytes for text.
+    # Without the checksum, Arrow reads a flipped bit as data, and any bytes as text.
     found = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
     found.validate(full=True)
     return found.select(schema.names).cast(schema.with_metadata(found.schema.metadata))
 
 
 def write(spec: StoreSpec, key: str, table: pa.Table) -> None:
-    """Replace the file. Raises StorageError."""
+    """Replace the file. Raise StorageError."""
     import pyarrow.parquet as pq
 
     buffer = io.BytesIO()

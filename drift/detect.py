@@ -1,16 +1,17 @@
-"""What is unusual in a manifest or a batch, against the source's own past: warnings with their evidence, which never block.
+"""Finds what is unusual in a manifest or a batch, compared with the source's own past. Warnings never block.
 
-Belongs here: what counts as unusual. Does not: what is usual (baseline.py) or what is done about it. Every limit
-asks for two things: a difference that matters, and enough images that it is no accident.
+Every limit needs both: a difference that matters, and enough images to rule out chance.
 
-volume_low, volume_high   a camera's last complete hour against the same hour of its days before
-camera_silent             a camera that says nothing for so long that it usually would have sent ten images
-share_without_boxes       images without boxes, against the camera's usual share
-box_sizes                 the distribution of box areas, against the camera's usual one
-camera_shifted            all boxes of a camera moved together: somebody nudged it
-photo_again               the same bytes under another image id; near_duplicate: the same photo in other bytes (near_duplicates.py)
-photo_dark, photo_blank   crops that show nothing; photo_blurred: a camera's crops far softer than its others
-baseline_corrupt            what was known of the source cannot be read: it is learnt anew (baseline_files.py)
+volume_low, volume_high   a camera's last complete hour, compared with the same hour of earlier days
+camera_silent             a camera has sent nothing for as long as it usually takes to send ten images
+share_without_boxes       share of images without boxes, compared with the camera's usual share
+box_sizes                 distribution of box areas, compared with the camera's usual one
+camera_shifted            all boxes of a camera moved together: the camera was moved
+photo_again               the same bytes under another image id
+near_duplicate            the same photo in other bytes (near_duplicates.py)
+photo_dark, photo_blank   crops that show nothing
+photo_blurred             a camera's crops are far softer than its others
+baseline_corrupt          the baseline cannot be read and is built again (baseline_files.py)
 """
 
 from __future__ import annotations
@@ -49,27 +50,27 @@ DriftKind = Literal[
 
 @dataclass(frozen=True)
 class Limits:
-    """When a difference is worth a warning."""
+    """How large a difference gives a warning."""
 
-    late: timedelta = timedelta(hours=1)  # an hour is judged when it has been over for so long
-    days: int = 5  # a camera is judged when it is known for so many days
+    late: timedelta = timedelta(hours=1)  # wait after the end of an hour before it is judged
+    days: int = 5  # history of a camera before it is judged
     volume_factor: float = 3.0
-    deviations: float = 5.0  # standard deviations that rule out an accident
+    deviations: float = 5.0  # standard deviations that rule out chance
     silent_images: float = 10.0
     share: float = 0.2
     size_index: float = 0.5  # population stability index; 0.25 is commonly called a major shift
-    shift: float = 0.04  # of the picture's side
-    images: int = 20  # fewer are no evidence
+    shift: float = 0.04  # fraction of the picture's side
+    images: int = 20  # minimum; fewer are no evidence
     boxes: int = 200
-    photos: int = 5  # of one camera in a batch, to know how sharp it usually is
+    photos: int = 5  # of one camera in a batch; fewer do not show how sharp it usually is
     dark: float = 16.0  # luma, 0..255
     blank: float = 1.0  # variance of the luma's edges
-    blurred: float = 0.25  # of the sharpness that the camera's other photos have
+    blurred: float = 0.25  # relative to the sharpness of the camera's other photos
 
 
 @dataclass(frozen=True)
 class Drift:
-    """One warning. ``evidence``: the numbers behind it. ``camera_id`` is null when it is not about one camera."""
+    """One warning. ``evidence``: the numbers behind it. ``camera_id`` None: it is not about one camera."""
 
     kind: DriftKind
     store_id: str | None
@@ -79,9 +80,9 @@ class Drift:
 
 
 def check_manifest(spec: StoreSpec, source: str, manifest: pa.Table, key: str, *, now: datetime) -> list[Drift]:
-    """Compare a manifest's (good) rows with what the store knows of the source, and add them to that.
+    """Compare a manifest's (good) rows with the source's baseline, and add them to it.
 
-    A manifest that was added before gives no warnings again. Raises StorageError.
+    A manifest that was added before gives no warnings again. Raise StorageError.
     """
     baseline, seen = read_baseline(spec, source), observe(manifest)
     if key in baseline.manifests:
@@ -92,7 +93,7 @@ def check_manifest(spec: StoreSpec, source: str, manifest: pa.Table, key: str, *
 
 
 def baseline_reset(corrupt: CorruptFile) -> Drift:
-    """The warning about a file that was damaged and is replaced."""
+    """Return the warning about a corrupt file, which is replaced."""
     evidence: dict[str, float | str] = {
         "file": corrupt.key,
         "why": corrupt.why,
@@ -100,14 +101,14 @@ def baseline_reset(corrupt: CorruptFile) -> Drift:
         "sha256": corrupt.sha256,
     }
     return Drift(
-        "baseline_corrupt", None, None, "what was known of the source cannot be read and is learnt anew", evidence
+        "baseline_corrupt", None, None, "the baseline of the source cannot be read and is built again", evidence
     )
 
 
 def find_drift(seen: Baseline, baseline: Baseline, *, now: datetime, limits: Limits | None = None) -> list[Drift]:
-    """Warnings about a manifest (observe) against what came before it (without that manifest).
+    """Return warnings about a manifest (observe), compared with a baseline that does not include it.
 
-    Volumes are judged once for each hour: by the first manifest that comes when it is complete.
+    The volumes of an hour are judged once: by the first manifest after the hour is complete.
     """
     limits = limits or Limits()
     judged = judged_hour(now, limits)
@@ -116,7 +117,7 @@ def find_drift(seen: Baseline, baseline: Baseline, *, now: datetime, limits: Lim
 
 
 def judged_hour(now: datetime, limits: Limits | None = None) -> datetime:
-    """The last hour that is complete, late arrivals included."""
+    """Return the last hour that is complete, including late arrivals."""
     late = (limits or Limits()).late
     return (now - late).replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
 
@@ -128,7 +129,7 @@ def _volumes(seen: Baseline, baseline: Baseline, judged: datetime, limits: Limit
     both = hours.groupby([*CAMERA, "hour"])["images"].sum().reset_index()
     for (store, camera), sums in both.groupby(CAMERA):
         counts = sums.set_index("hour")["images"]
-        # Known by what it sent, not by when: photos of long ago that come late do not make a camera well known.
+        # The history is measured by capture time: a camera with few old photos that arrive late is not judged.
         if counts.index.max() - counts.index.min() >= pd.Timedelta(days=limits.days):
             yield from _volume(str(store), str(camera), counts, pd.Timestamp(judged), limits)
 
@@ -149,10 +150,10 @@ def _volume(store: str, camera: str, counts: pd.Series[int], judged: pd.Timestam
     }
     if silent >= limits.silent_images:
         last = counts.index.max().isoformat()
-        text = f"nothing since the hour of {last}, when about {silent:.0f} images would be usual"
+        text = f"nothing since the hour of {last}; about {silent:.0f} images would be usual"
         yield Drift("camera_silent", store, camera, text, {"last_hour": last, "baseline": round(silent, 1)})
         return
-    # Square roots of counts vary by a half, however large the counts; bursts vary more, as the days before show.
+    # The square root of a Poisson count has a deviation of 0.5, whatever the count; bursts deviate more.
     spread = max(0.5, float(np.std(np.sqrt(before))))
     far = abs(np.sqrt(count) - np.sqrt(expected)) > limits.deviations * spread
     if far and count * limits.volume_factor < expected:
@@ -166,7 +167,7 @@ def _volume(store: str, camera: str, counts: pd.Series[int], judged: pd.Timestam
 
 
 def _silence(counts: pd.Series[int], judged: pd.Timestamp) -> float:
-    """How many images would be usual for the hours without any, up to and with the judged one."""
+    """Return how many images would be usual for the hours without any, up to and including the judged one."""
     import pandas as pd
 
     gap = pd.date_range(counts.index.max() + pd.Timedelta(hours=1), judged, freq="h")
@@ -176,7 +177,7 @@ def _silence(counts: pd.Series[int], judged: pd.Timestamp) -> float:
 
 
 def _changes(seen: Baseline, baseline: Baseline, limits: Limits) -> Iterator[Drift]:
-    """What the images of this manifest look like, camera by camera."""
+    """Compare the images of this manifest with the baseline, camera by camera."""
     hours = baseline.hours.to_pandas()
     of_camera = hours.groupby(CAMERA)
     now = seen.hours.to_pandas().drop(columns="hour").groupby(CAMERA).sum()
@@ -195,7 +196,7 @@ def _share(camera: tuple[str, str], here: pd.Series[float], there: pd.Series[flo
     both = (here["without_boxes"] + there["without_boxes"]) / (here["images"] + there["images"])
     error = np.sqrt(both * (1 - both) * (1 / here["images"] + 1 / there["images"]))
     if abs(share - baseline) > max(limits.share, limits.deviations * error):
-        text = f"{share:.0%} of {here['images']:.0f} images have no boxes; usual is {baseline:.0%}"
+        text = f"{share:.0%} of {here['images']:.0f} images have no boxes; {baseline:.0%} is usual"
         evidence = {
             "share": round(float(share), 3),
             "baseline": round(float(baseline), 3),
@@ -206,13 +207,13 @@ def _share(camera: tuple[str, str], here: pd.Series[float], there: pd.Series[flo
 
 def _sizes(camera: tuple[str, str], here: pd.Series[float], there: pd.Series[float], limits: Limits) -> Iterator[Drift]:
     names = [f"size_{n:02}" for n in range(SIZES)]
-    # Half a box in every class: an empty one is no proof that such boxes cannot be.
+    # Half a box is added to every class: an empty class does not prove that such boxes cannot occur.
     now, baseline = ((side[names].to_numpy(dtype=float) + 0.5) / (side["boxes"] + SIZES / 2) for side in (here, there))
     index = float(np.sum((now - baseline) * np.log(now / baseline)))
     if index > limits.size_index:
         steps = np.arange(SIZES)
         factor = float(2 ** (np.sum(steps * baseline) - np.sum(steps * now)))
-        text = f"boxes are {factor:.2g} times as large as usual, or differently mixed (stability index {index:.2f})"
+        text = f"boxes are {factor:.2g} times as large as usual, or of other sizes (stability index {index:.2f})"
         yield Drift("box_sizes", *camera, text, {"stability_index": round(index, 3), "factor": round(factor, 3)})
 
 
@@ -224,11 +225,11 @@ def _shift(camera: tuple[str, str], here: pd.Series[float], hours: pd.DataFrame,
     for axis in ("x", "y"):
         centres = (known[axis] / known["boxes"]).to_numpy()
         moved[axis] = float(here[axis] / here["boxes"] - np.median(centres))
-        # How far one box strays, from how far the means of many do.
+        # The deviation of one box, estimated from the deviation of means over many boxes.
         one = np.sqrt(np.mean((centres - np.median(centres)) ** 2 * known["boxes"].to_numpy()))
         error[axis] = float(one / np.sqrt(here["boxes"]))
     if any(abs(moved[axis]) > max(limits.shift, limits.deviations * error[axis]) for axis in moved):
-        text = f"all boxes moved by {moved['x']:+.3f} across and {moved['y']:+.3f} down, as shares of the picture"
+        text = f"all boxes moved by {moved['x']:+.3f} across and {moved['y']:+.3f} down, as fractions of the picture"
         evidence = {axis: round(moved[axis], 4) for axis in moved} | {"boxes": float(here["boxes"])}
         yield Drift("camera_shifted", *camera, text, evidence)
 
@@ -241,13 +242,13 @@ def _photos_again(seen: Baseline, baseline: Baseline) -> Iterator[Drift]:
     ids = known[known["sha256"].isin(new["sha256"])].groupby("sha256")["image_id"].agg(list)
     again = ids[ids.str.len() > 1]
     if len(again):
-        text = f"{len(again)} photos came under more than one image id"
+        text = f"{len(again)} photos have more than one image id"
         evidence: dict[str, float | str] = {"photos": float(len(again)), "images": float(again.str.len().sum())}
         yield Drift("photo_again", None, None, text, evidence | {"sha256": str(again.index[0])})
 
 
 def find_poor_photos(crops: pa.Table, limits: Limits | None = None) -> list[Drift]:
-    """Warnings about the photos of a batch, from the statistics of its written crops (schemas.CROPS)."""
+    """Return warnings about the photos of a batch, from the statistics of its written crops (schemas.CROPS)."""
     limits = limits or Limits()
     names = [*CAMERA, "source", "image_id", "status", "luminance", "sharpness"]
     table = crops.select(names).to_pandas()

@@ -1,8 +1,7 @@
-"""The same photo sent again under another id, re-encoded or re-scaled: seen by its perceptual hash. A warning, as all drift.
+"""Finds photos that were sent again under another id, re-encoded or re-scaled, by their perceptual hash.
 
-Belongs here: which photos are alike, and the hashes that are kept to compare with. Does not: making hashes
-(fugue_jobs/imaging/photo_hash.py), or photos whose bytes are the same (detect.py). A photo is compared with its own camera's only. A
-camera before which nothing moves sends pictures that cannot be told from one sent again: it is not judged.
+A photo is compared only with photos of the same camera. A camera in front of which nothing moves is not judged, because
+its pictures cannot be told from repeats. fugue_jobs/imaging/photo_hash.py makes the hashes.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
 KEEP_PHOTOS = 20_000
 KEEP_OF_CAMERA = 1_000
-_AT_ONCE = 256  # photos that are compared with all before them: a batch may be twenty thousand of one camera
+_AT_ONCE = 256  # photos compared with all earlier ones at a time: a batch may hold twenty thousand of one camera
 _HASH = f"^[{re.escape(LETTERS + UNKNOWN)}]{{{CELLS**2}}}$"
 
 PHOTOS = pa.schema(
@@ -43,29 +42,29 @@ PHOTOS = pa.schema(
         ("image_id", pa.string()),
         ("captured_at", pa.string()),
         ("image_phash", pa.string()),
-        ("like", pa.string()),  # id of a photo that came before and looks the same; null: none did
+        ("like", pa.string()),  # id of an earlier photo that looks the same, or null
     ]
 )
 
 
 @dataclass(frozen=True)
 class Limits:
-    """When two photos are the same one. Measured on the demo's photos: the same one at quality 60 and a quarter of its size
-    is at most 4.2 away, the next frame of a burst at least 5.5."""
+    """When two photos are the same. Measured on the demo's photos: the same photo at quality 60 and a quarter of its size
+    has a distance of at most 4.2; the next frame of a burst has at least 5.5."""
 
     distance: float = 4.8  # luma, 0..255
-    cells: int = 32  # known to both; fewer are no evidence
-    share: float = 0.8  # of the cells that the one with fewer knows
-    contrast: float = 10.0  # standard deviation of a photo's cells; blank and dark photos are all alike
-    photos: int = 5  # of a camera, to know whether anything moves before it
-    still: float = 0.5  # a camera of which more photos look like earlier ones looks at what never moves
+    cells: int = 32  # cells known in both photos; fewer are no evidence
+    share: float = 0.8  # of the known cells of the photo that has fewer
+    contrast: float = 10.0  # standard deviation of a photo's cells; blank and dark photos all look the same
+    photos: int = 5  # of a camera; fewer do not show whether anything moves in front of it
+    still: float = 0.5  # nothing moves in front of a camera when a larger share of its photos look like earlier ones
 
 
 def check_photos(spec: StoreSpec, source: str, crops: pa.Table) -> list[Drift]:
-    """Compare a batch's photos (rows as the job gives them, or as the catalogue has them) with those kept of the source, and
-    keep them too. Raises StorageError.
+    """Compare a batch's photos with the stored ones of the source, and store them too. Raise StorageError.
 
-    Two batches that end at the same moment may keep only one's photos.
+    ``crops``: rows as the job returns them, or as the catalogue has them. When two batches end at the same time, the
+    photos of one may be lost.
     """
     kept = baseline_files.read(spec, _key(source), PHOTOS, _check)
     known = kept if isinstance(kept, pa.Table) else PHOTOS.empty_table()
@@ -77,7 +76,7 @@ def check_photos(spec: StoreSpec, source: str, crops: pa.Table) -> list[Drift]:
 
 
 def find_near_duplicates(new: pa.Table, known: pa.Table, limits: Limits | None = None) -> pd.DataFrame:
-    """Both (PHOTOS), newest last, with ``like`` of the new ones said. A photo that is known already stays as it is."""
+    """Return both (PHOTOS), newest last, with ``like`` set in the new ones. Photos that are known already do not change."""
     limits = limits or Limits()
     new = new.filter(pc.invert(pc.is_in(new["image_id"], known["image_id"].combine_chunks())))
     both: pd.DataFrame = pa.concat_tables([known, new]).to_pandas()
@@ -90,7 +89,7 @@ def find_near_duplicates(new: pa.Table, known: pa.Table, limits: Limits | None =
 
 
 def _nearest(hashes: list[str], first: int, limits: Limits) -> Iterator[tuple[int, int]]:
-    """(position, position of the nearest earlier one that is alike) of the hashes from ``first`` on."""
+    """Yield (position, position of the nearest earlier near-duplicate) for the hashes from ``first`` on."""
     if first == len(hashes):
         return
     luma, known = _cells(hashes)
@@ -108,10 +107,10 @@ def _nearest(hashes: list[str], first: int, limits: Limits) -> Iterator[tuple[in
 
 
 def _distances(luma: Cells, known: Cells, first: int, limits: Limits) -> Cells:
-    """How far each from ``first`` on is from each that came before it; infinite where that is not known."""
+    """Return the distance of each photo from ``first`` on to each earlier one; infinite where it is unknown."""
     count = known.sum(axis=1)
     common = known[first:] @ known.T
-    # Of the cells that both know, the sum of squared differences: a^2 + b^2 - 2ab, all pairs at once.
+    # Sum of squared differences over the cells that both know, for all pairs at once: a^2 + b^2 - 2ab.
     apart = luma[first:] ** 2 @ known.T + known[first:] @ (luma**2).T - 2 * luma[first:] @ luma.T
     distance: Cells = np.sqrt(np.maximum(apart, 0) / np.maximum(common, 1))
     distance[(common < limits.cells) | (common < limits.share * np.minimum(count[first:, None], count))] = np.inf
@@ -120,7 +119,7 @@ def _distances(luma: Cells, known: Cells, first: int, limits: Limits) -> Cells:
 
 
 def _cells(hashes: list[str]) -> tuple[Cells, Cells]:
-    """(luma about the middle or 0, 1.0 where it is known) of each cell, a row a hash."""
+    """Return (luma - 128 or 0, 1.0 where the luma is known): one row per hash, one column per cell."""
     values = np.full(256, np.nan)
     values[[ord(letter) for letter in LETTERS]] = (np.arange(len(LETTERS)) + 0.5) * 256 / len(LETTERS) - 128
     cells = values[np.frombuffer("".join(hashes).encode("latin-1"), np.uint8)].reshape(len(hashes), -1)
@@ -134,7 +133,7 @@ def _warnings(both: pd.DataFrame, known: int, limits: Limits | None = None) -> l
         duplicates = mine[(mine.index >= known) & mine["like"].notna()]
         if not len(duplicates) or len(mine) < limits.photos or mine["like"].notna().mean() > limits.still:
             continue
-        text = f"{len(duplicates)} photos look as ones that came before under other ids: sent again, perhaps re-encoded"
+        text = f"{len(duplicates)} photos look like earlier ones with other ids: sent again, perhaps re-encoded"
         example = duplicates.iloc[0]
         evidence: dict[str, float | str] = {
             "photos": float(len(duplicates)),
@@ -148,9 +147,9 @@ def _warnings(both: pd.DataFrame, known: int, limits: Limits | None = None) -> l
 
 
 def _photos(crops: pa.Table) -> pa.Table:
-    """The batch's photos that have a hash."""
+    """Return the batch's photos that have a hash."""
     rows = crops.select([name for name in PHOTOS.names if name != "like"])
-    if pa.types.is_timestamp(rows.schema.field("captured_at").type):  # in the catalogue it is a moment
+    if pa.types.is_timestamp(rows.schema.field("captured_at").type):  # the catalogue has a timestamp, the job a text
         texts = [moment and moment.isoformat() for moment in rows["captured_at"].to_pylist()]
         rows = rows.set_column(rows.schema.get_field_index("captured_at"), "captured_at", pa.array(texts, pa.string()))
     rows = rows.filter(pc.match_substring_regex(rows["image_phash"], _HASH))
@@ -164,7 +163,7 @@ def _check(photos: pa.Table) -> None:
     if any(photos[name].null_count for name in (*CAMERA, "image_id", "image_phash")):
         raise ValueError("photos without camera, id or hash")
     if not pc.all(pc.match_substring_regex(photos["image_phash"], _HASH)).as_py():
-        raise ValueError("hashes of another form")
+        raise ValueError("hashes of another format")
 
 
 def _key(source: str) -> str:

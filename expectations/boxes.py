@@ -1,4 +1,4 @@
-"""Counts each image's faulty boxes by kind: a million nested boxes in one pass of NumPy."""
+"""Counts each image's faulty boxes by kind, for a million nested boxes in one NumPy pass."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 Positions = npt.NDArray[np.int64]
 
-# Assumed px of a picture whose size is not declared. Wider pictures are refused before they are decoded.
+# Pixels; for a picture whose size is not declared. Wider pictures are refused before they are decoded.
 _LONGEST_SIDE_PX = 100_000.0
 
 
 def box_columns(table: pa.Table) -> dict[str, object]:
-    """Columns of box counts, float64, one value per row: all boxes (NaN: no list), and the faulty ones of each kind."""
+    """Return float64 columns of counts per image: all boxes (NaN: no list), and the faulty boxes of each kind."""
     lists = _one_array(table["boxes"])
     image = pc.list_parent_indices(lists).to_numpy().astype(np.int64)
     boxes = lists.flatten()
@@ -49,12 +49,12 @@ def _faulty_boxes(corners: dict[str, Floats], width: Floats, height: Floats) -> 
 
 
 def _sides(table: pa.Table) -> tuple[Floats, Floats]:
-    """Width and height of each picture, in the units of its boxes."""
+    """Return width and height of each picture, in the units of its boxes."""
     pixels = pc.equal(table["coordinates"], "pixels").fill_null(False).to_numpy()
     stored = pc.equal(table["orientation"], "stored").fill_null(False).to_numpy()
     width, height = (_declared(table[name]) for name in ("width", "height"))
     longer = np.maximum(width, height)
-    # A stored picture may be turned by 90 degrees, which only its EXIF data says.
+    # A stored picture may be rotated by 90 degrees. Only its EXIF data says so.
     width, height = (np.where(stored, longer, side) for side in (width, height))
     return np.where(pixels, width, 1.0), np.where(pixels, height, 1.0)
 
@@ -65,20 +65,20 @@ def _declared(side: pa.ChunkedArray) -> Floats:
 
 
 def _repeated_ids(image: Positions, ids: Positions) -> Flags:
-    """Boxes whose id an earlier box of the same image has. Boxes without an id do not count."""
+    """Mark boxes whose id an earlier box of the same image has. Boxes without an id do not count."""
     key = image * (int(ids.max(initial=0)) + 1) + ids
     return _later_twins(key) & (ids >= 0)
 
 
 def _repeated_boxes(image: Positions, labels: Positions, corners: dict[str, Floats]) -> Flags:
-    """Boxes with the rectangle and the label of an earlier box of the same image."""
+    """Mark boxes with the rectangle and the label of an earlier box of the same image."""
     values = [image, labels, *((corner + 0.0).view(np.int64) for corner in corners.values())]
     mixed = np.zeros(len(image), dtype=np.uint64)
     for value in values:
         mixed = (mixed ^ value.view(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
         mixed ^= mixed >> np.uint64(29)
     suspects = np.flatnonzero(np.isin(mixed, mixed[_later_twins(mixed)]))
-    # Hashes may collide: boxes that look alike are compared in full.
+    # Hashes may collide, so boxes with equal hashes are compared in full.
     order = suspects[np.lexsort([value[suspects] for value in values])]
     same = np.ones(max(len(order) - 1, 0), dtype=bool)
     for value in values:
@@ -89,7 +89,7 @@ def _repeated_boxes(image: Positions, labels: Positions, corners: dict[str, Floa
 
 
 def _later_twins(keys: npt.NDArray[np.int64 | np.uint64]) -> Flags:
-    """True where the same key is further up."""
+    """True where an earlier element has the same key."""
     order = np.argsort(keys, kind="stable")
     twins = np.zeros(len(keys), dtype=bool)
     twins[order[1:][keys[order][1:] == keys[order][:-1]]] = True
@@ -97,13 +97,13 @@ def _later_twins(keys: npt.NDArray[np.int64 | np.uint64]) -> Flags:
 
 
 def _codes(texts: pa.Array) -> Positions:
-    """A number from 0 for each distinct text; -1 for null."""
+    """Return a number from 0 for each distinct text, and -1 for null."""
     codes: Positions = texts.dictionary_encode().indices.fill_null(-1).to_numpy().astype(np.int64)
     return codes
 
 
 def _field(boxes: pa.StructArray, name: str) -> pa.Array:
-    """A box's field; null where the whole box is null."""
+    """Return a field of the boxes; null where the whole box is null."""
     return pc.struct_field(boxes, name)
 
 

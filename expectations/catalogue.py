@@ -1,7 +1,6 @@
-"""What a good batch of crops is: counts reconcile, no key comes twice, sizes match, written objects are really there.
+"""The rules of a good batch of crops: counts reconcile, keys are unique, sizes match, written objects exist.
 
-Belongs here: the catalogue's rules and running them on one batch. Does not: reading the batch (cropline.catalogue), or
-what is done about a broken rule. Nothing can be undone here: a broken critical rule says that crops were lost or mixed up.
+Rows are committed before they are checked. A broken critical rule means that crops were lost or mixed up.
 """
 
 from __future__ import annotations
@@ -30,31 +29,33 @@ WORK_RULES = (
 
 CROP_RULES = (
     Rule("status_known", "status", "status", _STATUS, "A crop is written, failed or skipped", "critical"),
-    Rule("box_once", "box_index", "box_repeated", NONE, "A box has one row a profile", "critical"),
-    Rule("key_once", "key", "key_repeated", NONE, "No two crops lie under one key", "critical"),
+    Rule("box_once", "box_index", "box_repeated", NONE, "A box has one row per profile", "critical"),
+    Rule("key_once", "key", "key_repeated", NONE, "No two crops have the same key", "critical"),
     Rule(
         "written_complete", "key", "written_lacking", NONE, "A written crop has key, size, hash and format", "critical"
     ),
-    Rule("unwritten_without_key", "key", "unwritten_with_key", NONE, "What was not written has no key", "critical"),
-    Rule("region_in_picture", "left", "region_outside", NONE, "A crop's region lies in its picture and has an area"),
+    Rule(
+        "unwritten_without_key", "key", "unwritten_with_key", NONE, "A crop that was not written has no key", "critical"
+    ),
+    Rule("region_in_picture", "left", "region_outside", NONE, "A crop's region is in its picture and has an area"),
     Rule(
         "size_matches_region", "width", "size_differs", NONE, "A crop has its region's size, or is shrunk in proportion"
     ),
 )
 
 UNWRITTEN_RULES = (
-    Rule("reason_present", "reason", "reason", PRESENT, "What was not written says why"),
-    Rule("reason_known", "reason", "reason", _REASON, "The reason is one that docs/failures.md names"),
+    Rule("reason_present", "reason", "reason", PRESENT, "A crop that was not written has a reason"),
+    Rule("reason_known", "reason", "reason", _REASON, "The reason is listed in docs/failures.md"),
 )
 
 OBJECT_RULES = (
-    Rule("object_there", "key", "missing", NONE, "A sampled crop's object is there", "critical"),
+    Rule("object_there", "key", "missing", NONE, "A sampled crop's object exists", "critical"),
     Rule(
         "object_size",
         "bytes",
         "size_differs",
         NONE,
-        "A sampled crop's object has the size that its row says",
+        "A sampled crop's object has the size in its row",
         "critical",
     ),
     Rule(
@@ -62,7 +63,7 @@ OBJECT_RULES = (
         "sha256",
         "hash_differs",
         NONE,
-        "A sampled crop's object has the hash that its row says",
+        "A sampled crop's object has the hash in its row",
         "critical",
     ),
 )
@@ -70,7 +71,7 @@ OBJECT_RULES = (
 
 @dataclass(frozen=True)
 class BatchVerdict:
-    """What the suite found. ``broken``: rule -> positions of the crop rows (of WORK_RULES: of the claimed works)."""
+    """The suite's result. ``broken``: rule -> positions of crop rows, or for WORK_RULES of claimed work items."""
 
     outcomes: list[ExpectationOutcome]
     critical: list[str]
@@ -78,10 +79,9 @@ class BatchVerdict:
 
 
 def claimed_boxes(counts: pa.Table, claims: pa.Table) -> pa.Table:
-    """How many crop rows a batch must have: columns source, image_id, profile, boxes; one row a claimed work,
-    in the claims' order.
+    """Return how many crop rows a batch must have: source, image_id, profile and boxes of each claimed work item, in order.
 
-    ``counts``: manifest, manifest_row and boxes, a number, of the batch's images; ``claims``: schemas.CLAIM.
+    ``counts``: manifest, manifest_row and the number of boxes of the batch's images. ``claims``: schemas.CLAIM.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -96,10 +96,10 @@ def claimed_boxes(counts: pa.Table, claims: pa.Table) -> pa.Table:
 
 
 def check_batch(crops: pa.Table, claimed: pa.Table, objects: Mapping[str, StoredObject | None]) -> BatchVerdict:
-    """Judge the rows of one batch (schemas.CROPS or the catalogue's).
+    """Validate the rows of one batch (schemas.CROPS or the catalogue's).
 
-    ``claimed``: see claimed_boxes; ``objects``: what lies at some written keys, see read_objects.
-    Raises CatalogueError when an expectation could not be evaluated.
+    ``claimed``: see claimed_boxes. ``objects``: what the store has at some written keys, see read_objects.
+    Raise CatalogueError when an expectation could not be evaluated.
     """
     from expectations.catalogue_columns import crop_frame, object_frame, unwritten_frame, work_frame
     from expectations.gx import run_suite

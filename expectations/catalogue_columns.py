@@ -1,4 +1,4 @@
-"""The columns that the catalogue's rules check: a batch as flat frames of counts and flags, int64 throughout."""
+"""The columns that the catalogue's rules check: a batch as flat int64 frames of counts and flags."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _REGION = ["left", "top", "right", "bottom", "image_width", "image_height", "wid
 
 
 def work_frame(crops: pa.Table, claimed: pa.Table) -> pd.DataFrame:
-    """One row per work item, claimed ones first and in order: how many boxes have no row, how many rows no box."""
+    """One row per work item, claimed ones first and in order: how many boxes have no row, and how many rows no box."""
     import pandas as pd
 
     rows = crops.select(_WORK).to_pandas().groupby(_WORK, sort=False).size().rename("rows").reset_index()
@@ -54,7 +54,7 @@ def crop_frame(crops: pa.Table) -> pd.DataFrame:
 
 
 def unwritten_frame(crops: pa.Table) -> pd.DataFrame:
-    """One row for each crop row that is not written, with its position: only these need a reason."""
+    """One row per crop row that is not written, with its position: only these need a reason."""
     import pandas as pd
 
     table = crops.select(["status", "reason"]).to_pandas()
@@ -63,7 +63,7 @@ def unwritten_frame(crops: pa.Table) -> pd.DataFrame:
 
 
 def object_frame(crops: pa.Table, objects: Mapping[str, StoredObject | None]) -> pd.DataFrame:
-    """One row for each crop row whose object was read, with the crop row's position."""
+    """One row per crop row whose object was read, with the crop row's position."""
     import pandas as pd
 
     sampled = [
@@ -93,7 +93,7 @@ def _inside(table: pd.DataFrame) -> pd.Series[bool]:
 
 
 def _size_matches(table: pd.DataFrame) -> pd.Series[bool]:
-    """Whether the crop is as large as its region, or shrunk to the same proportions, each side rounded to a pixel."""
+    """Whether the crop has its region's size, or is shrunk in proportion, each side rounded to a pixel."""
     across, down = table["right"] - table["left"], table["bottom"] - table["top"]
     width, height = table["width"], table["height"]
     same = (width == across) & (height == down)

@@ -1,9 +1,8 @@
-"""What the rules look at: a manifest as flat frames of numbers and a few harmless words, a row an image.
+"""The columns that the manifest's rules check: a manifest as flat frames with one row per image.
 
-Belongs here: derived columns, vectorised. Does not: thresholds and severities (manifest.py).
-No text from outside goes into a frame as it came, since Great Expectations prints values into its pages: addresses become
-scheme and host, ids their length, boxes the number of faulty ones. Numbers are int64 or float64 throughout: GX compares any
-other width of them value by value, in Python.
+Great Expectations prints values into its pages, so no text from outside enters a frame unchanged: a URL becomes scheme and
+host, an id its length, boxes the number of faulty ones. Numbers are int64 or float64, because GX compares other widths
+value by value, in Python.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ if TYPE_CHECKING:
 
 _URL = r"^(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]{0,31})://(?P<authority>[^/?#]*)"
 _HOST = r"^(?:.*@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._\-]{1,253})(?::(?P<port>[0-9]{1,5}))?$"
-# As the fetcher reads addresses: blanks, controls and backslashes are refused, whatever they hide.
+# The fetcher refuses the same characters: blanks, control characters and backslashes.
 _NOT_IN_A_URL = r"[\pZ\pC\\]"
 _NOT_IN_A_KEY = r"[\pC\\]"
 _NOT_IN_A_FIELD = re.compile(r"[^A-Za-z0-9_.\[\] ]")
 
 
 def shape_frame(manifest: pa.Table) -> pd.DataFrame:
-    """A row for each column a manifest must have: its name, its type here (null when missing), whether that is right."""
+    """One row per required column: its name, its type in the manifest (null: missing), and whether that is right."""
     import pandas as pd
 
     types = [manifest.schema.field(f.name).type if f.name in manifest.column_names else None for f in MANIFEST]
@@ -49,7 +48,7 @@ def shape_frame(manifest: pa.Table) -> pd.DataFrame:
     )
 
 
-_BETWEEN = "\x1f"  # ids hold no such character; one that does is told from no other
+_BETWEEN = "\x1f"  # joins store and camera id; normal ids do not contain it
 
 
 def row_frame(
@@ -61,10 +60,10 @@ def row_frame(
     known_stores: Collection[str] | None = None,
     known_cameras: Collection[tuple[str, str]] | None = None,
 ) -> pd.DataFrame:
-    """The columns that rules on single rows look at; ``manifest`` has the right shape.
+    """Return the columns that rules on single rows check. ``manifest`` must have the right shape.
 
-    ``hosts``: allowed ones, lower case; one with a port makes that port part of the host here. ``schemes``: allowed ones beside
-    http and https, whose addresses have a bucket or a folder in the host's place.
+    ``hosts``: allowed hosts, lower case. When one has a port, the port is part of its host here. ``schemes``: allowed
+    schemes besides http and https; in their URLs a bucket or folder stands in place of the host.
     """
     import pandas as pd
 
@@ -91,16 +90,16 @@ def row_frame(
     return pd.DataFrame(columns)
 
 
-# What a row says of its version. The address is not among it: it may be signed anew each time.
+# Facts that a version fixes. The URL is not one of them, because its signature may be new each time.
 _FACTS = ("content_hash", "captured_at", "store_id", "camera_id", "width", "height", "bytes", "sha256")
 
 
 def version_frame(manifest: pa.Table, good: npt.NDArray[np.bool_]) -> pd.DataFrame:
-    """For each row: whether a newer row of its image is there (superseded), or one of the same version and time that
-    says something else (ambiguous, of good rows only).
+    """Return for each row whether it is superseded or ambiguous.
 
-    A good row gives way to the image's newest good row, a bad row to the newest of any kind. Of rows with the same time
-    the later one in the listing is the newer. A bad row without a time gives way to none, and none to it.
+    Superseded: its image has a newer row. Ambiguous (good rows only): another row of the same version and time has other
+    facts. A good row is superseded by the image's newest good row, a bad row by the newest of any kind. Of rows with the
+    same time, the later one in the listing is newer. A bad row without a time takes no part.
     """
     import pandas as pd
 
@@ -146,7 +145,7 @@ def _url_columns(url: pa.ChunkedArray, hosts: Collection[str], schemes: Collecti
     odd = pc.if_else(stored, pc.match_substring_regex(url, _NOT_IN_A_KEY), pc.match_substring_regex(url, _NOT_IN_A_URL))
     no_host = pc.and_(pc.and_(url.is_valid(), host.is_null()), pc.invert(stored))
     malformed = pc.or_kleene(odd, no_host)
-    # Where the parts cannot be told apart with certainty nothing of them is shown: it may be half a password.
+    # When the parts of a URL are not certain, no part is shown: it may be half a password.
     host = pc.if_else(pc.or_kleene(malformed, stored), pa.scalar(None, pa.string()), host)
     return {
         "url_scheme": _words(scheme),
@@ -157,8 +156,8 @@ def _url_columns(url: pa.ChunkedArray, hosts: Collection[str], schemes: Collecti
 
 
 def _host(authority: pa.ChunkedArray, hosts: Collection[str]) -> pa.Array:
-    """The host in lower case, with its port when the list of allowed hosts says so; null when it cannot be told."""
-    # Hosts are few, addresses many.
+    """Return the host in lower case, with its port if the allowed hosts have ports; null when it is not certain."""
+    # There are few hosts and many URLs.
     coded = authority.combine_chunks().dictionary_encode()
     parts = pc.extract_regex(pc.utf8_lower(coded.dictionary), _HOST).take(coded.indices)
     host, port = pc.struct_field(parts, "host"), pc.struct_field(parts, "port")
@@ -170,7 +169,7 @@ def _host(authority: pa.ChunkedArray, hosts: Collection[str]) -> pa.Array:
 
 
 def _length(text: pa.ChunkedArray) -> npt.NDArray[np.float64]:
-    """Characters; null where there is nothing but blanks."""
+    """Return the number of characters; null when all are blanks."""
     length = pc.utf8_length(pc.utf8_trim_whitespace(text))
     return _numbers(pc.if_else(pc.equal(length, 0), pa.scalar(None, pa.int32()), pc.utf8_length(text)))
 
@@ -180,37 +179,37 @@ def _seconds_ago(moment: pa.ChunkedArray, now: datetime) -> npt.NDArray[np.float
 
 
 def _numbers(values: pa.ChunkedArray) -> npt.NDArray[np.float64]:
-    """As float64, null as NaN."""
+    """Return float64, with NaN for null."""
     numbers: npt.NDArray[np.float64] = pc.cast(values, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     return numbers
 
 
 def _flags(values: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """1 where true, else 0."""
+    """Return 1 where true, else 0."""
     flags: npt.NDArray[np.int64] = pc.cast(pc.fill_null(values, False), pa.int8()).to_numpy().astype(np.int64)
     return flags
 
 
 def _words(values: pa.ChunkedArray) -> object:
-    """As a pandas categorical: few distinct words, held once."""
+    """Return a pandas categorical, which holds each distinct word once."""
     return values.dictionary_encode().to_pandas()
 
 
 def _codes(values: pa.ChunkedArray) -> npt.NDArray[np.int32]:
-    """A number for each distinct text; null is one of them."""
+    """Return a number for each distinct text; null is one of them."""
     coded = values.combine_chunks().dictionary_encode(null_encoding="encode")
     codes: npt.NDArray[np.int32] = coded.indices.to_numpy(zero_copy_only=False)
     return codes
 
 
 def _known_word(values: pa.ChunkedArray, known: tuple[str, ...]) -> pa.ChunkedArray:
-    """The word if it is one we know, else "(other)", null too."""
+    """Return the word if it is known, else "(other)", also for null."""
     is_known = pc.is_in(values, value_set=pa.array(known))
     return pc.if_else(is_known, values, "(other)")
 
 
 def _unreadable_columns(unreadable: pa.ChunkedArray) -> dict[str, object]:
-    """The image's fields that could not be converted, and those of its boxes, joined; null where there are none."""
+    """Return the joined names of fields that could not be converted, of the image and of its boxes; null for none."""
     import pandas as pd
 
     rows = np.flatnonzero(pc.fill_null(pc.list_value_length(unreadable), 0).to_numpy())

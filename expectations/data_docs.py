@@ -1,13 +1,11 @@
-"""The kept history of validations: a page a run, and an index of the newest. Readable offline, safe to copy anywhere.
-
-Belongs here: what is kept where, and keeping the index right when runs end at the same time. Does not: HTML (docs_page.py).
+"""Data Docs: the kept history of validations, with one page per run and an index of the newest. Readable offline.
 
     index.html                               the newest runs
     history.json                             their records, so that the index is built without reading every run
     runs/2026-11-22/084000Z-name.html|json   one run's page and record
 
-What a run costs does not grow with the history: it writes its own two files, reads history.json and lists two days.
-A record that a concurrent run's history.json missed is found by that listing, by the next run of these days.
+The cost of a run does not grow with the history: it writes its own two files, reads history.json and lists two days.
+When concurrent runs overwrite history.json, the next run of these days finds the missing record by that listing.
 """
 
 from __future__ import annotations
@@ -34,21 +32,21 @@ _MOST_BROKEN = 3
 
 @dataclass(frozen=True)
 class DocsSite:
-    """Where the pages lie: a store and the prefix of their keys, which is empty or ends in a slash."""
+    """The place of the pages: a store and a key prefix, which is empty or ends in a slash."""
 
     spec: StoreSpec
     prefix: str = ""
 
     @classmethod
     def at(cls, place: Path | StoreSpec) -> DocsSite:
-        """A local folder, or ``docs/`` in a store."""
+        """Return the site in a local folder, or below ``docs/`` in a store."""
         if isinstance(place, StoreSpec):
             return cls(place, "docs/")
         return cls(StoreSpec(place.absolute().as_uri()))
 
 
 def publish(site: DocsSite, runs: Sequence[SuiteRun], *, run_name: str, now: datetime, bad: int, rows: int) -> str:
-    """Keep this run's page and show it in the index; gives the page's full address. Raises StorageError."""
+    """Write this run's page and update the index. Return the page's full URL. Raise StorageError."""
     from expectations.docs_page import index_page, run_page
 
     record = _record(runs, one_line(run_name, 120), now.astimezone(UTC), bad, rows)
@@ -75,11 +73,11 @@ def _record(runs: Sequence[SuiteRun], run_name: str, now: datetime, bad: int, ro
 
 
 def _merged(site: DocsSite, record: Record, now: datetime) -> list[Record]:
-    """The newest records, this one among them, newest first."""
+    """Return the newest records, including this one, newest first."""
     known = _read_history(site)
     prefixes = ["runs/"] if known is None else [f"runs/{now - timedelta(days=days):%Y-%m-%d}/" for days in (1, 0)]
     records = {past.page: past for past in known or ()} | {record.page: record}
-    # What is older than all of a full history has left it for good.
+    # A record older than a full history has left it for good.
     oldest = min(records) if len(records) > NEWEST else ""
     keys = (key for prefix in prefixes for key in _record_keys(site, prefix))
     missed = [key for key in keys if _page_key(key) not in records and _page_key(key) > oldest]
@@ -88,7 +86,7 @@ def _merged(site: DocsSite, record: Record, now: datetime) -> list[Record]:
 
 
 def _read_history(site: DocsSite) -> list[Record] | None:
-    """The records of history.json; None when there is none that can be read: then it is built anew from the runs."""
+    """Return the records of history.json. None when it is missing or unreadable: then they are read from the runs."""
     if not storage.exists(site.spec, site.prefix + "history.json"):
         return None
     try:

@@ -1,8 +1,7 @@
-"""How Data Docs look: a page a run and the index, as HTML that needs nothing but itself.
+"""Renders Data Docs: one page per run and the index, as self-contained HTML.
 
-Belongs here: HTML. Does not: where pages lie and which are kept (data_docs.py). The details of each expectation are
-drawn by Great Expectations' own renderers; its page around them loads styles and scripts from seven CDNs and is bare
-without them, so the page around them is ours. No script runs, and the pages forbid themselves to load anything.
+Great Expectations' own renderers draw the details of each expectation. The page around them is ours, because GX's loads
+styles and scripts from seven CDNs and is bare without them. No script runs, and the pages forbid loading anything.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def run_page(record: Record, runs: Sequence[SuiteRun], index: str) -> str:
-    """The page of one run. ``index``: relative address of the index page."""
+    """Return the page of one run. ``index``: relative URL of the index page."""
     from great_expectations.render.view.view import DefaultJinjaSectionView
 
     outcomes = [outcome for run in runs for outcome in run.outcomes]
@@ -33,7 +32,7 @@ def run_page(record: Record, runs: Sequence[SuiteRun], index: str) -> str:
 
 
 def index_page(records: Sequence[Record]) -> str:
-    """The index of the kept history, newest first as given."""
+    """Return the index of the kept history. ``records``: newest first."""
     from jinja2 import Environment
 
     page = _with_our_pages(Environment(autoescape=True)).get_template("index.html")
@@ -53,7 +52,7 @@ def _fields(outcomes: Sequence[ExpectationOutcome]) -> list[str]:
 
 
 def _section(runs: Sequence[SuiteRun], field: str) -> dict[str, Any]:
-    """One field's expectations as GX renders them, without GX's header (it names our derived column)."""
+    """Return one field's expectations as GX renders them, without GX's header (it names the derived column)."""
     from great_expectations.render.renderer.column_section_renderer import ValidationResultsColumnSectionRenderer
 
     answers = [
@@ -68,7 +67,7 @@ def _section(runs: Sequence[SuiteRun], field: str) -> dict[str, Any]:
 
 
 def _escaped(block: Any) -> Any:
-    """The block with the plain texts of its tables escaped: GX puts unexpected values into its HTML as they are."""
+    """Return the block with its table texts escaped: GX puts unexpected values into its HTML unescaped."""
     if isinstance(block, list):
         return [_escaped(part) for part in block]
     if not isinstance(block, dict):

@@ -1,4 +1,4 @@
-"""What the index of Data Docs says of one run."""
+"""The record of one run in the index of Data Docs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Record:
-    """What the index says of one run. ``page``: its address, relative to the index."""
+    """One run in the index. ``page``: its URL, relative to the index."""
 
     run_name: str
     at: str  # 2026-11-22 08:40:00 UTC
     rows: int
     bad: int
     critical: tuple[str, ...]
-    broken: tuple[tuple[str, int], ...]  # the warnings broken most
+    broken: tuple[tuple[str, int], ...]  # the most broken warnings: name, count
     page: str

@@ -1,7 +1,4 @@
-"""The templates and the stylesheet of Data Docs, as text: they are part of the code, not files that can go missing.
-
-Belongs here: Jinja templates and CSS. Does not: any logic (docs_page.py).
-"""
+"""The Jinja templates and the stylesheet of Data Docs. They are code, so no file can be missing from an installation."""
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d232b; --soft: #5c6672; --line: #dde2e8; --back: #f6f7f9; --card: #fff;
@@ -106,8 +103,8 @@ RUN_PAGE = (
 {% set section_loop = loop %}{% include "section.j2" %}
 </section>
 {% endfor %}
-<p class="soft">An address is shown by its scheme and host only, an id by its length, boxes by how many of an image are
-at fault. The last column of each inner table names rows of the manifest; <code>cropline quarantine show</code> prints them.</p>
+<p class="soft">A URL is shown as scheme and host only, an id as its length, boxes as the number of faulty ones per image.
+The last column of each inner table holds row numbers of the manifest; <code>cropline quarantine show</code> prints these rows.</p>
 {% endblock %}
 """
 )
@@ -119,7 +116,7 @@ INDEX_PAGE = (
 {% block title %}Manifest checks{% endblock %}
 {% block main %}
 <h1>Manifest checks</h1>
-<div class="soft">The newest {{ records | length }}; older pages lie below <code>runs/</code>, by day.</div>
+<div class="soft">The newest {{ records | length }}; older pages are below <code>runs/</code>, by day.</div>
 {% if records %}
 <h2>Share of rows quarantined</h2>
 <div class="card"><div class="history">

@@ -1,7 +1,6 @@
-"""The one place that talks to Great Expectations: quietly, in memory, without network.
+"""The only module that calls Great Expectations: quietly, in memory, without network.
 
-Belongs here: importing it, turning rules into expectations, running them on a pandas frame, reading what it answers.
-Does not: rules (manifest.py, catalogue.py) or pages (data_docs.py). Importing it takes seconds: only inside a call.
+Importing GX takes seconds, so it is imported only inside a call.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ KEY = "row"
 
 @dataclass(frozen=True)
 class ExpectationOutcome:
-    """How one expectation went. ``evaluated`` and ``unexpected`` count values; nulls are evaluated only by null checks."""
+    """The result of one expectation. ``evaluated`` and ``unexpected`` count values; only null checks count nulls."""
 
     name: str
     severity: Severity
@@ -48,15 +47,15 @@ class SuiteRun:
 
 
 def run_suite(name: str, frame: pd.DataFrame, rules: Sequence[Rule]) -> SuiteRun:
-    """Validate ``frame`` (with an integer column ``row`` as key) against ``rules``.
+    """Validate ``frame`` against ``rules``. Its integer column ``row`` is the key.
 
-    Raises ManifestError when GX could not evaluate an expectation: no answer is not a pass.
+    Raise ManifestError when GX could not evaluate an expectation: a missing answer is not a pass.
     """
     batch = _open_context().data_sources.add_pandas(name).add_dataframe_asset("manifest")
     ready = batch.add_batch_definition_whole_dataframe("all").get_batch(batch_parameters={"dataframe": frame})
     by_name = {rule.name: rule for rule in rules}
     result = ready.validate(build_suite(name, rules), result_format="BASIC")
-    # Which rows broke a rule costs as much again as whether any did, and most rules hold: only the others are asked.
+    # Finding the rows that broke a rule doubles its cost, and most rules hold, so only broken ones are run again.
     if broke := [by_name[_name(answer)] for answer in result.results if not answer.success]:
         whole = ready.validate(build_suite(name, broke), result_format=RESULT_FORMAT)
         found = {_name(answer): answer for answer in whole.results}
@@ -70,7 +69,7 @@ def run_suite(name: str, frame: pd.DataFrame, rules: Sequence[Rule]) -> SuiteRun
     return SuiteRun(outcomes, broken, result)
 
 
-# unexpected_list stops at 200; the index list does not.
+# unexpected_list is cut at 200 values; the index list is complete.
 RESULT_FORMAT: dict[str, Any] = {
     "result_format": "COMPLETE",
     "unexpected_index_column_names": [KEY],
@@ -80,7 +79,7 @@ RESULT_FORMAT: dict[str, Any] = {
 
 
 def build_suite(name: str, rules: Sequence[Rule]) -> gx.ExpectationSuite:
-    """The rules as an expectation suite."""
+    """Return the rules as an expectation suite."""
     suite: gx.ExpectationSuite = import_gx().ExpectationSuite(
         name=name, expectations=[_expectation(rule) for rule in rules]
     )
@@ -88,7 +87,7 @@ def build_suite(name: str, rules: Sequence[Rule]) -> gx.ExpectationSuite:
 
 
 def import_gx() -> Any:
-    """The library. What it deprecates of the standard library at import is its own affair."""
+    """Return the library. Its deprecation warnings at import are not ours to fix, so they are hidden."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
@@ -97,7 +96,7 @@ def import_gx() -> Any:
             if error.name != "great_expectations":
                 raise
             raise SettingsError(
-                "judging manifests needs great-expectations, which is not installed here: "
+                "validating manifests needs great-expectations, which is not installed here: "
                 "pip install 'cropline[validation]'"
             ) from None
         import great_expectations.expectations
@@ -132,7 +131,7 @@ _EXPECTATIONS = {
 
 
 def _expectation(rule: Rule) -> Expectation:
-    # GX puts a description into its pages as HTML.
+    # GX inserts a description into its pages as HTML.
     described = html.escape(rule.description, quote=False)
     arguments: dict[str, Any] = {"column": rule.column, "severity": rule.severity, "description": described}
     if rule.check.kind == "between":
@@ -145,13 +144,13 @@ def _expectation(rule: Rule) -> Expectation:
 
 
 def _keys(indices: Iterable[dict[str, Any]]) -> list[int]:
-    """The broken rows' keys; a row without one cannot be named, and is critical by a rule of its own."""
+    """Return the broken rows' keys. A row without a key is left out; another, critical rule reports it."""
     return [int(key) for index in indices if (key := index[KEY]) == key]
 
 
 def _name(answer: ExpectationValidationResult) -> str:
     if answer.expectation_config is None:
-        raise ManifestError("an expectation came back without its configuration")
+        raise ManifestError("Great Expectations returned a result without its configuration")
     return str(answer.expectation_config.meta["name"])
 
 
@@ -172,7 +171,7 @@ def _outcome(rule: Rule, answer: ExpectationValidationResult) -> ExpectationOutc
 
 
 def _exception(info: dict[str, Any]) -> str | None:
-    """GX's account of an exception stands in one dict, or in one a metric."""
+    """Return the message of an exception. GX keeps it in one dict, or in one dict per metric."""
     for entry in [info, *(value for value in info.values() if isinstance(value, dict))]:
         if entry.get("raised_exception"):
             return str(entry.get("exception_message"))

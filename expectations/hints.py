@@ -1,4 +1,4 @@
-"""What people need beside a broken rule's name: values that break it, and the setting to look at. Safe to show."""
+"""Hints for broken rules: the values that break a rule, and the setting to look at. Safe to show."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _EXAMPLES = 3
-_NAMED = 12  # fields of an item
+_NAMED = 12  # fields of an item that a hint names
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
-# Rules that another setting than the path of their field decides.
+# Rules whose setting is not the path of their field.
 _SETTINGS = {
     "url_host_allowed": "CROPLINE_FETCH__ALLOWED_HOSTS",
     "captured_at_recent": "CROPLINE_EXPECTATIONS__MAX_AGE",
@@ -35,13 +35,13 @@ _SETTINGS = {
 
 
 def hints(rows: pa.Table, bad: Mapping[int, list[str]]) -> dict[str, str]:
-    """Broken rule -> "values; look at SETTING", from the first bad rows of each. ``rows``: schemas.MANIFEST."""
+    """Return broken rule -> "values; look at SETTING", from the first bad rows of each. ``rows``: schemas.MANIFEST."""
     fields = _fields()
     return {name: _hint(name, fields.get(name, ""), _rows(rows, found)) for name, found in first_rows(bad).items()}
 
 
 def first_rows(bad: Mapping[int, list[str]]) -> dict[str, list[int]]:
-    """Broken rule -> the first rows that break it: those that hints are made of."""
+    """Return broken rule -> the first rows that break it, from which hints are made."""
     first: dict[str, list[int]] = {}
     for row, names in bad.items():
         for name in names:
@@ -51,7 +51,7 @@ def first_rows(bad: Mapping[int, list[str]]) -> dict[str, list[int]]:
 
 
 def setting_of(rule: str) -> str:
-    """The setting to look at when a rule on one field is broken."""
+    """Return the setting to look at when a rule on one field is broken."""
     return _SETTINGS.get(rule) or f"CROPLINE_API__FIELDS__{_fields()[rule].upper()}"
 
 
@@ -86,8 +86,8 @@ def _value(row: dict[str, Any], field: str) -> str:
         item = _item(row)
         if isinstance(item, dict) and field in item:
             told = one_line(json.dumps(item[field]), 60)
-            # Where nothing was unreadable, the path looked elsewhere.
-            return told if row["unreadable"] or item[field] is None else f"not found, while the item has {field} {told}"
+            # When nothing was unreadable, the configured path does not lead to this field.
+            return told if row["unreadable"] or item[field] is None else f"not found, but the item has {field} {told}"
         return (
             f"missing in an item of {', '.join(sorted(map(str, item))[:_NAMED])}" if item else "missing or unreadable"
         )
@@ -95,6 +95,6 @@ def _value(row: dict[str, Any], field: str) -> str:
 
 
 def _item(row: dict[str, Any]) -> dict[str, Any]:
-    """The item as it came, if it is at hand and has fields."""
+    """Return the raw item as a dict; empty when it is not stored or has no fields."""
     found = json.loads(row.get("raw") or "null")
     return found if isinstance(found, dict) else {}

@@ -1,4 +1,4 @@
-"""Written crops read back from the store."""
+"""Reads written crops back from the store."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StoredObject:
-    """What lies at a key: bytes, and their SHA-256 in hex."""
+    """The object at a key: its size in bytes, and its SHA-256 in hex."""
 
     bytes: int
     sha256: str
 
 
 def sample_keys(crops: pa.Table, at_most: int) -> list[str]:
-    """Keys of written crops to look at, spread evenly over the batch: the same rows give the same sample."""
+    """Return keys of written crops, spread evenly over the batch. The same rows give the same sample."""
     import pyarrow.compute as pc
 
     keys = sorted(key for key in crops.filter(pc.equal(crops["status"], "written"))["key"].to_pylist() if key)
@@ -34,7 +34,7 @@ def sample_keys(crops: pa.Table, at_most: int) -> list[str]:
 
 
 def read_objects(spec: StoreSpec, crops: pa.Table, keys: Sequence[str]) -> dict[str, StoredObject | None]:
-    """What lies where the rows of these keys say; None where nothing does. Reads every byte. Raises StorageError."""
+    """Return the objects that the rows of these keys name; None for a missing one. Read every byte. Raise StorageError."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

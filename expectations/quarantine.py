@@ -1,7 +1,6 @@
-"""The bad rows of a manifest with their reasons, safe to show.
+"""Builds quarantine rows: the bad rows of a manifest with their reasons, safe to show.
 
-Belongs here: picking and cleaning rows. Does not: reading and writing files (cropline/intake/quarantine.py).
-Secrets go (signed queries, users, tokens); everything else stays as it came, bad values above all.
+Secrets are removed (signed queries, users, tokens). Everything else stays as it was announced, bad values above all.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _JSON = ("attributes", "raw")
 
 
 def quarantine_table(manifest: pa.Table, verdict: Verdict, manifest_key: str) -> pa.Table:
-    """The rows that ``verdict`` calls bad, in the manifest's order, as QUARANTINE."""
+    """Return the bad rows of ``verdict`` in the manifest's order, as QUARANTINE."""
     bad = pa.array(list(verdict.bad_rows), pa.int64())
     rows = manifest.filter(pc.is_in(manifest["row"], value_set=bad)).combine_chunks()
     columns = {field.name: _clean(rows[field.name], field) for field in MANIFEST}
@@ -54,21 +53,21 @@ def _clean_boxes(lists: pa.ListArray) -> pa.ListArray:
 
 
 def _rebuilt(lists: pa.ListArray, values: pa.Array) -> pa.ListArray:
-    """The lists with other values. Null lists stay null."""
+    """Return the lists with other values. Null lists stay null."""
     lengths = pc.fill_null(pc.list_value_length(lists), 0)
     offsets = pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(lengths).cast(pa.int32())])
     return pa.ListArray.from_arrays(offsets, values, type=lists.type, mask=lists.is_null())
 
 
 def _cleaned_texts(texts: pa.Array, clean: Callable[[str], str]) -> pa.Array:
-    """The texts, cleaned. Each distinct text is cleaned once."""
+    """Return the cleaned texts. Each distinct text is cleaned once."""
     coded = texts.dictionary_encode()
     cleaned = pa.array([clean(text) for text in coded.dictionary.to_pylist()], pa.string())
     return cleaned.take(coded.indices)
 
 
 def scrub_json(text: str) -> str:
-    """JSON without secrets, still JSON. Text that is not JSON is scrubbed as text."""
+    """Return JSON without secrets. Text that is not JSON is scrubbed as text."""
     try:
         value = json.loads(text)
     except ValueError:

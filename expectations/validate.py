@@ -1,7 +1,6 @@
-"""Validation of one manifest: which rows are bad, why, and whether the manifest can be used at all.
+"""Validates one manifest: which rows are bad and why, and whether the manifest can be used at all.
 
-Belongs here: running the suites in their order and putting the answers together. Does not: rules (manifest.py), the
-error budget and what becomes of bad rows (tasks/validate.py).
+The error budget is applied in tasks/validate.py.
 """
 
 from __future__ import annotations
@@ -24,27 +23,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What validation found. ``critical``: broken rules that make the manifest unusable; then nothing else was looked at."""
+    """The result of a validation. ``critical``: broken rules that make the manifest unusable; then no row was checked."""
 
     bad_rows: dict[int, list[str]]  # manifest row -> broken expectations of severity warning, in the suite's order
     outcomes: list[ExpectationOutcome]
     critical: list[str]
     rows: int
-    docs_url: str | None  # this run's page in the kept history
+    docs_url: str | None  # this run's page in Data Docs
     superseded: frozenset[int] = frozenset()  # manifest rows that a newer row of the same image replaces; none is bad
 
     @property
     def judged(self) -> int:
-        """How many rows the error budget is a share of: superseded ones say nothing about the source."""
+        """Number of rows that the error budget is a share of. Superseded rows say nothing about the source."""
         return self.rows - len(self.superseded)
 
     @property
     def bad_fraction(self) -> float:
-        """Bad rows as a share of those that count; 0 when there are none."""
+        """Bad rows as a share of the judged ones; 0 when there are none."""
         return len(self.bad_rows) / self.judged if self.judged else 0.0
 
     def exceeds_budget(self, rules: ExpectationSettings) -> bool:
-        """Whether so much is bad that nothing may be registered."""
+        """Whether so many rows are bad that none may be registered."""
         return self.judged >= rules.min_rows_for_budget and self.bad_fraction > rules.max_quarantined_fraction
 
 
@@ -61,12 +60,13 @@ def validate_manifest(
     docs: Path | StoreSpec | None = None,
     boxes_fail_alone: bool = False,
 ) -> Verdict:
-    """Judge every row of a manifest (schemas.MANIFEST).
+    """Validate every row of a manifest (schemas.MANIFEST).
 
-    ``run_name``: names the page; ``now``: what the rules on times compare with; ``allowed_hosts``: empty allows all; ``stored_schemes``: of buckets and folders;
-    ``known_stores``: ids of the store table, when there is one; ``known_cameras``: its (store, camera), when it lists them; ``docs``: folder or store (there: docs/) of the kept
-    Data Docs, None builds none; ``boxes_fail_alone``: bad boxes are left to the crop job, their image goes on.
-    Raises ManifestError when an expectation could not be evaluated.
+    ``run_name``: names the page. ``now``: what the rules on times compare with. ``allowed_hosts``: empty allows all.
+    ``stored_schemes``: URL schemes of buckets and folders. ``known_stores``: ids of the store table, if there is one.
+    ``known_cameras``: its (store, camera), if it lists them. ``docs``: folder or store (below docs/) of Data Docs; None
+    writes none. ``boxes_fail_alone``: bad boxes are left to the crop job, and their image goes on.
+    Raise ManifestError when an expectation could not be evaluated.
     """
     hosts = [host.strip().lower() for host in allowed_hosts]
     on_rows = row_rules(

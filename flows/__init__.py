@@ -1,1 +1,4 @@
-"""When things happen: one file a deployment, wiring only. A flow's docstring is its runbook; the Prefect UI shows it."""
+"""One module per Prefect deployment. Flows only wire tasks together.
+
+A flow's docstring is its runbook: the Prefect UI shows it.
+"""

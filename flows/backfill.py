@@ -1,4 +1,4 @@
-"""The backfill deployment: photos of a window become crops at last, again, or after a failure."""
+"""The backfill deployment: crops the photos of a time window."""
 
 from __future__ import annotations
 
@@ -38,40 +38,41 @@ def backfill(
         Mode,
         Field(
             title="What to do",
-            description="missing: never registered, or changed (another version, other boxes, another recipe, other metadata); "
+            description="missing: not registered yet, or changed (version, boxes, recipe or metadata); "
             "failed: failed and dead ones; all: everything, also what is done",
         ),
     ] = "missing",
     order: Annotated[Order, Field(title="Order", description="which photos come first, by capture time")] = "newest",
     dry_run: Annotated[
-        bool, Field(title="Dry run", description="say what would be done, why, and what it takes; do nothing")
+        bool, Field(title="Dry run", description="show what would be done, why, and what it would cost; do nothing")
     ] = False,
     restart: Annotated[
         bool,
         Field(
-            title="Restart", description="with all: do again what an unfinished run of the same window has done already"
+            title="Restart",
+            description="with all: start again instead of resuming an unfinished run of the same window",
         ),
     ] = False,
     limits: Annotated[Limits, Field(title="Limits")] = Limits(),  # noqa: B008 - frozen
 ) -> Funnel | Estimate:
-    """Crop photos of a window that polls did not, or did otherwise.
+    """Crop the photos of a time window that polls missed or cropped differently.
 
-    **What it does.** Reads what is announced for the window (from the API, or from landed manifests), judges it by
-    today's rules, compares it with the state table, and works off what is to be done: batch by batch, in the asked
-    order, until it is done or a limit stops it. Batches that a dead run left come first. The poll's cursor stays.
+    **What it does.** Reads the images of the window from the API or from landed manifests, validates them by the current
+    rules, and compares them with the state table. Then it processes the work items batch by batch, in the order that you
+    choose, until all are done or a limit is reached. Batches of a dead run come first. The poll's cursor does not move.
 
-    **Start with a dry run.** Its artifact says by day what would be done and why, and what it takes.
+    **Start with a dry run.** Its artifact shows by day what would be done, why, and what it would cost.
 
-    **Stop and go on.** Cancel it whenever you like: the batches in hand are freed. Run it again with the same window and
-    mode and it goes on, with the limits, order and settings of the new run; what is done is not done again.
+    **Stop and resume.** Cancel it at any time: it releases its open batches. Run it again with the same window and mode,
+    and it resumes with the limits, order and settings of the new run. Work that is done is not repeated.
 
-    **Beside polls.** It claims only its own photos, a batch at a time, so new photos never wait behind it in the queue,
-    and it asks for the same rate limit as polls do (`cropline-image-api`).
+    **Beside polls.** It claims only its own photos, one batch at a time, so new photos never wait behind it. It shares
+    the rate limit `cropline-image-api` with polls.
 
-    **When it fails.** As `poll` and `process` do; nothing is lost, run it again. `manifest_rejected`: too much of what is
-    announced is bad; nothing was done.
+    **When it fails.** See `poll` and `process`. Nothing is lost: run it again. `manifest_rejected`: too many rows are bad,
+    and nothing was done.
 
-    **Look at** the progress artifacts while it runs, the summary afterwards, `cropline status`.
+    **Look at** the progress artifacts while it runs, the summary afterwards, and `cropline status`.
     """
     with open_run("backfill") as run:
         id_, selection = backfill_id(run.settings.api.source, photos, announced, mode)

@@ -1,4 +1,4 @@
-"""Working off a plan: slice by slice, as many at once as asked. What backfill and replay share around their steps."""
+"""Processes a plan slice by slice, with the asked concurrency. Shared by backfill and replay."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from tasks.show import show
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# A cancelled run has seconds to live; a batch that is not freed by then is resumed when its lease runs out.
+# A cancelled run has only seconds left. A batch that is not released by then is resumed when its lease ends.
 _STOP_S = 10
 
 
 def show_plan(run: Run, plan: Plan, limits: Limits) -> Estimate:
-    """The dry run's answer, also as an artifact: exactly what a run with these limits would do."""
+    """Return the estimate of a run with these limits, and show it as an artifact."""
     last = run.state.report(last_batches=20).batches
     estimated = estimate(plan, limits, batch_images=run.settings.batch.images, last=last)
     with harmless("the plan"):
@@ -44,7 +44,7 @@ def show_plan(run: Run, plan: Plan, limits: Limits) -> Estimate:
 
 
 def execute_plan(run: Run, plan: Plan, limits: Limits) -> str | None:
-    """Do the plan as far as the limits go. Gives the limit that stopped it, or None when everything was done."""
+    """Process the plan within the limits. Return the limit that stopped it, or None when everything is done."""
     _finish_abandoned(run)
     run.add(_validated(plan))
     if plan.bad:
@@ -54,17 +54,17 @@ def execute_plan(run: Run, plan: Plan, limits: Limits) -> str | None:
     board = ProgressBoard(run.context.flow_name, run.context.run_name, progress)
     parts = slices(plan.work_items, run.settings.batch.images, budget)
     at_once = limits.concurrency
-    # Closed at once, whatever ends the loop: batches in hand are then let go.
+    # Closing the generator releases open batches, whatever ends the loop.
     with closing(_one_by_one(run, plan, parts) if at_once == 1 else _several(run, plan, parts, at_once)) as done:
         for part in done:
             progress.settle(part, _states(run, part))
             board.update()
-    board.update(f"stopped by its limit: {budget.stopped}; run it again to go on" if budget.stopped else None)
+    board.update(f"stopped by its limit: {budget.stopped}; run it again to continue" if budget.stopped else None)
     return budget.stopped
 
 
 def _validated(plan: Plan) -> Funnel:
-    """The counts of a plan's rows. One without bad rows has none to show: what it does is counted by its batches."""
+    """Return the counts of a plan's rows; empty without bad rows, since batches count the rest."""
     bad = len(plan.bad) + plan.still_bad_rows
     if not bad:
         return Funnel()
@@ -74,7 +74,7 @@ def _validated(plan: Plan) -> Funnel:
 
 
 def _finish_abandoned(run: Run) -> None:
-    """Batches of runs that died or were cancelled come first, whole. They are not charged to the limits."""
+    """Process batches of dead or cancelled runs first. They do not count towards the limits."""
     source = run.settings.api.source
     while (batch := run.state.resume(owner=run.context.flow_run_id, source=source)) is not None:
         process_batch(run, batch)
@@ -88,16 +88,16 @@ def _states(run: Run, part: Slice) -> dict[tuple[str, str], str]:
 
 
 def _one_by_one(run: Run, plan: Plan, parts: Iterable[Slice]) -> Generator[Slice]:
-    """Process the slices in this thread, which signals reach; gives them back as they are done."""
+    """Process the slices in this thread, which receives signals. Yield each when it is done."""
     for part in parts:
         batch = claim_planned_task(run, plan, part)
-        if batch is not None:  # else other runs have all of it
+        if batch is not None:  # None: other runs have claimed all of it
             process_batch(run, batch)
         yield part
 
 
 def _several(run: Run, plan: Plan, parts: Iterable[Slice], at_once: int) -> Generator[Slice]:
-    """Process up to ``at_once`` slices at a time, each in a thread; gives them back in their order."""
+    """Process up to ``at_once`` slices at a time, each in a thread. Yield them in their order."""
     held: deque[tuple[Slice, Future[BatchResult]]] = deque()
     threads = ThreadPoolExecutor(at_once, thread_name_prefix="batch")
     try:
@@ -112,7 +112,7 @@ def _several(run: Run, plan: Plan, parts: Iterable[Slice], at_once: int) -> Gene
         while held:
             yield _ended(held)
     except BaseException:
-        run.stop()  # each thread lets go of its own batch
+        run.stop()  # each thread releases its own batch
         wait([future for _, future in held], timeout=_STOP_S)
         raise
     finally:
@@ -120,7 +120,7 @@ def _several(run: Run, plan: Plan, parts: Iterable[Slice], at_once: int) -> Gene
 
 
 def _ended(held: deque[tuple[Slice, Future[BatchResult]]]) -> Slice:
-    """The oldest slice, once its batch has ended. Raises what the batch raised."""
+    """Wait for the oldest slice and return it. Raises what its batch raised."""
     part, future = held[0]
     future.result()
     held.popleft()

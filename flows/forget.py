@@ -1,4 +1,4 @@
-"""The forget deployment: everything that was made of some photos goes, for good."""
+"""The forget deployment: erases everything made from some photos."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ def _name() -> str:
 @flow(name="forget", flow_run_name=_name, persist_result=False)
 def forget(
     photos: Annotated[Selection, Field(title="Which photos")],
-    dry_run: Annotated[bool, Field(title="Dry run", description="count what would go; do nothing")] = True,
+    dry_run: Annotated[bool, Field(title="Dry run", description="count what would be removed; do nothing")] = True,
 ) -> ErasureResult:
-    """Remove everything that was made of some photos, and never crop them again.
+    """Remove everything made from some photos, and never crop them again.
 
-    **What it does.** Deletes their crops of all profiles and versions, rewrites packs without them, deletes their catalogue rows
-    and the reports that show them, takes their works out of the queue, and keeps them out whoever announces them again.
-    It writes a receipt that names all that went. Photos that are in work go when their batch ends. Polls go on beside it.
+    **What it does.** Deletes the crops of all profiles and versions, the catalogue rows, and the reports that show them.
+    Rewrites packs without them. Removes their work items, and ignores these photos when they are announced again. Writes
+    a receipt of everything that was removed. Photos in an open batch are erased when the batch ends. Polls may run
+    beside it.
 
-    **It cannot be undone.** A dry run comes first: it says how many photos, rows and objects would go. Only the cameras can bring a
-    photo back, under another id.
+    **It cannot be undone.** Start with a dry run: it counts the photos, rows and objects to remove. A photo can come back
+    only under another id.
 
-    **When it fails.** Run it again with the same photos: it goes on, and the receipt names what went before, too. One erasure is at
-    work at a time; another one waits, or is finished by the next poll.
+    **When it fails.** Run it again with the same photos: it resumes, and the receipt is complete. Only one erasure runs
+    at a time; another one waits, or the next poll finishes it.
 
-    **Look at** its artifact for the counts and the receipt, and docs/operations.md for what stays: manifests, quarantine, old versions
-    of the catalogue until `maintain`, and old versions of objects in a bucket that keeps them.
+    **Look at** its artifact for the counts and the receipt. docs/operations.md says what stays: manifests, quarantine,
+    old versions of the catalogue until `maintain`, and old versions of objects in a bucket with versioning.
     """
     with open_run("forget") as run:
         erased = forget_photos(run, photos, dry_run)

@@ -1,4 +1,4 @@
-"""The maintain deployment: the nightly maintenance of the catalogue and of what lies beside it."""
+"""The maintain deployment: nightly maintenance of the catalogue and the storage."""
 
 from __future__ import annotations
 
@@ -20,22 +20,25 @@ def maintain(
     keep_days: Annotated[
         int,
         Field(
-            title="Keep days", ge=1, le=3650, description="versions of the catalogue younger than this stay readable"
+            title="Keep days",
+            ge=1,
+            le=3650,
+            description="versions of the catalogue that are younger than this stay readable",
         ),
     ] = 30,
-    dry_run: Annotated[bool, Field(title="Dry run", description="count what would go; do nothing")] = False,
+    dry_run: Annotated[bool, Field(title="Dry run", description="count what would be removed; do nothing")] = False,
 ) -> tuple[MaintenanceResult | None, list[CleanupResult]]:
-    """Keep the catalogue quick to read, and the store free of what nobody needs.
+    """Keep the catalogue fast to read, and remove what is no longer needed.
 
-    **What it does.** Removes crops that are past their profile's `retention_days`, and manifests, quarantine and reports past
-    theirs (`CROPLINE_RETENTION__...`; nothing unless set). Merges small files of the catalogue, deletes files that no
-    version of the last `keep_days` days reads, shortens the table's log. Then removes orphans: crops older than
-    `CROPLINE_RETENTION__ORPHANS` and than any open batch that no version of the catalogue names any more. Ends erasures
-    (`cropline forget`) that met photos in work. Polls go on beside it.
+    **What it does.** Removes crops older than their profile's `retention_days`, and manifests, quarantine and reports
+    older than `CROPLINE_RETENTION__...` says (nothing unless set). Merges small files of the catalogue, deletes files
+    that no version of the last `keep_days` days needs, and shortens the table's log. Then removes orphans: crops that no
+    version of the catalogue names, older than `CROPLINE_RETENTION__ORPHANS` and than any open batch. Finishes erasures
+    (`cropline forget`) of photos that were in an open batch. Polls may run beside it.
 
-    **Start with a dry run** after changing what is kept: its artifact counts what would go.
+    **Start with a dry run** after a change of retention settings: its artifact counts what would be removed.
 
-    **When it fails.** Nothing is lost; run it again, or wait for the next night. A commit that came between is no failure.
+    **When it fails.** Nothing is lost: run it again, or wait for the next night. A concurrent commit is not a failure.
 
     **Look at** its artifact for the number of files before and after.
     """

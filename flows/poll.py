@@ -1,4 +1,4 @@
-"""The poll deployment: what was announced since the last time becomes crops."""
+"""The poll deployment: crops what the image API has announced since the last poll."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LookBack = Annotated[
     Field(
         title="Look back, seconds",
         ge=0,
-        description="how far before the cursor it looks again for late arrivals; empty: CROPLINE_API__OVERLAP",
+        description="how far before the cursor to read again, for late arrivals; empty: CROPLINE_API__OVERLAP",
     ),
 ]
 
@@ -28,20 +28,21 @@ def poll(max_batches: MaxBatches = None, look_back_s: LookBack = None) -> Funnel
     """Poll the image API, then crop what is new.
 
     **What it does.** Reads the API since the saved cursor, lands the items as a manifest, validates it (bad rows go to
-    quarantine), registers new and changed images, then claims, crops and commits batches until nothing waits or
-    `max_batches` is reached. Without news and backlog it ends after one look.
+    quarantine), and registers new and changed images. Then it claims, crops and commits batches until the backlog is
+    empty or `max_batches` is reached. Without news and backlog it ends at once.
 
     **When it fails.**
-    - `api_unavailable`: the API did not answer; the next poll reads the same again. Nothing is lost, and the backlog was
-      worked off all the same.
-    - `api_refused`: look at the message: the token, the path, or pages that loop.
-    - `manifest_rejected`: too many bad rows; nothing was registered and the cursor stays. Open the Data Docs, mend the
-      source or the rules (`CROPLINE_EXPECTATIONS__...`), and poll again.
-    - `stale_lease`: this run was so slow that another took its batch over; that one finishes it.
-    - Anything else: run it again. A batch in hand is resumed under the same id, never doubled.
+    - `api_unavailable`: the API did not answer. Nothing is lost: the next poll reads the same again, and the backlog was
+      processed.
+    - `api_refused`: the token, the path or the paging is wrong. The message says which.
+    - `manifest_rejected`: too many rows are bad. Nothing was registered, and the cursor did not move. Open the Data Docs,
+      fix the source or change the rules (`CROPLINE_EXPECTATIONS__...`), and poll again.
+    - `nothing_came_through`: every row was bad, or every box failed. The lines before the error name the setting to check.
+    - `stale_lease`: this run was too slow, and another run took its batch over. That run finishes it.
+    - Anything else: run it again. It resumes an open batch under the same id, so nothing is doubled.
 
-    **Look at** the artifact of this run for counts and reasons, `cropline status` for the backlog, docs/failures.md for
-    what a reason code asks of you.
+    **Look at** the artifact of this run for counts and reasons, `cropline status` for the backlog, and docs/failures.md
+    for what to do about a reason code.
     """
     with open_run("poll") as run:
         with drained_on_failure(lambda: drain(run, max_batches)):

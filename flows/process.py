@@ -1,4 +1,4 @@
-"""The process deployment: work off the backlog without polling. Also how poll drains."""
+"""The process deployment: crops the backlog without polling. Poll uses its loop too."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from tasks.process_batch import process_batch
 
 MaxBatches = Annotated[
     int | None,
-    Field(title="Batches", ge=1, description="batches that this run takes at most; empty: CROPLINE_BATCH__MAX_BATCHES"),
+    Field(title="Batches", ge=1, description="process at most this many batches; empty: CROPLINE_BATCH__MAX_BATCHES"),
 ]
 
 
 @flow(name="process", flow_run_name=run_name("process"), persist_result=False)
 def process(max_batches: MaxBatches = None) -> Funnel:
-    """Crop what waits in the state table.
+    """Crop the backlog without polling.
 
-    **What it does.** Claims batches of pending images, and of failed ones whose retry is due, cuts every box, commits the
-    crops to the catalogue and the state, one batch after the other, until nothing waits or `max_batches` is reached.
+    **What it does.** Claims batches of pending images, and of failed ones whose retry is due. It cuts every box and commits
+    the crops to the catalogue and the state, one batch at a time, until the backlog is empty or `max_batches` is reached.
 
-    **When it fails.** Batches committed before the failure stand. The batch in hand is freed and the next run takes it up
-    under the same id: nothing is cropped into the catalogue twice. Run it again, or wait for the next poll.
+    **When it fails.** Batches that were committed before the failure stay committed. The open batch is released, and the
+    next run resumes it under the same id, so no crop is recorded twice. Run it again, or wait for the next poll.
 
-    **Look at** the artifact of this run for counts and reasons, `cropline status` for the backlog, docs/failures.md for
-    what a reason code asks of you.
+    **Look at** the artifact of this run for counts and reasons, `cropline status` for the backlog, and docs/failures.md
+    for what to do about a reason code.
     """
     with open_run("process") as run:
         drain(run, max_batches)
@@ -38,7 +38,7 @@ def process(max_batches: MaxBatches = None) -> Funnel:
 
 
 def drain(run: Run, max_batches: int | None) -> None:
-    """Claim, crop and commit, a batch at a time."""
+    """Claim, crop and commit one batch at a time."""
     for _ in range(max_batches or run.settings.batch.max_batches):
         if not has_work(run):
             return

@@ -1,4 +1,4 @@
-"""The replay deployment: what ended badly is tried again, after whatever was wrong is mended."""
+"""The replay deployment: tries failed work again after its cause is fixed."""
 
 from __future__ import annotations
 
@@ -29,37 +29,35 @@ def replay(
         Field(
             title="What ended",
             min_length=1,
-            description="failed: waits for its next try; dead: out of tries; quarantined: broke an expectation and is "
-            "judged again by today's; partial: done, but some of its boxes failed for good",
+            description="failed: waits for its next try; dead: no tries left; quarantined: broke an expectation, and is "
+            "validated again by the current ones; partial: done, but some boxes failed for good",
         ),
     ] = ["failed", "dead"],  # noqa: B006 - Prefect copies it
     reasons: Annotated[
         list[str],
-        Field(title="Reasons", description="reason codes (docs/failures.md) or expectations; empty is every reason"),
+        Field(title="Reasons", description="reason codes (docs/failures.md) or expectations; empty: every reason"),
     ] = [],  # noqa: B006
     manifests: Annotated[
         list[str],
-        Field(
-            title="Manifests", description="of quarantined rows: storage keys, or the ends of them; empty is every one"
-        ),
+        Field(title="Manifests", description="for quarantined rows: storage keys, or the ends of them; empty: all"),
     ] = [],  # noqa: B006
     photos: Annotated[Photos, Field(title="Which photos")] = Photos(),  # noqa: B008 - frozen
     order: Annotated[Order, Field(title="Order", description="which photos come first, by capture time")] = "newest",
     dry_run: Annotated[
-        bool, Field(title="Dry run", description="say what would be tried again and why; do nothing")
+        bool, Field(title="Dry run", description="show what would be tried again and why; do nothing")
     ] = False,
     limits: Annotated[Limits, Field(title="Limits")] = Limits(),  # noqa: B008 - frozen
 ) -> Funnel | Estimate:
-    """Try again what failed, is dead, or lies in quarantine.
+    """Try again what failed, is dead, or is in quarantine.
 
-    **What it does.** Finds the works in the state table by how they ended, by reason, store, camera and capture time,
-    gives them all of their tries back and crops them. Quarantined rows are found in quarantine and judged again by today's
-    expectations; those that are good now become crops and are marked as replayed, the others stay. What succeeded is
-    never repeated. The image API is asked only for fresh URLs of photos whose URL is signed.
+    **What it does.** Finds work items by how they ended, reason, store, camera and capture time, requeues them with all
+    of their tries, and crops them. Quarantined rows are mapped and validated again by the current settings. Good rows
+    become crops and are marked as replayed; the others stay. Work that succeeded is never repeated. The image API is
+    asked only for fresh URLs of photos whose URL is signed.
 
-    **Before it.** Mend the cause: docs/failures.md says for each reason what to do. A dry run shows how many works that is.
+    **First** fix the cause: docs/failures.md says what to do for each reason. A dry run counts the work items.
 
-    **When it fails.** As `process` does; run it again. Cancel it whenever you like: what it has not begun stays as it was.
+    **When it fails.** See `process`. Run it again. Cancel it at any time: work that it has not started stays as it was.
     """
     with open_run("replay") as run:
         planned = plan_replay(run, Replayed(photos, ended, reasons, order, manifests))

@@ -1,7 +1,4 @@
-"""What every flow does around its steps: its name, its settings, its run, and its end, good or bad.
-
-Belongs here: opening a run and telling lineage how it ended. Does not: any step.
-"""
+"""What every flow does around its steps: open the run, and report how it ended."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ from tasks.run_status import run_status
 
 
 def run_name(flow: str) -> Callable[[], str]:
-    """Names a flow run by what it is and when it was due: "poll 2026-11-22 08:40 UTC"."""
+    """Return a function that names a flow run by its flow and due time: "poll 2026-11-22 08:40 UTC"."""
 
     def name() -> str:
         due = runtime.flow_run.scheduled_start_time or datetime.now(UTC)
@@ -38,9 +35,9 @@ def run_name(flow: str) -> Callable[[], str]:
 
 @contextmanager
 def open_run(flow: str) -> Iterator[Run]:
-    """The run of one flow: open on entry; on exit its counts are checked, its lineage published, its report shown.
+    """Yield the run of one flow. On exit, check its counts, publish its lineage and show its report.
 
-    A failure inside is reported the same way and then raised: whatever was committed before it stands.
+    A failure is reported the same way and then raised. What was committed before it stays committed.
     """
     with bare_run(flow) as run:
         with run.begin():
@@ -55,7 +52,7 @@ def open_run(flow: str) -> Iterator[Run]:
                 raise
             _emit_end(run, "COMPLETE", None)
         if run.funnel.nothing_new:
-            publish(run)  # an idle poll does not pay for a task run
+            publish(run)  # an idle poll saves the cost of a task run
         else:
             publish_task(run)
             report_task(run)
@@ -63,27 +60,27 @@ def open_run(flow: str) -> Iterator[Run]:
 
 
 def _log_problems(run: Run) -> None:
-    """The log says why boxes failed and rows are bad, whatever the run's end."""
+    """Log why rows are bad and boxes failed."""
     for line in problem_lines(run.funnel):
         get_run_logger().warning("%s", visible(line))
 
 
 @contextmanager
 def drained_on_failure(drain: Callable[[], object]) -> Iterator[None]:
-    """Around an intake: whatever goes wrong in it, what is registered does not wait for it. ``drain`` runs, then it fails."""
+    """Around an intake: when it fails, run ``drain`` on what is registered, then raise the failure."""
     try:
         yield
     except Exception:
         try:
             drain()
         except Exception as second:  # noqa: BLE001 - the intake's failure is raised; this one is in the log
-            get_run_logger().warning("what waits could not be cropped either: %s", one_line(f"{second}"))
+            get_run_logger().warning("the backlog could not be cropped either: %s", one_line(f"{second}"))
         raise
 
 
 @contextmanager
 def bare_run(flow: str) -> Iterator[Run]:
-    """A run that nobody is told about: settings, state and places, opened and closed."""
+    """Yield a run with its settings and state open. It emits no events and shows no report."""
     settings = load_settings()
     if runtime.deployment.id is not None:
         refuse_fleeting_places(settings, Path.cwd())
@@ -92,9 +89,9 @@ def bare_run(flow: str) -> Iterator[Run]:
 
 
 def refuse_fleeting_places(settings: Settings, here: Path) -> None:
-    """A worker gives each run a folder of its own and removes it: state or output in it would be lost without a word.
+    """Raise SettingsError when state, storage or lineage is in a worker's temporary folder.
 
-    Raises SettingsError when the settings, as their defaults do, name a place relative to such a folder.
+    A worker removes that folder after each run. The default settings are relative to it.
     """
     if here.parent != Path(gettempdir()).resolve() or not here.name.endswith("prefect"):
         return
@@ -109,19 +106,19 @@ def refuse_fleeting_places(settings: Settings, here: Path) -> None:
     wrong = [name for name, lost in fleeting.items() if lost]
     if wrong:
         raise SettingsError(
-            f"{', '.join(wrong)}: lies in the folder of this one run, which its worker removes; set an absolute place in the "
+            f"{', '.join(wrong)}: is in this run's temporary folder, which the worker removes; set an absolute path in the "
             "worker's environment"
         )
 
 
 def _emit_failure(run: Run, error: BaseException) -> None:
-    """Report how it ended without hiding why: what goes wrong here is logged, the failure itself is raised."""
+    """Report a failed run. Errors of the report are logged; the caller raises the failure."""
     run.add(run.half)
     kind = run_status(error)
     stopped = kind == "ABORT"
     try:
         _emit_end(run, kind, one_line(f"{type(error).__name__}: {error}"))
-        if not stopped:  # a cancelled run has seconds to live; its events wait in the outbox
+        if not stopped:  # a cancelled run has only seconds left; its events stay in the outbox
             publish_task(run)
             if not run.funnel.nothing_new:
                 report_task(run)
@@ -143,7 +140,7 @@ def _emit_end(run: Run, kind: EventKind, error: str | None) -> None:
         manifest=funnel.manifest,
     )
     if not run.end(events):
-        get_run_logger().warning("lineage: another run took this one for dead and has told its end")
+        get_run_logger().warning("lineage: another run considered this one dead and has emitted its end")
 
 
 def _context(flow: str, engine: str) -> RunContext:

@@ -1,4 +1,4 @@
-"""The watch deployment: one process that looks every second, for crops seconds after the photo."""
+"""The watch deployment: one process that polls every second, for crops seconds after the photo."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tasks.publish import publish
 from tasks.rate_limit import is_rate_limited
 from tasks.report import report
 
-# Between whole poll a poll goes back so far only: late arrivals are found by the whole ones.
+# Late arrivals are found by whole polls. The polls between them look back only this far.
 _SHORT_LOOK_BACK = timedelta(seconds=5)
 _WHOLE_EVERY_S = 60
 _LONGEST_PAUSE_S = 60
@@ -33,7 +33,7 @@ _STUCK_AFTER_S = 300
 
 @dataclass
 class WatchResult:
-    """What a watch came to: polls that found nothing, polls that found something, polls that failed, and their work."""
+    """The result of a watch: polls without news, with news and failed, and the counts of their work."""
 
     idle: int = 0
     found: int = 0
@@ -44,28 +44,26 @@ class WatchResult:
 @flow(name="watch", flow_run_name=run_name("watch"), persist_result=False)
 def watch(
     every_s: Annotated[
-        float, Field(title="Poll every, seconds", ge=0.1, le=60, description="how often the API is asked for news")
+        float, Field(title="Poll every, seconds", ge=0.1, le=60, description="seconds between polls")
     ] = 1.0,
     minutes: Annotated[
-        float, Field(title="Minutes", gt=0, le=1_440, description="how long; a schedule then starts the next one")
+        float, Field(title="Minutes", gt=0, le=1_440, description="minutes to run; a schedule then starts the next run")
     ] = 60,
 ) -> WatchResult:
-    """Look for new photos every second and crop them at once.
+    """Poll every second and crop new photos at once.
 
-    **What it does.** Keeps one process, so that nothing is imported twice, and asks the API for news since the cursor
-    with one call a poll. When there are some, or work waits, it takes the same steps as a poll, a batch a poll, but not
-    as task runs of Prefect's: those would take longer than the crops. Once a minute it looks back as far as a poll does,
-    for late arrivals, publishes its lineage and brings its artifacts up to date.
+    **What it does.** Stays in one process, and asks the API for news since the cursor with one call per poll. When there
+    is news or a backlog, it takes the same steps as `poll`, one batch per poll, but without Prefect task runs, which
+    would take longer than the crops. Once a minute it looks back as far as `poll` does for late arrivals, publishes its
+    lineage and updates its artifacts.
 
-    **Beside poll.** Both may run: what one has taken the other leaves. Pause the schedule of `poll`, or keep it as a
-    safety net.
+    **Beside poll.** Both may run: each claims its own work. Pause the schedule of `poll`, or keep it as a safety net.
 
-    **When it fails.** A poll that fails is logged and tried again after a pause that grows to a minute; what was
-    registered before is cropped meanwhile, if it is the API that fails. When looks fail for five minutes it emits
-    `cropline.watch.stuck`, and goes on. It fails at its end if its last poll did. Start it again whenever you like: a
-    batch in hand is resumed.
+    **When it fails.** A failed poll is logged and tried again after a pause that grows to one minute. When the API fails,
+    the backlog is still cropped. When polls fail for five minutes, it emits the event `cropline.watch.stuck` and
+    continues. It fails at its end if its last poll failed. Start it again at any time: it resumes an open batch.
 
-    **Look at** its summary and its log while it runs, and at `backlog`.
+    **Look at** its summary and log while it runs, and at the artifact `backlog`.
     """
     with open_run("watch") as run:
         loop = _PollLoop(run, every_s)
@@ -75,14 +73,14 @@ def watch(
                 loop.poll_once()
                 loop.wait()
         except KeyboardInterrupt:
-            get_run_logger().info("asked to end; a batch in hand is left to the next run")
+            get_run_logger().info("stopped; the next run resumes an open batch")
         else:
             loop.end()
         return loop.result
 
 
 class _PollLoop:
-    """Looks again and again; holds what the next poll needs to know of those before."""
+    """Polls repeatedly, and keeps what the next poll needs from earlier ones."""
 
     def __init__(self, run: Run, every_s: float) -> None:
         self._run, self._every_s = run, every_s
@@ -95,7 +93,7 @@ class _PollLoop:
         self.result = WatchResult(funnel=run.funnel)
 
     def poll_once(self) -> None:
-        """One look; its failure is logged and kept, whatever it is: the next poll may do better."""
+        """Poll once. Log and keep any failure; the next poll may succeed."""
         self._began = time.monotonic()
         try:
             found = self._poll()
@@ -107,7 +105,7 @@ class _PollLoop:
             self._error, self._failing_since, self._stuck_reported, self._pause = None, None, False, 0.0
 
     def wait(self) -> None:
-        """Until the next poll is due."""
+        """Wait until the next poll is due."""
         time.sleep(max(0.0, self._every_s + self._pause - (time.monotonic() - self._began)))
 
     def end(self) -> None:
@@ -126,7 +124,7 @@ class _PollLoop:
         return self._crop_and_publish(whole) or found
 
     def _crop_and_publish(self, whole: bool) -> bool:
-        """After the crops: no photo waits for a report."""
+        """Crop first, then publish: no photo waits for a report."""
         found = _crop_a_batch(self._run)
         if whole:
             _publish(self._run)
@@ -150,19 +148,19 @@ class _PollLoop:
 
 
 def _kind(error: Exception) -> str:
-    """How a failure is named: our code, Prefect's server (httpx), or the type of one that nobody foresaw."""
+    """Return the name of a failure: our code, "prefect" for its server (httpx), or the exception's type."""
     if isinstance(error, httpx.HTTPError):
         return "prefect"
     return error.code if isinstance(error, CroplineError) else type(error).__name__
 
 
 def _take_in(run: Run, look_back: timedelta | None) -> bool:
-    """One poll; whether it brought anything."""
+    """Run one intake. Return whether it landed anything."""
     return intake.take_in(run, look_back, intake.PLAIN).landed > 0
 
 
 def _crop_a_batch(run: Run) -> bool:
-    """The next batch, if anything waits. Only one: photos that come meanwhile are newer and go first."""
+    """Process one batch, if there is work. Only one, because newer photos go first. Return whether there was one."""
     batch = claim(run) if has_work(run) else None
     if batch is None:
         return False
@@ -171,7 +169,7 @@ def _crop_a_batch(run: Run) -> bool:
 
 
 def _publish(run: Run) -> None:
-    """What was done so far, to the lineage collector and to people."""
+    """Publish the lineage and the report so far."""
     publish(run)
     if not run.funnel.nothing_new:
         report(run)

@@ -48,7 +48,9 @@ def crop_images(
     Raise EngineError for a memory:/// store, or when crop processes cannot run at all.
     """
     if job.store.scheme == "memory":
-        raise EngineError("memory:/// lives in one process and crops are cut in others: use file:/// or s3://")
+        raise EngineError(
+            "memory:/// exists in one process only, and other processes store the crops: use file:/// or s3://"
+        )
 
     def transform(tables: Iterable[pa.Table]) -> Iterable[pa.Table]:
         images = _Images(read_images(tables), job.pictures.max_boxes, on_image or _no_progress)

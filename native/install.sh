@@ -1,5 +1,5 @@
 #!/bin/sh
-# Build and install cropline-regions where that can be done; else say why not, in one line, and succeed: Pillow serves.
+# Build and install cropline-regions if possible. Otherwise print the reason in one line and succeed: Pillow decodes instead.
 # Usage: install.sh UV PYTHON
 here=$(cd "$(dirname "$0")" && pwd)
 include=$("$2" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')

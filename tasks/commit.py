@@ -65,7 +65,7 @@ def commit(run: Run, batch: Batch, crops: pa.Table, started_at: datetime, engine
         works=works_of(batch),
         memory=known,
     )
-    if appended.strangers:
+    if appended.unknown_batches:
         emit_unknown_commits(run, known)
     held = appended.rows if appended.appended else catalogue.batch_rows(batch.batch_id)
     if held is None:
@@ -80,7 +80,7 @@ def commit(run: Run, batch: Batch, crops: pa.Table, started_at: datetime, engine
         counts=counted,
         catalogue_version=appended.version,
         events=run.events(_cropped(run, batch, counted, became, appended.version, started_at, engine)),
-        strangers=appended.strangers,
+        unknown_batches=appended.unknown_batches,
     )
     return CommittedBatch(held, counted, appended.version)
 

@@ -144,8 +144,8 @@ def _reused(run: Run, batch: Batch, stores: pa.Table) -> tuple[pa.Table, pa.Tabl
 
     known = set(batch.superseding)
     # After a loss of the state the catalogue may hold rows that the state does not know.
-    strange = set(works_of(batch)) - known if find_unknown_commits(run) else set()
-    earlier = {image_id for _, image_id, _ in known | strange}
+    unknown = set(works_of(batch)) - known if find_unknown_commits(run) else set()
+    earlier = {image_id for _, image_id, _ in known | unknown}
     if not earlier:
         return CROPS.empty_table(), batch.images
     rows = Catalogue(run.spec).images_rows(batch.source, earlier)
@@ -153,7 +153,7 @@ def _reused(run: Run, batch: Batch, stores: pa.Table) -> tuple[pa.Table, pa.Tabl
     images = ManifestRows.of(run.spec, again, run.near).table()
     keeps = {name: profile.retention_days for name, profile in run.settings.profiles.items()}
     kept, claims = reuse_crops(
-        rows, images, batch.images, keeps, datetime.now(UTC), strange, rewriting=batch.rewriting, stores=stores
+        rows, images, batch.images, keeps, datetime.now(UTC), unknown, rewriting=batch.rewriting, stores=stores
     )
     rewritten = sum(row in batch.rewriting for row in zip(*(kept[n].to_pylist() for n in _WORK), strict=True))
     run.add(Funnel(rewritten=rewritten))

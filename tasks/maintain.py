@@ -36,16 +36,16 @@ def maintain_catalogue(run: Run, keep_days: int, dry_run: bool) -> MaintenanceRe
                 datetime.now(UTC), started_at=started_at, catalogue_version=done.version, changed=changed
             )
         )
-    return replace(done, doubles=mended)
+    return replace(done, duplicates=mended)
 
 
 def _remove_duplicates(run: Run, catalogue: Catalogue, dry_run: bool) -> int:
     """Remove duplicate rows of work items; return how many. It reads the table only when others have written to it."""
-    if run.state.bound().doubles_checked:
+    if run.state.bound().duplicates_checked:
         return 0
     mended = catalogue.remove_duplicates(dry_run=dry_run)
     if not dry_run:
-        run.state.doubles_checked()
+        run.state.duplicates_checked()
     return mended
 
 

@@ -32,7 +32,7 @@ def memory(run: Run) -> Memory:
     from cropline.catalogue import Memory
 
     bound = run.state.bound()
-    return Memory(bound.catalogue_version, bound.strangers, run.state.known_batches)
+    return Memory(bound.catalogue_version, bound.unknown_batches, run.state.known_batches)
 
 
 def find_unknown_commits(run: Run, *, whatever: bool = False) -> bool:
@@ -44,19 +44,19 @@ def find_unknown_commits(run: Run, *, whatever: bool = False) -> bool:
 
     known = memory(run)
     if known.until is not None and not whatever:
-        return known.strangers
-    found = Catalogue(run.spec).strangers(known)
+        return known.unknown_batches
+    found = Catalogue(run.spec).unknown_batches(known)
     if found is None:
         return False
-    version, strange = found
-    run.state.remember_catalogue(version, strangers=strange)
-    if strange:
+    version, unknown = found
+    run.state.remember_catalogue(version, unknown_batches=unknown)
+    if unknown:
         emit_unknown_commits(run, known)
-    return strange or known.strangers
+    return unknown or known.unknown_batches
 
 
 def emit_unknown_commits(run: Run, before: Memory) -> None:
     """Warn when the state learns of unknown commits for the first time."""
-    if not before.strangers:
+    if not before.unknown_batches:
         run.funnel.warnings.append(("catalogue", _TOLD))
         get_run_logger().warning(_TOLD)

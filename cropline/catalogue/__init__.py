@@ -1,8 +1,8 @@
-"""The catalogue of crops: a Delta table at ``<storage root>/catalogue``, one row a box and profile, that downstream reads.
+"""The catalogue of crops: a Delta table at ``<storage root>/catalogue`` with one row per box and profile.
 
-Belongs here: the table's shape, its atomic commits, reading and maintenance. Does not: deciding what a batch is or who holds
-its lease (cropline.state), or writing crops. Importing this package imports neither deltalake nor pyarrow.dataset.
-docs/decisions/0005-catalogue.md says why it is built so.
+This package holds its schema, its atomic commits, its reading and its maintenance. Not here: leases (cropline.state) and the
+files of crops, except reading one. Importing it imports neither deltalake nor pyarrow.dataset. Reasons:
+docs/decisions/0005-catalogue.md.
 """
 
 from cropline.catalogue.history import PastRows

@@ -1,4 +1,4 @@
-"""The parts of a commit: what the table knows of a batch, what stands there of its works, and the one write that replaces it."""
+"""The parts of a batch's commit: its app transaction, the current rows of its work items, and the write that replaces them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def transaction(table: DeltaTable, batch_id: str, attempt: int = 2) -> int | None:
-    """What the table knows of a batch, see table.py; None: it never heard of it.
+    """Return the app transaction of a batch (see table.py); None when the table does not know the batch.
 
-    App transactions are kept for 90 days. A batch that is taken up again (``attempt`` > 1) later than that is known by its
-    rows; 0 stands for a commit that nobody can look up any more.
+    App transactions are kept for 90 days. A batch that is resumed (``attempt`` > 1) later than that is found by its rows;
+    0 means a commit that can no longer be looked up.
     """
     known: int | None = table.transaction_version(batch_id)
     if known is None and attempt > 1 and len(find(table, batch_id=batch_id)):
@@ -30,36 +30,36 @@ def transaction(table: DeltaTable, batch_id: str, attempt: int = 2) -> int | Non
 
 
 def properties(batch_id: str, transaction: int, attempt: int, rows: int) -> CommitProperties:
-    """Of a commit of a batch: its app transaction, and what the log says of it."""
+    """Return the properties of a batch's commit: its app transaction and the entries in the log."""
     from deltalake import CommitProperties, Transaction
 
     return CommitProperties(
         app_transactions=[Transaction(batch_id, transaction, int(time.time() * 1000))],
         custom_metadata={"cropline.batch": batch_id, "cropline.attempt": attempt, "cropline.rows": rows},
-        # What the batch supersedes was looked up in this very version: delta-rs must not put the commit behind another.
+        # The superseded rows were read from this version: delta-rs must not rebase the commit onto another.
         max_commit_retries=0,
     )
 
 
 def step(name: str) -> CommitProperties:
-    """Of a commit of our own that brings no new crops."""
+    """Return the properties of a maintenance commit of cropline, which adds no new crops."""
     from deltalake import CommitProperties
 
     return CommitProperties(custom_metadata={STEP: name}, max_commit_retries=0)
 
 
 def failing(rows: pa.Table, works: Collection[ImageProfile]) -> set[ImageProfile]:
-    """Those of the works of which a box failed."""
+    """Return the work items with a failed box."""
     return works_of(rows.filter(pc.field("status") == "failed")) & set(works) if works else set()
 
 
 def works_of(rows: pa.Table) -> set[ImageProfile]:
-    """The works that have rows here."""
+    """Return the work items of these rows."""
     return set(_in_order(rows))
 
 
 def current(table: DeltaTable, works: Collection[ImageProfile]) -> pa.Table:
-    """The rows (CATALOGUE) that this version of the table has of some works."""
+    """Return the rows (CATALOGUE) of some work items in this version of the table."""
     images: dict[str, set[str]] = {}
     for source, image_id, _ in works:
         images.setdefault(source, set()).add(image_id)
@@ -80,7 +80,7 @@ def put(
     batch_id: str,
     superseding: Collection[ImageProfile],
 ) -> None:
-    """Put a batch's rows (CATALOGUE) in the place of all rows of the superseded works, in one commit."""
+    """Replace all rows of the superseded work items by a batch's rows (CATALOGUE), in one commit."""
     from deltalake import write_deltalake
 
     if superseding:

@@ -1,7 +1,4 @@
-"""Reading one crop, however it is stored: an object of its own, or a range of a pack.
-
-Belongs here: from a row of the catalogue to the picture's bytes. Does not: finding rows (cropline.catalogue).
-"""
+"""Read one crop from a row of the catalogue: an object, or a range of a pack."""
 
 from __future__ import annotations
 
@@ -21,10 +18,10 @@ COLUMNS = ("key", "shard", "offset", "bytes")
 
 
 def open_crop(row: Mapping[str, Any], root: StoreSpec | str | None = None) -> BinaryIO:
-    """The file of a written crop, in memory: ``PIL.Image.open(cropline.open_crop(row))``.
+    """Return a written crop as an in-memory file: ``PIL.Image.open(cropline.open_crop(row))``.
 
-    ``row`` has the catalogue's columns key, shard, offset and bytes. ``root`` is the storage's URL; without it that of the
-    settings (CROPLINE_STORAGE__...). One request, whatever the crop's output kind. Raises StorageError.
+    ``row`` needs the catalogue's columns key, shard, offset and bytes. ``root`` is the storage's URL; by default that of the
+    settings (CROPLINE_STORAGE__...). It sends one request for any kind of output. Raise StorageError.
     """
     if root is None:
         from cropline.config.settings import load_settings
@@ -34,9 +31,9 @@ def open_crop(row: Mapping[str, Any], root: StoreSpec | str | None = None) -> Bi
 
 
 def read_crop(spec: StoreSpec, row: Mapping[str, Any]) -> bytes:
-    """The bytes of a written crop. Raises StorageError, also when they are not there or the row has none."""
+    """Return the bytes of a written crop. Raise StorageError, also when they do not exist or the row has no crop."""
     shard = row.get("shard")
-    # A missing value reads as NaN in pandas.
+    # pandas reads a missing value as NaN.
     if not isinstance(shard, str):
         if not isinstance(row["key"], str):
             raise StorageError("this row has no crop: it was not written")

@@ -1,7 +1,4 @@
-"""Opening the Delta table: where it lies, with which credentials, and what its errors become.
-
-Belongs here: everything that differs between local files, S3 and memory. Does not: what is in the table.
-"""
+"""Open the Delta table on any kind of storage, and turn its errors into CatalogueError."""
 
 from __future__ import annotations
 
@@ -30,26 +27,26 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 NAME = "catalogue"
-_STACK, _STACK_A_CLAUSE = 16 << 20, 8 << 10  # bytes, of which only those that are used become memory
+_STACK, _STACK_A_CLAUSE = 16 << 20, 8 << 10  # bytes; only touched pages use memory
 
 _CONFIGURATION = {
-    # A reader replays the commits since the last checkpoint, but every checkpoint names all files and batches anew.
+    # A reader replays the commits since the last checkpoint, but every checkpoint lists all files and batches again.
     "delta.checkpointInterval": "50",
     "delta.dataSkippingStatsColumns": ",".join(STATISTICS),
-    # A superseded image rewrites its whole file: large files would make a small correction dear.
+    # A superseded image rewrites its whole file: with large files a small correction would be expensive.
     "delta.targetFileSize": str(32 * 1024 * 1024),
     "delta.logRetentionDuration": "interval 30 days",
     "delta.deletedFileRetentionDuration": "interval 30 days",
-    # Else the log would carry every batch id for ever. Appending an older batch again is caught by its rows.
+    # Otherwise the log would keep every batch id for ever. An older batch that is appended again is found by its rows.
     "delta.setTransactionRetentionDuration": "interval 90 days",
 }
 
 
 @lru_cache(maxsize=16)
 def table_spec(root: StoreSpec) -> StoreSpec:
-    """Where the table of a storage root lies, as a store of its own.
+    """Return the store of the table below a storage root.
 
-    delta-rs cannot share obstore's memory store, so ``memory:///`` gets a folder that lives as long as the process.
+    delta-rs cannot share obstore's memory store, so ``memory:///`` gets a folder for the lifetime of the process.
     """
     if root.scheme != "memory":
         return replace(root, url=root.uri(NAME))
@@ -59,7 +56,7 @@ def table_spec(root: StoreSpec) -> StoreSpec:
 
 
 def open_table(spec: StoreSpec, *, version: int | None = None) -> DeltaTable | None:
-    """The table at its newest (or the given) version, or None when there is none yet."""
+    """Return the table at its newest (or the given) version, or None when there is no table yet."""
     from deltalake import DeltaTable
     from deltalake.exceptions import TableNotFoundError
 
@@ -70,9 +67,9 @@ def open_table(spec: StoreSpec, *, version: int | None = None) -> DeltaTable | N
 
 
 def open_or_create(spec: StoreSpec) -> DeltaTable:
-    """The table, made when there is none. Of several processes that make it at once, one does.
+    """Return the table, created when it is missing. When several processes create it at once, one succeeds.
 
-    Raises StorageError when the store does not keep what a table needs, see store_probe.
+    Raise StorageError when the store lacks a feature that a table needs (see store_probe).
     """
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
@@ -80,7 +77,7 @@ def open_or_create(spec: StoreSpec) -> DeltaTable:
     table = open_table(spec)
     if table is not None:
         return _with_all_columns(table)
-    # On a store that lets two writers make one version, commits would be lost from the first batch on.
+    # On a store that lets two writers create one version, commits would be lost from the first batch on.
     require(replace(spec, url=spec.url.removesuffix(f"/{NAME}")))
     try:
         return DeltaTable.create(
@@ -101,7 +98,7 @@ def open_or_create(spec: StoreSpec) -> DeltaTable:
 
 
 def _with_all_columns(table: DeltaTable) -> DeltaTable:
-    """Columns that this version of cropline added; rows of before have nulls there."""
+    """Add the columns that are new in this version of cropline; older rows have nulls there."""
     from deltalake import Field, Schema
 
     known = {field.name for field in table.schema().fields}
@@ -114,7 +111,7 @@ def _with_all_columns(table: DeltaTable) -> DeltaTable:
 
 @contextmanager
 def catalogue_errors(action: str, spec: StoreSpec) -> Iterator[None]:
-    """Whatever delta-rs, Arrow or the store raise inside becomes a CatalogueError in one line without secrets."""
+    """Turn every error of delta-rs, Arrow or the store into a CatalogueError of one line without secrets."""
     from deltalake.exceptions import DeltaError, SchemaMismatchError
     from pyarrow import ArrowException
 
@@ -133,9 +130,9 @@ def _options(spec: StoreSpec) -> dict[str, str] | None:
 
 
 def on_deep_stack(call: Callable[[], None], clauses: int) -> None:
-    """Call it in a thread of its own, whose stack holds a predicate that names so many things.
+    """Run the call in a thread whose stack is large enough for a predicate with this many clauses.
 
-    delta-rs descends into such a predicate once for each of them: 10,000 overflow the usual 8 MB, and the process dies (SIGSEGV).
+    delta-rs recurses once per clause: 10,000 overflow the usual 8 MB, and the process dies (SIGSEGV).
     """
     usual = threading.stack_size(_STACK + clauses * _STACK_A_CLAUSE)
     try:

@@ -1,4 +1,4 @@
-"""Works that stand in the table by several batches at once, as versions before this one could leave them: found and mended."""
+"""Find work items with current rows of several batches, as earlier versions could leave them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _IMAGES_A_COMMIT = 500
 
 
 def duplicated(table: DeltaTable) -> list[ImageProfile]:
-    """The works with rows of more than one batch. Reads four columns of the whole table."""
+    """Return the work items with rows of more than one batch. Reads four columns of the whole table."""
     from deltalake import QueryBuilder
 
     query = "SELECT source, image_id, profile FROM crops GROUP BY 1, 2, 3 HAVING count(DISTINCT batch_id) > 1"
@@ -25,6 +25,6 @@ def duplicated(table: DeltaTable) -> list[ImageProfile]:
 
 
 def portions(works: list[ImageProfile]) -> Iterator[set[ImageProfile]]:
-    """The works, so many at a time that a commit holds their rows in memory."""
+    """Yield the work items in portions whose rows fit in memory in one commit."""
     for start in range(0, len(works), _IMAGES_A_COMMIT):
         yield set(works[start : start + _IMAGES_A_COMMIT])

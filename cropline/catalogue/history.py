@@ -1,7 +1,6 @@
-"""Rows that are no longer current: found through the commits that superseded them, as far as the log and maintenance kept them.
+"""Find rows that are no longer current, as far as the log and maintenance kept them.
 
-Belongs here: reading the past. Does not: the present (table.py). A superseding commit's predicate names its images, and the
-version before it holds the rows that it removed.
+The predicate of a superseding commit names its images, and the version before it has the rows that it removed.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ _LITERAL = re.compile(r"'((?:[^']|'')*)'")
 
 @dataclass(frozen=True)
 class PastRows:
-    """Rows (CATALOGUE) as they stood until table version ``superseded_in``; None: they are current."""
+    """Rows (CATALOGUE) until table version ``superseded_in``; None: they are current."""
 
     rows: pa.Table
     superseded_in: int | None
 
 
 def of_image(spec: StoreSpec, table: DeltaTable, source: str, image_id: str) -> Iterator[PastRows]:
-    """What the image's rows were before each commit that superseded it, newest first. Empty states are left out."""
+    """Yield the image's rows before each commit that superseded it, newest first. Empty states are left out."""
     for version, names in _superseding(table):
         if image_id in names:
             rows = _before(spec, version, source=source, image_id=image_id)
@@ -44,7 +43,7 @@ def of_image(spec: StoreSpec, table: DeltaTable, source: str, image_id: str) -> 
 
 
 def of_crop(spec: StoreSpec, table: DeltaTable, key: str) -> PastRows | None:
-    """The row of a crop that was superseded, or None when no version that can still be read holds it."""
+    """Return the row of a superseded crop, or None when no readable version has it."""
     folders = set(key.split("/"))
     for version, names in _superseding(table):
         if any(safe_name(name) in folders for name in names):
@@ -57,7 +56,7 @@ def of_crop(spec: StoreSpec, table: DeltaTable, key: str) -> PastRows | None:
 
 
 def _superseding(table: DeltaTable) -> Iterator[tuple[int, set[str]]]:
-    """The commits that superseded something, newest first, each with all texts that its predicate names."""
+    """Yield the superseding commits, newest first, each with all texts in its predicate."""
     for entry in table.history():
         predicate = entry.get("operationParameters", {}).get("predicate")
         if entry.get("operation") == "WRITE" and predicate:
@@ -65,7 +64,7 @@ def _superseding(table: DeltaTable) -> Iterator[tuple[int, set[str]]]:
 
 
 def _before(spec: StoreSpec, version: int, **equal: str) -> pa.Table | None:
-    """Rows of the version before the given one; None: its files or its log are gone, as maintenance does after a while."""
+    """Return rows of the version before the given one; None when maintenance has removed its files or its log."""
     from deltalake.exceptions import DeltaError
 
     try:

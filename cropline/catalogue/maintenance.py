@@ -1,4 +1,4 @@
-"""Maintenance of the Delta table: compaction, vacuum, checkpoint. Belongs here: nothing that changes a row."""
+"""Maintenance of the Delta table: compaction, vacuum, checkpoint. It changes no row."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from cropline.core.errors import CatalogueError
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
-# Vacuum also deletes what no commit names yet: the files of a commit that is on its way, or of a paused process.
+# Vacuum also deletes files that no commit names yet: those of a running commit or a paused process.
 SAFE = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class MaintenanceResult:
-    """What maintenance did, or with dry_run would do. ``version`` is the table's newest afterwards."""
+    """What maintenance did, or would do with dry_run. ``version`` is the table's newest version afterwards."""
 
     files_before: int
     files_after: int
@@ -26,26 +26,26 @@ class MaintenanceResult:
     checkpoint: bool
     version: int
     dry_run: bool
-    doubles: int = 0  # rows of works that stood there twice, see duplicates.py
+    duplicates: int = 0  # removed rows of duplicated work items, see duplicates.py
 
 
 def check_vacuum(after: timedelta | None) -> None:
-    """Raises CatalogueError when vacuuming so early could delete files that a running commit is about to name."""
+    """Raise CatalogueError when a vacuum so early could delete files that a running commit will name."""
     if after is not None and after < SAFE:
-        raise CatalogueError(f"vacuum after {after} could delete what running commits need: at least {SAFE}")
+        raise CatalogueError(f"vacuum after {after} could delete files that running commits need: use at least {SAFE}")
 
 
 def maintain(
     table: DeltaTable, compact: bool, vacuum_after: timedelta | None, checkpoint: bool, dry_run: bool
 ) -> MaintenanceResult:
-    """See Catalogue.maintain, which checks ``vacuum_after`` first. Raises delta-rs' errors as they come."""
+    """Run Catalogue.maintain, which checks ``vacuum_after`` first. Raise delta-rs' errors unchanged."""
     before = len(table.file_uris())
     if compact and not dry_run:
         table.optimize.compact()
     vacuumed = 0
     if vacuum_after is not None:
         hours = math.ceil(vacuum_after / timedelta(hours=1))
-        # In full: else it knows neither what a failed commit left nor what was removed longer ago than the log tells of.
+        # A full vacuum also finds files of failed commits, and files removed before the log begins.
         vacuumed = len(table.vacuum(hours, dry_run=dry_run, enforce_retention_duration=False, full=True))
     if checkpoint and not dry_run:
         table.create_checkpoint()

@@ -1,7 +1,4 @@
-"""Rows that a batch takes over name the pack in which they found their crop; an erasure may have moved the crop since.
-
-Belongs here: telling such rows anew, in the commit that brings them. Does not: moving crops (cropline/erasure).
-"""
+"""Update the pack places in rows that reuse crops: an erasure may have moved a crop since the batch read its row."""
 
 from __future__ import annotations
 
@@ -20,9 +17,9 @@ _PLACE = ["key", "shard", "offset"]
 
 
 def with_current_places(table: DeltaTable, rows: pa.Table, batch_id: str) -> pa.Table:
-    """The batch's rows with shard and offset as this version of the table has them for the same crops.
+    """Return the batch's rows with shard and offset of the same crops in this version of the table.
 
-    A commit that moves one of them after this version conflicts with the batch's, which then looks again.
+    A later commit that moves one of them conflicts with the batch's commit, which then looks again.
     """
     own = pc.match_substring(pc.fill_null(rows["shard"], ""), f"/{batch_id}/")
     others = rows.filter(pc.and_(pc.is_valid(rows["shard"]), pc.invert(own)))
@@ -39,7 +36,7 @@ def with_current_places(table: DeltaTable, rows: pa.Table, batch_id: str) -> pa.
 
 
 def _places(table: DeltaTable, rows: pa.Table) -> Iterator[tuple[str, str | None, int | None]]:
-    """(key, shard, offset) of what this version has of the photos of these rows."""
+    """Yield (key, shard, offset) of this version's rows of the same images."""
     for source in rows["source"].unique().to_pylist():
         images = rows.filter(pc.equal(rows["source"], source))["image_id"].unique().to_pylist()
         now = scan_images(table, source, images)

@@ -1,4 +1,4 @@
-"""The catalogue as a frame: ``cropline.read_crops``."""
+"""The catalogue as a DataFrame: ``cropline.read_crops``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _FRAMES = ("pandas", "arrow", "duckdb")
-# Of the connection, once the catalogue is registered: a condition reads nothing else.
+# Set on the connection once the catalogue is registered, so that a condition can read nothing else.
 _LOCKED = ("SET python_enable_replacements = false", "SET enable_external_access = false")
 
 
@@ -59,26 +59,26 @@ def read_crops(
     frame: object = "pandas",
     storage: str | StoreSpec | None = None,
 ) -> Any:
-    """The catalogue's current rows, one a box and profile, as a frame.
+    """Return the catalogue's current rows, one per box and profile, as a DataFrame.
 
     where: a SQL expression over the catalogue's columns, run by DuckDB: ``"status = 'written' AND label = 'Cola'"``.
-    columns: those to read; all without it. frame: "pandas", "arrow", "duckdb" (a relation, read once and kept), or a Spark
-    session, for a frame of Spark's. storage: the storage's URL; without it that of the settings (CROPLINE_STORAGE__...).
+    columns: the columns to read; default all. frame: "pandas", "arrow", "duckdb" (a relation in memory), or a Spark session,
+    which returns a Spark DataFrame. storage: the storage's URL; default that of the settings (CROPLINE_STORAGE__...).
 
-    Raises OptionError for a condition or a column that is none, CatalogueError when there is no catalogue.
+    Raise OptionError for an invalid condition or column, CatalogueError when there is no catalogue.
     """
     import duckdb
 
     session = frame if hasattr(frame, "createDataFrame") else None
     if session is None and frame not in _FRAMES:
-        raise OptionError(f"frame: {frame!r} is none of {', '.join(_FRAMES)}, and no Spark session")
+        raise OptionError(f"frame: {frame!r} is neither one of {', '.join(_FRAMES)} nor a Spark session")
     reader = Catalogue(_spec(storage)).reader()
     database = duckdb.connect(":memory:")
     database.register("crops", reader)
     for statement in _LOCKED:
         database.execute(statement)
     try:
-        # As an expression, not as text in a statement of ours: it cannot end ours and begin another.
+        # Passed as an expression, not as SQL text of a statement: it cannot end the statement and begin another.
         rows = database.table("crops")
         if where is not None:
             rows = rows.filter(where)
@@ -107,7 +107,7 @@ def _spec(storage: str | StoreSpec | None) -> StoreSpec:
 def _on_spark(session: Any, table: pa.Table) -> Any:
     if len(table):
         return session.createDataFrame(table)
-    # Connect does not take an empty table's types from it.
+    # Spark Connect does not infer types from an empty table.
     names = ", ".join(f"`{field.name}` {_SPARK.get(str(field.type), 'string')}" for field in table.schema)
     return session.createDataFrame([], schema=names)
 

@@ -1,10 +1,7 @@
-"""From the crop job's rows to the catalogue's: the table's schema, and predicates and look-ups over its columns.
+"""Convert the crop job's rows to the catalogue's schema; predicates and look-ups over its columns.
 
-Belongs here: functions of their arguments alone. Does not: opening the table (delta.py) or changing it (table.py).
-
-CATALOGUE = CROPS with ``captured_at`` as a UTC timestamp, plus who committed the row and when:
-batch_id, attempt, flow_run, committed_at, and captured_date, the UTC day of capture by which the table is partitioned
-(null when the capture time is unknown). RECROP: what became of the last try to cut a good crop again, see staying.py.
+CATALOGUE = CROPS with ``captured_at`` as a UTC timestamp, plus the commit of the row and the columns of RECROP. RECROP: the
+result of the last attempt to cut a good crop again (see failed_recrops.py). core/columns.py explains the columns.
 """
 
 from __future__ import annotations
@@ -29,20 +26,20 @@ PARTITION = "captured_date"
 CATALOGUE = pa.schema(
     [
         *(field.with_type(UTC) if field.name == "captured_at" else field for field in CROPS),
-        pa.field("batch_id", pa.string()),  # of the batch that last had this box in hand
+        pa.field("batch_id", pa.string()),  # the last batch that processed this box
         pa.field("attempt", pa.int64()),
         pa.field("flow_run", pa.string()),
         pa.field("committed_at", UTC),
         pa.field(PARTITION, pa.date32()),
-        # A good crop that was to be cut again, which failed: the row is that of the crop, and this is why it is not newer.
-        pa.field("recrop_reason", pa.string()),  # a code of failures.py; null when the newest try was good
+        # The row is of a good crop; a later attempt to cut it again failed for this reason.
+        pa.field("recrop_reason", pa.string()),  # a code of failures.py; null when the last attempt succeeded
         pa.field("recrop_detail", pa.string()),
         pa.field("recrop_failed_at", UTC),
     ]
 )
 RECROP = ("recrop_reason", "recrop_detail", "recrop_failed_at")
 
-# The columns with minimum and maximum a file, by which readers skip files. Long texts that nobody filters by have none.
+# Columns with minimum and maximum per file, by which readers skip files. Long texts that no filter uses have none.
 STATISTICS = (
     "batch_id",
     "source",
@@ -61,10 +58,10 @@ ORDER = [(name, "ascending") for name in ("source", "image_id", "profile", "box_
 
 
 def to_catalogue(crops: pa.Table, *, batch_id: str, attempt: int, flow_run: str, committed_at: datetime) -> pa.Table:
-    """CROPS rows as CATALOGUE rows, ordered by image, so that a reader of one image skips most of a file.
+    """Return CROPS rows as CATALOGUE rows, ordered by image, so that a reader of one image skips most of a file.
 
-    Raises CatalogueError when columns are missing or of another type, a capture time is not ISO 8601 with an offset,
-    or a row does not name its source, image and profile: such a row could never be superseded.
+    Raise CatalogueError when columns are missing or of another type, a capture time is not ISO 8601 with an offset, or a row
+    lacks its source, image or profile: such a row could never be superseded.
     """
     import pyarrow.compute as pc
 
@@ -84,7 +81,7 @@ def to_catalogue(crops: pa.Table, *, batch_id: str, attempt: int, flow_run: str,
         raise CatalogueError(f"crops of batch {batch_id} do not fit the catalogue: {error}") from error
     for name in ("source", "image_id", "profile", "box_index"):
         if rows[name].null_count:
-            raise CatalogueError(f"crops of batch {batch_id}: {rows[name].null_count} rows without {name}")
+            raise CatalogueError(f"crops of batch {batch_id}: {rows[name].null_count} rows have no {name}")
     return rows.sort_by(ORDER)
 
 
@@ -93,9 +90,9 @@ def _zeros(count: int) -> pa.Array:
 
 
 def replacing(batch_id: str, superseding: Collection[ImageProfile]) -> str:
-    """The SQL predicate of the rows that a batch replaces: its images' old ones, and (there are none) its own.
+    """Return the SQL predicate of the rows that a batch replaces: the old rows of its images, and its own.
 
-    Its own are named because a replacing write takes only rows that its predicate holds for.
+    Its own rows do not exist yet, but a replacing write only accepts rows that match its predicate.
     """
     groups: dict[tuple[str, str], list[str]] = {}
     for source, image_id, profile in superseding:
@@ -108,27 +105,27 @@ def replacing(batch_id: str, superseding: Collection[ImageProfile]) -> str:
 
 
 def equalling(**columns: str) -> str:
-    """The SQL predicate of the rows whose columns equal these texts."""
+    """Return the SQL predicate of the rows whose columns equal these texts."""
     return " AND ".join(f"{name} = {_quoted(value)}" for name, value in columns.items())
 
 
 def among(column: str, values: Collection[str]) -> str:
-    """The SQL predicate of the rows whose column is one of these texts."""
+    """Return the SQL predicate of the rows whose column is one of these texts."""
     return f"{column} IN ({', '.join(_quoted(value) for value in sorted(set(values)))})"
 
 
 def committed_before(profile: str, moment: datetime) -> str:
-    """The SQL predicate of a profile's rows that were committed before a moment."""
+    """Return the SQL predicate of a profile's rows that were committed before a time."""
     return f"profile = {_quoted(profile)} AND committed_at < {_moment(moment)}"
 
 
 def captured_before(source: str, moment: datetime) -> str:
-    """The SQL predicate of a source's rows whose photos were captured before a moment."""
+    """Return the SQL predicate of a source's rows whose photos were captured before a time."""
     return f"source = {_quoted(source)} AND captured_at < {_moment(moment)}"
 
 
 def of_stores(source: str, stores: Collection[str]) -> str:
-    """The SQL predicate of a source's rows of these stores."""
+    """Return the SQL predicate of a source's rows of these stores."""
     return f"{equalling(source=source)} AND {among('store_id', stores)}"
 
 
@@ -137,33 +134,33 @@ def _moment(moment: datetime) -> str:
 
 
 def of_images(source: str, image_ids: Collection[str]) -> str:
-    """The SQL predicate of the rows of these images."""
+    """Return the SQL predicate of the rows of these images."""
     return f"{equalling(source=source)} AND {among('image_id', image_ids)}"
 
 
 def _quoted(text: str) -> str:
-    """A SQL string literal. Its grammar knows no escape but the doubled quote; a test holds that against hostile ids."""
+    """Return a SQL string literal. The grammar has no escape but the doubled quote; a test checks it with hostile ids."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def find(table: DeltaTable, **equal: str) -> pa.Table:
-    """Rows (CATALOGUE) whose columns equal the given texts."""
+    """Return the rows (CATALOGUE) whose columns equal the given texts."""
     return scan(table, equalling(**equal))
 
 
 def scan(table: DeltaTable, predicate: str) -> pa.Table:
-    """Rows (CATALOGUE) for which a predicate holds, by delta-rs' own engine: it opens only pages that may hold such.
+    """Return the rows (CATALOGUE) that match a predicate. delta-rs' own engine reads only pages that may hold matches.
 
-    pyarrow reads whole row groups, all columns of them: 40 of 1,000,000 rows took it 1.8 s, this 0.04 s.
+    pyarrow reads all columns of whole row groups: for 40 of 1,000,000 rows it took 1.8 s instead of 0.04 s.
     """
     found = pa.table(table.scan(predicate=predicate))
-    for name in set(CATALOGUE.names) - set(found.column_names):  # an earlier version made the table
+    for name in set(CATALOGUE.names) - set(found.column_names):  # an earlier version created the table
         found = found.append_column(name, pa.nulls(len(found), CATALOGUE.field(name).type))
     return found.select(CATALOGUE.names).cast(CATALOGUE)
 
 
 def scan_images(table: DeltaTable, source: str, image_ids: Collection[str]) -> pa.Table:
-    """The rows (CATALOGUE) of these images. A part at a time: delta-rs dies (SIGSEGV) of a predicate that names 37,000 of them."""
+    """Return the rows (CATALOGUE) of these images, read in parts: with 37,000 ids in one predicate delta-rs dies (SIGSEGV)."""
     wanted = sorted(set(image_ids))
     parts = [wanted[start : start + _IMAGES_A_SCAN] for start in range(0, len(wanted), _IMAGES_A_SCAN)]
     return pa.concat_tables([CATALOGUE.empty_table(), *(scan(table, of_images(source, part)) for part in parts)])

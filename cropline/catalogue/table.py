@@ -1,13 +1,11 @@
-"""The catalogue as the steps see it: append a batch once, fence a zombie out, read rows back.
+"""The catalogue: append a batch once, fence stale attempts, read rows.
 
-Belongs here: the commit and its races. Does not: maintenance (maintenance.py), opening (delta.py), shapes (rows.py).
-
-A batch's id is a Delta app id, and its app transaction's version says what the table knows of it:
-``>= 0``  the table holds the batch; the number is the table version that the commit was built on, so the commit is
-          found by looking from there on;
-``< 0``   not yet, and the batch is fenced: only attempts from ``-version`` on may commit it.
-delta-rs lets one of two concurrent commits with one app id pass. That is all that keeps a batch from being appended
-twice, or by an attempt that lost its lease.
+A batch's id is a Delta app id. The version of its app transaction is the batch's status in the table:
+``>= 0``  the table holds the batch. The number is the table version that the commit was built on, so the commit is found in
+          the versions after it.
+``< 0``   the table does not hold the batch, and it is fenced: only attempts from ``-version`` on may commit it.
+Of two concurrent commits with one app id, delta-rs accepts only one. So a batch is never appended twice, and never by an
+attempt that lost its lease.
 """
 
 from __future__ import annotations
@@ -23,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 
 from cropline.catalogue import commits, delta, duplicates, history, maintenance, pack_places
+from cropline.catalogue.failed_recrops import newest, stay
 from cropline.catalogue.history import PastRows
 from cropline.catalogue.log import Memory, commit_of, has_unknown_commits
 from cropline.catalogue.rows import (
@@ -38,7 +37,6 @@ from cropline.catalogue.rows import (
     scan_images,
     to_catalogue,
 )
-from cropline.catalogue.staying import newest, stay
 from cropline.core.errors import CatalogueError, StaleLease
 from cropline.core.store_spec import StoreSpec
 
@@ -52,20 +50,20 @@ _TRIES = 100
 
 @dataclass(frozen=True)
 class Appended:
-    """``version``: the table version that holds the batch. ``appended`` False: it held it already; read batch_rows.
+    """``version``: the table version that holds the batch. ``appended`` False: it held it before; read batch_rows.
 
-    ``rows`` (CATALOGUE): what was appended. Crops that were taken over lie where they lay then, see pack_places.py. ``strangers``:
-    since the state last looked, batches that it does not know were committed.
+    ``rows`` (CATALOGUE): the appended rows. Reused crops have their place at that time (see pack_places.py). ``unknown_batches``:
+    batches that the state does not know were committed since its last check.
     """
 
     version: int
     appended: bool
     rows: pa.Table | None = None
-    strangers: bool = False
+    unknown_batches: bool = False
 
 
 class Catalogue:
-    """The Delta table below a storage root. Holds no connection; every call sees the newest version.
+    """The Delta table below a storage root. It holds no connection; every call sees the newest version.
 
     All methods raise CatalogueError when the table cannot be read or written.
     """
@@ -76,7 +74,7 @@ class Catalogue:
 
     @property
     def uri(self) -> str:
-        """The table's address, for people and for lineage. Readers such as Spark and DuckDB take it as it is."""
+        """The table's address, for people and for lineage. Spark and DuckDB accept it unchanged."""
         return self._spec.url
 
     def append(
@@ -91,41 +89,42 @@ class Catalogue:
         works: Collection[ImageProfile] = (),
         memory: Memory | None = None,
     ) -> Appended:
-        """Append a batch's rows (CROPS) and remove what they supersede, in one commit, once.
+        """Append a batch's rows (CROPS) and remove the rows that they supersede, in one commit, once.
 
-        ``superseding``: works of the batch that the table holds, as the state knows. ``works``: all of them; they are looked up
-        in the table as well when ``memory`` is not that of everybody who wrote here. A failure takes no good row away, see staying.py.
+        ``superseding``: work items of the batch that the table holds, according to the state. ``works``: all of its work
+        items; they are also looked up in the table when ``memory`` does not cover all commits. A failure never removes a
+        good row (see failed_recrops.py).
 
-        Safe against any number of processes doing the same at once, and after a lost reply. Raises StaleLease when a
-        later attempt has fenced the batch.
+        Safe when any number of processes do the same at once, and after a lost reply. Raise StaleLease when a later attempt
+        has fenced the batch.
         """
         rows = to_catalogue(
             crops, batch_id=batch_id, attempt=attempt, flow_run=flow_run, committed_at=_utc(committed_at)
         )
 
         def commit(table: DeltaTable) -> Appended:
-            strange = memory is not None and has_unknown_commits(self._spec, memory, table.version())
+            unknown = memory is not None and has_unknown_commits(self._spec, memory, table.version())
             known = commits.transaction(table, batch_id, attempt)
             if known is not None and known >= 0:
                 version = commit_of(self._spec, batch_id, known, table.version()).version or table.version()
-                return Appended(version, False, strangers=strange)
+                return Appended(version, False, unknown_batches=unknown)
             if known is not None and -known > attempt:
                 raise StaleLease(f"batch {batch_id}: attempt {attempt} lost its lease to attempt {-known}")
             properties = commits.properties(batch_id, table.version(), attempt, len(rows))
-            look = strange or (memory is not None and memory.strangers)
+            look = unknown or (memory is not None and memory.unknown_batches)
             current = commits.current(table, works if look else commits.failing(rows, superseding))
             replaced = {*superseding, *commits.works_of(current)}
             placed = pack_places.with_current_places(table, stay(rows, current), batch_id) if replaced else rows
             commits.put(table, placed, properties, batch_id, replaced)
-            return Appended(table.version(), True, placed, strange)
+            return Appended(table.version(), True, placed, unknown)
 
         with delta.catalogue_errors("write", self._spec):
             return self._until_committed(commit)
 
     def fence(self, batch_id: str, attempt: int) -> bool:
-        """From now on no attempt before this one can append the batch. True: the table holds the batch already.
+        """Fence the batch: no earlier attempt can append it from now on. Return True when the table holds it already.
 
-        Call it when a batch is taken over, before anything else is done for it.
+        Call it first when a batch is taken over.
         """
 
         def commit(table: DeltaTable) -> bool:
@@ -143,7 +142,7 @@ class Catalogue:
             return self._until_committed(commit)
 
     def _until_committed(self, commit: Callable[[DeltaTable], T]) -> T:
-        """Try on the newest version until no other writer was faster. Each lost race is another writer's progress."""
+        """Retry on the newest version until no other writer was faster. Each lost race is another writer's progress."""
         from deltalake.exceptions import CommitFailedError
 
         for attempt in range(_TRIES):
@@ -157,10 +156,10 @@ class Catalogue:
         raise AssertionError("unreachable")
 
     def batch_rows(self, batch_id: str) -> pa.Table | None:
-        """The rows (CATALOGUE) that the batch appended, or None when it was never committed.
+        """Return the rows (CATALOGUE) that the batch appended, or None when it was never committed.
 
-        When some were superseded since, they are read from the version that committed them; those that maintenance has
-        vacuumed are missing. Reads the batch's files only, as far as their statistics can tell.
+        Rows that were superseded since are read from the version that committed them, unless maintenance has vacuumed them.
+        It reads only the batch's files, as far as their statistics allow.
         """
         with delta.catalogue_errors("read", self._spec):
             table = delta.open_table(self._spec)
@@ -175,15 +174,15 @@ class Catalogue:
             return find(then, batch_id=batch_id) if then is not None else rows
 
     def image_rows(self, source: str, image_id: str) -> pa.Table:
-        """The current rows (CATALOGUE) of one image, all profiles; none when it has none."""
+        """Return the current rows (CATALOGUE) of one image, for all profiles; no rows for an unknown image."""
         with delta.catalogue_errors("read", self._spec):
             table = delta.open_table(self._spec)
             return CATALOGUE.empty_table() if table is None else find(table, source=source, image_id=image_id)
 
     def image_history(self, source: str, image_id: str) -> list[PastRows]:
-        """The image's rows through time, newest first: the current ones, then what each commit superseded.
+        """Return the image's rows over time, newest first: the current ones, then those that each commit superseded.
 
-        Goes back as far as the log and the files are kept (30 days, see maintain).
+        It goes back as far as the log and the files are kept (30 days, see maintain).
         """
         with delta.catalogue_errors("read", self._spec):
             table = delta.open_table(self._spec)
@@ -194,9 +193,9 @@ class Catalogue:
             return [*([PastRows(current, None)] if len(current) else []), *past]
 
     def find(self, key: str) -> dict[str, Any] | None:
-        """The row of one crop, by object key or full address; None when no row has it.
+        """Return the row of one crop, by object key or full address; None when no row has it.
 
-        ``superseded_in`` beside the columns: the table version since which it is no longer current, or None.
+        ``superseded_in``, besides the columns: the table version since which it is no longer current, or None.
         """
         key = key.removeprefix(self._root.uri(""))
         with delta.catalogue_errors("read", self._spec):
@@ -208,7 +207,7 @@ class Catalogue:
             return None if held is None else {**held.rows.to_pylist()[0], "superseded_in": held.superseded_in}
 
     def rows(self, where: Any = None, *, columns: Sequence[str] | None = None, version: int | None = None) -> pa.Table:
-        """Rows for which a pyarrow filter holds, at the newest or the given version. No table yet: no rows."""
+        """Return the rows that match a pyarrow filter, at the newest or the given version. No rows without a table."""
         with delta.catalogue_errors("read", self._spec):
             table = delta.open_table(self._spec, version=version)
             if table is None:
@@ -217,21 +216,21 @@ class Catalogue:
             return _read(table, where, columns)
 
     def images_rows(self, source: str, image_ids: Collection[str]) -> pa.Table:
-        """The current rows (CATALOGUE) of some images of a source, all profiles."""
+        """Return the current rows (CATALOGUE) of some images of a source, for all profiles."""
         with delta.catalogue_errors("read", self._spec):
             table = delta.open_table(self._spec)
             return CATALOGUE.empty_table() if table is None else scan_images(table, source, image_ids)
 
     def shard_rows(self, shard: str) -> pa.Table:
-        """The current rows (CATALOGUE) whose crops a pack holds."""
+        """Return the current rows (CATALOGUE) of the crops in a pack."""
         with delta.catalogue_errors("read", self._spec):
             table = delta.open_table(self._spec)
             return CATALOGUE.empty_table() if table is None else scan(table, equalling(shard=shard))
 
     def rewrite_shard(self, shard: str, rewrite: Callable[[pa.Table], pa.Table]) -> None:
-        """Put what ``rewrite`` makes of a pack's current rows in their place, in one commit.
+        """Replace a pack's current rows by the result of ``rewrite``, in one commit.
 
-        It is called again when another writer was faster. Its rows name another pack, all the same one; or there are none.
+        It is called again when another writer was faster. Its rows all name the same other pack, or there are none.
         """
 
         def commit(table: DeltaTable) -> None:
@@ -260,11 +259,11 @@ class Catalogue:
                 self._until_committed(commit)
 
     def expired(self, profile: str, before: datetime) -> pa.Table:
-        """A profile's rows (CATALOGUE) that were committed before a moment."""
+        """Return a profile's rows (CATALOGUE) that were committed before a time."""
         return self._scan(committed_before(profile, _utc(before)))
 
     def images_of(self, source: str, stores: Sequence[str], before: datetime | None) -> set[str]:
-        """The ids of a source's images that have rows: those of some stores, or those captured before a moment."""
+        """Return the ids of a source's images with rows of some stores, or captured before a time."""
         rows = self._scan(of_stores(source, stores) if before is None else captured_before(source, _utc(before)))
         return set(rows["image_id"].unique().to_pylist())
 
@@ -274,14 +273,14 @@ class Catalogue:
             return CATALOGUE.empty_table() if table is None else scan(table, predicate)
 
     def expire(self, profile: str, before: datetime) -> None:
-        """Delete a profile's rows that were committed before a moment."""
+        """Delete a profile's rows that were committed before a time."""
         predicate = committed_before(profile, _utc(before))
         with delta.catalogue_errors("write", self._spec):
             if delta.open_table(self._spec) is not None:
                 self._until_committed(lambda table: table.delete(predicate))
 
     def forget_images(self, source: str, image_ids: Collection[str]) -> int | None:
-        """Delete the rows of these images. Gives the version without them; None when there is no table.
+        """Delete the rows of these images. Return the version without them; None when there is no table.
 
         Earlier versions hold them until ``maintain`` has vacuumed their files.
         """
@@ -296,9 +295,9 @@ class Catalogue:
             return None if delta.open_table(self._spec) is None else self._until_committed(commit)
 
     def reader(self) -> pa.RecordBatchReader:
-        """All current rows, a batch at a time, to be read once. Raises CatalogueError when there is no table.
+        """Return all current rows as a stream of record batches. Raise CatalogueError when there is no table.
 
-        Not a pyarrow dataset: files that a delete rewrote have string views, which its filters do not take.
+        It is not a pyarrow dataset: files that a delete rewrote have string views, which dataset filters do not support.
         """
         with delta.catalogue_errors("read", self._spec):
             table = delta.open_table(self._spec)
@@ -321,10 +320,10 @@ class Catalogue:
         checkpoint: bool = True,
         dry_run: bool = False,
     ) -> maintenance.MaintenanceResult:
-        """Merge small files, delete files that no version younger than ``vacuum_after`` reads (None: keep all), and
-        shorten the log. Safe beside commits; a commit that rewrites the same files goes first. dry_run only counts.
+        """Merge small files, delete files that no version younger than ``vacuum_after`` reads (None: keep all), and shorten
+        the log. Safe beside commits; a commit that rewrites the same files goes first. dry_run only counts.
 
-        Raises CatalogueError also when ``vacuum_after`` is under a day: running commits could lose their files.
+        Raise CatalogueError also when ``vacuum_after`` is under a day: running commits could lose their files.
         """
         maintenance.check_vacuum(vacuum_after)
         with delta.catalogue_errors("maintain", self._spec):
@@ -332,8 +331,8 @@ class Catalogue:
                 lambda table: maintenance.maintain(table, compact, vacuum_after, checkpoint, dry_run)
             )
 
-    def strangers(self, memory: Memory) -> tuple[int, bool] | None:
-        """(newest version, whether since the state last looked others than it committed here); None when there is no table."""
+    def unknown_batches(self, memory: Memory) -> tuple[int, bool] | None:
+        """Return (newest version, whether other installations committed since the last check); None without a table."""
         with delta.catalogue_errors("read", self._spec):
             table = delta.open_table(self._spec)
             return (
@@ -341,8 +340,8 @@ class Catalogue:
             )
 
     def remove_duplicates(self, *, dry_run: bool = False) -> int:
-        """Leave each work's newest rows, and of a box the good one, where batches of several states left theirs. Gives the rows that
-        went, or with ``dry_run`` would go. Reads four columns of the whole table."""
+        """Remove duplicate rows that batches of several states left: keep the newest rows of each work item, and of a box the
+        good one. Return how many rows went, or would go with ``dry_run``. Reads four columns of the whole table."""
 
         def mend(table: DeltaTable, works: set[ImageProfile]) -> int:
             held = commits.current(table, works)

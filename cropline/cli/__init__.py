@@ -1,6 +1,6 @@
-"""The command line. The only part of cropline/ that may call flows, and it imports them inside its commands.
+"""The command line: one module per command, and here their names and how an error ends.
 
-Belongs here: what the commands are called and how an error ends. Does not: what a command does (a file each).
+This is the only part of cropline/ that may call flows. Its commands import them when they run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cropline.core.scrub import scrub, visible
 
 app = typer.Typer(
     name="cropline",
-    help="Shelf and cooler photos in, crops out: exactly once, and each knows where it came from.",
+    help="Turn shelf and cooler photos into crops: each box exactly once, each crop with its history.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -27,25 +27,25 @@ app = typer.Typer(
 )
 
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="show the logs of the run")]
-MaxBatches = Annotated[int | None, typer.Option(min=1, help="batches that this run takes at most")]
+MaxBatches = Annotated[int | None, typer.Option(min=1, help="process at most this many batches")]
 
 _NO_PREFECT = ("Failed to reach API at ", "Timed out while attempting to connect to ephemeral Prefect API server")
 
 
 def main() -> None:
-    """Entry point. An error of ours is one line, after those that explain it, and exit code 2: never a traceback."""
+    """Entry point. A CroplineError ends as one line, after the lines that explain it, with exit code 2 and no traceback."""
     try:
         refuse_name_clashes()
         app()
     except CroplineError as error:
-        # Visible: an error names ids and keys, and those come from outside.
+        # An error names ids and keys, which come from outside.
         for note in getattr(error, "__notes__", ()):
             print(f"cropline: {visible(note)}", file=sys.stderr)  # noqa: T201
         print(f"cropline: {error.code}: {visible(str(error))}", file=sys.stderr)  # noqa: T201
-        _let_go(error)
+        _drop_tracebacks(error)
         raise SystemExit(2) from None
     except RuntimeError as error:
-        # Prefect has no type for it. Its own words name the address of PREFECT_API_URL.
+        # Prefect has no exception type for it. Its message names the address in PREFECT_API_URL.
         if not str(error).startswith(_NO_PREFECT):
             raise
         hint = "start the Prefect server, set PREFECT_API_URL to it, or unset it to run without one"
@@ -70,9 +70,12 @@ def _options(
     pass
 
 
-def _let_go(error: BaseException | None) -> None:
-    """Empty what is told already of its tracebacks. Prefect keeps the error until Python is gone, and with the frames of a
-    failed script DuckDB's objects, about each of which nanobind would then complain."""
+def _drop_tracebacks(error: BaseException | None) -> None:
+    """Drop the tracebacks of a printed error.
+
+    Prefect keeps the error until the interpreter ends. The frames of a failed script hold DuckDB objects, and nanobind
+    would then print a line about each of them.
+    """
     while error is not None:
         before = error.__cause__ or error.__context__
         error.__traceback__ = error.__cause__ = error.__context__ = None
@@ -81,12 +84,12 @@ def _let_go(error: BaseException | None) -> None:
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="folder for everything that the demo makes")] = Path("demo-output"),
-    photos: Annotated[int, typer.Option(min=1, max=5000, help="photos that the cameras have taken")] = 40,
-    faults: Annotated[bool, typer.Option(help="let some photos and rows be bad, as in life")] = True,
+    out: Annotated[Path, typer.Option(help="folder for everything that the demo writes")] = Path("demo-output"),
+    photos: Annotated[int, typer.Option(min=1, max=5000, help="number of photos to simulate")] = 40,
+    faults: Annotated[bool, typer.Option(help="damage some photos and rows")] = True,
     verbose: Verbose = False,
 ) -> None:
-    """Simulated cameras, two polls, crops and a report: everything on this machine."""
+    """Poll simulated cameras twice and write crops and a report, all on this machine."""
     from cropline.cli.demo import run_demo
 
     quiet_prefect(verbose)
@@ -95,7 +98,7 @@ def demo(
 
 @app.command()
 def poll(max_batches: MaxBatches = None, verbose: Verbose = False) -> None:
-    """Poll the image API once, and crop what is new."""
+    """Poll the image API once and crop what is new."""
     from cropline.cli.runs import run_flow
 
     quiet_prefect(verbose)
@@ -104,7 +107,7 @@ def poll(max_batches: MaxBatches = None, verbose: Verbose = False) -> None:
 
 @app.command()
 def process(max_batches: MaxBatches = None, verbose: Verbose = False) -> None:
-    """Crop what waits in the state table, without polling."""
+    """Crop the backlog without polling."""
     from cropline.cli.runs import run_flow
 
     quiet_prefect(verbose)
@@ -113,7 +116,7 @@ def process(max_batches: MaxBatches = None, verbose: Verbose = False) -> None:
 
 @app.command()
 def status() -> None:
-    """Images by state, the backlog's age, the cursor's lag, the last batches."""
+    """Show images by state, the backlog, cursors, failure reasons and the last batches."""
     from cropline.cli.status import show_status
 
     show_status()
@@ -121,7 +124,7 @@ def status() -> None:
 
 @app.command()
 def trace(what: Annotated[str, typer.Argument(help="address or object key of a crop, or id of an image")]) -> None:
-    """Where a crop came from: box, image, manifest, batch, flow run, profile. Of an image: which crops it became."""
+    """Show where a crop came from (box, image, manifest, batch, flow run, profile), or the crops of an image."""
     from cropline.cli.trace import show_trace
 
     show_trace(what)
@@ -131,10 +134,10 @@ def trace(what: Annotated[str, typer.Argument(help="address or object key of a c
 def lineage(
     what: Annotated[str, typer.Argument(help="id of a flow run, or address or object key of a crop")],
     out: Annotated[
-        Path | None, typer.Option(help="the picture to write, or a folder for it; not given: a new temporary one")
+        Path | None, typer.Option(help="file or folder for the picture; default: a new temporary folder")
     ] = None,
 ) -> None:
-    """The way from the camera API to the crops, with counts, as a picture (SVG) and in words."""
+    """Draw the way from the image API to the crops of a run, with counts, as SVG and as text."""
     from cropline.cli.lineage import show_lineage
 
     show_lineage(what, out)
@@ -143,9 +146,9 @@ def lineage(
 @app.command()
 def show(
     image_id: Annotated[str, typer.Argument(help="id of an image, as the API calls it")],
-    out: Annotated[Path | None, typer.Option(help="the picture to write; IMAGE_ID.jpg if not given")] = None,
+    out: Annotated[Path | None, typer.Option(help="file for the picture; default: IMAGE_ID.jpg")] = None,
 ) -> None:
-    """One picture of a photo: its boxes drawn in, its crops below."""
+    """Draw one photo with its boxes, and its crops below."""
     from cropline.cli.show import show_image
 
     show_image(image_id, out)
@@ -153,7 +156,7 @@ def show(
 
 @app.command()
 def crop(
-    photo: Annotated[str, typer.Argument(help="a picture's file, or its http(s) URL")],
+    photo: Annotated[str, typer.Argument(help="path or http(s) URL of a photo")],
     boxes: Annotated[
         Path,
         typer.Option(
@@ -163,30 +166,36 @@ def crop(
     ],
     out: Annotated[Path, typer.Option(help="folder for the crops, boxes.jpg and crops.json")],
     profile: Annotated[
-        list[str] | None, typer.Option(help="name of a crop profile of the settings; can be repeated; not given: all")
+        list[str] | None,
+        typer.Option(help="name of a crop profile in the settings; can be repeated; default: all of them"),
     ] = None,
     format: Annotated[
         Literal["jpeg", "png", "webp", "avif"] | None,
-        typer.Option(help="this and the next change the profiles; without --profile they change a plain one"),
+        typer.Option(
+            help="file format; this and the next five options change the chosen profiles, or the default recipe without --profile"
+        ),
     ] = None,
-    quality: Annotated[int | None, typer.Option(help="1 to 100: jpeg, webp, avif")] = None,
-    max_side: Annotated[int | None, typer.Option(help="px; a crop with a longer side is shrunk to it")] = None,
-    min_side: Annotated[int | None, typer.Option(help="px; a crop with a shorter side is skipped")] = None,
-    padding: Annotated[float | None, typer.Option(help="fraction of the box's side added on each side")] = None,
-    colour: Annotated[Literal["srgb", "keep_icc"] | None, typer.Option(help="convert to sRGB, or not")] = None,
+    quality: Annotated[int | None, typer.Option(help="1 to 100, for jpeg, webp and avif")] = None,
+    max_side: Annotated[int | None, typer.Option(help="pixels; a crop with a longer side is scaled down to it")] = None,
+    min_side: Annotated[int | None, typer.Option(help="pixels; a box with a shorter side is skipped")] = None,
+    padding: Annotated[float | None, typer.Option(help="margin on each side, as a fraction of the box's side")] = None,
+    colour: Annotated[
+        Literal["srgb", "keep_icc"] | None,
+        typer.Option(help="convert to sRGB, or keep the colours and their ICC profile"),
+    ] = None,
     coordinates: Annotated[
         Literal["normalised", "pixels"] | None,
-        typer.Option(help="of the boxes; not given: as CROPLINE_API__COORDINATES"),
+        typer.Option(help="units of the boxes; default: CROPLINE_API__COORDINATES"),
     ] = None,
     orientation: Annotated[
         Literal["upright", "stored"] | None,
-        typer.Option(help="of the picture that the boxes mean, by EXIF; not given: as CROPLINE_API__ORIENTATION"),
+        typer.Option(
+            help="whether boxes refer to the photo after EXIF rotation (upright) or before (stored); default: CROPLINE_API__ORIENTATION"
+        ),
     ] = None,
-    allow_loopback: Annotated[
-        bool, typer.Option("--allow-loopback", help="let the URL be one of this machine")
-    ] = False,
+    allow_loopback: Annotated[bool, typer.Option("--allow-loopback", help="allow a URL of this machine")] = False,
 ) -> None:
-    """Try the engine on one picture: cut its boxes. Exit code 1 when a box failed; nothing else is remembered."""
+    """Cut the boxes of one photo into a folder, to try profiles out. The exit code is 1 when a box failed."""
     from cropline.cli.crop import CropOptions, run_crop
 
     changes = {
@@ -207,13 +216,13 @@ operations.add_to(app)
 
 
 def quiet_prefect(verbose: bool) -> None:
-    """Prefect's own log lines would tear the progress bar; what matters of them is in our summary and error line.
+    """Silence Prefect's log lines, which would break the progress bar. Settings of the user stay.
 
-    Read by Prefect at its import, so it is set before; what the user has set stays.
+    Call it before Prefect is imported: Prefect reads these variables then.
     """
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO" if verbose else "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
-    # Without a server of their own, people get one for the run; on a busy machine it needs more than Prefect's 20 s.
+    # Without a server, Prefect starts one for the run. On a busy machine that takes longer than its default of 20 s.
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")

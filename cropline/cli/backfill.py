@@ -1,4 +1,4 @@
-"""cropline backfill, replay and maintain: the flows of the same names in this process, their answers on the screen."""
+"""``cropline backfill``, ``replay`` and ``maintain``: run the flows of the same names and print their results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ENDED = ("failed", "dead", "quarantined", "partial")
 
 
 def asked_photos(**fields: Any) -> Photos:
-    """The options as one model; a mistake becomes a usage error that names the option."""
+    """Return the options as one model. Raises BadParameter, which names the wrong option."""
     try:
         return Photos(**{name: value for name, value in fields.items() if value})
     except ValidationError as error:
@@ -33,7 +33,7 @@ def asked_photos(**fields: Any) -> Photos:
 
 
 def asked_ended(ended: Sequence[str] | None) -> list[str]:
-    """How the works ended that a replay wants."""
+    """Return the states of the work items to replay. Raises BadParameter for an unknown one."""
     for one in ended or ():
         if one not in _ENDED:
             raise typer.BadParameter(f"{one!r} is not one of {', '.join(_ENDED)}", param_hint="--ended")
@@ -50,7 +50,7 @@ def run_backfill(
     restart: bool,
     limits: dict[str, int | None],
 ) -> None:
-    """Backfill in this process and show what it did, or would do."""
+    """Run a backfill and print what it did, or would do."""
     settings = check_settings(needs_api=announced == "api")
     from flows.backfill import backfill
 
@@ -79,7 +79,7 @@ def run_replay(
     limits: dict[str, int | None],
     manifests: Sequence[str] = (),
 ) -> None:
-    """Replay in this process and show what it did, or would do."""
+    """Run a replay and print what it did, or would do."""
     settings = check_settings(needs_api=False)
     from flows.replay import replay
 
@@ -99,7 +99,7 @@ def run_replay(
 
 
 def run_maintain(keep_days: int, *, dry_run: bool) -> None:
-    """Maintain in this process and say what it did."""
+    """Run maintenance and print what it did, or would do."""
     check_settings(needs_api=False)
     from flows.maintain import maintain
 
@@ -107,7 +107,7 @@ def run_maintain(keep_days: int, *, dry_run: bool) -> None:
     done, results = maintain(keep_days=keep_days, dry_run=dry_run)
     screen.print(maintenance_verdict(done))
     for name, count, size in cleanup_rows(results):
-        gone = "would go" if dry_run else "removed"
+        gone = "to remove" if dry_run else "removed"
         screen.print(f"  {name}: {count} {gone}{f', {size} MB' if size else ''}")
 
 
@@ -136,7 +136,7 @@ def _show_plan(screen: Screen, plan: Estimate) -> None:
     if plan.left:
         screen.print()
         left = [[why, what, f"{count:,}"] for why, what, count in plan.left]
-        screen.print(_table(["left out, because", "counted in", "how many"], left))
+        screen.print(_table(["left out because", "unit", "count"], left))
     if plan.note:
         screen.print(f"\n  {plan.note}", soft_wrap=True)
 
@@ -144,7 +144,7 @@ def _show_plan(screen: Screen, plan: Estimate) -> None:
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     table = Table(show_edge=False, pad_edge=False, header_style="bold")
     for position, name in enumerate(head):
-        table.add_column(name, justify="left" if position == 0 or name == "counted in" else "right")
+        table.add_column(name, justify="left" if position == 0 or name == "unit" else "right")
     for row in rows:
         table.add_row(*row)
     return table

@@ -1,10 +1,10 @@
-"""The boxes file of ``cropline crop``: JSON of one of three forms, read strictly.
+"""Reads the boxes file of ``cropline crop``: JSON in one of three forms.
 
-    [[xmin, ymin, xmax, ymax], ...]                     numbers, one list a box
+    [[xmin, ymin, xmax, ymax], ...]                     numbers, one list per box
     [{"id": "7", "xmin": 0.1, "ymin": ...}, ...]        boxes as the image API gives them (CROPLINE_API__FIELDS__XMIN ...)
     {"boxes": [...], ...}                               a whole item of the image API (CROPLINE_API__FIELDS__BOXES)
 
-Belongs here: that file. Does not: judging boxes; a box that is NaN, inverted or outside is the engine's to fail.
+A box that is NaN, inverted or outside the photo is read; the crop job fails it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 
 def read_boxes(path: Path, api: ApiSettings) -> list[dict[str, Any]]:
-    """Boxes as a manifest holds them. Raises SettingsError, which names the file and what in it is wrong."""
+    """Return the boxes as a manifest holds them. Raises SettingsError, which names the file and the mistake."""
     try:
         given = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
@@ -44,7 +44,9 @@ def _boxes(given: Any, api: ApiSettings) -> list[dict[str, Any]]:
         return _mapped({"boxes": given}, _with(api, api.fields.model_copy(update={"boxes": "boxes"})))
     for position, box in enumerate(given):
         if not isinstance(box, list) or len(box) != 4:
-            raise ValueError(f"box {position} is not [xmin, ymin, xmax, ymax], as all boxes are, or all are objects")
+            raise ValueError(
+                f"box {position} is not [xmin, ymin, xmax, ymax]; give all boxes as such lists, or all as objects"
+            )
     plain = api.model_copy(update={"fields": FieldMap(), "box_format": "xyxy"})
     return _mapped({"boxes": [dict(zip(_EDGES, box, strict=True)) for box in given]}, plain)
 
@@ -58,7 +60,7 @@ def _mapped(item: dict[str, Any], api: ApiSettings) -> list[dict[str, Any]]:
     row = manifest_row(0, item, api)
     unreadable = [name for name in row["unreadable"] if name.startswith("boxes")]
     if unreadable:
-        raise ValueError(f"{', '.join(unreadable[:3])} cannot be read: numbers are needed, and text for ids")
+        raise ValueError(f"{', '.join(unreadable[:3])} cannot be read: sides must be numbers, and ids text")
     boxes: list[dict[str, Any]] | None = row["boxes"]
     if not boxes:
         raise ValueError(f"holds no boxes at {fields.boxes}")

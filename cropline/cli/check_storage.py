@@ -1,4 +1,4 @@
-"""cropline check-storage: what the storage was asked to do, and what it did."""
+"""``cropline check-storage``: which of the needed operations the storage supports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cropline.core.screen import Screen
 
 
 def show_promises() -> None:
-    """A line a promise. Raises StorageError for the first that the store breaks; what holds is remembered for the runs."""
+    """Print one line per operation. Raises StorageError for the first that the store lacks; else runs skip the probe."""
     spec = load_settings().storage.spec
     found = store_probe.probe(spec)
     screen = Screen()

@@ -1,4 +1,4 @@
-"""cropline copy-state: the state database into another one."""
+"""``cropline copy-state``: copy the state database into another one."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from cropline.state import State
 
 
 def run_copy(to_env: str) -> None:
-    """Copy, and say how many rows of each table. Raises SettingsError when the variable holds no database's URL."""
+    """Copy, and print the number of rows per table. Raises SettingsError when the variable holds no database URL."""
     settings = load_settings().state
     url = os.environ.get(to_env, "")
     if not url:
-        raise SettingsError(f"{to_env}: is not set; put the new database's URL into it")
+        raise SettingsError(f"{to_env}: is not set; set it to the new database's URL")
     if url == settings.url.get_secret_value():
-        raise SettingsError(f"{to_env}: is the database of the settings itself")
+        raise SettingsError(f"{to_env}: is the database in CROPLINE_STATE__URL; name another one")
     try:
         other = StateSettings(url=SecretStr(url))
     except ValidationError:
@@ -28,4 +28,4 @@ def run_copy(to_env: str) -> None:
     screen = Screen()
     with State.open(settings) as old, State.open(other) as new:
         old.copy_to(new, lambda table, rows: screen.print(f"  {table:<16} {rows:>12,}"))
-    screen.print("copied; now point CROPLINE_STATE__URL of every worker at the new database")
+    screen.print("copied; now set CROPLINE_STATE__URL of every worker to the new database")

@@ -1,8 +1,6 @@
-"""cropline crop: the engine on one picture, for people who are trying it.
+"""``cropline crop``: cut the boxes of one photo without state, catalogue or Prefect.
 
-Belongs here: one photo's way into crop_images and what came of it, as files and on the screen. Does not: state, catalogue or
-Prefect; nothing is remembered. A file is served to the crop processes over loopback, since they take nothing but URLs: so it
-meets the limits and the fate of any photo.
+A local file is served to the crop processes over loopback, because they take only URLs. So the limits of any photo apply.
 """
 
 from __future__ import annotations
@@ -58,9 +56,9 @@ class CropOptions:
 
 
 def run_crop(options: CropOptions) -> bool:
-    """Cut, write the crops, the picture and the list into ``out``, show what came of each box: whether none failed.
+    """Write crops, picture and list into ``out``, and print one line per box. Return whether no box failed.
 
-    Raises SettingsError for wrong options and files. What is wrong with the photo or a box is a reason code in its row.
+    Raises SettingsError for wrong options and files. A bad photo or box gets a reason code in its row.
     """
     settings = load_settings()
     profiles = _profiles(settings, options)
@@ -88,7 +86,7 @@ def run_crop(options: CropOptions) -> bool:
 
 
 def _make_folder(out: Path) -> None:
-    """There, writable, and rid of what an earlier run of this command left in it."""
+    """Create the folder, and delete the files that an earlier run of this command left in it."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name in (*_listed(out), _PICTURE, _LIST):
@@ -99,7 +97,7 @@ def _make_folder(out: Path) -> None:
 
 @contextmanager
 def _scratch(out: Path) -> Iterator[Path]:
-    """A folder on the same disk, for a while."""
+    """Yield a temporary folder on the same disk."""
     try:
         folder = tempfile.TemporaryDirectory(dir=out, prefix=".cropline-")
     except OSError as error:
@@ -109,7 +107,7 @@ def _scratch(out: Path) -> Iterator[Path]:
 
 
 def _listed(out: Path) -> list[str]:
-    """The files of an earlier run, by its list; names that are not of our making are left alone."""
+    """Return the files in the list of an earlier run. Names that this command does not write are ignored."""
     try:
         rows = json.loads((out / _LIST).read_text(encoding="utf-8"))
         return [row["file"] for row in rows if row["file"] and _OUR_NAME.fullmatch(row["file"])]
@@ -120,7 +118,9 @@ def _listed(out: Path) -> list[str]:
 def _profiles(settings: Settings, options: CropOptions) -> dict[str, Profile]:
     unknown = [name for name in options.profiles if name not in settings.profiles]
     if unknown:
-        raise SettingsError(f"--profile {unknown[0]}: there are {', '.join(settings.profiles)} in CROPLINE_PROFILES")
+        raise SettingsError(
+            f"--profile {unknown[0]}: is not in CROPLINE_PROFILES, which has {', '.join(settings.profiles)}"
+        )
     if options.profiles:
         chosen = {name: settings.profiles[name] for name in options.profiles}
     else:
@@ -137,13 +137,13 @@ def _bytes(options: CropOptions, settings: Settings) -> bytes:
         return _file(Path(options.photo), settings.fetch.max_bytes)
     from fugue_jobs.fetching.fetch import Fetcher
 
-    # Not what the settings say of loopback: here, whoever means it says it.
+    # The option decides about loopback here, not the settings.
     with Fetcher(settings.fetch.model_copy(update={"allow_loopback": options.allow_loopback})) as fetcher:
         return fetcher.fetch(options.photo).data
 
 
 def _file(path: Path, most: int) -> bytes:
-    """Its bytes, and no more than a URL may have: a video or a device is not read to its end."""
+    """Return the bytes of a file. Raises PhotoFailure beyond the limit for URLs: a device has no end."""
     try:
         with path.open("rb") as file:
             data = file.read(most + 1)
@@ -162,11 +162,11 @@ def _cut(
     settings: Settings,
     store: StoreSpec,
 ) -> list[dict[str, Any]]:
-    """Rows of schemas.CROPS by box and profile; the last is of the photo itself."""
+    """Return rows of schemas.CROPS by box and profile; the last is the photo itself."""
     with _served(data) as url:
         fetch = FetchSettings(allow_loopback=True, max_bytes=settings.fetch.max_bytes)
         geometry = {
-            # Percent were made 0..1 when the boxes were read.
+            # read_boxes has already converted percent to 0..1.
             "coordinates": "pixels" if (options.coordinates or settings.api.coordinates) == "pixels" else "normalised",
             "orientation": options.orientation or settings.api.orientation,
         }
@@ -176,7 +176,7 @@ def _cut(
 
 @contextmanager
 def _served(data: bytes) -> Iterator[str]:
-    """A URL on this machine that gives these bytes to whoever knows it."""
+    """Yield a loopback URL of these bytes. Its path is random."""
     path = f"/{secrets.token_hex(16)}"
 
     class Handler(BaseHTTPRequestHandler):
@@ -189,7 +189,7 @@ def _served(data: bytes) -> Iterator[str]:
                 self.wfile.write(data)
 
         def log_message(self, *_: Any) -> None:
-            """Not on the user's screen."""
+            """No log lines on the screen."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -202,12 +202,12 @@ def _served(data: bytes) -> Iterator[str]:
 
 
 def _keep(crops: list[dict[str, Any]], scratch: Path, out: Path) -> None:
-    """Give the crops names for people: PROFILE/NUMBER-BOX.jpg."""
+    """Rename the crops to PROFILE/NUMBER-BOX.jpg."""
     for row in crops:
         if row["status"] != "written":
             continue
         found = scratch / row["key"]
-        # The number tells them apart; of the id stays what is readable and safe.
+        # The number makes the name unique. Only safe characters of the id are kept.
         box = _UNSAFE.sub("-", row["box_id"] or "")[:40].strip("-")
         row["file"] = f"{row['profile']}/{row['box_index']:04d}{box and f'-{box}'}{found.suffix}"
         try:
@@ -241,7 +241,7 @@ def _show(screen: Screen, crops: list[dict[str, Any]], options: CropOptions) -> 
         for code in sorted({row["reason"] for row in crops if row["reason"]}):
             screen.print(f"  {code}: {FAILURES[code].meaning}; {FAILURES[code].remedy}", soft_wrap=True)
         if options.coordinates is None and any(_looks_like_pixels(row) for row in crops):
-            screen.print("  the boxes look like pixels: if they are, say --coordinates pixels", soft_wrap=True)
+            screen.print("  the boxes look like pixels; if they are, give --coordinates pixels", soft_wrap=True)
     counts = ", ".join(
         f"{sum(row['status'] == status for row in crops):,} {status}" for status in ("written", "skipped", "failed")
     )
@@ -257,7 +257,7 @@ def _looks_like_pixels(row: Mapping[str, Any]) -> bool:
 
 def _table(rows: list[dict[str, Any]]) -> Table:
     table = Table(show_edge=False, pad_edge=False, header_style="bold")
-    for name in ("box", "profile", "", "size px", "bytes", "file, or why not"):
+    for name in ("box", "profile", "", "size px", "bytes", "file, or reason"):
         table.add_column(name, justify="right" if name in ("size px", "bytes") else "left", overflow="fold")
     for row in rows:
         written = row["status"] == "written"

@@ -1,7 +1,4 @@
-"""cropline demo: a simulated camera API, two polls against it, and where everything lies afterwards.
-
-Belongs here: making the demo's folder and settings. Does not: any step; the polls are those of every user.
-"""
+"""``cropline demo``: simulate a camera API, poll it twice, and print where the outputs are."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cropline.cli.runs import Stopwatch, check_settings, funnel_table, show_places, watched
+from cropline.cli.runs import Stopwatch, check_settings, funnel_table, show_places, show_problems, watched
 from cropline.core.errors import SettingsError
 from cropline.core.screen import Screen
 from cropline.pipeline.funnel import Funnel
@@ -25,7 +22,7 @@ _MARK = ".cropline-demo"
 
 
 def run_demo(out: Path, photos: int, *, with_faults: bool) -> None:
-    """Poll twice; the second finds nothing new. Raises SettingsError when ``out`` holds something else."""
+    """Poll twice; the second poll finds nothing new. Raises SettingsError when ``out`` is not a demo folder."""
     check_demo_installed()
     from demo.server import DemoServer
 
@@ -43,18 +40,22 @@ def run_demo(out: Path, photos: int, *, with_faults: bool) -> None:
             if with_faults:
                 _break_some(api)
             drawn = watch.seconds
-            screen.print(f"  the camera API answers at {api.base_url}, its pages at /docs ({drawn:.0f} s)")
+            screen.print(f"  camera API: {api.base_url} (its pages: {api.base_url}/docs), ready after {drawn:.0f} s\n")
             runs = _poll_twice(screen)
     screen.print(funnel_table(runs))
     if runs[1][1].nothing_new:
         screen.print("\n  The second poll found nothing new: every photo is cropped once.")
+    if with_faults:
+        screen.print("\n  The demo damages some photos and rows on purpose. --no-faults leaves them whole.")
+        show_problems(screen, runs[0][1])
     settings = check_settings(needs_api=False)
     show_places(screen, [*places(settings, runs[0][1])])
-    screen.print(f"\n  {watch.seconds:.0f} s in all; look around with: source {out / 'env.sh'} && cropline status")
+    screen.print(f"\n  {watch.seconds:.0f} s in all. To look at the result:", soft_wrap=True)
+    screen.print(f"    source {out / 'env.sh'} && cropline status", soft_wrap=True)
 
 
 def check_demo_installed() -> None:
-    """Raises SettingsError when a package that serves the simulated cameras is missing."""
+    """Raise SettingsError when a package for the simulated cameras is missing."""
     from importlib.util import find_spec
 
     missing = [name for name in ("fastapi", "uvicorn") if find_spec(name) is None]
@@ -63,14 +64,14 @@ def check_demo_installed() -> None:
 
 
 def _fresh_folder(out: Path) -> Path:
-    """An empty folder. What an earlier demo left is removed; anything else is not ours to remove."""
+    """Return an empty folder. Deletes the output of an earlier demo. Raises SettingsError when other files are in it."""
     folder = out.resolve()
     if folder.exists() and not folder.is_dir():
         raise SettingsError(f"--out {out}: is a file; name a folder")
     if folder.exists() and any(folder.iterdir()) and not (folder / _MARK).exists():
-        raise SettingsError(f"--out {out}: holds something that is no demo of cropline; name another folder")
+        raise SettingsError(f"--out {out}: holds files that are not from a demo; name another folder")
     try:
-        kept = folder / "camera-photos"  # the cameras' own photos: drawing them again would be the demo's longest part
+        kept = folder / "camera-photos"  # drawing the photos again would take longest
         for entry in folder.iterdir() if folder.exists() else ():
             if entry != kept:
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
@@ -82,7 +83,7 @@ def _fresh_folder(out: Path) -> Path:
 
 
 def demo_settings(url: str, token: str, folder: Path) -> dict[str, str]:
-    """Settings as a user would make them in the environment, for everything in one folder."""
+    """Return the environment variables for a demo whose files are all in one folder."""
     from demo.stores import write_stores
 
     write_stores(folder / "stores.parquet")
@@ -99,25 +100,24 @@ def demo_settings(url: str, token: str, folder: Path) -> dict[str, str]:
 
 
 def _point_at(url: str, token: str, folder: Path) -> None:
-    """The demo's settings, in the environment of this process."""
+    """Put the demo's settings into this process's environment and into env.sh."""
     for name in [name for name in os.environ if name.startswith("CROPLINE_")]:
-        del os.environ[name]  # the demo must not touch the user's own state and storage
-    # The demo's Prefect keeps to its folder too.
+        del os.environ[name]  # so that the demo cannot touch the user's state and storage
     settings = demo_settings(url, token, folder) | {"PREFECT_HOME": str(folder / "prefect")}
     os.environ |= settings
     write_env(folder, settings)
 
 
 def write_env(folder: Path, settings: Mapping[str, str]) -> Path:
-    """A file that makes a shell's commands see what the simulated cameras left."""
+    """Write a shell file that sets the variables, and return its path."""
     lines = [f"export {name}={shlex.quote(value)}" for name, value in settings.items()]
     path = folder / "env.sh"
-    path.write_text("# Look at what is here: source this, then cropline status.\n" + "\n".join(lines) + "\n")
+    path.write_text("# Settings of this demo. Source this file, then run cropline status.\n" + "\n".join(lines) + "\n")
     return path
 
 
 def _break_some(api: DemoServer) -> None:
-    """A few bad rows and photos, as every fleet of cameras has."""
+    """Damage a few rows and photos."""
     ids = [row["id"] for row in api.control.images()]
     rows = ("row_without_id", "row_inverted_box", "row_bad_timestamp")
     photos = ("image_missing", "image_corrupt_scan", "image_500")

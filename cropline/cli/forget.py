@@ -1,4 +1,4 @@
-"""cropline forget: what was made of some photos goes, and never comes back."""
+"""``cropline forget``: erase everything made from some photos, for good."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _OPTIONS = {"images": "--image", "stores": "--store", "before": "--before"}
 
 
 def asked_selection(images: list[str] | None, stores: list[str] | None, before: str | None) -> Selection:
-    """The options as one selection; a mistake becomes a usage error that names the option."""
+    """Return the options as one selection. Raises BadParameter, which names the wrong option."""
     try:
         return Selection.model_validate({"images": images or (), "stores": stores or (), "before": before})
     except ValidationError as error:
@@ -29,7 +29,7 @@ def asked_selection(images: list[str] | None, stores: list[str] | None, before: 
 
 
 def run_forget(selection: Selection, *, dry_run: bool) -> None:
-    """Forget, or say what would be forgotten."""
+    """Erase the photos, or print what would be erased."""
     settings = load_settings()
     spec, source = settings.storage.spec, settings.api.source
     if not dry_run:

@@ -1,7 +1,4 @@
-"""cropline lineage: the way from the camera API to the crops, of one run or of one crop, as a picture and in words.
-
-Belongs here: finding what the argument names, and showing it. Does not: drawing (cropline/lineage/graph.py).
-"""
+"""``cropline lineage``: the lineage graph of one run or of one crop, as SVG and as text."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ from cropline.reports.run_record import find_record
 
 @dataclass(frozen=True)
 class _Drawing:
-    """One way through the graph: its counts, and which manifest, batch and so on it was."""
+    """What is drawn: the counts on the edges, and the names of the manifest, batch and so on."""
 
     title: str
     file: str
@@ -35,24 +32,24 @@ class _Drawing:
 
 
 def show_lineage(what: str, out: Path | None) -> None:
-    """Draw the way of a flow run or of a crop. Raises CatalogueError when there is neither, or its photo was forgotten."""
+    """Draw a flow run or a crop. Raises CatalogueError when there is neither, or the photo was erased."""
     settings = load_settings()
     drawing = _of_crop(settings, what) or _of_run(settings, what)
     if drawing is None:
         raise CatalogueError(
             f"no crop and no run {visible(what)} in {settings.storage.url}; give a crop's key or address, or the id of a flow run "
-            "that did something"
+            "that had work"
         )
     screen = Screen()
     screen.print(f"[bold]{plain(drawing.title)}[/bold]", markup=True, soft_wrap=True)
     for line in _words(drawing):
         screen.print(f"  {visible(line)}", soft_wrap=True)
     picture = lineage_svg(drawing.counts, title=drawing.title, names=drawing.names)
-    screen.print(f"\n  drawn in {_save(picture, f'lineage-{drawing.file}.svg', out)}", soft_wrap=True)
+    screen.print(f"\n  picture: {_save(picture, f'lineage-{drawing.file}.svg', out)}", soft_wrap=True)
 
 
 def _save(picture: str, name: str, out: Path | None) -> Path:
-    """Not below the storage: an erasure would not find there what names a photo."""
+    """Write the picture and return its path. It never goes into the storage, where an erasure would not find it."""
     folder = out or Path(tempfile.mkdtemp(prefix="cropline-lineage-"))
     path = folder / name if folder.is_dir() else folder
     try:
@@ -63,7 +60,7 @@ def _save(picture: str, name: str, out: Path | None) -> Path:
 
 
 def _words(drawing: _Drawing) -> Iterator[str]:
-    """The graph without a picture: an edge a line."""
+    """Yield the graph as text, one line per edge."""
     counts, names = drawing.counts, drawing.names
     rows = [count for name in ("written", "failed", "skipped") if (count := counts.get(name)) is not None]
     edges = (
@@ -86,7 +83,7 @@ def _host(settings: Settings) -> str:
 
 
 def _of_run(settings: Settings, flow_run: str) -> _Drawing | None:
-    """From the record beside its report; of a run that left none (it was killed), from the catalogue."""
+    """Read the record beside the report. A killed run has none; then use the catalogue."""
     spec, names = settings.storage.spec, {"api": _host(settings)}
     record = find_record(spec, flow_run)
     if record is not None:
@@ -99,7 +96,7 @@ def _of_run(settings: Settings, flow_run: str) -> _Drawing | None:
         return None
     batches = sorted(set(rows["batch_id"].to_pylist()))
     names["crop"] = batches[0] if len(batches) == 1 else f"{len(batches):,} batches"
-    title = f"run {flow_run}, by what the catalogue holds of it"
+    title = f"run {flow_run}, from the catalogue"
     return _Drawing(title, flow_run, _counted(rows), names)
 
 
@@ -113,7 +110,7 @@ def _counted(rows: Any) -> dict[str, int | None]:
 
 
 def _of_crop(settings: Settings, crop: str) -> _Drawing | None:
-    """Of the crop's manifest and batch; the counts are of these, the names lead to the crop."""
+    """Use the counts of the crop's manifest and batch, and the names on the way to the crop."""
     catalogue = Catalogue(settings.storage.spec)
     row = catalogue.find(crop)
     if row is None:
@@ -134,7 +131,7 @@ def _of_crop(settings: Settings, crop: str) -> _Drawing | None:
 
 
 def _landed(settings: Settings, row: dict[str, Any]) -> dict[str, int | None]:
-    """Counts of the crop's manifest; none when it was aged out."""
+    """Return the counts of the crop's manifest; none when retention has removed it."""
     spec = settings.storage.spec
     try:
         landed = manifest.read(spec, row["manifest"], ["row"]).num_rows

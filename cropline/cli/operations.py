@@ -1,7 +1,4 @@
-"""The commands of people who operate cropline: backfill, replay, maintain, and what stands up the whole.
-
-Belongs here: names, options and help. Does not: what a command does (a file each).
-"""
+"""Names, options and help of the commands for operators: backfill, replay, maintain, deploy and others."""
 
 from __future__ import annotations
 
@@ -14,22 +11,24 @@ from cropline.cli import quarantine
 
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="show the logs of the run")]
 Since = Annotated[str | None, typer.Option(help="captured at or after, ISO 8601; without an offset it is UTC")]
-Until = Annotated[str | None, typer.Option(help="captured before; not given: now")]
+Until = Annotated[str | None, typer.Option(help="captured before, ISO 8601; default: now")]
 Stores = Annotated[list[str] | None, typer.Option("--store", help="id of a store; can be repeated")]
 Cameras = Annotated[list[str] | None, typer.Option("--camera", help="id of a camera; can be repeated")]
 Profiles = Annotated[list[str] | None, typer.Option("--profile", help="name of a crop profile; can be repeated")]
-Order = Annotated[Literal["newest", "oldest"], typer.Option(help="which photos come first")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="say what would be done and what it takes; do nothing")]
-MaxBatches = Annotated[int | None, typer.Option(min=1, help="stop after so many batches")]
-AtOnce = Annotated[int, typer.Option("--concurrency", min=1, max=16, help="batches under way at once")]
-MaxImages = Annotated[int | None, typer.Option(min=1, help="stop after so many photos")]
-MaxCalls = Annotated[int | None, typer.Option(min=1, help="read at most so many pages of the image API")]
-MaxPuts = Annotated[int | None, typer.Option(min=1, help="stop after so many stored crops")]
-MaxBytes = Annotated[int | None, typer.Option(min=1, help="stop after so many downloaded bytes")]
+Order = Annotated[Literal["newest", "oldest"], typer.Option(help="which photos come first, by capture time")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="show what would be done and what it would cost, and do nothing")
+]
+MaxBatches = Annotated[int | None, typer.Option(min=1, help="stop after this many batches")]
+AtOnce = Annotated[int, typer.Option("--concurrency", min=1, max=16, help="batches in progress at the same time")]
+MaxImages = Annotated[int | None, typer.Option(min=1, help="stop after this many photos")]
+MaxCalls = Annotated[int | None, typer.Option(min=1, help="read at most this many pages of the image API")]
+MaxPuts = Annotated[int | None, typer.Option(min=1, help="stop after this many stored crops")]
+MaxBytes = Annotated[int | None, typer.Option(min=1, help="stop after this many downloaded bytes")]
 
 
 def add_to(app: typer.Typer) -> None:
-    """Give the app these commands."""
+    """Add these commands to the app."""
     for command in (
         watch, plan, backfill, replay, maintain, forget, export, deploy, up, copy_state, move_state, check_storage,
     ):  # fmt: skip
@@ -38,11 +37,11 @@ def add_to(app: typer.Typer) -> None:
 
 
 def watch(
-    every_s: Annotated[float, typer.Option("--every", min=0.1, max=60, help="seconds from look to look")] = 1.0,
-    minutes: Annotated[float, typer.Option(min=0.01, max=1440, help="how long")] = 60,
+    every_s: Annotated[float, typer.Option("--every", min=0.1, max=60, help="seconds between polls")] = 1.0,
+    minutes: Annotated[float, typer.Option(min=0.01, max=1440, help="minutes to run")] = 60,
     verbose: Verbose = False,
 ) -> None:
-    """Look for new photos every second and crop them at once, in one process; Ctrl-C ends it."""
+    """Poll every second and crop new photos at once, in one process, until Ctrl-C."""
     from cropline.cli.watch import run_watch
 
     _quiet(verbose)
@@ -50,7 +49,7 @@ def watch(
 
 
 def plan() -> None:
-    """What today's profiles would cut again: photos, bytes, crops and PUTs. Does nothing."""
+    """Show what the current profiles would crop again: photos, bytes, crops and PUTs. Changes nothing."""
     from cropline.cli.plan import show_plan
 
     show_plan()
@@ -63,15 +62,17 @@ def backfill(
     camera: Cameras = None,
     profile: Profiles = None,
     announced: Annotated[
-        Literal["api", "manifests"], typer.Option("--from", help="ask the image API again, or read landed manifests")
+        Literal["api", "manifests"],
+        typer.Option("--from", help="list images from the image API, or from the manifests of earlier polls"),
     ] = "api",
     mode: Annotated[
-        Literal["missing", "failed", "all"], typer.Option(help="what is new or changed, what failed, or everything")
+        Literal["missing", "failed", "all"],
+        typer.Option(help="crop what is new or changed, what failed, or everything"),
     ] = "missing",
     order: Order = "newest",
     dry_run: DryRun = False,
     restart: Annotated[
-        bool, typer.Option("--restart", help="with --mode all: forget what an unfinished run has done")
+        bool, typer.Option("--restart", help="with --mode all: start again instead of resuming an unfinished run")
     ] = False,
     max_batches: MaxBatches = None,
     concurrency: AtOnce = 1,
@@ -81,7 +82,7 @@ def backfill(
     max_bytes: MaxBytes = None,
     verbose: Verbose = False,
 ) -> None:
-    """Crop photos of a window that polls did not, or did otherwise. Run it again to go on where it stopped."""
+    """Crop the photos of a time window that polls missed or cropped differently. Run it again to resume."""
     from cropline.cli.backfill import asked_photos, run_backfill
 
     _quiet(verbose)
@@ -93,10 +94,10 @@ def backfill(
 def replay(
     ended: Annotated[
         list[str] | None,
-        typer.Option(help="failed, dead, quarantined or partial; can be repeated; not given: failed and dead"),
+        typer.Option(help="failed, dead, quarantined or partial; can be repeated; default: failed and dead"),
     ] = None,
     reason: Annotated[
-        list[str] | None, typer.Option(help="reason code or expectation; can be repeated; not given: any")
+        list[str] | None, typer.Option(help="reason code or expectation; can be repeated; default: any")
     ] = None,
     since: Since = None,
     until: Until = None,
@@ -110,7 +111,7 @@ def replay(
     max_images: MaxImages = None,
     verbose: Verbose = False,
 ) -> None:
-    """Try again what failed, is dead or lies in quarantine, after its cause was mended. Never what succeeded."""
+    """Try again what failed, is dead or is in quarantine, once its cause is fixed. Never repeats what succeeded."""
     from cropline.cli.backfill import asked_ended, asked_photos, run_replay
 
     _quiet(verbose)
@@ -120,11 +121,13 @@ def replay(
 
 
 def maintain(
-    keep_days: Annotated[int, typer.Option(min=1, max=3650, help="versions younger than this stay readable")] = 30,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="count what would go; do nothing")] = False,
+    keep_days: Annotated[
+        int, typer.Option(min=1, max=3650, help="keep versions of the catalogue that are younger than this readable")
+    ] = 30,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="count what would be removed, and do nothing")] = False,
     verbose: Verbose = False,
 ) -> None:
-    """Maintenance of the catalogue: merge small files, delete old ones, shorten the log."""
+    """Maintain the catalogue and the storage: compaction, vacuum, retention, orphan removal."""
     from cropline.cli.backfill import run_maintain
 
     _quiet(verbose)
@@ -133,13 +136,15 @@ def maintain(
 
 def forget(
     image: Annotated[list[str] | None, typer.Option(help="id of a photo; can be repeated")] = None,
-    store: Annotated[list[str] | None, typer.Option(help="all photos of this store so far; can be repeated")] = None,
+    store: Annotated[
+        list[str] | None, typer.Option(help="id of a store: all of its photos so far; can be repeated")
+    ] = None,
     before: Annotated[
         str | None, typer.Option(help="all photos captured before, ISO 8601; without an offset it is UTC")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would go; do nothing")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show what would be removed, and do nothing")] = False,
 ) -> None:
-    """Remove all crops of some photos, their catalogue rows and their work, for good; a receipt says what went."""
+    """Erase everything made from some photos, for good. A receipt lists what was removed."""
     from cropline.cli.forget import asked_selection, run_forget
 
     run_forget(asked_selection(image, store, before), dry_run=dry_run)
@@ -149,15 +154,15 @@ def export(
     out: Annotated[Path, typer.Argument(help="a new folder")],
     where: Annotated[
         str | None,
-        typer.Option(help="SQL condition over the catalogue's columns: store_id = 's1' and label like 'cola%'"),
+        typer.Option(help="SQL condition on the catalogue's columns, such as: store_id = 's1' and label like 'cola%'"),
     ] = None,
     kind: Annotated[
-        Literal["folder", "webdataset", "parquet", "coco"], typer.Option("--format", help="what tools shall read it")
+        Literal["folder", "webdataset", "parquet", "coco"], typer.Option("--format", help="layout of the export")
     ] = "folder",
-    limit: Annotated[int | None, typer.Option(min=1, help="at most so many crops, the first by key")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="export at most this many crops, the first by key")] = None,
     profile: Profiles = None,
 ) -> None:
-    """Copy the crops of a condition into a local folder, with what is known of each."""
+    """Copy crops and their catalogue rows into a local folder."""
     from cropline.cli.export import run_export
 
     run_export(out, where, kind, limit, profile or ())
@@ -165,10 +170,13 @@ def export(
 
 def deploy(
     file: Annotated[
-        Path | None, typer.Option(help="the deployments; not given: prefect.yaml here, else the one of the package")
+        Path | None,
+        typer.Option(
+            help="file with the deployments; default: prefect.yaml in this folder, else the one in the package"
+        ),
     ] = None,
 ) -> None:
-    """Put pool, rate limit, deployments and the zombie automation on the Prefect server that PREFECT_API_URL names."""
+    """Create or update the work pool, rate limit, deployments and automations on the server at PREFECT_API_URL."""
     from automations.deploy import deploy as put
 
     put(file)
@@ -178,10 +186,10 @@ def up(
     out: Annotated[Path, typer.Option(help="folder for the server's data, logs and the demo's output")] = Path(
         "cropline-up"
     ),
-    port: Annotated[int, typer.Option(min=0, max=65535, help="of the Prefect server; 0 takes a free one")] = 4200,
-    demo: Annotated[bool, typer.Option(help="simulated cameras; without them your own API settings are used")] = True,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="port of the Prefect server; 0: a free one")] = 4200,
+    demo: Annotated[bool, typer.Option(help="simulate cameras, or use your own API settings")] = True,
 ) -> None:
-    """The whole stack on this machine until Ctrl-C: Prefect server, worker, deployments, simulated cameras."""
+    """Run everything on this machine until Ctrl-C: Prefect server, worker, deployments, simulated cameras."""
     from cropline.cli.up import run_up
 
     run_up(out, port, demo=demo)
@@ -189,27 +197,28 @@ def up(
 
 def copy_state(
     to_env: Annotated[
-        str, typer.Option(help="environment variable with the new database's URL: it may hold a password")
+        str,
+        typer.Option(help="name of the environment variable with the new database's URL (the URL may hold a password)"),
     ],
 ) -> None:
-    """Copy the state database of the settings into another, empty one. Nothing may run meanwhile."""
+    """Copy the state database into another, empty one. Pause the work pool first."""
     from cropline.cli.copy_state import run_copy
 
     run_copy(to_env)
 
 
 def move_state(
-    storage: Annotated[bool, typer.Option("--storage", help="it belongs to the storage of the settings now")] = False,
-    api: Annotated[bool, typer.Option("--api", help="its source is polled at the API of the settings now")] = False,
+    storage: Annotated[bool, typer.Option("--storage", help="bind it to the storage in the settings")] = False,
+    api: Annotated[bool, typer.Option("--api", help="bind its source to the API in the settings")] = False,
 ) -> None:
-    """Say that the storage or the image API has moved: the state database belongs to those of the settings from now on."""
+    """Bind the state database to the storage or the image API in the settings, after either has moved."""
     from cropline.cli.move_state import run_move
 
     run_move(storage=storage, api=api)
 
 
 def check_storage() -> None:
-    """Try out what CROPLINE_STORAGE__URL must be able to do, with one random key; exit code 2 when something is missing."""
+    """Test the operations that cropline needs at CROPLINE_STORAGE__URL. The exit code is 2 when one is missing."""
     from cropline.cli.check_storage import show_promises
 
     show_promises()

@@ -12,9 +12,9 @@ PACKAGES = ("flows", "tasks", "fugue_jobs", "expectations", "drift", "automation
 
 
 def refuse_name_clashes() -> None:
-    """Raises SettingsError when another package of the same name comes first on the path.
+    """Raise SettingsError when another package of the same name comes first on the path.
 
-    The names are short because Prefect's entry points and the jobs on workers use them: see docs/architecture.md.
+    docs/architecture.md says why the names are short.
     """
     root = Path(cropline.__file__).resolve().parent.parent
     for name in PACKAGES:
@@ -26,5 +26,5 @@ def refuse_name_clashes() -> None:
             )
             raise SettingsError(
                 f"cropline's package {name!r} cannot be imported: {found}; remove it from PYTHONPATH, "
-                "or install cropline into an environment of its own"
+                "or install cropline into a separate environment"
             )

@@ -1,7 +1,6 @@
-"""What commands ask of the engine for one photo: its crops, and the photo itself to be looked at.
+"""Crops of one photo and a picture of it with its boxes, for ``cropline crop`` and ``cropline show``.
 
-Belongs here: a job of a few rows, and the picture of a photo with its boxes. Does not: which photo, or where files go (crop.py,
-show.py). Nothing is decoded in this process but what the engine encoded: a photo is as hostile here as anywhere.
+This process decodes only pictures that a crop process has encoded: any photo may be hostile.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _WHOLE = {"box_id": "photo", "xmin": 0.0, "ymin": 0.0, "xmax": 1.0, "ymax": 1.0}
 def image_row(
     name: str, number: int, url: str, boxes: list[dict[str, Any]], profiles: Mapping[str, Profile]
 ) -> dict[str, Any]:
-    """A row of schemas.IMAGES."""
+    """Return a row of schemas.IMAGES."""
     work = [
         {"profile": name, "profile_hash": profile.hash, "recipe": profile.recipe, "fingerprint": profile.hash}
         for name, profile in profiles.items()
@@ -43,14 +42,14 @@ def image_row(
 
 
 def view_row(number: int, url: str) -> dict[str, Any]:
-    """The photo whole, upright and not too large, cut like any box."""
+    """Return a row that cuts the whole photo, upright and scaled down, as one box."""
     return image_row(_VIEW, number, url, [_WHOLE], {_VIEW: _VIEW_PROFILE})
 
 
 def cut(
     images: list[dict[str, Any]], store: StoreSpec, fetch: FetchSettings, pictures: PictureLimits
 ) -> list[dict[str, Any]]:
-    """Rows of schemas.CROPS by image, box and profile; their crops lie in the store."""
+    """Cut the boxes into the store. Return rows of schemas.CROPS by image, box and profile."""
     import pyarrow as pa
 
     from cropline.core.schemas import IMAGES
@@ -64,7 +63,7 @@ def cut(
 def with_boxes(
     file: Path, view: Mapping[str, Any], boxes: Iterable[tuple[Mapping[str, Any], str, bool]], tiles: Sequence[Tile]
 ) -> bytes:
-    """JPEG of the photo (the view's file and row) with its boxes: their rows, what is written at them, whether cut."""
+    """Return a JPEG of the photo (the view's file and row) with its boxes: row, label, and whether it was written."""
     from PIL import Image
 
     shrunk = view["width"] / view["image_width"]

@@ -1,4 +1,4 @@
-"""cropline plan: what today's profiles would cut again, and what that takes, before anything is done."""
+"""``cropline plan``: what the current profiles would crop again, and what that would cost."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from cropline.config.settings import Settings, load_settings
 from cropline.core.screen import Screen
 from cropline.state import ReasonCount, Recrop, State, WorkState
 
-# State -> what is said of works that failed in it, and the command that tries them again.
+# State -> text for work items that failed in it, and the command that tries them again.
 _AGAIN: dict[WorkState, tuple[str, str]] = {
     "failed": ("failed and wait for their next try", "cropline replay --ended failed"),
-    "dead": ("failed and are out of tries", "cropline replay --ended dead"),
+    "dead": ("failed and have no tries left", "cropline replay --ended dead"),
     "done": ("ended with failures", "cropline replay --ended partial"),
 }
 _HEAD = ("profile", "what changed", "photos", "photo GB", "crops", "PUTs")
 
 
 def show_plan() -> None:
-    """One line a profile, and the command that would do it; what failed by today's profiles, with the one that tries it again."""
+    """Print one line per profile with the backfill command, then what failed with the replay command."""
     settings = load_settings()
     screen = Screen()
     table = Table(show_edge=False, pad_edge=False, header_style="bold")
@@ -39,25 +39,25 @@ def show_plan() -> None:
             rewritten += state.rows_to_rewrite(settings.api.source, name)
         failures = [count for count in state.report(last_batches=0).reasons if count.state in _AGAIN]
     screen.print(table)
-    _tell_failures(screen, failures)
+    _show_failures(screen, failures)
     if rewritten:
-        screen.print(f"\nMetadata changed of {rewritten:,} photos and profiles: the next run writes their rows anew.")
+        screen.print(f"\nThe metadata of {rewritten:,} work items changed. The next run rewrites their rows.")
     if not changed:
         if not failures:
-            screen.print("\nEvery photo is cropped, or waits to be, by today's profiles.")
+            screen.print("\nEvery photo is cropped by the current profiles, or waits to be.")
         return
     chosen = " ".join(f"--profile {name}" for name in changed)
     screen.print(f"\nNothing was done. To do it: cropline backfill --from manifests {chosen}")
-    screen.print("Crops of the recipes before stay until they are superseded, photo by photo.")
+    screen.print("Crops by the earlier recipes stay until they are superseded, photo by photo.")
 
 
-def _tell_failures(screen: Screen, failures: Sequence[ReasonCount]) -> None:
-    """Works that are not as they should be, though no profile has changed: by how they ended, with what tries them again."""
+def _show_failures(screen: Screen, failures: Sequence[ReasonCount]) -> None:
+    """Print the failed work items by state and reason, with the command that tries them again."""
     for state, (what, command) in _AGAIN.items():
         reasons = {count.reason: count.works for count in failures if count.state == state}
         if reasons:
-            told = ", ".join(f"{reason} {works:,}" for reason, works in reasons.items())
-            screen.print(f"\n{sum(reasons.values()):,} {what} ({told}). Again: {command}", soft_wrap=True)
+            listed = ", ".join(f"{reason} {works:,}" for reason, works in reasons.items())
+            screen.print(f"\n{sum(reasons.values()):,} {what} ({listed}). To try again: {command}", soft_wrap=True)
 
 
 def _row(settings: Settings, state: State, recrop: Recrop) -> list[str]:
@@ -73,7 +73,7 @@ def _row(settings: Settings, state: State, recrop: Recrop) -> list[str]:
 
 
 def puts(profile: Profile, crops: int, crop_bytes: int = 20_000) -> int:
-    """Requests that store so many crops. Of packs an estimate: a crop is taken to have ``crop_bytes``."""
+    """Return the number of PUTs that store the crops. For packs it is an estimate from ``crop_bytes`` per crop."""
     if profile.output == "objects":
         return crops
     packs = ceil(crops * crop_bytes / (profile.shard_mb * 1_000_000))
@@ -81,7 +81,7 @@ def puts(profile: Profile, crops: int, crop_bytes: int = 20_000) -> int:
 
 
 def _why(state: State, recrop: Recrop, profile: Profile) -> str:
-    """The recipe's fields that differ from those that the photos were cut by."""
+    """Return the fields that differ from the recipes that the photos were cropped by."""
     today = json.loads(profile.recipe)
     reasons = []
     for recipe_hash in recrop.recipes:
@@ -91,7 +91,7 @@ def _why(state: State, recrop: Recrop, profile: Profile) -> str:
             for name in sorted(set(before) | set(today))
             if before.get(name) != today.get(name)
         ]
-        reasons.append(", ".join(fields) if before else "a recipe that is not known any more")
+        reasons.append(", ".join(fields) if before else "a recipe that the state no longer has")
     if recrop.missing:
-        reasons.append(f"{recrop.missing:,} photos never had it")
+        reasons.append(f"{recrop.missing:,} photos without this profile")
     return "; ".join(reasons) or "-"

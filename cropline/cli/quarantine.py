@@ -1,8 +1,4 @@
-"""cropline quarantine: bad rows of manifests, looked at and tried again. Nothing here takes a row out of it.
-
-Belongs here: names, options, and what is shown. Does not: finding rows (cropline/intake/quarantine.py) or replaying them
-(flows/replay.py).
-"""
+"""``cropline quarantine``: list, show and replay bad rows of manifests. Rows never leave quarantine."""
 
 from __future__ import annotations
 
@@ -24,7 +20,7 @@ REPLAY_STATUSES: tuple[ReplayStatus, ...] = get_args(ReplayStatus)
 
 app = typer.Typer(
     name="quarantine",
-    help="Bad rows of manifests: list them, look at them, try them again.",
+    help="List, show and replay bad rows of manifests.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -36,12 +32,12 @@ Rules = Annotated[list[str] | None, typer.Option("--rule", help="broken expectat
 Stores = Annotated[list[str] | None, typer.Option("--store", help="id of a store; can be repeated")]
 Cameras = Annotated[list[str] | None, typer.Option("--camera", help="id of a camera; can be repeated")]
 Since = Annotated[str | None, typer.Option(help="captured at or after, ISO 8601; without an offset it is UTC")]
-Until = Annotated[str | None, typer.Option(help="captured before")]
+Until = Annotated[str | None, typer.Option(help="captured before, ISO 8601")]
 Which = Annotated[
     list[str] | None,
     typer.Option(
         "--status",
-        help="waiting; replayed; superseded: a good row of the same photo went on. Can be repeated",
+        help="waiting, replayed, or superseded (a good row of the same photo came later); can be repeated",
     ),
 ]
 
@@ -56,7 +52,7 @@ def list_rows(
     until: Until = None,
     status: Which = None,
 ) -> None:
-    """What lies in quarantine, by manifest and by rule."""
+    """Count the rows in quarantine by manifest and by rule."""
     from cropline.core.screen import Screen
 
     settings, wanted = _asked(manifest, rule, store, camera, since, until)
@@ -68,12 +64,14 @@ def list_rows(
     for table in _tables(sums):
         screen.print(table)
         screen.print()
-    screen.print("look at rows: cropline quarantine show    try again what is good now: cropline quarantine replay")
+    screen.print(
+        "To see rows: cropline quarantine show. To try them again: cropline quarantine replay.", soft_wrap=True
+    )
 
 
 @app.command()
 def show(
-    image_id: Annotated[list[str] | None, typer.Argument(help="ids of images; not given: any")] = None,
+    image_id: Annotated[list[str] | None, typer.Argument(help="ids of images; default: all")] = None,
     manifest: Manifests = None,
     rule: Rules = None,
     store: Stores = None,
@@ -81,10 +79,10 @@ def show(
     since: Since = None,
     until: Until = None,
     status: Which = None,
-    limit: Annotated[int, typer.Option(min=1, help="rows to show at most")] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a row, for other programs")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="show at most this many rows")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object per row")] = False,
 ) -> None:
-    """Rows as they came, secrets cut out, each with the rules it breaks."""
+    """Show rows as they came, without secrets, with the rules they break."""
     from cropline.core.screen import Screen
 
     settings, wanted = _asked(manifest, rule, store, camera, since, until, image_id)
@@ -102,7 +100,7 @@ def show(
     if not shown and not as_json:
         screen.print("No row in quarantine matches.")
     if left and not as_json:
-        screen.print(f"{left:,} rows more; --limit shows more of them")
+        screen.print(f"{left:,} more rows; use --limit to see them")
 
 
 @app.command()
@@ -113,10 +111,10 @@ def replay(
     camera: Cameras = None,
     since: Since = None,
     until: Until = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done; do nothing")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show what would be done, and do nothing")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="show the logs of the run")] = False,
 ) -> None:
-    """Judge rows again by today's rules: those that are good now become crops and are marked, the others stay."""
+    """Validate rows again by the current mapping and rules, and crop those that are good now."""
     from cropline.cli import quiet_prefect
     from cropline.cli.backfill import asked_photos, run_replay
 
@@ -195,7 +193,7 @@ def _found(
 
 
 def _updates(state: Any, source: str, entries: Sequence[Entry]) -> dict[str, Any]:
-    """image id -> when the good row that the state knows of it was updated."""
+    """Return image id -> ``updated_at`` of the good row in the state."""
     ids = list(dict.fromkeys(entry.row["image_id"] for entry in entries if entry.row["image_id"]))
     work_items = state.find_images(sources=[source], images=ids, limit=500_000) if ids else []
     return {work.image_id: work.updated_at for work in work_items if work.state != "quarantined"}
@@ -212,13 +210,13 @@ def _status(entry: Entry, profiles: Iterable[str], good: dict[str, Any]) -> Repl
     if row["image_id"] not in good:
         return "waiting"
     known, ours = good[row["image_id"]], row["updated_at"]
-    # A row that does not say when it was updated counts as older than any that does, as in a replay.
+    # A row without updated_at counts as the oldest, as in a replay.
     return "superseded" if ours is None or (known is not None and known >= ours) else "waiting"
 
 
 @dataclass
 class _Sums:
-    manifests: dict[str, Counter[str]] = field(default_factory=dict)  # rows by standing
+    manifests: dict[str, Counter[str]] = field(default_factory=dict)  # rows by status
     broken: dict[str, Counter[str]] = field(default_factory=dict)  # rows by rule
     docs: dict[str, str] = field(default_factory=dict)
 
@@ -249,11 +247,12 @@ def _tables(sums: _Sums) -> Iterator[Any]:
         shown = [f"{number:,}" if number else "" for number in numbers]
         by_manifest.add_row(where, *shown, f"{rules} and {more} more" if more > 0 else rules)
     yield by_manifest
+    by_manifest.columns[0].overflow = "fold"
     by_rule = Table("rule", "rows", "what a good row is", **plain)  # type: ignore[arg-type]
     said = quarantine_rules()
     total: Counter[str] = sum(sums.broken.values(), Counter())
     for name, count in total.most_common():
-        by_rule.add_row(name, f"{count:,}", said.get(name, "a rule of another version"))
+        by_rule.add_row(name, f"{count:,}", said.get(name, "a rule of another cropline version"))
     for table in (by_manifest, by_rule):
         for column in table.columns[1:5] if table is by_manifest else table.columns[1:2]:
             column.justify = "right"

@@ -1,4 +1,4 @@
-"""Running a flow from the command line: checks first, a progress bar meanwhile, the funnel at the end."""
+"""Runs a flow from the command line: checks the settings, shows a progress bar, prints the funnel."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cropline.reports.problems import problem_lines
 
 
 def run_flow(name: str, max_batches: int | None) -> None:
-    """Run poll or process in this process and show what it did."""
+    """Run poll or process and print what it did."""
     screen = Screen()
     settings = check_settings(needs_api=name == "poll")
     funnel = watched(screen, name, max_batches)
@@ -31,7 +31,7 @@ def run_flow(name: str, max_batches: int | None) -> None:
 
 
 def check_settings(*, needs_api: bool) -> Settings:
-    """Everything that can be known to be wrong before a run starts; raises the error that says it."""
+    """Return the settings. Raises a CroplineError for anything that is wrong before a run starts."""
     settings = load_settings()
     if needs_api and not settings.api.url:
         raise SettingsError("CROPLINE_API__URL: no image API is set; give its base address, http(s)://host[:port]")
@@ -41,7 +41,7 @@ def check_settings(*, needs_api: bool) -> Settings:
 
 
 def watched(screen: Screen, name: str, max_batches: int | None = None) -> Funnel:
-    """The flow, with a bar for its crops."""
+    """Run the flow with a progress bar."""
     from flows.poll import poll
     from flows.process import process
 
@@ -51,7 +51,7 @@ def watched(screen: Screen, name: str, max_batches: int | None = None) -> Funnel
 
 @contextmanager
 def progress_of(screen: Screen, name: str) -> Iterator[OnProgress]:
-    """A bar on the screen, and the function that moves it."""
+    """Show a progress bar, and yield the function that moves it."""
     bar = Progress(
         SpinnerColumn(),
         TextColumn("{task.description:<24}"),
@@ -76,12 +76,12 @@ def progress_of(screen: Screen, name: str) -> Iterator[OnProgress]:
         yield on_progress
 
 
-# Lines that most runs do without.
+# Lines that are shown only when they are not zero.
 _RARE = frozenset({"corrected", "rewritten", "refreshed", "not_refreshed"})
 
 
 def funnel_table(runs: Sequence[tuple[str, Funnel]]) -> Table:
-    """The counts of one or more runs side by side."""
+    """Return the counts of one or more runs side by side."""
     table = Table(title=None, show_edge=False, pad_edge=False, header_style="bold")
     table.add_column("")
     for name, _ in runs:
@@ -98,12 +98,12 @@ def funnel_table(runs: Sequence[tuple[str, Funnel]]) -> Table:
         ("boxes", "boxes"),
         ("crops written", "written"),
         ("failed", "failed"),
-        ("  to be tried again", "retrying"),
-        ("  a good crop stays", "stayed"),
+        ("  will be retried", "retrying"),
+        ("  good crop kept", "stayed"),
         ("skipped", "skipped"),
         ("rows rewritten", "rewritten"),
         ("addresses refreshed", "refreshed"),
-        ("  could not be", "not_refreshed"),
+        ("  not refreshed", "not_refreshed"),
     ):
         if attribute in _RARE and not any(getattr(funnel, attribute) for _, funnel in runs):
             continue
@@ -113,7 +113,7 @@ def funnel_table(runs: Sequence[tuple[str, Funnel]]) -> Table:
 
 
 def show_problems(screen: Screen, funnel: Funnel) -> None:
-    """Why rows are bad and boxes failed, a line each."""
+    """Print why rows are bad and boxes failed, one line per rule and reason."""
     lines = problem_lines(funnel)
     if lines:
         screen.print()
@@ -122,14 +122,14 @@ def show_problems(screen: Screen, funnel: Funnel) -> None:
 
 
 def show_places(screen: Screen, where: Sequence[tuple[str, str]]) -> None:
-    """One line for each thing that a run left behind."""
+    """Print one line per output of a run."""
     screen.print()
     for name, place in where:
         screen.print(f"  {name:<14} {place}", soft_wrap=True)
 
 
 class Stopwatch:
-    """Seconds since it was made."""
+    """Measures the seconds since it was created."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()

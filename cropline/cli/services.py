@@ -1,7 +1,4 @@
-"""The child processes of ``cropline up``: started in order, watched, and ended with all that they started, and nothing else.
-
-Belongs here: processes and signals. Does not: which processes there are (up.py).
-"""
+"""Starts, watches and ends the child processes of ``cropline up``, with all that they started and nothing else."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StackError(CroplineError):
-    """A part of the stack did not start, or ended by itself."""
+    """A service did not start, or ended by itself."""
 
     code = "up"
 
@@ -32,7 +29,7 @@ class Services:
     def __init__(self, root: Path, logs: Path, environment: Mapping[str, str]) -> None:
         name, value = "STACK_OF_CROPLINE", f"{os.getpid()}-{time.time_ns()}"
         self._root, self._logs, self._environment = root, logs, {**environment, name: value}
-        self._mark = f"{name}={value}"  # in the environment of all that our children start
+        self._mark = f"{name}={value}"  # inherited by everything that the services start
         self._running: list[tuple[str, subprocess.Popen[bytes]]] = []
 
     def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
@@ -50,14 +47,14 @@ class Services:
         return process
 
     def finish(self, name: str, *arguments: str) -> None:
-        """Run a part to its good end."""
+        """Run a command to its end. Raises StackError when it fails."""
         process = self.start(name, *arguments)
         if process.wait() != 0:
             raise StackError(f"{name} failed: {self._log_tail(name)}")
         self._running.remove((name, process))
 
     def check(self) -> None:
-        """Raise StackError for a part that is no longer there."""
+        """Raise StackError when a service has ended."""
         for name, process in self._running:
             if process.poll() is not None:
                 raise StackError(f"the {name} ended with status {process.returncode}: {self._log_tail(name)}")
@@ -68,9 +65,9 @@ class Services:
             time.sleep(1)
 
     def end(self) -> None:
-        """End the runs first, then the last part first: the server goes when nobody needs it.
+        """End the flow runs, then the services in reverse order of their start.
 
-        A worker that is ended kills its runs at once. Asked before, they free their batches.
+        A worker that ends kills its runs at once. Runs that get SIGTERM first free their batches.
         """
         listen_no_more()
         _end_runs(self._mark, {part.pid for _, part in self._running})
@@ -88,18 +85,18 @@ class Services:
     def _log_tail(self, name: str) -> str:
         path = self._logs / f"{name}.log"
         lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
-        return f"{lines[-1] if lines else 'it said nothing'} (see {path})"
+        return f"{lines[-1] if lines else 'its log is empty'} (see {path})"
 
 
 def listen_no_more() -> None:
-    """An impatient second Ctrl-C would leave running what was not ended yet."""
+    """Ignore further signals: a second Ctrl-C would leave services running."""
     for sign in _SIGNALS:
         signal.signal(sign, signal.SIG_IGN)
 
 
 @contextmanager
 def ends_on_signals() -> Iterator[None]:
-    """SIGTERM and a closed terminal as Ctrl-C: whoever ends us ends everything. What is ignored (nohup) stays so."""
+    """Treat SIGTERM and SIGHUP as Ctrl-C inside the block. Ignored signals (nohup) stay ignored."""
     before = {sign: signal.getsignal(sign) for sign in _SIGNALS}
     for sign, handler in before.items():
         if handler is not signal.SIG_IGN:
@@ -112,15 +109,15 @@ def ends_on_signals() -> Iterator[None]:
 
 
 def _end_runs(mark: str, services: set[int]) -> None:
-    """End what is in none of the parts' sessions: runs that go on, or that a killed worker left. They are asked first.
+    """End marked processes outside the services' sessions: flow runs, also those of a killed worker.
 
-    Only Linux tells us; elsewhere there is nothing more to do.
+    SIGTERM comes first, SIGKILL after END_S. It reads /proc, so it does nothing on other systems than Linux.
     """
     deadline = time.monotonic() + END_S
     asked: set[int] = set()
     while runs := set(_marked(mark, services)):
         late = time.monotonic() > deadline
-        # Each once: a worker that is not ended yet may start more of them meanwhile.
+        # Signal each process once. A worker that still runs may start more of them.
         for pid in runs if late else runs - asked:
             _signal(pid, signal.SIGKILL if late else signal.SIGTERM)
         asked |= runs
@@ -133,7 +130,7 @@ def _marked(mark: str, services: set[int]) -> list[int]:
         try:
             ours = mark.encode() in (entry / "environ").read_bytes().split(b"\0")
             session = int((entry / "stat").read_text().rpartition(")")[2].split()[3]) if ours else 0
-        except (OSError, ValueError):  # it has just ended, or is somebody else's
+        except (OSError, ValueError):  # it has ended, or belongs to another user
             continue
         if ours and session not in services:
             found.append(int(entry.name))

@@ -1,4 +1,4 @@
-"""cropline show: one picture that says what became of one photo."""
+"""``cropline show``: one picture of a photo with its boxes and crops."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from cropline.reports.contact_sheet import Tile
 
 
 class PhotoGone(CroplineError):
-    """The photo itself can no longer be fetched."""
+    """The photo can no longer be fetched."""
 
     code = "photo"
 
 
 def show_image(image_id: str, out: Path | None) -> None:
-    """Fetch the photo again, draw its boxes, put its crops below, write one JPEG.
+    """Fetch the photo again, and write one JPEG with its boxes and its crops below.
 
-    Raises CatalogueError when the image has no crops, PhotoGone when its host does not give it any more.
+    Raises CatalogueError when the image has no crops, PhotoGone when the photo cannot be fetched.
     """
     settings = load_settings()
     rows = Catalogue(settings.storage.spec).image_rows(settings.api.source, image_id).to_pylist()
@@ -62,7 +62,7 @@ def _picture(settings: Settings, rows: list[dict[str, Any]]) -> bytes:
 
 
 def _announced(settings: Settings, row: dict[str, Any]) -> dict[str, Any]:
-    """Where the photo is and what it must be, as its manifest says."""
+    """Return URL, size and sha256 of the photo from its manifest."""
     names = ["url", "bytes", "sha256"]
     found = manifest.read_rows(settings.storage.spec, row["manifest"], [row["manifest_row"]], names).to_pylist()
     if not found:

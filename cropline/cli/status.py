@@ -1,4 +1,4 @@
-"""cropline status: what the state table knows, on one screen."""
+"""``cropline status``: the state table on one screen."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cropline.config.settings import load_settings
 from cropline.core.screen import Screen
 from cropline.state import BatchState, State, StateReport
 
-_NUMBERS = {"works", "try", "images", "written", "failed", "skipped"}
+_NUMBERS = {"work items", "try", "images", "written", "failed", "skipped"}
 _COLOURS = {
     "done": "green",
     "pending": "cyan",
@@ -21,13 +21,11 @@ _COLOURS = {
     "quarantined": "yellow",
     "ended with failures": "red",
 }
-_UNKNOWN_COMMITS = (
-    "holds batches that this state does not know: a lost or restored state, or another installation writes there"
-)
+_UNKNOWN_COMMITS = "holds batches that this state database does not know: it was lost or restored, or another installation writes there"
 
 
 def show_status() -> None:
-    """Images by state, backlog, cursors, reasons, last batches."""
+    """Print images by state, the backlog, cursors, reasons and the last batches."""
     with State.open(load_settings().state) as state:
         report = state.report()
     screen = Screen()
@@ -35,7 +33,10 @@ def show_status() -> None:
     _sources(screen, report)
     if report.reasons:
         screen.print(
-            _table(("why", "reason", "works"), [(_why(r.state), r.reason, f"{r.works:,}") for r in report.reasons]), ""
+            _table(
+                ("state", "reason", "work items"), [(_why(r.state), r.reason, f"{r.works:,}") for r in report.reasons]
+            ),
+            "",
         )
     if report.batches:
         head = ("last batches", "state", "try", "images", "written", "failed", "skipped")
@@ -49,21 +50,21 @@ def _images(screen: Screen, report: StateReport) -> None:
         if state == "done":
             counts |= {"done": works - report.done_with_failures, "ended with failures": report.done_with_failures}
     states = "  ".join(f"[{_COLOURS[name]}]{count:,} {name}[/]" for name, count in counts.items() if count)
-    age = f", the oldest waits for {_span(report.oldest_pending_age)}" if report.oldest_pending_age else ""
-    stale = f", {report.stale_batches} of them stale: the next run resumes them" if report.stale_batches else ""
+    age = f", the oldest has waited for {_span(report.oldest_pending_age)}" if report.oldest_pending_age else ""
+    stale = f", of them stale: {report.stale_batches} (the next run resumes them)" if report.stale_batches else ""
     for name, text in (
         ("images", states or "none yet"),
         ("backlog", f"{report.backlog:,}{age}"),
         ("open batches", f"{report.open_batches}{stale}"),
-        ("lineage", f"{report.outbox:,} events wait to be published"),
-        *([("catalogue", _UNKNOWN_COMMITS)] if report.strangers else []),
+        ("lineage", f"{report.outbox:,} events to publish"),
+        *([("catalogue", _UNKNOWN_COMMITS)] if report.unknown_batches else []),
     ):
         screen.print(f"[bold]{name:<13}[/bold] {text}", markup=True)
     screen.print()
 
 
 def _why(state: str) -> str:
-    """What is done with a reason failed for good: all of its boxes, or some."""
+    """Return the state to show: a work item that is done and has a reason failed for some boxes or all."""
     return "ended with failures" if state == "done" else state
 
 

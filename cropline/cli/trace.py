@@ -1,4 +1,4 @@
-"""cropline trace: from a crop back to where it came from, or from an image to its crops, from the catalogue alone."""
+"""``cropline trace``: from a crop back to its origin, or from an image to its crops, by the catalogue."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def show_trace(what: str) -> None:
     """Print crop -> box -> image -> manifest -> batch -> flow run -> profile, or image -> versions -> crops.
 
-    Raises CatalogueError for what is neither, or of a photo that was forgotten.
+    Raises CatalogueError when it is neither, or when the photo was erased.
     """
     settings = load_settings()
     catalogue, screen = Catalogue(settings.storage.spec), Screen()
@@ -46,16 +46,14 @@ def show_trace(what: str) -> None:
 
 
 def refuse_forgotten(settings: Settings, source: str, image_id: str) -> None:
-    """Earlier versions of the catalogue still hold a forgotten photo until maintenance; nobody is told. Raises CatalogueError."""
+    """Raise CatalogueError for an erased photo. Earlier versions of the catalogue hold it until maintenance."""
     with State.open(settings.state) as state:
         if state.forgotten(source, [image_id]):
-            raise CatalogueError(
-                f"the image {visible(image_id)} of {source} was forgotten, with all that was made of it"
-            )
+            raise CatalogueError(f"the image {visible(image_id)} of {source} was erased, with everything made from it")
 
 
 def chain(row: Mapping[str, Any], url: str | None, profile: str) -> list[tuple[str, str]]:
-    """(what, facts), from the crop back to its origin; an empty name continues the line before it."""
+    """Return (name, facts) from the crop back to its origin. An empty name continues the line before."""
     return [
         ("crop", row["key"]),
         ("", f"{row['width']} x {row['height']} px {row['format']}, {row['bytes']:,} bytes, sha256 {row['sha256']}"),
@@ -73,13 +71,13 @@ def chain(row: Mapping[str, Any], url: str | None, profile: str) -> list[tuple[s
         ("batch", f"{row['batch_id']}, attempt {row['attempt']}, committed {_moment(row['committed_at'])}"),
         ("flow run", row["flow_run"]),
         ("profile", f"{row['profile']}: {profile}"),
-        ("standing", _status(row["superseded_in"])),
+        ("status", _status(row["superseded_in"])),
         *([("", _stayed(row))] if row["recrop_reason"] else []),
     ]
 
 
 def _stayed(row: Mapping[str, Any]) -> str:
-    """Why there is no newer crop of the box."""
+    """Return why the box has no newer crop."""
     return f"its box could not be cut again at {_moment(row['recrop_failed_at'])}: {row['recrop_reason']}: {row['recrop_detail']}"
 
 
@@ -90,7 +88,7 @@ def _status(superseded_in: int | None) -> str:
 
 
 def versions(past: Sequence[PastRows]) -> Iterator[str]:
-    """Lines, as rich markup: what an image became, newest first; each version with its batch and its crops."""
+    """Yield lines of rich markup: the versions of an image, newest first, each with its batch and its crops."""
     for held in past:
         rows = held.rows.sort_by([("profile", "ascending"), ("box_index", "ascending")]).to_pylist()
         for _, group in groupby(rows, key=itemgetter("profile", "fingerprint")):
@@ -119,7 +117,7 @@ def _moment(moment: datetime | None) -> str:
 
 
 def _url(settings: Settings, row: Mapping[str, Any]) -> str | None:
-    """Only the manifest knows the address; it may have been aged out, and the trace stands without it."""
+    """Return the photo's URL from the manifest; None when retention has removed the manifest."""
     try:
         rows = manifest.read(settings.storage.spec, row["manifest"], ["row", "url"])
     except ManifestError:
@@ -128,7 +126,7 @@ def _url(settings: Settings, row: Mapping[str, Any]) -> str | None:
 
 
 def _profile(settings: Settings, row: Mapping[str, Any]) -> str:
-    """The recipe as it was registered, in a line."""
+    """Return the registered recipe as one line."""
     with State.open(settings.state) as state:
         recipe = state.recipe(row["profile_hash"])
     if recipe is None:

@@ -1,8 +1,6 @@
-"""cropline up: the whole stack on this machine, without Docker, until Ctrl-C: server, worker, deployments, simulated cameras.
+"""``cropline up``: Prefect server, worker, deployments and simulated cameras on this machine until Ctrl-C.
 
-Belongs here: which processes there are, in which order, with what settings. Does not: starting, watching and ending them
-(services.py), or what is deployed (prefect.yaml, automations/).
-Every child is in a session of its own, so that Ctrl-C reaches us alone and we end them in order, and nothing else.
+Each child process has its own session, so that Ctrl-C reaches only this process, which ends the children in order.
 """
 
 from __future__ import annotations
@@ -32,7 +30,7 @@ _BURSTS = ((6, 40), (2, 60), (14, 75), (4, 50))
 
 
 def run_up(out: Path, port: int, *, demo: bool) -> None:
-    """Start everything, print where it is, and wait for Ctrl-C. Raises StackError when a part ends by itself."""
+    """Start everything, print the addresses, and wait for Ctrl-C. Raises StackError when a service ends by itself."""
     screen = Screen()
     root = Path.cwd()
     folder = out.resolve()
@@ -78,11 +76,11 @@ def _wait_for(url: str, services: Services) -> None:
                 return
         except OSError:
             time.sleep(0.2)
-    raise StackError(f"the server does not answer at {url} after {_READY_S} s")
+    raise StackError(f"the server did not answer at {url} within {_READY_S} s")
 
 
 def _commands(folder: Path, environment: Mapping[str, str], *, demo: bool) -> str:
-    """What makes the commands of another terminal see this stack. One's own settings are there already."""
+    """Return the shell line that connects another terminal to this stack."""
     if not demo:
         return f"export PREFECT_API_URL={environment['PREFECT_API_URL']}"
     from cropline.cli.demo import write_env
@@ -93,14 +91,14 @@ def _commands(folder: Path, environment: Mapping[str, str], *, demo: bool) -> st
 
 
 def _show_places(screen: Screen, folder: Path, cameras: DemoServer | None, environment: Mapping[str, str]) -> None:
-    screen.print("[bold]cropline is up[/bold]; Ctrl-C ends it\n", markup=True)
+    screen.print("[bold]cropline is up[/bold]; press Ctrl-C to end it\n", markup=True)
     lines = [("Prefect UI", environment["PREFECT_API_URL"].removesuffix("/api"))]
     if cameras is not None:
         lines.append(("camera API", f"{cameras.base_url}/docs"))
     lines += [
         ("output", environment.get("CROPLINE_STORAGE__BROWSE_URL") or environment["CROPLINE_STORAGE__URL"]),
         ("logs", str(folder / "logs")),
-        ("for commands", _commands(folder, environment, demo=cameras is not None)),
+        ("other shells", _commands(folder, environment, demo=cameras is not None)),
     ]
     for name, value in lines:
         screen.print(f"  {name:<13} {value}", soft_wrap=True)
@@ -117,7 +115,7 @@ def _environment(folder: Path, port: int, settings: Mapping[str, str]) -> dict[s
         # With leases in memory, a restart of the server would end runs that hold a slot.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        # Who presses Run wants to see something: Prefect's worker looks every ten seconds, which is for servers far away.
+        # A run starts soon after Run is pressed: the default of ten seconds is for remote servers.
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         "DO_NOT_TRACK": "1",
         "PYTHONUNBUFFERED": "1",
@@ -125,7 +123,7 @@ def _environment(folder: Path, port: int, settings: Mapping[str, str]) -> dict[s
 
 
 def _browsable(settings: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
-    """A web server for an output on this disk, so that the summaries' links open: its arguments, and the setting."""
+    """Return the arguments of a web server for a local output, and the setting for its links in summaries."""
     here = StoreSpec(settings["CROPLINE_STORAGE__URL"]).local_path
     if here is None or "CROPLINE_STORAGE__BROWSE_URL" in settings:
         return [], {}
@@ -141,20 +139,20 @@ def _demo_settings(cameras: DemoServer, folder: Path) -> dict[str, str]:
     from cropline.state import State
 
     settings = demo_settings(cameras.base_url, cameras.token, folder)
-    # The simulated cameras take another port with every start.
+    # The simulated cameras use another port at each start.
     with State.open(StateSettings.model_validate({"url": settings["CROPLINE_STATE__URL"]})) as state:
         state.move(settings["CROPLINE_API__SOURCE"], api=cameras.base_url)
     return settings
 
 
 def _own_settings(root: Path) -> dict[str, str]:
-    """The user's settings, made independent of the folder: runs of a worker have one of their own, soon removed."""
+    """Return the user's settings with absolute paths: a worker runs each flow in a temporary folder."""
     from dotenv import dotenv_values
 
     settings = load_settings()
     if not settings.api.url:
         raise SettingsError(
-            "CROPLINE_API__URL: no image API is set; set it, or leave DEMO=0 away for simulated cameras"
+            "CROPLINE_API__URL: no image API is set; set it, or run without DEMO=0 or --no-demo for simulated cameras"
         )
     values = {name: value for name, value in dotenv_values(root / ".env").items() if value is not None}
     values |= os.environ
@@ -183,7 +181,7 @@ def _cameras(folder: Path, screen: Screen) -> Iterator[DemoServer]:
 
 @contextmanager
 def _bursts(cameras: DemoServer) -> Iterator[None]:
-    """Doors open now and then, so that there is something to see."""
+    """Let the simulated cameras take photos in bursts inside the block."""
     ended = threading.Event()
 
     def go_on() -> None:

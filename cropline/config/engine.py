@@ -14,8 +14,8 @@ class SparkSettings(Group):
     """A Spark cluster that scales. ``local`` masters and Connect servers use only some of these settings."""
 
     python: str = Field("", description="the workers' Python; empty is the path of this one")
-    autoscale: bool = Field(True, description="add executors for work and remove idle ones; clusters only")
-    min_executors: int = Field(0, ge=0, le=10_000)
+    autoscale: bool = Field(True, description="executors come with the work and go when idle; clusters only")
+    min_executors: int = Field(0, ge=0, le=10_000, description="executors that are kept even when idle")
     max_executors: int = Field(0, ge=0, le=10_000, description="0 chooses from the backlog")
     executor_cores: int = Field(1, ge=1, le=256, description="a core is one crop process")
     idle_s: int = Field(60, ge=1, description="an executor is released after this time without work")
@@ -116,7 +116,9 @@ class AutoSettings(Group):
     # Measured: docs/decisions/0007-engines.md.
     images: int = Field(1_500, ge=1, description="pending images")
     boxes: int = Field(55_000, ge=1, description="boxes of the batch, times profiles")
-    burst: Literal["spark", "spark-connect", "emr-serverless", "dask", "ray"] = "spark"
+    burst: Literal["spark", "spark-connect", "emr-serverless", "dask", "ray"] = Field(
+        "spark", description="the engine of a burst"
+    )
 
 
 EngineKind = Literal["native", "duckdb", "spark", "spark-connect", "emr-serverless", "dask", "ray", "auto"]
@@ -129,7 +131,7 @@ _MASTER = re.compile(
 class EngineSettings(Group):
     """Where the crop job runs."""
 
-    kind: EngineKind = "native"
+    kind: EngineKind = Field("native", description="what runs the crop job; auto chooses by how much waits")
     master: str = Field("local[2]", description="spark: the master URL: local[N], spark://host:port, yarn, k8s://...")
     conf: dict[str, str] = Field({}, description="passed through to Spark: names that begin with spark.")
     processes: int = Field(0, ge=0, le=256, description="crop processes per worker; 0 is one per core")

@@ -33,7 +33,5 @@ class ExpectationSettings(Group):
         le=timedelta(days=36_500),
         description="a photo with a capture time further in the future is quarantined",
     )
-    max_boxes: int = Field(1_000, ge=1)
-    boxes_fail_alone: bool = Field(
-        False, description="a bad box fails alone, with its reason; the rest of its image is cropped"
-    )
+    max_boxes: int = Field(1_000, ge=1, description="an image with more boxes is quarantined")
+    boxes_fail_alone: bool = Field(False, description="a bad box fails alone, with its reason, while its image goes on")

@@ -73,12 +73,12 @@ class FetchSettings(Group):
     local_roots: tuple[Path, ...] = Field(
         (), description="folders, on every worker, that file:// photos may be in; empty allows none"
     )
-    max_bytes: int = Field(25_000_000, gt=0)
+    max_bytes: int = Field(25_000_000, gt=0, description="a larger photo is refused")
     timeout_s: float = Field(
         30, gt=0, le=3_600, description="time limit for one photo in total, with redirects and slow bodies"
     )
-    connect_timeout_s: float = Field(5, gt=0, le=3_600)
-    max_redirects: int = Field(3, ge=0, le=10)
+    connect_timeout_s: float = Field(5, gt=0, le=3_600, description="for a connection to a photo's host")
+    max_redirects: int = Field(3, ge=0, le=10, description="redirects that are followed for one photo")
     token: SecretStr = Field(SecretStr(""), description="bearer token sent with photo requests to token_host only")
     token_host: str = Field("", description="the only host[:port] that gets the token")
     auth: AuthSettings = Field(AuthSettings(), description="authentication at token_host, as for the image API")

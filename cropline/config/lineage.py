@@ -21,8 +21,10 @@ from cropline.core.store_spec import StoreSpec
 class LineageSettings(Group):
     """Where OpenLineage events go."""
 
-    namespace: str = "cropline"
-    transport: Literal["file", "http", "kafka", "composite", "none"] = "file"
+    namespace: str = Field("cropline", description="OpenLineage namespace of cropline's jobs")
+    transport: Literal["file", "http", "kafka", "composite", "none"] = Field(
+        "file", description="where lineage events go; composite sends them to each of transports"
+    )
     transports: tuple[Literal["file", "http", "kafka"], ...] = Field(
         (), description='composite: those that each get every event, as ["file", "http"]'
     )

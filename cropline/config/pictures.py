@@ -19,10 +19,10 @@ class PictureLimits(Group):
         min_length=1,
         description="HEIC needs the extra cropline[heic] where photos are decoded",
     )
-    max_pixels: int = Field(50_000_000, gt=0)
-    max_side: int = Field(20_000, gt=0)
+    max_pixels: int = Field(50_000_000, gt=0, description="a photo with more pixels is refused undecoded")
+    max_side: int = Field(20_000, gt=0, description="px; a photo with a longer side is refused undecoded")
     max_scans: int = Field(256, gt=0, description="scans of a progressive JPEG")
-    max_boxes: int = Field(1_000, gt=0)
+    max_boxes: int = Field(1_000, gt=0, description="an image with more boxes fails whole")
     decode_timeout_s: float = Field(
         20, gt=0, le=3_600, description="time limit for decoding one picture; only that picture fails"
     )

@@ -28,7 +28,7 @@ _IN_EVERY_RECIPE = frozenset(
 class Profile(Group):
     """A named crop recipe."""
 
-    format: Literal["jpeg", "png", "webp", "avif"] = "jpeg"
+    format: Literal["jpeg", "png", "webp", "avif"] = Field("jpeg", description="format of the crops")
     quality: int = Field(90, ge=1, le=100, description="jpeg, webp, avif")
     lossless: bool = Field(False, description="webp only")
     subsampling: Literal["4:4:4", "4:2:2", "4:2:0"] = Field("4:2:0", description="jpeg only")
@@ -38,7 +38,9 @@ class Profile(Group):
     matte: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")] = Field(
         "#ffffff", description="colour behind transparent parts, for formats without transparency"
     )
-    colour: Literal["srgb", "keep_icc"] = "srgb"
+    colour: Literal["srgb", "keep_icc"] = Field(
+        "srgb", description="srgb converts the pixels; keep_icc keeps them and embeds the photo's ICC profile"
+    )
     steps: tuple[Step, ...] = Field(
         (),
         description='your own functions, applied to every crop before it is encoded, as ["package.module:name"]',

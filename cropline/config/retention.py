@@ -23,7 +23,7 @@ class RetentionSettings(Group):
         le=36_500,
         description="for manifests; one that a work item needs stays; without its manifest, trace finds no URL of an image",
     )
-    quarantine_days: int | None = Field(None, ge=1, le=36_500)
+    quarantine_days: int | None = Field(None, ge=1, le=36_500, description="quarantined rows")
     reports_days: int | None = Field(None, ge=1, le=36_500, description="reports and contact sheets")
     orphans: timedelta = Field(
         timedelta(days=2),

@@ -48,7 +48,9 @@ class Settings(BaseSettings):
     api: ApiSettings = ApiSettings()
     fetch: FetchSettings = FetchSettings()
     pictures: PictureLimits = PictureLimits()
-    profiles: dict[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}$")], Profile] = {"default": Profile()}
+    profiles: dict[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}$")], Profile] = Field(
+        {"default": Profile()}, description="the crop recipes by name; every box is cut once for each"
+    )
     state: StateSettings = StateSettings()
     storage: StorageSettings = StorageSettings()
     engine: EngineSettings = EngineSettings()
@@ -86,7 +88,7 @@ def load_settings(**groups: Any) -> Settings:
         given = {**dotenv_values(".env"), **os.environ}
         text = getattr(error.__cause__, "doc", None)
         name = next((name for name, value in given.items() if value == text and name.upper().startswith(group)), group)
-        raise SettingsError(f"{name}: not valid JSON; a group, a list or a map must be JSON") from None
+        raise SettingsError(f"{name}: not JSON; a group, a list or a map must be JSON") from None
 
 
 def mistakes(error: ValidationError, *group: str) -> str:

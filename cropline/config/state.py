@@ -30,7 +30,9 @@ class StateSettings(Group):
     backoff_s: float = Field(
         60, gt=0, le=30 * 86_400, description="wait after the first transient failure; doubles each time, with jitter"
     )
-    backoff_cap_s: float = Field(6 * 3600, gt=0, le=30 * 86_400)
+    backoff_cap_s: float = Field(
+        6 * 3600, gt=0, le=30 * 86_400, description="the longest wait between two tries of an image"
+    )
     alert_age: timedelta = Field(
         timedelta(minutes=30),
         ge=timedelta(0),

@@ -89,4 +89,7 @@ CATALOGUE_COLUMNS = {
     "flow_run": "Prefect flow run that committed the row",
     "committed_at": "when the row was committed, UTC",
     "captured_date": "UTC day of captured_at: the table's partition; null when captured_at is",
+    "recrop_reason": "reason code of the newest try, when it failed and this earlier crop stays; null after a good try",
+    "recrop_detail": "one line for people about recrop_reason",
+    "recrop_failed_at": "when the newest try failed, UTC; null after a good try",
 }

@@ -12,7 +12,7 @@ def maintenance_verdict(done: MaintenanceResult | None) -> str:
     """Return one sentence about the maintenance of the catalogue."""
     if done is None:
         return "There is no catalogue yet."
-    rows = f"{done.doubles:,} duplicate rows" if done.doubles else ""
+    rows = f"{done.duplicates:,} duplicate rows" if done.duplicates else ""
     if done.dry_run:
         also = f", and {rows} would be removed" if rows else ""
         return f"{done.files_before:,} files; {done.files_vacuumed:,} would be deleted{also}. Nothing was done."

@@ -29,7 +29,7 @@ def reuse_crops(
     claims: pa.Table,
     retention_days: Mapping[str, int | None],
     now: datetime,
-    strange: Collection[ImageProfile] = (),
+    unknown: Collection[ImageProfile] = (),
     *,
     rewriting: Collection[tuple[str, str]] = (),
     stores: pa.Table | None = None,
@@ -40,7 +40,7 @@ def reuse_crops(
     have it. ``retention_days``: by profile. Rows older than half of it do not stay, because they may expire soon.
 
     A work item with the fingerprint of its rows is done again as a whole: a user asked for it, or something failed.
-    The exceptions are the work items in ``strange``, whose rows come from another state.
+    The exceptions are the work items in ``unknown``, whose rows come from another state.
     ``rewriting``: (image id, profile) of work items of which only the metadata changed. Their rows are joined with
     ``stores`` (STORES).
     """
@@ -63,7 +63,7 @@ def reuse_crops(
             if (claim["image_id"], work["profile"]) in rewriting:
                 mine = known.to_rewrite(image, work, joined)
             else:
-                mine = known.of(image, work, strange=(claim["source"], claim["image_id"], work["profile"]) in strange)
+                mine = known.of(image, work, unknown=(claim["source"], claim["image_id"], work["profile"]) in unknown)
             if mine:
                 kept += mine.values()
                 boxes = range(len(image["boxes"]))
@@ -87,12 +87,12 @@ class _EarlierCrops:
             if row["status"] == "written" and row["box_fingerprint"] is not None and young:
                 self._rows.setdefault((row["image_id"], row["profile"]), []).append(row)
 
-    def of(self, image: dict[str, Any], work: dict[str, Any], *, strange: bool) -> dict[int, dict[str, Any]]:
+    def of(self, image: dict[str, Any], work: dict[str, Any], *, unknown: bool) -> dict[int, dict[str, Any]]:
         """Return box index -> the row that stays, with this work item's values."""
         rows = [
             row
             for row in self._rows.get((image["image_id"], work["profile"]), ())
-            if (strange or row["fingerprint"] != work["fingerprint"])
+            if (unknown or row["fingerprint"] != work["fingerprint"])
             and row["captured_at"] == _moment(image["captured_at"])
             and all(row[name] == image[name] for name in _SAME[:2])
         ]

@@ -19,13 +19,13 @@ def backlog_markdown(report: StateReport, samples: Sequence[BacklogSample]) -> s
     parts = ["## backlog", "", f"**{backlog_verdict(report)}**", ""]
     if samples:
         parts += [f"![backlog and age over the last day]({data_uri(backlog_svg(samples, report.at))})", ""]
-    parts += ["| photos, for each profile | |", "|---|---:|"]
+    parts += ["| work items | count |", "|---|---:|"]
     parts += [f"| {state} | {count:,} |" for state, count in report.images.items()]
     if report.sources:
-        parts += ["", "| source | read up to | that was ago |", "|---|---|---|"]
+        parts += ["", "| source | cursor | lag |", "|---|---|---|"]
         parts += [f"| {plain(s.source)} | {s.cursor or 'never polled'} | {_span(s.lag)} |" for s in report.sources]
     if report.reasons:
-        parts += ["", "| state | reason | how many |", "|---|---|---:|"]
+        parts += ["", "| state | reason | work items |", "|---|---|---:|"]
         parts += [f"| {r.state} | {plain(r.reason)} | {r.works:,} |" for r in report.reasons[:20]]
     return "\n".join(parts) + "\n"
 
@@ -33,11 +33,11 @@ def backlog_markdown(report: StateReport, samples: Sequence[BacklogSample]) -> s
 def backlog_verdict(report: StateReport) -> str:
     """The backlog in one sentence."""
     if not report.backlog:
-        return "Nothing waits."
+        return "The backlog is empty."
     age = f", the oldest for {_span(report.oldest_pending_age)}" if report.oldest_pending_age else ""
-    batches = "1 stale batch is" if report.stale_batches == 1 else f"{report.stale_batches:,} stale batches are"
-    stale = f"; {batches} resumed by the next run" if report.stale_batches else ""
-    return f"{report.backlog:,} wait{age}{stale}."
+    batches = "1 stale batch" if report.stale_batches == 1 else f"{report.stale_batches:,} stale batches"
+    stale = f"; the next run resumes {batches}" if report.stale_batches else ""
+    return f"{report.backlog:,} waiting{age}{stale}."
 
 
 def backlog_svg(samples: Sequence[BacklogSample], now: datetime) -> str:
@@ -48,14 +48,16 @@ def backlog_svg(samples: Sequence[BacklogSample], now: datetime) -> str:
         return Series(name, colour, list(zip(moments, values, strict=True)))
 
     waiting = Panel(
-        "photos that wait, by profile",
+        "waiting work items",
         [
             series("pending", "#4c6ef5", [sample.pending for sample in samples]),
-            series("in work", "#12b886", [sample.claimed for sample in samples]),
-            series("to be tried again", "#f59f00", [sample.failed for sample in samples]),
+            series("in progress", "#12b886", [sample.claimed for sample in samples]),
+            series("will be retried", "#f59f00", [sample.failed for sample in samples]),
         ],
     )
-    age = Panel("age of the oldest pending one, minutes", [series("age", "#7048e8", [_minutes(s) for s in samples])])
+    age = Panel(
+        "age of the oldest pending work item, minutes", [series("age", "#7048e8", [_minutes(s) for s in samples])]
+    )
     return svg([waiting, age], _from(samples, now).timestamp(), now.timestamp())
 
 

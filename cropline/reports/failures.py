@@ -12,7 +12,7 @@ _NAMED = 3
 
 
 def failure_rows(failures: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
-    """One row for the boxes of a photo that failed for the same reason, for Prefect's table artifact."""
+    """Return one row per photo and reason, for Prefect's table artifact."""
     return [_row(failure) for failure in failures]
 
 
@@ -34,4 +34,4 @@ def _row(failure: dict[str, Any]) -> dict[str, str]:
 
 def _boxes(ids: Sequence[str | None]) -> str:
     named = [box_id or "?" for box_id in ids[:_NAMED]]
-    return ", ".join(named) if len(ids) <= _NAMED else f"{', '.join(named)} ... {len(ids):,} in all"
+    return ", ".join(named) if len(ids) <= _NAMED else f"{', '.join(named)} and {len(ids) - _NAMED:,} more"

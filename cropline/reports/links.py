@@ -1,6 +1,6 @@
-"""Links to what a run left: for a browser that shows the Prefect UI, and inside the output for the HTML report.
+"""Links to the outputs of a run: web addresses for the Prefect UI, relative ones for the HTML report.
 
-Browsers follow no file:// or s3:// address from a web page. CROPLINE_STORAGE__BROWSE_URL says where they find the output.
+A web page cannot link to a file:// or s3:// address. CROPLINE_STORAGE__BROWSE_URL is a web address of the storage.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _UP = "../../"  # from reports/<day>/ to the storage root, see places.report_key
 
 
 def web_links(places: Sequence[tuple[str, str]], spec: StoreSpec, browse_url: str) -> dict[str, str]:
-    """Name -> address, for each place that a browser can reach."""
+    """Return name -> address of each place that a browser can reach."""
     found = {}
     for what, where in places:
         key = key_of(where, spec)
@@ -26,13 +26,13 @@ def web_links(places: Sequence[tuple[str, str]], spec: StoreSpec, browse_url: st
 
 
 def relative_links(places: Sequence[tuple[str, str]], spec: StoreSpec) -> dict[str, str]:
-    """Name -> address as seen from a report. It works wherever the output is copied to."""
+    """Return name -> address relative to a report. The links still work when the storage is copied."""
     keys = {what: key_of(where, spec) for what, where in places}
     return {what: _UP + quote(key) for what, key in keys.items() if key is not None}
 
 
 def key_of(where: str, spec: StoreSpec) -> str | None:
-    """The storage key of a place; None when it is not below the storage root."""
+    """Return the storage key of a place, or None when it is not below the storage root."""
     for root in (spec.uri(""), f"{spec.local_path}/"):
         if where.startswith(root):
             return where.removeprefix(root)

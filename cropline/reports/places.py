@@ -13,7 +13,7 @@ def report_key(flow: str, flow_run_id: str, day: str) -> str:
 
 
 def places(settings: Settings, funnel: Funnel) -> list[tuple[str, str]]:
-    """(name, address) of everything that exists after a run."""
+    """Return (name, address) of each output of a run."""
     spec = settings.storage.spec
     found: list[tuple[str, str | None]] = [
         ("crops", spec.uri("crops/")),
@@ -29,7 +29,7 @@ def places(settings: Settings, funnel: Funnel) -> list[tuple[str, str]]:
 
 
 def lineage_place(settings: Settings) -> str | None:
-    """Where lineage events go, without any secret."""
+    """Return where lineage events go, without secrets."""
     lineage, spec = settings.lineage, settings.storage.spec
     where = {
         "file": str(lineage.file_path(spec) or spec.uri(f"{FOLDER}/")),

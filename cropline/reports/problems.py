@@ -1,4 +1,4 @@
-"""What went wrong in a run, in lines: by rule and by reason, with counts, an example, and what to look at."""
+"""Lines that say what went wrong in a run: rules and reasons with counts, an example, and what to check."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LINES = 5  # of rules, and as many of reasons
 
 
 def problem_lines(funnel: Funnel) -> list[str]:
-    """The most frequent broken rules and reasons, a line each. Boxes that a profile skips are no trouble."""
+    """Return one line per frequent broken rule and failure reason. Boxes that a profile skips are left out."""
     return [*_quarantined(funnel), *_failed(funnel)]
 
 
@@ -28,15 +28,14 @@ def _failed(funnel: Funnel) -> Iterator[str]:
     failed = [(reason, count) for reason, count in funnel.reasons.most_common() if reason != "below_min_side"]
     for reason, count in failed[:_LINES]:
         known = FAILURES.get(reason)
-        told = [part for part in (details.get(reason), known.remedy if known else None) if part]
-        yield f"failed: {reason} {count:,}{': ' + one_line('; '.join(told), 400) if told else ''}"
+        parts = [part for part in (details.get(reason), known.remedy if known else None) if part]
+        yield f"failed: {reason} {count:,}{': ' + one_line('; '.join(parts), 400) if parts else ''}"
 
 
 def check_came_through(funnel: Funnel) -> None:
-    """Raises NothingCameThrough when there was work and nothing good came of it.
+    """Raise NothingCameThrough when a run had work and all of it was bad or failed.
 
-    That is: every box of its batches failed; or every row that it judged is bad, and no batch had anything else. A run
-    with nothing to do is well, and so is one of which some came through.
+    That is: every box of its batches failed; or every row is quarantined and the run had no other work.
     """
     if not _nothing_came_through(funnel):
         return

@@ -20,7 +20,7 @@ _OF_POLL = ("polled", "landed", "valid", "quarantined")
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run's counts, by the names in lineage's COUNTS. None is drawn as a dash: the run had no such step."""
+    """The counts of one run, by the names in lineage's COUNTS. None means that the run had no such step."""
 
     flow_run: str
     title: str
@@ -30,7 +30,7 @@ class RunRecord:
 
 
 def counts_of(funnel: Funnel) -> dict[str, int | None]:
-    """The counts for the graph. A run that did not poll has no poll counts."""
+    """Return the counts for the graph. A run that did not poll has no poll counts."""
     took_in = funnel.polled or funnel.landed
     return {name: getattr(funnel, name) if took_in or name not in _OF_POLL else None for name in COUNTS}
 
@@ -41,7 +41,7 @@ def write_record(spec: StoreSpec, report_key: str, record: RunRecord) -> None:
 
 
 def find_record(spec: StoreSpec, flow_run: str) -> RunRecord | None:
-    """The record of a run, by its whole id; None when there is none. Raises StorageError."""
+    """Return the record of a run, or None. ``flow_run``: the whole id. Raises StorageError."""
     for key in storage.list_keys(spec, "reports/"):
         if key.endswith(f"-{flow_run}.json"):
             record = RunRecord(**json.loads(storage.read(spec, key)))

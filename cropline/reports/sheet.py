@@ -18,7 +18,7 @@ _MOST = 200
 
 @dataclass(frozen=True)
 class Sheet:
-    """A picture that a notebook shows. ``jpeg`` is its file."""
+    """A picture that a notebook displays. ``jpeg`` holds its bytes."""
 
     jpeg: bytes
     crops: int
@@ -41,11 +41,13 @@ def show(
     limit: int = 40,
     prefix: str = "crop_",
 ) -> Sheet:
-    """A contact sheet of the first crops of a frame, as cropline.crop or read_crops gave it.
+    """Return a contact sheet of the first crops of a frame that cropline.crop or cropline.read_crops returned.
 
-    crops: pandas, Arrow, a DuckDB relation, Spark or Dask; of the lazy ones ``limit`` rows are computed. store: where the crops
-    lie, when their bytes are not in the frame; without it the settings' storage. title: a column whose value stands
-    below each crop. Rows without a crop show their reason. Raises OptionError for a frame that holds no crops.
+    crops: pandas, Arrow, a DuckDB relation, Spark or Dask; only ``limit`` rows of a lazy frame are computed.
+    store: where the crops are when the frame does not hold their bytes; default: the storage in the settings.
+    title: the column with the text below each crop.
+
+    Rows without a crop show their reason. Raises OptionError for a frame without result columns.
     """
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= _MOST:
         raise OptionError(f"limit: must be 1 to {_MOST}")
@@ -53,7 +55,9 @@ def show(
     known = set(rows[0]) if rows else set()
     own = prefix if f"{prefix}status" in known else ""
     if rows and f"{own}status" not in known:
-        raise OptionError("crops: the frame has no result columns; give what cropline.crop or cropline.read_crops gave")
+        raise OptionError(
+            "crops: the frame has no result columns; pass the result of cropline.crop or cropline.read_crops"
+        )
     if title is not None and rows and title not in known:
         raise OptionError(f"title: the frame has no column {title!r}")
     return _drawn(rows, own, title, store)
@@ -81,7 +85,7 @@ def _bytes(row: Mapping[str, Any], prefix: str, store: str | StoreSpec | None) -
     try:
         return open_crop({name: row.get(f"{prefix}{name}") for name in COLUMNS}, store).read()
     except StorageError:
-        return b""  # its tile says that it cannot be shown
+        return b""  # the tile then says that it cannot be shown
 
 
 def _rows(crops: Any, limit: int) -> list[dict[str, Any]]:
@@ -95,8 +99,8 @@ def _rows(crops: Any, limit: int) -> list[dict[str, Any]]:
     if hasattr(crops, "dask"):
         crops = crops.head(limit, npartitions=-1)
     if not hasattr(crops, "to_dict"):
-        raise OptionError(f"crops: a {type(crops).__name__} is no frame")
-    # What is missing is None: pandas has three ways to say it.
+        raise OptionError(f"crops: a {type(crops).__name__} is not a frame")
+    # pandas has three missing values; make all of them None.
     first = crops.head(limit).astype(object)
     return [
         dict(zip(map(str, first.columns), row, strict=True)) for row in first.where(first.notna(), None).values.tolist()

@@ -1,7 +1,4 @@
-"""The summary of a run, as Markdown for the Prefect UI and as one HTML file that opens without a server.
-
-Both show the same facts, which are built once as rows.
-"""
+"""The summary of a run, as Markdown for the Prefect UI and as one HTML file. Both show the same rows."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ SAMPLE = 24
 WHY_PILLOW = {
     "not_installed": "cropline-regions is not installed",
     "not_usable": "cropline-regions does not fit this Pillow",
-    "no_boxes": "nothing to cut",
+    "no_boxes": "no boxes",
     "progressive": "progressive",
     "arithmetic": "arithmetic coding",
     "precision": "not 8 bits",
@@ -40,12 +37,12 @@ WHY_PILLOW = {
     "corrupt": "damaged",
     "failed": "damaged",
 }
-_COLUMNS = 6  # as many as are readable in the UI
+_COLUMNS = 6  # more would be unreadable in the UI
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Everything that both forms show."""
+    """Everything that both formats show."""
 
     title: str
     verdict: str
@@ -53,9 +50,9 @@ class Summary:
     reasons: list[tuple[str, int]]
     warnings: list[tuple[str, str]]
     places: list[tuple[str, str]]
-    brief: list[tuple[str, str]]  # the places, by their keys below the storage root
+    brief: list[tuple[str, str]]  # the places by their storage keys
     links: dict[str, str]  # place -> address for the browser that shows the Markdown
-    near: dict[str, str]  # place -> address as seen from the HTML file
+    near: dict[str, str]  # place -> address relative to the HTML file
     engines: list[tuple[str, str]]
     failures: list[dict[str, str]]  # see failure_rows
     lineage: str | None  # SVG
@@ -74,7 +71,7 @@ def summarise(
     lineage: str | None = None,
     throughput: str | None = None,
 ) -> Summary:
-    """Gather what is shown, with the pictures that could be drawn. ``browse_url``: where browsers find the output."""
+    """Gather the facts and the pictures that could be drawn. ``browse_url``: a web address of the storage."""
     reasons = [*funnel.reasons.most_common(), *((f"quarantined: {name}", n) for name, n in funnel.broken.most_common())]
     return Summary(
         title=title,
@@ -95,13 +92,13 @@ def summarise(
 
 
 def sample_sheet(funnel: Funnel, spec: StoreSpec) -> bytes | None:
-    """JPEG of sampled crops, read back from the store; None when nothing was cut. Raises what Pillow and stores raise."""
+    """Return a JPEG of sampled crops, or None when there are none. Raises what Pillow and the storage raise."""
     tiles = list(_tiles(funnel.samples, spec))
     return contact_sheet(tiles, columns=_COLUMNS) if tiles else None
 
 
 def lineage_picture(funnel: Funnel) -> str:
-    """The run's way from the API to crops, as SVG."""
+    """Return the run's lineage graph with counts, as SVG."""
     return lineage_svg(counts_of(funnel), title="From the camera API to crops")
 
 
@@ -109,10 +106,10 @@ def _verdict(funnel: Funnel) -> str:
     if funnel.nothing_new:
         return "Nothing new."
     rate = f", {funnel.crops_per_s:,.0f} crops/s" if funnel.written else ""
-    retry = f"; {funnel.retrying:,} of the failed will be tried again" if funnel.retrying else ""
+    retry = f" ({funnel.retrying:,} of them will be retried)" if funnel.retrying else ""
     if funnel.stayed:
-        retry += f"; {funnel.stayed:,} of them have a good crop of before, which stays"
-    retry += f"; {funnel.rewritten:,} rows only got other metadata" if funnel.rewritten else ""
+        retry += f"; {funnel.stayed:,} failed boxes keep their earlier good crop"
+    retry += f"; metadata of {funnel.rewritten:,} rows rewritten" if funnel.rewritten else ""
     images = "1 image" if funnel.images == 1 else f"{funnel.images:,} images"
     return f"{funnel.written:,} crops written from {images}, {funnel.failed:,} failed{retry}{rate}."
 
@@ -124,9 +121,9 @@ def _steps(funnel: Funnel) -> list[tuple[str, str, str]]:
         ("valid", funnel.valid, ""),
         ("superseded", funnel.superseded, "older versions and repeats"),
         ("quarantined", funnel.quarantined, ""),
-        ("new", funnel.new, "image and profile"),
-        ("changed", funnel.changed, "other version, boxes or recipe"),
-        ("corrected", funnel.corrected, "other metadata, the same crops"),
+        ("new", funnel.new, "work items: an image and a profile"),
+        ("changed", funnel.changed, "work items with another version, boxes or recipe"),
+        ("corrected", funnel.corrected, "work items with other metadata, same crops"),
         ("known", funnel.known, "nothing to do"),
         ("batches", funnel.batches, f"{funnel.resumed:,} resumed" if funnel.resumed else ""),
         ("images cropped", funnel.images, _decoders(funnel)),
@@ -136,16 +133,16 @@ def _steps(funnel: Funnel) -> list[tuple[str, str, str]]:
         ("skipped", funnel.skipped, ""),
     )
     rare = (
-        ("rewritten", funnel.rewritten, "rows that got other metadata; nothing was fetched or cut for them"),
-        ("addresses refreshed", funnel.refreshed, "of photos, by the image API"),
-        ("not refreshed", funnel.not_refreshed, "photos whose address has expired, and no fresh one was given"),
+        ("rewritten", funnel.rewritten, "rows with other metadata; nothing was fetched or cropped"),
+        ("URLs refreshed", funnel.refreshed, "fresh URLs from the image API"),
+        ("not refreshed", funnel.not_refreshed, "photos with an expired URL and no fresh one"),
     )
     return [(name, f"{count:,}", remark) for name, count, remark in (*rows, *(row for row in rare if row[1]))]
 
 
 def _of_failed(funnel: Funnel) -> str:
-    told = ((funnel.retrying, "to be tried again"), (funnel.stayed, "have a good crop of before, which stays"))
-    return ", ".join(f"{count:,} {what}" for count, what in told if count)
+    parts = ((funnel.retrying, "will be retried"), (funnel.stayed, "keep their earlier good crop"))
+    return ", ".join(f"{count:,} {what}" for count, what in parts if count)
 
 
 def _decoders(funnel: Funnel) -> str:
@@ -156,7 +153,7 @@ def _decoders(funnel: Funnel) -> str:
 
 
 def _decoder(name: str) -> str:
-    """The column ``decoder`` in words."""
+    """Return the value of the column ``decoder`` as text."""
     decoder, _, reason = name.partition(": ")
     if decoder != "pillow":
         return decoder
@@ -168,13 +165,13 @@ def _tiles(samples: Sequence[dict[str, Any]], spec: StoreSpec) -> Iterator[Tile]
         try:
             data = read_crop(spec, row)
         except StorageError:
-            data = b""  # the tile says that it cannot be shown; a report never fails a run
+            data = b""  # the tile then says that it cannot be shown; a report never fails a run
         place = " · ".join(str(part) for part in (row["store_name"] or row["store_id"], row["camera_id"]) if part)
         yield Tile(data, row["label"] or row["box_id"] or "", place)
 
 
 def markdown(summary: Summary) -> str:
-    """The summary for a Prefect artifact. The UI shows data-URI pictures."""
+    """Return the summary for a Prefect artifact. The UI shows data-URI pictures."""
     parts = [f"## {plain(summary.title)}", "", f"**{plain(summary.verdict)}**", ""]
     if summary.sheet:
         parts += [f"![contact sheet]({_data_uri(summary.sheet)})", ""]
@@ -191,10 +188,10 @@ def markdown(summary: Summary) -> str:
         parts += ["", "| unusual | |", "|---|---|"]
         parts += [f"| {kind} | {plain(message)} |" for kind, message in summary.warnings]
     if summary.engines:
-        parts += ["", "| cut on | |", "|---|---|"]
+        parts += ["", "| engine | |", "|---|---|"]
         parts += [f"| {plain(name)} | {plain(what)} |" for name, what in summary.engines]
-    parts += ["", "| what | where |", "|---|---|"]
-    # By their keys: the UI cuts off what is longer than the page.
+    parts += ["", "| output | where |", "|---|---|"]
+    # Storage keys are short enough; the UI cuts off longer text.
     parts += [f"| {_linked(name, summary.links)} | `{plain(where)}` |" for name, where in summary.brief]
     return "\n".join(parts) + "\n"
 
@@ -204,7 +201,7 @@ def _linked(name: str, links: dict[str, str]) -> str:
 
 
 def plain(text: str) -> str:
-    """Text from outside as plain text: no table breaks, no Markdown links, no HTML."""
+    """Return text from outside as plain text: no table breaks, no Markdown links, no HTML."""
     return html.escape(text, quote=False).replace("|", "\\|").replace("`", "'").replace("\n", " ").replace("[", "\\[")
 
 
@@ -231,7 +228,7 @@ img{max-width:100%;border-radius:10px;border:1px solid var(--line);display:block
 
 
 def html_page(summary: Summary) -> str:
-    """One self-contained file: no script, no external address."""
+    """Return one self-contained page: no script, no external address."""
     esc = html.escape
     picture = f'<img alt="contact sheet of sampled crops" src="{_data_uri(summary.sheet)}">' if summary.sheet else ""
     if summary.lineage:
@@ -241,9 +238,9 @@ def html_page(summary: Summary) -> str:
     reasons = _table([f"<td>{esc(name)}</td><td class=n>{count:,}</td>" for name, count in summary.reasons])
     warnings = _table([f"<td>{esc(kind)}</td><td class=q>{esc(message)}</td>" for kind, message in summary.warnings])
     places = _table([_place(name, where, summary.near) for name, where in summary.places])
-    cards = [("counts", steps), ("reasons", reasons if summary.reasons else "<p>none</p>"), ("where it lies", places)]
+    cards = [("counts", steps), ("reasons", reasons if summary.reasons else "<p>none</p>"), ("outputs", places)]
     cards[2:2] = [("unusual", warnings)] if summary.warnings else []
-    cards += [("cut on", _table([_two(*row) for row in summary.engines]))] if summary.engines else []
+    cards += [("engine", _table([_two(*row) for row in summary.engines]))] if summary.engines else []
     cards += [("failures", _failures(summary.failures))] if summary.failures else []
     body = "".join(f"<section><h2>{name}</h2>{content}</section>" for name, content in cards)
     return (

@@ -1,4 +1,4 @@
-"""How fast a run was and on which engines: a chart over time, and one line per engine."""
+"""The speed of a run and its engines: a chart over time, and one line per engine."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from cropline.pipeline.funnel import Funnel
 from cropline.reports.chart import Panel, Series, svg
 
 _BARS = 120
-_SHORTEST_S = 10  # a run of one second would be one bar as wide as the page
+_SHORTEST_S = 10  # else a run of one second would be one bar as wide as the page
 
 
 def throughput_svg(funnel: Funnel) -> str | None:
-    """Crops a second over the run and, on a cluster, its executors; None when nothing was cut."""
+    """Return a chart of boxes per second and, on a cluster, of executors; None when nothing was cropped."""
     done = {second: boxes for second, boxes in funnel.throughput.items() if boxes}
     if not done:
         return None
@@ -24,7 +24,7 @@ def throughput_svg(funnel: Funnel) -> str | None:
     for second, boxes in done.items():
         bars[start + (second - start) // bar * bar] += boxes
     points = [(float(moment), boxes / bar) for moment, boxes in sorted(bars.items())]
-    panels = [Panel("boxes done a second", [Series("boxes/s", "#12b886", points)], "bars", bar)]
+    panels = [Panel("boxes per second", [Series("boxes/s", "#12b886", points)], "bars", bar)]
     executors = _executors(funnel)
     if executors:
         start, end = int(min(start, executors[0][0])), math.ceil(max(end, executors[-1][0]))
@@ -33,7 +33,7 @@ def throughput_svg(funnel: Funnel) -> str | None:
 
 
 def _executors(funnel: Funnel) -> list[tuple[float, float]]:
-    """(time, number of executors from then on)."""
+    """Return (time, number of executors from then on)."""
     spans = {span for use in funnel.engines for span in use.executors}
     changes = sorted([(came, 1) for came, _ in spans] + [(went, -1) for _, went in spans])
     count, steps = 0, []
@@ -44,7 +44,7 @@ def _executors(funnel: Funnel) -> list[tuple[float, float]]:
 
 
 def engine_rows(funnel: Funnel) -> list[tuple[str, str]]:
-    """(engine and why it was chosen, what it did) for each engine."""
+    """Return (engine and why it was chosen, batches and time) for each engine."""
     found: dict[tuple[str, str], list[float]] = {}
     for use in funnel.engines:
         held = found.setdefault((use.kind, use.reason), [0, 0.0, 0.0])

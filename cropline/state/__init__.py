@@ -1,7 +1,7 @@
-"""The state table: which image is wanted, being worked on, done or failed; the work queue and the memory in one.
+"""The state table, in SQL: work items that are pending, claimed, done or failed. It is the work queue and the memory in one.
 
-Belongs here: everything that is SQL. Does not: object storage, the catalogue, or any step. docs/decisions/0003-state-as-queue.md
-says why a table is the queue.
+This package holds all SQL of cropline. Not here: object storage, the catalogue, and any step of a run. Reasons:
+docs/decisions/0003-state-as-queue.md.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -60,7 +60,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Arrow takes as long to import as SQLAlchemy; who only asks for the cursor does not need it.
+    # Lazy: Arrow takes as long to import as SQLAlchemy, and an idle poll does not need it.
     if name == "CANDIDATES":
         from cropline.state.candidates import CANDIDATES
 

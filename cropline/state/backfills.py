@@ -1,6 +1,6 @@
 """When a backfill of a selection began, and whether it has ended.
 
-A backfill that was killed or cancelled goes on from there: work items that ended after it began are not done again.
+A backfill that was killed or cancelled continues: work items that ended after it began are not done again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from cropline.state.upsert import upsert
 
 
 def begin(database: Database, backfill_id: str, selection: str, *, restart: bool) -> BackfillStart:
-    """Go on with the unfinished backfill of this id, or begin it."""
+    """Continue the unfinished backfill of this id, or begin it."""
     with database.atomic() as connection:
         now = database.now(connection)
         added = upsert(connection, backfills).values(
@@ -40,7 +40,7 @@ def end(database: Database, backfill_id: str) -> None:
 
 
 def find(database: Database, backfill_id: str) -> BackfillStart | None:
-    """The unfinished backfill of this id, if there is one; changes nothing."""
+    """Return the unfinished backfill of this id, if any. Changes nothing."""
     query = select(backfills.c.began_at).where(backfills.c.backfill_id == backfill_id, backfills.c.ended_at.is_(None))
     with database.reading() as connection:
         began = connection.execute(query).scalar()

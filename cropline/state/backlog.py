@@ -13,7 +13,7 @@ from cropline.state.upsert import upsert
 
 
 def sample(database: Database, *, at_most_every: timedelta, keep: timedelta) -> bool:
-    """Store a sample of the backlog. Returns False when the last sample is younger than ``at_most_every``."""
+    """Store a sample of the backlog. Return False when the last sample is younger than ``at_most_every``."""
     with database.reading() as connection:
         now = database.now(connection)
         last = connection.execute(select(func.max(backlog_samples.c.at))).scalar()
@@ -32,7 +32,7 @@ def sample(database: Database, *, at_most_every: timedelta, keep: timedelta) -> 
 
 
 def samples(database: Database, since: datetime) -> list[BacklogSample]:
-    """The samples since a time, oldest first."""
+    """Return the samples since a time, oldest first."""
     columns = backlog_samples.c
     query = select(
         columns.at, columns.pending, columns.claimed, columns.failed, columns.dead, columns.oldest_pending_since

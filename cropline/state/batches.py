@@ -1,10 +1,8 @@
-"""Batches: claiming work under a lease, keeping the lease, and letting go of it.
+"""Batches: claim work items under a lease, renew it, and release it.
 
-Belongs here: who may work on what. Does not: how a batch ends well (commit.py).
-
-A batch is of one source. Its membership is frozen when it is made: claimed rows keep what was claimed apart from what is
-wanted, and every attempt gets the same works, since the catalogue may hold them already. A lease that has run out is
-taken over by raising ``attempt``; whoever held the old number can neither renew nor commit.
+A batch has one source. Its members are fixed when it is made: the table keeps the claimed columns apart from the wanted
+ones, and every attempt gets the same work items, since the catalogue may hold them already. A takeover of an expired lease
+raises ``attempt``; the holder of the old number can neither renew nor commit.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ from cropline.state.model import Batch
 from cropline.state.queue import ClaimedItems, ClaimRequest, claim_items, has_claimable, sources_in_turn
 from cropline.state.tables import batches, constant, images, profiles
 
-# After so many attempts a batch is resumed only when there is nothing else: one that kills its workers blocks nobody.
+# After this many attempts a batch is resumed only when there is nothing else, so one that kills its workers blocks no other.
 _PATIENCE = 3
 
 _OPEN = batches.c.state == constant("open")
@@ -32,7 +30,7 @@ _CLAIMED = images.c.state == constant("claimed")
 
 
 def claim(database: Database, request: ClaimRequest) -> Batch | None:
-    """A batch of work under a new lease, or None when there is none. Never waits for another claim, commit or poll."""
+    """Return a batch under a new lease, or None when there is no work. Never waits for another claim, commit or poll."""
     with database.reading() as connection:
         if not _has_claimable(connection, request, database.now(connection)):
             return None  # an idle poll ends here, without any lock
@@ -48,7 +46,7 @@ def claim(database: Database, request: ClaimRequest) -> Batch | None:
 
 
 def resume(database: Database, request: ClaimRequest) -> Batch | None:
-    """A stale batch under a new lease, or None."""
+    """Return a stale batch under a new lease, or None."""
     with database.reading() as connection:
         if not connection.execute(
             select(select(1).where(*_stale(request, database.now(connection))).exists())
@@ -60,15 +58,15 @@ def resume(database: Database, request: ClaimRequest) -> Batch | None:
 
 
 def has_work(database: Database, source: str | None) -> bool:
-    """Whether a claim would find anything now; costs the same whatever is done already."""
+    """Return whether a claim would find work now. The cost does not grow with finished work."""
     with database.reading() as connection:
         return _has_claimable(connection, ClaimRequest(1, "", source, None, timedelta()), database.now(connection))
 
 
 def renew(database: Database, batch: Batch, lease: timedelta) -> None:
-    """Keep the lease for another period; nothing to keep when this attempt has committed, of which it may not know.
+    """Renew the lease. Do nothing when this attempt has committed, which it may not know.
 
-    Raises StaleLease when another attempt owns the batch.
+    Raise StaleLease when another attempt owns the batch.
     """
     with database.atomic() as connection:
         mine = (batches.c.batch_id == batch.batch_id, batches.c.attempt == batch.attempt)
@@ -78,9 +76,9 @@ def renew(database: Database, batch: Batch, lease: timedelta) -> None:
 
 
 def readdress(database: Database, batch: Batch, moved: Mapping[tuple[str, int], tuple[str, int]]) -> None:
-    """The batch's images are read elsewhere from now on: place (manifest, row) -> place. Retries read there too.
+    """Move the places of the batch's images: place (manifest, row) -> place. Retries read the new places too.
 
-    Raises StaleLease when another attempt owns the batch.
+    Raise StaleLease when another attempt owns the batch.
     """
     with database.atomic() as connection:
         locked = select(1).where(batches.c.batch_id == batch.batch_id, batches.c.attempt == batch.attempt, _OPEN)
@@ -88,7 +86,7 @@ def readdress(database: Database, batch: Batch, moved: Mapping[tuple[str, int], 
             raise StaleLease(f"batch {batch.batch_id}: attempt {batch.attempt} no longer owns it")
         for (manifest, row), (to_manifest, to_row) in sorted(moved.items()):
             mine = (images.c.batch_id == batch.batch_id, _CLAIMED)
-            # What was announced meanwhile is newer than what was asked for.
+            # Keep a place that was announced since: it is newer than the requested one.
             still = (images.c.manifest == manifest, images.c.manifest_row == row)
             connection.execute(update(images).where(*mine, *still).values(manifest=to_manifest, manifest_row=to_row))
             claimed = (images.c.claimed_manifest == manifest, images.c.claimed_row == row)
@@ -98,9 +96,9 @@ def readdress(database: Database, batch: Batch, moved: Mapping[tuple[str, int], 
 
 
 def release(database: Database, batch: Batch, reason: str) -> None:
-    """Let the lease run out now: the next claim resumes the batch, under its id, for the catalogue may hold it.
+    """Expire the lease now. The next claim resumes the batch under the same id, since the catalogue may hold it.
 
-    Raises StaleLease when another attempt owns the batch or it has ended.
+    Raise StaleLease when another attempt owns the batch or it has ended.
     """
     with database.atomic() as connection:
         _update_lease(connection, batch, lease_until=database.now(connection), note=reason)
@@ -147,9 +145,9 @@ def _resume(connection: Connection, request: ClaimRequest, now: datetime, which:
 
 
 def _readdress(connection: Connection, batch_id: str) -> None:
-    """The newest announcement of the same work is the one to read: its address may be the only one that still opens.
+    """Take the newest announced place of the same work: its URL may be the only one that still opens.
 
-    Not where metadata changed as well: the catalogue may hold the batch's rows as they were claimed.
+    Not when the metadata changed too: the catalogue may hold the batch's rows as they were claimed.
     """
     connection.execute(
         update(images)

@@ -1,4 +1,4 @@
-"""What a state database belongs to: one storage, one API a source, and the commits of the catalogue that it knows of."""
+"""What a state database belongs to: one storage, one API per source, and the commits of the catalogue that it knows."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def bind(database: Database, storage: str, source: str, api: str | None) -> None:
-    """Belong to this storage (StoreSpec.identity) and, for the source, to this API from now on: the first run decides.
+    """Bind the database to this storage (StoreSpec.identity) and the source to this API. The first run decides.
 
-    Raises StateError when it belongs to another. ``api`` None: nothing is said of it.
+    Raise StateError when it is bound to another. ``api`` None: do not check the API.
     """
     storage, api = place(storage), normal(api) if api else None
     while True:
@@ -37,34 +37,34 @@ def bind(database: Database, storage: str, source: str, api: str | None) -> None
 
 
 def move(database: Database, storage: str | None, source: str, api: str | None) -> None:
-    """Belong to another storage, or for the source to another API. Of another storage's catalogue nothing is known yet."""
+    """Bind to another storage, or the source to another API. What was known of the old catalogue is forgotten."""
     with database.atomic() as connection:
         _put(connection, place(storage) if storage else None, source, normal(api) if api else None, again=True)
 
 
 def bound(database: Database) -> Bound:
-    """What it belongs to, and what it remembers of the catalogue."""
+    """Return what the database is bound to, and what it remembers of the catalogue."""
     with database.reading() as connection:
         return _bound(connection)
 
 
-def remember(connection: Connection, version: int, *, strangers: bool) -> None:
-    """Every commit up to this version was looked at; ``strangers``: one of them was of a batch that is not known here."""
+def remember(connection: Connection, version: int, *, unknown_batches: bool) -> None:
+    """Record that every commit up to this version was checked; ``unknown_batches``: one was of a batch that is unknown here."""
     newest = case((binding.c.catalogue_version >= version, binding.c.catalogue_version), else_=literal(version))
     values: dict[str, object] = {"catalogue_version": newest}
-    if strangers:
-        values |= {"strangers": 1, "doubles_checked": 0}
+    if unknown_batches:
+        values |= {"unknown_batches": 1, "duplicates_checked": 0}
     connection.execute(update(binding).values(values))
 
 
-def doubles_checked(database: Database) -> None:
-    """The catalogue was searched for works that stand in it twice; none is left of those that were there until now."""
+def duplicates_checked(database: Database) -> None:
+    """Record that the catalogue was searched for duplicated work items, and that none of those found is left."""
     with database.atomic() as connection:
-        connection.execute(update(binding).values(doubles_checked=1))
+        connection.execute(update(binding).values(duplicates_checked=1))
 
 
 def known_batches(database: Database, batch_ids: Collection[str]) -> set[str]:
-    """Those of the batches that this state made."""
+    """Return those of the batches that this state made."""
     wanted, found = sorted(set(batch_ids)), set[str]()
     with database.reading() as connection:
         for start in range(0, len(wanted), _IDS_A_QUERY):
@@ -74,12 +74,12 @@ def known_batches(database: Database, batch_ids: Collection[str]) -> set[str]:
 
 
 def place(storage: str) -> str:
-    """The address of a storage (StoreSpec.identity), in one way of writing it."""
+    """Return the address of a storage (StoreSpec.identity) in canonical form."""
     return " at ".join(normal(part) for part in storage.split(" at ", 1))
 
 
 def normal(address: str) -> str:
-    """An address without what makes no difference: slashes that are too many, the scheme's own port, the case of scheme and host."""
+    """Return an address without insignificant differences: extra slashes, the default port, the case of scheme and host."""
     parts = urlsplit(address)
     scheme, host, port = parts.scheme.lower(), (parts.hostname or "").lower(), parts.port
     path = _SLASHES.sub("/", unquote(parts.path) if scheme == "file" else parts.path).rstrip("/")
@@ -94,14 +94,14 @@ def normal(address: str) -> str:
 def _check(bound: str | None, given: str | None, what: str, setting: str, option: str) -> None:
     if bound is not None and given is not None and bound != given:
         raise StateError(
-            f"this state database belongs to the {what} {bound}, and {setting} names {given}: every installation needs a state "
-            f"database of its own (CROPLINE_STATE__URL); if the same one moved there: cropline move-state {option}"
+            f"this state database belongs to the {what} {bound}, and {setting} names {given}: each installation needs its own "
+            f"state database (CROPLINE_STATE__URL); if this installation moved there: cropline move-state {option}"
         )
 
 
 def _bound(connection: Connection) -> Bound:
     row = connection.execute(select(binding)).one()
-    return Bound(row.storage, row.catalogue_version, bool(row.strangers), bool(row.doubles_checked))
+    return Bound(row.storage, row.catalogue_version, bool(row.unknown_batches), bool(row.duplicates_checked))
 
 
 def _api(connection: Connection, source: str) -> str | None:
@@ -112,7 +112,7 @@ def _put(connection: Connection, storage: str | None, source: str, api: str | No
     if storage is not None:
         free = binding.c.storage.is_(None)
         other = or_(free, binding.c.storage != storage)
-        anew = {"catalogue_version": None, "strangers": 0, "doubles_checked": 0} if again else {}
+        anew = {"catalogue_version": None, "unknown_batches": 0, "duplicates_checked": 0} if again else {}
         connection.execute(update(binding).where(other if again else free).values(storage=storage, **anew))
     if api is not None:
         row = upsert(connection, sources).values(source=source, api=api)

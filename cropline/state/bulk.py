@@ -1,4 +1,4 @@
-"""Many rows in one statement on PostgreSQL: columns bound as arrays and unnested. SQLite is fast row by row."""
+"""Write many rows in one statement on PostgreSQL: columns are bound as arrays and unnested. SQLite is fast row by row."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Kinds = Mapping[str, TypeEngine[Any]]
 
 
 def unnested(kinds: Kinds, rows: Sequence[Mapping[str, object]]) -> Any:
-    """A table ``told`` of these rows, on PostgreSQL. ``kinds`` names its columns and their types."""
+    """Return these rows as a table ``told``, on PostgreSQL. ``kinds`` gives its columns and their types."""
     arrays = [
         bindparam(name, [row[name] for row in rows], type_=ARRAY(kind), unique=True) for name, kind in kinds.items()
     ]

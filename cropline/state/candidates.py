@@ -1,7 +1,6 @@
-"""Candidates: the Arrow shape in which registrations come, and getting them into the database quickly.
+"""Candidates: the Arrow schema of registrations, and their fast staging (COPY on PostgreSQL, executemany on SQLite).
 
-Belongs here: CANDIDATES, making its values safe to store, and staging them (COPY on PostgreSQL, executemany on SQLite).
-Does not: deciding what becomes of a candidate (register.py).
+Values that a database refuses are made storable first. register.py decides what a candidate does.
 """
 
 from __future__ import annotations
@@ -34,16 +33,16 @@ CANDIDATES = pa.schema(
         pa.field("boxes", pa.int64(), nullable=False),
         ("bytes", pa.int64()),
         ("captured_at", _UTC),
-        ("updated_at", _UTC),  # an older one never replaces a newer one
+        ("updated_at", _UTC),  # an older version never replaces a newer one
         ("store_id", pa.string()),
         ("camera_id", pa.string()),
         pa.field("state", pa.string(), nullable=False),  # pending | quarantined
         ("reason", pa.string()),  # the broken expectations; null when pending
-        ("metadata", pa.string()),  # keys.metadata_hash; null: not known, changes nothing
+        ("metadata", pa.string()),  # keys.metadata_hash; null: unknown, changes nothing
     ]
 )
 
-# A row of a PostgreSQL index holds at most 2,704 bytes. A longer id cannot be worked on, but it is not lost either.
+# A row of a PostgreSQL index holds at most 2,704 bytes. A longer id cannot be processed, but it is not lost.
 _LONGEST_ID = 1_024
 _TOO_LONG = "image_id_too_long"
 _EARLIEST, _LATEST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
@@ -64,7 +63,7 @@ staged = Table(
 
 
 def best() -> Any:
-    """The staged candidates, one a work: a good one before a bad one, then the newest."""
+    """Return the best staged candidate per work item: a good one before a bad one, then the newest."""
     place = func.row_number().over(
         partition_by=[staged.c.source, staged.c.image_id, staged.c.profile],
         order_by=[
@@ -87,7 +86,7 @@ class Staging:
         self.quarantined = 0
 
     def fill(self, rows: pa.Table | Iterable[pa.Table]) -> None:
-        """Read all candidates once, a table at a time. Raises ValueError when they are not CANDIDATES of this source."""
+        """Read all candidates once, a table at a time. Raise ValueError when they are not CANDIDATES of this source."""
         staged.create(self._connection, checkfirst=False)
         tables = (self._checked(table) for table in ([rows] if isinstance(rows, pa.Table) else rows))
         if self._connection.dialect.name == "postgresql":
@@ -96,7 +95,7 @@ class Staging:
             _insert(self._connection, tables)
 
     def drop(self) -> None:
-        """Make room for the next registration on this connection."""
+        """Drop the table, for the next registration on this connection."""
         staged.drop(self._connection)
 
     def _checked(self, table: pa.Table) -> pa.Table:
@@ -112,7 +111,7 @@ class Staging:
 
 
 def _storable(table: pa.Table, *, nul: bool) -> pa.Table:
-    """Without values that a database or Python's datetime refuses; a time outside of its range becomes null."""
+    """Replace values that a database or Python's datetime refuses; a time out of range becomes null."""
     for index, field in enumerate(table.schema):
         column = table.column(index)
         if field.type == _UTC:
@@ -127,7 +126,7 @@ def _storable(table: pa.Table, *, nul: bool) -> pa.Table:
 
 
 def _without_long_ids(table: pa.Table) -> pa.Table:
-    """Ids that no index can hold are quarantined under a shortened name that stays distinct."""
+    """Quarantine ids that are too long for an index, under a shortened name that stays unique."""
     long = pc.greater(pc.binary_length(table["image_id"]), _LONGEST_ID)
     if not pc.any(long).as_py():
         return table
@@ -147,7 +146,7 @@ def _without_long_ids(table: pa.Table) -> pa.Table:
 def _copy(connection: Connection, tables: Iterator[pa.Table]) -> None:
     import pyarrow.csv as csv
 
-    # Strings are always quoted and nulls never are: an empty string stays one.
+    # "needed" quotes every string and no null, so an empty string stays one.
     options = csv.WriteOptions(include_header=False, quoting_style="needed")
     driver: Any = connection.connection.driver_connection
     expected = 0
@@ -160,7 +159,7 @@ def _copy(connection: Connection, tables: Iterator[pa.Table]) -> None:
                     csv.write_csv(part, buffer, options)
                     copy.write(buffer.getbuffer())
         if cursor.rowcount != expected:
-            raise StateError(f"{expected} candidates were sent to the state database and {cursor.rowcount} arrived")
+            raise StateError(f"{expected} candidates were sent to the state database but {cursor.rowcount} arrived")
 
 
 def _insert(connection: Connection, tables: Iterator[pa.Table]) -> None:

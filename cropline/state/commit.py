@@ -1,6 +1,6 @@
-"""commit: a batch ends. One transaction marks its works and itself and writes the outbox, or nothing happens.
+"""commit: end a batch. One transaction updates its work items and the batch and writes the outbox, or nothing happens.
 
-Belongs here: the fence, the reconciliation, and what becomes of each work. Does not: the catalogue, which comes first.
+The catalogue's commit comes first.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _JITTER = 1.5
 
 
 class _ClaimedItem(NamedTuple):
-    """One work of the batch, as the table has it."""
+    """One work item of the batch, as the table has it."""
 
     wanted: str  # fingerprint
     attempts: int
@@ -63,8 +63,8 @@ _UNCLAIMED = {
 
 @dataclass(frozen=True)
 class Retries:
-    """When a transient failure is tried again, and how often. Jitter spreads an outage's images over half of the wait, also
-    of the longest one and of one that the photos' host asked for.
+    """When and how often a transient failure is retried. Jitter spreads the images of an outage over half of the wait, also
+    when the wait is the longest one or comes from the photos' host.
     """
 
     max_attempts: int
@@ -72,7 +72,7 @@ class Retries:
     cap: timedelta
 
     def wait(self, attempts: int, retry_after_s: int | None) -> timedelta:
-        """How long after failure number ``attempts`` (from 1); what the host asked for is honoured up to the cap."""
+        """Return the wait after failure number ``attempts`` (from 1). A wait that the host asks for counts up to the cap."""
         longest = self.cap / _JITTER
         exponential = min(self.backoff * (1 << min(attempts - 1, 30)), longest)
         asked = timedelta(seconds=retry_after_s or 0)
@@ -81,22 +81,22 @@ class Retries:
 
 @dataclass(frozen=True)
 class CommitRequest:
-    """What a commit is told."""
+    """The input of a commit besides the batch."""
 
     outcomes: Iterable[Outcome]
     counts: Counts
     catalogue_version: int | None
     events: Sequence[Event]
-    strangers: bool = False  # batches that are not known here were committed before it
+    unknown_batches: bool = False  # batches that are unknown here were committed before it
 
 
 def commit(database: Database, batch: Batch, request: CommitRequest, retries: Retries) -> Committed:
     """End the batch.
 
-    Raises StaleLease when another attempt owns it, NotReconciled when the outcomes are not those of its works or the
+    Raise StaleLease when another attempt owns it, NotReconciled when the outcomes are not those of its work items or the
     counts do not add up. Committing again under the same attempt (the reply was lost) changes nothing.
     """
-    told = list(request.outcomes)  # however long they take to come, no lock is held meanwhile
+    told = list(request.outcomes)  # before the transaction: slow outcomes must not hold a lock
     with database.atomic() as connection:
         if _fenced(connection, batch):
             return Committed(0, 0, 0, 0, already=True)
@@ -114,7 +114,7 @@ def commit(database: Database, batch: Batch, request: CommitRequest, retries: Re
 
 
 def _fenced(connection: Connection, batch: Batch) -> bool:
-    """Whether this attempt has committed already. Locks the batch until the transaction ends."""
+    """Return whether this attempt has committed already. Locks the batch until the transaction ends."""
     row = connection.execute(
         select(batches.c.attempt, batches.c.state).where(batches.c.batch_id == batch.batch_id).with_for_update()
     ).one_or_none()
@@ -124,7 +124,7 @@ def _fenced(connection: Connection, batch: Batch) -> bool:
 
 
 def _members(connection: Connection, batch: Batch) -> dict[_Key, _ClaimedItem]:
-    """The batch's works, locked in the order of the key, as registrations lock them."""
+    """Return the batch's work items, locked in the order of the key, as registrations lock them."""
     rows = connection.execute(
         select(
             images.c.image_id, images.c.profile, images.c.fingerprint, images.c.attempts,
@@ -139,21 +139,23 @@ def _members(connection: Connection, batch: Batch) -> dict[_Key, _ClaimedItem]:
 
 
 def _matched(batch: Batch, members: Mapping[_Key, _ClaimedItem], told: Sequence[Outcome]) -> dict[_Key, Outcome]:
-    """The outcomes by work; exactly one for each."""
+    """Return the outcomes by work item, exactly one for each."""
     name = f"batch {batch.batch_id}"
     outcomes = {(outcome.image_id, outcome.profile): outcome for outcome in told}
     if len(told) != len(members) or outcomes.keys() != members.keys():
-        raise NotReconciled(f"{name} holds {len(members)} works; {len(told)} outcomes tell of {len(outcomes)}")
+        raise NotReconciled(
+            f"{name} holds {len(members)} work items; got {len(told)} outcomes for {len(outcomes)} of them"
+        )
     for key, outcome in outcomes.items():
         if outcome.source != batch.source or outcome.fingerprint != members[key].claimed:
-            raise NotReconciled(f"{name}: the outcome of {key[0]!r}, {key[1]} is of other work than was claimed")
+            raise NotReconciled(f"{name}: the outcome of {key[0]!r}, {key[1]} is not of the claimed fingerprint")
         if not outcome.ok and outcome.transient_reason is None:
-            raise NotReconciled(f"{name}: the outcome of {key[0]!r}, {key[1]} is not ok and has no reason")
+            raise NotReconciled(f"{name}: the outcome of {key[0]!r}, {key[1]} is not ok but has no reason")
     return outcomes
 
 
 def _reconcile(batch: Batch, members: Mapping[_Key, _ClaimedItem], counts: Counts) -> None:
-    """Boxes in = written + failed + skipped, by what was claimed and not by what the caller believes."""
+    """Check that boxes in = written + failed + skipped, using the claimed numbers, not the caller's."""
     boxes_of = {image_id: held.boxes for (image_id, _), held in members.items()}
     images_in, boxes_in = len(boxes_of), sum(boxes_of.values())
     due = sum(held.boxes for held in members.values())
@@ -183,7 +185,7 @@ def _apply_outcomes(
     ]
     if special:
         _end_items(connection, batch, special, now)
-    # The rest, which is nearly everything, in one statement.
+    # All others, which are nearly all, in one statement.
     wanted = images.c.fingerprint == images.c.claimed_fingerprint
     connection.execute(
         update(images)
@@ -208,7 +210,7 @@ def _ended(held: _ClaimedItem, outcome: Outcome, retries: Retries, now: datetime
     row: dict[str, object] = {"for_image": outcome.image_id, "for_profile": outcome.profile}
     if outcome.ok:
         return row | _end("done", outcome.permanent_reason, 0, None)
-    # Rows that were only written anew tell of an earlier failure: nothing was tried.
+    # When only rows were rewritten, nothing was cut: the failure is an earlier one.
     attempts = held.attempts if held.rows_only else held.attempts + 1
     if attempts >= retries.max_attempts:
         return row | _end("dead", outcome.transient_reason, attempts, None)
@@ -226,12 +228,12 @@ def _end(state: str, reason: str | None, attempts: int, retry_at: datetime | Non
     }
 
 
-# Metadata was corrected while the batch had the work: the crops are done, and their rows are to be written once more.
+# The metadata changed while the batch held the item: its crops are done, and its rows must be written again.
 _ROWS_AGAIN: dict[str, object] = {"new_state": "pending", "new_reason": None, "new_retry_at": None, "new_rows_only": 1}
 
 
 def _end_items(connection: Connection, batch: Batch, ends: Sequence[Mapping[str, object]], now: datetime) -> None:
-    """End these works as they are told to. One statement on PostgreSQL: after an outage it is every work of the batch."""
+    """Set each item's new state. One statement on PostgreSQL: after an outage it covers every item of the batch."""
     told: Any
     if connection.dialect.name == "postgresql":
         told = unnested(_END, ends).c
@@ -274,11 +276,11 @@ def _close(connection: Connection, batch: Batch, request: CommitRequest, now: da
         )
     )
     if request.catalogue_version is not None:
-        remember(connection, request.catalogue_version, strangers=request.strangers)
+        remember(connection, request.catalogue_version, unknown_batches=request.unknown_batches)
 
 
 def _fold_tallies(connection: Connection) -> None:
-    """Add up the rows that statements left. SQLite keeps one row a source and state by itself."""
+    """Sum up the rows that statements left. SQLite keeps one row per source and state by itself."""
     if connection.dialect.name != "postgresql":
         return
     some = select(tallies.c.id).limit(10_000).with_for_update(skip_locked=True).cte("some")

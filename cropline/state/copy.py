@@ -1,6 +1,6 @@
-"""Moving house: every row of one state database into another, empty one, of the same kind or not.
+"""Copy every row of one state database into another, empty one, of the same kind or not.
 
-Belongs here: the copy. Does not: stopping the runs meanwhile; docs/operations.md says how.
+Stop the runs first; docs/operations.md says how.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from cropline.state.tables import (
     tombstones,
 )
 
-# Not the tallies, which the triggers keep, nor the schema's version, which the migrations do.
+# Without the tallies, which triggers keep, and the schema's version, which the migrations write.
 _TABLES: tuple[Table, ...] = (
     sources, profiles, manifests, recent_items, batches, images, outbox, backfills, backlog_samples,
     erasures, tombstones, runs,
@@ -36,9 +36,9 @@ _ROWS_AT_ONCE = 1_000
 
 
 def copy(source: Database, target: Database, on_table: Callable[[str, int], None]) -> None:
-    """Copy all rows in one transaction; ``on_table`` is told each table and its rows.
+    """Copy all rows in one transaction; call ``on_table`` with each table's name and number of rows.
 
-    Raises StateError when the target holds anything, or when a batch is open: its holder would commit to the old place.
+    Raise StateError when the target has rows, or when a batch is open: its holder would commit to the old database.
     """
     with source.reading() as old, target.atomic() as new:
         for table in _TABLES:
@@ -48,12 +48,12 @@ def copy(source: Database, target: Database, on_table: Callable[[str, int], None
             raise StateError("batches are open: pause the work pool and wait, see cropline status")
         for table in _TABLES:
             on_table(table.name, _copy(old, new, table))
-        # The new one belongs where the old one does; its row is there already.
+        # The target has its one row already; it gets the source's binding.
         new.execute(update(binding).values(dict(old.execute(select(binding)).one()._mapping)))
 
 
 def _copy(old: Connection, new: Connection, table: Table) -> int:
-    # The outbox numbers its rows by itself; their order is what counts.
+    # The outbox numbers its rows itself; only their order matters.
     columns = [column for column in table.columns if not (table is outbox and column.name == "id")]
     rows = old.execute(select(*columns).order_by(*table.primary_key.columns))
     copied = 0

@@ -19,7 +19,7 @@ from cropline.core.errors import StateError
 Clock = Callable[[], datetime]
 
 _BUSY_S = 60  # how long a writer waits for another on SQLite; transactions take milliseconds
-# Keepalives and the user timeout notice a server that vanished. The URL's own values win.
+# Keepalives and the user timeout detect a server that vanished. Values in the URL win.
 _POSTGRES_CONNECT: dict[str, str | int] = {
     "connect_timeout": 10,
     "application_name": "cropline",
@@ -29,19 +29,19 @@ _POSTGRES_CONNECT: dict[str, str | int] = {
     "tcp_user_timeout": 60_000,
 }
 _POSTGRES_SESSION = (
-    # A process that was stopped in the middle of a transaction must not hold its locks for ever.
+    # A process that stopped in the middle of a transaction must not hold its locks for ever.
     "SET idle_in_transaction_session_timeout = '60s'",
     "SET lock_timeout = '120s'",
-    # Statements are short or read a table once: compiling them costs more than it saves.
+    # Statements are short or read a table once: JIT compilation costs more than it saves.
     "SET jit = off",
 )
 
 
 class Database:
-    """An engine and its rules. Threads may share it; a forked or spawned process opens another."""
+    """An engine and its rules. Threads may share it; each process opens its own."""
 
     def __init__(self, url: str, clock: Clock | None = None) -> None:
-        """Open nothing yet. Raises StateError when the URL is of an unknown kind."""
+        """Check the URL without opening a connection. Raise StateError when its kind is unknown."""
         parsed = _parse(url)
         self._clock = clock
         self._shown = parsed.render_as_string(hide_password=True)
@@ -52,9 +52,9 @@ class Database:
 
     @contextmanager
     def atomic(self) -> Iterator[Connection]:
-        """One transaction that may write: all of it is durable when the block ends, or none of it when the block raises.
+        """Open one writing transaction: it commits when the block ends and rolls back when the block raises.
 
-        Raises StateError for any error of the database. When the connection broke during the commit, the change may have
+        Raise StateError for any error of the database. When the connection broke during the commit, the change may have
         happened: every change of this package can be repeated.
         """
         with self._translated(), self._writer.begin() as connection:
@@ -62,12 +62,12 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """One read-only transaction. It blocks no other."""
+        """Open one read-only transaction. It blocks no other."""
         with self._translated(), self.engine.begin() as connection:
             yield connection
 
     def now(self, connection: Connection) -> datetime:
-        """The time that decides leases and retries: PostgreSQL's own, since the clocks of hosts differ."""
+        """Return the time that decides leases and retries: PostgreSQL's own, since the clocks of hosts differ."""
         if self._clock is not None:
             return self._clock()
         if self.dialect == "postgresql":
@@ -76,7 +76,7 @@ class Database:
         return datetime.now(UTC)
 
     def close(self) -> None:
-        """Close the pooled connections. The object can still be used, and opens new ones."""
+        """Close the pooled connections. The object stays usable and opens new ones."""
         self.engine.dispose()
 
     @contextmanager
@@ -87,17 +87,17 @@ class Database:
             raise StateError(f"cannot use the state database {self._shown}: {self._explain(error)}") from error
 
     def _explain(self, error: BaseException) -> str:
-        # The first line only: others may quote rows. Scrubbed in case the driver prints the password.
+        # Only the first line: other lines may quote rows. Scrubbed in case the driver prints the password.
         cause = getattr(error, "orig", None) or error
         line = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
         return line.replace(str(self._secret), "***") if self._secret else line
 
 
 def plan_by_index(connection: Connection, *, sort: bool = True) -> None:
-    """For the rest of the transaction: find rows by their index, and with ``sort`` off walk an index in its order.
+    """Make the planner find rows by their index for the rest of the transaction; ``sort`` off also reads in index order.
 
-    Statistics lag behind a burst. The planner then chose to read all pending rows for every row: a claim of 2,000 images
-    took 29 s instead of 0.1 s.
+    Statistics lag behind a burst. The planner then read all pending rows for every row: a claim of 2,000 images took 29 s
+    instead of 0.1 s.
     """
     if connection.dialect.name == "postgresql":
         off = ["seqscan", "bitmapscan", "hashjoin", "mergejoin", *([] if sort else ["sort"])]
@@ -112,7 +112,7 @@ def _parse(url: str) -> URL:
             "the state URL cannot be read; it looks like sqlite:///path or postgresql+psycopg://..."
         ) from None
     if parsed.drivername not in ("sqlite", "postgresql+psycopg"):
-        raise StateError(f"the state URL starts with {parsed.drivername}; sqlite and postgresql+psycopg are known")
+        raise StateError(f"the state URL starts with {parsed.drivername}; use sqlite or postgresql+psycopg")
     return parsed
 
 
@@ -127,23 +127,23 @@ def _sqlite(url: URL) -> Engine:
     try:
         engine = create_engine(url, hide_parameters=True, connect_args={"timeout": _BUSY_S})
     except ValueError as error:
-        raise StateError(f"cannot use the state database {url}: an option of its URL is wrong: {error}") from None
+        raise StateError(f"cannot use the state database {url}: an option of its URL is invalid: {error}") from None
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
-    # The driver begins transactions by its own rules, deferred. _begin_sqlite begins them.
+    # The driver would begin deferred transactions by its own rules. _begin_sqlite begins them instead.
     connection.isolation_level = None
     connection.execute("PRAGMA journal_mode = WAL")
-    # A reported commit survives a power cut.
+    # A reported commit survives a power failure.
     connection.execute("PRAGMA synchronous = FULL")
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A writer takes the lock at once. One that reads first and writes later can fail with "database is locked" without
-    # waiting, since waiting could not help it.
+    # A writer takes the lock at once. A transaction that reads first and writes later can fail with "database is locked"
+    # without waiting, since waiting could not help it.
     connection.exec_driver_sql(connection.get_execution_options().get("cropline_begin", "BEGIN"))
 
 

@@ -1,11 +1,11 @@
-"""Work that is announced again with the same fingerprint: its metadata may be other, and its address is newer.
+"""Work items that are announced again with the same fingerprint: their metadata may differ, and their address is newer.
 
-    candidate \\ work   pending        claimed                  failed, dead, done   quarantined
-    other metadata      columns        columns, then its rows   its rows             (is good work, see register.py)
-    newer address       is read next   is read by a retry       is read by a retry   -
+    candidate \\ work item   pending        claimed                  failed, dead, done   quarantined
+    other metadata           columns        columns, then its rows   its rows             (is good work, see register.py)
+    newer address            is read next   is read by a retry       is read by a retry   -
 
-"Its rows": the work is pending again with rows_only, so a batch writes its rows anew and cuts nothing. Work that is done
-needs no address. An older updated_at changes nothing.
+"Its rows": the item is pending again with rows_only, so a batch writes its rows again and cuts nothing. A done item needs
+no address. An older updated_at changes nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SEEN = ("store_id", "camera_id", "captured_at")
 
 
 def tell_anew(connection: Connection, now: datetime) -> int:
-    """Bring known works up to the staged candidates. Gives how many have other metadata."""
+    """Update known work items from the staged candidates. Return how many have other metadata."""
     corrected = _update(connection, _corrected, _wanted_again(now))
     _update(connection, _moved, _learnt())
     return corrected
@@ -56,7 +56,7 @@ def _update(connection: Connection, which: Any, values: Any) -> int:
 
 
 def _corrected(told: Any) -> ColumnElement[bool]:
-    """A row without a hash was registered by an earlier version: what can be compared of it are its columns."""
+    """Compare the metadata hash; for rows of earlier versions, which have none, compare the columns."""
     seen = or_(*(told.c[name].is_distinct_from(images.c[name]) for name in _SEEN))
     return case((images.c.metadata.is_(None), seen), else_=told.c.metadata != images.c.metadata)
 
@@ -74,7 +74,7 @@ def _wanted_again(now: datetime) -> Any:
     moment = literal(now, UtcTime)
     waits, held = images.c.state == "pending", images.c.state == "claimed"
     of_claimed = and_(held, images.c.claimed_fingerprint == images.c.fingerprint)
-    # What waits is cut with the new metadata; so is what a batch has of another fingerprint.
+    # A pending item will be cut with the new metadata, and so will one whose batch holds another fingerprint.
     stays = or_(waits, and_(held, ~of_claimed))
 
     def values(chosen: Any) -> dict[str, Any]:

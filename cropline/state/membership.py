@@ -1,7 +1,4 @@
-"""A batch's works, and the Arrow table as which they travel.
-
-Belongs here: rows of the state table to schemas.CLAIM. Does not: which rows (batches.py).
-"""
+"""A batch's work items as an Arrow table (schemas.CLAIM)."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Member(NamedTuple):
-    """One claimed work. A tuple: rows that look columns up by name cost as much as the query at 20,000 of them."""
+    """One claimed work item. A tuple: look-ups of columns by name would double the time of a query for 20,000 of them."""
 
     image_id: str
     profile: str
@@ -24,7 +21,7 @@ class Member(NamedTuple):
     fingerprint: str
     manifest: str
     manifest_row: int
-    catalogued: str | None  # the batch that brought it into the catalogue before
+    catalogued: str | None  # the batch that committed it to the catalogue before
     rows_only: int | None
 
 
@@ -35,9 +32,9 @@ COLUMNS = (
 
 
 def claim_table(source: str, members: Sequence[Member], recipes: Mapping[tuple[str, str], str]) -> pa.Table:
-    """One row an image, its works nested. ``members`` must be sorted.
+    """Return one row per image, its work items nested. ``members`` must be sorted.
 
-    Raises StateError when a work's recipe was never registered.
+    Raise StateError when a recipe was never registered.
     """
     import pyarrow as pa
 

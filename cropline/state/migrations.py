@@ -1,7 +1,6 @@
-"""The schema's history: each migration is small, complete and never edited once it has been released.
+"""The schema's history, applied under a lock. A migration is never edited once it has been released.
 
-Belongs here: DDL, and applying it under a lock. Does not: the tables as queries see them (tables.py).
-Add a migration at the end of MIGRATIONS; its number is its position, from 1.
+Add a migration at the end of MIGRATIONS; its number is its position, from 1. tables.py has the tables for queries.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from cropline.core.errors import SchemaTooNew
 from cropline.state.database import Database
 from cropline.state.tables import schema_version
 
-# Any number, the same in every process: "cropline" as bytes.
+# The same number in every process: "cropline" as bytes.
 _ADVISORY_LOCK = int.from_bytes(b"cropline", "big", signed=True)
 
 _TYPES = {
@@ -28,7 +27,7 @@ _TYPES = {
     "sqlite": {
         "text": "TEXT",
         "time": "TEXT",
-        "newest": "DESC",  # nulls are last without saying so
+        "newest": "DESC",  # SQLite puts nulls last in this order
         "serial": "INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT",
     },
 }
@@ -36,14 +35,14 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Migration:
-    """Statements for every database, then those of one dialect alone."""
+    """Statements for every database, then those of a single dialect."""
 
     everywhere: Sequence[str]
     postgresql: Sequence[str] = ()
     sqlite: Sequence[str] = ()
 
     def statements(self, dialect: str) -> list[str]:
-        """The DDL for a dialect, in order."""
+        """Return the DDL for a dialect, in order."""
         common = [statement.format(**_TYPES[dialect]) for statement in self.everywhere]
         return [*common, *(self.postgresql if dialect == "postgresql" else self.sqlite)]
 
@@ -66,7 +65,7 @@ _TABLES = (
         CHECK (state <> 'failed' OR retry_at IS NOT NULL)
     )
     """,
-    # Partial: what is done, which is nearly everything, is in none of them.
+    # Partial indexes: none contains finished items, which are nearly all.
     "CREATE INDEX images_pending ON images (source, captured_at {newest}) WHERE state = 'pending'",
     "CREATE INDEX images_waiting ON images (since) WHERE state = 'pending'",
     "CREATE INDEX images_retry ON images (source, retry_at) WHERE state = 'failed'",
@@ -117,7 +116,7 @@ _TABLES = (
     "CREATE INDEX outbox_published ON outbox (published_at) WHERE published_at IS NOT NULL",
 )
 
-# One row a statement, source and state; never an update of a shared row, on which everybody would wait. commit folds them.
+# One row per statement, source and state. Updating a shared row would make all writers wait. commit folds the rows.
 _TALLY_FUNCTION = """
     CREATE FUNCTION cropline_tally() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
     BEGIN
@@ -157,7 +156,7 @@ MIGRATIONS: tuple[Migration, ...] = (
             _tally_trigger("INSERT", _FRESH),
             _tally_trigger("DELETE", _STALE),
             _tally_trigger("UPDATE", f"{_STALE} {_FRESH}"),
-            # A queue turns over far more rows than a fifth of the table holds new ones: vacuum by the thousand.
+            # A queue changes far more rows than a fifth of the table, so vacuum by the thousand.
             "ALTER TABLE images SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_analyze_scale_factor = 0.02)",
             "ALTER TABLE tallies SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)",
         ),
@@ -169,7 +168,7 @@ MIGRATIONS: tuple[Migration, ...] = (
             f" BEGIN {_COUNT_DOWN} {_COUNT_UP} END",
         ),
     ),
-    # Backfills that can go on after a kill, and the backlog's last days.
+    # Backfills that continue after a kill; the backlog of the last days.
     Migration(
         (
             """
@@ -186,7 +185,7 @@ MIGRATIONS: tuple[Migration, ...] = (
             """,
         ),
     ),
-    # Images that were forgotten and must not come back, and the erasures that did it.
+    # Erased images that must not come back, and the erasures.
     Migration(
         (
             """
@@ -205,7 +204,7 @@ MIGRATIONS: tuple[Migration, ...] = (
             "CREATE INDEX tombstones_open ON tombstones (erasure_id) WHERE erased_at IS NULL",
         ),
     ),
-    # Flow runs under way: a killed one is found by its silence. Events that went some of their ways.
+    # Active flow runs: a killed one is found by its expired lease. Events that reached some of their transports.
     Migration(
         (
             """
@@ -216,23 +215,23 @@ MIGRATIONS: tuple[Migration, ...] = (
             "ALTER TABLE outbox ADD COLUMN arrived {text}",
         ),
     ),
-    # Who erases of a source now: two at once could move each other's photos into new packs.
+    # The lock of erasures per source: two at once could move each other's photos into new packs.
     Migration(("ALTER TABLE sources ADD COLUMN eraser {text}", "ALTER TABLE sources ADD COLUMN erasing_until {time}")),
-    # What the database belongs to, and how far it knows the catalogue. Works that are done although boxes failed for good.
+    # The binding of the database and the part of the catalogue that it knows. Done items with permanently failed boxes.
     Migration(
         (
             "ALTER TABLE sources ADD COLUMN api {text}",
             """
             CREATE TABLE binding (
                 one INTEGER NOT NULL PRIMARY KEY CHECK (one = 1), storage {text}, catalogue_version BIGINT,
-                strangers INTEGER NOT NULL, doubles_checked INTEGER NOT NULL
+                unknown_batches INTEGER NOT NULL, duplicates_checked INTEGER NOT NULL
             )
             """,
             "INSERT INTO binding SELECT 1, NULL, max(catalogue_version), 0, 0 FROM batches",
             "CREATE INDEX images_ended ON images (reason) WHERE state = 'done' AND reason IS NOT NULL",
         ),
     ),
-    # Corrected metadata, which rewrites rows and cuts nothing; and which address of an item was announced last.
+    # Corrected metadata, which rewrites rows and cuts nothing; the last announced address of an item.
     Migration(
         (
             "ALTER TABLE images ADD COLUMN metadata {text}",
@@ -243,15 +242,15 @@ MIGRATIONS: tuple[Migration, ...] = (
             "ALTER TABLE manifests ADD COLUMN corrected BIGINT NOT NULL DEFAULT 0",
         ),
     ),
-    # Until when an API asked not to be asked.
+    # The time until which an API asked for no requests.
     Migration(("ALTER TABLE sources ADD COLUMN quiet_until {time}",)),
 )
 
 
 def migrate(database: Database) -> None:
-    """Bring the schema to this version, once, however many processes start together.
+    """Bring the schema to this version, once, also when many processes start together.
 
-    Raises SchemaTooNew when a newer cropline was here, StateError when the database cannot be used.
+    Raise SchemaTooNew when a newer cropline migrated it, StateError when the database cannot be used.
     """
     with database.reading() as connection:
         if _version(connection) == len(MIGRATIONS):

@@ -1,7 +1,6 @@
-"""What goes in and out of the state table, as frozen dataclasses. All times are timezone-aware UTC datetimes.
+"""The input and output of the state table, as frozen dataclasses. All times are timezone-aware UTC datetimes.
 
-Belongs here: shapes and what their fields mean. Does not: SQL, or anything that decides.
-A *work* is one image and one profile: the grain of the state table and of every count that is not said to be of images.
+A *work item* is one image and one profile: one row of the state table. Every count is of work items unless it says images.
 """
 
 from __future__ import annotations
@@ -20,18 +19,18 @@ WORK_STATES: tuple[WorkState, ...] = ("pending", "claimed", "done", "failed", "d
 
 @dataclass(frozen=True)
 class Event:
-    """A lineage event of the outbox. ``event_id`` is stable: the same id is stored once, however often it is enqueued."""
+    """A lineage event of the outbox. ``event_id`` is stable: an id that is enqueued again is ignored."""
 
     event_id: str
-    payload: str  # JSON, scrubbed by whoever made it
+    payload: str  # JSON, scrubbed by its author
     attempts: int = 0  # how often publishing it failed
     last_error: str | None = None
-    arrived: tuple[str, ...] = ()  # of several ways out, those that have it
+    arrived: tuple[str, ...] = ()  # the transports of a composite that have it
 
 
 @dataclass(frozen=True)
 class ExpiredRun:
-    """A flow run that has told its START and then fell silent. ``start``: that event, JSON."""
+    """A flow run whose START was emitted and whose lease has expired. ``start``: that event, JSON."""
 
     flow_run: str
     start: str
@@ -40,14 +39,14 @@ class ExpiredRun:
 
 @dataclass(frozen=True)
 class Registration:
-    """One manifest, ready to become work. See register.py for what happens to each row."""
+    """One manifest, ready to become work items. register.py says what each row does."""
 
     source: str
     manifest: str  # storage key; registering it a second time changes nothing
-    cursor: str | None  # ISO 8601; moves forward only; None leaves it (a backfill)
+    cursor: str | None  # ISO 8601; only moves forward; None keeps it (a backfill)
     rows: pa.Table | Iterable[pa.Table]  # CANDIDATES, read once
-    item_digests: Sequence[tuple[str, datetime | None]]  # what this poll landed: (digest of the item, its updated_at)
-    forget_digests_before: datetime  # older digests lie outside of the overlap window
+    item_digests: Sequence[tuple[str, datetime | None]]  # landed by this poll: (digest of the item, its updated_at)
+    forget_digests_before: datetime  # older digests are outside the overlap window
     profiles: Mapping[str, tuple[str, str]]  # name -> (hash, recipe as JSON)
     events: Sequence[Event] = ()
     urls: Mapping[str, str] = field(
@@ -57,19 +56,19 @@ class Registration:
 
 @dataclass(frozen=True)
 class Registered:
-    """What a registration did, in works; all of them but ``already`` add up to the rows that were handed in."""
+    """What a registration did, in work items. All counts except ``already`` add up to the rows that were handed in."""
 
     new: int
     changed: int
     known: int
     quarantined: int
-    already: bool  # this manifest was registered before; the counts are those of that time
-    corrected: int = 0  # the same crops, other metadata
+    already: bool  # this manifest was registered before; the counts are those of the first time
+    corrected: int = 0  # same crops, other metadata
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A lease on some works. ``attempt`` is the fencing token: after a takeover the old one can no longer commit."""
+    """A lease on some work items. ``attempt`` is the fencing token: after a takeover the old one can no longer commit."""
 
     batch_id: str
     attempt: int  # from 1
@@ -84,21 +83,21 @@ class Batch:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one work. ok: final for this fingerprint, even when boxes failed for permanent reasons."""
+    """The result of one work item. ok: final for this fingerprint, even when boxes failed for permanent reasons."""
 
     source: str
     image_id: str
     profile: str
     fingerprint: str
     ok: bool
-    transient_reason: str | None = None  # a code of failures.py; needed when not ok
-    permanent_reason: str | None = None  # kept beside a done work when something in it failed for good
-    retry_after_s: int | None = None  # what the photo's host asked for
+    transient_reason: str | None = None  # a code of failures.py; required when not ok
+    permanent_reason: str | None = None  # kept with a done item when some of its boxes failed permanently
+    retry_after_s: int | None = None  # the wait that the photo's host asked for
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What a batch came to. ``boxes`` counts an image's boxes once; the other three count crop rows, one a box and profile."""
+    """A batch's totals. ``boxes`` counts an image's boxes once; the last three count crop rows, one per box and profile."""
 
     images: int
     boxes: int
@@ -109,18 +108,18 @@ class Counts:
 
 @dataclass(frozen=True)
 class Committed:
-    """What a commit did to its works."""
+    """What a commit did to its work items."""
 
     done: int
-    failed: int  # will be tried again
+    failed: int  # to be retried
     dead: int
     pending_again: int  # changed while they were claimed
-    already: bool  # this attempt had committed before; nothing was changed
+    already: bool  # this attempt had committed before; nothing changed
 
 
 @dataclass(frozen=True)
 class ImageState:
-    """One work as the state table has it."""
+    """One work item as the state table has it."""
 
     source: str
     image_id: str
@@ -142,8 +141,8 @@ class ImageState:
     camera_id: str | None
     first_seen: datetime
     batch_id: str | None  # the last batch that held it
-    committed_batch: str | None  # the last batch that brought it into the catalogue
-    metadata: str | None = None  # keys.metadata_hash; None: registered by a version that had none
+    committed_batch: str | None  # the last batch that committed it to the catalogue
+    metadata: str | None = None  # keys.metadata_hash; None: registered by a version without it
 
 
 @dataclass(frozen=True)
@@ -162,7 +161,7 @@ class BatchState:
     works: int
     counts: Counts | None
     catalogue_version: int | None
-    note: str | None  # why an attempt let go of it
+    note: str | None  # why an attempt released it
 
 
 @dataclass(frozen=True)
@@ -177,7 +176,7 @@ class SourceState:
 
 @dataclass(frozen=True)
 class ReasonCount:
-    """How many works are in a state for a reason."""
+    """The number of work items in a state with a reason."""
 
     state: WorkState
     reason: str
@@ -186,33 +185,33 @@ class ReasonCount:
 
 @dataclass(frozen=True)
 class StateReport:
-    """The state table at a glance; costs the same whatever the number of works that are done."""
+    """A summary of the state table. Its cost does not grow with finished work."""
 
     at: datetime
-    images: Mapping[WorkState, int]  # works by state, every state named
-    backlog: int  # pending and failed: work that is left
+    images: Mapping[WorkState, int]  # work items by state; every state is named
+    backlog: int  # pending and failed: the work that is left
     oldest_pending_since: datetime | None
     oldest_pending_age: timedelta | None
     sources: Sequence[SourceState]
     batches: Sequence[BatchState]  # the last ones, newest first
     open_batches: int
-    stale_batches: int  # their lease has run out: the next claim resumes one
+    stale_batches: int  # with an expired lease: the next claim resumes one
     outbox: int
     oldest_event_at: datetime | None
     reasons: Sequence[
         ReasonCount
-    ]  # of works that failed, are dead, quarantined, or done with failures; most frequent first
-    strangers: bool  # the catalogue holds batches that this database does not know
+    ]  # of work items that failed, are dead, quarantined, or done with failures; most frequent first
+    unknown_batches: bool  # the catalogue holds batches that this database does not know
 
     @property
     def done_with_failures(self) -> int:
-        """Of the works that are done, those of which boxes failed for good."""
+        """The number of done work items with permanently failed boxes."""
         return sum(count.works for count in self.reasons if count.state == "done")
 
 
 @dataclass(frozen=True)
 class BackfillStart:
-    """A backfill that is not at its end. ``resumed``: an earlier run began it."""
+    """An unfinished backfill. ``resumed``: an earlier run began it."""
 
     backfill_id: str
     at: datetime
@@ -221,7 +220,7 @@ class BackfillStart:
 
 @dataclass(frozen=True)
 class BacklogSample:
-    """Works by state at one moment, and since when the oldest pending one waits."""
+    """Work items by state at one time, and since when the oldest pending one waits."""
 
     at: datetime
     pending: int
@@ -233,7 +232,7 @@ class BacklogSample:
 
 @dataclass(frozen=True)
 class Erasure:
-    """Images that are to be forgotten, all those that one selection named. ``resumed``: an earlier call began it."""
+    """An erasure of all images that one selection named. ``resumed``: an earlier call began it."""
 
     erasure_id: str
     source: str
@@ -244,21 +243,21 @@ class Erasure:
 
 @dataclass(frozen=True)
 class Bound:
-    """What a state database belongs to, and what it remembers of the catalogue there, see binding.py."""
+    """What a state database is bound to, and what it remembers of the catalogue there (see binding.py)."""
 
     storage: str | None  # its address; None before the first run
-    catalogue_version: int | None  # every commit up to this one was looked at
-    strangers: bool  # some were of batches that this database does not know
-    doubles_checked: bool
+    catalogue_version: int | None  # every commit up to this one was checked
+    unknown_batches: bool  # some were of batches that this database does not know
+    duplicates_checked: bool
 
 
 @dataclass(frozen=True)
 class Recrop:
-    """What a profile's recipe of today would cut again or for the first time, by the state table. Quarantined works are not in it."""
+    """What a profile's current recipe would cut again or for the first time. Quarantined work items do not count."""
 
     profile: str
-    changed: int  # photos whose work is of another recipe
-    missing: int  # photos that have no work of this profile
+    changed: int  # photos whose work item has another recipe
+    missing: int  # photos that have no work item of this profile
     boxes: int  # of both
-    bytes: int  # of both photos, as far as they were announced
+    bytes: int  # of both, as far as the sizes are known
     recipes: tuple[str, ...]  # hashes of the other recipes

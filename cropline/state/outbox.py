@@ -1,4 +1,4 @@
-"""The outbox: lineage events are rows, written in the transaction that they describe and published later, at least once."""
+"""The outbox: lineage events are stored in the transaction that they describe, and published later, at least once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LONGEST_ERROR = 500
 
 
 def enqueue(connection: Connection, events: Sequence[Event], now: datetime) -> None:
-    """Add events in the caller's transaction. An id that exists is left as it is."""
+    """Add events in the caller's transaction. Duplicate events are ignored."""
     if events:
         connection.execute(
             upsert(connection, outbox).on_conflict_do_nothing(index_elements=[outbox.c.event_id]),
@@ -27,13 +27,13 @@ def enqueue(connection: Connection, events: Sequence[Event], now: datetime) -> N
 
 
 def enqueue_events(database: Database, events: Sequence[Event]) -> None:
-    """Add events in a transaction. An id that exists is left as it is."""
+    """Add events in a transaction. Duplicate events are ignored."""
     with database.atomic() as connection:
         enqueue(connection, events, database.now(connection))
 
 
 def pending_events(database: Database, limit: int) -> list[Event]:
-    """The next events to publish, at most ``limit``: those that never failed first, then in the order of arrival."""
+    """Return at most ``limit`` events to publish: those that never failed first, then in the order of arrival."""
     pending = (
         select(outbox.c.event_id, outbox.c.payload, outbox.c.attempts, outbox.c.last_error, outbox.c.arrived)
         .where(outbox.c.published_at.is_(None))
@@ -56,7 +56,7 @@ def mark_published(database: Database, event_ids: Sequence[str]) -> None:
 
 
 def mark_arrived(database: Database, arrived: Mapping[str, Sequence[str]]) -> None:
-    """Event id -> the transports that have it. The event still waits for the others."""
+    """Record the transports that have each event. The event still waits for the others."""
     rows = [{"wanted": event_id, "names": ",".join(sorted(names))} for event_id, names in sorted(arrived.items())]
     if not rows:
         return
@@ -66,7 +66,7 @@ def mark_arrived(database: Database, arrived: Mapping[str, Sequence[str]]) -> No
 
 
 def mark_publish_failed(database: Database, event_ids: Sequence[str], error: str) -> None:
-    """Count a failure. The events go behind those that failed less often. ``error`` must be scrubbed."""
+    """Count a failure. Events that failed less often then come first. ``error`` must be scrubbed."""
     with database.atomic() as connection:
         _update_each(connection, event_ids, attempts=outbox.c.attempts + 1, last_error=error[:_LONGEST_ERROR])
 

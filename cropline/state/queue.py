@@ -1,7 +1,4 @@
-"""The queue in the table of works: what can be claimed, in which order, and taking it.
-
-Belongs here: choosing and locking works. Does not: the lease on what was taken (batches.py).
-"""
+"""The work queue: which work items can be claimed, in which order, and the claim."""
 
 from __future__ import annotations
 
@@ -17,25 +14,25 @@ from cropline.state.database import plan_by_index
 from cropline.state.membership import COLUMNS, Member
 from cropline.state.tables import batches, constant, images, profiles, sources
 
-# Of a batch's images at least one in so many is a retry that is due, if there are any: new work never starves them.
+# At least one in this many images of a batch is a due retry, if there is one: new work never starves retries.
 _RETRY_SHARE = 10
 
 
 @dataclass(frozen=True)
 class ClaimRequest:
-    """What a claim asks for."""
+    """The options of a claim."""
 
     limit: int
     owner: str
     source: str | None
     profiles: Sequence[str] | None
     lease: timedelta
-    images: Sequence[str] | None = None  # ids: these and no others
+    images: Sequence[str] | None = None  # claim only these image ids
 
 
 @dataclass
 class ClaimedItems:
-    """What a new batch has caught so far."""
+    """What a new batch has claimed so far."""
 
     batch_id: str
     now: datetime
@@ -43,12 +40,12 @@ class ClaimedItems:
 
     @property
     def images(self) -> int:
-        """How many images."""
+        """The number of images."""
         return len({member.image_id for member in self.members})
 
 
 def has_claimable(connection: Connection, request: ClaimRequest, now: datetime) -> bool:
-    """Whether there is work that ``claim_items`` would find."""
+    """Return whether ``claim_items`` would find work."""
     plan_by_index(connection, sort=False)
     return any(
         connection.execute(select(select(1).where(images.c.source == source, kind).exists())).scalar()
@@ -58,7 +55,7 @@ def has_claimable(connection: Connection, request: ClaimRequest, now: datetime) 
 
 
 def sources_in_turn(connection: Connection, request: ClaimRequest) -> list[str]:
-    """Whose turn it is: the source whose last batch is the longest ago comes first."""
+    """Return the sources, the one whose last batch is the oldest first."""
     if request.source is not None:
         return [request.source]
     last = select(func.max(batches.c.created_at)).where(batches.c.source == sources.c.source).scalar_subquery()
@@ -95,7 +92,7 @@ def claim_items(
 
 
 def _place(connection: Connection, table: Any) -> ColumnElement[Any]:
-    # Where the row lies, as both databases know it: it need not be found by its key a second time.
+    # The row's physical place in both databases: saves a second look-up by its key.
     place: Any = column("ctid" if connection.dialect.name == "postgresql" else "rowid")
     place.table = table
     label: ColumnElement[Any] = place.label("place")
@@ -103,17 +100,17 @@ def _place(connection: Connection, table: Any) -> ColumnElement[Any]:
 
 
 def _locked(query: Select[Any], table: Any) -> Select[Any]:
-    # Never wait: neither for another claim nor for a registration or commit that is changing the row.
+    # Never wait for another claim, or for a registration or commit that is changing the row.
     return query.with_for_update(skip_locked=True, of=table)
 
 
 def _with_siblings(
     connection: Connection, chosen: Select[Any], kind: Any, request: ClaimRequest, claimed: ClaimedItems
 ) -> Select[Any]:
-    """The claimable works of the chosen images, so that a photo is fetched once for all of its profiles.
+    """Return the claimable work items of the chosen images, so that a photo is fetched once for all its profiles.
 
-    An image is locked by the first of its works: no two claims take parts of the same image. Works that came from
-    another manifest row are left for the next batch, also when the image's others were caught as retries.
+    An image is locked by the first of its work items: no two claims take parts of the same image. Items from another manifest
+    row are left for the next batch, also when the image's other items were claimed as retries.
     """
     other, work, caught = images.alias("other"), images.alias("work"), images.alias("caught")
     first = ~exists().where(
@@ -175,6 +172,6 @@ def _requested(request: ClaimRequest, table: Any) -> list[ColumnElement[bool]]:
 
 
 def _state(table: Any) -> ColumnElement[str]:
-    # Rows that are found by their key must be found by it alone, not by an index of states: see plan_by_index.
+    # These rows must be found by their key alone, not by an index of states (see plan_by_index).
     state: ColumnElement[str] = table.c.state if table is images else func.coalesce(table.c.state, "")
     return state

@@ -1,20 +1,17 @@
-"""register: a manifest becomes work, in one transaction. This is the dedupe.
+"""register: turn a manifest into work items, in one transaction. This is the deduplication.
 
-Belongs here: what becomes of a candidate, the poll cursor, and the memory of items and manifests. Does not: getting
-candidates into the database (candidates.py).
+What a candidate does, by the state of its work item:
 
-What a candidate does, by the state that its work is in:
+    candidate \\ work item   unknown      pending, failed, dead   claimed              done       quarantined
+    same fingerprint         -            nothing                 nothing              nothing    pending
+    new fingerprint          pending      pending                 claimed, then again  pending    pending
+    older updated_at         -            nothing                 nothing              nothing    pending
+    quarantined              quarantined  nothing                 nothing              nothing    quarantined, newer reason
 
-    candidate \\ work   unknown      pending, failed, dead   claimed              done       quarantined
-    same fingerprint    -            nothing                 nothing              nothing    pending
-    new fingerprint     pending      pending                 claimed, then again  pending    pending
-    older updated_at    -            nothing                 nothing              nothing    pending
-    quarantined         quarantined  nothing                 nothing              nothing    quarantined, newer reason
-
-The same fingerprint with other metadata (known.py) is work too, on rows alone, unless its updated_at is older.
-A bad version never takes away good work: the crops of the last good version stay, and quarantine holds the bad row.
-A good version always ends a quarantine, also one that is older than the bad one: some crop is better than none.
-A candidate of an image that was forgotten (tombstones.py) does nothing, whatever it is.
+The same fingerprint with other metadata (known.py) rewrites rows only, unless its updated_at is older.
+A bad version never replaces good work: the crops of the last good version stay, and quarantine holds the bad row.
+A good version always ends a quarantine, even when it is older than the bad one: an old crop is better than none.
+A candidate of an erased image (tombstones.py) always does nothing.
 """
 
 from __future__ import annotations
@@ -53,13 +50,13 @@ _DIGESTS_A_QUERY = 1_000
 
 
 def cursor(database: Database, source: str) -> str | None:
-    """The last saved poll position."""
+    """Return the last saved poll position."""
     with database.reading() as connection:
         return connection.execute(select(sources.c.cursor).where(sources.c.source == source)).scalar()
 
 
 def quiet_for(database: Database, source: str) -> timedelta | None:
-    """How long its API still wants not to be asked."""
+    """Return how long the source's API must not be called yet, as it asked."""
     with database.reading() as connection:
         until = connection.execute(select(sources.c.quiet_until).where(sources.c.source == source)).scalar()
         left = None if until is None else until - database.now(connection)
@@ -67,7 +64,7 @@ def quiet_for(database: Database, source: str) -> timedelta | None:
 
 
 def keep_quiet(database: Database, source: str, wait: timedelta) -> None:
-    """Its API asked not to be asked for so long, from now on."""
+    """Record that the source's API asked for a pause of ``wait`` from now on."""
     with database.atomic() as connection:
         until = database.now(connection) + wait
         statement = upsert(connection, sources).values(source=source, quiet_until=until)
@@ -77,7 +74,7 @@ def keep_quiet(database: Database, source: str, wait: timedelta) -> None:
 
 
 def unseen(database: Database, source: str, digests: Sequence[str]) -> set[str]:
-    """Those of the digests that no registration of this source has brought within the overlap window."""
+    """Return the digests that no registration of this source has recorded within the overlap window."""
     wanted = set(digests)
     ordered = sorted(wanted)
     with database.reading() as connection:
@@ -91,9 +88,9 @@ def unseen(database: Database, source: str, digests: Sequence[str]) -> set[str]:
 
 
 def readdressed(database: Database, source: str, addresses: Mapping[str, tuple[str, str]]) -> set[str]:
-    """Those of the items (by digest: image id, digest of the address) that have a new address which their work needs.
+    """Return the items (by digest: image id, digest of the address) with a new address that their work item needs.
 
-    Work that is done needs none. Costs one look at the counts where nothing is left to do.
+    A done item needs none. When nothing is left to do, this reads only the counts.
     """
     undone = [constant(state) for state in ("pending", "claimed", "failed", "dead")]
     left = select(func.coalesce(func.sum(tallies.c.works), 0)).where(
@@ -123,13 +120,13 @@ def readdressed(database: Database, source: str, addresses: Mapping[str, tuple[s
 
 
 def manifest_registered(database: Database, manifest: str) -> bool:
-    """Whether this manifest has become work."""
+    """Return whether this manifest was registered."""
     with database.reading() as connection:
         return _earlier(connection, manifest) is not None
 
 
 def register(database: Database, registration: Registration) -> Registered:
-    """All of the manifest becomes work and the cursor moves, or nothing happens. See the table above."""
+    """Register the whole manifest and move the cursor, or do nothing. See the table above."""
     from cropline.state.candidates import Staging
 
     position = _position(registration.cursor)
@@ -140,7 +137,7 @@ def register(database: Database, registration: Registration) -> Registered:
         staging = Staging(connection, registration.source)
         staging.fill(registration.rows)
         now = database.now(connection)
-        # From here on one registration of a source at a time; candidates were staged before, so that nobody waits for it.
+        # From here on registrations of a source run one by one. Candidates are staged already, so the wait is short.
         _move_cursor(connection, registration.source, position, now)
         earlier = _earlier(connection, registration.manifest)
         if earlier is None:
@@ -184,7 +181,7 @@ def _move_cursor(connection: Connection, source: str, position: datetime | None,
 
 
 def _merge(connection: Connection, now: datetime) -> tuple[int, int]:
-    """Upsert the staged candidates. Gives (new, changed)."""
+    """Upsert the staged candidates. Return (new, changed)."""
     plan_by_index(connection)
     statement = upsert(connection, images)
     wanted = statement.excluded
@@ -214,18 +211,18 @@ def _merge(connection: Connection, now: datetime) -> tuple[int, int]:
         counts = select(func.count().filter(good, fresh), func.count().filter(good, ~fresh))
         new, changed = connection.execute(counts).one()
         return new, changed
-    # Judged here: SQLite 3.40 answers "x IS NULL" in RETURNING with 0 for a null when another column is NOT NULL.
+    # Checked in Python: SQLite 3.40 returns 0 for "x IS NULL" in RETURNING when another column is NOT NULL.
     times = [row.changed_at for row in connection.execute(returning) if row.state != "quarantined"]
     return times.count(None), len(times) - times.count(None)
 
 
 def _chosen(now: ColumnElement[datetime]) -> Any:
-    """One candidate a work, the best one, in the order of the key: transactions then lock rows in one order."""
+    """Return the best candidate per work item, in the order of the key, so that transactions lock rows in one order."""
     from cropline.state.candidates import best
 
     ranked = best()
-    # Known work is passed over by reading it. ON CONFLICT alone locks it first, and a lock is a write: of a million
-    # known works nearly every page of the table.
+    # Skip known items by reading them. ON CONFLICT alone would lock each first, and a lock is a write: for a million known
+    # items nearly every page of the table.
     known = exists().where(
         images.c.source == ranked.c.source,
         images.c.image_id == ranked.c.image_id,
@@ -265,7 +262,7 @@ def _takes_over(wanted: Any) -> ColumnElement[bool]:
 
 
 def _remember(connection: Connection, registration: Registration, registered: Registered, now: datetime) -> None:
-    """The manifest, its items, the recipes and the events: what makes the next poll cheap and this one final."""
+    """Record the manifest, its items, the recipes and the events, so that the next poll is cheap and this one final."""
     connection.execute(
         insert(manifests).values(
             manifest=registration.manifest,

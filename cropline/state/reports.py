@@ -1,7 +1,4 @@
-"""Reading the state for people: the report, single images and batches.
-
-Belongs here: queries that change nothing. Does not: how they are shown (the CLI and the artifacts do).
-"""
+"""Read-only queries of the state for reports, single images and batches."""
 
 from __future__ import annotations
 
@@ -32,7 +29,7 @@ _PART = 10_000
 
 
 def report(database: Database, *, last_batches: int) -> StateReport:
-    """The state table at a glance."""
+    """Return a summary of the state table."""
     with database.reading() as connection:
         now = database.now(connection)
         works = _works(connection)
@@ -60,39 +57,39 @@ def report(database: Database, *, last_batches: int) -> StateReport:
             outbox=events[0],
             oldest_event_at=events[1],
             reasons=_reasons(connection),
-            strangers=bool(connection.execute(select(binding.c.strangers)).scalar()),
+            unknown_batches=bool(connection.execute(select(binding.c.unknown_batches)).scalar()),
         )
 
 
 def image(database: Database, source: str, image_id: str) -> list[ImageState]:
-    """The works of one image, by profile; empty when it is unknown."""
+    """Return the work items of one image, by profile; empty for an unknown image."""
     query = select(*_IMAGE).where(images.c.source == source, images.c.image_id == image_id).order_by(images.c.profile)
     with database.reading() as connection:
         return [ImageState(*row) for row in connection.execute(query)]
 
 
 def batch(database: Database, batch_id: str) -> BatchState | None:
-    """One batch, or None when there is none of this id."""
+    """Return one batch, or None when the id is unknown."""
     with database.reading() as connection:
         found = _batches(connection, select(batches).where(batches.c.batch_id == batch_id))
     return found[0] if found else None
 
 
 def recipe(database: Database, profile_hash: str) -> str | None:
-    """The recipe that was registered under a hash, as JSON."""
+    """Return the recipe that was registered under a hash, as JSON."""
     with database.reading() as connection:
         return connection.scalar(select(profiles.c.recipe).where(profiles.c.hash == profile_hash).limit(1))
 
 
 def oldest_open_batch(database: Database) -> datetime | None:
-    """When the oldest batch was made that has not ended."""
+    """Return when the oldest open batch was made."""
     with database.reading() as connection:
         oldest = select(func.min(batches.c.created_at)).where(batches.c.state == constant("open"))
         return connection.execute(oldest).scalar()
 
 
 def images_to_come(database: Database) -> Iterator[list[tuple[str, str]]]:
-    """(source, image id) of the works that will be cut again, a part at a time: the driver fetches no more than that."""
+    """Yield (source, image id) of work items that will be cut again, in portions; the driver fetches no more at a time."""
     to_come = images.c.state.in_([constant("pending"), constant("claimed"), constant("failed")])
     query = select(images.c.source, images.c.image_id).where(to_come).distinct()
     with database.reading() as connection:
@@ -102,7 +99,7 @@ def images_to_come(database: Database) -> Iterator[list[tuple[str, str]]]:
 
 
 def needed_manifests(database: Database) -> set[str]:
-    """The manifests that works which are not done lie in."""
+    """Return the manifests of work items that are not done."""
     undone = images.c.state != constant("done")
     with database.reading() as connection:
         wanted = connection.execute(select(images.c.manifest).where(undone).distinct()).scalars().all()
@@ -111,14 +108,14 @@ def needed_manifests(database: Database) -> set[str]:
 
 
 def find_images(database: Database, which: Sequence[Any], limit: int) -> list[ImageState]:
-    """Works that a filter of requeue.py chooses, newest captured first."""
+    """Return the work items that a filter of requeue.py selects, newest captured first."""
     query = select(*_IMAGE).where(*which).order_by(images.c.captured_at.desc().nulls_last(), images.c.image_id)
     with database.reading() as connection:
         return [ImageState(*row) for row in connection.execute(query.limit(limit))]
 
 
 def each_image(database: Database, which: Sequence[Any]) -> Iterator[ImageState]:
-    """All works that a filter of requeue.py chooses, in no order, some thousand in memory at a time."""
+    """Yield all work items that a filter of requeue.py selects, in no order, with some thousand in memory at a time."""
     with database.reading() as connection:
         rows = connection.execution_options(yield_per=5_000).execute(select(*_IMAGE).where(*which))
         for row in rows:
@@ -126,7 +123,7 @@ def each_image(database: Database, which: Sequence[Any]) -> Iterator[ImageState]
 
 
 def endings(database: Database, which: Sequence[Any]) -> list[ReasonCount]:
-    """How many photos ended badly, by state and reason, most first: those that are done have failures that last."""
+    """Return how many photos failed, by state and reason, most first. Done photos count when they have permanent failures."""
     photos = func.count(images.c.image_id.distinct()).label("photos")
     bad = or_(
         images.c.state.in_([constant(state) for state in ("failed", "dead", "quarantined")]),
@@ -144,7 +141,7 @@ def endings(database: Database, which: Sequence[Any]) -> list[ReasonCount]:
 
 
 def rows_to_rewrite(database: Database, source: str, profile: str) -> int:
-    """Photos of a profile that wait for rows with other metadata, and for nothing else."""
+    """Return how many photos of a profile only wait for new metadata in their rows."""
     waiting = (images.c.source == source, images.c.profile == profile, images.c.state == constant("pending"))
     with database.reading() as connection:
         query = select(func.count()).where(*waiting, images.c.rows_only == 1)
@@ -152,7 +149,7 @@ def rows_to_rewrite(database: Database, source: str, profile: str) -> int:
 
 
 def being_rewritten(database: Database, source: str) -> set[str]:
-    """Images whose rows wait for other metadata."""
+    """Return the images whose rows wait for new metadata."""
     now = or_(
         and_(images.c.state == constant("pending"), images.c.rows_only == 1),
         and_(images.c.state == constant("claimed"), or_(images.c.rows_only == 1, images.c.claimed_rows_only == 1)),
@@ -201,7 +198,7 @@ def _batches(connection: Connection, query: Select[Any]) -> list[BatchState]:
 
 
 def _reasons(connection: Connection) -> list[ReasonCount]:
-    """Each part by an index of its own: what is done without a failure is never read."""
+    """Return the reasons. Each part uses a separate index, so done items without a failure are never read."""
     ended = [constant(state) for state in ("failed", "dead", "quarantined")]
     parts = (images.c.state.in_(ended), and_(images.c.state == constant("done"), images.c.reason.is_not(None)))
     count = func.count().label("works")
@@ -213,7 +210,7 @@ def _reasons(connection: Connection) -> list[ReasonCount]:
 
 
 def recrops(database: Database, source: str, profile: str, profile_hash: str) -> Recrop:
-    """The works of a profile that were cut, or are to be, by another recipe than this one, and photos that never had one."""
+    """Return the work items of a profile with another recipe than this one, and the photos that have no item of it."""
     good = images.c.state != constant("quarantined")
     other = [images.c.source == source, images.c.profile == profile, images.c.profile_hash != profile_hash, good]
     sums = [func.count(), func.coalesce(func.sum(images.c.boxes), 0), func.coalesce(func.sum(images.c.bytes), 0)]
@@ -224,7 +221,7 @@ def recrops(database: Database, source: str, profile: str, profile_hash: str) ->
         has = select(1).where(
             mine.c.source == images.c.source, mine.c.image_id == images.c.image_id, mine.c.profile == profile
         )
-        # One row a photo: any profile's work knows its boxes and bytes.
+        # One row per photo: the item of any profile knows its boxes and bytes.
         smaller = images.alias("smaller")
         first = (
             ~select(1)

@@ -1,7 +1,4 @@
-"""replay: work that has ended is wanted again.
-
-Belongs here: the filters of a replay and the change itself. Does not: running the work; it is claimed like any other.
-"""
+"""replay: make ended work items pending again. They are then claimed like any other."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ _REQUEUEABLE: frozenset[str] = frozenset({"failed", "dead", "done"})
 
 @dataclass(frozen=True)
 class WorkItemFilter:
-    """Which works; None or empty means any. Times are of capture: since <= captured_at < until."""
+    """Selects work items; None or empty selects any. Times are capture times: since <= captured_at < until."""
 
     states: Sequence[WorkState] = ()
     reasons: Sequence[str] = ()
@@ -31,11 +28,11 @@ class WorkItemFilter:
     since: datetime | None = None
     until: datetime | None = None
     cameras: Sequence[str] = ()
-    images: Sequence[str] = ()  # image ids, at most some thousands: they are bound one by one
+    images: Sequence[str] = ()  # image ids, at most some thousands: each is a bound parameter
 
     @property
     def clauses(self) -> list[ColumnElement[bool]]:
-        """The conditions, to be joined by AND."""
+        """Return the conditions, to be joined by AND."""
         chosen: list[ColumnElement[bool]] = []
         if self.states:
             chosen.append(images.c.state.in_([constant(state) for state in self.states]))
@@ -57,13 +54,13 @@ class WorkItemFilter:
 
 
 def requeue(database: Database, which: WorkItemFilter) -> int:
-    """Make failed, dead or done works pending now, with all of their attempts before them. Gives how many.
+    """Make failed, dead or done items pending now, with all their attempts again. Return how many.
 
-    Raises ValueError for states in which nothing can be requeued: what is claimed is being done, and what is
-    quarantined comes back by a good version.
+    Raise ValueError for states that cannot be requeued: claimed items are in progress, and quarantined ones come back with a
+    good version.
     """
     if not which.states or not set(which.states) <= _REQUEUEABLE:
-        raise ValueError("failed, dead and done works can be requeued")
+        raise ValueError("only failed, dead and done work items can be requeued")
     # Locked in the order of the key, as registrations and commits do.
     chosen = (
         select(images.c.source, images.c.image_id, images.c.profile)

@@ -1,6 +1,6 @@
-"""Flow runs under way, from the moment that their START is stored until their end is.
+"""Active flow runs, from the stored START event to the stored end.
 
-A killed run stores no end. Its lease runs out, and the next run that publishes ends it. Only the first end counts.
+A killed run stores no end. Its lease expires, and the next run that publishes ends it. Only the first end counts.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def begin(database: Database, flow_run: str, start: Event, lease: timedelta) -> 
 
 
 def renew(database: Database, flow_run: str, lease: timedelta) -> None:
-    """It still runs. Raises StaleLease when it was ended, by itself or by another that took it for dead."""
+    """Renew the run's lease. Raise StaleLease when it was ended, by itself or by a run that found its lease expired."""
     with database.atomic() as connection:
         alive = update(runs).where(runs.c.flow_run == flow_run).values(alive_until=database.now(connection) + lease)
         if connection.execute(alive).rowcount != 1:
@@ -39,9 +39,9 @@ def renew(database: Database, flow_run: str, lease: timedelta) -> None:
 
 
 def end(database: Database, flow_run: str, events: Sequence[Event], *, expired_only: bool = False) -> bool:
-    """The run's end waits to be published; False, and nothing is done, when it has ended already.
+    """Enqueue the run's end. Return False, and do nothing, when it has ended already.
 
-    ``expired_only``: leave it when it has been heard of since.
+    ``expired_only``: do nothing when its lease was renewed since.
     """
     with database.atomic() as connection:
         now = database.now(connection)
@@ -53,7 +53,7 @@ def end(database: Database, flow_run: str, events: Sequence[Event], *, expired_o
 
 
 def expired(database: Database) -> list[ExpiredRun]:
-    """The runs that nothing has been heard of for longer than their lease, those silent longest first."""
+    """Return the runs with expired leases, the longest expired first."""
     with database.reading() as connection:
         now = database.now(connection)
         found = select(runs.c.flow_run, runs.c.start, runs.c.alive_until).where(runs.c.alive_until <= now)

@@ -1,7 +1,4 @@
-"""The state: one object with every operation that the steps and the CLI use.
-
-Belongs here: the surface and what each call promises. Does not: the SQL, which stands in the module of each verb.
-"""
+"""The state: one object with every operation that the steps and the CLI use. The SQL is in the module of each verb."""
 
 from __future__ import annotations
 
@@ -42,8 +39,8 @@ from cropline.state.queue import ClaimRequest
 class State:
     """The state table. Threads may share it; every process opens its own. All calls raise StateError when it is down.
 
-    After a StateError the same call may be repeated on the same object: connections are made anew, and each change
-    either happened whole, then repeating changes nothing, or not at all.
+    After a StateError the same call may be repeated on the same object: it connects again. Each change happened completely
+    or not at all, and repeating a change that happened does nothing.
     """
 
     def __init__(self, database: Database, settings: StateSettings) -> None:
@@ -54,7 +51,7 @@ class State:
     def open(cls, settings: StateSettings, *, clock: Clock | None = None) -> Self:
         """Connect and bring the schema up to date. ``clock`` replaces the time, for tests.
 
-        Raises StateError when the database cannot be used, SchemaTooNew when a newer cropline migrated it.
+        Raise StateError when the database cannot be used, SchemaTooNew when a newer cropline migrated it.
         """
         database = Database(settings.url.get_secret_value(), clock)
         try:
@@ -77,56 +74,56 @@ class State:
         self.close()
 
     def bind(self, storage: str, source: str, api: str | None) -> None:
-        """Belong to this storage and to the source's API, as the first run says. Raises StateError when it is another's."""
+        """Bind to this storage and the source to its API; the first run decides. Raise StateError when bound to another."""
         binding.bind(self._database, storage, source, api)
 
     def move(self, source: str, *, storage: str | None = None, api: str | None = None) -> None:
-        """Belong to another storage, or for the source to another API, from now on."""
+        """Bind to another storage, or the source to another API, from now on."""
         binding.move(self._database, storage, source, api)
 
     def bound(self) -> Bound:
-        """What it belongs to, and what it remembers of the catalogue."""
+        """Return what it is bound to, and what it remembers of the catalogue."""
         return binding.bound(self._database)
 
     def known_batches(self, batch_ids: Collection[str]) -> set[str]:
-        """Those of the batches that this state made."""
+        """Return those of the batches that this state made."""
         return binding.known_batches(self._database, batch_ids)
 
-    def remember_catalogue(self, version: int, *, strangers: bool) -> None:
-        """Every commit of the catalogue up to this version was looked at; see ``commit``, which says the same of its own."""
+    def remember_catalogue(self, version: int, *, unknown_batches: bool) -> None:
+        """Record that every commit of the catalogue up to this version was checked; ``commit`` also records its own."""
         with self._database.atomic() as connection:
-            binding.remember(connection, version, strangers=strangers)
+            binding.remember(connection, version, unknown_batches=unknown_batches)
 
-    def doubles_checked(self) -> None:
-        """The catalogue was searched for works that stand in it twice, and none is left."""
-        binding.doubles_checked(self._database)
+    def duplicates_checked(self) -> None:
+        """Record that the catalogue was searched for duplicated work items, and none is left."""
+        binding.duplicates_checked(self._database)
 
     def cursor(self, source: str) -> str | None:
-        """The last saved poll position, ISO 8601 in UTC: the greatest updated_at; None before the first poll."""
+        """Return the last saved poll position, ISO 8601 in UTC: the greatest updated_at. None before the first poll."""
         return register.cursor(self._database, source)
 
     def quiet_for(self, source: str) -> timedelta | None:
-        """How long the source's API still wants not to be asked, as it said; None when it may be asked."""
+        """Return how long the source's API must not be called yet, as it asked; None when it may be called."""
         return register.quiet_for(self._database, source)
 
     def keep_quiet(self, source: str, wait: timedelta) -> None:
-        """The source's API asked not to be asked for so long."""
+        """Record that the source's API asked for a pause of ``wait``."""
         register.keep_quiet(self._database, source, wait)
 
     def unseen(self, source: str, digests: Sequence[str]) -> set[str]:
-        """Those of the digests that were not landed within the overlap window."""
+        """Return the digests that were not landed within the overlap window."""
         return register.unseen(self._database, source, digests)
 
     def readdressed(self, source: str, addresses: Mapping[str, tuple[str, str]]) -> set[str]:
-        """Those of the items (by digest: image id, digest of the address) that have a new address which their work needs."""
+        """Return the items (by digest: image id, digest of the address) with a new address that their work item needs."""
         return register.readdressed(self._database, source, addresses)
 
     def register(self, registration: Registration) -> Registered:
-        """A manifest becomes work, the cursor moves, items and events are remembered: all of it, once, or nothing."""
+        """Register a manifest: store work items, cursor, items and events, all of it once, or nothing."""
         return register.register(self._database, registration)
 
     def manifest_registered(self, manifest: str) -> bool:
-        """Whether this manifest (a storage key) has become work."""
+        """Return whether this manifest (a storage key) was registered."""
         return register.manifest_registered(self._database, manifest)
 
     def claim(
@@ -140,31 +137,31 @@ class State:
     ) -> Batch | None:
         """Lease a batch: a stale one, whole, whatever the limit; else up to ``limit`` images, newest captured first.
 
-        Retries that are due get a tenth of a batch, and what new images leave free. None when there is nothing.
-        With ``images`` (ids) only these are taken, and no stale batch: a backfill does its own work and nothing else.
+        Due retries get a tenth of a batch and the places that new images leave free. Return None when there is no work.
+        ``images`` (ids) claims only these and no stale batch, so that a backfill does only its own work.
         """
         request = ClaimRequest(limit, owner, source, profiles, self.lease, images)
         return batches.claim(self._database, request)
 
     def resume(self, *, owner: str, source: str | None = None) -> Batch | None:
-        """Lease a stale batch, whole; None when there is none. ``claim`` does so first by itself."""
+        """Lease a whole stale batch; None when there is none. ``claim`` does the same first."""
         request = ClaimRequest(0, owner, source, None, self.lease)
         return batches.resume(self._database, request)
 
     def has_work(self, source: str | None = None) -> bool:
-        """Whether a claim would find anything now. Takes no lock: an idle poll ends after this one question."""
+        """Return whether a claim would find work now. Takes no lock: an idle poll needs only this one query."""
         return batches.has_work(self._database, source)
 
     def renew(self, batch: Batch) -> None:
-        """The heartbeat: lease_s from now. Raises StaleLease when another attempt owns the batch."""
+        """Renew the lease for lease_s from now. Raise StaleLease when another attempt owns the batch."""
         batches.renew(self._database, batch, self.lease)
 
     def readdress(self, batch: Batch, moved: Mapping[tuple[str, int], tuple[str, int]]) -> None:
-        """The batch's images are read elsewhere from now on: place (manifest, row) -> place. Raises StaleLease."""
+        """Move the places of the batch's images: place (manifest, row) -> place. Raise StaleLease."""
         batches.readdress(self._database, batch, moved)
 
     def release(self, batch: Batch, reason: str) -> None:
-        """Let go of a batch that cannot be finished: the next claim resumes it at once. Raises StaleLease."""
+        """Release a batch that cannot be finished: the next claim resumes it at once. Raise StaleLease."""
         batches.release(self._database, batch, reason)
 
     def commit(
@@ -175,15 +172,15 @@ class State:
         counts: Counts,
         catalogue_version: int | None,
         events: Sequence[Event] = (),
-        strangers: bool = False,
+        unknown_batches: bool = False,
     ) -> Committed:
-        """End a batch, once: works, batch and outbox in one transaction.
+        """End a batch, once: work items, batch and outbox in one transaction.
 
-        ``strangers``: up to ``catalogue_version`` the catalogue was found to hold commits of batches that are not known here.
+        ``unknown_batches``: up to ``catalogue_version`` the catalogue holds commits of batches that are unknown here.
 
-        Raises StaleLease when another attempt owns it, NotReconciled when outcomes and counts are not those of its works.
+        Raise StaleLease when another attempt owns it, NotReconciled when outcomes or counts do not match its work items.
         """
-        request = commits.CommitRequest(outcomes, counts, catalogue_version, events, strangers)
+        request = commits.CommitRequest(outcomes, counts, catalogue_version, events, unknown_batches)
         settings = self._settings
         retries = commits.Retries(
             settings.max_attempts, timedelta(seconds=settings.backoff_s), timedelta(seconds=settings.backoff_cap_s)
@@ -191,71 +188,71 @@ class State:
         return commits.commit(self._database, batch, request, retries)
 
     def enqueue_events(self, events: Sequence[Event]) -> None:
-        """Put events into the outbox; an id that was there before is left as it is."""
+        """Put events into the outbox. Duplicate events are ignored."""
         outbox.enqueue_events(self._database, events)
 
     def begin_run(self, flow_run: str, start: Event) -> None:
-        """A flow run is under way: its START is enqueued, and it is kept for lease_s."""
+        """Store a flow run and its START event, with a lease of lease_s."""
         runs.begin(self._database, flow_run, start, self.lease)
 
     def renew_run(self, flow_run: str) -> None:
-        """The heartbeat: the run goes on, lease_s from now. Raises StaleLease when it was ended."""
+        """Renew the run's lease for lease_s from now. Raise StaleLease when the run was ended."""
         runs.renew(self._database, flow_run, self.lease)
 
     def end_run(self, flow_run: str, events: Sequence[Event], *, expired_only: bool = False) -> bool:
-        """Enqueue the end of a flow run, once: False when it has ended already, or (``expired_only``) was heard of since."""
+        """Enqueue the end of a flow run, once. Return False when it has ended, or (``expired_only``) renewed its lease."""
         return runs.end(self._database, flow_run, events, expired_only=expired_only)
 
     def expired_runs(self) -> list[ExpiredRun]:
-        """Flow runs that began, did not end, and have not been heard of for lease_s: they were killed."""
+        """Return unfinished flow runs whose lease has expired: they were killed."""
         return runs.expired(self._database)
 
     def pending_events(self, limit: int) -> list[Event]:
-        """The next events to publish."""
+        """Return the next events to publish."""
         return outbox.pending_events(self._database, limit)
 
     def mark_published(self, event_ids: Sequence[str]) -> None:
-        """These events arrived."""
+        """Mark these events as published."""
         outbox.mark_published(self._database, event_ids)
 
     def mark_arrived(self, arrived: Mapping[str, Sequence[str]]) -> None:
-        """Event id -> those of several ways out that have it; it still waits for the others."""
+        """Record the transports that have each event (by id); it still waits for the others."""
         outbox.mark_arrived(self._database, arrived)
 
     def mark_publish_failed(self, event_ids: Sequence[str], error: str) -> None:
-        """These events did not arrive; ``error`` is one scrubbed line."""
+        """Record that publishing these events failed; ``error`` is one scrubbed line."""
         outbox.mark_publish_failed(self._database, event_ids, error)
 
     def report(self, *, last_batches: int = 10) -> StateReport:
-        """The state table at a glance; costs the same whatever the number of works that are done."""
+        """Return a summary of the state table. Its cost does not grow with finished work."""
         return reports.report(self._database, last_batches=last_batches)
 
     def image(self, source: str, image_id: str) -> list[ImageState]:
-        """The works of one image, by profile."""
+        """Return the work items of one image, by profile."""
         return reports.image(self._database, source, image_id)
 
     def batch(self, batch_id: str) -> BatchState | None:
-        """One batch, or None."""
+        """Return one batch, or None."""
         return reports.batch(self._database, batch_id)
 
     def recipe(self, profile_hash: str) -> str | None:
-        """The recipe (JSON) that was registered under a hash; None when this table never saw it."""
+        """Return the recipe (JSON) that was registered under a hash; None when the hash is unknown."""
         return reports.recipe(self._database, profile_hash)
 
     def recrops(self, source: str, profile: str, profile_hash: str) -> Recrop:
-        """What a profile's recipe of today would cut again or for the first time. Reads the whole table of works."""
+        """Return what a profile's current recipe would cut again or for the first time. Reads all work items."""
         return reports.recrops(self._database, source, profile, profile_hash)
 
     def oldest_open_batch(self) -> datetime | None:
-        """When the oldest batch was made that has not ended; None when none is open."""
+        """Return when the oldest open batch was made; None when none is open."""
         return reports.oldest_open_batch(self._database)
 
     def images_to_come(self) -> Iterator[list[tuple[str, str]]]:
-        """(source, image id) of the works that are pending, claimed or failed, some thousand at a time, each image once."""
+        """Yield (source, image id) of pending, claimed and failed work items, some thousand at a time, each image once."""
         return reports.images_to_come(self._database)
 
     def needed_manifests(self) -> set[str]:
-        """The manifests that works which are not done lie in. Reads the whole table of works."""
+        """Return the manifests of work items that are not done. Reads all work items."""
         return reports.needed_manifests(self._database)
 
     def find_images(
@@ -272,24 +269,24 @@ class State:
         images: Sequence[str] = (),
         limit: int = 1_000,
     ) -> list[ImageState]:
-        """Works that a replay with these filters would touch, newest captured first."""
+        """Return the work items that a replay with these filters would requeue, newest captured first."""
         which = requeue.WorkItemFilter(states, reasons, sources, stores, profiles, since, until, cameras, images)
         return reports.find_images(self._database, which.clauses, limit)
 
     def each_image(self, which: requeue.WorkItemFilter) -> Iterator[ImageState]:
-        """All works of a filter, in no order, some thousand in memory at a time. Read to its end: it holds a transaction."""
+        """Yield all work items of a filter, in no order, with some thousand in memory. Read to the end: it holds a transaction."""
         return reports.each_image(self._database, which.clauses)
 
     def endings(self, which: requeue.WorkItemFilter) -> list[ReasonCount]:
-        """How many photos of a filter ended badly, by state and reason; of those done, the ones with failures that last."""
+        """Return how many photos of a filter failed, by state and reason. Done photos count with permanent failures."""
         return reports.endings(self._database, which.clauses)
 
     def rows_to_rewrite(self, source: str, profile: str) -> int:
-        """Photos of a profile that wait for rows with other metadata, and for nothing else."""
+        """Return how many photos of a profile only wait for new metadata in their rows."""
         return reports.rows_to_rewrite(self._database, source, profile)
 
     def being_rewritten(self, source: str) -> set[str]:
-        """Images whose rows wait for other metadata."""
+        """Return the images whose rows wait for new metadata."""
         return reports.being_rewritten(self._database, source)
 
     def requeue(
@@ -305,20 +302,20 @@ class State:
         cameras: Sequence[str] = (),
         images: Sequence[str] = (),
     ) -> int:
-        """Make failed, dead or done works pending now, as if never tried. Gives how many."""
+        """Make failed, dead or done items pending now, as if never tried. Return how many."""
         which = requeue.WorkItemFilter(states, reasons, sources, stores, profiles, since, until, cameras, images)
         return requeue.requeue(self._database, which)
 
     def begin_backfill(self, backfill_id: str, selection: str, *, restart: bool = False) -> BackfillStart:
-        """Go on with the unfinished backfill of this id, or begin it. ``restart`` begins it in any case."""
+        """Continue the unfinished backfill of this id, or begin it. ``restart`` always begins it."""
         return backfills.begin(self._database, backfill_id, selection, restart=restart)
 
     def end_backfill(self, backfill_id: str) -> None:
-        """It has nothing left to do: the next of this id begins anew."""
+        """End a backfill that has nothing left to do. The next one of this id begins again."""
         backfills.end(self._database, backfill_id)
 
     def unfinished_backfill(self, backfill_id: str) -> BackfillStart | None:
-        """The backfill of this id that was begun and is not at its end, if there is one."""
+        """Return the unfinished backfill of this id, if any."""
         return backfills.find(self._database, backfill_id)
 
     def begin_erasure(
@@ -330,51 +327,51 @@ class State:
         stores: Sequence[str] = (),
         until: datetime | None = None,
     ) -> Erasure:
-        """Put tombstones on the named images and on those of these stores or captured before; they never come back.
+        """Put tombstones on the named images, and on those of these stores or captured before; they never come back.
 
-        Goes on with the unfinished erasure of the same selection, if there is one.
+        Continue the unfinished erasure of the same selection, if there is one.
         """
         which = requeue.WorkItemFilter(stores=stores, until=until) if stores or until else None
         return tombstones.begin(self._database, source, selection, which, image_ids)
 
     def acquire_erasure_lock(self, source: str, holder: str) -> bool:
-        """Whether from now on nobody else erases of the source: until release_erasure_lock, or lease_s after the last heartbeat."""
+        """Lock the erasures of a source until release_erasure_lock, or lease_s after the last renewal. False when locked."""
         return tombstones.acquire_lock(self._database, source, holder, self.lease)
 
     def renew_erasure_lock(self, source: str, holder: str) -> None:
-        """The heartbeat: lease_s from now. Raises StaleLease when another erases."""
+        """Renew the lock for lease_s from now. Raise StaleLease when another process erases."""
         tombstones.renew_lock(self._database, source, holder, self.lease)
 
     def release_erasure_lock(self, source: str, holder: str) -> None:
-        """The next may erase."""
+        """Release the lock."""
         tombstones.release_lock(self._database, source, holder)
 
     def delete_unclaimed_items(self, erasure_id: str) -> int:
-        """Take away the works of its images, but for those that a batch holds: their commit does. Gives how many."""
+        """Delete the work items of its images, except claimed ones, which their commit deletes. Return how many."""
         return tombstones.delete_unclaimed(self._database, erasure_id)
 
     def images_to_erase(self, erasure_id: str, limit: int) -> list[str]:
-        """Some of its images that are not erased yet and that no batch holds."""
+        """Return some of its images that are neither erased yet nor held by a batch."""
         return tombstones.to_erase(self._database, erasure_id, limit)
 
     def images_in_progress(self, erasure_id: str) -> int:
-        """How many of its images a batch holds: what comes of them is still to be erased."""
+        """Return how many of its images a batch holds: their crops must be erased later."""
         return tombstones.in_progress(self._database, erasure_id)
 
     def mark_erased(self, erasure_id: str, image_ids: Sequence[str]) -> None:
-        """Nothing is left of these images."""
+        """Record that nothing is left of these images."""
         tombstones.mark_erased(self._database, erasure_id, image_ids)
 
     def end_erasure(self, erasure_id: str) -> datetime:
-        """Nothing is left of any of its images. Gives when it ended, the first time that it did."""
+        """Record that nothing is left of any of its images. Return when it first ended."""
         return tombstones.end(self._database, erasure_id)
 
     def unfinished_erasures(self, source: str) -> list[Erasure]:
-        """The erasures that are not at their end, oldest first."""
+        """Return the unfinished erasures, oldest first."""
         return tombstones.unfinished(self._database, source)
 
     def known_erasures(self, erasure_ids: Sequence[str]) -> set[str]:
-        """Those of the erasures that this state knows."""
+        """Return those of the erasures that this state knows."""
         return tombstones.known(self._database, erasure_ids)
 
     def recall_erasure(
@@ -386,24 +383,24 @@ class State:
         ended_at: datetime,
         image_ids: Sequence[str],
     ) -> list[str]:
-        """Remember an erasure by its receipt, with its tombstones. Gives those of its images that are works here again."""
+        """Restore an erasure and its tombstones from its receipt. Return those of its images that have work items again."""
         erasure = Erasure(erasure_id, source, selection, began_at, resumed=False)
         return tombstones.recall(self._database, erasure, ended_at, image_ids)
 
     def forgotten(self, source: str, image_ids: Sequence[str]) -> set[str]:
-        """Those of the images that were forgotten: registering them does nothing."""
+        """Return those of the images that were erased: registering them does nothing."""
         return tombstones.forgotten(self._database, source, image_ids)
 
     def sample_backlog(self, *, at_most_every: timedelta = timedelta(0), keep: timedelta = timedelta(days=2)) -> bool:
-        """Note how large the backlog is now; False when the last sample is younger than ``at_most_every``."""
+        """Store a sample of the backlog. Return False when the last sample is younger than ``at_most_every``."""
         return backlog.sample(self._database, at_most_every=at_most_every, keep=keep)
 
     def backlog_samples(self, since: datetime) -> list[BacklogSample]:
-        """The backlog from a moment on, oldest sample first."""
+        """Return the samples of the backlog since a time, oldest first."""
         return backlog.samples(self._database, since)
 
     def copy_to(self, target: State, on_table: Callable[[str, int], None]) -> None:
-        """Every row into another, empty state. Raises StateError when it is not empty, or a batch is open here."""
+        """Copy every row into another, empty state. Raise StateError when it is not empty, or a batch is open here."""
         copies.copy(self._database, target._database, on_table)
 
     @property

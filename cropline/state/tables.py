@@ -1,7 +1,6 @@
-"""The tables as SQLAlchemy sees them, and the two column types that make both databases give the same values.
+"""The tables for SQLAlchemy, and two column types that return the same values from both databases.
 
-Belongs here: columns, their meaning, and values in and out of the database. Does not: creating or changing the
-tables; that is migrations.py, and a test holds the two together.
+migrations.py creates the tables; a test compares the two.
 """
 
 from __future__ import annotations
@@ -15,29 +14,29 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.sql.elements import BindParameter
 from sqlalchemy.types import DateTime, TypeDecorator, TypeEngine
 
-# PostgreSQL cannot store NUL in text and ids come from outside, so NUL and this character itself are written as two
-# characters. It is private-use: no sane id holds it, and one that does stays distinct.
+# PostgreSQL cannot store NUL in text, and ids come from outside. So NUL and this character are each escaped by two
+# characters. It is private-use: ordinary ids do not contain it, and one that does stays unique.
 ESCAPE = "\U000f0000"
 ESCAPES = ((ESCAPE, ESCAPE + "1"), ("\x00", ESCAPE + "0"))
 
 
 class AnyText(TypeDecorator[str]):
-    """Text that may hold any character, NUL too, and that comes back as it went in."""
+    """Text with any characters, NUL too, that is read back unchanged."""
 
     impl = Text
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        # Byte order, as on SQLite: identities, not prose. It is also several times faster to sort.
+        # Byte order, as on SQLite: these are identities, not prose. It also sorts several times faster.
         return dialect.type_descriptor(Text(collation="C") if dialect.name == "postgresql" else Text())
 
-    # The processors themselves, and none on SQLite: a claim of many images pays for each of its values.
+    # Plain processors, and none on SQLite: a large claim pays for each of its values.
     def bind_processor(self, dialect: Dialect) -> Callable[[str | None], str | None] | None:
-        """Escapes on PostgreSQL."""
+        """Escape on PostgreSQL."""
         return _escaped if dialect.name == "postgresql" else None
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[str | None], str | None] | None:  # noqa: ARG002
-        """Undoes it."""
+        """Undo the escape."""
         return _unescaped if dialect.name == "postgresql" else None
 
 
@@ -56,7 +55,7 @@ def _unescaped(value: str | None) -> str | None:
 
 
 class UtcTime(TypeDecorator[datetime]):
-    """A moment. timestamptz on PostgreSQL; on SQLite ISO 8601 text of fixed width, which sorts as time does."""
+    """A time. timestamptz on PostgreSQL; on SQLite ISO 8601 text of fixed width, which sorts by time."""
 
     impl = DateTime
     cache_ok = True
@@ -80,9 +79,9 @@ class UtcTime(TypeDecorator[datetime]):
 
 
 def constant(value: str) -> BindParameter[str]:
-    """One of our own words written into the statement itself: a plan may then use the partial index it names.
+    """Return a literal for the statement text, so that a plan can use the partial index that names it.
 
-    Never for a value from outside.
+    Never pass a value from outside.
     """
     return bindparam(None, value, String(), unique=True, literal_execute=True)
 
@@ -103,11 +102,11 @@ images = Table(
     Column("image_id", AnyText, primary_key=True),
     Column("profile", AnyText, primary_key=True),
     Column("state", AnyText, nullable=False),
-    Column("since", UtcTime, nullable=False),  # when it came into this state
+    Column("since", UtcTime, nullable=False),  # when it entered this state
     Column("reason", AnyText),
-    Column("attempts", Integer, nullable=False),  # transient failures in a row of this fingerprint
+    Column("attempts", Integer, nullable=False),  # consecutive transient failures of this fingerprint
     Column("retry_at", UtcTime),
-    # What is wanted: the newest good version that was registered.
+    # Wanted: the newest good version that was registered.
     Column("profile_hash", AnyText, nullable=False),
     Column("version", AnyText, nullable=False),
     Column("fingerprint", AnyText, nullable=False),
@@ -119,11 +118,11 @@ images = Table(
     Column("updated_at", UtcTime),
     Column("store_id", AnyText),
     Column("camera_id", AnyText),
-    Column("metadata", AnyText),  # keys.metadata_hash of it; null in rows of versions that had none
-    Column("rows_only", Integer),  # 1: its crops are there, only their rows are to be written anew; else null
+    Column("metadata", AnyText),  # its keys.metadata_hash; null in rows of versions that had none
+    Column("rows_only", Integer),  # 1: its crops exist, only its rows must be written again; else null
     Column("first_seen", UtcTime, nullable=False),
-    Column("changed_at", UtcTime),  # null as long as the first registration stands
-    # What is claimed: frozen while a batch holds it, whatever is registered meanwhile. Null otherwise.
+    Column("changed_at", UtcTime),  # null until the first registration is replaced
+    # Claimed: frozen while a batch holds it, whatever is registered. Null otherwise.
     Column("batch_id", AnyText),  # stays after the commit: the last batch that held it
     Column("claimed_hash", AnyText),
     Column("claimed_fingerprint", AnyText),
@@ -132,10 +131,10 @@ images = Table(
     Column("claimed_boxes", BigInteger),
     Column("claimed_metadata", AnyText),
     Column("claimed_rows_only", Integer),
-    Column("committed_batch", AnyText),  # the last batch that brought it into the catalogue
+    Column("committed_batch", AnyText),  # the last batch that committed it to the catalogue
 )
 
-# Kept by triggers, so that counting ten million works costs nothing. Sums, possibly in several rows.
+# Counts kept by triggers, so that counting ten million items costs nothing. A count may be spread over several rows.
 tallies = Table(
     "tallies",
     metadata,
@@ -163,18 +162,18 @@ sources = Table(
     Column("eraser", AnyText),
     Column("erasing_until", UtcTime),
     Column("api", AnyText),  # the address of its image API; null until a run names one
-    Column("quiet_until", UtcTime),  # the API asked not to be asked before
+    Column("quiet_until", UtcTime),  # the API asked for no request before
 )
 
-# One row: what this database belongs to, and what it knows of the catalogue there.
+# One row: what this database is bound to, and what it knows of the catalogue there.
 binding = Table(
     "binding",
     metadata,
     Column("one", Integer, primary_key=True),
     Column("storage", AnyText),  # null before the first run
-    Column("catalogue_version", BigInteger),  # every commit up to this version was looked at
-    Column("strangers", Integer, nullable=False),  # 1: some of them were of batches that are not known here
-    Column("doubles_checked", Integer, nullable=False),  # 1: no work stood in it twice since the last stranger came
+    Column("catalogue_version", BigInteger),  # every commit up to this version was checked
+    Column("unknown_batches", Integer, nullable=False),  # 1: some of them were of batches that are unknown here
+    Column("duplicates_checked", Integer, nullable=False),  # 1: no duplicated item since the last unknown batch
 )
 
 manifests = Table(
@@ -196,7 +195,7 @@ recent_items = Table(
     Column("source", AnyText, primary_key=True),
     Column("digest", AnyText, primary_key=True),
     Column("updated_at", UtcTime, nullable=False),
-    Column("url", AnyText),  # keys.digest of the address that was announced last; null: it has no query
+    Column("url", AnyText),  # keys.digest of the last announced address; null: it has no query
 )
 
 batches = Table(
@@ -230,14 +229,14 @@ outbox = Table(
     Column("published_at", UtcTime),
     Column("attempts", Integer, nullable=False),
     Column("last_error", AnyText),
-    Column("arrived", AnyText),  # of a composite: the ways that have it, with commas
+    Column("arrived", AnyText),  # the transports of a composite that have it, separated by commas
 )
 
 runs = Table(
     "runs",
     metadata,
     Column("flow_run", AnyText, primary_key=True),
-    Column("start", AnyText, nullable=False),  # its START event, JSON: an end can be made of it
+    Column("start", AnyText, nullable=False),  # its START event, JSON, from which an end can be made
     Column("alive_until", UtcTime, nullable=False),
 )
 
@@ -266,12 +265,12 @@ erasures = Table(
     metadata,
     Column("erasure_id", AnyText, primary_key=True),
     Column("source", AnyText, nullable=False),
-    Column("selection", AnyText, nullable=False),  # JSON, for people and for finding it again
+    Column("selection", AnyText, nullable=False),  # JSON, for people and as the key
     Column("began_at", UtcTime, nullable=False),
     Column("ended_at", UtcTime),
 )
 
-# An image that is named here is never registered again.
+# Images that are never registered again.
 tombstones = Table(
     "tombstones",
     metadata,
@@ -279,5 +278,5 @@ tombstones = Table(
     Column("image_id", AnyText, primary_key=True),
     Column("erasure_id", AnyText, nullable=False),  # the last one that named it
     Column("since", UtcTime, nullable=False),
-    Column("erased_at", UtcTime),  # when its crops were found gone
+    Column("erased_at", UtcTime),  # when no crop of it was left
 )

@@ -1,13 +1,11 @@
-"""Forgetting: which images are to go, are gone, and must never come back.
+"""Erasures and tombstones: which images are to be erased, are erased, and must never come back.
 
-Belongs here: tombstones and the works below them. Does not: crops and catalogue rows (cropline/erasure).
-
-begin     puts tombstones, in one transaction that no registration of the source overlaps: from then on none of these
-          images becomes work, whoever announces it.
-settle    takes away their works, except those that a batch holds: its membership is frozen and its commit counts them.
-bury      takes those away when their batch commits. What the batch brought into the catalogue is then erased like the rest,
-          since an image counts as erased only when no batch holds it.
-take      leases a source's erasing to one process at a time: two at once could move each other's photos into new packs.
+begin                Put tombstones, in a transaction that no registration of the source overlaps. From then on no
+                     announcement of these images becomes work.
+delete_unclaimed     Delete their work items, except claimed ones: a batch's members are frozen, and its commit counts them.
+delete_tombstoned    Delete those when their batch commits. An image counts as erased only when no batch holds it, so crops that
+                     the batch committed are erased like the rest.
+acquire_lock         Lease a source's erasures to one process at a time: two could move each other's photos into new packs.
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ _OF_WORK = (tombstones.c.source == images.c.source, tombstones.c.image_id == ima
 def begin(
     database: Database, source: str, selection: str, which: WorkItemFilter | None, image_ids: Sequence[str]
 ) -> Erasure:
-    """Put tombstones on the images that a filter finds among the works and on those named; go on with an unfinished one."""
+    """Put tombstones on the named images and on those that a filter selects; continue an unfinished erasure."""
     with database.atomic() as connection:
         now = database.now(connection)
         _block_registrations(connection, source)
@@ -61,7 +59,7 @@ def begin(
 
 
 def delete_unclaimed(database: Database, erasure_id: str) -> int:
-    """Take away the works that no batch holds; gives how many. Commits and registrations lock in the same order."""
+    """Delete the work items that no batch holds; return how many. Commits and registrations lock in the same order."""
     chosen = (
         select(images.c.source, images.c.image_id, images.c.profile)
         .join(tombstones, (_OF_WORK[0]) & (_OF_WORK[1]))
@@ -70,14 +68,14 @@ def delete_unclaimed(database: Database, erasure_id: str) -> int:
         .with_for_update(of=images)
     )
     with database.atomic() as connection:
-        # The state is asked again: a claim may have been faster.
+        # Check the state again: a claim may have been faster.
         which = tuple_(images.c.source, images.c.image_id, images.c.profile).in_(chosen)
         gone = connection.execute(delete(images).where(images.c.state != constant("claimed"), which))
         return int(gone.rowcount)
 
 
 def delete_tombstoned(connection: Connection, batch_id: str) -> None:
-    """In the commit of a batch: its works that have a tombstone leave the table."""
+    """Delete the batch's work items that have a tombstone, in the commit of the batch."""
     connection.execute(
         delete(images).where(
             images.c.batch_id == batch_id,
@@ -88,7 +86,7 @@ def delete_tombstoned(connection: Connection, batch_id: str) -> None:
 
 
 def to_erase(database: Database, erasure_id: str, limit: int) -> list[str]:
-    """Some of its images that are not erased yet and that no batch holds, by id."""
+    """Return the ids of some of its images that are neither erased yet nor held by a batch."""
     query = (
         select(tombstones.c.image_id)
         .where(tombstones.c.erasure_id == erasure_id, tombstones.c.erased_at.is_(None), ~exists().where(*_OF_WORK))
@@ -100,7 +98,7 @@ def to_erase(database: Database, erasure_id: str, limit: int) -> list[str]:
 
 
 def in_progress(database: Database, erasure_id: str) -> int:
-    """How many of its images a batch holds."""
+    """Return how many of its images a batch holds."""
     query = select(func.count()).where(
         tombstones.c.erasure_id == erasure_id, tombstones.c.erased_at.is_(None), exists().where(*_OF_WORK)
     )
@@ -109,7 +107,7 @@ def in_progress(database: Database, erasure_id: str) -> int:
 
 
 def mark_erased(database: Database, erasure_id: str, image_ids: Sequence[str]) -> None:
-    """Nothing is left of these."""
+    """Record that nothing is left of these images."""
     with database.atomic() as connection:
         now = database.now(connection)
         for start in range(0, len(image_ids), _IDS_A_QUERY):
@@ -124,7 +122,7 @@ def mark_erased(database: Database, erasure_id: str, image_ids: Sequence[str]) -
 
 
 def acquire_lock(database: Database, source: str, holder: str, lease: timedelta) -> bool:
-    """Whether from now on nobody else erases of the source, until ``release_lock``, or until nothing is heard for a lease."""
+    """Lock the erasures of a source until ``release_lock``, or until the lease expires. Return False when locked."""
     with database.atomic() as connection:
         now = database.now(connection)
         free = or_(sources.c.eraser.is_(None), sources.c.eraser == holder, sources.c.erasing_until <= now)
@@ -133,22 +131,24 @@ def acquire_lock(database: Database, source: str, holder: str, lease: timedelta)
 
 
 def renew_lock(database: Database, source: str, holder: str, lease: timedelta) -> None:
-    """The heartbeat of ``claim_items``. Raises StaleLease when it was silent for too long and another erases."""
+    """Renew the lock. Raise StaleLease when its lease had expired and another process erases."""
     with database.atomic() as connection:
         mine = update(sources).where(sources.c.source == source, sources.c.eraser == holder)
         if connection.execute(mine.values(erasing_until=database.now(connection) + lease)).rowcount != 1:
-            raise StaleLease(f"this erasure slept for too long: another erases of {source} now, and finishes it")
+            raise StaleLease(
+                f"this erasure lost its lock: another process now erases images of {source} and will finish it"
+            )
 
 
 def release_lock(database: Database, source: str, holder: str) -> None:
-    """The next may erase, unless another does already."""
+    """Release the lock, unless another process has it already."""
     with database.atomic() as connection:
         mine = update(sources).where(sources.c.source == source, sources.c.eraser == holder)
         connection.execute(mine.values(eraser=null(), erasing_until=null()))
 
 
 def end(database: Database, erasure_id: str) -> datetime:
-    """Nothing is left of any of its images. Gives when it ended, the first time that it did."""
+    """Record that nothing is left of any of its images. Return when it first ended."""
     with database.atomic() as connection:
         now = database.now(connection)
         mine = erasures.c.erasure_id == erasure_id
@@ -157,19 +157,19 @@ def end(database: Database, erasure_id: str) -> datetime:
 
 
 def unfinished(database: Database, source: str) -> list[Erasure]:
-    """The erasures of a source that are not at their end, oldest first."""
+    """Return the unfinished erasures of a source, oldest first."""
     with database.reading() as connection:
         return [_erasure(row) for row in connection.execute(_open(source).order_by(erasures.c.began_at))]
 
 
 def known(database: Database, erasure_ids: Sequence[str]) -> set[str]:
-    """Those of the erasures that began here, or were recalled."""
+    """Return those of the erasures that began here or were restored."""
     with database.reading() as connection:
         return _ids(connection, erasures.c.erasure_id, erasure_ids)
 
 
 def recall(database: Database, erasure: Erasure, ended_at: datetime, image_ids: Sequence[str]) -> list[str]:
-    """Remember an erasure that ended, by its receipt; gives those of its images that are works here, for they may be back."""
+    """Restore an ended erasure from its receipt. Return its images that have work items here: they may be back."""
     with database.atomic() as connection:
         _block_registrations(connection, erasure.source)
         of = {"erasure_id": erasure.erasure_id, "source": erasure.source}
@@ -192,19 +192,19 @@ def _ids(connection: Connection, column: Column[str], wanted: Sequence[str], *wh
 
 
 def forgotten(database: Database, source: str, image_ids: Sequence[str]) -> set[str]:
-    """Those of the images that have a tombstone."""
+    """Return those of the images that have a tombstone."""
     with database.reading() as connection:
         return _ids(connection, tombstones.c.image_id, image_ids, tombstones.c.source == source)
 
 
 def _block_registrations(connection: Connection, source: str) -> None:
-    """A registration locks its source's row before it merges; so does this, until the transaction ends."""
+    """Lock the source's row until the transaction ends, as a registration does before it merges."""
     row = upsert(connection, sources).values(source=source)
     connection.execute(row.on_conflict_do_update(index_elements=[sources.c.source], set_={"cursor": sources.c.cursor}))
 
 
 def _new(connection: Connection, source: str, selection: str, now: datetime) -> Erasure:
-    # Receipts sort by their ids: two of one second must keep their order.
+    # Receipts sort by their ids: two within one second must keep their order.
     erasure_id = f"{now:%Y%m%d-%H%M%S-%f}-{secrets.token_hex(4)}"
     values: dict[str, Any] = {
         "erasure_id": erasure_id,

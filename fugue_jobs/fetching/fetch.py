@@ -22,13 +22,14 @@ from cropline.config.settings import FetchSettings
 from cropline.core.errors import SettingsError
 from cropline.core.failures import PhotoFailure
 from cropline.core.hosts import check_authorities, read_private_network
+from cropline.core.request_logs import hush_targets
 from cropline.core.signed_urls import is_signed
 from cropline.core.store_spec import StoreSpec
 from fugue_jobs.fetching.addresses import Opened, Resolver, Target, is_listed, read_location, read_url, system_resolver
 from fugue_jobs.fetching.answers import WIRE_ERRORS, Body, Photo, checked, drain, read_body, refusal, wire_failure
 from fugue_jobs.fetching.photo_auth import PhotoAuth
 from fugue_jobs.fetching.stored_photos import StoredPhotos, is_stored
-from fugue_jobs.fetching.transport import Connect, Dialler, PinnedAdapter, StaleConnection, hush_targets, system_connect
+from fugue_jobs.fetching.transport import Connect, Dialler, PinnedAdapter, StaleConnection, system_connect
 
 __all__ = ["Fetcher", "Photo"]
 

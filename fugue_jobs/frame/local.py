@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from fugue_jobs.frame.rows import Floats, Image, Ints
 
 Cutter = Callable[[Rows, Options], Results]
-"""How rows become results: here, or on a cluster."""
+"""Turns rows into results, here or on a cluster."""
 
 
 class Source(Protocol):
@@ -57,7 +57,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class CleanupResult:
+class FrameRows:
     """A frame's rows, one per box. ``counts``: boxes of each row of the frame, where boxes are nested."""
 
     rows: Rows
@@ -68,7 +68,7 @@ class CleanupResult:
         return self.counts is not None
 
 
-def take(source: Source, options: Options, *, whole: bool = True) -> CleanupResult:
+def take(source: Source, options: Options, *, whole: bool = True) -> FrameRows:
     """Return the rows of a frame, or of a part of one (``whole=False``), whose box format is not checked.
 
     Raise OptionError for missing, clashing or mistyped columns, and for a box format that no box fits.
@@ -81,7 +81,7 @@ def take(source: Source, options: Options, *, whole: bool = True) -> CleanupResu
     if taken is None:
         label = _label(source, columns)
         edges, labels = _edges(source, columns, options)
-        taken = CleanupResult(Rows(codes, image, edges, label or labels or no_label, _facts(source)), None)
+        taken = FrameRows(Rows(codes, image, edges, label or labels or no_label, _facts(source)), None)
     if whole:
         check_fit(taken.rows.edges, options)
     return taken
@@ -106,7 +106,7 @@ def _edges(source: Source, columns: Columns, options: Options) -> tuple[Floats, 
 
 def _nested(
     source: Source, columns: Columns, options: Options, codes: Ints, image: Callable[[int], Image]
-) -> CleanupResult:
+) -> FrameRows:
     names = EDGES[options.boxes]
     boxes = [boxes_of(value) for value in source.values(columns.box)]
     counts = [None if own is None else len(own) for own in boxes]
@@ -121,7 +121,7 @@ def _nested(
         lambda row: read[row][1] if own_label is None else own_label(int(row_of[row])),
         lambda row: own_facts(int(row_of[row])),
     )
-    return CleanupResult(rows, counts)
+    return FrameRows(rows, counts)
 
 
 def _label(source: Source, columns: Columns) -> Callable[[int], str | None] | None:
@@ -255,7 +255,7 @@ def _as_pandas(results: Results) -> Any:
             yield name, values
 
 
-def _nested_objects(results: Results, taken: CleanupResult) -> Any:
+def _nested_objects(results: Results, taken: FrameRows) -> Any:
     counts = taken.counts or []
     ends = list(itertools.accumulate(count or 0 for count in counts))
     for name, _, values, missing in results.take():
@@ -275,7 +275,7 @@ def crop_arrow(table: pa.Table, options: Options, cut: Cutter, *, whole: bool = 
     return with_columns(table, arrow_results(taken, cut(taken.rows, options)))
 
 
-def arrow_results(taken: CleanupResult, results: Results) -> pa.Table:
+def arrow_results(taken: FrameRows, results: Results) -> pa.Table:
     """Return the result columns as a table with one row per row of the frame."""
     flat = results.arrow()
     return flat if taken.counts is None else nest(flat, taken.counts)

@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 DAMAGED_PHOTO = "damaged_photo"
-"""The flag of a crop of a damaged photo, which lies where the photo is whole."""
+"""The flag of a crop from an undamaged part of a damaged photo."""
 END_DAMAGED = "end_damaged"
-"""The flag of a crop of a photo all of whose pixels are there, and whose end is not as it should be."""
+"""The flag of a crop of a photo with all of its pixels, but with a wrong end."""
 ZEROS = 32
-"""Bytes of zeros in a row that coded data does not have by chance; an empty wall may."""
+"""A run of zero bytes that coded data does not have by chance; a blank wall may have it."""
 
 
 class Damage(NamedTuple):

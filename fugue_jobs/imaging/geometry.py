@@ -57,7 +57,7 @@ class Placement(NamedTuple):
 
 Edges = tuple[float, float, float, float]
 Ratio = tuple[int, int]
-"""A factor as a fraction, so that whole pixels stay whole."""
+"""A factor as a fraction, which keeps whole pixels exact."""
 
 
 def swaps_sides(orientation: int) -> bool:

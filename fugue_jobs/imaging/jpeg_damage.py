@@ -16,7 +16,7 @@ from fugue_jobs.imaging.jpeg_scan import Entropy, Scan, Walked, entropy, read_sc
 _EOI = 0xD9
 _END = b"\xff\xd9"
 _REACH = 4
-_SOMEWHERE = "the photo is damaged, nobody can say where"
+_SOMEWHERE = "the photo is damaged at an unknown place"
 
 
 def is_suspect(data: bytes) -> bool:
@@ -151,5 +151,5 @@ def _judge_unwalked(data: bytes, height: int) -> Damage | None:
     if data.rfind(_END) < first_scan(data):
         return all_damaged(height, data + _END, _SOMEWHERE)
     if not scans_are_complete(data):
-        return all_damaged(height, data, "scans of the photo are missing: all of it is blurred")
+        return all_damaged(height, data, "scans of the photo are missing: the whole photo is blurred")
     return None

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 Ended = Literal["whole", "short", "bad"]
 Table = tuple[bytes, bytes]
-"""A Huffman table as a DHT segment has it: how many codes of each of 16 lengths, and their values in order."""
+"""A Huffman table as in a DHT segment: the number of codes of each of 16 lengths, and their values in order."""
 
 _WINDOW = 12
 _BLOCK = 64

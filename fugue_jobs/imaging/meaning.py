@@ -10,7 +10,7 @@ from typing import NamedTuple
 from fugue_jobs.imaging.png import Header, Png
 
 Curve = Callable[[float], float]
-"""From a sample, 0..1, to light, 0..1."""
+"""Converts a sample, 0..1, to light, 0..1."""
 Chromaticities = tuple[float, float, float, float, float, float, float, float]
 """x and y of white, red, green and blue."""
 

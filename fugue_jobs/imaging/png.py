@@ -18,7 +18,7 @@ _FILTERS = 5
 _PIECE = 1 << 10
 _MOST_OUT = 1 << 18
 _MEANING = frozenset([b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP"])
-_SOMEWHERE = "the photo is damaged, nobody can say where"
+_SOMEWHERE = "the photo is damaged at an unknown place"
 
 
 class Chunk(NamedTuple):

@@ -21,7 +21,7 @@ def check_webp(data: bytes) -> None:
         raise PhotoFailure("damaged_pixels", f"the photo ends after {len(data)} of {end} bytes")
     view = memoryview(data)
     if any(bytes(body).find(_ZEROS) >= 0 for body in _pixels(view[12:end])):
-        raise PhotoFailure("damaged_pixels", "the photo is damaged: zeros stand in place of pixels")
+        raise PhotoFailure("damaged_pixels", "the photo is damaged: zeros replace pixels")
 
 
 def _pixels(view: memoryview) -> Iterator[memoryview]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fugue_jobs.imaging.pixels import Cut
 
 Packed = tuple[tuple[str, str, int], ...]
-"""(profile, output kind, bytes at which a pack is full) of each profile whose crops are packed."""
+"""(profile, output kind, bytes of a full pack) of each packed profile."""
 
 End = Callable[[CropOutcome], None]
 

@@ -1,4 +1,4 @@
-/* Whole photos as coefficients (jpeg_read_coefficients): cut without loss as jpegtran does, and written another way.
+/* Whole photos as coefficients (jpeg_read_coefficients): cut without loss as jpegtran does, or rewritten.
  *
  * For trusted files: libjpeg's own error handler ends the process.
  */
@@ -39,7 +39,7 @@ static size_t finished(struct jpeg_compress_struct *out, const uint8_t *given, u
   return 0;
 }
 
-/* The photo again: restart markers after so many rows or MCUs, or progressive. */
+/* Rewrites the photo: with restart markers after a number of rows or MCUs, or progressive. */
 size_t transcode(struct coefficients *whole, int restart_rows, unsigned restart_blocks, int progressive, uint8_t *out,
                  size_t capacity) {
   struct jpeg_compress_struct to;
@@ -57,7 +57,7 @@ size_t transcode(struct coefficients *whole, int restart_rows, unsigned restart_
   return finished(&to, out, &buffer, &length);
 }
 
-/* The blocks of one component from (left, top) on; what lies beyond the photo's blocks repeats none: zeroes. */
+/* The blocks of one component from (left, top) on; blocks beyond the photo are zero. */
 static void copy_blocks(struct coefficients *whole, struct jpeg_compress_struct *to, jvirt_barray_ptr target, int index,
                         JDIMENSION left, JDIMENSION top, JDIMENSION across, JDIMENSION down) {
   jpeg_component_info *from = &whole->jpeg.comp_info[index];
@@ -71,7 +71,7 @@ static void copy_blocks(struct coefficients *whole, struct jpeg_compress_struct 
   }
 }
 
-/* MCUs from (left, top) on as a JPEG of width x height px, with tables of its own when `optimize`. */
+/* MCUs from (left, top) on as a JPEG of width x height px, with optimised tables if `optimize`. */
 size_t lossless_cut(struct coefficients *whole, int left, int top, int width, int height, int optimize, uint8_t *out,
                     size_t capacity) {
   struct jpeg_compress_struct to;
@@ -94,7 +94,7 @@ size_t lossless_cut(struct coefficients *whole, int left, int top, int width, in
     JDIMENSION h = (JDIMENSION)to.comp_info[i].h_samp_factor, v = (JDIMENSION)to.comp_info[i].v_samp_factor;
     targets[i] = to.mem->request_virt_barray((j_common_ptr)&to, JPOOL_IMAGE, TRUE, columns * h, rows * v, v);
   }
-  jpeg_write_coefficients(&to, targets); /* realises the arrays; blocks are read by jpeg_finish_compress */
+  jpeg_write_coefficients(&to, targets); /* realises the arrays; jpeg_finish_compress reads the blocks */
   for (int i = 0; i < to.num_components; i++) {
     JDIMENSION h = (JDIMENSION)to.comp_info[i].h_samp_factor, v = (JDIMENSION)to.comp_info[i].v_samp_factor;
     copy_blocks(whole, &to, targets[i], i, (JDIMENSION)left * h, (JDIMENSION)top * v, columns * h, rows * v);

@@ -1,7 +1,8 @@
-"""MERGED and MARGIN of the product's plan, reduced scales, and what skipping costs. Crops compared with Pillow's.
+"""MERGED and MARGIN of the product's plan, reduced scales, and the cost of skipping. Crops are compared with Pillow's.
 
-ms of CPU a photo and Pillow's whole decode over it. The last lines count, over small JPEGs of every sampling, crops that
-differ from Pillow's when bands are merged less: jpeg_skip_scanlines is not exact for skips within an iMCU row.
+Prints ms of CPU per photo, and Pillow's whole decode over it. The last lines count, over small JPEGs of every
+sampling, crops that differ from Pillow's when bands are merged less: jpeg_skip_scanlines is not exact for
+skips within an iMCU row.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ MARGINS = (2, 8, 16, 32)
 
 
 def crops(data: bytes, boxes: list[Box], *, merged: int = _plan.MERGED, margin: int = _plan.MARGIN) -> list[Any]:
-    # The plan reads it from its module: the one place where it can be changed.
+    # The plan reads it from its module, so it can be changed only there.
     _plan.MERGED, held = merged, _plan.MERGED
     bands = by_bands(data, boxes, margin=margin)
     _plan.MERGED = held

@@ -1,7 +1,8 @@
 """Crops without a second JPEG generation: MCUs of the photo written as files, against decoding and encoding.
 
-Left and top edges move out to whole MCUs; right and bottom ones stay. Two ways: all coefficients read and each box's written
-(jpegtran's), and the boxes' bits copied (splicing.c). ms of CPU a photo; sizes; PSNR of the decoded-and-encoded crops.
+Left and top edges move out to whole MCUs; right and bottom edges stay. Two methods: all coefficients are
+read and each box's are written (jpegtran's), or the boxes' bits are copied (splicing.c). Prints ms of CPU
+per photo, sizes, and PSNR of the decoded and encoded crops.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ QUALITY = 90  # of the default profile
 
 
 class Splice:
-    """A photo whose MCUs were found."""
+    """A photo with known positions of its MCUs."""
 
     def __init__(self, data: bytes, bottom: int = 0) -> None:
         self.mcu = (ctypes.c_int * 2)()
@@ -42,8 +43,8 @@ class Splice:
         LIBRARY.splice_close(self._handle)
 
 
-def coded_anew(data: bytes, boxes: list[Box]) -> list[bytes]:
-    """As the product does: Pillow's whole decode where bands would not pay."""
+def recoded_crops(data: bytes, boxes: list[Box]) -> list[bytes]:
+    """Decode and encode as the product does: by Pillow's whole decode where bands would not pay."""
     whole = pillow(data)
     return [jpeg(whole.crop(box), quality=QUALITY) for box in boxes]
 
@@ -74,7 +75,7 @@ def by_bits(data: bytes, boxes: list[Box]) -> list[bytes]:
 
 
 def differs(crop: bytes, whole: Image.Image, box: Box) -> bool:
-    """Whether pixels further than EDGE from a new edge are not the photo's."""
+    """Return whether pixels further than EDGE from a new edge differ from the photo's."""
     mine = pillow(crop)
     x, y = box[0] // MCU * MCU, box[1] // MCU * MCU
     inner = (EDGE, EDGE, mine.width - EDGE, mine.height - EDGE)
@@ -83,7 +84,7 @@ def differs(crop: bytes, whole: Image.Image, box: Box) -> bool:
 
 
 def widened(box: Box) -> float:
-    """The lossless crop's area over the box's."""
+    """Return the lossless crop's area over the box's."""
     left, top, right, bottom = box
     return (right - left // MCU * MCU) * (bottom - top // MCU * MCU) / ((right - left) * (bottom - top))
 
@@ -98,19 +99,19 @@ def main() -> None:
     for photo in bed():
         data, whole = photo.path.read_bytes(), pillow(photo.path.read_bytes())
         for kind, boxes in kinds(photo).items():
-            anew, bits = coded_anew(data, boxes), by_bits(data, boxes)
+            recoded, bits = recoded_crops(data, boxes), by_bits(data, boxes)
             plain, small = (by_coefficients(data, boxes, optimize=optimize) for optimize in (False, True))
             for lossless in (bits, plain, small):
                 different += sum(differs(crop, whole, box) for crop, box in zip(lossless, boxes, strict=True))
-            quality += [psnr(crop, whole.crop(box)) for crop, box in zip(anew, boxes, strict=True)]
+            quality += [psnr(crop, whole.crop(box)) for crop, box in zip(recoded, boxes, strict=True)]
             area += [widened(box) for box in boxes]
-            ways = {"anew": anew, "lossless": plain, "optimized": small, "by bits": bits}
+            ways = {"recoded": recoded, "lossless": plain, "optimized": small, "by bits": bits}
             sizes.add(f"KB, {kind}", {way: sum(map(len, crops)) / 1e3 for way, crops in ways.items()})
             sums.add(
                 kind,
                 least(
                     {
-                        "pillow + encode": lambda boxes=boxes: coded_anew(data, boxes),
+                        "pillow + encode": lambda boxes=boxes: recoded_crops(data, boxes),
                         "regions + encode": lambda boxes=boxes: coded_anew_of_bands(data, boxes),
                         "coefficients": lambda boxes=boxes: by_coefficients(data, boxes, optimize=False),
                         "optimized": lambda boxes=boxes: by_coefficients(data, boxes, optimize=True),
@@ -119,9 +120,9 @@ def main() -> None:
                 ),
             )
     sums.show("pillow + encode")
-    sizes.show("anew")
+    sizes.show("recoded")
     print(
-        f"area {sum(area) / len(area):.2f} x the boxes'; coded anew: PSNR mean {sum(quality) / len(quality):.1f} dB, ",
+        f"area {sum(area) / len(area):.2f} x the boxes'; recoded: PSNR mean {sum(quality) / len(quality):.1f} dB, ",
         end="",
     )
     print(f"least {min(quality):.1f} dB; lossless: {different} crops differ from the photo's pixels")

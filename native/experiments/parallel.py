@@ -1,7 +1,7 @@
 """Two threads on one photo, with and without restart markers, against two processes with a photo each.
 
-Without markers the second thread must read the entropy-coded bytes above its bands too. Wall ms a photo, so run it alone on a
-machine of two cores: latency, CPU, and what a photo takes when both cores work on as many as they can.
+Without markers the second thread must also read the entropy-coded bytes above its bands. Prints wall ms per
+photo, so run it alone on a machine with two cores: latency, CPU, and time per photo when both cores are busy.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from rewritten import rewritten
 from ways import ROUNDS, Box, Sums, bed, by_bands, kinds, least, plan
 
 ENTROPY = 0.57  # of a whole decode, docs/decisions/0009
-AGAIN = 10  # photos of one task of a process
+AGAIN = 10  # photos per task of a process
 Halves = tuple[list[Box], list[Box]]
 
 
 def halves(boxes: list[Box], size: tuple[int, int], *, skips: bool) -> Halves:
-    """Cut at the row at which the slower of the two is fastest; ``skips``: no entropy-coded bit outside the bands is read."""
+    """Split at the row where both take equally long; ``skips``: no entropy-coded bit outside the bands is read."""
 
     def slower(row: int) -> float:
         return max(cost(half, size, skips=skips) for half in at(row))

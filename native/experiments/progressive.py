@@ -1,7 +1,7 @@
 """Progressive JPEGs: bands by crop and skip of scanlines, which the product refuses, against Pillow's whole decode.
 
-The bed's photos written as progressive, coefficient for coefficient. ms of CPU a photo; peak of the memory that libjpeg holds
-is in both cases all coefficients.
+The bed's photos are rewritten as progressive, coefficient for coefficient. Prints ms of CPU per photo. libjpeg's
+peak memory is all coefficients in both cases.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ways import LIBRARY, Box, Sums, bed, by_bands, kinds, least, pillow, plan, 
 
 
 def bands(data: bytes, boxes: list[Box], size: tuple[int, int]) -> list[Image.Image]:
-    """The crops."""
+    """Return the crops."""
     (left, right), rows = plan(boxes, *size)
     flat = [edge for row in rows for edge in row]
     columns = (ctypes.c_int * 2)(left, right - left)

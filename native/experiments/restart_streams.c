@@ -1,6 +1,6 @@
-/* Of a JPEG with restart markers, a JPEG of only some of its restart intervals: no entropy-coded bit is read.
+/* Makes a JPEG of only some restart intervals of a JPEG: no entropy-coded bit is read.
  *
- * Intervals are whole MCU rows, or whole numbers of them make up an MCU row; of anything else the answer is 0.
+ * Intervals must be whole MCU rows, or a whole number of them must make up an MCU row; otherwise it returns 0.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -31,7 +31,7 @@ static int take_header(const uint8_t *data, size_t size, struct layout *layout) 
   return -1;
 }
 
-/* Where each interval begins, and behind the last one's end marker, less the marker: the search that a table would save. */
+/* Start of each interval, and the end of the last one without its marker. A stored table would save this search. */
 static int find_intervals(const uint8_t *data, size_t size, size_t at, size_t *starts, size_t count) {
   size_t found = 0;
   starts[found++] = at;

@@ -1,7 +1,8 @@
 """Photos with restart markers: only the intervals that boxes need are given to libjpeg.
 
-Written anew from the bed's photos, coefficient for coefficient: a marker after every MCU row, or several in a row, which
-lets columns be left out as well. ms of CPU a photo, and Pillow's whole decode over it; file sizes; pixels compared.
+The bed's photos are rewritten, coefficient for coefficient, with a marker after every MCU row, or several per
+row, which lets columns be left out too. Prints ms of CPU per photo, and Pillow's whole decode over it; file
+sizes. Pixels are compared.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ MARGIN = 4
 
 
 class Picked:
-    """A photo's wanted MCU rows below each other, decoded."""
+    """A photo's wanted MCU rows, decoded below each other."""
 
     def __init__(self, data: bytes, boxes: list[Box], size: tuple[int, int], interval: int) -> None:
-        """interval: MCUs; whole MCU rows are taken when it is 0."""
+        """interval: MCUs; 0 takes whole MCU rows."""
         (left, right), bands = plan(boxes, *size, margin=MARGIN)
         across, down = size[0] // MCU, size[1] // MCU
         first, last = (
@@ -74,7 +75,7 @@ def _stream(data: bytes, first: int, last: int, rows: list[tuple[int, int]], wid
 
 
 def interval_of(width: int) -> int | None:
-    """MCUs: a whole number of intervals makes up a row, of 6 to 40 MCUs each."""
+    """Return MCUs per interval: a row has a whole number of intervals, of 6 to 40 MCUs each."""
     return next((number for number in range(6, 41) if width // MCU % number == 0), None)
 
 

@@ -1,4 +1,4 @@
-"""The bed's photos written another way, coefficient for coefficient, and cut without loss as jpegtran does."""
+"""The bed's photos rewritten coefficient for coefficient, and cut without loss as jpegtran does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Coefficients:
         return self._answer(LIBRARY.transcode, restart_rows, restart_blocks, progressive)
 
     def cut(self, left: int, top: int, width: int, height: int, *, optimize: bool = False) -> bytes:
-        """left and top in MCUs, width and height in pixels."""
+        """Return a cut. left and top are in MCUs, width and height in pixels."""
         return self._answer(LIBRARY.lossless_cut, left, top, width, height, optimize)
 
     def _answer(self, function: object, *arguments: int) -> bytes:

@@ -1,25 +1,25 @@
-/* Cutting JPEGs out of a JPEG bit by bit: nothing is dequantised, transformed or coded anew but a few DC differences.
+/* Cuts JPEGs out of a JPEG at bit level: nothing is dequantised, transformed or recoded except a few DC differences.
  *
- * The entropy-coded bits are walked once to learn where each MCU begins and what the DC predictors are there; several
- * symbols are stepped over at a time. A rectangle of MCUs is then a JPEG of its own: the bits of its rows, one after the
- * other, in each row the first MCU's DC differences corrected for where the row before it ended.
+ * One walk over the entropy-coded bits finds where each MCU begins and the DC predictors there. It steps over several
+ * symbols at a time. A rectangle of MCUs is then a separate JPEG: the bits of its rows one after the other. In each row
+ * the first MCU's DC differences are corrected for the end of the row before.
  *
- * A probe: baseline, one interleaved scan, no restarts; of anything else splice_open answers NULL. It was not fuzzed.
+ * An experiment: baseline, one interleaved scan, no restarts; otherwise splice_open returns NULL. It was not fuzzed.
  */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define WINDOW 12        /* bits looked up at once; longer codes take the slow way */
-#define SLACK 8192       /* more zero bytes than one MCU can take, behind the bits */
+#define WINDOW 12        /* bits per table lookup; longer codes take the slow path */
+#define SLACK 8192       /* zero bytes after the bits, more than one MCU can take */
 #define COMPONENTS 3
 
 struct huffman {
   int known;
   uint8_t lengths[17], values[256];
-  uint16_t code[256]; /* of a value; its length 0 where it has none */
+  uint16_t code[256]; /* per value; its length is 0 where it has none */
   uint8_t length[256];
-  int32_t limit[18], first[17]; /* of each length: left-aligned end of its codes; index of its first code less the code */
+  int32_t limit[18], first[17]; /* per length: left-aligned end of its codes; index of its first code minus that code */
   uint32_t one[1 << WINDOW];    /* one symbol: length | value << 8; 0: a longer code */
   uint16_t many[1 << WINDOW];   /* AC: bits | coefficients << 5 | ends << 11; 0: a longer code */
 };
@@ -30,7 +30,7 @@ struct component {
 
 struct splice {
   const uint8_t *data;
-  size_t scan; /* where the scan's header begins */
+  size_t scan; /* start of the scan's header */
   size_t scan_end, frame;
   int width, height, components, mcu_width, mcu_height, columns, rows, blocks;
   struct component component[COMPONENTS];
@@ -64,7 +64,7 @@ static int derive(struct huffman *table) {
   return 0;
 }
 
-/* As many whole AC symbols as begin and have their code within the window; a last one's bits may stick out. */
+/* As many whole AC symbols as begin and have their codes within the window; the last one's bits may extend past it. */
 static void derive_many(struct huffman *table) {
   for (int window = 0; window < 1 << WINDOW; window++) {
     int used = 0, coefficients = 0, ends = 0;
@@ -87,7 +87,7 @@ struct reader {
   uint64_t at;
 };
 
-static inline uint64_t peek(const struct reader *reader) { /* 57 bits at least, left-aligned */
+static inline uint64_t peek(const struct reader *reader) { /* at least 57 bits, left-aligned */
   uint64_t word;
   memcpy(&word, reader->bits + (reader->at >> 3), 8);
   return __builtin_bswap64(word) << (reader->at & 7);
@@ -136,7 +136,7 @@ static int skip_ac(struct reader *reader, const struct huffman *table) {
     uint64_t word = peek(reader);
     if (step(table, word, &k, &used)) {
       reader->at += (uint64_t)used;
-      /* 27 bits are the most of one step: there are enough left for another. */
+      /* One step takes at most 27 bits: enough are left for another. */
       if (k < 64 && step(table, word << used, &k, &used)) reader->at += (uint64_t)used;
       continue;
     }
@@ -156,7 +156,7 @@ struct writer {
   int count;
 };
 
-static void put(struct writer *writer, uint64_t bits, int count) { /* up to 32 */
+static void put(struct writer *writer, uint64_t bits, int count) { /* up to 32 bits */
   writer->held = writer->held << count | bits;
   writer->count += count;
   while (writer->count >= 8) {
@@ -171,9 +171,9 @@ static void put(struct writer *writer, uint64_t bits, int count) { /* up to 32 *
 static void copy(struct writer *writer, struct reader *reader, uint64_t end) {
   while (end - reader->at >= 56 && writer->end - writer->out > 16) {
     uint64_t word = peek(reader) >> 8; /* 56 bits */
-    uint64_t whole = word << 8 >> writer->count; /* its upper 56 bits are written */
+    uint64_t whole = word << 8 >> writer->count; /* the upper 56 bits are written */
     if (writer->count) whole |= writer->held << (64 - writer->count);
-    uint64_t inverse = ~whole | 0xFF; /* a zero byte in it would have to be stuffed */
+    uint64_t inverse = ~whole | 0xFF; /* has a zero byte where a byte must be stuffed */
     if (((inverse - 0x0101010101010101u) & ~inverse & 0x8080808080808080u) == 0) {
       uint64_t big = __builtin_bswap64(whole);
       memcpy(writer->out, &big, 8);
@@ -290,7 +290,7 @@ static int unstuff(struct splice *splice, const uint8_t *at, const uint8_t *end)
   return splice->bit_count > UINT32_MAX ? -1 : 0;
 }
 
-/* Where each MCU begins. The one part that every crop pays for, all of it down to `rows`. */
+/* Finds where each MCU begins, down to `rows`. Every crop pays for this. */
 static int walk(struct splice *splice, int rows) {
   size_t count = (size_t)splice->columns * (size_t)rows;
   splice->start = malloc((count + 1) * sizeof *splice->start);
@@ -323,7 +323,7 @@ void splice_close(struct splice *splice) {
   free(splice);
 }
 
-/* `bottom`: pixels below it will not be asked for; 0: all of the picture. */
+/* `bottom`: pixels below it are never wanted; 0: the whole picture. */
 struct splice *splice_open(const uint8_t *data, size_t size, int bottom, int *mcu_size) {
   struct splice *splice = calloc(1, sizeof *splice);
   if (splice == NULL) return NULL;
@@ -344,7 +344,7 @@ struct splice *splice_open(const uint8_t *data, size_t size, int bottom, int *mc
 
 /* ---- cutting ---- */
 
-/* The tables and frame of the photo without its comments and APPn but JFIF's and Adobe's, of this size. */
+/* The photo's tables and frame for this size, without comments and APPn except JFIF's and Adobe's. */
 static uint8_t *put_header(const struct splice *splice, int width, int height, uint8_t *out, const uint8_t *end) {
   const uint8_t *data = splice->data;
   if ((size_t)(end - out) < splice->scan_end) return NULL;
@@ -364,7 +364,7 @@ static uint8_t *put_header(const struct splice *splice, int width, int height, u
   return out;
 }
 
-/* The MCU's bits with its first DC difference of each component made larger by `more`. */
+/* Copies the MCU's bits, with `more` added to its first DC difference of each component. */
 static int put_moved(const struct splice *splice, struct writer *writer, struct reader *reader, int *more) {
   for (int block = 0; block < splice->blocks; block++) {
     int index = splice->block_component[block], difference, size = 0;
@@ -383,7 +383,7 @@ static int put_moved(const struct splice *splice, struct writer *writer, struct 
   return 0;
 }
 
-/* MCUs [left, right) x [top, bottom) as a JPEG of width x height px; its length, or 0. */
+/* MCUs [left, right) x [top, bottom) as a JPEG of width x height px. Returns its length, or 0. */
 size_t splice_cut(const struct splice *splice, int left, int top, int right, int bottom, int width, int height,
                   uint8_t *out, size_t capacity) {
   if (left < 0 || top < 0 || left >= right || top >= bottom || right > splice->columns || bottom > splice->rows) return 0;

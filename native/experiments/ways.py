@@ -1,7 +1,4 @@
-"""What the experiments share: the C library, photos of the bench's bed with boxes, CPU of ways turn about.
-
-Belongs here: what two experiments need. Does not: an experiment.
-"""
+"""Shared by the experiments: the C library, photos of the benchmark's bed with boxes, interleaved CPU measurements."""
 
 from __future__ import annotations
 
@@ -36,7 +33,7 @@ def bed() -> list[BedPhoto]:
 
 
 def kinds(photo: BedPhoto) -> dict[str, list[Box]]:
-    """The bench's box lists in pixels."""
+    """Return the benchmark's box lists in pixels."""
     found = {"37 shelf": shelf_boxes(photo), "37 anywhere": photo.boxes}
     found |= {"5 shelf": found["37 shelf"][:5], "5 anywhere": photo.boxes[:5], "1 shelf": found["37 shelf"][:1]}
     return {kind: [in_pixels(box, photo) for box in boxes] for kind, boxes in found.items()}
@@ -53,7 +50,7 @@ def in_pixels(box: Sequence[float], photo: BedPhoto) -> Box:
 
 
 def by_bands(data: bytes, boxes: list[Box], **options: Any) -> list[Band]:
-    """What the product does where it does not cut boxes out of the bits."""
+    """Decode in bands, as the product does for photos that it cannot cut."""
     return decode(data, boxes, way="bands", **options)
 
 
@@ -62,7 +59,7 @@ def plan(boxes: list[Box], width: int, height: int, *, margin: int = 8) -> _plan
 
 
 def scratch(size: int) -> Any:
-    """Memory for the library's answers, one a thread; made once, since making it takes a millisecond."""
+    """Return memory for the library's results, one per thread; made once, since that takes a millisecond."""
     if len(getattr(_LOCAL, "buffer", b"")) < size:
         _LOCAL.buffer = ctypes.create_string_buffer(size)
     return _LOCAL.buffer
@@ -81,7 +78,7 @@ def jpeg(image: Image.Image, **options: Any) -> bytes:
 
 
 def least(steps: dict[str, Callable[[], Any]], clock: Callable[[], float] = time.process_time) -> dict[str, float]:
-    """Milliseconds of each step, turn about, the least of all rounds: neighbours only ever slow things down."""
+    """Return the milliseconds of each step, interleaved, the least of all rounds: other load only slows things down."""
     taken: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(ROUNDS):
         for name, step in steps.items():
@@ -92,7 +89,7 @@ def least(steps: dict[str, Callable[[], Any]], clock: Callable[[], float] = time
 
 
 class Sums:
-    """Milliseconds added up over photos, printed as means with the ratio to one of the ways."""
+    """Milliseconds summed over photos, printed as means with the ratio to one of the methods."""
 
     def __init__(self) -> None:
         self._rows: dict[str, list[dict[str, float]]] = {}

@@ -1,44 +1,41 @@
-/* JPEGs cut out of a JPEG bit by bit: nothing is dequantised, transformed or coded anew but a few DC differences.
+/* Cuts JPEGs out of a JPEG at bit level: nothing is dequantised, transformed or recoded except a few DC differences.
  *
- * The entropy-coded bits are walked once to learn where each MCU begins and what the DC predictors are there; several
- * symbols are stepped over at a time, which takes half as long as libjpeg's skipping. A rectangle of MCUs is then a JPEG
- * of its own: the bits of its rows, one after the other, in each row the first MCU's DC differences corrected for where
- * the row before it ended.
+ * One walk over the entropy-coded bits finds where each MCU begins and the DC predictors there. It steps over several
+ * symbols at a time, which takes half as long as libjpeg's skipping. A rectangle of MCUs is then a separate JPEG: the
+ * bits of its rows one after the other. In each row the first MCU's DC differences are corrected for the end of the
+ * row before. libjpeg decodes headers and pixels.
  *
- * Belongs here: bits. Does not: pixels, and the decoding of headers, which libjpeg did.
+ * The bytes are hostile. The bits are in separate memory, followed by zeros that no MCU can reach past, and each MCU
+ * must end before them. Every table covers every index that can be formed. No more MCUs are recorded than the bits can
+ * hold. put() and copy() write a cut; they know where its memory ends.
  *
- * The bytes are hostile. The bits stand in memory of their own with zeros behind them that no MCU can reach past, and each
- * MCU must end before them. Every table is as large as what looks into it can say. No more MCUs are noted than the bits
- * can hold. A cut is written by put() and copy(), which know where its memory ends.
- *
- * Whatever libjpeg would warn of is refused: codes that are none, too many coefficients, restarts lost or early, bytes too
- * many, a marker, an end that does not come. What it then makes of the photo is its own affair. Below the rows that are wanted,
- * only markers are looked at.
+ * Whatever libjpeg would warn of is refused: invalid codes, too many coefficients, lost or early restarts, excess bytes,
+ * a marker, a missing end. libjpeg then decides about the photo. Below the wanted rows only markers are checked.
  */
-#define _DEFAULT_SOURCE /* endian.h's */
+#define _DEFAULT_SOURCE /* for endian.h */
 #include "_cut.h"
 
 #include <endian.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define WINDOW 12         /* bits looked up at once; longer codes take the slow way */
-#define NONE DCTSIZE2     /* more coefficients than a block has left */
+#define WINDOW 12         /* bits per table lookup; longer codes take the slow path */
+#define NONE DCTSIZE2     /* more coefficients than the block has left */
 #define ENDS (2 * DCTSIZE2)
 #define COMPONENTS 3
 #define BLOCKS D_MAX_BLOCKS_IN_MCU
-#define MCUS (1 << 22)    /* 256 megapixels of grey, and 48 MB of notes */
+#define MCUS (1 << 22)    /* 256 megapixels of grey, and 48 MB of records */
 #define SIZES 12          /* a DC difference of 8-bit samples has 0 to 11 bits */
-/* A block is one code of up to 16 bits with 11 more and 63 with 15 more; the reader is two words of
- * 8 bytes ahead at most. */
+/* A block is one code of up to 16 bits with 11 extra bits, and 63 codes with 15. The reader is at most two words of
+ * 8 bytes ahead. */
 #define SLACK (BLOCKS * (27 + 63 * 31) / 8 + 32)
-#define CUT_HEADER 64     /* bytes of a cut before its bits, at most */
+#define CUT_HEADER 64     /* the most bytes of a cut before its bits */
 
 struct huffman {
-  int32_t limit[17], first[17]; /* of each length: end of its codes, left-aligned to 16 bits; index of its first code less the code */
+  int32_t limit[17], first[17]; /* per length: end of its codes, left-aligned to 16 bits; index of its first code minus that code */
   uint8_t values[256];
-  uint16_t one[1 << WINDOW];  /* a symbol: length | value << 5; 0: a longer code or none */
-  uint16_t many[1 << WINDOW]; /* AC symbols: their bits | (coefficients, and ENDS when the last ends the block, or NONE) << 5 */
+  uint16_t one[1 << WINDOW];  /* a symbol: length | value << 5; 0: a longer or invalid code */
+  uint16_t many[1 << WINDOW]; /* AC symbols: their bits | (coefficients, plus ENDS if the last ends the block, or NONE) << 5 */
 };
 
 struct dc_codes {
@@ -47,7 +44,7 @@ struct dc_codes {
 };
 
 struct component {
-  uint8_t id, sampling, quantisation, dc, ac; /* the last two are numbers of tables */
+  uint8_t id, sampling, quantisation, dc, ac; /* dc, ac: table numbers */
 };
 
 struct mcu {
@@ -61,11 +58,11 @@ struct cutter {
   uint8_t owner[BLOCKS]; /* the component of each block of an MCU */
   struct huffman dc[NUM_HUFF_TBLS], ac[NUM_HUFF_TBLS];
   struct dc_codes codes[NUM_HUFF_TBLS];
-  uint32_t columns, rows, all_rows, interval; /* in MCUs; rows: those that are walked */
+  uint32_t columns, rows, all_rows, interval; /* in MCUs; rows: those to walk */
   uint8_t *bits; /* without stuffing and markers */
   uint64_t bit_count;
-  uint32_t *restarts, restart_count; /* the first byte behind each */
-  struct mcu *mcus; /* and one for the end */
+  uint32_t *restarts, restart_count; /* the first byte after each restart */
+  struct mcu *mcus; /* one more for the end */
   uint8_t *out;
   size_t capacity;
 };
@@ -91,7 +88,7 @@ static int derive(struct huffman *table, const JHUFF_TBL *from) {
 
 static inline int ends_block(int value) { return (value & 15) == 0 && value != 0xF0; }
 
-/* As many whole AC symbols as have their code within the window; the last one's bits may stick out. */
+/* As many whole AC symbols as have their codes within the window; the extra bits of the last may extend past it. */
 static void derive_many(struct huffman *table) {
   for (int window = 0; window < 1 << WINDOW; window++) {
     int used = 0, advance = 0;
@@ -106,8 +103,8 @@ static void derive_many(struct huffman *table) {
   }
 }
 
-/* Codes for DC differences of every size, since corrected ones may have sizes that an optimised table lacks: the new codes
- * stand behind the table's own, which stay as they are. */
+/* Corrected DC differences may have sizes that an optimised table lacks. So codes for all sizes are appended to the
+ * table; its own codes stay unchanged. */
 static int complete(JHUFF_TBL *table) {
   int known = 0, count = 0, code = 0, last = 1, missing = 0;
   for (int length = 1; length <= 16; length++) {
@@ -176,7 +173,7 @@ static int take_frame(struct cutter *cutter, const struct jpeg_decompress_struct
     component->id = (uint8_t)from->component_id;
     component->sampling = (uint8_t)(from->h_samp_factor << 4 | from->v_samp_factor);
     component->quantisation = (uint8_t)from->quant_tbl_no;
-    /* A scan of one component is not interleaved: its factors say nothing. */
+    /* A scan of one component is not interleaved: its factors have no effect. */
     for (int block = alone ? 1 : from->h_samp_factor * from->v_samp_factor; block > 0; block--) {
       if (cutter->blocks == BLOCKS) return -1;
       cutter->owner[cutter->blocks++] = (uint8_t)i;
@@ -193,11 +190,11 @@ static int take_frame(struct cutter *cutter, const struct jpeg_decompress_struct
 
 /* ---- bits ---- */
 
-/* The entropy-coded bytes up to the end marker, without stuffing; where restarts are, each in its turn and none missing. */
+/* The entropy-coded bytes up to the end marker, without stuffing. Restarts must be in order and complete. */
 static int unstuff(struct cutter *cutter, const uint8_t *at, const uint8_t *end) {
   uint64_t all = (uint64_t)cutter->columns * cutter->all_rows;
   uint64_t expected = cutter->interval ? (all - 1) / cutter->interval : 0;
-  /* A restart takes two bytes. 32 bits number the bits. */
+  /* A restart takes two bytes. Bit positions have 32 bits. */
   if (expected > (uint64_t)(end - at) / 2 || (uint64_t)(end - at) > UINT32_MAX / 8) return -1;
   cutter->bits = malloc((size_t)(end - at) + SLACK);
   cutter->restarts = malloc(((size_t)expected + 1) * sizeof *cutter->restarts);
@@ -231,11 +228,11 @@ static inline uint64_t eight(const uint8_t *at) {
 
 struct reader {
   const uint8_t *next;
-  uint64_t held; /* bits of the stream, left-aligned; at least the first `count` */
+  uint64_t held; /* bits of the stream, left-aligned; at least the first `count` are valid */
   int count;
 };
 
-/* Then 56 bits are held at least. Its load waits for no code that is looked up, which is what bounds the walk. */
+/* At least 56 bits are valid afterwards. The load does not depend on a table lookup, which limits the walk's speed. */
 static inline void refill(struct reader *reader) {
   reader->held |= eight(reader->next) >> reader->count;
   reader->next += (63 - reader->count) >> 3;
@@ -282,8 +279,8 @@ static inline int read_dc(struct reader *reader, const struct huffman *table, in
   return 0;
 }
 
-/* A step over whole symbols, where 12 bits are held at least; it takes 27 at most. STEP_SLOWLY: the block may end within it,
- * or the code is long. */
+/* A step over whole symbols. It needs 12 valid bits and uses at most 27. STEP_SLOWLY: the block may end within the
+ * step, or the code is long. */
 enum { STEP_ON, STEP_END, STEP_SLOWLY };
 
 static inline int step(struct reader *reader, const struct huffman *table, int *k) {
@@ -320,7 +317,7 @@ static inline int skip_ac(struct reader *reader, const struct huffman *table) {
 
 /* ---- the walk ---- */
 
-/* At a restart, or at the end: what is left of a byte is nobody's, and a whole byte would be one too many. */
+/* At a restart or at the end: the rest of a byte is padding; a whole byte would be excess. */
 static int ends_at(uint64_t at, uint64_t byte) { return (at + 7) / 8 == byte; }
 
 static inline int note(struct mcu *mcu, uint64_t at, const int *predicted) {
@@ -370,7 +367,7 @@ static int walk(struct cutter *cutter) {
   return cutter->rows < cutter->all_rows || ends_at(at, cutter->bit_count / 8) ? 0 : -1;
 }
 
-/* The walk by itself, for whoever judges where a photo is damaged (fugue_jobs/jpeg_scan.py, which has the same in Python). */
+/* The walk alone, for the damage check (fugue_jobs/imaging/jpeg_scan.py has the same walk in Python). */
 enum walked walk_bits(const uint8_t *bytes, size_t length, const JHUFF_TBL *const *dc, const JHUFF_TBL *const *ac, int blocks,
                       uint64_t wanted, uint64_t *mcus, uint64_t *bit) {
   uint8_t *bits = malloc(length + SLACK);
@@ -396,7 +393,7 @@ enum walked walk_bits(const uint8_t *bytes, size_t length, const JHUFF_TBL *cons
       for (int block = 0; block < blocks && ended == WALK_WHOLE; block++) {
         int difference, wrong = read_dc(&reader, derived[block], &difference) || skip_ac(&reader, derived[blocks + block]);
         uint64_t at = position(&reader, bits);
-        /* What is no code is none of ours where the bits have ended: no code is longer than 16 bits. */
+        /* An invalid code near the end means that the bits ended: codes have up to 16 bits. */
         if (wrong) ended = at + 16 > end ? WALK_SHORT : WALK_BAD;
         else if (at > end) ended = WALK_SHORT;
       }
@@ -408,7 +405,7 @@ enum walked walk_bits(const uint8_t *bytes, size_t length, const JHUFF_TBL *cons
   return ended;
 }
 
-/* What was noted where this MCU begins; the note behind it is where it ends. A restart has one more. */
+/* The record of where this MCU begins; the next record is where it ends. A restart has an extra record. */
 static const struct mcu *noted(const struct cutter *cutter, uint64_t number) {
   return &cutter->mcus[cutter->interval ? number + number / cutter->interval : number];
 }
@@ -439,11 +436,11 @@ void cutter_close(struct cutter *cutter) {
 
 struct writer {
   uint8_t *out, *end;
-  uint64_t held; /* the lower `count` bits, less than 8 */
+  uint64_t held; /* the lower `count` bits, fewer than 8 */
   int count, full;
 };
 
-static void put(struct writer *writer, uint64_t bits, int count) { /* up to 32 */
+static void put(struct writer *writer, uint64_t bits, int count) { /* up to 32 bits */
   writer->held = writer->held << count | bits;
   writer->count += count;
   while (writer->count >= 8) {
@@ -458,13 +455,13 @@ static void put(struct writer *writer, uint64_t bits, int count) { /* up to 32 *
   }
 }
 
-/* The bits from `at` to `end`. */
+/* Copies the bits from `at` to `end`. */
 static void copy(struct writer *writer, const uint8_t *bits, uint64_t at, uint64_t end) {
   while (end - at >= 56 && writer->end - writer->out > 16) {
     uint64_t word = eight(bits + (at >> 3)) << (at & 7) >> 8; /* 56 bits */
-    uint64_t whole = word << 8 >> writer->count; /* its upper 56 bits are written */
+    uint64_t whole = word << 8 >> writer->count; /* the upper 56 bits are written */
     if (writer->count) whole |= writer->held << (64 - writer->count);
-    uint64_t inverse = ~whole | 0xFF; /* a zero byte in it would have to be stuffed */
+    uint64_t inverse = ~whole | 0xFF; /* has a zero byte where a byte must be stuffed */
     if (((inverse - 0x0101010101010101u) & ~inverse & 0x8080808080808080u) == 0) {
       whole = htobe64(whole);
       memcpy(writer->out, &whole, sizeof whole);
@@ -483,7 +480,7 @@ static void copy(struct writer *writer, const uint8_t *bits, uint64_t at, uint64
   }
 }
 
-/* The MCU's bits with its first DC difference of each component made larger by `more`. */
+/* Copies the MCU's bits, with `more` added to its first DC difference of each component. */
 static int put_moved(const struct cutter *cutter, struct writer *writer, struct reader *reader, int *more) {
   for (int block = 0; block < cutter->blocks; block++) {
     int index = cutter->owner[block], difference, size = 0;
@@ -503,7 +500,7 @@ static int put_moved(const struct cutter *cutter, struct writer *writer, struct 
   return 0;
 }
 
-/* MCUs [first, end) of one row, with no restart between them. `predicted`: what a decoder of the cut holds before them, and after. */
+/* MCUs [first, end) of one row, with no restart between them. `predicted`: the predictors of a decoder of the cut, before and after. */
 static int put_run(const struct cutter *cutter, struct writer *writer, uint64_t first, uint64_t end, int16_t *predicted) {
   const struct mcu *begins = noted(cutter, first), *ends = noted(cutter, end - 1) + 1;
   struct reader reader = reader_at(cutter->bits, begins->at);
@@ -533,7 +530,7 @@ static uint8_t *put_header(const struct cutter *cutter, const struct cut *cut, u
   return out;
 }
 
-/* Room for a cut: its bits, all of them stuffed, and the corrected differences. What put() finds too small is refused. */
+/* Space for a cut: its bits, all of them stuffed, and the corrected differences. put() refuses what does not fit. */
 static int make_room(struct cutter *cutter, const struct cut *cut) {
   uint64_t bytes = CUT_HEADER, runs = cutter->interval ? (cut->right - cut->left) / cutter->interval + 2 : 1;
   for (uint64_t row = cut->top; row < cut->bottom; row++) {

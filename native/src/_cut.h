@@ -1,4 +1,4 @@
-/* JPEGs cut out of a JPEG's bits: see _cut.c. */
+/* Cuts JPEGs out of a JPEG's bits: see _cut.c. */
 #ifndef CUT_H
 #define CUT_H
 
@@ -10,24 +10,24 @@
 
 struct cutter;
 
-/* A rectangle of a picture: MCUs [left, right) x [top, bottom), of which the first width x height pixels are the picture. */
+/* A rectangle of a picture: MCUs [left, right) x [top, bottom), of which the first width x height pixels are used. */
 struct cut {
   uint32_t left, top, right, bottom, width, height;
 };
 
-/* Finds the MCUs of the first `rows` rows. `photo`: its header was read; `scan`, `end`: its bytes from there on.
- * NULL where it is not for this, is corrupt (then it says so), or memory is short. May add codes to the photo's DC tables, by which the
- * cuts have to be decoded. */
+/* Finds the MCUs of the first `rows` rows. `photo`: its header was read; `scan`, `end`: the bytes from the scan on.
+ * NULL: the photo is not supported or corrupt (then *corrupt is set), or memory is short. May add codes to the photo's
+ * DC tables; the cuts must be decoded with these. */
 struct cutter *cutter_open(struct jpeg_decompress_struct *photo, const uint8_t *scan, const uint8_t *end, uint32_t rows,
                            int *corrupt);
 
-/* The rectangle as a JPEG without tables: they are the photo's. It stays until the next one is cut. NULL: it cannot be cut. */
+/* The rectangle as a JPEG without tables: they are the photo's. Valid until the next cut. NULL: it cannot be cut. */
 const uint8_t *cutter_cut(struct cutter *cutter, const struct cut *cut, size_t *length);
 
 enum walked { WALK_WHOLE, WALK_SHORT, WALK_BAD, WALK_NO_MEMORY };
 
-/* Steps over up to `wanted` MCUs in these bytes, which have no stuffing, of so many blocks (10 at most) with their tables. Says
- * how many were whole, the bit behind them, and why there are no more: the bytes ended, or what stands there is no code. */
+/* Steps over up to `wanted` MCUs in these bytes without stuffing; an MCU has this many blocks (10 at most) with their tables.
+ * Returns how many were whole, the bit after them, and why it stopped: the bytes ended, or a code is invalid. */
 enum walked walk_bits(const uint8_t *bytes, size_t length, const JHUFF_TBL *const *dc, const JHUFF_TBL *const *ac, int blocks,
                       uint64_t wanted, uint64_t *mcus, uint64_t *bit);
 

@@ -1,12 +1,12 @@
 /* The part of cropline-regions that must be C: libjpeg-turbo's scanlines into memory, with the GIL released.
  *
- * Belongs here: calls of libjpeg and the checks that keep them inside their memory. Does not: which parts are wanted (_plan.py)
- * and whose memory it is (__init__.py), the photo's bits (_cut.c), or any link to a libjpeg: the functions are those of the library that Pillow itself
- * was linked with, looked up once by bind(). So the pixels are Pillow's, and so are its security fixes.
+ * It has the calls of libjpeg and the checks that keep them inside their memory. _plan.py plans the parts, __init__.py
+ * owns the memory, _cut.c handles the photo's bits. It links to no libjpeg: bind() looks up the functions once in the
+ * library that Pillow itself was linked with. So the pixels are Pillow's, and so are its security fixes.
  *
- * A stream is hostile. Every size is checked against its header before anything is allocated by it; every row pointer
- * lies in memory of output_width times the pixel's size; libjpeg's errors come back by longjmp to the one function that
- * called it, which holds nothing that could leak: all memory hangs on struct job, which release() empties.
+ * A stream is hostile. Every size is checked against its header before it determines an allocation. Every row pointer
+ * is in memory of output_width times the pixel's size. libjpeg's errors return by longjmp to the one function that
+ * called it, which holds nothing that could leak: struct job owns all memory, and release() frees it.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -47,9 +47,9 @@ static PyObject *undecoded; /* the exception: (reason, detail) */
 
 struct band { /* a rectangle of the picture */
   JDIMENSION left, top, right, bottom;
-  unsigned char *pixels; /* in job->memory, where the band before it ends */
+  unsigned char *pixels; /* in job->memory, after the band before it */
 #ifdef GUARDED
-  void *map; /* pixels lie here instead, until all are decoded */
+  void *map; /* a temporary place for pixels until all bands are decoded */
   size_t length;
 #endif
 };
@@ -58,15 +58,15 @@ struct job {
   struct jpeg_decompress_struct jpeg;
   struct jpeg_error_mgr errors;
   jmp_buf on_error;
-  int warning; /* number of the last one */
-  const char *reason; /* why not, once it is known */
+  int warning; /* number of the last warning */
+  const char *reason; /* of a refusal */
   char detail[JMSG_LENGTH_MAX];
-  Py_buffer data, memory; /* the JPEG, and where its bands go */
+  Py_buffer data, memory; /* the JPEG, and the memory for its bands */
   JDIMENSION scale, left, width;
-  JDIMENSION mcu_width, mcu_height; /* pixels at that scale */
-  const unsigned char *scan; /* where the entropy-coded bytes begin */
-  struct cutter *cutter; /* of the photo, when its boxes are cut out */
-  JDIMENSION photo_width, photo_height; /* at full scale, since the struct is then that of a cut */
+  JDIMENSION mcu_width, mcu_height; /* pixels at this scale */
+  const unsigned char *scan; /* start of the entropy-coded bytes */
+  struct cutter *cutter; /* the photo's, when its boxes are cut out */
+  JDIMENSION photo_width, photo_height; /* at full scale, since the struct then describes a cut */
   J_COLOR_SPACE space;
   struct band *bands;
   Py_ssize_t count;
@@ -75,8 +75,8 @@ struct job {
 /* ---- the bands' memory ---- */
 
 #ifdef GUARDED
-/* make sanitize: libjpeg's own code is not instrumented, and its SIMD code cannot be. A page behind each band that nobody
- * may touch tells of the first byte written past it. Between rows of a band, tests compare with Pillow. */
+/* For `make sanitize`: libjpeg's code is not instrumented, and its SIMD code cannot be. An inaccessible page after each
+ * band catches the first byte written past it. Tests compare the rows within a band with Pillow's. */
 #include <sys/mman.h>
 
 #define PAGE 4096u
@@ -128,7 +128,7 @@ static void drop_band(struct band *band) {
 static void on_error(j_common_ptr common) {
   struct job *job = common->client_data;
   job->reason = "failed";
-  /* The message's number, never its text: it may quote what the stream holds. */
+  /* The message's number, never its text: it may quote the stream. */
   snprintf(job->detail, sizeof job->detail, "libjpeg error %d", common->err->msg_code);
   longjmp(job->on_error, 1);
 }
@@ -169,7 +169,7 @@ static int acceptable(struct job *job) {
   return 0;
 }
 
-/* How the photo, or a cut of it, is decoded, once its header is read. */
+/* Sets how the photo, or a cut of it, is decoded, once its header is read. */
 static void choose(struct job *job) {
   job->jpeg.out_color_space = job->jpeg.num_components == 1 ? JCS_GRAYSCALE : JCS_EXT_RGBX;
   job->jpeg.scale_num = 1;
@@ -185,20 +185,20 @@ static int read_header(struct job *job) {
   job->errors.output_message = on_output;
   jpeg->client_data = job;
   lib_jpeg_CreateDecompress(jpeg, JPEG_LIB_VERSION, sizeof *jpeg);
-  /* It zeroes the struct but for err and client_data. */
+  /* It zeroes the struct except err and client_data. */
   lib_jpeg_mem_src(jpeg, job->data.buf, (unsigned long)job->data.len);
   lib_jpeg_read_header(jpeg, TRUE);
   if (acceptable(job)) return -1;
   choose(job);
   lib_jpeg_calc_output_dimensions(jpeg);
-  /* A scan of one component is not interleaved: its sampling factors say nothing. */
+  /* A scan of one component is not interleaved: its sampling factors have no effect. */
   int alone = jpeg->num_components == 1;
   job->mcu_width = DCTSIZE / job->scale * (alone ? 1 : (JDIMENSION)jpeg->max_h_samp_factor);
   job->mcu_height = DCTSIZE / job->scale * (alone ? 1 : (JDIMENSION)jpeg->max_v_samp_factor);
   return warned(job);
 }
 
-/* The columns are widened by libjpeg to whole blocks on the left: job->left and job->width become what it decodes. */
+/* libjpeg widens the columns on the left to whole blocks: job->left and job->width become what it decodes. */
 static int start(struct job *job) {
   struct jpeg_decompress_struct *jpeg = &job->jpeg;
   if (setjmp(job->on_error)) return -1;
@@ -209,12 +209,12 @@ static int start(struct job *job) {
   return warned(job);
 }
 
-/* Whether what was not decoded ends as it must: entropy-coded bytes and restarts up to the end marker. Any other marker,
- * or none, is for Pillow to judge, which reads all of it: both ways must fail alike. */
+/* Whether the undecoded rest ends as it must: entropy-coded bytes and restarts up to the end marker. Another marker, or
+ * none, is refused, because Pillow reads the rest too: both decoders must fail on the same photos. */
 static int ends_well(const struct job *job) {
   const unsigned char *end = (const unsigned char *)job->data.buf + job->data.len;
   const unsigned char *at = end - job->jpeg.src->bytes_in_buffer;
-  /* libjpeg has read ahead: bits in hand, perhaps a marker. */
+  /* libjpeg has read ahead: it may hold bits or a marker. */
   at = at - job->scan > 32 ? at - 32 : job->scan;
   while (at > job->scan && at[-1] == 0xFF) at--;
   while (at < end && (at = memchr(at, 0xFF, (size_t)(end - at))) != NULL) {
@@ -227,7 +227,7 @@ static int ends_well(const struct job *job) {
   return 0;
 }
 
-/* The band's rows, of which libjpeg is at the first. Under the caller's setjmp. */
+/* Decodes the band's rows; libjpeg is at the first. Under the caller's setjmp. */
 static int read_rows(struct job *job, const struct band *band) {
   struct jpeg_decompress_struct *jpeg = &job->jpeg;
   size_t stride = (size_t)(band->right - band->left) * (size_t)jpeg->output_components;
@@ -256,7 +256,7 @@ static int decode_bands(struct job *job) {
   return ends_well(job) ? 0 : refuse(job, "corrupt");
 }
 
-/* ---- the same for boxes that are cut out of the bits (_cut.c), each decoded as a JPEG of its own ---- */
+/* ---- the same for boxes that are cut out of the bits (_cut.c), each decoded as a separate JPEG ---- */
 
 static JDIMENSION divided_up(JDIMENSION number, JDIMENSION by) { return (number + by - 1) / by; }
 
@@ -270,7 +270,7 @@ static int open_cutter(struct job *job, int *corrupt) {
   return job->cutter == NULL ? -1 : 0;
 }
 
-/* libjpeg does not warn of all that is wrong with the bits: of bands they are walked as well. What the walk is not for passes. */
+/* libjpeg does not warn of every error in the bits, so those of bands are walked too. Unsupported photos pass. */
 static int check_bits(struct job *job) {
   int corrupt;
   if (open_cutter(job, &corrupt) && corrupt) return refuse(job, "corrupt");
@@ -289,7 +289,7 @@ static int find_mcus(struct job *job) {
   return 0;
 }
 
-/* The tables that the struct holds stay the photo's: the cut has none. */
+/* The struct keeps the photo's tables: the cut has none. */
 static int decode_cut(struct job *job, const struct band *band, const unsigned char *cut, size_t length) {
   struct jpeg_decompress_struct *jpeg = &job->jpeg;
   if (setjmp(job->on_error)) return -1;
@@ -419,7 +419,7 @@ static int take_bands(struct job *job, PyObject *rows) {
   return 0;
 }
 
-/* The wanted rectangles as bands: within the picture, from a whole MCU on. */
+/* The wanted rectangles as bands: within the picture, starting at a whole MCU. */
 static int take_rectangles(struct job *job, PyObject *rectangles) {
   JDIMENSION width = job->jpeg.output_width, height = job->jpeg.output_height;
   if (open_bands(job, rectangles) != 0) return -1;
@@ -446,8 +446,8 @@ static int take_columns(struct job *job, unsigned int left, unsigned int right) 
   return 0;
 }
 
-/* Each band's place in the memory, one behind the other; told to the step, which opens or closes it. Its sizes are those
- * that libjpeg will write by: start() comes first. */
+/* Assigns each band its place in the memory, one after the other, and calls the step, which opens or closes it. Call start()
+ * first: it sets the sizes that libjpeg will write. */
 static int each_band(struct job *job, int (*step)(struct band *, unsigned char *, size_t)) {
   size_t used = 0, all = (size_t)job->memory.len;
   for (struct band *band = job->bands; band < job->bands + job->count; band++) {
@@ -463,7 +463,7 @@ static int each_band(struct job *job, int (*step)(struct band *, unsigned char *
   return 0;
 }
 
-/* The columns that libjpeg decodes are the bands', once start() knows them. */
+/* The bands' columns are those that libjpeg decodes, which start() determines. */
 static int allocate(struct job *job) {
   if (job->jpeg.output_components != (job->jpeg.num_components == 1 ? 1 : 4)) {
     PyErr_SetString(PyExc_SystemError, "libjpeg would write pixels of another size");
@@ -508,7 +508,7 @@ static PyObject *py_cut(PyObject *self, PyObject *args) {
   return answer;
 }
 
-/* (counts, values) of a Huffman table, as a DHT segment has them. */
+/* (counts, values) of a Huffman table, as in a DHT segment. */
 static int take_table(PyObject *item, JHUFF_TBL *table) {
   const char *counts, *values;
   Py_ssize_t lengths, count, sum = 0;
@@ -576,14 +576,14 @@ static PyObject *py_bind(PyObject *self, PyObject *args) {
   (void)self;
   PyObject *path = NULL;
   if (!PyArg_ParseTuple(args, "O&", PyUnicode_FSConverter, &path)) return NULL;
-  /* Only looked at, never loaded: dlsym searches the module and the libraries that it was linked with. */
+  /* Finds the loaded library without loading it: dlsym searches the module and the libraries that it was linked with. */
   void *handle = dlopen(PyBytes_AS_STRING(path), RTLD_LAZY | RTLD_NOLOAD);
   Py_DECREF(path);
   if (handle == NULL) {
     PyErr_SetString(PyExc_OSError, "the module is not loaded");
     return NULL;
   }
-  /* The handle stays open, so that the functions stay where they are. */
+  /* The handle stays open, so that the functions stay in place. */
 #define FIND(name)                                                                                                   \
   lib_##name = (__typeof__(name) *)dlsym(handle, #name);                                                             \
   if (lib_##name == NULL) return PyErr_Format(PyExc_OSError, "Pillow's JPEG library does not show %s", #name);

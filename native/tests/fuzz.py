@@ -1,8 +1,8 @@
-"""Mutated JPEGs against the extension and against Pillow: ``python tests/fuzz.py --seconds 600 --seed 1``.
+"""Mutated JPEGs, decoded by the extension and by Pillow: ``python tests/fuzz.py --seconds 600 --seed 1``.
 
-Each case follows from the seed and its number. It must be decoded to Pillow's pixels, or refused with Undecoded. What
-Pillow fails on must be refused. Anything else ends the run with status 1 and the case in build/; a crash leaves its number there.
-``--only N`` does one case again.
+Each case is determined by the seed and its number. It must be decoded to Pillow's pixels, or refused with
+Undecoded. What Pillow fails on must be refused. Anything else ends the run with status 1 and stores the
+case in build/; after a crash its number is there. ``--only N`` repeats one case.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ import cropline_regions as regions
 from jpegs import LOSSLESS, SAMPLINGS, adobe, drawn, jpeg, layered, sampled, whole
 from PIL import Image
 
-PIXELS = 2_000_000  # a header that promises more is not decoded whole: that would fuzz Pillow's patience
+PIXELS = 2_000_000  # larger headers are not decoded whole: that would only measure Pillow
 BUILD = Path(__file__).parents[1] / "build"
 
 
 def corpus(chance: random.Random) -> list[bytes]:
-    """Small ones, so that a case takes a millisecond: every sampling, restarts, grey, RGB, optimised, what is refused."""
+    """Return JPEGs of all accepted and refused kinds, small ones, so that a case takes a millisecond."""
     found = [
         sampled(chance.randrange(1, 130), chance.randrange(1, 130), number, kind, restart=restart, optimize=optimize)
         for number, kind in enumerate(SAMPLINGS)
@@ -44,7 +44,7 @@ def corpus(chance: random.Random) -> list[bytes]:
         layered(70, 90, 1, [(2, 2)], restart=3),
     ]
     found += [layered(70, 90, 1, factors) for factors in (((1, 1), (2, 2), (1, 1)), ((2, 4), (1, 1), (1, 1)))]
-    # A thumbnail in its EXIF block, and a second picture behind it.
+    # A thumbnail in its EXIF block, and a second picture after it.
     found.append(jpeg(drawn(90, 70, 1), exif=exif.tobytes() + jpeg(drawn(20, 20, 1))) + found[0])
     found += [
         jpeg(drawn(90, 70, 1, "L")),
@@ -65,7 +65,7 @@ def overwrite(data: bytearray, chance: random.Random) -> None:
 
 
 def head(data: bytearray, chance: random.Random) -> None:
-    """A byte of the segments, where sizes, tables and samplings are."""
+    """Change a byte of the segments, which have sizes, tables and samplings."""
     data[chance.randrange(2, min(len(data), 700))] = chance.choice([0, 1, 2, 4, 8, 0x11, 0x22, 0x7F, 0x80, 0xFF])
 
 
@@ -90,7 +90,7 @@ def repeat(data: bytearray, chance: random.Random) -> None:
 
 
 def marker(data: bytearray, chance: random.Random) -> None:
-    """Somewhere a marker that does not belong there, perhaps with a segment."""
+    """Insert a misplaced marker, perhaps with a segment."""
     at = chance.randrange(2, len(data))
     segment = struct.pack(">BBH", 0xFF, chance.randrange(0xC0, 0x100), chance.choice([0, 1, 2, 4, 70, 65535]))
     data[at:at] = segment[: chance.choice([2, 4])]
@@ -125,7 +125,7 @@ def boxes_in(width: int, height: int, chance: random.Random) -> list[tuple[int, 
 
 
 def try_case(data: bytes, chance: random.Random) -> str:
-    """How it ended. Raises AssertionError where the promise does not hold, and whatever else went wrong."""
+    """Return the result of a case. Raise AssertionError when the promise is broken, and any other error."""
     scale = chance.choice([1, 1, 1, 2, 4, 8])
     way = chance.choice(["cuts", "cuts", "bands", None])
     margin = chance.choice([regions.MARGIN, regions.MARGIN, 9, 2, 0])
@@ -144,7 +144,7 @@ def try_case(data: bytes, chance: random.Random) -> str:
     except Exception as error:
         raise AssertionError(f"decoded what Pillow fails on with {type(error).__name__}: {error}") from error
     assert expected.size == (width, height)
-    # Without a margin chroma at the edges is not exact: that only must not harm.
+    # Without a margin chroma at the edges is not exact: such a decode must only do no harm.
     exact = margin >= (regions.MARGIN if way == "cuts" else 2)
     for box, band in zip(boxes, bands, strict=True):
         pixels = band.image(box).tobytes()
@@ -153,13 +153,13 @@ def try_case(data: bytes, chance: random.Random) -> str:
 
 
 def leaks() -> bool:
-    """Whether the leak sanitizer, when it is there, finds memory that nothing points to."""
+    """Return whether the leak sanitizer, if present, finds unreachable memory."""
     check = getattr(ctypes.CDLL(None), "__lsan_do_recoverable_leak_check", None)
     return bool(check and check())
 
 
 def fuzz(seconds: float, seed: int, only: int | None) -> bool:
-    """Whether every case kept the promise."""
+    """Return whether every case kept the promise."""
     pictures = corpus(random.Random(seed))
     BUILD.mkdir(exist_ok=True)
     ended: Counter[str] = Counter()
@@ -196,7 +196,7 @@ def main() -> int:
     print(f"seed {options.seed}, {options.seconds:g} s, {regions.__file__}", flush=True)
     if not fuzz(options.seconds, options.seed, options.only):
         return 1
-    # Here and not there: the sanitizer cannot see what a running function's variables hold.
+    # Here and not there: the sanitizer cannot see the variables of a running function.
     if leaks():
         print("memory leaked", flush=True)
         return 1

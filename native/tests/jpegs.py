@@ -1,7 +1,7 @@
-"""JPEGs for the tests and the fuzz: of every shape that is taken or refused, drawn by a seed, written by Pillow.
+"""JPEGs for the tests and the fuzzer: all accepted and refused kinds, drawn by a seed, written by Pillow.
 
-Pillow writes 4:4:4, 4:2:2 and 4:2:0. The other samplings are grey JPEGs whose header is exchanged: the same blocks are
-then read as luma and chroma of another layout. Their colours are wild, which is welcome.
+Pillow writes 4:4:4, 4:2:2 and 4:2:0. The other samplings are grey JPEGs with a replaced header: the same
+blocks are then read as luma and chroma of another layout, with random colours.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Any
 
 from PIL import Image, ImageFile
 
-# Of small pictures of noise with optimised tables Pillow expects too few bytes, and fails to save them.
+# For small pictures of noise with optimised tables Pillow expects too few bytes, and fails to save them.
 ImageFile.MAXBLOCK = 1 << 20
 
-# Sampling factors of the luma; an MCU holds their product of luma blocks and two of chroma.
+# Sampling factors of the luma; an MCU has their product of luma blocks, and two of chroma.
 SAMPLINGS = {"444": (1, 1), "422": (2, 1), "420": (2, 2), "440": (1, 2), "411": (4, 1), "410": (4, 2), "441": (1, 4)}
 _WRITTEN = {"444": 0, "422": 1, "420": 2}
 
 
 def drawn(width: int, height: int, seed: int, mode: str = "RGB") -> Image.Image:
-    """Noise on fields of colour: every block has high frequencies and a colour of its own."""
+    """Return noise on coloured fields: every block has high frequencies and its own colour."""
     chance = random.Random(seed)
     bands = len(mode)
     fields = Image.frombytes(mode, (5, 5), chance.randbytes(25 * bands)).resize((width, height), 0)
@@ -36,7 +36,7 @@ def jpeg(image: Image.Image, **options: Any) -> bytes:
 
 
 def sampled(width: int, height: int, seed: int, sampling: str, *, restart: int = 0, **options: Any) -> bytes:
-    """A colour JPEG with this chroma subsampling; a restart marker after every ``restart`` MCUs."""
+    """Return a colour JPEG with this chroma subsampling and a restart marker after every ``restart`` MCUs."""
     if sampling in _WRITTEN:
         return jpeg(
             drawn(width, height, seed), subsampling=_WRITTEN[sampling], restart_marker_blocks=restart, **options
@@ -47,9 +47,9 @@ def sampled(width: int, height: int, seed: int, sampling: str, *, restart: int =
 def layered(
     width: int, height: int, seed: int, factors: Sequence[tuple[int, int]], *, restart: int = 0, **options: Any
 ) -> bytes:
-    """One component for each (across, down) of its sampling factors: also what no camera writes, as chroma finer than luma."""
+    """Return a JPEG with a component per (across, down) sampling factor. Chroma may be finer than luma."""
     widest, highest = max(across for across, _ in factors), max(down for _, down in factors)
-    # A scan of one component is not interleaved: its factors say nothing.
+    # A scan of one component is not interleaved: its factors have no effect.
     alone = len(factors) == 1
     blocks = 1 if alone else sum(across * down for across, down in factors)
     mcus = -(-width // (8 if alone else 8 * widest)) * -(-height // (8 if alone else 8 * highest))
@@ -78,12 +78,12 @@ def _relabelled(data: bytes, width: int, height: int, factors: Sequence[tuple[in
 
 
 def adobe(data: bytes, transform: int) -> bytes:
-    """Without JFIF's marker and with Adobe's: transform 0 says that three components are RGB, 1 that they are YCbCr."""
+    """Replace JFIF's marker by Adobe's: transform 0 says that three components are RGB, 1 that they are YCbCr."""
     after = 4 + int.from_bytes(data[4:6], "big") if data[3] == 0xE0 else 2
     return data[:2] + b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + bytes([transform]) + data[after:]
 
 
-# Lossless JPEG (SOF3), 8 x 8 px of grey, as libjpeg-turbo 3.2 writes it: Pillow reads it, but at no reduced scale.
+# Lossless JPEG (SOF3), 8 x 8 px of grey, as libjpeg-turbo 3.2 writes it. Pillow reads it, but at no reduced scale.
 LOSSLESS = bytes.fromhex(
     "ffd8ffe000104a46494600010100000100010000ffc3000b080008000801011100ffc400160001010100000000000000000000000000060800"
     "ffda00080101000100009fd42850a142889f2850a14285113e50a142850a227ca142850a1444f942850a142889f2850a14285113e50a142850"
@@ -92,7 +92,7 @@ LOSSLESS = bytes.fromhex(
 
 
 def entropy(data: bytes) -> int:
-    """Where the entropy-coded bytes of a one-scan JPEG begin."""
+    """Return the start of the entropy-coded bytes of a one-scan JPEG."""
     at = 2
     while data[at + 1] != 0xDA:
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
@@ -100,7 +100,7 @@ def entropy(data: bytes) -> int:
 
 
 def whole(data: bytes, scale: int = 1) -> Image.Image:
-    """Pillow's decode of all of it, at 1/scale. Raises what Pillow raises."""
+    """Return Pillow's decode of the whole JPEG at 1/scale. Raise what Pillow raises."""
     image: Any = Image.open(io.BytesIO(data), formats=["JPEG"])
     if scale > 1:
         # What draft() sets, without its choice of the scale.

@@ -1,4 +1,4 @@
-"""What cropline_regions promises: Pillow's pixels, or a refusal; never anything else."""
+"""cropline_regions returns Pillow's pixels or refuses a JPEG; nothing else."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from PIL import Image
 regions = pytest.importorskip("cropline_regions", reason="cropline-regions is not built: make native")
 _plan = pytest.importorskip("cropline_regions._plan")
 
-# Hypothesis prints the example that fails; its seed is fixed by derandomize, so that a failure is there again.
+# Hypothesis prints a failing example. derandomize fixes its seed, so that a failure repeats.
 PROPERTY = settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
-# Chroma finer than luma, the two chromas unlike, a luma that nothing else is as coarse as: what no camera writes.
+# What no camera writes: chroma finer than luma, two different chromas, a luma with a unique sampling.
 UNEVEN = [
     ((1, 1), (2, 2), (1, 1)),
     ((1, 1), (1, 4), (1, 2)),
@@ -37,7 +37,7 @@ UNEVEN = [
 
 @st.composite
 def orders(draw: st.DrawFn) -> tuple[bytes, int, list[tuple[int, int, int, int]]]:
-    """(JPEG, scale, boxes at that scale): odd sizes, every sampling, RGB too, boxes at edges, of 1 px, overlapping."""
+    """Draw (JPEG, scale, boxes at that scale): odd sizes, all samplings, RGB; boxes at edges, of 1 px, overlapping."""
     width, height = draw(st.integers(1, 300)), draw(st.integers(1, 300))
     scale = draw(st.sampled_from([1, 1, 1, 2, 4, 8]))
     kind = draw(st.sampled_from([*SAMPLINGS, "grey", "uneven"]))
@@ -68,7 +68,7 @@ WAYS = ["cuts", "bands", None]
 
 
 def cropped(bands: Any, box: tuple[int, int, int, int]) -> Image.Image:
-    """Of what was decoded for one box."""
+    """Return the box out of what was decoded for it."""
     (band,) = bands
     crop: Image.Image = band.image(box)
     return crop
@@ -101,7 +101,7 @@ def test_only_the_mcus_of_the_boxes_are_in_memory_where_they_are_cut_out() -> No
     data = sampled(1600, 1200, 1, "420")
     boxes = [(800, 100, 900, 150), (5, 900, 55, 1100), (20, 910, 60, 1010), (1590, 0, 1600, 1)]
     cuts = regions.decode(data, boxes)
-    # From whole MCUs of 16 px on, with 4 px more where the picture has them; the second and third as one.
+    # From whole MCUs of 16 px on, with 4 px more where the picture has them; the second and third are merged.
     assert [(cut.left, cut.top, cut.left + cut.width, cut.top + cut.height) for cut in cuts] == [
         (784, 96, 904, 154),
         (0, 896, 64, 1104),
@@ -117,7 +117,7 @@ def test_only_the_mcus_of_the_boxes_are_in_memory_where_they_are_cut_out() -> No
 @pytest.mark.parametrize("restart", [0, 1, 7])
 @pytest.mark.parametrize("kind", SAMPLINGS)
 def test_boxes_are_cut_out_of_every_kind_where_that_costs_less(kind: str, restart: int, optimize: bool) -> None:
-    """Else all would still pass when every JPEG was refused and left to bands."""
+    """Without this test, all others would pass if every JPEG were left to bands."""
     data = sampled(640, 480, 1, kind, restart=restart, optimize=optimize)
     boxes = [(20, 30, 60, 70), (500, 400, 530, 420)]
     cuts = regions.decode(data, boxes)
@@ -139,7 +139,7 @@ def test_a_bands_picture_is_its_memory_and_not_a_copy() -> None:
     assert (whole.getextrema(), corner.getextrema()) == (((0, 0),) * 3,) * 2
 
 
-def test_memory_that_is_given_is_decoded_into_and_grows_no_larger() -> None:
+def test_given_memory_is_used_and_does_not_grow() -> None:
     memory = bytearray(2_000_000)
     boxes = [(0, 0, 64, 64), (5, 300, 90, 340)]
     for way in WAYS:
@@ -154,8 +154,8 @@ def test_memory_that_is_too_small_is_refused_and_not_written_beyond(way: str | N
         regions.decode(sampled(640, 480, 1, "420"), [(0, 0, 64, 64)], memory=lambda size: bytearray(64), way=way)
 
 
-def test_a_box_in_the_last_row_of_its_band_is_a_picture_too_where_a_small_band_is_the_last() -> None:
-    """Pillow maps whole strides, and then the memory must not end before."""
+def test_a_box_in_the_last_row_of_a_small_last_band_is_decoded() -> None:
+    """Pillow maps whole strides, so the memory must not end before the stride does."""
     data = sampled(300, 20, 1, "444")
     boxes = [(0, 16, 199, 20), (297, 0, 298, 1)]
     right = (198, 19, 199, 20)
@@ -163,7 +163,7 @@ def test_a_box_in_the_last_row_of_its_band_is_a_picture_too_where_a_small_band_i
 
 
 @pytest.mark.parametrize("box", [(0, 0, 33, 32), (-1, 0, 8, 8), (8, 8, 8, 9), (0, 31, 8, 33), (9, 8, 8, 9)])
-def test_a_box_that_sticks_out_of_its_band_is_refused(box: tuple[int, int, int, int]) -> None:
+def test_a_box_that_extends_beyond_its_band_is_refused(box: tuple[int, int, int, int]) -> None:
     band = regions.decode(sampled(32, 32, 1, "444"), [(0, 0, 32, 32)])[0]
     with pytest.raises(ValueError, match="sticks out"):
         band.image(box)
@@ -192,7 +192,7 @@ REFUSED = {
 
 
 def two_scans() -> bytes:
-    """The luma alone in a first scan: a header that says so is enough to be refused."""
+    """Return a JPEG whose header has luma alone in a first scan: that is enough to be refused."""
     data = plain()
     at = data.index(b"\xff\xda")
     return data[:at] + b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" + data[entropy(data) :]
@@ -206,7 +206,7 @@ def test_what_is_not_supported_is_refused_with_its_reason(reason: str) -> None:
 
 
 def restarting() -> tuple[bytes, int]:
-    """A JPEG, and where its second restart marker is."""
+    """Return a JPEG and the position of its second restart marker."""
     data = sampled(160, 120, 1, "420", restart=4)
     return data, data.index(b"\xff\xd1", entropy(data))
 
@@ -222,7 +222,7 @@ def restart_renamed() -> bytes:
 
 
 def restart_moved(by: int) -> bytes:
-    """A byte before it is lost, or one too many."""
+    """Return a JPEG with a byte lost or added before a restart."""
     data, at = restarting()
     return data[: at - 1] + data[at:] if by < 0 else data[:at] + bytes(by) + data[at:]
 
@@ -243,7 +243,7 @@ UNCUT = {
     "the last restart lost": lambda: blocks(GOOD, GOOD, GOOD, GOOD, interval=3),
     "a restart early": lambda: restart_moved(-1),
     "a restart late": lambda: restart_moved(1),
-    "restarts that no header told of": restarts_unannounced,
+    "restarts that no header announces": restarts_unannounced,
     "a restart that does not belong there": lambda: inserted(b"\xff\xd0", 300),
     "bytes too many before the end": lambda: inserted(bytes(2)),
     "a stuffed byte too many before the end": lambda: inserted(b"\xff\0"),
@@ -252,12 +252,12 @@ UNCUT = {
     "another marker": lambda: inserted(b"\xff\xc4\0\2", 300),
     "one more row than it has": lambda: tall(plain(), 136),
     "one row less than it has": lambda: tall(plain(), 96),
-    "a code of ones, which is none": lambda: inserted(b"\xff\0" * 4, 300),
+    "a code of ones, which is invalid": lambda: inserted(b"\xff\0" * 4, 300),
     "a scan that says it is of another kind": lambda: (
         plain()[: entropy(plain()) - 2] + b"\x3e" + plain()[entropy(plain()) - 1 :]
     ),
     "coefficients too many": lambda: blocks(GOOD, GOOD, GOOD, "0" + "101" * 48 + "011"),
-    "a DC code that is none": lambda: blocks(GOOD, GOOD, GOOD, "10000"),
+    "an invalid DC code": lambda: blocks(GOOD, GOOD, GOOD, "10000"),
     "an AC code that is none": lambda: blocks(GOOD, GOOD, GOOD, "011"),
 }
 
@@ -275,7 +275,7 @@ GOOD = "0" + "101" * 7 + "00"
 
 
 def blocks(*each: str, interval: int = 0) -> bytes:
-    """A row of grey blocks of these bits. DC: 0, no difference. AC: 00, the end; 01, one after 15 of zero; 10, a coefficient."""
+    """Return a row of grey blocks of these bits. DC: 0, no difference. AC: 00, end; 01, 1 after 15 zeros; 10, a value."""
     tables = segment(0xC4, bytes([0, 1, *[0] * 15, 0])) + segment(0xC4, bytes([0x10, 0, 3, *[0] * 14, 0, 0xF1, 1]))
     tables += segment(0xDB, bytes([0, *[1] * 64])) + segment(0xDD, interval.to_bytes(2, "big"))
     frame = segment(0xC0, bytes([8, 0, 8, 0, 8 * len(each), 1, 1, 0x11, 0]))
@@ -286,7 +286,7 @@ def blocks(*each: str, interval: int = 0) -> bytes:
     return b"\xff\xd8" + tables + frame + scan + coded + b"\xff\xd9"
 
 
-def test_a_block_whose_last_coefficient_is_told_is_cut_out() -> None:
+def test_a_block_with_an_explicit_last_coefficient_is_cut_out() -> None:
     for data in (blocks("0" + "101" * 63), blocks("0" + "101" * 47 + "011"), blocks("0" + "101" * 62 + "00")):
         assert (
             cropped(regions.decode(data, [(0, 0, 8, 8)], way="cuts"), (0, 0, 8, 8)).tobytes() == whole(data).tobytes()
@@ -313,7 +313,7 @@ def test_corrupt_data_is_left_to_pillow(kind: str, way: str | None) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_picture_cut_off_below_the_last_box_is_left_to_pillow_too(way: str | None) -> None:
-    """Nothing of it is decoded, but Pillow would fail on the whole picture."""
+    """The missing part is not decoded, but Pillow would fail on the whole picture."""
     data = sampled(160, 800, 1, "420")
     assert regions.decode(data, [(0, 0, 8, 8)], way=way)
     for end in (len(data) - 1, len(data) - 2, len(data) - 400):
@@ -324,7 +324,7 @@ def test_a_picture_cut_off_below_the_last_box_is_left_to_pillow_too(way: str | N
             whole(data[:end])
 
 
-def test_bytes_after_the_end_marker_are_nobodys() -> None:
+def test_bytes_after_the_end_marker_are_ignored() -> None:
     data = plain() + b"\xff\xd8\xff\xe1more of it"
     assert (
         cropped(regions.decode(data, [(0, 0, 9, 9)]), (0, 0, 9, 9)).tobytes()
@@ -333,7 +333,7 @@ def test_bytes_after_the_end_marker_are_nobodys() -> None:
 
 
 def at_once(*segments: bytes) -> bytes:
-    """These behind the start of a picture."""
+    """Return these segments after the start of a picture."""
     return b"\xff\xd8" + b"".join(segments) + plain()[2:]
 
 
@@ -347,7 +347,7 @@ def tall(data: bytes, height: int) -> bytes:
 
 
 DNL = segment(0xDC, (120).to_bytes(2, "big"))
-# (file, whether it is decoded here). What is not must be refused; whether Pillow then takes it is its own affair.
+# (file, whether it is decoded here). The others must be refused; Pillow may still accept them.
 ODD: dict[str, tuple[Callable[[], bytes], bool]] = {
     "a thumbnail in EXIF": (lambda: at_once(segment(0xE1, b"Exif\0\0" + jpeg(drawn(40, 30, 2)))), True),
     "a picture in a comment": (lambda: at_once(segment(0xFE, plain())), True),
@@ -360,8 +360,8 @@ ODD: dict[str, tuple[Callable[[], bytes], bool]] = {
     "more rows than it has": (lambda: tall(plain(), 4000), True),
     "fewer rows than it has": (lambda: tall(plain(), 40), False),
     "height zero": (lambda: tall(plain(), 0), False),
-    "height zero, told behind the scan": (lambda: tall(plain(), 0)[:-2] + DNL + b"\xff\xd9", False),
-    "height told twice": (lambda: plain()[:-2] + DNL + b"\xff\xd9", False),
+    "height zero, given after the scan": (lambda: tall(plain(), 0)[:-2] + DNL + b"\xff\xd9", False),
+    "height given twice": (lambda: plain()[:-2] + DNL + b"\xff\xd9", False),
     "started twice": (lambda: b"\xff\xd8" + plain(), False),
     "a frame within its frame": (lambda: at_once(plain()[2 : entropy(plain())]), False),
     "lossless by its frame": (lambda: plain().replace(b"\xff\xc0", b"\xff\xc3", 1), False),
@@ -387,7 +387,7 @@ def test_an_odd_file_is_decoded_as_pillow_does_or_refused(kind: str) -> None:
 
 @pytest.mark.parametrize("scale", [1, 2, 4, 8])
 def test_a_lossless_jpeg_is_refused(scale: int) -> None:
-    """libjpeg-turbo neither skips nor crops nor scales it: at 1/2 it gave pixels of the whole scale, where Pillow fails."""
+    """libjpeg-turbo neither skips, crops nor scales it: at 1/2 it gave pixels of the full scale, where Pillow fails."""
     with pytest.raises(regions.Undecoded) as refused:
         regions.decode(LOSSLESS, [(0, 0, 1, 1)], scale=scale)
     assert refused.value.reason == "lossless"
@@ -406,7 +406,7 @@ def test_a_picture_cut_off_anywhere_is_refused_or_has_the_pixels_that_pillow_fin
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff", b"\xff\xd8", b"no picture", plain()[:200]])
-def test_what_is_no_jpeg_is_refused(data: bytes) -> None:
+def test_bytes_that_are_not_a_jpeg_are_refused(data: bytes) -> None:
     with pytest.raises(regions.Undecoded) as refused:
         regions.decode(data, [(0, 0, 1, 1)])
     assert refused.value.reason in ("failed", "corrupt")
@@ -490,10 +490,10 @@ class _Mallinfo(ctypes.Structure):
 
 
 def _in_use() -> int:
-    """Bytes that glibc's malloc has given out, mapped ones too."""
+    """Return the bytes that glibc's malloc has allocated, mapped ones included."""
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallinfo2") or hasattr(libc, "__asan_version_mismatch_check_v8"):
-        pytest.skip("only glibc can tell, and not under the sanitizer, which looks for leaks itself")
+        pytest.skip("needs glibc without the sanitizer, which checks for leaks itself")
     libc.mallinfo2.restype = _Mallinfo
     info = libc.mallinfo2()
     return int(info.field7) + int(info.field4)
@@ -517,12 +517,12 @@ def test_failing_in_the_middle_leaks_nothing() -> None:
     before = _in_use()
     for _ in range(100):
         fail()
-    # One leaked row buffer of each failure would be a hundred times 30 KB.
+    # One leaked row buffer per failure would be a hundred times 30 KB.
     assert _in_use() - before < 500_000
 
 
 def test_other_threads_run_while_it_decodes() -> None:
-    """The decoder would never be interrupted: what the other thread does meanwhile, it does because it was let."""
+    """The decoder is never interrupted: the other thread makes progress only if the GIL is released."""
     data = sampled(2400, 1800, 1, "420", quality=95)
     steps = [0]
     begun, stop = threading.Event(), threading.Event()
@@ -566,7 +566,7 @@ def test_threads_do_not_disturb_each_other() -> None:
     assert wrong == []
 
 
-def test_bands_nearer_than_the_cost_of_a_band_are_one() -> None:
+def test_bands_nearer_than_the_cost_of_a_band_are_merged() -> None:
     chance = random.Random(3)
     boxes = [(x, y, x + 5, y + 9) for x, y in ((chance.randrange(100), chance.randrange(900)) for _ in range(9))]
     columns, rows = _plan.bands(boxes, _plan.Picture(2000, 1000, 16, 16), 8)
@@ -576,7 +576,7 @@ def test_bands_nearer_than_the_cost_of_a_band_are_one() -> None:
     assert columns == (max(0, min(box[0] for box in boxes) - 8), max(box[2] for box in boxes) + 8)
 
 
-def test_cuts_hold_their_boxes_and_have_no_more_pixels_than_one_for_each() -> None:
+def test_cuts_contain_their_boxes_and_have_no_more_pixels_than_one_cut_per_box() -> None:
     chance = random.Random(4)
     picture = _plan.Picture(2000, 1000, 16, 8)
     for _ in range(50):
@@ -600,11 +600,11 @@ def area(rectangles: Any) -> int:
 
 
 def test_rows_are_never_skipped_within_one_row_of_mcus() -> None:
-    """There jpeg_skip_scanlines can give wrong rows (libjpeg-turbo's issue 915); an MCU has at most 4 x 8 rows."""
+    """There jpeg_skip_scanlines can give wrong rows (libjpeg-turbo issue 915); an MCU has at most 4 x 8 rows."""
     assert _plan.MERGED >= 4 * 8
 
 
-def test_the_walk_says_where_bits_end_and_refuses_what_is_no_table() -> None:
+def test_the_walk_returns_where_bits_end_and_refuses_invalid_tables() -> None:
     empty = (bytes(16), b"")
     one = (b"\1" + bytes(15), b"\0")  # one code of one bit: no difference, end of block
     assert regions.walk(b"\0", ((one, one),), 4) == (4, 8, "whole")

@@ -154,7 +154,7 @@ def test_loopback_needs_its_flag_whatever_the_settings_say(server: PhotoServer, 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--profile", "nope"), "--profile nope: there are default"),
+        (("--profile", "nope"), "--profile nope: is not in CROPLINE_PROFILES, which has default"),
         (("--quality", "101"), "--quality: "),
         (("--out", "photo.jpg"), "--out photo.jpg: cannot be written to"),
         (("--boxes", "gone.json"), "--boxes gone.json: cannot be read"),

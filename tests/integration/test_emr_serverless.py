@@ -170,7 +170,7 @@ def test_a_token_or_a_local_storage_is_refused_before_anything_is_asked(
     with emr_server(tmp_path, s3) as emr:
         monkeypatch.setenv("AWS_ENDPOINT_URL_EMR_SERVERLESS", emr.url)
         fetch = FetchSettings.model_validate({"token": "canary", "token_host": "cdn.example.com"})
-        with pytest.raises(EngineError, match="cannot be given CROPLINE_FETCH__TOKEN"):
+        with pytest.raises(EngineError, match="cannot use CROPLINE_FETCH__TOKEN"):
             run(photos, store, settings(), fetch=fetch)
         with pytest.raises(EngineError, match="needs a storage that AWS reaches"):
             run(photos, StoreSpec((tmp_path / "out").as_uri()), settings())

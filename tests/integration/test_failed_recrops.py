@@ -23,7 +23,7 @@ def test_a_recrop_that_fails_keeps_every_good_crop_and_is_told_everywhere(
     workspace.api.control.add_fault("image_missing")
 
     failed = cropline(capsys, "backfill", "--mode", "all", "--from", "manifests")
-    assert f"a good crop stays {boxes}" in _words(failed.out)
+    assert f"good crop kept {boxes}" in _words(failed.out)
     now = books(workspace.place)
     assert now.crops == good.crops
     assert now.rows == good.rows
@@ -34,7 +34,7 @@ def test_a_recrop_that_fails_keeps_every_good_crop_and_is_told_everywhere(
     assert f"6 0 {boxes} 0" in status, "written, failed and skipped of the last batch"
     plan = cropline(capsys, "plan").out
     assert "Every photo is cropped" not in plan
-    assert "6 ended with failures (http_404 6). Again: cropline replay --ended partial" in plan
+    assert "6 ended with failures (http_404 6). To try again: cropline replay --ended partial" in plan
     trace = cropline(capsys, "trace", next(iter(good.crops))[0]).out
     assert "could not be cut again" in trace
     assert "http_404" in trace

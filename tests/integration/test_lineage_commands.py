@@ -87,7 +87,7 @@ def test_a_run_a_crop_and_an_image_tell_one_story(workspace: Workspace, capsys: 
     # A run whose report is gone: what the catalogue holds of it.
     storage.delete(spec, [key for key in storage.list_keys(spec, "reports") if now["flow_run"] in key])
     lost = cropline(capsys, "lineage", now["flow_run"], "--out", str(here / "lost.svg"))
-    assert "by what the catalogue holds of it" in lost.out
+    assert "from the catalogue" in lost.out
     assert (edges(lost.out)["state", "crop"], edges(lost.out)["api", "manifest"]) == ("1", "-")
 
     # Not found: one line, exit code 2, no picture.
@@ -104,7 +104,7 @@ def test_a_run_a_crop_and_an_image_tell_one_story(workspace: Workspace, capsys: 
     for command, name in (("trace", row["image_id"]), ("trace", row["key"]), ("lineage", row["key"])):
         gone = cropline(capsys, command, name)
         assert (gone.code, gone.out) == (2, ""), (command, name, gone)
-    assert "was forgotten" in cropline(capsys, "trace", row["image_id"]).err
+    assert "was erased" in cropline(capsys, "trace", row["image_id"]).err
 
 
 ODD = 'a\'b "c" [bold]x[/nope] \x1b[2J\n../\u202e%2F?token=1 ü'
@@ -139,7 +139,7 @@ def test_ids_with_odd_characters_are_found_and_drive_no_terminal(
     pictures = []
     for arguments in (["trace", ODD], ["trace", crop["key"]], ["lineage", crop["key"]], ["lineage", "run-1"]):
         told = cropline(capsys, *(str(argument) for argument in arguments))
-        pictures += re.findall(r"drawn in (\S+)", told.out)
+        pictures += re.findall(r"picture: (\S+)", told.out)
         assert told.code == 0, (arguments, told)
         assert all(char.isprintable() for char in told.out.replace("\n", "")), arguments
         assert not told.err

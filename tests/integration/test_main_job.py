@@ -191,6 +191,6 @@ def test_failures_are_a_table_that_says_how_to_look_at_each(workspace: Workspace
 def test_the_backlog_is_an_artifact_with_its_last_day(workspace: Workspace) -> None:
     workspace.poll()
     text = artifact_text("backlog")
-    assert "**Nothing waits.**" in text
+    assert "**The backlog is empty.**" in text
     assert "![backlog and age over the last day](data:image/svg+xml;base64," in text
     assert "| done | 6 |" in text

@@ -5,7 +5,6 @@ dlt provides the retries and the authentication.
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from urllib.parse import urljoin, urlsplit
 
 from cropline.config.api import ApiSettings
 from cropline.core.errors import ApiError, ApiRefused, ApiUnavailable
+from cropline.core.request_logs import hush_targets
 from cropline.intake.json_bytes import read_json
 from cropline.intake.sources.rest_auth import auth_of, is_same_server, without_param
 from cropline.intake.sources.rest_request import Ask
@@ -31,7 +31,6 @@ _MAX_REDIRECTS = 5
 LONGEST_WAIT = timedelta(seconds=30)
 _LONGEST_WAITS_S = 60
 _MOST_REMEMBERED = timedelta(days=1)
-_LOGGERS = ("urllib3.connectionpool", "urllib3.connection", "urllib3.response", "urllib3.util.retry")
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Wire:
     def __init__(self, api: ApiSettings) -> None:
         from dlt.sources.helpers.requests.retry import Client
 
-        _hush_targets()
+        hush_targets()
         self._api = api
         self._waited = 0.0
         self._session = Client(
@@ -263,16 +262,3 @@ def _charset(response: Response) -> str | None:
 
 def _links(response: Response) -> dict[str, str]:
     return {rel: link["url"] for rel, link in response.links.items() if link.get("url")}
-
-
-class _WithoutTargets(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        return record.levelno > logging.DEBUG
-
-
-def _hush_targets() -> None:
-    """Stop urllib3 from logging request targets: a query may hold a key."""
-    for name in _LOGGERS:
-        logger = logging.getLogger(name)
-        if not any(isinstance(present, _WithoutTargets) for present in logger.filters):
-            logger.addFilter(_WithoutTargets())

@@ -1,15 +1,16 @@
-"""The parts of a JPEG that boxes need, without decoding the rest: the same pixels as Pillow's, for less.
+"""Decodes only the parts of a JPEG that boxes need, to the same pixels as Pillow, at a lower cost.
 
     bands = decode(data, [(left, top, right, bottom), ...])
     crop = bands[0].image((left, top, right, bottom))  # no copy
 
-Belongs here: the two ways of it, and pictures over what was decoded. Does not: what is decoded for which boxes (_plan.py),
-bits (src/_cut.c), libjpeg (src/_regions.c), EXIF or colour.
+This module chooses the method and makes images over the decoded memory. _plan.py plans what is decoded,
+src/_cut.c handles bits, src/_regions.c calls libjpeg. EXIF and colour are the caller's.
 
-Cuts: the boxes' bits are copied out of the photo's, and each is decoded as a JPEG of its own. Bands: libjpeg decodes the rows and
-columns that hold boxes, and skips the rows between. Cuts are tried first where they cost less; what they do not take, bands may.
+Cuts: the bits of each box are copied out of the photo and decoded as a separate JPEG. Bands: libjpeg
+decodes the rows and columns that hold boxes, and skips the rows between. Cuts are tried first where they
+cost less; a photo that cannot be cut may still be decoded in bands.
 
-Importing raises ImportError when the JPEG library of this Pillow cannot be used; its message says why.
+Importing raises ImportError when this Pillow's JPEG library cannot be used; its message says why.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ __all__ = ["MARGIN", "Band", "Box", "Undecoded", "decode", "size", "walk"]
 
 walk = _regions.walk
 
-# libjpeg begins at a whole block of the coarsest sampling (4 x 8 px) and so may decode more columns on the left.
+# libjpeg starts at a whole block of the coarsest sampling (4 x 8 px), so it may decode more columns on the left.
 _WIDENED = 32
 
 try:
@@ -36,9 +37,9 @@ except OSError as error:
 
 
 class Undecoded(Exception):
-    """This JPEG is not for us: Pillow decodes it, or fails on it. ``reason`` is one word, ``detail`` more of it.
+    """This JPEG is not supported: Pillow decodes it, or fails on it. ``reason`` is one word, ``detail`` has more.
 
-    progressive, arithmetic, precision, lossless, several_scans, components, colour_space: kinds of JPEG that are not supported.
+    progressive, arithmetic, precision, lossless, several_scans, components, colour_space: unsupported kinds of JPEG.
     corrupt: libjpeg warned of the data, or it does not end as it should. failed: libjpeg gave up.
     """
 
@@ -49,8 +50,8 @@ class Undecoded(Exception):
 
 
 class Band(NamedTuple):
-    """A rectangle of the picture in pixels. Its rows stand in ``memory`` from ``offset`` on, without padding: 4 bytes a pixel
-    where ``mode`` is RGB, as Pillow holds it, 1 where it is L. Valid until somebody else is given the memory."""
+    """A rectangle of the picture, in pixels. Its rows are in ``memory`` from ``offset`` on, without padding: 4 bytes
+    per pixel where ``mode`` is RGB, as in Pillow, 1 where it is L. Valid until the memory is used again."""
 
     left: int
     top: int
@@ -62,7 +63,7 @@ class Band(NamedTuple):
 
     @property
     def stride(self) -> int:
-        """Bytes of a row."""
+        """Bytes per row."""
         return self.width * (1 if self.mode == "L" else 4)
 
     @property
@@ -71,9 +72,9 @@ class Band(NamedTuple):
         return memoryview(self.memory)[self.offset : self.offset + self.stride * self.height]
 
     def image(self, box: Box | None = None) -> Image.Image:
-        """The band, or this box of the picture that lies in it, as a picture over the same memory, not a copy of it.
+        """Return the band, or this box of the picture inside it, as an image over the same memory, without a copy.
 
-        Raises ValueError for a box that is empty or sticks out of the band.
+        Raise ValueError for a box that is empty or not inside the band.
         """
         right, bottom = self.left + self.width, self.top + self.height
         left, top, x, y = box or (self.left, self.top, right, bottom)
@@ -84,9 +85,9 @@ class Band(NamedTuple):
 
 
 def _mapped(memory: bytearray, first: int, size: tuple[int, int], mode: str, stride: int) -> Image.Image:
-    # Image.frombuffer does this for whole buffers, and not for RGB, whose pixels have four bytes inside Pillow only.
+    # Image.frombuffer takes whole buffers only, and not RGB, which has four bytes per pixel only inside Pillow.
     picture = Image.Image()._new(Image.core.map_buffer(memory, size, "raw", first, (mode, stride, 1)))
-    # Pillow copies it before it would draw into it.
+    # Pillow then copies it before drawing into it.
     picture.readonly = 1
     return picture
 
@@ -98,7 +99,7 @@ except (AttributeError, TypeError, ValueError) as error:
 
 
 def size(data: bytes, *, scale: int = 1) -> tuple[int, int]:
-    """(width, height) px of the picture at 1/scale. Raises Undecoded."""
+    """Return (width, height) px of the picture at 1/scale. Raise Undecoded."""
     try:
         return _regions.size(data, scale)[:2]
     except _regions.Refusal as refusal:
@@ -114,14 +115,14 @@ def decode(
     memory: Callable[[int], bytearray] = bytearray,
     way: Literal["cuts", "bands"] | None = None,
 ) -> list[Band]:
-    """For each box in turn the band that it lies in. Boxes may share one.
+    """Return for each box the band that contains it. Boxes may share one.
 
-    Boxes are (left, top, right, bottom) in pixels of the picture as stored, at 1/scale (1, 2, 4, 8), right and bottom
-    just outside. ``margin`` pixels around them are decoded too: next to an edge of what is decoded, chroma is
-    interpolated without its neighbours, so less than 2 is not exact for bands, nor less than 4 for cuts. ``memory`` gives
-    at least so many bytes to decode into; what gives the same again ends the bands that were there. ``way``: this one and no
-    other.
-    Raises Undecoded, and ValueError for boxes that are empty or stick out of the picture.
+    Boxes are (left, top, right, bottom) in pixels of the stored picture at 1/scale (1, 2, 4, 8), right and
+    bottom exclusive. ``margin`` pixels around them are decoded too: chroma next to a decoded edge is
+    interpolated without its neighbours, so less than 2 is not exact for bands, nor less than 4 for cuts.
+    ``memory`` returns a buffer of at least the given size; returning the same buffer again invalidates its
+    earlier bands. ``way``: use only this method.
+    Raise Undecoded, and ValueError for boxes that are empty or not inside the picture.
     """
     boxes = list(boxes)
     try:
@@ -157,12 +158,12 @@ def _decode_bands(
 
 
 def _bytes(sizes: Sequence[tuple[int, int]]) -> int:
-    """What they need at most. One row more: a picture is mapped by whole strides, also that of a box in a last row."""
+    """Return the bytes that they need at most, with one extra row: pictures are mapped by whole strides."""
     return 4 * (sum(width * height for width, height in sizes) + max(width for width, _ in sizes))
 
 
 def _placed(rectangles: Sequence[Box], mode: str, memory: bytearray) -> list[Band]:
-    """The bands of these rectangles, which stand in the memory one behind the other."""
+    """Return the bands of these rectangles, which follow each other in the memory."""
     found: list[Band] = []
     offset = 0
     for left, top, right, bottom in rectangles:

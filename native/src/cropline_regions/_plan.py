@@ -1,7 +1,4 @@
-"""Which parts of a picture are decoded for which boxes, as bands or as cuts, and which of the two costs less.
-
-Belongs here: rectangles. Does not: bytes and pixels.
-"""
+"""Plans which rectangles are decoded for which boxes, as bands or as cuts, and which of the two costs less."""
 
 from __future__ import annotations
 
@@ -10,18 +7,18 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
-# Around a box, in pixels: chroma comes from the next sample, two pixels away, and otherwise where a row holds no more than
-# two of them.
+# Pixels around a box: chroma is interpolated from the next sample, two pixels away. Rows of at most two
+# samples are interpolated differently.
 MARGIN = 4
-# Bands nearer than this are one. Below 32 rows jpeg_skip_scanlines itself gives wrong rows where chroma is sampled by four
-# (libjpeg-turbo issue 915); at 16 to 128 the cost is within a twentieth of the same.
+# Bands nearer than this are merged. Below 32 rows jpeg_skip_scanlines itself gives wrong rows where chroma
+# is sampled by four (libjpeg-turbo issue 915). From 16 to 128 the cost differs by less than a twentieth.
 MERGED = 32
 
 Box = tuple[int, int, int, int]
 
 
 class Picture(NamedTuple):
-    """Its size, and that of an MCU, in pixels at the scale of the boxes."""
+    """The size of a picture and of its MCUs, in pixels at the scale of the boxes."""
 
     width: int
     height: int
@@ -35,14 +32,14 @@ class Bands(NamedTuple):
 
 
 class Cuts(NamedTuple):
-    """Rectangles from whole MCUs on, and for each box the number of the one that it lies in."""
+    """Rectangles that start at whole MCUs, and for each box the number of its rectangle."""
 
     rectangles: tuple[Box, ...]
     holds: tuple[int, ...]
 
 
 def checked(boxes: Sequence[Box], picture: Picture, margin: int) -> None:
-    """Raises ValueError for what cannot be decoded."""
+    """Raise ValueError for boxes that cannot be decoded."""
     if margin < 0:
         raise ValueError("the margin is negative")
     if not boxes:
@@ -54,7 +51,7 @@ def checked(boxes: Sequence[Box], picture: Picture, margin: int) -> None:
 
 
 def bands(boxes: Sequence[Box], picture: Picture, margin: int) -> Bands:
-    """The columns and rows that hold the boxes with their margins."""
+    """Return the columns and rows that hold the boxes with their margins."""
     columns = max(0, min(box[0] for box in boxes) - margin), min(picture.width, max(box[2] for box in boxes) + margin)
     rows: list[tuple[int, int]] = []
     for top, bottom in sorted((max(0, box[1] - margin), min(picture.height, box[3] + margin)) for box in boxes):
@@ -66,19 +63,19 @@ def bands(boxes: Sequence[Box], picture: Picture, margin: int) -> Bands:
 
 
 def band_of(box: Box, rows: Sequence[tuple[int, int]]) -> int:
-    """The number of the band that the box lies in."""
+    """Return the number of the band that contains the box."""
     return bisect_right(rows, box[1], key=itemgetter(0)) - 1
 
 
 def cuts(boxes: Sequence[Box], picture: Picture, margin: int) -> Cuts:
-    """A rectangle for each box with its margin; boxes share one where it has no more pixels than two would."""
+    """Return a rectangle per box with its margin. Boxes share one where it has no more pixels than two would."""
     found: list[Box] = []
     holds = [0] * len(boxes)
     beside: list[int] = []
     wanted = [_cut(box, picture, margin) for box in boxes]
     for number in sorted(range(len(wanted)), key=wanted.__getitem__):
         left, top, right, bottom = cut = wanted[number]
-        # From left to right: those that ended before can be forgotten.
+        # From left to right: earlier ones that ended need not be considered.
         beside = [other for other in beside if found[other][2] > left]
         for other in beside:
             has = found[other]
@@ -95,8 +92,8 @@ def cuts(boxes: Sequence[Box], picture: Picture, margin: int) -> Cuts:
 
 
 def cuts_cost_less(cuts: Cuts, bands: Bands, picture: Picture) -> bool:
-    """A pixel of a cut costs about twice what one of a band does, since its bits are read twice; every pixel above the last
-    box costs half as much more to skip for bands than for cuts. docs/decisions/0014-beyond-bands.md"""
+    """Return whether cuts cost less. A pixel of a cut costs about twice as much as one of a band, since its bits are read
+    twice. A pixel above the last box costs bands half as much again to skip. docs/decisions/0014-beyond-bands.md"""
     (left, right), rows = bands
     in_bands = (right - left) * sum(bottom - top for top, bottom in rows)
     return 2 * sum(map(_pixels, cuts.rectangles)) < in_bands + picture.width * rows[-1][1] // 2

@@ -1,7 +1,4 @@
-"""What the tests of the state hand in, and a look at the tables that shares no code with the product.
-
-Belongs here: makers of registrations and outcomes, a clock, raw SQL. Does not: any assertion.
-"""
+"""Input builders for the tests of the state, a clock, and a view of the tables that shares no code with the product."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ RECIPES = {"default": ("hash-of-default", '{"format":"jpeg"}'), "small": ("hash-
 
 
 class Clock:
-    """A clock that moves when it is told to."""
+    """A clock that the test moves."""
 
     def __init__(self, now: datetime = NOON) -> None:
         self.now = now
@@ -33,7 +30,7 @@ class Clock:
 
 
 def candidate(image_id: str, **values: Any) -> dict[str, Any]:
-    """One row of CANDIDATES; ``at`` is a number of seconds after NOON at which it was captured."""
+    """Return one row of CANDIDATES; ``at`` is the capture time in seconds after NOON."""
     profile, version, source = (
         values.get("profile", "default"),
         values.get("version", "v1"),
@@ -61,7 +58,7 @@ def candidate(image_id: str, **values: Any) -> dict[str, Any]:
 
 
 def registration(candidates: Iterable[dict[str, Any]], **values: Any) -> Registration:
-    """A registration of these candidates as one table, in a manifest of its own name."""
+    """Return a registration of these candidates as one table, in a separate manifest."""
     manifest = values.pop("manifest", "manifests/1.parquet")
     table = pa.Table.from_pylist([row | {"manifest": manifest} for row in candidates], schema=CANDIDATES)
     given: dict[str, Any] = {
@@ -78,7 +75,7 @@ def registration(candidates: Iterable[dict[str, Any]], **values: Any) -> Registr
 
 
 def outcomes(batch: Batch, *, reasons: dict[str, str] | None = None, **values: Any) -> list[Outcome]:
-    """An outcome for each work of the batch: done, or failed for the transient reason given for its image."""
+    """Return an outcome for each work item of the batch: done, or failed for the transient reason of its image."""
     reasons = reasons or {}
     return [
         Outcome(
@@ -96,23 +93,23 @@ def outcomes(batch: Batch, *, reasons: dict[str, str] | None = None, **values: A
 
 
 def counts(batch: Batch, boxes: int = 3) -> Counts:
-    """What a batch comes to when every image has so many boxes and every crop was written."""
+    """Return a batch's counts when every image has this many boxes and every crop was written."""
     works = sum(len(image["work"]) for image in batch.images.to_pylist())
     return Counts(batch.images.num_rows, boxes * batch.images.num_rows, boxes * works, 0, 0)
 
 
 def ids(batch: Batch | None) -> list[str]:
-    """The images of a batch."""
+    """Return the images of a batch."""
     return [] if batch is None else list(batch.images["image_id"].to_pylist())
 
 
 def event(name: str) -> Event:
-    """An event of this id."""
+    """Return an event with this id."""
     return Event(name, f'{{"run":"{name}"}}')
 
 
 class Look:
-    """The tables as they are, read with the plain drivers."""
+    """The tables, read with the plain drivers."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -134,10 +131,10 @@ class Look:
         return value
 
     def states(self) -> dict[str, str]:
-        """image id -> state, for tests with one profile."""
+        """Return image id -> state, for tests with one profile."""
         return {str(image): str(state) for image, state in self.rows("SELECT image_id, state FROM images")}
 
     def everything(self) -> dict[str, Sequence[tuple[Any, ...]]]:
-        """Every row of every table, to show that nothing changed."""
+        """Return every row of every table, to show that nothing changed."""
         tables = ("images", "tallies", "profiles", "sources", "manifests", "recent_items", "batches", "outbox")
         return {table: sorted(self.rows(f"SELECT * FROM {table}"), key=repr) for table in tables}

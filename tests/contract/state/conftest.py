@@ -39,7 +39,7 @@ Open = Callable[..., State]
 
 @pytest.fixture
 def open_state(url: str, clock: Clock) -> Iterator[Open]:
-    """Opens the database, as another process would, with settings of the test's choice."""
+    """Open the database as another process would, with settings that the test chooses."""
     with ExitStack() as stack:
 
         def opened(**settings: Any) -> State:

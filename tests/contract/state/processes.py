@@ -1,7 +1,4 @@
-"""Several processes that begin at the same moment, and what they do.
-
-Belongs here: functions that run in a process of their own, so that it imports little. Does not: assertions.
-"""
+"""Functions that run in several processes started at the same time. The module imports little."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from tests.contract.state.build import candidate, counts, outcomes, registration
 
 
 def run_together(act: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """What ``act`` gives for each of the arguments, each in a process of its own, all begun together."""
+    """Return the results of ``act`` for each of the arguments, each in a separate process, all started together."""
     # One server process imports everything once; its forks begin at once and have no threads.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
@@ -44,7 +41,7 @@ def _run(act: Callable[..., Any], number: int, given: tuple[Any, ...], barrier: 
     try:
         barrier.wait(60)
         answer = (None, act(*given))
-    except BaseException as error:  # noqa: BLE001 - told to the test, which fails
+    except BaseException as error:  # noqa: BLE001 - sent to the test, which fails
         answer = (f"{type(error).__name__}: {error}", None)
     answers.put((number, answer))
 
@@ -57,7 +54,7 @@ def open_and_register(url: str, name: str) -> None:
 
 @dataclass(frozen=True)
 class Take:
-    """One work that a process held or committed."""
+    """One work item that a process held or committed."""
 
     batch_id: str
     image_id: str
@@ -66,7 +63,7 @@ class Take:
 
 
 def takes(batch: Batch) -> list[Take]:
-    """The works of a batch."""
+    """Return the work items of a batch."""
     return [
         Take(batch.batch_id, image["image_id"], work["profile"], work["fingerprint"])
         for image in batch.images.to_pylist()
@@ -75,7 +72,7 @@ def takes(batch: Batch) -> list[Take]:
 
 
 def drain(url: str, limit: int) -> list[Take]:
-    """Claim and commit until nothing is left. Gives what it committed."""
+    """Claim and commit until nothing is left. Return what it committed."""
     done: list[Take] = []
     with State.open(StateSettings.model_validate({"url": url})) as state:
         while (batch := state.claim(limit=limit, owner="race")) is not None:
@@ -84,14 +81,14 @@ def drain(url: str, limit: int) -> list[Take]:
 
 
 def commit(state: State, batch: Batch) -> list[Take]:
-    """Do a batch as a flow would: a heartbeat, then the commit."""
+    """Process a batch as a flow would: a heartbeat, then the commit."""
     state.renew(batch)
     state.commit(batch, outcomes(batch), counts=counts(batch), catalogue_version=1)
     return takes(batch)
 
 
 def drain_and_die(url: str, limit: int) -> list[Take]:
-    """Claim a batch whose lease ends at once and never be heard of again. Gives what it held."""
+    """Claim a batch whose lease ends at once, and stop. Return what it held."""
     state = State.open(StateSettings.model_validate({"url": url, "lease_s": 0.001}))
     batch = state.claim(limit=limit, owner="doomed")
     assert batch is not None
@@ -99,7 +96,7 @@ def drain_and_die(url: str, limit: int) -> list[Take]:
 
 
 def poll_and_drain(url: str, images: int, seed: int, versions: int) -> list[Take]:
-    """Register versions of the same images, in an order of its own, and work on whatever there is in between."""
+    """Register versions of the same images in a random order, and process pending work in between."""
     rng, done = random.Random(seed), []
     with State.open(StateSettings.model_validate({"url": url})) as state:
         for version in range(1, versions + 1):
@@ -113,7 +110,7 @@ def poll_and_drain(url: str, images: int, seed: int, versions: int) -> list[Take
 
 
 def work_badly(url: str, seed: int, steps: int) -> list[Take]:
-    """What a bad day looks like: photos fail, leases end early, runs let go of batches. Gives what it committed as ok."""
+    """Process work with failures: photos fail, leases end early, runs release batches. Return what it committed as ok."""
     rng, done = random.Random(seed), []
     settings = {"url": url, "lease_s": 0.05, "backoff_s": 0.01, "backoff_cap_s": 0.02, "max_attempts": 2}
     with State.open(StateSettings.model_validate(settings)) as state:
@@ -129,13 +126,13 @@ def work_badly(url: str, seed: int, steps: int) -> list[Take]:
                 told = outcomes(batch, reasons=failing)
                 state.commit(batch, told, counts=counts(batch), catalogue_version=1)
             except StaleLease:
-                continue  # somebody took it over; that one commits it
+                continue  # another process took it over and commits it
             done += [take for take in takes(batch) if take.image_id not in failing]
     return done
 
 
 def replay(url: str, seed: int, steps: int) -> list[Take]:
-    """An operator who requeues what failed, again and again, while everybody works."""
+    """Requeue failed work again and again while other processes work, as an operator would."""
     with State.open(StateSettings.model_validate({"url": url})) as state:
         for _ in range(steps):
             state.requeue(states=("failed", "dead"))
@@ -143,7 +140,7 @@ def replay(url: str, seed: int, steps: int) -> list[Take]:
 
 
 def act(name: str, *arguments: Any) -> list[Take]:
-    """One of the above by its name, for processes that do different things at the same time."""
+    """Call one of the functions above by its name, for processes that do different things at the same time."""
     acts: dict[str, Callable[..., list[Take]]] = {
         "poll and drain": poll_and_drain,
         "work badly": work_badly,

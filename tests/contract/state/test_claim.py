@@ -1,4 +1,4 @@
-"""Claiming: who gets which work, for how long, and what a takeover hands on."""
+"""Claiming: which work item goes to which claim, for how long, and what a takeover gets."""
 
 from datetime import timedelta
 from typing import Any
@@ -13,7 +13,7 @@ from tests.contract.state.conftest import Open
 
 
 def fail(state: State, reasons: dict[str, str], **values: Any) -> None:
-    """Claim everything there is and end it, with these failures."""
+    """Claim all work and end it with these failures."""
     batch = state.claim(limit=1_000, owner="test")
     assert batch is not None
     state.commit(batch, outcomes(batch, reasons=reasons, **values), counts=counts(batch), catalogue_version=1)
@@ -97,7 +97,7 @@ def test_a_batch_never_mixes_two_manifest_rows_of_one_image(state: State) -> Non
 def test_a_retry_is_not_mixed_with_new_work_from_another_manifest_row_of_its_image(
     open_state: Open, clock: Clock
 ) -> None:
-    """As after a backfill of a new profile, while an old profile's work waits for its next try."""
+    """As after a backfill of a new profile, while an old profile's work item waits for its retry."""
     state = open_state(backoff_s=1)
     state.register(registration([candidate("a", profile="default", manifest_row=4, boxes=3)], manifest="m1"))
     failing = state.claim(limit=20, owner="test")
@@ -150,7 +150,7 @@ class TestRetries:
         fail(state, {"a": "timeout"})
         clock.forward(seconds=99)
         assert state.claim(limit=5, owner="test") is None
-        clock.forward(seconds=51)  # jitter adds at most a half
+        clock.forward(seconds=51)  # jitter adds at most half
         assert ids(state.claim(limit=5, owner="test")) == ["a"]
 
     def test_they_get_a_tenth_of_a_batch_however_many_new_images_wait(self, open_state: Open, clock: Clock) -> None:
@@ -175,7 +175,7 @@ class TestRetries:
 
 
 class TestLease:
-    """Who owns a batch."""
+    """The owner of a batch."""
 
     def test_it_runs_as_long_as_the_settings_say(self, open_state: Open) -> None:
         state = open_state(lease_s=40)
@@ -274,7 +274,7 @@ class TestLease:
         assert state.claim(limit=1, owner="two") is None
         with pytest.raises(StaleLease):
             state.release(batch, "late")
-        # Whoever lost the commit's reply begins again with a heartbeat, and finds it done.
+        # A run that lost the commit's reply sends a heartbeat first and finds the batch committed.
         state.renew(batch)
         assert state.commit(batch, outcomes(batch), counts=counts(batch), catalogue_version=1).already
 
@@ -309,7 +309,7 @@ def test_membership_is_frozen_though_a_new_version_is_registered(open_state: Ope
     assert second.images.equals(first.images)
     (row,) = second.images.to_pylist()
     assert (row["manifest"], row["manifest_row"], row["work"][0]["fingerprint"]) == ("m1", 3, "a/v1/default")
-    # The counts are those of what was claimed, too.
+    # The counts are those of the claimed work, too.
     assert state.commit(second, outcomes(second), counts=counts(second, 3), catalogue_version=1).pending_again == 1
 
 

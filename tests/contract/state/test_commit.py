@@ -1,4 +1,4 @@
-"""Committing: what becomes of each work, that it adds up, and that it happens once."""
+"""Committing: the new state of each work item, the reconciliation, and that a batch is committed once."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,7 +12,7 @@ from tests.contract.state.conftest import Open
 
 
 def claimed(state: State, *names: str, **values: Any) -> Batch:
-    """A batch of these new images, all of them."""
+    """Return a batch of all these new images."""
     state.register(registration([candidate(name, **values) for name in names], manifest=f"of {names}"))
     batch = state.claim(limit=1_000, owner="test")
     assert batch is not None
@@ -84,7 +84,7 @@ def test_a_permanent_failure_is_done_and_keeps_its_reason(state: State) -> None:
 
 
 class TestReconciliation:
-    """A commit that does not add up does not happen."""
+    """A commit whose counts do not add up is refused."""
 
     @pytest.mark.parametrize(
         "wrong",
@@ -137,10 +137,10 @@ class TestReconciliation:
 
 
 class TestTransientFailures:
-    """Tried again, later and later, then dead."""
+    """Failures are retried with growing waits, then dead."""
 
     def attempt(self, state: State, clock: Clock, **values: Any) -> datetime | None:
-        """Claim what is due a year from the last time and fail it. Gives when it will be tried again."""
+        """Claim what is due within a year of the last time and fail it. Return when it is due again."""
         clock.forward(days=365)
         batch = state.claim(limit=5, owner="test")
         assert ids(batch) == ["a"]
@@ -246,7 +246,7 @@ def test_a_batch_in_which_everything_failed_is_ended_image_by_image(
     assert {name: work.reason for name, work in found.items() if work.state == "dead"} == reasons
     assert {work.reason for work in found.values() if work.state == "done"} == {None}
     if url.startswith("postgresql"):
-        # A statement for all of them, not one each: there each statement leaves numbered rows to be added up.
+        # One statement for all, not one each: on PostgreSQL each statement leaves tally rows to be added up.
         assert look.one("SELECT max(id) FROM tallies") < 50
 
 

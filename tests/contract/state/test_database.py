@@ -1,4 +1,4 @@
-"""The database itself: opening, migrating, failing in one line, and coming back."""
+"""The database: opening, migration, errors in one line, and reconnection."""
 
 import os
 import sqlite3
@@ -28,7 +28,7 @@ def settings(url: str, **values: float) -> StateSettings:
 
 
 class TestMigrations:
-    """The schema is made once, whole, and never by an older cropline."""
+    """The schema is created once, completely, and never by an older cropline."""
 
     def test_eight_processes_that_start_together_make_it_once(self, url: str) -> None:
         run_together(open_and_register, [(url, f"p{n}") for n in range(8)])
@@ -130,7 +130,7 @@ class TestClearErrors:
             pass
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA journal_mode = DELETE")
-        # Root may write anywhere, so the database itself is told to refuse.
+        # Root may write anywhere, so the database is opened read-only.
         with pytest.raises(StateError) as caught:
             State.open(settings(f"sqlite:///file:{path}?mode=ro&uri=true"))
         assert "readonly" in str(caught.value)
@@ -142,7 +142,7 @@ class TestClearErrors:
 
 
 class TestSqlite:
-    """What SQLite must be told to be safe with several processes."""
+    """The settings that make SQLite safe with several processes."""
 
     def test_a_writer_waits_for_another_instead_of_failing(self, tmp_path: Path) -> None:
         url = f"sqlite:///{tmp_path}/state.db"
@@ -170,7 +170,7 @@ class TestSqlite:
 
 
 class TestPostgres:
-    """What only a server can do to us."""
+    """Faults that only a server can have."""
 
     def test_a_restart_in_the_middle_is_one_clear_error_and_then_work_goes_on(self) -> None:
         server = Postgres()
@@ -192,7 +192,7 @@ class TestPostgres:
                         call()
                     assert "\n" not in str(caught.value)
                 server.start()
-                # The same object, the same batch: nothing was lost.
+                # The same object and batch: nothing was lost.
                 state.renew(batch)
                 assert state.commit(batch, outcomes(batch), counts=counts(batch), catalogue_version=1).done == 1
                 assert state.report().images["done"] == 1
@@ -220,7 +220,7 @@ class TestPostgres:
             assert state.register(registration([candidate("b")], manifest="m2")).new == 1
 
     def test_leases_run_by_the_servers_clock_not_by_ours(self, postgres: Postgres) -> None:
-        # Names are looked for in this schema first: for this connection the server's clock is a day ahead.
+        # This schema comes first in the search path: for this connection the server's clock is a day ahead.
         url = postgres.fresh()
         schema = url.rsplit("%3D", 1)[1]
         with State.open(settings(url)) as state:
@@ -258,13 +258,13 @@ class TestPostgres:
             assert batch is not None
             state.commit(batch, outcomes(batch), counts=counts(batch), catalogue_version=1)
             with state._database.engine.connect() as connection:
-                connection.exec_driver_sql("ANALYZE images")  # nothing is pending, say the statistics from now on
+                connection.exec_driver_sql("ANALYZE images")  # from now on the statistics say that nothing is pending
             rows = [candidate(name, profile=profile) for name in names for profile in RECIPES]
             state.register(registration(rows, manifest="burst"))
         before = self._read(url)
         with State.open(settings(url)) as state:
             assert ids(state.claim(limit=2_000, owner="test")) == names
-        # 2,000 works, each found in the queue, looked for among its siblings, and updated. Squared it would be 4,000,000.
+        # 2,000 work items: each is read in the queue, as a sibling, and for its update. Quadratic would be 4,000,000.
         assert self._read(url) - before < 30_000
 
     def test_a_claim_reads_what_it_takes_however_much_is_done_or_waits(self, postgres: Postgres) -> None:
@@ -282,12 +282,10 @@ class TestPostgres:
         before = self._read(url)
         with State.open(settings(url)) as state:
             assert len(ids(state.claim(limit=1_500, owner="test"))) == 1_500
-        assert (
-            self._read(url) - before < 15_000
-        )  # each of 3,000 works three times; reading all that there is makes 40,000
+        assert self._read(url) - before < 15_000  # each of 3,000 work items three times; reading all rows makes 40,000
 
     def _read(self, url: str) -> int:
-        """Rows of images that were read by anybody so far, with an index or without."""
+        """Return how many rows of images all connections have read so far, with an index or without."""
         with psycopg.connect(url.replace("+psycopg", "")) as connection:
             row = connection.execute(
                 "SELECT t.seq_tup_read + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes i WHERE i.relid = t.relid)"
@@ -339,7 +337,7 @@ class TestPostgres:
             state.register(registration([candidate(f"i{n}") for n in range(50)]))
             again = registration([candidate(f"i{n}") for n in range(60)], manifest="m2")
             assert state.register(again).known == 50
-        # A row that was ever locked or changed carries the transaction that did it.
+        # A row that was locked or changed holds the id of the transaction that did it.
         assert Look(url).one("SELECT count(*) FROM images WHERE xmax <> 0") == 0
 
     def test_a_process_stopped_inside_a_transaction_does_not_hold_its_locks_for_ever(self, postgres: Postgres) -> None:

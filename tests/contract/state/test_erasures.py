@@ -1,4 +1,4 @@
-"""What an erasure asks of the state: tombstones that keep images away, and no harm to batches that hold them."""
+"""Erasures in the state: tombstones keep images away, and batches that hold such images stay intact."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same work announced again: other metadata rewrites rows, a newer address is the one that is read next."""
+"""The same work announced again: other metadata rewrites rows, and a newer address is read next."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_an_update_that_changed_nothing_still_outdates_those_before_it(state: St
 
 
 def test_rows_of_an_earlier_version_learn_their_metadata_without_work(state: State, look: Look) -> None:
-    state.register(registration([candidate("a"), candidate("b")], manifest="first"))  # no metadata: as it was before
+    state.register(registration([candidate("a"), candidate("b")], manifest="first"))  # without metadata, as before
     finish(state, claim(state))
     told = announce(state, candidate("a"), candidate("b", **OTHER), manifest="second")
     assert (told.known, told.corrected) == (1, 1)
@@ -104,7 +104,7 @@ def test_a_correction_of_failed_work_costs_no_try(state: State, clock: Clock) ->
     (work,) = state.image("cams", "a")
     assert (work.state, work.reason, work.attempts) == ("failed", "timeout", 1)
     clock.forward(hours=24)
-    assert claim(state).rewriting == frozenset()  # a try of its own
+    assert claim(state).rewriting == frozenset()  # a separate attempt
 
 
 def test_what_waits_to_be_cut_is_cut_with_the_newest_metadata_and_address(state: State) -> None:
@@ -123,7 +123,7 @@ def test_a_retry_reads_the_newest_address(state: State, clock: Clock) -> None:
     batch = claim(state)
     assert (ids(batch), batch.images["manifest"].to_pylist()) == (["a"], ["second"])
     assert batch.rewriting == frozenset()
-    assert state.image("cams", "b")[0].manifest == "first"  # what is done needs no address
+    assert state.image("cams", "b")[0].manifest == "first"  # a done item needs no address
 
 
 def test_a_batch_that_is_resumed_reads_the_newest_address(state: State, clock: Clock) -> None:

@@ -1,6 +1,6 @@
-"""Random histories against a model: after every step the tables say what a dozen lines of plain Python say.
+"""Random histories against a model: after every step the tables match a dozen lines of plain Python.
 
-The model knows the rules of DESIGN.md, and shares no code and no SQL with the product.
+The model shares no code and no SQL with the product.
 """
 
 import os
@@ -78,7 +78,7 @@ class Model:
 
 @dataclass
 class History:
-    """One random history, played on the state and on the model."""
+    """One random history, applied to the state and to the model."""
 
     state: State
     clock: Clock
@@ -160,7 +160,7 @@ class History:
             catalogue_version=1,
         )
         for name, profile in ((outcome.image_id, outcome.profile) for outcome in told):
-            # The jitter is the product's own; when it will be tried again is taken from it, within the rule.
+            # The product chooses the jitter. The model takes the time of the retry from it and checks the rule.
             (found,) = [work for work in self.state.image("cams", name) if work.profile == profile]
             work = self.model.works[name, profile]
             work.retry_at = found.retry_at

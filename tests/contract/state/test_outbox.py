@@ -1,4 +1,4 @@
-"""The outbox: each event at least once, under a stable id, in order."""
+"""The outbox publishes each event at least once, under a stable id, in order."""
 
 from cropline.state import State
 from tests.contract.state.build import Clock, Look, event

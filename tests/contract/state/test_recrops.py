@@ -1,4 +1,4 @@
-"""What a changed profile would cut again, counted in the state; and what maintenance asks of it."""
+"""What a changed profile would cut again, counted in the state, and the queries of maintenance."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_manifests_of_works_that_are_not_done_are_needed(state: State, clock: Cl
     batch = state.claim(limit=1, owner="me")
     assert batch is not None
     assert state.oldest_open_batch() == NOON
-    # What is claimed needs the manifest that it was claimed with, whatever came since.
+    # A claimed item needs the manifest that it was claimed with, whatever was registered since.
     state.register(registration([candidate("a", version="v2", at=9)], manifest="manifests/3.parquet"))
     assert state.needed_manifests() == {f"manifests/{number}.parquet" for number in (1, 2, 3)}
     state.commit(batch, outcomes(batch), counts=counts(batch), catalogue_version=1)

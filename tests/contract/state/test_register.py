@@ -1,4 +1,4 @@
-"""Registering: what becomes work, what does not, and that it happens once and whole."""
+"""Registering: what becomes work, what does not, and that it happens once and completely."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -154,7 +154,7 @@ def test_a_registration_that_fails_half_way_leaves_nothing(state: State, look: L
 
 
 class TestQuarantine:
-    """Bad versions: kept apart, never in the way of good ones."""
+    """Bad versions are kept apart and never block good ones."""
 
     def test_an_unknown_image_is_quarantined_with_its_reasons(self, state: State, look: Look) -> None:
         state.register(registration([candidate("a", state="quarantined", reason="url_known,boxes_in_range")]))
@@ -204,7 +204,7 @@ class TestCursor:
 
     def test_it_never_moves_back(self, state: State) -> None:
         state.register(registration([], cursor="2026-11-22T10:00:00+00:00", manifest="m1"))
-        # Later as text, earlier in time.
+        # Later as text, but earlier as a time.
         state.register(registration([], cursor="2026-11-22T11:30:00+02:00", manifest="m2"))
         assert state.cursor("cams") == "2026-11-22T10:00:00+00:00"
 
@@ -223,7 +223,7 @@ class TestCursor:
 
 
 class TestItems:
-    """What was landed lately."""
+    """The memory of recently landed items."""
 
     def test_landed_items_are_no_longer_unseen(self, state: State) -> None:
         assert state.unseen("cams", ["a", "b", "b"]) == {"a", "b"}

@@ -1,4 +1,4 @@
-"""The report and the look-ups: what an operator sees is what there is."""
+"""The report and the look-ups show the actual state."""
 
 from datetime import timedelta
 
@@ -96,7 +96,7 @@ def test_an_unknown_batch_is_none(state: State) -> None:
 
 
 class TestReplay:
-    """Finding what ended badly, and wanting it again."""
+    """Find failed work and requeue it."""
 
     @pytest.fixture
     def ended(self, open_state: Open, clock: Clock) -> State:
@@ -174,7 +174,9 @@ class TestReplay:
         assert look.states()["done"] == "pending"
 
     @pytest.mark.parametrize("states", [[], ["claimed"], ["quarantined"], ["pending"], ["dead", "claimed"]])
-    def test_what_is_being_worked_on_or_is_bad_cannot_be_revived(self, ended: State, look: Look, states: list) -> None:  # type: ignore[type-arg]
+    def test_what_is_in_progress_or_quarantined_cannot_be_requeued(
+        self, ended: State, look: Look, states: list
+    ) -> None:  # type: ignore[type-arg]
         before = look.everything()
         with pytest.raises(ValueError, match="can be requeued"):
             ended.requeue(states=states)

@@ -1,4 +1,4 @@
-"""Flow runs under way: each has one end, its own or, when it was killed, the one that another tells."""
+"""Active flow runs: each has one end, its own or, when it was killed, one that another run emits."""
 
 import pytest
 

@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 
 import pytest
-from cropline.crop_files import open_crop
 
+from cropline.catalogue.crop_files import open_crop
 from cropline.config.pictures import PictureLimits
 from cropline.config.settings import FetchSettings, load_settings
 from cropline.core import storage

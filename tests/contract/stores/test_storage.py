@@ -9,8 +9,8 @@ from pathlib import Path
 
 import obstore
 import pytest
-from cropline.crop_files import open_crop
 
+from cropline.catalogue.crop_files import open_crop
 from cropline.config.lineage import LineageSettings
 from cropline.core import storage, store_probe
 from cropline.core.errors import StorageError

@@ -68,11 +68,11 @@ MISTAKES = [
     ({"work_pool": {"name": "p", "jobvariables": {}}}, "deployment 'poll', work_pool: unknown key 'jobvariables'"),
     ({"work_pool": {"name": "p", "job_variables": {"stream": 1}}}, "job_variables: unknown key 'stream'"),
     ({"schedules": [{"slug": "s", "cron": "* * * * *", "timezon": "UTC"}]}, "schedule: unknown key 'timezon'"),
-    ({"schedules": [{"cron": "* * * * *"}]}, "a schedule without a slug is doubled"),
+    ({"schedules": [{"cron": "* * * * *"}]}, "a schedule without a slug is duplicated"),
     ({"parameters": {"max_batch": 1}}, "deployment 'poll': poll takes no parameter 'max_batch'"),
     ({"entrypoint": "flows/poll.py:poll"}, "is a file; workers run installed code"),
     ({"entrypoint": "flows.poll:nothing"}, "entrypoint 'flows.poll:nothing' cannot be loaded"),
-    ({"entrypoint": "flows.process:drain"}, "entrypoint 'flows.process:drain' is no flow"),
+    ({"entrypoint": "flows.process:drain"}, "entrypoint 'flows.process:drain' is not a flow"),
     (
         {"work_pool": {"name": "p", "job_variables": {"env": {"X": "{{ prefect.blocks.secret.token }}"}}}},
         "looks like a secret; Prefect would store it in plain text",
@@ -99,7 +99,7 @@ def test_unknown_keys_at_the_top_and_doubled_names_are_told(tmp_path: Path) -> N
     path.write_text(yaml.safe_dump({"deployment": [], "deployments": [entry, entry]}))
     assert check(path) == [
         "prefect.yaml: unknown key 'deployment'; Prefect would ignore it",
-        "prefect.yaml: deployment 'poll' is there twice",
+        "prefect.yaml: deployment 'poll' is defined twice",
     ]
 
 
@@ -129,7 +129,7 @@ def test_alerts_without_a_block_are_refused() -> None:
         ("name: x\ntriger: {}\n", "unknown keys triger; Prefect would ignore them"),
         ("name: x\nactions: []\n", "x: trigger"),
         ("- just text\n", "an automation is a mapping"),
-        ("name: [\n", "no YAML"),
+        ("name: [\n", "not valid YAML"),
     ],
 )
 def test_broken_automations_are_refused(tmp_path: Path, text: str, told: str) -> None:
@@ -143,7 +143,7 @@ def test_broken_automations_are_refused(tmp_path: Path, text: str, told: str) ->
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("", "no Prefect server is named"),
+        ("", "it is not set"),
         ("http://127.0.0.1:1/api", "no Prefect server answers at http://127.0.0.1:1/api"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Drift on a simulated fleet: ten calm days give no warning, and each thing that changes gives its own, for its camera."""
+"""Drift on a simulated fleet: ten calm days give no warning, and each change gives its own warning for its camera."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -68,7 +68,7 @@ def end_of(number: int) -> datetime:
 
 @pytest.fixture(scope="module")
 def calm() -> tuple[Baseline, list[Drift]]:
-    """The baseline of ten days, and every warning on the way."""
+    """The baseline of ten days, and all warnings in that time."""
     print(f"seed {SEED}")
     fleet, known, warnings = Fleet(), Baseline.empty(), []
     for number in range(HOURS):
@@ -104,7 +104,7 @@ def thinned(row: Row) -> Row | None:
     return row if row["row"] % 10 == 0 else None
 
 
-# What was changed -> how, and what the evidence of each warning says of it.
+# Change -> (function that makes it, expected evidence by kind of warning).
 CHANGES: dict[str, tuple[Callable[[Row], Row | None], dict[str, dict[str, Any]]]] = {
     "nothing": (lambda row: row, {}),
     "the camera was nudged": (
@@ -126,7 +126,7 @@ def test_a_changed_camera_is_named_and_no_other(calm: tuple[Baseline, list[Drift
     # Noon of the eleventh day.
     seen = observe(Fleet().hour(HOURS + 12, only_camera("c3", spoil)))
     found = find_drift(Baseline(seen.hours, seen.photos), calm[0], now=end_of(HOURS - 1))
-    # The simulation begins its photo numbers anew, but not the hashes that were changed.
+    # The simulation reuses its photo numbers, but not the hashes that were changed.
     found = [drift for drift in found if drift.kind != "photo_again" or drift.evidence["sha256"] == "a" * 64]
     told = {drift.kind: drift.evidence for drift in found}
     assert set(told) == set(expected)

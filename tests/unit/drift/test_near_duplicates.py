@@ -1,4 +1,4 @@
-"""Photos sent again in other bytes: found by their hashes, of their camera only, and never where nothing moves anyway."""
+"""Photos sent again in other bytes are found by their hashes, per camera, and never where nothing moves."""
 
 import tracemalloc
 from collections.abc import Iterable
@@ -30,14 +30,14 @@ class Camera:
         self.shelf = self.dice.uniform(10, 50, (CELLS, CELLS))
 
     def scene(self, moved: int = 30) -> Scene:
-        """The shelf with other products in so many cells."""
+        """The shelf with other products in ``moved`` cells."""
         scene = self.shelf.copy()
         cells = self.dice.choice(CELLS**2, moved, replace=False)
         scene.flat[cells] = self.dice.uniform(5, 60, moved)
         return scene
 
     def again(self, scene: Scene) -> Scene:
-        """As it comes out of another encoder: half a level of noise."""
+        """The scene from another encoder: half a level of noise."""
         return scene + self.dice.normal(0, 0.5, scene.shape)
 
     def photo(self, image_id: str, scene: Scene, uncovered: int = CELLS // 4) -> dict[str, object]:
@@ -48,7 +48,7 @@ class Camera:
 
 
 def batch(photos: Iterable[dict[str, object]]) -> pa.Table:
-    """Two crops a photo."""
+    """Two crops per photo."""
     rows = [photo | {"source": "cams", "status": "written", "box_index": box} for photo in photos for box in range(2)]
     return pa.Table.from_pylist(rows, schema=CROPS)
 
@@ -152,7 +152,7 @@ def test_rows_of_the_catalogue_are_taken_like_those_of_the_job(spec: StoreSpec) 
 
 def test_a_large_batch_of_one_camera_needs_no_memory_by_its_square(spec: StoreSpec) -> None:
     camera = Camera()
-    photos = batch(camera.photo(f"i{n}", camera.shelf) for n in range(6_000))  # every pair: 288 MB an array
+    photos = batch(camera.photo(f"i{n}", camera.shelf) for n in range(6_000))  # all pairs at once: 288 MB per array
     tracemalloc.start()
     try:
         check_photos(spec, "cams", photos)

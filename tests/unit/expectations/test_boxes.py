@@ -1,4 +1,4 @@
-"""Box columns against the plain way: one Python loop over each image's boxes."""
+"""Box columns, compared with a plain Python loop over each image's boxes."""
 
 import math
 from typing import Any
@@ -31,7 +31,7 @@ IMAGES = st.lists(st.one_of(st.none(), st.lists(BOXES, max_size=6)), max_size=8)
 
 
 def plainly(boxes: list[dict[str, Any] | None] | None) -> dict[str, Any]:
-    """How many boxes of one upright, normalised image are at fault, and how."""
+    """Count the faulty boxes of one upright, normalised image by kind."""
     count: dict[str, Any] = dict.fromkeys(
         ("not_finite", "out_of_range", "inverted", "without_area", "ids_repeated", "without_id", "repeated"), 0
     )

@@ -1,4 +1,4 @@
-"""The catalogue suite: a good batch passes whole, and each sabotage breaks the rule that is meant for it and no other."""
+"""The catalogue suite: a good batch passes, and each fault breaks only the rule that is meant for it."""
 
 import hashlib
 from collections.abc import Callable
@@ -58,7 +58,7 @@ def unwritten(image: int, box: int, status: str, reason: str | None) -> Row:
 
 
 def good_batch() -> list[Row]:
-    """Three images of 3, 2 and 0 boxes, one of whose boxes failed."""
+    """Three images with 3, 2 and 0 boxes; one box failed."""
     rows = [crop_row(image, box) for image, boxes in ((0, 3), (1, 1)) for box in range(boxes)]
     return [*rows, unwritten(1, 1, "failed", "http_404")]
 

@@ -1,4 +1,4 @@
-"""The kept history: what a run adds, what it must not read, and what runs that end together do to each other."""
+"""Data Docs: what a run adds, what it must not read, and how runs that end at the same time affect each other."""
 
 import json
 import re
@@ -95,7 +95,7 @@ def test_a_record_that_another_run_overwrote_comes_back(tmp_path: Path, runs: li
     keep(site, runs)
     before = (tmp_path / "history.json").read_bytes()
     keep(site, runs, at=NOW + timedelta(seconds=1))
-    (tmp_path / "history.json").write_bytes(before)  # as when both read it before either wrote
+    (tmp_path / "history.json").write_bytes(before)  # as if both runs had read it before either wrote
     keep(site, runs, at=NOW + timedelta(days=1))
     assert len(listed(site)) == 3
 

@@ -1,4 +1,4 @@
-"""What is said beside a broken rule: values that break it and the setting to look at, without secrets."""
+"""Hints for a broken rule: values that break it and the setting to look at, without secrets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each rule of the manifest suite, on rows that break it alone, and on rows that come close and must not."""
+"""Each rule of the manifest suite, on rows that break only this rule, and on rows that nearly break it."""
 
 from datetime import UTC, timedelta
 from typing import Any
@@ -20,7 +20,7 @@ AHEAD = (NOW + timedelta(hours=1, seconds=1)).isoformat()
 ALMOST_AHEAD = (NOW + timedelta(hours=1)).isoformat()
 ELSEWHERE = NOW.astimezone(UTC).isoformat().replace("+00:00", "+14:00")
 
-# What is wrong -> (changes to a good item, the rules that the row must break, in the suite's order).
+# Fault -> (changes to a good item, the rules that the row must break, in the suite's order).
 CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "nothing": ({}, []),
     "no id": ({"id": None}, ["image_id_present"]),
@@ -41,9 +41,15 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "no scheme": ({"url": "photos.example/1.jpg"}, ["url_scheme", "url_well_formed"]),
     "empty address": ({"url": ""}, ["url_scheme", "url_well_formed"]),
     "no host": ({"url": "https:///1.jpg"}, ["url_well_formed"]),
-    "blank in the address": ({"url": "https://photos.example/a b.jpg"}, ["url_well_formed"]),
+    # Landing encodes what stands after the host; what stands in the host cannot be encoded.
+    "blank in the path": ({"url": "https://photos.example/a b.jpg"}, []),
+    "blank in the host": ({"url": "https://photos .example/1.jpg"}, ["url_well_formed"]),
     "line end in the address": ({"url": "https://photos.example/1.jpg\n"}, ["url_well_formed"]),
-    "no-break space": ({"url": "https://photos.example/\u00a0.jpg"}, ["url_well_formed"]),
+    "no-break space in the path": ({"url": "https://photos.example/\u00a0.jpg"}, []),
+    "no-break space in the host": (
+        {"url": "https://photos\u00a0.example/1.jpg"},
+        ["url_well_formed"],
+    ),
     "backslash": ({"url": "http://127.0.0.1:80\\@photos.example/"}, ["url_well_formed", "url_without_user"]),
     "user and password": ({"url": "https://u:p@photos.example/1.jpg"}, ["url_without_user"]),
     "an @ in the path": ({"url": "https://photos.example/a@b.jpg?c@d"}, []),
@@ -120,7 +126,7 @@ def test_a_row_breaks_what_it_should_and_nothing_else(verdict: Verdict, case: st
 
 def test_every_warning_on_single_rows_is_broken_by_some_case() -> None:
     warnings = {rule.name for rule in row_rules(RULES, hosts=HOSTS, stores={"s1"}) if rule.severity == "warning"}
-    # Landing writes these two itself, from settings: no item can make them wrong.
+    # Landing writes these two from settings, so no item can break their rules.
     assert warnings - {name for _, broken in CASES.values() for name in broken} == {
         "coordinates_known",
         "orientation_known",
@@ -143,7 +149,7 @@ def test_what_only_informs_is_counted_and_quarantines_nothing(verdict: Verdict) 
 def test_outcomes_count_what_was_looked_at(verdict: Verdict) -> None:
     outcomes = {outcome.name: outcome for outcome in verdict.outcomes}
     assert outcomes["image_id_present"].evaluated == len(CASES)
-    assert outcomes["url_scheme"].evaluated == len(CASES) - 1  # one has no address
+    assert outcomes["url_scheme"].evaluated == len(CASES) - 1  # one has no URL
     assert outcomes["captured_at_recent"].column == "captured_at"
     assert outcomes["columns_present"].column is None
     assert not outcomes["image_id_present"].success
@@ -182,7 +188,7 @@ STORED = ApiSettings(coordinates="pixels", orientation="stored")
         (PIXELS, {"boxes": [box(xmin=57, ymin=80, xmax=6000, ymax=4500)]}, []),
         (PIXELS, {"boxes": [box(xmin=57, ymin=80, xmax=6001, ymax=3000)]}, ["boxes_in_range"]),
         (PIXELS, {"boxes": [box(xmin=57, ymin=80, xmax=4000, ymax=4501)]}, ["boxes_in_range"]),
-        # A picture stored on its side is 3000 wide and 4000 high, and declared as 4000 by 3000.
+        # A picture stored rotated is 3000 wide and 4000 high, but declared as 4000 by 3000.
         (STORED, {"boxes": [box(xmin=57, ymin=80, xmax=400, ymax=6000)]}, []),
         (STORED, {"boxes": [box(xmin=57, ymin=80, xmax=400, ymax=6001)]}, ["boxes_in_range"]),
         (PIXELS, {"boxes": [box(xmin=57, ymin=80, xmax=9000, ymax=9000)], "width": None, "height": None}, []),
@@ -232,16 +238,16 @@ EARLY, LATE = ({"updated_at": f"2026-11-22T{hour}:00:00Z"} for hour in ("05", "0
         ([item(0), item(1), item(0), item(0)], {0, 2}, {}),
         ([item(0, etag="old", **LATE), item(0)], {0}, {}),
         ([item(0), item(0, etag="old", **LATE)], {1}, {}),
-        # The same time: the API named the later row last.
+        # Equal times: the API listed the later row last.
         ([item(0, etag="a"), item(0, etag="b")], {0}, {}),
         ([item(0, etag="a"), item(0, etag="b"), item(0, etag="a")], {0, 1}, {}),
-        # A freshly signed address is no other row, and the last one named is the freshest.
+        # A new signature makes no new row. The last URL is the newest.
         ([item(0, url="https://photos.example/a?sig=1"), item(0, url="https://photos.example/a?sig=2")], {0}, {}),
-        # Of one version and time, and yet another photo: nobody can say which is right.
+        # The same version and time, but another photo: it cannot be decided which row is right.
         ([item(0, boxes=[box(xmax=0.9)]), item(0)], set(), {0: ["version_unambiguous"]}),
         ([item(0, store_id="s2"), item(0)], set(), {0: ["version_unambiguous"]}),
         ([item(0, store_id="s2"), item(0), item(0, etag="b")], {0, 1}, {}),
-        # A bad version that was corrected is superseded as well; one without a time is not.
+        # A bad version that was corrected is superseded too; one without a time is not.
         ([item(0, etag="old", boxes=None, **LATE), item(0)], {0}, {}),
         ([item(0, boxes=None, **EARLY), item(0, etag="x", boxes=None, **LATE), item(0)], {0, 1}, {}),
         (
@@ -249,11 +255,11 @@ EARLY, LATE = ({"updated_at": f"2026-11-22T{hour}:00:00Z"} for hour in ("05", "0
             set(),
             {0: ["fields_readable", "updated_at_present"]},
         ),
-        # A bad newest version takes nothing away from the good one before it.
+        # A bad newest version does not supersede the good one before it.
         ([item(0, etag="old", **LATE), item(0, boxes=None)], set(), {1: ["boxes_present"]}),
         ([item(0, boxes=None), item(0)], set(), {0: ["boxes_present"]}),
         ([item(0, boxes=None), item(0, boxes=None)], {0}, {1: ["boxes_present"]}),
-        # Names that only look alike, and rows that name nobody.
+        # Ids that only look alike, and rows without an id.
         ([item(0, id="A"), item(0, id="a"), item(0, id="a ")], set(), {}),
         ([item(0, id=None), item(0, id=None)], set(), {0: ["image_id_present"], 1: ["image_id_present"]}),
     ],

@@ -1,4 +1,4 @@
-"""Quarantine rows: everything as it came, apart from secrets."""
+"""Quarantine rows: everything as it was announced, except secrets."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Verdicts on whole manifests: shape, size, budget, and what a call costs and touches."""
+"""Verdicts on whole manifests: shape, size, budget, cost and side effects."""
 
 import subprocess
 import sys

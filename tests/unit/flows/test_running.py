@@ -33,7 +33,7 @@ LOST, KEPT = f"file://{OF_A_RUN}/cropline-output", "file:///srv/cropline"
 def test_places_that_vanish_with_the_run_are_refused(storage: str, state: str, names: list[str]) -> None:
     with pytest.raises(SettingsError) as caught:
         refuse_fleeting_places(_settings(storage, state), OF_A_RUN)
-    assert str(caught.value).startswith(", ".join(names) + ": lies in the folder of this one run")
+    assert str(caught.value).startswith(", ".join(names) + ": is in this run's temporary folder")
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def _with_lineage(path: str | None) -> Settings:
 
 @pytest.mark.parametrize("path", ["events.ndjson", "./lineage/events.ndjson", f"{OF_A_RUN}/events.ndjson"])
 def test_lineage_that_vanishes_with_the_run_is_refused(path: str) -> None:
-    with pytest.raises(SettingsError, match="^CROPLINE_LINEAGE__PATH: lies in the folder of this one run"):
+    with pytest.raises(SettingsError, match="^CROPLINE_LINEAGE__PATH: is in this run's temporary folder"):
         refuse_fleeting_places(_with_lineage(path), OF_A_RUN)
 
 

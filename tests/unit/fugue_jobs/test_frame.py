@@ -62,11 +62,11 @@ GOOD = (0.1, 0.2, 0.5, 0.6)
         ({"columns": {"label": "sku"}}, "columns: the frame has no column 'sku' for the label"),
         ({"prefix": "x"}, "prefix: the frame has a column 'xstatus' already"),
         ({"store": "s3://"}, "store: must be"),
-        ({"store": "memory:///"}, "store: memory:/// lives in one process"),
+        ({"store": "memory:///"}, "store: memory:/// exists in one process"),
         ({"store": "file:///proc/no"}, "store: cannot use file:///proc/no"),
         ({"files": "/no/such"}, "files: /no/such is not a folder"),
         ({"processes": -1}, "processes: must be a whole number"),
-        ({"engine": "abacus"}, "engine: 'abacus' is no engine"),
+        ({"engine": "abacus"}, "engine: Fugue does not know 'abacus'"),
     ],
 )
 def test_a_wrong_option_is_named_in_one_line_before_anything_is_fetched(
@@ -220,7 +220,7 @@ def test_a_csv_keeps_what_its_text_says(server: PhotoServer, tmp_path: Path) -> 
     assert (row["sku"], row["when"], row["n"], row["crop_status"]) == ("007", "2026-01-01 10:00+01:00", 5, "written")
     with pytest.raises(cropline.OptionError, match=r"df: there is no file"):
         cropline.crop(tmp_path / "none.csv")
-    with pytest.raises(cropline.OptionError, match=r"df: a builtins.dict is not taken"):
+    with pytest.raises(cropline.OptionError, match=r"df: a builtins.dict is not supported"):
         cropline.crop({})
 
 

@@ -192,7 +192,7 @@ def test_prints_go_to_the_log_and_no_further_than_their_bound(
         ({"version": "1"}, "version: needs function="),
         ({"function": 7}, "function: a int is not a function"),
         ({"function": "no_such_module:f"}, "function: no_such_module:f: there is no module"),
-        ({"function": mean, "extras": "n:complex"}, "extras: 'complex' is no type"),
+        ({"function": mean, "extras": "n:complex"}, "extras: 'complex' is not a type"),
         ({"function": mean, "extras": "crop_key:string,crop_status:string"}, "extras: there is a result column"),
         ({"function": mean, "extras": "sku:string"}, "prefix: the frame has a column 'sku' already"),
     ],
@@ -249,12 +249,10 @@ def test_a_function_is_part_of_recipe_fingerprint_and_key(frame: pd.DataFrame, t
 def test_a_profile_of_the_settings_takes_steps_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CROPLINE_PROFILES", f'{{"inverted": {{"steps": ["{STEPS}:inverted"]}}}}')
     (step,) = load_settings().profiles["inverted"].steps
-    source = Path(__file__).with_name("shop_steps.py").read_bytes()
+    source = (Path(__file__).parent / "pool" / "shop_steps.py").read_bytes()
     assert step.version == hashlib.sha256(source).hexdigest()[:16]
     monkeypatch.setenv("CROPLINE_PROFILES", '{"p": {"steps": ["nowhere.at_all:f"]}}')
-    with pytest.raises(
-        cropline.CroplineError, match=r"CROPLINE_PROFILES__P__STEPS__0: nowhere.at_all:f: there is no module"
-    ):
+    with pytest.raises(cropline.CroplineError, match=r"CROPLINE_PROFILES__P__STEPS__0: nowhere.at_all:f: no module"):
         load_settings()
     monkeypatch.setenv(
         "CROPLINE_PROFILES", f'{{"p": {{"steps": [{{"use": "{STEPS}:Counter", "columns": {{"size": "int"}}}}]}}}}'

@@ -1,4 +1,4 @@
-"""What holds for every step, whatever it does."""
+"""Options that every step shares."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a poll stops and what it remembers: the cursor never passes an item that was not landed."""
+"""Where a poll stops and what it stores: the cursor never passes an item that was not landed."""
 
 import io
 import json
@@ -52,7 +52,7 @@ def test_a_listing_that_ends_at_the_bound_is_complete(state: State) -> None:
 def test_a_poll_stops_at_max_pages_and_its_cursor_stays_below_what_may_be_cut(state: State) -> None:
     complete, reader, got = read(state, [item(n, n // 2) for n in range(20)], size=3)
     assert (complete, len(got)) == (False, 6)
-    # The last moment may go on behind the cut.
+    # More items of the last time may follow after the cut.
     assert (reader.newest.minute, reader.passed.minute) == (2, 1)
 
 
@@ -91,7 +91,7 @@ def test_a_listing_that_begins_again_has_its_order_anew(state: State) -> None:
     reader = poll._Reader(run_of(state), poll._moment("2026-11-22T00:00:00+00:00"))
     pages = [Page([item(1, 30)], True), Page([item(2, 10)], True), Page([item(3, 11)]), Page([item(4, 12)])]
     assert not reader.read(iter(pages), io.StringIO())
-    # What the first reading got to counts no more: it was given up.
+    # The first reading was abandoned, so its times do not count.
     assert (reader.passed.minute, reader.newest.minute) == (10, 11)
 
 

@@ -1,4 +1,4 @@
-"""A batch whose lease is lost, or whose run ends, stops soon; the state is real, the job a stand-in that never ends."""
+"""A batch whose lease is lost, or whose run ends, stops soon. The state is real; the job is a fake that never ends."""
 
 from __future__ import annotations
 

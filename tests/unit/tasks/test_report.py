@@ -1,4 +1,4 @@
-"""The report never fails a run: whatever is raised while it is drawn, stored or shown, the rest is shown."""
+"""The report never fails a run: when one part cannot be drawn, stored or shown, the others are shown."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ RAISED = [ValueError("bad"), SyntaxError("broken PNG file"), MemoryError(), Stor
 
 
 class Run:
-    """What the report needs of a run."""
+    """The parts of a run that the report needs."""
 
     def __init__(self, folder: Path) -> None:
         self.spec = StoreSpec(folder.as_uri())
@@ -59,7 +59,7 @@ FAILURE = {
 
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The artifacts, and a log in place of Prefect's, which needs a server."""
+    """Captured artifacts. A plain logger replaces Prefect's, which needs a server."""
     monkeypatch.setattr(tasks.harmless, "get_run_logger", lambda: logging.getLogger("test"))
     found: dict[str, Any] = {}
 

@@ -1,4 +1,4 @@
-"""Planning a backfill: the table of cases, which rows count, slices under limits, and what is said about it."""
+"""Planning a backfill: the table of cases, which rows count, slices within limits, and the texts about it."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ OTHER_METADATA = [
     ({"metadata": "m0"}, 0, False, (None, None, "requeue")),  # a landed manifest was registered before
     ({"metadata": "m0"}, -1, True, (None, None, "requeue")),
     ({"metadata": "m1"}, 1, True, (None, None, "requeue")),
-    ({"metadata": None}, 1, True, (None, None, "requeue")),  # of an earlier version, and its columns are the same
+    ({"metadata": None}, 1, True, (None, None, "requeue")),  # by an older cropline, with equal columns
     ({"metadata": None, "store_id": "t"}, 0, False, ("register", None, "requeue")),
 ]
 

@@ -1,4 +1,4 @@
-"""The catalogue on local files: once a batch, superseding in the same commit, races, hostile ids."""
+"""The catalogue on local files: each batch once, superseding in the same commit, races, hostile ids."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def crops(
     day: str = "2026-11-22",
     **more: Any,
 ) -> pa.Table:
-    """CROPS rows as the crop job gives them, of the images, told apart by ``version``."""
+    """Return CROPS rows of the images as the crop job returns them; ``version`` tells them apart."""
     rows = [
         {
             "source": "cameras",
@@ -81,7 +81,7 @@ def keys(rows: pa.Table | None) -> Counter[str]:
 
 
 def plain_read(folder: Path) -> Counter[str]:
-    """The table as another engine sees it: the oracle."""
+    """Return the table as another engine reads it: the oracle."""
     files = DeltaTable(str(folder / "catalogue")).file_uris()
     if not files:
         return Counter()
@@ -173,7 +173,7 @@ def test_superseding_what_never_was_appends_only(catalogue: Catalogue, tmp_path:
 
 
 def test_rows_with_nulls_survive_a_superseding_commit(catalogue: Catalogue, tmp_path: Path) -> None:
-    """In SQL a comparison with null is neither true nor false; a row must not vanish between the two."""
+    """In SQL a comparison with null is neither true nor false; no row may vanish between the two."""
     bare = crops(
         ["a"], boxes=1, label=None, store_id=None, captured_at=None, key=None, status="failed", reason="http_404"
     )
@@ -197,7 +197,7 @@ def test_hostile_ids_supersede_themselves_and_nothing_else(catalogue: Catalogue)
 
 def test_rows_that_could_never_be_superseded_are_refused(catalogue: Catalogue) -> None:
     for column in ("source", "image_id", "profile", "box_index"):
-        with pytest.raises(CatalogueError, match=f"2 rows without {column}"):
+        with pytest.raises(CatalogueError, match=f"2 rows have no {column}"):
             append(catalogue, crops(["a"], **{column: None}), "batch-1")
     with pytest.raises(CatalogueError, match="do not fit"):
         append(catalogue, crops(["a"]).drop_columns(["sha256"]), "batch-1")
@@ -221,7 +221,7 @@ def test_a_fenced_attempt_cannot_append_and_the_later_one_can(catalogue: Catalog
 
 @pytest.mark.parametrize("superseding", [(), (("cameras", "old", "default"),)], ids=["append", "replace"])
 def test_two_attempts_that_commit_at_once_leave_one_content(tmp_path: Path, superseding: tuple[Any, ...]) -> None:
-    """A zombie and its successor pass every check, then race: delta-rs lets one commit pass."""
+    """A stale attempt and its successor pass every check, then race: delta-rs accepts only one commit."""
     for round_ in range(10):
         root = tmp_path / str(round_)
         catalogue = Catalogue(StoreSpec(root.as_uri()))
@@ -242,7 +242,7 @@ def test_two_attempts_that_commit_at_once_leave_one_content(tmp_path: Path, supe
 
 
 def test_a_commit_on_an_older_snapshot_loses_to_the_batch_that_came_first(catalogue: Catalogue, tmp_path: Path) -> None:
-    """The very race, without luck: the loser read the table before the winner wrote. This is delta-rs' promise."""
+    """The same race, made certain: the loser read the table before the winner wrote. delta-rs guarantees the result."""
     from deltalake import CommitProperties, Transaction, write_deltalake
     from deltalake.exceptions import CommitFailedError
 
@@ -256,7 +256,7 @@ def test_a_commit_on_an_older_snapshot_loses_to_the_batch_that_came_first(catalo
 
 
 def test_eight_processes_append_their_batches_and_one_shared_one(tmp_path: Path) -> None:
-    """Also the creation of the table is raced for."""
+    """Writers also race to create the table."""
     script = (
         "import sys; from tests.unit.cropline.catalogue.test_catalogue import *\n"
         "c = Catalogue(StoreSpec(sys.argv[1])); me = sys.argv[2]\n"
@@ -283,7 +283,7 @@ def test_a_crop_is_found_by_key_and_by_address(catalogue: Catalogue, tmp_path: P
 
 
 def maintenance(folder: Path, *, dry_run: bool = False) -> MaintenanceResult:
-    """Maintenance that vacuums at once, as the catalogue itself refuses to."""
+    """Maintenance that vacuums at once, which the catalogue itself refuses."""
     return maintain(DeltaTable(str(folder / "catalogue")), True, timedelta(0), True, dry_run)
 
 
@@ -296,7 +296,7 @@ def test_vacuum_never_takes_what_a_running_commit_may_need(catalogue: Catalogue,
 
 @pytest.mark.parametrize("checkpoint", [False, True])
 def test_vacuum_takes_what_no_commit_ever_named(catalogue: Catalogue, tmp_path: Path, *, checkpoint: bool) -> None:
-    """A commit that failed leaves its file; a removed one's tombstone goes from the log before the file's time has come."""
+    """A failed commit leaves its file; the tombstone of a removed file leaves the log before the file may be deleted."""
     append(catalogue, crops(["a"]), "batch-1")
     (named,) = (tmp_path / "catalogue").rglob("*.parquet")
     left = named.with_name("part-left.parquet")
@@ -428,7 +428,7 @@ def test_importing_the_catalogue_does_not_import_delta() -> None:
 def test_a_table_of_before_a_column_is_read_and_gets_it_with_the_next_commit(
     catalogue: Catalogue, tmp_path: Path
 ) -> None:
-    """As a catalogue looks that an earlier version of cropline made."""
+    """A catalogue as an earlier version of cropline made it."""
     append(catalogue, crops(["a"]), "batch-1")
     older = DeltaTable(str(tmp_path / "catalogue")).to_pyarrow_table().drop_columns(["image_phash"])
     shutil.rmtree(tmp_path / "catalogue")

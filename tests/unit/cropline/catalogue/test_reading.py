@@ -1,4 +1,4 @@
-"""read_crops and show: the catalogue as a frame, crops as a picture."""
+"""read_crops and show: the catalogue as a DataFrame, crops as a picture."""
 
 import io
 from pathlib import Path
@@ -53,7 +53,7 @@ def test_the_catalogue_comes_as_the_frame_that_was_asked_for(spec: StoreSpec) ->
         ({"where": "label = 'x'; DROP TABLE crops"}, "where: "),
         ({"where": "label IN (SELECT * FROM read_text('/etc/passwd'))"}, "where: "),
         ({"columns": ["nope"]}, "columns: "),
-        ({"frame": "polars"}, "frame: 'polars' is none of pandas, arrow, duckdb"),
+        ({"frame": "polars"}, "frame: 'polars' is neither one of pandas, arrow, duckdb"),
     ],
 )
 def test_a_wrong_condition_is_one_line_and_reads_nothing_else(

@@ -1,4 +1,4 @@
-"""A wrong engine, address or conf is one clear line, before anything starts."""
+"""An invalid engine, address or conf gives one clear line before anything starts."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ WRONG = [
     ({"KIND": "flink"}, "CROPLINE_ENGINE__KIND"),
     ({"MASTER": "10.0.0.1:7077"}, "CROPLINE_ENGINE__MASTER: must be local, local[N]"),
     ({"MASTER": "local[0]"}, "CROPLINE_ENGINE__MASTER"),
-    ({"CONF": '{"executor.cores": "2"}'}, "'executor.cores' is no name of a Spark setting"),
-    ({"CONF": '{"spark.master": "local"}'}, "settings of their own"),
+    ({"CONF": '{"executor.cores": "2"}'}, "'executor.cores' is not a Spark setting"),
+    ({"CONF": '{"spark.master": "local"}'}, "have their own settings"),
     ({"CONF": "spark.a=1"}, "CROPLINE_ENGINE__CONF: not JSON"),
     ({"KIND": "spark-connect"}, "needs CROPLINE_ENGINE__CONNECT__URL"),
     ({"KIND": "auto", "AUTO__BURST": "spark-connect"}, "needs CROPLINE_ENGINE__CONNECT__URL"),

@@ -1,4 +1,4 @@
-"""A wrong setting is one clear line that names its variable; a secret is never in it."""
+"""An invalid setting gives one clear line that names its variable and never shows a secret."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -31,7 +31,7 @@ from cropline.core.errors import SettingsError
         ("CROPLINE_API__AUTH__KIND", "oauth2", "CROPLINE_API__AUTH: kind oauth2 needs token_url, client_id"),
         ("CROPLINE_API__AUTH__KIND", "query", "CROPLINE_API: auth kind query needs token"),
         ("CROPLINE_API__SINCE_FORMAT", "isoz", "CROPLINE_API__SINCE_FORMAT: must be iso, iso_z"),
-        ("CROPLINE_API__TIME_ZONE", "Berlin", "CROPLINE_API__TIME_ZONE: no such time zone"),
+        ("CROPLINE_API__TIME_ZONE", "Berlin", "CROPLINE_API__TIME_ZONE: unknown time zone"),
         ("CROPLINE_API__BOX_FORMAT", "polygon", "CROPLINE_API: box_format polygon needs fields.polygon"),
         ("CROPLINE_API__IMAGES_PATH", "https://x.example/y", "CROPLINE_API__IMAGES_PATH: must be a path"),
         ("CROPLINE_API__NOPE", "1", "CROPLINE_API__NOPE: unknown setting"),
@@ -58,7 +58,7 @@ from cropline.core.errors import SettingsError
         (
             "CROPLINE_FETCH__PRIVATE_NETWORKS",
             '["169.254.0.0/16"]',
-            "CROPLINE_FETCH__PRIVATE_NETWORKS: entry 0: must lie",
+            "CROPLINE_FETCH__PRIVATE_NETWORKS: entry 0: must be within",
         ),
         ("CROPLINE_FETCH__CA_FILE", "/nope.pem", "CROPLINE_FETCH__CA_FILE: there is no file /nope.pem"),
         ("CROPLINE_FETCH__CA_FILE", __file__, f"CROPLINE_FETCH__CA_FILE: {__file__} holds no certificates"),
@@ -100,7 +100,7 @@ TIMES = [(f"CROPLINE{name}", kind) for name, kind in _times(Settings, "")]
 
 @pytest.mark.parametrize(("name", "kind"), TIMES, ids=[name for name, _ in TIMES])
 def test_no_number_is_without_end(monkeypatch: pytest.MonkeyPatch, name: str, kind: object) -> None:
-    """What no clock and no socket can count up to would end in a traceback, in the middle of a run."""
+    """A number that clocks and sockets cannot hold would raise in the middle of a run."""
     variable = name.replace("CROPLINE__", "CROPLINE_", 1)
     for value in ("inf", "nan", "1e300", "-1") if kind is float else ("P900000D", "-P1D"):
         monkeypatch.setenv(variable, value)

@@ -1,4 +1,4 @@
-"""The reason codes: the table that people read says what the code says, and failures travel whole."""
+"""The reason codes: the documented table matches the code, and failures survive pickling."""
 
 import ast
 import pickle
@@ -20,11 +20,8 @@ def row(failure: Failure) -> str:
 
 
 def test_the_page_holds_the_table_of_the_code() -> None:
-    written = [
-        line
-        for line in PAGE.read_text(encoding="utf-8").splitlines()
-        if line.startswith("| `") and line.count("|") == 5
-    ]
+    table = PAGE.read_text(encoding="utf-8").split("| code | kind | meaning | what to do |\n", 1)[1].split("\n\n", 1)[0]
+    written = [line for line in table.splitlines() if line.startswith("| `")]
     wanted = [row(failure) for failure in FAILURES.values()]
     assert written == wanted, "make the table in docs/failures.md say:\n" + "\n".join(wanted)
 

@@ -1,4 +1,4 @@
-"""Keys are safe, short and distinct whatever an API calls its images; equal work has equal names."""
+"""Keys are safe, short and unique for any image id; equal work has equal fingerprints."""
 
 import itertools
 import unicodedata

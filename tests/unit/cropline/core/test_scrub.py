@@ -1,4 +1,4 @@
-"""Secrets leave texts; what a person needs to find the fault stays."""
+"""Secrets are removed from texts; what a person needs to find the fault stays."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_prose_and_plain_addresses_stay(text: str) -> None:
 )  # fmt: skip
 @given(before=st.text(max_size=30), after=st.text(max_size=30))
 def test_no_surroundings_bring_a_secret_back(template: str, before: str, after: str) -> None:
-    """Whatever stands around it, as long as a space tells it apart."""
+    """In any context, as long as a space separates it."""
     assert CANARY not in scrub(f"{before} {template.format(CANARY)} {after}")
 
 
@@ -61,7 +61,7 @@ def test_scrubbing_twice_changes_nothing_more(text: str) -> None:
     "part", ["://", "?", "://a:", "b:", "token", "token=", "bearer ", "/", "://a:a:", "a://b:c", "eyJ", '="', "@"]
 )
 def test_hostile_text_takes_linear_time(part: str) -> None:
-    """About a tenth of a second each; a pattern that backs up over the whole text takes minutes here."""
+    """Each takes about a tenth of a second; a pattern that backtracks over the whole text takes minutes."""
     started = time.process_time()
     scrub(part * 100_000)
     assert time.process_time() - started < 2

@@ -1,4 +1,4 @@
-"""Which URLs count as signed, and until when they say that they are good."""
+"""Which URLs count as signed, and when they expire."""
 
 from __future__ import annotations
 

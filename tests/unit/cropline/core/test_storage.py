@@ -1,4 +1,4 @@
-"""What is wrong with a store is told in one line: which store, and what it said, without what else an answer may hold."""
+"""A store's fault gives one line: the store and its error code, without other text of its answer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _refusing(body: str) -> Iterator[str]:
             self.wfile.write(body.encode())
 
         def log_message(self, *_: Any) -> None:
-            """Quiet."""
+            """Log nothing."""
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
@@ -45,7 +45,7 @@ def _refusing(body: str) -> Iterator[str]:
 
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
-    """Nothing of this machine's AWS settings."""
+    """Ignore this machine's AWS settings."""
     for name in (
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",

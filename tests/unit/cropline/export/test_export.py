@@ -1,4 +1,4 @@
-"""Exports: the condition chooses crops and can do nothing else; each format is read by what it is for."""
+"""Exports: the condition chooses crops and can do nothing else, and each format can be read by its tool."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _row(image: int, box: int, data: bytes, **more: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory: pytest.TempPathFactory) -> StoreSpec:
-    """Three photos of two boxes each: of one the crops are objects, of one in a tar, of one in a Parquet file."""
+    """Three photos of two boxes each. Their crops are objects, in a tar, and in a Parquet file."""
     spec = StoreSpec(tmp_path_factory.mktemp("store").as_uri())
     rows = []
     for image, kind in enumerate(("objects", "shards", "parquet")):
@@ -264,7 +264,7 @@ def test_without_a_catalogue_it_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["elsewhere-{pid}", "elsewhere-2222222", "99999999999999999999", "{host}-{pid}"])
 def test_what_lies_beside_an_export_and_may_be_at_work_stays(spec: StoreSpec, tmp_path: Path, name: str) -> None:
-    """Of another machine that shares the folder, say: its process numbers mean nothing here."""
+    """For example of another machine that shares the folder: its process ids mean nothing here."""
     named = name.format(pid=os.getppid(), host=socket.gethostname())
     other = tmp_path / f"out.unfinished-{named}" / "0.tar"
     other.parent.mkdir()

@@ -1,4 +1,4 @@
-"""One item a box becomes one row a photo, whatever page or poll its boxes come with."""
+"""Items with one box each become one row per photo, from any pages or polls."""
 
 import json
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ def test_boxes_of_a_photo_come_together_from_all_over_the_poll(tmp_path: Path) -
         (0, "a", ["1", "3", "4"]),
         (1, "b", ["2"]),
     ]
-    # What is said of the photo is what the newest item says.
+    # The newest item decides the photo's fields.
     assert (rows[0]["store_id"], rows[0]["updated_at"].minute) == ("S1", 5)
 
 
@@ -85,6 +85,6 @@ def test_a_backfill_of_the_listing_puts_boxes_together_too(tmp_path: Path) -> No
     announced = polled(
         listed, API, Photos(), tmp_path, None, lambda spool: grouped_rows(spool, API, spec, lambda ids: {})
     )
-    rows = [row for sheet in announced.sheets for row in sheet.read(spec).to_pylist()]
+    rows = [row for listing in announced.listings for row in listing.read(spec).to_pylist()]
     assert [(row["image_id"], len(row["boxes"])) for row in rows] == [("a", 2), ("b", 1)]
     assert (announced.items, announced.calls) == (3, 2)

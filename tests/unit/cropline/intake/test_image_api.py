@@ -1,4 +1,4 @@
-"""The listing is read to its end, within bounds, and every way in which it can go wrong has its own error."""
+"""The listing is read to its end, within limits, and each kind of fault has a separate error."""
 
 import logging
 from typing import Any

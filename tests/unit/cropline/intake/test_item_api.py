@@ -1,4 +1,4 @@
-"""One image of the API by its id: however the API wraps it, and whatever goes wrong."""
+"""One image of the API by its id, in any wrapping and with every kind of error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Boxes come in many forms; each is the same box in the end, or its field is named as unreadable."""
+"""Boxes in every known form become the same box, or their field is named as unreadable."""
 
 from typing import Any
 
@@ -128,7 +128,7 @@ def test_a_turned_box_gives_what_is_around_it() -> None:
     middle = {"xmin": 10, "ymin": 20, "xmax": 40, "ymax": 60, "rotation": 90}
     got, _ = boxes_of([middle], rotation="bounding")
     assert got == [(None, None, 5, 25, 45, 55)]
-    # As Label Studio has it: percent, clockwise, about the top left corner; a photo twice as wide as high.
+    # As in Label Studio: percent, clockwise, around the top left corner; the photo is twice as wide as high.
     fields = named(xmin="x", ymin="y", xmax="width", ymax="height")
     corner = {"x": 50, "y": 20, "width": 10, "height": 40, "rotation": 90}
     got, _ = boxes_of([corner], SIZE, rotation="bounding", box_format="xywh", coordinates="percent", **fields)

@@ -1,4 +1,4 @@
-"""An item of the API becomes a manifest row and nothing of it is lost, however odd it is."""
+"""An item of the API becomes a manifest row without loss, however odd it is."""
 
 import json
 from datetime import UTC, datetime
@@ -46,7 +46,7 @@ def test_a_good_item_is_mapped_field_by_field() -> None:
 
 def test_fields_that_we_do_not_know_stay_in_attributes() -> None:
     row = manifest.manifest_row(0, ITEM, API)
-    # The etag too: the version is made by a path over several fields, and what a path reaches into stays.
+    # The etag too: the version's path reads several fields, and all fields that a path reads stay.
     assert json.loads(row["attributes"]) == {"etag": "e1", "firmware": "1.2", "boxes": [{}, {"colour": "red"}]}
 
 

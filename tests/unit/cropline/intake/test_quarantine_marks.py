@@ -1,4 +1,4 @@
-"""Finding quarantined rows, and noting what became of them: marks are added, nothing is taken out."""
+"""Find quarantined rows and mark replays: marks are added, no row is removed."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -92,7 +92,7 @@ def test_the_same_mark_again_is_one_mark(spec: StoreSpec) -> None:
 
 def test_a_mark_that_is_none_is_named(spec: StoreSpec) -> None:
     storage.write(spec, "quarantine/cams/2026-11-21/aaa.replayed/x.json", b"[]")
-    with pytest.raises(ManifestError, match=r"aaa\.replayed/x\.json is no mark of a replay"):
+    with pytest.raises(ManifestError, match=r"aaa\.replayed/x\.json is not a valid mark of a replay"):
         list(quarantine.find(spec, "cams", QuarantineFilter()))
 
 

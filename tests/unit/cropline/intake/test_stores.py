@@ -1,4 +1,4 @@
-"""The store table: which cameras it knows."""
+"""The stores table: reading it, and the cameras that it lists."""
 
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ def test_a_table_without_cameras_knows_none_and_says_nothing_of_them(tmp_path: P
 
 def test_cameras_that_are_no_list_are_named(tmp_path: Path) -> None:
     where = table(tmp_path / "s.parquet", store_id=["s1"], cameras=[7])
-    with pytest.raises(ManifestError, match="cameras is no list of ids"):
+    with pytest.raises(ManifestError, match="cameras is not a list of ids"):
         read_cameras(StoreSpec(tmp_path.as_uri()), where)
 
 
@@ -57,12 +57,12 @@ def test_ids_of_any_plain_type_are_text(tmp_path: Path, column: pa.Array, ids: l
 
 
 ODD = [
-    ("a list as a name", {"store_id": ["s1"], "store_name": [["a"]]}, "store_name is no text but list"),
-    ("a nested name", {"store_id": ["s1"], "store_name": [{"de": "a"}]}, "store_name is no text but struct"),
-    ("a map as a region", {"store_id": ["s1"], "region": pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int64()))}, "region is no text but map"),
-    ("a list as an id", {"store_id": [["s1"]]}, "store_id is no text but list"),
-    ("ids with halves", {"store_id": [1.5]}, "store_id is no text but double"),
-    ("bytes that are no text", {"store_id": pa.array([b"\xff"], pa.binary())}, "store_id is no text but binary"),
+    ("a list as a name", {"store_id": ["s1"], "store_name": [["a"]]}, "store_name is not text but list"),
+    ("a nested name", {"store_id": ["s1"], "store_name": [{"de": "a"}]}, "store_name is not text but struct"),
+    ("a map as a region", {"store_id": ["s1"], "region": pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int64()))}, "region is not text but map"),
+    ("a list as an id", {"store_id": [["s1"]]}, "store_id is not text but list"),
+    ("ids with halves", {"store_id": [1.5]}, "store_id is not text but double"),
+    ("bytes that are no text", {"store_id": pa.array([b"\xff"], pa.binary())}, "store_id is not text but binary"),
     ("ids twice", {"store_id": ["s1", "s2", "s1"]}, "holds a store_id twice: s1"),
     ("numbers twice", {"store_id": [7, 7]}, "holds a store_id twice: 7"),
     ("no ids", {"name": ["s1"]}, "has no column store_id"),

@@ -1,7 +1,4 @@
-"""OpenLineage's official JSON Schemas, loaded from beside the checkout: the oracle for every event that is emitted.
-
-Belongs here: loading and checking. Does not: any test.
-"""
+"""OpenLineage's official JSON Schemas, loaded from beside the checkout: the oracle for every emitted event."""
 
 from __future__ import annotations
 
@@ -43,7 +40,7 @@ def _errors(url: str, value: Any) -> list[str]:
 
 
 def facets_of(event: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Every facet of an event, with the name that it stands under."""
+    """Every facet of an event, with its name."""
     groups = [event["run"].get("facets", {}), event["job"].get("facets", {})]
     for dataset in [*event["inputs"], *event["outputs"]]:
         groups += [dataset.get(key, {}) for key in ("facets", "inputFacets", "outputFacets")]
@@ -51,7 +48,7 @@ def facets_of(event: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def problems(event: dict[str, Any]) -> list[str]:
-    """What the official schemas say against an event: of the whole, and of each facet under the name that it stands under."""
+    """The violations of the official schemas: by the event as a whole, and by each facet under its name."""
     found = _errors("https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent", event)
     found += [] if event["schemaURL"].partition("#")[0] in schemas() else [f"unknown schemaURL {event['schemaURL']}"]
     for name, facet in facets_of(event):

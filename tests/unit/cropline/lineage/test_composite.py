@@ -1,4 +1,4 @@
-"""Several ways out at once: a file and a real HTTP collector. One that is ill keeps nothing from the other."""
+"""Several transports at once: a file and a real HTTP collector. A failure of one does not affect the other."""
 
 from __future__ import annotations
 

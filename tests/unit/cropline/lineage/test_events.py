@@ -126,7 +126,7 @@ def test_every_event_is_valid_by_the_official_schemas(tmp_path: Path) -> None:
 
 @needs_spec
 def test_the_schema_check_sees_what_is_wrong(tmp_path: Path) -> None:
-    """The oracle can fail: each spoilt event is named."""
+    """The oracle can fail: it names each fault that is added to an event."""
     event = EventBuilder(settings(tmp_path), CONTEXT).began()[0]
     spoilt = [
         event | {"eventTime": "yesterday"},
@@ -141,7 +141,7 @@ def test_the_schema_check_sees_what_is_wrong(tmp_path: Path) -> None:
 
 @needs_spec
 def test_every_facet_that_we_can_build_occurs_in_an_event(tmp_path: Path) -> None:
-    """Else the test above would prove nothing about it. sourceCodeLocation needs an installation from git."""
+    """Otherwise the test above would prove nothing about it. sourceCodeLocation needs an installation from git."""
     seen = {facet["_schemaURL"].rpartition("/")[2] for event in every_event(tmp_path) for _, facet in facets_of(event)}
     assert seen == set(facets._VERSIONS) - {"SourceCodeLocationJobFacet"}
     event = EventBuilder(settings(tmp_path), CONTEXT).began()[0]
@@ -150,7 +150,7 @@ def test_every_facet_that_we_can_build_occurs_in_an_event(tmp_path: Path) -> Non
 
 
 def test_facets_are_of_the_versions_that_the_installed_openlineage_knows() -> None:
-    """A second oracle, and the one that tells us when the library moves on."""
+    """A second oracle, which fails when the library's versions move on."""
     import pkgutil
     from importlib import import_module
 
@@ -405,7 +405,7 @@ def test_each_step_names_what_it_ran_on_whatever_the_settings_say(tmp_path: Path
     }.get(engine, engine)
     try:
         expected = version(package)
-    except PackageNotFoundError:  # an extra; the engine itself tells what to install
+    except PackageNotFoundError:  # an optional extra; the engine's error says what to install
         expected = "not installed"
     event_builder = EventBuilder(settings(tmp_path), replace(CONTEXT, engine=engine))
     cut = {

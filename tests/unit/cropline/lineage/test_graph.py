@@ -1,4 +1,4 @@
-"""The lineage graph: well-formed, standing alone, with each count on its own edge."""
+"""The lineage graph: well-formed, self-contained, with each count on its own edge."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FULL = dict(zip(COUNTS, (1204, 1192, 1180, 12, 1181, 43210, 37, 4), strict=True)
 
 
 def texts(svg: str) -> list[str]:
-    """What is drawn, in order; tooltips apart."""
+    """The drawn texts in order, without tooltips."""
     return [element.text or "" for element in ElementTree.fromstring(svg).iter(f"{SVG}text")]
 
 
@@ -22,7 +22,7 @@ def test_each_count_stands_with_what_it_counts() -> None:
     pairs = {what: number for number, what in pairwise(drawn) if number.replace(",", "").isdigit()}
     assert pairs == {
         "items polled": "1,204",
-        "rows": "43,251",  # the manifest's 1,192 stands before it under the same word
+        "rows": "43,251",  # the manifest's 1,192 has the same word and comes first
         "valid": "1,180",
         "images": "1,181",
         "written": "43,210",

@@ -1,4 +1,4 @@
-"""Events to Kafka, over its real protocol: the broker is librdkafka's own, in this process."""
+"""Events to Kafka over the real protocol. The broker is librdkafka's mock cluster, in this process."""
 
 from __future__ import annotations
 

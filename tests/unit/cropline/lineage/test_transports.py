@@ -1,4 +1,4 @@
-"""Publishing against real collectors that are well, refuse, fail, hang, drip, or are not there; and into a file."""
+"""Publishing to a file and to real collectors: healthy, refusing, failing, hanging, dripping and absent ones."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Answer = Callable[[BaseHTTPRequestHandler, int], None]
 
 
 class Collector:
-    """A real HTTP server that keeps what it got and answers as it is told."""
+    """A real HTTP server that keeps what it receives and answers as configured."""
 
     def __init__(self, answer: Answer) -> None:
         self.got: list[tuple[str, str | None, Event]] = []
@@ -146,7 +146,7 @@ def test_a_collector_that_never_answers_costs_its_timeout() -> None:
 
 
 def test_a_collector_that_drips_its_answer_costs_its_timeout() -> None:
-    """Each byte comes well within a socket's timeout; only the whole is too slow."""
+    """Each byte arrives well within a socket's timeout; only the whole answer is too slow."""
 
     def drip(handler: BaseHTTPRequestHandler, nth: int) -> None:
         for byte in b"HTTP/1.1 200 OK\r\n" + b"X-Slow: y\r\n" * 200:
@@ -275,7 +275,7 @@ def test_processes_that_append_at_once_do_not_mix_their_lines(tmp_path: Path) ->
 
 
 def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
-    """The file size limit of a process stands in for the disk: the write is cut short in the middle of a line."""
+    """A file size limit of the process replaces a full disk: the write is cut off in the middle of a line."""
     path = tmp_path / "events.ndjson"
     to_file(path, EVENTS[:1])
     before = path.read_bytes()

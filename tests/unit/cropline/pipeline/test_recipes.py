@@ -1,4 +1,4 @@
-"""An upgrade is no new work: the names of today's recipes, contents and crops are written here and may never change."""
+"""An upgrade changes no fingerprint: those of current recipes, contents and crops are written here and must never change."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PINNED = [
 
 
 class Later(Profile):
-    """A profile as a later cropline may have it, with fields of which the default is what happens today."""
+    """A profile of a later cropline, with new fields whose defaults are the current behaviour."""
 
     sharpen: float = 0.0
     filters: tuple[str, ...] = ()

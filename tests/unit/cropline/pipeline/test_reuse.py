@@ -1,4 +1,4 @@
-"""Which crops stay when a photo is cropped again: those whose own work is the same, and no others."""
+"""Which crops stay when a photo is cropped again: only those whose box and recipe did not change."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _image(boxes: list[dict[str, Any]] = BOXES, **changes: Any) -> dict[str, Any
 
 
 def _rows(**changes: Any) -> list[dict[str, Any]]:
-    """The catalogue's rows of the photo, as it was cropped before."""
+    """The catalogue's rows of the photo from its earlier crop."""
     return [
         {
             "source": "cams", "image_id": "photo", "profile": "default", "profile_hash": "recipe", "fingerprint": "old",
@@ -122,15 +122,15 @@ def test_rows_that_another_state_left_are_taken_over_though_their_work_is_the_sa
     claimed = {"profile": "default", "profile_hash": "recipe", "fingerprint": "old", "recipe": "{}"}
     claim = {"source": "cams", "image_id": "photo", "manifest": "m2", "manifest_row": 7, "work": [claimed]}
     left = {
-        strange: reuse_crops(
+        unknown: reuse_crops(
             pa.Table.from_pylist(_rows(), schema=CATALOGUE),
             pa.Table.from_pylist([image]),
             pa.Table.from_pylist([claim], schema=CLAIM),
             {"default": None},
             NOW,
-            strange,
+            unknown,
         )[1]["work"][0].as_py()[0]["only"]
-        for strange in ((), (("cams", "photo", "default"),))
+        for unknown in ((), (("cams", "photo", "default"),))
     }
     assert list(left.values()) == [None, []]
 
@@ -149,10 +149,10 @@ def _pixel_rows(rescaled_from: tuple[int, int] | None, size: tuple[int, int]) ->
     ("declared", "rescaled_from", "stays"),
     [
         ((800, 600), None, True),
-        ((600, 800), None, True),  # of the picture the other way up
+        ((600, 800), None, True),  # the picture rotated by 90 degrees
         ((None, None), None, True),
         ((1600, 1200), (1600, 1200), True),
-        ((1600, 1200), None, False),  # cut before the size was declared, or looked at
+        ((1600, 1200), None, False),  # cut before the size was declared, or while it was ignored
         ((3200, 2400), (1600, 1200), False),
         ((800, 600), (1600, 1200), False),
         ((None, None), (1600, 1200), False),

@@ -98,7 +98,7 @@ def test_a_failure_tells_what_to_do_and_how_to_look_at_it() -> None:
     assert (row["what to do"], row["tried again"]) == ("ask the camera vendor", "no")
     assert row["boxes"] == "?"
     (row,) = failure_rows([failure | {"box_ids": ["b1", "b2", "b3", "b4", "b5"]}])
-    assert row["boxes"] == "b1, b2, b3 ... 5 in all"
+    assert row["boxes"] == "b1, b2, b3 and 2 more"
 
 
 def _report(**values: Any) -> StateReport:
@@ -108,7 +108,7 @@ def _report(**values: Any) -> StateReport:
             "oldest_pending_since": NOON - timedelta(minutes=45), "oldest_pending_age": timedelta(minutes=45),
             "sources": [SourceState("cams", "2026-11-22", NOON, timedelta(seconds=30))], "batches": [],
             "open_batches": 0, "stale_batches": 1, "outbox": 0, "oldest_event_at": None,
-            "reasons": [ReasonCount("failed", "http_5xx", 2)],
+            "reasons": [ReasonCount("failed", "http_5xx", 2)], "unknown_batches": False,
         }
         | values
     )  # fmt: skip
@@ -119,7 +119,7 @@ def test_the_backlog_is_told_in_a_sentence_and_drawn_over_the_last_day() -> None
         BacklogSample(NOON - timedelta(hours=hour), hour, 1, 0, 0, NOON - timedelta(hours=hour, minutes=10))
         for hour in range(23, -1, -1)
     ]
-    assert backlog_verdict(_report()) == "3 wait, the oldest for 45 min; 1 stale batch is resumed by the next run."
+    assert backlog_verdict(_report()) == "3 waiting, the oldest for 45 min; the next run resumes 1 stale batch."
     text = backlog_markdown(_report(), samples)
     assert "![backlog and age over the last day](data:image/svg+xml;base64," in text
     assert "| failed | http_5xx | 2 |" in text
@@ -131,7 +131,7 @@ def test_the_backlog_is_told_in_a_sentence_and_drawn_over_the_last_day() -> None
 
 def test_no_backlog_is_said_so() -> None:
     empty = _report(backlog=0, stale_batches=0, oldest_pending_age=None)
-    assert backlog_verdict(empty) == "Nothing waits."
+    assert backlog_verdict(empty) == "The backlog is empty."
 
 
 def test_a_photo_that_failed_whole_is_one_failure_beside_the_others() -> None:

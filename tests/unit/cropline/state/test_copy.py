@@ -1,4 +1,4 @@
-"""cropline copy-state: what it says, and what it refuses. The copy itself: tests/contract/state/test_backfills.py."""
+"""cropline copy-state: its output and its refusals. tests/contract/state/test_backfills.py tests the copy itself."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_it_tells_the_rows_of_each_table_and_what_to_do_next(
     [
         (None, "NEW_STATE: is not set"),
         ("mysql://me:canary@host/x", "NEW_STATE: must hold sqlite:///path or postgresql"),
-        ("the settings' own", "NEW_STATE: is the database of the settings itself"),
+        ("the settings' own", "NEW_STATE: is the database in CROPLINE_STATE__URL"),
         ("postgresql+psycopg://me:canary@127.0.0.1:1/x", "127.0.0.1"),
     ],
 )

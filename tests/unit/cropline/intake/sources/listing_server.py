@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback whose answers a test scripts."""
+"""A real HTTP server on loopback with answers that a test scripts."""
 
 import json
 import threading
@@ -14,7 +14,7 @@ Script = Callable[[dict[str, list[str]], dict[str, str]], Answer]
 
 
 class Listing:
-    """The server. ``requests``: query and headers of each; ``bodies``: what came with each, as JSON, or None."""
+    """The server. ``requests``: query and headers of each request; ``bodies``: its body as JSON, or None."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[dict[str, list[str]], dict[str, str]]] = []

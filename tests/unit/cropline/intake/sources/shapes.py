@@ -1,4 +1,4 @@
-"""Small APIs in the shapes of docs/your-api.md, five photos each. Every one refuses a request that it would not understand."""
+"""Small APIs in the shapes of docs/your-api.md, with five photos each. Each refuses a request that it does not understand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages in, what is wrong with them out: no HTTP, no settings."""
+"""The completeness check finds what is wrong with pages, without HTTP and settings."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -42,9 +42,9 @@ def test_empty_pages_are_never_in_trouble() -> None:
     ("again", "trouble"),
     [
         ("abcd", None),
-        ("nabc", None),  # one came in above: rows were pushed down, and come again
+        ("nabc", None),  # a row was inserted above: the others moved down and repeat
         ("mnab", None),
-        ("bcde", Trouble.SHIFTED),  # one went away: e slipped into this page
+        ("bcde", Trouble.SHIFTED),  # a row was removed: e moved into this page
         ("acde", Trouble.SHIFTED),
         ("abc", Trouble.SHIFTED),
         ("", Trouble.SHIFTED),
@@ -57,7 +57,7 @@ def test_a_page_read_again_shows_whether_rows_slipped_into_it(again: str, troubl
 
 @given(st.integers(2, 8), st.integers(3, 30), st.integers(0, 29), st.booleans())
 def test_a_row_that_goes_between_two_pages_never_passes_unseen(size: int, rows: int, gone: int, moved: bool) -> None:
-    """A table of rows is read by offset; after the first page one row goes away, or to the end."""
+    """A table of rows is read by offset; after the first page one row is removed or moves to the end."""
     table = list(range(rows))
     checker = Completeness()
     checker.take(Sight([str(row) for row in table[:size]]))
@@ -77,7 +77,7 @@ def test_a_row_that_goes_between_two_pages_never_passes_unseen(size: int, rows: 
         (["abc", "de"], [5, 5], None),
         (["abc", "de"], [6, 6], Trouble.FEWER),
         (["abc", "de"], [3, 3], Trouble.MORE),
-        (["abc", "de"], [4, 5], None),  # one came in while it was read
+        (["abc", "de"], [4, 5], None),  # a row was inserted during the reading
         (["abc", "de"], [5, 6], None),
         (["abc", "cd"], [5, 5], Trouble.FEWER),
     ],

@@ -1,4 +1,4 @@
-"""Hostile JSON spoils its own value and nothing else."""
+"""A hostile value in JSON spoils only itself."""
 
 import contextlib
 import json
@@ -65,7 +65,7 @@ def test_an_answer_that_names_its_charset_is_read_by_it() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"<html>", b"[1,", b"{'a': 1}", b"\x00", b"[1] [2]", b"]" * 1_000, b'"\\'])
 def test_what_is_no_json_is_a_value_error(data: bytes) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 -- the caller says what it was reading
+    with pytest.raises(ValueError):  # noqa: PT011 -- the caller adds what it was reading
         read_json(data)
 
 

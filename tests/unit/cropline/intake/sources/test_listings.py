@@ -1,4 +1,4 @@
-"""Whole listings over HTTP: servers with the habits that servers have. Every item comes, or one line says which setting."""
+"""Whole listings over HTTP with the habits of real servers: every item arrives, or one line names the setting to check."""
 
 import json
 from collections.abc import Callable
@@ -126,7 +126,7 @@ def test_a_server_that_gives_the_first_page_for_ever_is_left_after_some_calls(
 @pytest.mark.parametrize("kind", ["page_number", "offset", "cursor", "next_url"])
 @pytest.mark.parametrize("how", ["edited", "deleted", "inserted above"])
 def test_rows_that_move_while_they_are_read_are_all_read(listing: Listing, kind: str, how: str) -> None:
-    """After the second answer a row changes its place. Cursors and links that count rows are no better than offsets."""
+    """After the second answer a row moves. Cursors and links that count rows are no better than offsets."""
     table = [item(number) for number in range(12)]
     changed = []
 
@@ -166,7 +166,7 @@ def test_a_listing_that_never_stands_still_is_unavailable_not_complete(listing: 
 
 
 def test_a_listing_that_loses_rows_all_the_time_is_still_read_to_its_end(listing: Listing) -> None:
-    """Each time it begins again where the order by time allows, so it gets on."""
+    """Each reading restarts from where the order by time allows, so it makes progress."""
     table = [item(number) for number in range(40)]
 
     def answers(query: Query) -> Answer:
@@ -189,7 +189,7 @@ def test_a_cursor_on_the_last_page_too_is_an_end(listing: Listing, last: str) ->
     def answers(query: Query) -> Answer:
         start = int(query.get("cursor", "k0")[1:])
         if last == "to its own last item" and start:
-            start -= 1  # from the last item on, as keyset cursors that include it do
+            start -= 1  # begins with the last item, as keyset cursors that include it do
         found = TABLE[:25][start : start + 10]
         after = min(start + 10, 25)
         named: dict[str, Any] = {"next_cursor": f"k{after}"}
@@ -216,8 +216,8 @@ def test_a_last_page_that_names_itself_is_an_end_when_the_total_says_so(listing:
     ("total", "asked", "setting"),
     [
         ({"total": 11}, {}, "CROPLINE_API__TOTAL_PATH"),
-        ({"meta": {"count": 12}}, {"total_path": "meta.count"}, "says that it has 12 items and gave 10"),
-        ({"meta": {"count": 3}}, {"total_path": "meta.count"}, "says that it has 3 items and gave 10"),
+        ({"meta": {"count": 12}}, {"total_path": "meta.count"}, "says that it has 12 items but returned 10"),
+        ({"meta": {"count": 3}}, {"total_path": "meta.count"}, "says that it has 3 items but returned 10"),
         ({"meta": {}}, {"total_path": "meta.count"}, "no number at 'meta.count'"),
     ],
 )
@@ -232,7 +232,7 @@ def test_a_total_that_does_not_match_fails(
 @pytest.mark.parametrize(
     ("more", "changes"),
     [
-        ({"total": 3}, {}),  # counts something else: nobody said that it is the listing's
+        ({"total": 3}, {}),  # counts something else: no setting says that it is the listing's total
         ({"total": 99}, {"total_path": ""}),
         ({"total": "many"}, {}),
         ({"total": 10}, {}),
@@ -287,7 +287,7 @@ def test_a_link_header_that_nobody_follows_is_named(listing: Listing) -> None:
 
 
 def test_changes_of_the_same_photos_are_items_of_their_own(listing: Listing) -> None:
-    """An API that lists changes gives a photo once a change: no page of it is a page again."""
+    """An API that lists changes returns a photo once per change: no page is a repeat of another."""
     table = [item(number, 30 * turn + number) for turn in range(3) for number in range(10)]
     serve(listing, lambda q: answer(since(table, q)[10 * int(q["page"]) - 10 : 10 * int(q["page"])]))
     assert read(listing, paginator="page_number", first_page=1) == ids(10) * 3

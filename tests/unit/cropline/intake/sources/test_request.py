@@ -1,4 +1,4 @@
-"""What a request holds, by the settings: query, body, and what is filled into them."""
+"""The contents of a request, by the settings: query, body, and the values filled into them."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""Who asks, where our secrets go, how long is waited, and that nothing of a query is ever shown."""
+"""Authentication, the hosts that may get our secrets, the waits, and that no message shows a query."""
 
 import json
 import logging
@@ -75,7 +75,7 @@ class TestClientCredentials:
         assert read(listing, auth=self.auth | {"token_url": f"{listing.url}/token"}) == [1, 2]
 
     def scripted(self, listing: Listing, script: Any) -> None:
-        # The token is asked for with a form, which the fixture would read as JSON.
+        # The token request is a form, which the fixture would read as JSON.
         listing.script = script
         listing.form_paths.add("/token")
 
@@ -218,6 +218,15 @@ def test_no_part_of_a_query_or_secret_is_shown(
     settings = ApiSettings(**({"url": listing.url} | changes))
     shown = f"{caught.value} {caught.value.__context__} {caught.value.__cause__} {caplog.text} {settings!r}"
     assert CANARY not in shown
+
+
+def test_a_warning_about_an_answer_shows_no_query(listing: Listing, caplog: pytest.LogCaptureFixture) -> None:
+    read(listing, images_path=f"/v1/images?api_key={CANARY}")
+    caplog.clear()
+    logging.getLogger("urllib3.connection").warning(
+        "Failed to parse headers (url=%s): %s", f"http://a/?k={CANARY}", CANARY
+    )
+    assert caplog.messages == ["Failed to parse headers"]
 
 
 def test_an_api_that_closes_without_an_answer_shows_no_query(caplog: pytest.LogCaptureFixture) -> None:

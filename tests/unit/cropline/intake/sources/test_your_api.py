@@ -1,4 +1,4 @@
-"""The six shapes of docs/your-api.md, each with the settings that stand there, against a server of that shape."""
+"""The six shapes of docs/your-api.md, each with its documented settings, against a server of that shape."""
 
 import json
 import re

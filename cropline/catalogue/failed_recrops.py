@@ -1,4 +1,4 @@
-"""Good crops that stay: a failure never replaces the good row of its box. Functions of their arguments alone."""
+"""Good crops stay: a failure never replaces the good row of its box. Pure functions."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import pyarrow.compute as pc
 
 from cropline.catalogue.rows import CATALOGUE, ORDER, PARTITION, RECROP, ImageProfile
 
-# A box is the same as before when its id and its place are, whatever the version of the photo or the recipe.
+# A box is the same when its id and its place are, for any version of the photo and any recipe.
 _BOX = ("source", "image_id", "profile", "box_id", "xmin", "ymin", "xmax", "ymax")
 
-# What is known of the photo and its store today, though the crop is of before.
+# Columns with today's metadata of the photo and its store, also in the row of an older crop.
 _METADATA = (
     "store_id", "camera_id", "captured_at", PARTITION, "store_name", "city", "region", "store_format", "score",
 )  # fmt: skip
 
 
 def stay(rows: pa.Table, current: pa.Table) -> pa.Table:
-    """The rows that a batch commits, with the good current row in the place of each failure of the same box.
+    """Return the rows that a batch commits: each failure is replaced by the good current row of the same box.
 
-    ``rows``, ``current``: CATALOGUE. Such a row says everything of the crop that exists, and in the columns RECROP what went
-    wrong when it was to be cut again. Of the batch it has what the batch is known by: batch_id, attempt and box_index.
+    ``rows``, ``current``: CATALOGUE. Such a row describes the existing crop. Its RECROP columns say why the new attempt
+    failed, and its batch_id, attempt and box_index are those of the batch.
     """
     failed = rows.filter(pc.field("status") == "failed")
     good = _good(current) if len(failed) else {}
@@ -35,7 +35,7 @@ def stay(rows: pa.Table, current: pa.Table) -> pa.Table:
 
 
 def newest(rows: pa.Table) -> pa.Table:
-    """Of rows in which works stand several times, by several batches, those that are right: the newest, and good before failed."""
+    """Return the valid rows when several batches left rows of the same work items: the newest, and good before failed."""
     by_work: dict[ImageProfile, dict[str, list[dict[str, Any]]]] = {}
     for row in rows.to_pylist():
         work = by_work.setdefault((row["source"], row["image_id"], row["profile"]), {})
@@ -51,12 +51,12 @@ def newest(rows: pa.Table) -> pa.Table:
 
 
 def _told_at(rows: list[dict[str, Any]]) -> tuple[datetime, str]:
-    """When a batch was committed, by its rows: one that stayed has the time of its crop, and that of the failure beside it."""
+    """Return the commit time of a batch from its rows. A row that stayed has its crop's time, and that of the failure."""
     return max(row["recrop_failed_at"] or row["committed_at"] for row in rows), rows[0]["batch_id"]
 
 
 def _good(current: pa.Table) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
-    """Written rows by box, the newest last."""
+    """Return written rows by box, the newest last."""
     found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in current.filter(pc.field("status") == "written").sort_by("committed_at").to_pylist():
         found.setdefault(tuple(row[name] for name in _BOX), []).append(row)
@@ -64,13 +64,13 @@ def _good(current: pa.Table) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
 
 
 def _taken(good: dict[tuple[Any, ...], list[dict[str, Any]]], failed: dict[str, Any]) -> dict[str, Any] | None:
-    """The good row of the box. Boxes that share an id and a place have one each: no crop has two rows."""
+    """Return the good row of the box. Boxes that share an id and a place get one each: no crop has two rows."""
     rows = good.get(tuple(failed[name] for name in _BOX))
     if not rows:
         return None
     same = [row for row in rows if row["box_index"] == failed["box_index"]]
     chosen = same[-1] if same else rows[-1]
-    # All rows of this crop go: a catalogue that was doubled names it twice.
+    # Remove all rows of this crop: a catalogue with duplicates has it twice.
     rows[:] = [row for row in rows if row["key"] != chosen["key"]]
     return chosen
 

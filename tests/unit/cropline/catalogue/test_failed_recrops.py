@@ -1,4 +1,4 @@
-"""One current row a box, whatever a state knows, and no good row lost to a failure: the catalogue, read by another engine."""
+"""One current row per box, for any state, and no good row lost to a failure. Another engine reads the catalogue."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def catalogue(tmp_path: Path) -> Catalogue:
     return Catalogue(StoreSpec(tmp_path.as_uri()))
 
 
-def knowing(*batches: str, until: int | None = None, strangers: bool = False) -> Memory:
-    return Memory(until, strangers, lambda asked: set(asked) & set(batches))
+def knowing(*batches: str, until: int | None = None, unknown_batches: bool = False) -> Memory:
+    return Memory(until, unknown_batches, lambda asked: set(asked) & set(batches))
 
 
 def append(
@@ -46,7 +46,7 @@ def append(
 
 
 def held(tmp_path: Path) -> list[dict[str, Any]]:
-    """The table by its own reader, not ours."""
+    """Return the table as its own reader sees it, not ours."""
     rows = DeltaTable(str(tmp_path / "catalogue")).to_pyarrow_table().to_pylist()
     return sorted(rows, key=lambda row: (row["image_id"], row["profile"], row["box_index"], row["batch_id"]))
 
@@ -108,14 +108,14 @@ def test_boxes_that_share_an_id_and_a_place_keep_a_crop_each(catalogue: Catalogu
 def test_a_state_that_knows_nothing_supersedes_what_the_table_holds(catalogue: Catalogue, tmp_path: Path) -> None:
     append(catalogue, crops(["a", "b"], **BOX), "lost")
     done = append(catalogue, crops(["a"], **BOX, version="v2"), "two", memory=knowing("two"))
-    assert done.strangers
+    assert done.unknown_batches
     assert [(row["image_id"], row["version"]) for row in held(tmp_path)] == [("a", "v2")] * 2 + [("b", "v1")] * 2
     append(
         catalogue,
         crops(["b"], **BOX, **FAILED),
         "three",
         works=["b"],
-        memory=knowing("two", "three", until=3, strangers=True),
+        memory=knowing("two", "three", until=3, unknown_batches=True),
     )
     assert [(row["image_id"], row["status"]) for row in held(tmp_path)] == [("a", "written")] * 2 + [
         ("b", "written")
@@ -126,7 +126,7 @@ def test_a_restored_state_finds_the_batch_that_it_forgot(catalogue: Catalogue, t
     known = append(catalogue, crops(["z"]), "one").version
     append(catalogue, crops(["a"], **BOX, **FAILED), "forgotten")
     done = append(catalogue, crops(["a"], **BOX), "again", memory=knowing("one", "again", until=known))
-    assert done.strangers
+    assert done.unknown_batches
     assert [(row["image_id"], row["status"], row["batch_id"]) for row in held(tmp_path)][:2] == [
         ("a", "written", "again")
     ] * 2
@@ -140,14 +140,14 @@ def test_a_state_that_knows_every_commit_reads_the_log_and_no_row(
     catalogue.maintain(vacuum_after=None)
     monkeypatch.setattr("cropline.catalogue.commits.scan_images", None)
     old = [f"old {number}" for number in range(3)]
-    assert not append(catalogue, crops(["a"]), "new", memory=knowing(*old)).strangers
+    assert not append(catalogue, crops(["a"]), "new", memory=knowing(*old)).unknown_batches
 
 
-def test_a_log_that_was_shortened_may_hide_a_stranger(catalogue: Catalogue, tmp_path: Path) -> None:
+def test_a_log_that_was_shortened_may_hide_an_unknown_batch(catalogue: Catalogue, tmp_path: Path) -> None:
     append(catalogue, crops(["a"], **BOX), "one")
     catalogue.maintain(vacuum_after=None)
     (tmp_path / "catalogue" / "_delta_log" / f"{0:020d}.json").unlink()
-    assert append(catalogue, crops(["a"], **BOX, version="v2"), "two", memory=knowing("one", "two")).strangers
+    assert append(catalogue, crops(["a"], **BOX, version="v2"), "two", memory=knowing("one", "two")).unknown_batches
     assert {row["version"] for row in held(tmp_path)} == {"v2"}
 
 
