@@ -121,7 +121,7 @@ def test_an_engine_that_is_not_installed_says_how_to_install_it(
     server: PhotoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, package: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)  # to Python: not there
-    monkeypatch.delitem(sys.modules, f"fugue_jobs.{kind}", raising=False)
+    monkeypatch.delitem(sys.modules, f"fugue_jobs.engines.{kind}", raising=False)
     with pytest.raises(EngineError, match=rf"{package}: pip install 'cropline\[{kind}\]'"):
         run(server, tmp_path, {"kind": kind})
 
