@@ -171,10 +171,10 @@ def test_new_photos_do_not_wait_for_a_backfill_which_goes_on_after_it_was_cancel
 
 
 def test_a_replay_tries_again_what_failed(stack: Stack, worker: None) -> None:
-    (broken,) = stack.api.control.advance(photos=1)[0]
+    broken, whole = stack.api.control.advance(photos=2)[0]
     stack.api.control.add_fault("image_500", image_id=broken)
     assert stack.ended(stack.run("poll")) == "COMPLETED"
-    assert stack.works()[broken] == "failed"
+    assert (stack.works()[broken], stack.works()[whole]) == ("failed", "done")
     stack.api.control.clear_faults()
     assert stack.ended(stack.run("replay", ended=["failed"], reasons=["http_5xx"], dry_run=False)) == "COMPLETED"
     assert stack.works()[broken] == "done"
