@@ -59,6 +59,10 @@ def test_another_storage_or_api_is_refused_in_one_line_until_it_is_moved(
     assert f"belongs to the storage {(workspace.folder / 'output').as_uri()}" in refused.err
     assert "cropline move-state --storage" in refused.err
     assert "Traceback" not in refused.err
+    for dry in ((), ("--dry-run",)):  # it would say that all is gone while the crops lie in the other storage
+        refused = cropline(capsys, "forget", "--image", "no-such-photo", *dry)
+        assert refused.code != 0
+        assert "cropline move-state --storage" in refused.err
     assert cropline(capsys, "move-state").code != 0
     assert f"belongs to the storage {elsewhere} now" in cropline(capsys, "move-state", "--storage").out
     assert cropline(capsys, "poll").code == 0
