@@ -50,7 +50,7 @@ DriftKind = Literal[
 
 @dataclass(frozen=True)
 class Limits:
-    """How large a difference gives a warning."""
+    """How large a difference must be for a warning."""
 
     late: timedelta = timedelta(hours=1)  # wait after the end of an hour before it is judged
     days: int = 5  # history of a camera before it is judged
@@ -82,7 +82,7 @@ class Drift:
 def check_manifest(spec: StoreSpec, source: str, manifest: pa.Table, key: str, *, now: datetime) -> list[Drift]:
     """Compare a manifest's (good) rows with the source's baseline, and add them to it.
 
-    A manifest that was added before gives no warnings again. Raise StorageError.
+    A manifest that was added before causes no new warnings. Raise StorageError.
     """
     baseline, seen = read_baseline(spec, source), observe(manifest)
     if key in baseline.manifests:

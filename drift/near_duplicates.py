@@ -1,7 +1,7 @@
 """Finds photos that were sent again under another id, re-encoded or re-scaled, by their perceptual hash.
 
 A photo is compared only with photos of the same camera. A camera in front of which nothing moves is not judged, because
-its pictures cannot be told from repeats. fugue_jobs/imaging/photo_hash.py makes the hashes.
+its pictures cannot be distinguished from repeats. fugue_jobs/imaging/photo_hash.py makes the hashes.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def _distances(luma: Cells, known: Cells, first: int, limits: Limits) -> Cells:
     """Return the distance of each photo from ``first`` on to each earlier one; infinite where it is unknown."""
     count = known.sum(axis=1)
     common = known[first:] @ known.T
-    # Sum of squared differences over the cells that both know, for all pairs at once: a^2 + b^2 - 2ab.
+    # Sum of squared differences over the cells that are known in both, for all pairs at once: a^2 + b^2 - 2ab.
     apart = luma[first:] ** 2 @ known.T + known[first:] @ (luma**2).T - 2 * luma[first:] @ luma.T
     distance: Cells = np.sqrt(np.maximum(apart, 0) / np.maximum(common, 1))
     distance[(common < limits.cells) | (common < limits.share * np.minimum(count[first:, None], count))] = np.inf

@@ -1,5 +1,5 @@
 """Expectations: what a good manifest and a good batch of crops are, their evaluation, hints and Data Docs.
 
-It does not hold what follows from a broken rule (tasks/) or files of quarantine (cropline/intake). Only gx.py imports
+It does not hold the reaction to a broken rule (tasks/) or quarantine files (cropline/intake). Only gx.py imports
 Great Expectations.
 """

@@ -63,7 +63,7 @@ def row_frame(
     """Return the columns that rules on single rows check. ``manifest`` must have the right shape.
 
     ``hosts``: allowed hosts, lower case. When one has a port, the port is part of its host here. ``schemes``: allowed
-    schemes besides http and https; in their URLs a bucket or folder stands in place of the host.
+    schemes besides http and https; in their URLs a bucket or folder replaces the host.
     """
     import pandas as pd
 
@@ -99,7 +99,7 @@ def version_frame(manifest: pa.Table, good: npt.NDArray[np.bool_]) -> pd.DataFra
 
     Superseded: its image has a newer row. Ambiguous (good rows only): another row of the same version and time has other
     facts. A good row is superseded by the image's newest good row, a bad row by the newest of any kind. Of rows with the
-    same time, the later one in the listing is newer. A bad row without a time takes no part.
+    same time, the later one in the listing is newer. A bad row without a time is left out.
     """
     import pandas as pd
 

@@ -91,7 +91,7 @@ def row_rules(
 
     ``hosts``: the only hosts that photos may come from; empty allows all. ``schemes``: allowed besides http and https.
     ``stores``: known ids. ``cameras``: known (store, camera). ``boxes_fail_alone``: rules on single boxes only inform;
-    the crop job fails these boxes, and their image goes on.
+    the crop job fails these boxes and cuts the others.
     """
     return (
         *ROW_KEY_RULES,

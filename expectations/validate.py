@@ -34,7 +34,7 @@ class Verdict:
 
     @property
     def judged(self) -> int:
-        """Number of rows that the error budget is a share of. Superseded rows say nothing about the source."""
+        """Number of rows that the error budget refers to. Superseded rows say nothing about the source."""
         return self.rows - len(self.superseded)
 
     @property
@@ -65,7 +65,7 @@ def validate_manifest(
     ``run_name``: names the page. ``now``: what the rules on times compare with. ``allowed_hosts``: empty allows all.
     ``stored_schemes``: URL schemes of buckets and folders. ``known_stores``: ids of the store table, if there is one.
     ``known_cameras``: its (store, camera), if it lists them. ``docs``: folder or store (below docs/) of Data Docs; None
-    writes none. ``boxes_fail_alone``: bad boxes are left to the crop job, and their image goes on.
+    writes none. ``boxes_fail_alone``: bad boxes are left to the crop job, which cuts the others of their image.
     Raise ManifestError when an expectation could not be evaluated.
     """
     hosts = [host.strip().lower() for host in allowed_hosts]

@@ -22,7 +22,7 @@ def _name() -> str:
     since = f"{photos.since:%Y-%m-%d}" if photos.since else "the beginning"
     days = f"{since} to {photos.until:%Y-%m-%d}" if photos.until else f"{since} to now"
     kind = "dry run" if asked["dry_run"] else asked["mode"]
-    return f"backfill {kind} {days}, asked {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    return f"backfill {kind} {days}, requested {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 @flow(name="backfill", flow_run_name=_name, persist_result=False)
@@ -39,7 +39,7 @@ def backfill(
         Field(
             title="What to do",
             description="missing: not registered yet, or changed (version, boxes, recipe or metadata); "
-            "failed: failed and dead ones; all: everything, also what is done",
+            "failed: failed and dead ones; all: everything, including what is done",
         ),
     ] = "missing",
     order: Annotated[Order, Field(title="Order", description="which photos come first, by capture time")] = "newest",

@@ -1,4 +1,4 @@
-"""Processes a plan slice by slice, with the asked concurrency. Shared by backfill and replay."""
+"""Processes a plan slice by slice, with the requested concurrency. Shared by backfill and replay."""
 
 from __future__ import annotations
 

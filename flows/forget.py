@@ -15,7 +15,7 @@ from tasks.forget import forget_photos, show_erasure
 
 def _name() -> str:
     kind = "dry run of " if runtime.flow_run.parameters["dry_run"] else ""
-    return f"forget {kind}photos, asked {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    return f"forget {kind}photos, requested {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 @flow(name="forget", flow_run_name=_name, persist_result=False)

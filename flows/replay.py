@@ -19,7 +19,7 @@ from tasks.plan import Replayed, plan_replay
 def _name() -> str:
     asked = runtime.flow_run.parameters
     kind = "dry run of " if asked["dry_run"] else ""
-    return f"replay {kind}{', '.join(asked['ended'])}, asked {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    return f"replay {kind}{', '.join(asked['ended'])}, requested {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 @flow(name="replay", flow_run_name=_name, persist_result=False)
@@ -30,7 +30,7 @@ def replay(
             title="What ended",
             min_length=1,
             description="failed: waits for its next try; dead: no tries left; quarantined: broke an expectation, and is "
-            "validated again by the current ones; partial: done, but some boxes failed for good",
+            "validated again by the current ones; partial: done, but some boxes failed permanently",
         ),
     ] = ["failed", "dead"],  # noqa: B006 - Prefect copies it
     reasons: Annotated[

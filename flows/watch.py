@@ -53,7 +53,7 @@ def watch(
     """Poll every second and crop new photos at once.
 
     **What it does.** Stays in one process, and asks the API for news since the cursor with one call per poll. When there
-    is news or a backlog, it takes the same steps as `poll`, one batch per poll, but without Prefect task runs, which
+    is news or a backlog, it runs the same steps as `poll`, one batch per poll, but without Prefect task runs, which
     would take longer than the crops. Once a minute it looks back as far as `poll` does for late arrivals, publishes its
     lineage and updates its artifacts.
 

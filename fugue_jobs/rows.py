@@ -85,7 +85,7 @@ def _renamed(column: pa.Array, kind: pa.DataType) -> pa.Array:
     found = [structs.type.field(i).name.strip('"') for i in range(structs.type.num_fields)]
     wanted = [kind.value_type.field(i).name for i in range(kind.value_type.num_fields)]
     if found != wanted:
-        raise ValueError(f"the engine handed over fields {found}, not {wanted}")
+        raise ValueError(f"the engine returned fields {found}, not {wanted}")
     fields = [structs.field(i).cast(kind.value_type.field(i).type) for i in range(len(wanted))]
     values = pa.StructArray.from_arrays(fields, fields=list(kind.value_type))
     return pa.ListArray.from_arrays(column.offsets, values, type=kind, mask=column.is_null())

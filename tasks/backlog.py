@@ -1,4 +1,4 @@
-"""backlog: samples how much waits at the end of every run, draws it from time to time, and warns when it is old.
+"""backlog: samples the backlog at the end of every run, draws it from time to time, and warns when it is old.
 
 Not a task, because an idle poll does it too.
 """
@@ -13,7 +13,7 @@ from cropline.pipeline.run import Run
 from tasks.harmless import harmless
 from tasks.show import show
 
-# Polls come every minute, give or take a few seconds.
+# Polls come every minute, to within a few seconds.
 _EVERY = timedelta(seconds=50)
 _IDLE_RUNS_DRAW_EVERY_MIN = 5
 

@@ -26,7 +26,7 @@ def has_work(run: Run) -> bool:
 
 
 def claim(run: Run) -> Batch | None:
-    """Lease the next batch to this run. Return None when other runs took everything."""
+    """Lease the next batch to this run. Return None when other runs have everything."""
     return run.state.claim(
         limit=run.settings.batch.images, owner=run.context.flow_run_id, source=run.settings.api.source
     )

@@ -1,4 +1,4 @@
-"""forget: runs an erasure as a step, and finishes erasures whose photos were in work."""
+"""forget: runs an erasure as a step, and finishes erasures whose photos were in a batch."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def show_erasure(run: Run, photos: Selection, result: ErasureResult, dry_run: bo
     from cropline.reports.summary import plain
 
     verdict, *more = erasure_lines(result, dry_run=dry_run)
-    lines = [f"## {run.context.run_name}", f"**{verdict}**", *more, f"Asked for: `{plain(photos.text)[:_SHOWN]}`"]
+    lines = [f"## {run.context.run_name}", f"**{verdict}**", *more, f"Selection: `{plain(photos.text)[:_SHOWN]}`"]
     if result.receipt is not None:
         where = run.spec.uri(result.receipt)
         link = web_links([("receipt", where)], run.spec, run.settings.storage.browse_url).get("receipt")

@@ -192,7 +192,7 @@ def _filter(run: Run, photos: Photos, states: Sequence[WorkState] = (), reasons:
 def _ended(run: Run, asked: Replayed, ended: Ended) -> Iterable[ImageState]:
     permanent = [code for code, failure in FAILURES.items() if not failure.transient]
     reasons = list(asked.reasons)
-    if ended == "partial":  # done, but some of its boxes failed for good
+    if ended == "partial":  # done, but some of its boxes failed permanently
         reasons = [code for code in permanent if code in reasons] if reasons else permanent
         if not reasons:
             return []
@@ -226,7 +226,7 @@ def _good_now(run: Run, asked: Replayed, left: Counter[str]) -> _Again:
         listings=listings,
         read=sum(map(len, waiting.values())),
         note=f"{unmapped:,} rows keep their earlier mapping: their items were not stored" if unmapped else None,
-        # Rows that an earlier replay brought through count as good: repeating a replay is no failure.
+        # Rows that an earlier replay accepted count as good: repeating a replay is no failure.
         good=len(chosen.good) + left["replayed before"],
         still_bad=+(Counter(name for row in chosen.bad for name in row.broken) + Counter(unplaced)),
         still_bad_rows=len(chosen.bad) + sum(unplaced.values()),
@@ -236,7 +236,7 @@ def _good_now(run: Run, asked: Replayed, left: Counter[str]) -> _Again:
 
 @dataclass(frozen=True)
 class _Again:
-    """The result for the rows in quarantine, as a Plan takes it."""
+    """The result for the rows in quarantine, in the fields of a Plan."""
 
     work_items: list[WorkItem]
     listings: list[Listing]

@@ -1,6 +1,6 @@
 """refresh: gets new URLs from the image API for photos whose signed URL has expired, within their batch.
 
-It runs on the driver, under the API's rate limit. The new URLs are landed in a manifest of their own, because URLs are
+It runs on the driver, under the API's rate limit. The new URLs are landed in a separate manifest, because URLs are
 kept only in manifests.
 """
 

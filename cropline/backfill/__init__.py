@@ -3,7 +3,7 @@
 It holds planning, estimates and their reports. It does not execute: planned work items are registered, claimed,
 cropped and committed by the same steps as polled ones (tasks/).
 
-    request.py   what a run may be asked for
+    request.py   the options of a run
     listings.py  where photos are announced: pages of the API, or landed manifests
     remapping.py quarantined rows, mapped again
     choose.py    which announced rows count: the window, and the newest good version of each photo

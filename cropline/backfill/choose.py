@@ -34,7 +34,7 @@ AMBIGUOUS = "same version and time as another row, but different content"
 
 @dataclass(slots=True)
 class Row:
-    """One announced photo: the position of its row, and what the plan needs of it."""
+    """One announced photo: the position of its row, and what the plan needs from it."""
 
     listing: int
     row: int
@@ -107,7 +107,7 @@ class _Filter:
         self._stores, self._cameras = set(photos.stores), set(photos.cameras)
 
     def why_not(self, row: dict[str, Any]) -> str | None:
-        """Return why a row is not asked for, or None when it is."""
+        """Return why the request excludes a row, or None when it does not."""
         if not row["image_id"]:
             return "no image id"
         if row["captured_at"] is None:

@@ -50,7 +50,7 @@ def cost_of(slices: Sequence[Slice], last: Sequence[BatchState], *, calls: int, 
 
 
 def _speed(last: Sequence[BatchState]) -> tuple[float, str]:
-    """Return images per second of the batches that took one attempt, and the basis of that figure."""
+    """Return images per second of the batches that needed one attempt, and the basis of that figure."""
     timed = [
         (batch.images, (batch.committed_at - batch.created_at).total_seconds())
         for batch in last

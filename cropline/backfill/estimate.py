@@ -38,7 +38,7 @@ class Estimate:
 
 
 def estimate(plan: Plan, limits: Limits, *, batch_images: int, last: Sequence[BatchState]) -> Estimate:
-    """Return the estimate. ``last``: the latest batches of the state, which give the speed."""
+    """Return the estimate. ``last``: the latest batches of the state, for the speed."""
     budget = Budget(limits)
     parts = list(slices(plan.work_items, batch_images, budget))
     lands = any(listing.key is None for listing in plan.listings)

@@ -157,5 +157,5 @@ def _chunks(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 
 def start_of(photos: Photos, api: ApiSettings) -> str:
-    """Return the update time from which the API is read. Photos are announced after capture, give or take clock errors."""
+    """Return the update time from which the API is read. Photos are announced after capture, except for clock errors."""
     return (in_utc(photos.since) - api.overlap).astimezone(UTC).isoformat() if photos.since else api.start

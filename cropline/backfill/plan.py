@@ -13,7 +13,7 @@ from cropline.backfill.classify import WorkItem
 from cropline.backfill.listings import Listing
 from cropline.backfill.request import Limits, Order
 
-ASSUMED_BYTES = 2_600_000  # of a photo whose size the listing does not give
+ASSUMED_BYTES = 2_600_000  # of a photo whose size is not in the listing
 _NEVER = datetime(1, 1, 1, tzinfo=UTC)
 
 
@@ -46,7 +46,7 @@ class Plan:
     ``work_items``: in the order of execution; those of one photo are together. ``bad``: rows for quarantine.
     ``read``: number of announced rows; ``outside``: rows that do not count, by reason. ``left``: work items that are not
     to be done, by reason. ``calls``: pages read from the API. ``complete`` False: there may be more photos.
-    ``good``: photos judged good, to be done or not. ``still_bad_rows``: rows that stay in quarantine; ``still_bad``: the
+    ``good``: photos with a good row, to be done or not. ``still_bad_rows``: rows that stay in quarantine; ``still_bad``: the
     same by broken expectation; ``hints``: see Funnel.hints. ``from_quarantine``: registered rows are marked as replayed.
     ``asks_again``: the API is asked for a new URL of every photo whose URL is signed, before the photo is fetched.
     """
@@ -138,7 +138,7 @@ def slices(work_items: Sequence[WorkItem], images: int, budget: Budget) -> Itera
             yield Slice(current)
             current, held = [], 0
             if not budget.room(batches=1):
-                # The limit stopped nothing when the last photo is done.
+                # No limit stopped the run when the last photo is done.
                 if photo[-1] is work_items[-1]:
                     budget.stopped = None
                 return

@@ -1,4 +1,4 @@
-"""What a backfill or replay may be asked for. The Prefect UI makes forms of these models, and the CLI its options."""
+"""The requests for backfills and replays. The Prefect UI shows these models as forms, the CLI as options."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Photos(Request):
 class Limits(Request):
     """Limits after which a run stops by itself, between two batches. The next run continues."""
 
-    max_batches: int | None = Field(None, ge=1, title="Batches", description="the most batches to process")
+    max_batches: int | None = Field(None, ge=1, title="Batches", description="process at most this many batches")
     concurrency: int = Field(
         1,
         ge=1,
@@ -47,12 +47,12 @@ class Limits(Request):
         title="At the same time",
         description="batches processed in parallel; more than 1 helps only on Spark",
     )
-    images: int | None = Field(None, ge=1, title="Images", description="the most photos to process")
+    images: int | None = Field(None, ge=1, title="Images", description="process at most this many photos")
     api_calls: int | None = Field(
-        None, ge=1, title="API calls", description="the most pages to read from the image API"
+        None, ge=1, title="API calls", description="read at most this many pages of the image API"
     )
-    puts: int | None = Field(None, ge=1, title="PUTs", description="the most crops to store")
-    bytes: int | None = Field(None, ge=1, title="Bytes", description="the most bytes of photos to download")
+    puts: int | None = Field(None, ge=1, title="PUTs", description="store at most this many crops")
+    bytes: int | None = Field(None, ge=1, title="Bytes", description="download at most this many bytes of photos")
 
 
 def backfill_id(source: str, photos: Photos, announced: From, mode: Mode) -> tuple[str, str]:

@@ -86,7 +86,7 @@ def open_or_create(spec: StoreSpec) -> DeltaTable:
             mode="error",
             partition_by=[PARTITION],
             name="cropline",
-            description="One row a box and crop profile; see cropline's docs/architecture.md",
+            description="One row per box and crop profile; see cropline's docs/architecture.md",
             configuration=dict(_CONFIGURATION),
             storage_options=_options(spec),
         )

@@ -1,4 +1,4 @@
-"""Find rows that are no longer current, as far as the log and maintenance kept them.
+"""Find rows that are no longer current, as far back as the log and the files are kept.
 
 The predicate of a superseding commit names its images, and the version before it has the rows that it removed.
 """

@@ -34,7 +34,7 @@ class Memory:
     """What a state database remembers of the table's commits.
 
     ``until``: it has checked every commit up to this version; None: no commit. ``unknown_batches``: some of them were of batches
-    that are not its own. ``knows``: returns those of some batch ids that are its own.
+    that it does not know. ``knows``: returns which of some batch ids it knows.
     """
 
     until: int | None

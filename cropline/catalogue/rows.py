@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 ImageProfile = tuple[str, str, str]
-"""source, image_id, profile: what is cropped, and superseded, as one."""
+"""source, image_id, profile: the unit that is cropped and superseded."""
 
 PARTITION = "captured_date"
 

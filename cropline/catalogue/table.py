@@ -321,7 +321,7 @@ class Catalogue:
         dry_run: bool = False,
     ) -> maintenance.MaintenanceResult:
         """Merge small files, delete files that no version younger than ``vacuum_after`` reads (None: keep all), and shorten
-        the log. Safe beside commits; a commit that rewrites the same files goes first. dry_run only counts.
+        the log. Safe beside commits; a commit that rewrites the same files takes precedence. dry_run only counts.
 
         Raise CatalogueError also when ``vacuum_after`` is under a day: running commits could lose their files.
         """
@@ -341,7 +341,7 @@ class Catalogue:
 
     def remove_duplicates(self, *, dry_run: bool = False) -> int:
         """Remove duplicate rows that batches of several states left: keep the newest rows of each work item, and of a box the
-        good one. Return how many rows went, or would go with ``dry_run``. Reads four columns of the whole table."""
+        good one. Return how many were removed, or would be with ``dry_run``. Reads four columns of the whole table."""
 
         def mend(table: DeltaTable, works: set[ImageProfile]) -> int:
             held = commits.current(table, works)

@@ -1,4 +1,4 @@
-"""The command line: one module per command, and here their names and how an error ends.
+"""The command line: the names of the commands, and how errors are printed. Each command has its own module.
 
 This is the only part of cropline/ that may call flows. Its commands import them when they run.
 """
@@ -33,12 +33,12 @@ _NO_PREFECT = ("Failed to reach API at ", "Timed out while attempting to connect
 
 
 def main() -> None:
-    """Entry point. A CroplineError ends as one line, after the lines that explain it, with exit code 2 and no traceback."""
+    """Entry point. A CroplineError is printed as one line, without a traceback; the exit code is 2."""
     try:
         refuse_name_clashes()
         app()
     except CroplineError as error:
-        # An error names ids and keys, which come from outside.
+        # An error may quote ids and keys, which come from outside.
         for note in getattr(error, "__notes__", ()):
             print(f"cropline: {visible(note)}", file=sys.stderr)  # noqa: T201
         print(f"cropline: {error.code}: {visible(str(error))}", file=sys.stderr)  # noqa: T201
@@ -145,7 +145,7 @@ def lineage(
 
 @app.command()
 def show(
-    image_id: Annotated[str, typer.Argument(help="id of an image, as the API calls it")],
+    image_id: Annotated[str, typer.Argument(help="id of an image in the image API")],
     out: Annotated[Path | None, typer.Option(help="file for the picture; default: IMAGE_ID.jpg")] = None,
 ) -> None:
     """Draw one photo with its boxes, and its crops below."""
@@ -160,7 +160,7 @@ def crop(
     boxes: Annotated[
         Path,
         typer.Option(
-            help="JSON: [[xmin, ymin, xmax, ymax], ...], or a list of boxes as the image API gives them "
+            help="JSON: [[xmin, ymin, xmax, ymax], ...], or a list of boxes as the image API returns them "
             '({"id": "7", "xmin": 0.1, ...}), or a whole item of the API'
         ),
     ],
@@ -216,7 +216,7 @@ operations.add_to(app)
 
 
 def quiet_prefect(verbose: bool) -> None:
-    """Silence Prefect's log lines, which would break the progress bar. Settings of the user stay.
+    """Silence Prefect's log lines, which would break the progress bar. The user's settings are kept.
 
     Call it before Prefect is imported: Prefect reads these variables then.
     """

@@ -1,7 +1,7 @@
 """Reads the boxes file of ``cropline crop``: JSON in one of three forms.
 
     [[xmin, ymin, xmax, ymax], ...]                     numbers, one list per box
-    [{"id": "7", "xmin": 0.1, "ymin": ...}, ...]        boxes as the image API gives them (CROPLINE_API__FIELDS__XMIN ...)
+    [{"id": "7", "xmin": 0.1, "ymin": ...}, ...]        boxes as the image API returns them (CROPLINE_API__FIELDS__XMIN ...)
     {"boxes": [...], ...}                               a whole item of the image API (CROPLINE_API__FIELDS__BOXES)
 
 A box that is NaN, inverted or outside the photo is read; the crop job fails it.

@@ -12,7 +12,7 @@ def run_move(*, storage: bool, api: bool) -> None:
     """Bind the database and print to what. Raises SettingsError when no option is given, or no API is set."""
     settings = load_settings()
     if not storage and not api:
-        raise SettingsError("say what has moved: --storage, --api, or both")
+        raise SettingsError("name what has moved: --storage, --api, or both")
     if api and not settings.api.url:
         raise SettingsError("CROPLINE_API__URL: no image API is set; give its new base address, http(s)://host[:port]")
     source, place = settings.api.source, settings.storage.spec.identity

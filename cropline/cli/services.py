@@ -1,4 +1,4 @@
-"""Starts, watches and ends the child processes of ``cropline up``, with all that they started and nothing else."""
+"""Starts, watches and stops the child processes of ``cropline up``, and the processes that those start."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Services:
     def end(self) -> None:
         """End the flow runs, then the services in reverse order of their start.
 
-        A worker that ends kills its runs at once. Runs that get SIGTERM first free their batches.
+        A worker that ends kills its runs at once. Runs that get SIGTERM first release their batches.
         """
         listen_no_more()
         _end_runs(self._mark, {part.pid for _, part in self._running})

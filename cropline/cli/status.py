@@ -64,7 +64,7 @@ def _images(screen: Screen, report: StateReport) -> None:
 
 
 def _why(state: str) -> str:
-    """Return the state to show: a work item that is done and has a reason failed for some boxes or all."""
+    """Return the state to show: a work item that is done but has a reason failed for some or all boxes."""
     return "ended with failures" if state == "done" else state
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def show_trace(what: str) -> None:
     """Print crop -> box -> image -> manifest -> batch -> flow run -> profile, or image -> versions -> crops.
 
-    Raises CatalogueError when it is neither, or when the photo was erased.
+    Raises CatalogueError when ``what`` is neither, or when the photo was erased.
     """
     settings = load_settings()
     catalogue, screen = Catalogue(settings.storage.spec), Screen()

@@ -54,7 +54,7 @@ def run_up(out: Path, port: int, *, demo: bool) -> None:
         except KeyboardInterrupt:
             listen_no_more()
             screen.print("\nending ...")
-    screen.print("everything that was started has ended")
+    screen.print("all services have stopped")
 
 
 def _start(services: Services, port: int, screen: Screen) -> None:

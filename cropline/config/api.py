@@ -36,7 +36,7 @@ class ApiSettings(Group):
     )
     token: SecretStr = Field(SecretStr(""), description="bearer token; empty sends none")
     auth: AuthSettings = AuthSettings()
-    method: Literal["GET", "POST"] = Field("GET", description="how a page is asked for; POST sends body")
+    method: Literal["GET", "POST"] = Field("GET", description="method of the requests for pages; POST sends body")
     params: dict[str, JsonValue] = Field({}, repr=False, description="query parameters of every request, a JSON object")
     headers: dict[str, SecretStr] = Field({}, description="headers of every request, a JSON object")
     body: dict[str, JsonValue] | None = Field(
@@ -45,7 +45,7 @@ class ApiSettings(Group):
         description="POST: the request body, a JSON object; {since} {cursor} {page} {offset} {limit} in its texts are replaced",
     )
     data_selector: str = Field("images", description="JSONPath of the items in a page")
-    paginator: Paginator = Field("cursor", description="how the listing leads to its next page")
+    paginator: Paginator = Field("cursor", description="how the next page of the listing is found")
     cursor_path: str = Field("next_cursor", description="cursor paginator: JSONPath of the next cursor")
     cursor_param: str = Field("cursor", min_length=1, description="cursor paginator: name of the query parameter")
     page_param: str = Field("page", min_length=1, description="page_number paginator: name of the query parameter")
@@ -53,7 +53,7 @@ class ApiSettings(Group):
         None,
         ge=0,
         le=1_000,
-        description="page_number paginator: number of the first page; empty finds out, with one more call",
+        description="page_number paginator: number of the first page; empty finds it with one more request",
     )
     offset_param: str = Field("offset", min_length=1, description="offset paginator: name of the query parameter")
     next_url_path: str = Field("next", description="next_url paginator: JSONPath of the next page's address")
@@ -64,10 +64,12 @@ class ApiSettings(Group):
     has_more_path: str = Field(
         "", description="JSONPath of a true or false that says whether there are more pages; empty: ignored"
     )
-    since_param: str = Field("updated_after", description="parameter of the oldest update wanted; empty sends none")
+    since_param: str = Field(
+        "updated_after", description="parameter with the time since which updates are listed; empty sends none"
+    )
     since_format: str = Field("iso", description="iso, iso_z, date, epoch_s, epoch_ms, or a pattern as of strftime")
     limit_param: str = Field("limit", description="parameter of the page size; empty sends none")
-    page_size: int = Field(200, ge=1, le=10_000, description="items that a page is asked for")
+    page_size: int = Field(200, ge=1, le=10_000, description="number of items to request per page")
     max_pages: int = Field(
         10_000, ge=1, description="a poll stops after this many pages with new items; the next poll continues"
     )
@@ -91,8 +93,8 @@ class ApiSettings(Group):
     calls_per_s: float = Field(
         5, gt=0, le=1_000, description="pages per second, shared by polls and backfills; a deploy sets it on the server"
     )
-    timeout_s: float = Field(30, gt=0, le=3_600, description="for one page in total")
-    retries: int = Field(5, ge=0, le=20, description="tries again after 429, 5xx and timeouts")
+    timeout_s: float = Field(30, gt=0, le=3_600, description="time limit for one page in total")
+    retries: int = Field(5, ge=0, le=20, description="number of retries after 429, 5xx and timeouts")
     fields: FieldMap = FieldMap()
     time_format: str = Field(
         "iso", description="format of the items' times: iso, epoch_s, epoch_ms, or a strptime pattern"

@@ -30,7 +30,7 @@ class AuthSettings(Group):
     token_url: str = Field("", description="oauth2: where client credentials are exchanged for a token")
     client_id: SecretStr = Field(SecretStr(""), description="oauth2: the client's id")
     client_secret: SecretStr = Field(SecretStr(""), description="oauth2: the client's secret")
-    scope: str = Field("", description="oauth2: the scope asked for")
+    scope: str = Field("", description="oauth2: the scope to request")
 
     @field_validator("header")
     @classmethod

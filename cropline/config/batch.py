@@ -13,7 +13,7 @@ from cropline.config.pictures import PictureLimits as PictureLimits
 
 
 class BatchSettings(Group):
-    """How many images a batch has, and how many batches a run takes."""
+    """How many images a batch has, and how many batches a run processes."""
 
     images: int = Field(500, ge=1, le=1_000_000, description="images per batch: the unit of commit, resume and lineage")
-    max_batches: int = Field(100, ge=1, description="batches one run takes before it ends")
+    max_batches: int = Field(100, ge=1, description="the most batches that one run processes")

@@ -14,7 +14,7 @@ class SparkSettings(Group):
     """A Spark cluster that scales. ``local`` masters and Connect servers use only some of these settings."""
 
     python: str = Field("", description="the workers' Python; empty is the path of this one")
-    autoscale: bool = Field(True, description="executors come with the work and go when idle; clusters only")
+    autoscale: bool = Field(True, description="add executors when there is work, release idle ones; clusters only")
     min_executors: int = Field(0, ge=0, le=10_000, description="executors that are kept even when idle")
     max_executors: int = Field(0, ge=0, le=10_000, description="0 chooses from the backlog")
     executor_cores: int = Field(1, ge=1, le=256, description="a core is one crop process")
@@ -131,7 +131,7 @@ _MASTER = re.compile(
 class EngineSettings(Group):
     """Where the crop job runs."""
 
-    kind: EngineKind = Field("native", description="what runs the crop job; auto chooses by how much waits")
+    kind: EngineKind = Field("native", description="what runs the crop job; auto chooses by the size of the backlog")
     master: str = Field("local[2]", description="spark: the master URL: local[N], spark://host:port, yarn, k8s://...")
     conf: dict[str, str] = Field({}, description="passed through to Spark: names that begin with spark.")
     processes: int = Field(0, ge=0, le=256, description="crop processes per worker; 0 is one per core")

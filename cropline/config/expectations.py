@@ -34,4 +34,6 @@ class ExpectationSettings(Group):
         description="a photo with a capture time further in the future is quarantined",
     )
     max_boxes: int = Field(1_000, ge=1, description="an image with more boxes is quarantined")
-    boxes_fail_alone: bool = Field(False, description="a bad box fails alone, with its reason, while its image goes on")
+    boxes_fail_alone: bool = Field(
+        False, description="a bad box fails with its reason, and its image's other boxes are cropped"
+    )

@@ -77,7 +77,7 @@ class FetchSettings(Group):
     timeout_s: float = Field(
         30, gt=0, le=3_600, description="time limit for one photo in total, with redirects and slow bodies"
     )
-    connect_timeout_s: float = Field(5, gt=0, le=3_600, description="for a connection to a photo's host")
+    connect_timeout_s: float = Field(5, gt=0, le=3_600, description="time limit for connecting to a photo's host")
     max_redirects: int = Field(3, ge=0, le=10, description="redirects that are followed for one photo")
     token: SecretStr = Field(SecretStr(""), description="bearer token sent with photo requests to token_host only")
     token_host: str = Field("", description="the only host[:port] that gets the token")

@@ -27,10 +27,10 @@ class PictureLimits(Group):
         20, gt=0, le=3_600, description="time limit for decoding one picture; only that picture fails"
     )
     min_iou: float = Field(
-        0.5, ge=0, le=1, description="a box that sticks out is clipped; failed when less than this share is inside"
+        0.5, ge=0, le=1, description="a box that sticks out is clipped; it fails when less than this share is inside"
     )
     size_mismatch: Literal["rescale", "fail", "ignore"] = Field(
         "rescale",
         description="a photo of another size than the API declares: boxes in pixels are rescaled when the aspect is the same, "
-        "or fail (size_mismatch), or are cut as they are; each way with a flag",
+        "or fail (size_mismatch), or are cut as they are; each crop gets a flag",
     )

@@ -22,7 +22,7 @@ class StorageSettings(Group):
 
     url: str = Field("", description=f"{FORMS}; empty is ./cropline-output")
     endpoint: str | None = Field(None, description="a server other than the cloud's own, http(s)://host[:port][/path]")
-    region: str | None = Field(None, description="S3: the bucket's region; empty takes the one of boto3's settings")
+    region: str | None = Field(None, description="S3: the bucket's region; empty uses the region of boto3's settings")
     account: str | None = Field(
         None,
         pattern=r"^[a-z0-9]{3,24}$",

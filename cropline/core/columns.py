@@ -1,13 +1,13 @@
 """The meaning of each column of the manifests and of the catalogue. The reference pages print these texts."""
 
 BOX_COLUMNS = {
-    "box_id": "the box's id in its image, as the API gives it; null when it gives none",
+    "box_id": "the box's id in its image, as the API returns it; null when there is none",
     "xmin": "left edge as it came, 0 to 1 or px: see coordinates",
     "ymin": "top edge as it came",
     "xmax": "right edge as it came",
     "ymax": "bottom edge as it came",
     "label": "what the detector saw in the box",
-    "score": "how sure the detector is, as it came",
+    "score": "the detector's confidence, as it came",
 }
 
 MANIFEST_COLUMNS = {
@@ -48,7 +48,7 @@ CATALOGUE_COLUMNS = {
     "reason": "reason code of a failed or skipped box; null when written",
     "detail": "one line for people about the reason, without secrets; null when written",
     "retry_after_s": "seconds that the photo's host asked to wait; null when it did not ask",
-    "key": "the crop's name for good, and its object key when shard is null; null unless written",
+    "key": "the crop's permanent name, and its object key when shard is null; null unless written",
     "shard": "object key of the pack that holds the crop; null when it is an object by itself",
     "offset": "position of the crop's first byte in the pack",
     "bytes": "size of the crop, bytes",

@@ -1,4 +1,4 @@
-"""All exceptions that cropline raises, as one tree: a caller catches as much of it as it needs.
+"""All exceptions that cropline raises, as one tree: callers catch the level that they need.
 
 CroplineError                  base of all; ``code`` is stable, ``str()`` is safe to show and to store
 ├── SettingsError              a setting is invalid; nothing was started

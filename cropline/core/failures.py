@@ -89,7 +89,7 @@ FAILURES: dict[str, Failure] = {
         Failure(
             "url_expired",
             True,
-            "the host refused a signed URL (401, 403, 410, or a token that has expired), and the image API gave no fresh one",
+            "the host refused a signed URL (401, 403, 410, or a token that has expired), and the image API returned no fresh one",
             "set CROPLINE_API__ITEM_PATH; does the API announce the photo with a fresh URL?",
         ),
         Failure(

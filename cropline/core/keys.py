@@ -113,7 +113,7 @@ def frame_crop_key(
     """Return the object key of a crop from a DataFrame, relative to the storage root.
 
     It depends on the image's bytes, the edges and the crop's bytes, not on the row number or the URL. So the same image
-    gives the same key in any row and with any signature in its URL.
+    has the same key in any row and with any signature in its URL.
     """
     place = "-".join(map(str, edges))
     return f"{FRAMES}/{fingerprint_[:12]}/{image_sha256[:32]}/{place}-{crop_sha256[:16]}.{extension}"

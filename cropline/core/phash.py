@@ -2,7 +2,7 @@
 
 A grid of CELLS x CELLS covers the upright photo. Row by row, one letter per cell gives the mean luma of the area that boxes
 cover, in 64 steps from dark to bright; UNKNOWN means that boxes cover less than half of the cell. The distance of two
-photos is the root mean square of the differences in the cells that both know.
+photos is the root mean square of the differences in the cells that are known in both.
 """
 
 CELLS = 16  # per side

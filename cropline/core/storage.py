@@ -1,4 +1,4 @@
-"""The object store and the few calls that steps make. All object I/O uses obstore.
+"""The object store: how it is opened, read and written. All object I/O uses obstore.
 
 A StoreSpec holds no secret, so it can be sent to workers. Credentials come from the cloud's own chain on the machine that uses it.
 """

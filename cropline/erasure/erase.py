@@ -31,13 +31,13 @@ _STAYS = (
     "manifests and quarantine keep what was announced of these photos until retention removes them; drift/ keeps their "
     "ids and hashes (one hash is a sketch of 16 x 16 brightness levels) until newer photos replace them; earlier versions "
     "of the catalogue keep the rows until maintain vacuums them; a bucket with versioning keeps earlier versions of "
-    "objects; copies and exports made from here are not known here"
+    "objects; cropline does not know the copies and exports that were made"
 )
 
 
 @dataclass(frozen=True)
 class ErasureResult:
-    """The result of an erasure. ``receipt`` None: it is unfinished, because photos are in work or another erasure runs."""
+    """The result of an erasure. ``receipt`` None: it is unfinished, because photos are in a batch or another erasure runs."""
 
     erasure_id: str
     images: int
@@ -63,7 +63,7 @@ def estimate(spec: StoreSpec, state: State, source: str, selection: Selection) -
 
 
 def _in_rows(selection: Selection, spec: StoreSpec, state: State, source: str) -> set[str]:
-    """Return the photos of the selection that the catalogue has, except those whose corrected rows will leave it."""
+    """Return the photos of the selection in the catalogue, except those whose corrected metadata no longer matches it."""
     found = selection.in_catalogue(Catalogue(spec), source)
     corrected = set() if selection.images else found & state.being_rewritten(source)
     return found - (corrected - selection.in_state(state, source)) if corrected else found
@@ -156,7 +156,7 @@ def _remove_all(
 
 
 class _Log:
-    """The portions of an erasure, as objects. Everything in one may be half removed; the receipt names all of it."""
+    """The portions of an erasure, as objects. Part of a portion may be removed already; the receipt names all of it."""
 
     def __init__(self, spec: StoreSpec, erasure_id: str) -> None:
         self._spec = spec

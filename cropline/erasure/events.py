@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cropline.state import Erasure, State
 
 Emit = Callable[["Erasure", ErasureTotals | None], None]
-"""Called when an erasure begins or is gone on with (None), and when nothing of it is left."""
+"""Called with None when an erasure begins or continues, and with the totals when everything is removed."""
 
 
 def emit_nothing(_erasure: Erasure, _gone: ErasureTotals | None) -> None:

@@ -18,7 +18,7 @@ def erasure_lines(result: ErasureResult, *, dry_run: bool) -> list[str]:
     nothing = [] if result.rows or result.objects or result.in_progress or result.waits else [_NOTHING]
     if dry_run:
         lines = [f"{what} would be removed. Nothing was done.", *nothing]
-        return [*lines, *([f"{result.in_progress:,} of the photos are in work now."] if result.in_progress else [])]
+        return [*lines, *([f"{result.in_progress:,} of the photos are in a batch now."] if result.in_progress else [])]
     if result.waits:
         return [
             "Another erasure is running: nothing was removed yet.",
@@ -27,6 +27,6 @@ def erasure_lines(result: ErasureResult, *, dry_run: bool) -> list[str]:
     if result.receipt is not None:
         return [f"{what} were removed. These photos will not be cropped again.", *nothing]
     return [
-        f"{what} were removed. {result.in_progress:,} more photos are in work: their crops are removed when their batch ends.",
+        f"{what} were removed. {result.in_progress:,} more photos are in a batch: their crops are removed when it ends.",
         f"Then the receipt is written: {_LATER}.",
     ]

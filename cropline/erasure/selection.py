@@ -1,6 +1,6 @@
 """Which photos to erase: some by id, those of some stores, or those captured before a time.
 
-The Prefect UI makes its form from the selection, and the CLI its options.
+The Prefect UI shows the selection as a form, the CLI as options.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ def _delete_leftovers(out: Path) -> None:
             except ProcessLookupError:
                 shutil.rmtree(left)
             except PermissionError:
-                continue  # the process lives, under another user
+                continue  # the process runs under another user
 
 
 def _read(spec: StoreSpec, rows: Iterator[dict[str, Any]]) -> Iterator[Crop]:

@@ -153,7 +153,7 @@ def _marks(spec: StoreSpec, keys: Iterable[str]) -> dict[int, list[Mark]]:
 
 
 def mark_replayed(spec: StoreSpec, manifest_key: str, rows: Collection[int], mark: Mark) -> None:
-    """Record that these rows of a manifest became work. Marks are added, never changed. Raise StorageError."""
+    """Record that these rows of a manifest became work items. Marks are added, never changed. Raise StorageError."""
     stored = {
         "flow_run": mark.flow_run,
         "at": mark.at.isoformat(),

@@ -34,7 +34,7 @@ def dataset(
 
 
 def stored(spec: StoreSpec, key: str) -> Name:
-    """Something below the storage root: ``s3://bucket`` and its key (so for each cloud), or ``file`` and its path."""
+    """Something below the storage root: ``s3://bucket`` and its key (likewise for other clouds), or ``file`` and its path."""
     address = spec.address
     if address.local_path is not None:
         return "file", str(address.local_path / key)
@@ -63,7 +63,7 @@ def state_table(settings: Settings, table: str) -> Name:
             f"postgres://{parts.hostname or 'localhost'}:{parts.port or 5432}",
             f"{parts.path.strip('/')}.public.{table}",
         )
-    # SQLAlchemy's form: three slashes stand before a relative path, four before an absolute one.
+    # SQLAlchemy's form: a relative path follows three slashes, an absolute one four.
     return f"sqlite://{Path(parts.path[1:]).absolute()}", table
 
 

@@ -17,7 +17,7 @@ from cropline.lineage.events import Event, EventKind, RunContext, run_event
 if TYPE_CHECKING:
     from cropline.config.settings import Settings
 
-# The maintenance is a step of a flow that is called maintain: its job needs a name of its own.
+# Maintenance of the catalogue is a step of the flow maintain: its job needs another name.
 VALIDATE, CROP, MAINTAIN = "cropline.validate", "cropline.crop", "cropline.maintain.catalogue"
 # Steps that do not run on the engine of the settings.
 _ENGINES = {VALIDATE: "great-expectations", MAINTAIN: "deltalake"}
@@ -82,7 +82,7 @@ class EventBuilder:
     def validate_failed(
         self, at: datetime, *, started_at: datetime, manifest: str, error: str, kind: EventKind = "FAIL"
     ) -> list[Event]:
-        """START and end of validate, when it could not judge the manifest at all."""
+        """START and end of validate, when it failed without a result."""
         inputs = [self._manifests(manifest, None)]
         return self._both(VALIDATE, started_at, at, manifest, inputs, [], error, bad_end=kind)
 

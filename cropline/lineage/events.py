@@ -30,12 +30,12 @@ _UNDECIDED = "auto"
 _KEPT = {"_schemaURL", "schemaURL", "_producer", "producer"}
 
 DESCRIPTIONS = {
-    "cropline.poll": "Polls the camera API, validates and registers what came, and crops what waits.",
+    "cropline.poll": "Polls the image API, validates and registers new rows, and crops the backlog.",
     "cropline.watch": "Looks for new photos every second, and crops them at once.",
-    "cropline.process": "Crops what waits, without polling.",
+    "cropline.process": "Crops the backlog without polling.",
     "cropline.backfill": "Crops photos of a time window that polls missed or cropped differently.",
     "cropline.replay": "Tries again what failed, is dead, or is in quarantine.",
-    "cropline.validate": "Judges every row of one manifest; bad rows go to quarantine, good ones become work.",
+    "cropline.validate": "Validates every row of one manifest; bad rows go to quarantine, good ones become work items.",
     "cropline.crop": "Cuts the boxes of one batch of photos and commits the crops to the catalogue.",
     "cropline.forget": "Begins or continues an erasure.",
     "cropline.erasure": "Removes everything that was made from some photos, for good.",
@@ -78,7 +78,7 @@ def engine_version(engine: str) -> str:
 
 
 def run_id(flow_run_id: str, job: str, part: str = "") -> str:
-    """The OpenLineage run id of a job in a flow run. ``part`` (a batch id, a manifest) tells runs of one job apart."""
+    """The OpenLineage run id of a job in a flow run. ``part`` (a batch id, a manifest) distinguishes runs of one job."""
     return str(uuid5(_IDS, canonical_json([flow_run_id, job, part])))
 
 

@@ -44,7 +44,7 @@ _SEVERITIES = {"critical": "error", "warning": "warn", "info": "info"}
 
 
 class Expectation(Protocol):
-    """The result of one expectation, as the expectations package gives it."""
+    """The result of one expectation, as the expectations package returns it."""
 
     @property
     def name(self) -> str: ...

@@ -129,7 +129,7 @@ def _count(x: int, y: int, value: int | None, what: str, kind: str = "") -> str:
 
 
 def _node(node: _Node, quiet: bool) -> str:
-    """Data in a box, work in a pill. ``quiet``: a place for bad rows looks like any other while it is empty."""
+    """Data as a box, a job as a pill. ``quiet``: an empty place for bad rows looks like any other."""
     kind = "data" if node.kind == "bad" and quiet else node.kind
     radius = _BOX_H // 2 if node.kind == "job" else 8
     left, top = node.x - _BOX_W // 2, node.y - _BOX_H // 2
@@ -147,7 +147,7 @@ def _node(node: _Node, quiet: bool) -> str:
 
 
 def _shortened(text: str, to: int) -> str:
-    """The text cut to a length. The end stays, because it tells names apart."""
+    """The text cut to a length. The end is kept, because names differ there."""
     return text if len(text) <= to else f"…{text[1 - to :]}"
 
 

@@ -25,7 +25,7 @@ _GIVEN_UP = ("_MSG_TIMED_OUT", "_PURGE_QUEUE", "_PURGE_INFLIGHT")
 def produce(config: Mapping[str, str], topic: str, events: Sequence[Event], deadline: float) -> list[Delivery]:
     """Send the events and wait until the brokers have them. The run's id is the key, so a run's events stay in order.
 
-    ``config``: librdkafka's names. Nothing that a broker does, or fails to do, is raised.
+    ``config``: librdkafka's names. Errors of brokers are in the deliveries; none is raised.
     """
     from confluent_kafka import KafkaException
 
@@ -61,7 +61,7 @@ def _producer(config: Mapping[str, str], left_s: float) -> Producer:
 
 
 def _unheard(error: KafkaError) -> None:
-    """No-op callback: trouble with a broker shows in each delivery."""
+    """No-op callback: each delivery reports the errors of brokers."""
 
 
 def _put(producer: Producer, topic: str, event: Event, number: int, deliveries: dict[int, Delivery]) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cropline.core.store_spec import StoreSpec
 
 FOLDER = "lineage"
-"""Prefix of the objects; below it a folder a day."""
+"""Prefix of the objects; below it is one folder per day."""
 
 
 def lines(events: Sequence[Event]) -> bytes:

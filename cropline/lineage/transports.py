@@ -32,7 +32,7 @@ _ENDPOINT = "/api/v1/lineage"
 class Publisher:
     """Sends events as the settings say. Keep one per run: ``timeout_s`` bounds all its calls together.
 
-    No failure of the receiver is raised: the delivery says it. An event may arrive twice, never changed.
+    No failure of the receiver is raised: the delivery reports it. An event may arrive twice, never changed.
     """
 
     def __init__(self, settings: LineageSettings, spec: StoreSpec) -> None:
@@ -136,10 +136,10 @@ def _write_all(descriptor: int, data: bytes, end: int) -> None:
 
 
 class Post:
-    """One publishing over HTTP, in a thread that can be left behind.
+    """One delivery over HTTP, in a thread that can be abandoned.
 
-    A socket timeout bounds a single read, not a server that drips, and not name resolution. So the caller waits for the
-    thread until its deadline, cuts the connection, and takes the results so far.
+    A socket timeout bounds a single read, not a server that sends slowly, and not name resolution. So the caller waits
+    for the thread until its deadline, cuts the connection, and uses the results so far.
     """
 
     def __init__(self, url: str, headers: dict[str, str], events: Sequence[Event]) -> None:

@@ -1,7 +1,7 @@
 """Maintenance of what runs leave: expired crops, orphans, and old manifests, quarantine files and reports.
 
 It finds what is to be removed, and removes it. It does not maintain the Delta table (cropline/catalogue/maintenance.py)
-or erase what a user asked to forget (cropline/erasure). Every part takes ``dry_run`` and can be killed and run again.
+or erase what a user asked to forget (cropline/erasure). Every part accepts ``dry_run`` and can be killed and run again.
 """
 
 from cropline.maintenance.orphans import remove_orphans

@@ -35,7 +35,7 @@ _ROWS_AT_ONCE = 65_536
 
 
 def remove_orphans(spec: StoreSpec, state: State, *, safe: timedelta, dry_run: bool) -> list[CleanupResult]:
-    """Remove orphans. Raise StorageError for a ``safe`` under a day: crops of running batches could go."""
+    """Remove orphans. Raise StorageError for a ``safe`` under a day: crops of running batches could be removed."""
     if safe < timedelta(days=1):
         raise StorageError(f"orphans younger than a day may belong to a running batch: {safe} is too short")
     if spec.scheme == "memory":

@@ -1,4 +1,4 @@
-"""The interface that every kind of pack has: samples are added one by one; sealed, a pack knows where each one's bytes are."""
+"""The interface of packs: samples are added one by one; a sealed pack has the offset of each one's bytes."""
 
 from __future__ import annotations
 

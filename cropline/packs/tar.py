@@ -10,12 +10,12 @@ from cropline.core.keys import canonical_json
 from cropline.packs.pack import Sample, Sealed
 
 _BLOCK = 512
-_LAYOUT = b"tar 1"  # raised when the same samples would give other bytes
+_LAYOUT = b"tar 1"  # to be changed when the same samples would become other bytes
 _LONGEST, _SIZE, _SUM = 100, 124, 148  # ustar header: longest name, offsets of size and checksum
 
 
 class TarPack:
-    """See pack.Pack. No clock and no user enters the bytes. The name is a hash of everything but the pictures."""
+    """See pack.Pack. The bytes contain no time and no user. The name is a hash of everything but the pictures."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

@@ -143,7 +143,7 @@ class Run:
         return [Event(event_id(event), canonical_json(event)) for event in events]
 
     def emit(self, events: Sequence[dict[str, Any]]) -> None:
-        """Put lineage events into the outbox in a transaction of their own."""
+        """Put lineage events into the outbox in a separate transaction."""
         self.state.enqueue_events(self.events(events))
 
     def begin(self) -> Heartbeat:

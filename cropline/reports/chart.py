@@ -142,7 +142,7 @@ def _x(moment: float, start: float, end: float) -> float:
 
 
 def _nice(peak: float, least: float) -> float:
-    """The next 1, 2 or 5 times a power of ten, at least ``least``: half a photo is not a mark on a scale."""
+    """The next 1, 2 or 5 times a power of ten, at least ``least``, so that no mark is half a photo."""
     if peak <= 0 or (least > 1 and peak < least):
         return least
     power = 10.0 ** math.floor(math.log10(peak))

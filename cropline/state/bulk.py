@@ -12,7 +12,7 @@ Kinds = Mapping[str, TypeEngine[Any]]
 
 
 def unnested(kinds: Kinds, rows: Sequence[Mapping[str, object]]) -> Any:
-    """Return these rows as a table ``told``, on PostgreSQL. ``kinds`` gives its columns and their types."""
+    """Return these rows as a table ``told``, on PostgreSQL. ``kinds``: its columns and their types."""
     arrays = [
         bindparam(name, [row[name] for row in rows], type_=ARRAY(kind), unique=True) for name, kind in kinds.items()
     ]

@@ -135,7 +135,7 @@ class State:
         profiles: Sequence[str] | None = None,
         images: Sequence[str] | None = None,
     ) -> Batch | None:
-        """Lease a batch: a stale one, whole, whatever the limit; else up to ``limit`` images, newest captured first.
+        """Lease a batch: a whole stale one, even above the limit; else up to ``limit`` images, newest captured first.
 
         Due retries get a tenth of a batch and the places that new images leave free. Return None when there is no work.
         ``images`` (ids) claims only these and no stale batch, so that a backfill does only its own work.
@@ -274,7 +274,7 @@ class State:
         return reports.find_images(self._database, which.clauses, limit)
 
     def each_image(self, which: requeue.WorkItemFilter) -> Iterator[ImageState]:
-        """Yield all work items of a filter, in no order, with some thousand in memory. Read to the end: it holds a transaction."""
+        """Yield all work items of a filter, in no order, with some thousand in memory. Read it to the end: it holds a transaction."""
         return reports.each_image(self._database, which.clauses)
 
     def endings(self, which: requeue.WorkItemFilter) -> list[ReasonCount]:

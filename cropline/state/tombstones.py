@@ -1,7 +1,7 @@
 """Erasures and tombstones: which images are to be erased, are erased, and must never come back.
 
 begin                Put tombstones, in a transaction that no registration of the source overlaps. From then on no
-                     announcement of these images becomes work.
+                     announcement of these images becomes a work item.
 delete_unclaimed     Delete their work items, except claimed ones: a batch's members are frozen, and its commit counts them.
 delete_tombstoned    Delete those when their batch commits. An image counts as erased only when no batch holds it, so crops that
                      the batch committed are erased like the rest.
@@ -169,7 +169,7 @@ def known(database: Database, erasure_ids: Sequence[str]) -> set[str]:
 
 
 def recall(database: Database, erasure: Erasure, ended_at: datetime, image_ids: Sequence[str]) -> list[str]:
-    """Restore an ended erasure from its receipt. Return its images that have work items here: they may be back."""
+    """Restore an ended erasure from its receipt. Return its images that have work items here: they may have been cropped again."""
     with database.atomic() as connection:
         _block_registrations(connection, erasure.source)
         of = {"erasure_id": erasure.erasure_id, "source": erasure.source}

@@ -41,7 +41,7 @@ class Cluster(Protocol):
         """A batch begins: cancel() ends what runs from here on."""
 
     def check(self) -> None:
-        """Called while work waits or runs. Raises EngineError when the cluster gives no worker for too long."""
+        """Called while work waits or runs. Raises EngineError when the cluster provides no worker for too long."""
 
     def cancel(self) -> None:
         """End what has run since begin()."""
@@ -83,7 +83,7 @@ def in_own_thread(work: Callable[[], Result], check: Callable[[], None]) -> Resu
             outcome.set_exception(error)
 
     threading.Thread(target=run, name="cluster job", daemon=True).start()
-    # Not result(CHECK_S): its TimeoutError could be the work's own.
+    # Not result(CHECK_S): a TimeoutError could come from ``work``.
     while not wait([outcome], CHECK_S).done:
         check()
     return outcome.result()

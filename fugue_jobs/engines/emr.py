@@ -64,7 +64,7 @@ def dispatch(
     waiting: int,
     check: Callable[[], None],
 ) -> Done:
-    """Run the job there and wait for it. Any exception while waiting, a signal's too, cancels the job run.
+    """Run the job there and wait for it. Any exception while waiting, including a signal's, cancels the job run.
 
     ``check`` is called at each status request to AWS; an exception from it ends the wait.
 
@@ -252,5 +252,5 @@ def _cancel(client: Any, application: str, run: str) -> None:
     try:
         _ask(client.cancel_job_run, applicationId=application, jobRunId=run)
     except EngineError as error:
-        # Report the error that ended the wait. What the job run still writes can do no harm.
+        # Report the error that ended the wait. Later writes of the job run are harmless.
         log.warning("EMR Serverless job run %s could not be cancelled, it ends by itself: %s", run, error)

@@ -57,7 +57,7 @@ def run_crop_job(
     images: ManifestRows, which Spark's workers read themselves and which are read here for other engines; or
     loaded rows, manifests.IMAGE_ROWS. Unclaimed rows are ignored.
     claimed: schemas.CLAIM. stores: schemas.STORES, may be empty.
-    on_image: gets the number of rows after each image; not on clusters, whose workers are elsewhere.
+    on_image: called with the number of rows after each image; not on clusters, whose workers are elsewhere.
     waiting: other images that wait; kind=auto and autoscaling use it.
     on_engine: called at the end with the engine of the batch and the reason.
     check: called about once a second in the calling thread; an exception from it ends the job.
@@ -66,8 +66,8 @@ def run_crop_job(
     Several threads may call this; on a cluster they share its session.
 
     Raise EngineError: a claimed image without its manifest row, a repeated store, an engine that cannot
-    run, a script that breaks its contract. On any exception, a signal's too, the work on the cluster has
-    been ended, except parts that Dask's workers are running.
+    run, a script that breaks its contract. After any exception, including a signal's, no work of the
+    job runs on the cluster, except parts that Dask's workers are running.
     """
     from fugue_jobs.engines import plan
     from fugue_jobs.engines.manifests import sizes

@@ -15,7 +15,7 @@ _PACKAGES = (
     "fugue_jobs/imaging", "fugue_jobs/pool",
 )  # fmt: skip
 
-# The same code always gives the same zip.
+# The same code always produces the same zip.
 _TIMESTAMP = (1980, 1, 1, 0, 0, 0)
 
 
@@ -38,7 +38,7 @@ def zipped_packages() -> Path:
 
 @cache
 def package_folders() -> list[Path]:
-    """Return the same as folders, one per top-level package, for a cluster that takes no zip."""
+    """Return the same as folders, one per top-level package, for a cluster that accepts no zip."""
     home = Path(tempfile.mkdtemp(prefix="cropline-code-"))
     with zipfile.ZipFile(zipped_packages()) as archive:
         archive.extractall(home)

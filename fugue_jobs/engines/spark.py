@@ -163,7 +163,7 @@ def _addresses(master: str) -> list[tuple[str, int]]:
 def as_spark_frame(session: Any, table: Images) -> Any:
     """Return the table as a frame of the session. Workers read rows that are in manifests.
 
-    Empty tables need an explicit schema, because Connect does not take it from the table.
+    Empty tables need an explicit schema, because Connect does not infer it from the table.
     """
     from pyspark.sql.pandas.types import from_arrow_schema
 

@@ -108,7 +108,7 @@ def refusal(target: Target, response: requests.Response, *, signed: bool = False
 
 
 def _token_expired(response: requests.Response) -> bool:
-    """Return whether the token expired. Google and S3 answer 400; only the body tells it from a bad request."""
+    """Return whether the token expired. Google and S3 answer 400; only the body distinguishes it from a bad request."""
     size = _content_length(response)
     if response.status_code != 400 or (size or 0) > DRAIN or response.headers.get("Content-Encoding"):
         return False

@@ -1,4 +1,4 @@
-"""Images without a host: bytes in the work itself, and files below one configured folder."""
+"""Images without a host: bytes in the work item itself, and files below one configured folder."""
 
 from __future__ import annotations
 

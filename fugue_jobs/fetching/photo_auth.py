@@ -66,4 +66,6 @@ class PhotoAuth:
         else:
             return
         # Raised out here: the error holds the request, with its secret.
-        raise PhotoFailure("connection", f"no token for {self._settings.token_host}: AUTH__TOKEN_URL gave none ({why})")
+        raise PhotoFailure(
+            "connection", f"no token for {self._settings.token_host}: AUTH__TOKEN_URL returned none ({why})"
+        )

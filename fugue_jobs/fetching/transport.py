@@ -1,7 +1,7 @@
 """Sockets, TLS and pooled connections that dial only checked addresses and never outlive a deadline.
 
 requests' timeouts bound a single recv, so a slow drip of bytes lasts for ever. Here the socket has the deadline and
-gives every recv only the time that is left: headers, chunk sizes, bodies and TLS records all end with it.
+limits every recv to the time that is left: headers, chunk sizes, bodies and TLS records all end with it.
 """
 
 import socket

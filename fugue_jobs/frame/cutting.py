@@ -24,7 +24,7 @@ Emit = Callable[[int], None]
 
 
 def cut_rows(rows: Rows, options: Options, processes: int, tell: Emit | None = None) -> Results:
-    """Return the crop of every row. ``tell`` gets the number of finished rows, after each image.
+    """Return the crop of every row. ``tell`` is called with the number of finished rows after each image.
 
     A row that cannot be cut gets a reason. Raise EngineError when crop processes cannot run at all.
     """

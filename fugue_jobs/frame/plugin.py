@@ -28,7 +28,7 @@ def _transformer(named: Any) -> Any:  # noqa: ARG001 - Fugue's signature
 
 @parse_execution_engine.candidate(_is_connect, priority=2)
 def _connect(engine: Any, conf: Any, **_: Any) -> Any:  # noqa: ARG001 - Fugue's signature
-    """Return our engine: Fugue's takes a Connect session on Spark 4 for a classic one."""
+    """Return our engine: Fugue's treats a Connect session of Spark 4 as a classic one."""
     from fugue_jobs.engines.spark_connect import ConnectEngine
 
     return ConnectEngine(engine)

@@ -135,5 +135,5 @@ def nest(flat: pa.Table, counts: list[int | None]) -> pa.Table:
 
 
 def _array(values: NDArray[Any], kind: pa.DataType, missing: NDArray[np.bool_] | None) -> pa.Array:
-    # Arrow does not take numpy arrays of lists as lists.
+    # Arrow does not convert numpy arrays of lists to lists.
     return pa.array(values.tolist(), kind) if pa.types.is_list(kind) else pa.array(values, kind, mask=missing)

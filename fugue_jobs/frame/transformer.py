@@ -33,7 +33,7 @@ _PARTS = "CONCURRENCY*4"
 
 
 class CropTransformer(Transformer):
-    """Crops the boxes of a frame in Fugue. ``bound``: options that were given before the statement was written."""
+    """Crops the boxes of a frame in Fugue. ``bound``: options that were set before the statement."""
 
     def __init__(self, bound: Mapping[str, Any] | None = None) -> None:
         self._bound = dict(bound or {})

@@ -38,7 +38,7 @@ class Canvas:
     def lend(self, image: ImageFile) -> None:
         """Make an undecoded photo decode into the canvas, if its kind allows it.
 
-        The photo keeps its size; its memory may be larger. Only rectangles inside the photo may be taken.
+        The photo keeps its size; its memory may be larger. Only rectangles inside the photo may be cropped.
         """
         if image.format not in ("JPEG", "MPO") or image.mode not in ("RGB", "L") or len(image.tile) != 1:
             return

@@ -1,6 +1,6 @@
 """Finds a JPEG's damage by its Huffman codes: where they are invalid, end early, or do not end with the bits.
 
-A changed bit shows late: the decoder goes on out of step until a code does not fit. So only proven parts
+A changed bit shows late: the decoder continues out of step until a code does not fit. So only proven parts
 count as whole: rows above a cut, and restart intervals that end at their marker. If the place of the
 damage is unknown, nothing counts as whole.
 """
@@ -111,7 +111,7 @@ def _whole_mcus(scan: Scan, found: Entropy, piece: bytes, walked: Walked, first:
         return count  # all are there; the rest is padding
     zeros = piece.find(bytes(ZEROS))
     if filled < len(piece) or zeros >= 0:
-        # Data after the zeros is lost, whatever the walk made of it.
+        # Data after the zeros is lost, whatever the walk read there.
         cut = walk(piece[: filled if zeros < 0 else min(zeros, filled)], scan.tables, count)
         if cut is None:
             return None

@@ -1,4 +1,4 @@
-"""The pool of crop processes: gives out images, and handles decoders that hang or die. One thread, no locks.
+"""The pool of crop processes: distributes images, and handles decoders that hang or die. One thread, no locks.
 
 An image goes to the process with the fewest, so a slow photo delays only the few in its process.
 When a photo's decoding makes no progress for ``decode_timeout_s``, the photo fails (``decode_hung``)

@@ -53,7 +53,7 @@ PROGRESS_S = 0.5
 
 
 class Assignment(NamedTuple):
-    """What a process gets at its start."""
+    """What a process receives at its start."""
 
     store: StoreSpec | None  # None: crops are returned
     fetch: FetchSettings
@@ -285,7 +285,7 @@ def _unexpected(job: _Job, error: Exception) -> PhotoFailure:
 
 
 def serve(pipe: Connection) -> None:
-    """Take work from the pipe until the parent closes it."""
+    """Read work from the pipe until the parent closes it."""
     lock = threading.Lock()
 
     def send(message: tuple[Any, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Stores a crop's bytes in the object store, with metadata where the store takes it."""
+"""Stores a crop's bytes in the object store, with metadata where the store accepts it."""
 
 from __future__ import annotations
 

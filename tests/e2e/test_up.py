@@ -65,7 +65,7 @@ def test_ctrl_c_ends_everything_that_was_started_and_nothing_else_and_frees_the_
             assert up.wait(90) == 0, log.read_text()
         assert not [pid for pid in started if lives(pid)]
         assert stranger.poll() is None
-    assert log.read_text().rstrip().endswith("everything that was started has ended")
+    assert log.read_text().rstrip().endswith("all services have stopped")
     ((_, state, attempt, lease_until),) = stack.batches()
     assert (state, attempt) == ("open", 1)
     assert datetime.fromisoformat(lease_until) <= datetime.now(UTC), "its lease is over: the next start goes on with it"

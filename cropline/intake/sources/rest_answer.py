@@ -96,7 +96,7 @@ def following(answer: Answer, api: ApiSettings) -> Position | None:
 
 
 def says_its_end(answer: Answer, api: ApiSettings) -> bool:
-    """Return whether a page without a next page states its end, rather than only naming no next page."""
+    """Return whether a page without a next page says explicitly that it is the last."""
     if api.has_more_path:
         return True
     match api.paginator:

@@ -23,7 +23,7 @@ def client_credentials(auth: AuthSettings, timeout_s: float) -> OAuth2ClientCred
             return token
 
         def parse_expiration_in_seconds(self, response_json: Any) -> int:
-            """Shorten the lifetime a little: a token must not expire on its way."""
+            """Shorten the lifetime a little: a token must not expire in transit."""
             seconds = int(response_json.get("expires_in") or self.default_token_expiration)
             return max(1, min(seconds, 86_400) - 5)
 

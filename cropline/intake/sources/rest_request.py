@@ -1,4 +1,4 @@
-"""Build the requests to a listing: query or body, with the position and the oldest update filled in."""
+"""Build the requests to a listing: query or body, with the position and the start time filled in."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def since_text(moment: datetime, api: ApiSettings) -> str | int:
 
 
 def is_since_sent(api: ApiSettings) -> bool:
-    """Return whether requests state the oldest update."""
+    """Return whether requests contain the start time."""
     if "since" in _named(api.body) | _named(api.params):
         return True
     return bool(api.since_param) and api.body is None

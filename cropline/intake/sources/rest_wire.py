@@ -168,7 +168,7 @@ class Wire:
         except (requests.ConnectionError, requests.Timeout) as error:
             failure = ApiUnavailable(f"{where} cannot be reached ({type(error).__name__})")
         except (ValueError, TypeError, LookupError, AttributeError):  # dlt does not check the answer
-            failure = ApiRefused(f"{where} gives no access_token")
+            failure = ApiRefused(f"{where} returns no access_token")
         raise failure
 
     def _renew(self) -> bool:

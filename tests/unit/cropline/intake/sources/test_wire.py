@@ -84,9 +84,9 @@ class TestClientCredentials:
         [
             ((401, {}, b"canary-body"), ApiRefused, "TOKEN_URL answers 401; check CROPLINE_API__AUTH__CLIENT_ID"),
             ((503, {}, b""), ApiUnavailable, "TOKEN_URL answers 503"),
-            ((200, {}, b"{}"), ApiRefused, "gives no access_token"),
-            ((200, {}, b"[]"), ApiRefused, "gives no access_token"),
-            ((200, {}, b"<html>"), ApiRefused, "gives no access_token"),
+            ((200, {}, b"{}"), ApiRefused, "returns no access_token"),
+            ((200, {}, b"[]"), ApiRefused, "returns no access_token"),
+            ((200, {}, b"<html>"), ApiRefused, "returns no access_token"),
         ],
     )
     def test_a_token_that_is_not_given_names_its_settings(
