@@ -90,7 +90,7 @@ FAILURES: dict[str, Failure] = {
             "url_expired",
             True,
             "the host refused a signed URL (401, 403, 410, or a token that has expired), and the image API returned no fresh one",
-            "set CROPLINE_API__ITEM_PATH; does the API announce the photo with a fresh URL?",
+            "does the API return the photo with a fresh URL, in its listing or at CROPLINE_API__ITEM_PATH?",
         ),
         Failure(
             "forbidden_path",

@@ -140,12 +140,10 @@ class _Reading:
         return length < self.checker.longest or (self._limits() and length < self._limit)
 
     def _counts_all(self) -> bool:
-        """Whether as many items came as the listing has. A "total" that nobody set may be the length of a full page."""
+        """Whether as many items came as the listing has. A "total" that nobody set may be the length of the only page."""
         checker = self.checker
         told = checker.total == checker.distinct
-        return told and (
-            self._api.total_path is not None or checker.distinct > checker.longest or checker.longest < self._limit
-        )
+        return told and (self._api.total_path is not None or checker.distinct > checker.longest)
 
     def _take(self, items: list[Any], answer: Answer) -> Trouble | None:
         self.pages_read += 1
