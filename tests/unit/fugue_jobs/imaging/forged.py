@@ -67,7 +67,7 @@ def segment(marker: int, body: bytes = b"") -> bytes:
 
 
 def behind_component_ids(scans: int) -> bytes:
-    """Return a progressive JPEG whose further scans name components that look like a segment of 65,024 bytes: FF E0 FE 00."""
+    """Return a progressive JPEG; its further scans name components that look like a segment of 65,024 bytes: FF E0 FE 00."""
     data = bytearray(encoded(PHOTO, quality=50, progressive=True))
     frame, scan = data.index(b"\xff\xc2"), -1
     names = {data[frame + 10 + 3 * part]: 0xFF - part for part in range(3)}
@@ -80,7 +80,7 @@ def behind_component_ids(scans: int) -> bytes:
 
 
 def behind_reserved_markers(scans: int) -> bytes:
-    """Return a progressive JPEG with a reserved marker in each further scan: some decoders drop it, others see a segment."""
+    """Return a progressive JPEG with a reserved marker in each further scan: decoders drop it or see a segment."""
     scan = segment(0xDA, b"\x01\x01\0\0\0\x10")
     restarts = segment(0xDD, b"\0\x01")
     return encoded(PHOTO, progressive=True)[:-2] + restarts + scan + (b"\xff\x02\xfe\0" + scan) * scans + b"\xff\xd9"

@@ -1,4 +1,4 @@
-"""Boxes are measured in the picture size that the API declares: for photos of another size they are rescaled or fail."""
+"""Boxes are measured in the picture size that the API declares; for photos of another size they are scaled or fail."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Decoding at a reduced scale: only where it cannot be seen, exact in its geometry, and independent of other profiles."""
+"""Decoding at a reduced scale: only where it is invisible, exact in its geometry, independent of other profiles."""
 
 import io
 import math

@@ -1,4 +1,4 @@
-"""The optional decoder in the product: crops equal Pillow's; Pillow decodes what it refuses, and the reason is reported."""
+"""The optional decoder: crops equal Pillow's; Pillow decodes what it refuses, and the reason is reported."""
 
 import hashlib
 import json

@@ -242,7 +242,7 @@ def test_no_process_outlives_its_parent(server: PhotoServer, tmp_path: Path, kin
 
 
 def interrupted(line: int, do: Callable[[], Any], between: Callable[[], Any]) -> Any:
-    """Return the result of ``do`` while another thread runs ``between`` just before its line-th line of processes.py."""
+    """Return the result of ``do`` while another thread runs ``between`` before its line-th line of processes.py."""
     lines = 0
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
