@@ -99,7 +99,7 @@ class Stack:
 
     @contextmanager
     def process(self, name: str, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-        """Run ``python -m ...`` in its own process group for the duration of the block; its output goes to a log file."""
+        """Run ``python -m ...`` in its own process group during the block; its output goes to a log file."""
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", *arguments],

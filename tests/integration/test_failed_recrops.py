@@ -1,4 +1,4 @@
-"""Good crops whose photos cannot be had any more: they stay, and everything says so. By the command line, as a user would."""
+"""Good crops whose photos are no longer available stay, and every view says so. Run by the command line."""
 
 from __future__ import annotations
 

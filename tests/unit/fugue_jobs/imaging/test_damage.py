@@ -1,4 +1,4 @@
-"""Damage is judged by where it lies: crops above it are the whole photo's, in it there are none. Every decoder says the same."""
+"""Crops above the damage are those of the whole photo; crops in it fail. Every decoder agrees."""
 
 import json
 import random
@@ -100,7 +100,7 @@ def test_damage_is_judged_at_reduced_scales_too(scale: int) -> None:
 
 
 def test_an_empty_wall_is_not_taken_for_a_hole() -> None:
-    """Optimised tables have short codes of zeros for blank blocks: long runs of zero bytes are a picture then."""
+    """Optimised tables give blank blocks short codes of zeros: there, long runs of zero bytes are a picture."""
     from PIL import Image
 
     wall = Image.new("RGB", (1600, 1200), (240, 240, 235))
@@ -239,7 +239,7 @@ def test_the_walk_in_c_is_the_one_in_python_on_any_bits() -> None:
 
 @pytest.mark.parametrize("kind", ["420", "444", "optimised", "grey", "CMYK"])
 def test_a_whole_photo_is_judged_by_nobody(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    """A walk in Python takes a second for a megabyte."""
+    """A walk in Python takes a second per megabyte."""
     monkeypatch.setattr(regions, "_extension", lambda: (None, "not_installed"))
     monkeypatch.setattr(decode, "judge_jpeg", lambda *_: pytest.fail("judged"))
     assert told(jpeg(kind), jpeg(kind)) == "." * 10
