@@ -1,7 +1,7 @@
 """Finds photos that were sent again under another id, re-encoded or re-scaled, by their perceptual hash.
 
-A photo is compared only with photos of the same camera. A camera in front of which nothing moves is not judged, because
-its pictures cannot be distinguished from repeats. fugue_jobs/imaging/photo_hash.py makes the hashes.
+A photo is compared only with photos of the same camera. When nothing moves in front of a camera, it is not judged,
+because its pictures cannot be distinguished from repeats.
 """
 
 from __future__ import annotations
@@ -107,7 +107,10 @@ def _nearest(hashes: list[str], first: int, limits: Limits) -> Iterator[tuple[in
 
 
 def _distances(luma: Cells, known: Cells, first: int, limits: Limits) -> Cells:
-    """Return the distance of each photo from ``first`` on to each earlier one; infinite where it is unknown."""
+    """Return the distance of each photo from ``first`` on to each earlier one; infinite where it is unknown.
+
+    The distance is the root mean square of the differences in the cells that are known in both.
+    """
     count = known.sum(axis=1)
     common = known[first:] @ known.T
     # Sum of squared differences over the cells that are known in both, for all pairs at once: a^2 + b^2 - 2ab.

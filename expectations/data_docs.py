@@ -1,4 +1,4 @@
-"""Data Docs: the kept history of validations, with one page per run and an index of the newest. Readable offline.
+"""Data Docs: the kept history of validations, with one page per run and an index of the newest.
 
     index.html                               the newest runs
     history.json                             their records, so that the index is built without reading every run

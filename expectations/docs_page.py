@@ -1,7 +1,7 @@
-"""Renders Data Docs: one page per run and the index, as self-contained HTML.
+"""Renders Data Docs: one page per run and the index, as self-contained HTML without scripts.
 
-Great Expectations' own renderers draw the details of each expectation. The page around them is ours, because GX's loads
-styles and scripts from seven CDNs and is bare without them. No script runs, and the pages forbid loading anything.
+Great Expectations' own renderers draw the details of each expectation. The page around them is ours, because GX's
+loads styles and scripts from seven CDNs and is bare without them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """plan: decides which work items a backfill or replay does, in which order. Changes nothing.
 
-It brings together the API, the manifests, the rules and the state. The choice itself is in cropline/backfill.
+It gathers the API, the manifests, the rules and the state; the choice itself is in cropline/backfill.
 """
 
 from __future__ import annotations

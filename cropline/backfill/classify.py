@@ -1,19 +1,16 @@
 """Decides what is to be done with each work item, and why: compares announced rows with the state table.
 
-    the work item is    missing      failed     all          action
-    unknown             new          -          new          register
-    of another recipe,  other ...    -          other ...    register, unless a newer version is known
-      version or boxes
-    of other metadata   metadata ... -          metadata ... register: its rows are rewritten (all: cut again)
-    quarantined         good now     good now   good now     register
-    pending             waiting      -          waiting      claim
-    failed or dead      -            failed     failed       requeue
-    done                -            -          again        requeue, unless this backfill has done it
-    claimed             -            -          -            none: another run has it
-    forgotten           -            -          -            none, ever
-
-What the API announces now is registered too, because its URL is the newest. Metadata of a landed manifest counts only
-when its updated_at is newer than the state's: all landed manifests have been registered before.
+the work item is    missing      failed     all          action
+unknown             new          -          new          register
+of another recipe,  other ...    -          other ...    register, unless a newer version is known
+  version or boxes
+of other metadata   metadata ... -          metadata ... register: its rows are rewritten (all: cut again)
+quarantined         good now     good now   good now     register
+pending             waiting      -          waiting      claim
+failed or dead      -            failed     failed       requeue
+done                -            -          again        requeue, unless this backfill has done it
+claimed             -            -          -            none: another run has it
+forgotten           -            -          -            none, ever
 """
 
 from __future__ import annotations
@@ -117,12 +114,18 @@ def decide(row: Row, recipe: str, work: ImageState | None, selection: Selection)
 
 
 def _tells(row: Row, work: ImageState) -> bool:
-    """Whether the row of a known work item is registered, in addition to the action."""
+    """Whether the row of a known work item is registered, in addition to the action.
+
+    What the API announces now is registered, because its URL is the newest.
+    """
     return (row.announced_now and not _older(row, work)) or _corrected(row, work)
 
 
 def _corrected(row: Row, work: ImageState) -> bool:
-    """Whether the row has newer metadata for the same work item."""
+    """Whether the row has newer metadata for the same work item.
+
+    All landed manifests have been registered before: their metadata counts only with a newer updated_at.
+    """
     if _older(row, work):
         return False
     if work.metadata is None:  # registered by an older cropline: only the columns can be compared

@@ -1,7 +1,7 @@
 """Convert the crop job's rows to the catalogue's schema; predicates and look-ups over its columns.
 
-CATALOGUE = CROPS with ``captured_at`` as a UTC timestamp, plus the commit of the row and the columns of RECROP. RECROP: the
-result of the last attempt to cut a good crop again (see failed_recrops.py). core/columns.py explains the columns.
+CATALOGUE is CROPS with ``captured_at`` as a UTC timestamp, plus the commit of the row, plus RECROP: the result of the
+last attempt to cut a good crop again (failed_recrops.py). core/columns.py explains the columns.
 """
 
 from __future__ import annotations

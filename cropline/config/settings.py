@@ -1,7 +1,7 @@
-"""All settings as one frozen tree, which is built once and passed on.
+"""All settings as one frozen tree.
 
-``CROPLINE_<GROUP>__<NAME>`` in the environment or in ``.env`` sets a value, for example ``CROPLINE_API__URL``. Unknown
-names are refused. Secrets are SecretStr: no repr, log or error shows them.
+``CROPLINE_<GROUP>__<NAME>`` in the environment or in ``.env`` sets a value, for example ``CROPLINE_API__URL``; unknown
+names are refused. Secrets are SecretStr, so that no repr, log or error shows them.
 """
 
 from __future__ import annotations

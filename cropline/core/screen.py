@@ -1,7 +1,7 @@
 """The console that every command writes to: it prints text literally.
 
-Ids, URLs, labels and reasons come from outside. No such text can control the terminal, act as markup or become an emoji
-(an id may contain ``:100:``). Use ``plain`` in lines that have markup.
+Ids, URLs, labels and reasons come from outside: they cannot control the terminal, act as markup or become an emoji
+(``:100:``). Use ``plain`` in lines that have markup.
 """
 
 from __future__ import annotations

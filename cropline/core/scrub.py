@@ -1,7 +1,7 @@
 """Remove secrets from text that people and tables will see: log lines, errors, crop rows, lineage, artifacts.
 
-Signed queries, userinfo, bearer tokens, values of fields with secret names, and everything between a URL's scheme and a later
-``@`` are removed. It may remove too much, never too little. A text that needs no URL should not get one.
+Signed queries, userinfo, bearer tokens, values of fields with secret names, and everything between a URL's scheme and
+a later ``@`` are removed. It may remove too much, never too little.
 """
 
 import re

@@ -1,6 +1,6 @@
 """Whether a URL is signed and when it expires, from the query parameters of common signing schemes.
 
-Names are compared without case. A scheme that is not listed here is no signature. docs/failures.md has the list.
+Names are compared without case. Only the schemes here, which docs/failures.md lists, count as signatures.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The object store: how it is opened, read and written. All object I/O uses obstore.
 
-A StoreSpec holds no secret, so it can be sent to workers. Credentials come from the cloud's own chain on the machine that uses it.
+A StoreSpec holds no secret, so it can be sent to workers; credentials come from the cloud's own chain on each machine.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Quarantine: files with the bad rows of manifests and the reasons. Secrets are scrubbed from them.
+"""Quarantine: files with the bad rows of manifests and the reasons, without secrets.
 
-The original row stays in the manifest, at the key and row that each quarantine row names. No row is ever removed. A replay
-of a row adds a mark beside its file, with the run that did it:
+The original row stays in the manifest, at the key and row that each quarantine row names. No row is ever removed; a
+replay adds a mark beside the file, with the run that did it:
 
     quarantine/<source>/<day>/<manifest>.parquet
     quarantine/<source>/<day>/<manifest>.replayed/<flow run>-<rows>.json

@@ -1,7 +1,7 @@
 """Names of datasets, built from settings by OpenLineage's naming rules (its website/docs/spec/naming.md).
 
-Where the rules are silent: an HTTP API is ``https://host`` and its path. A SQLite database is a namespace, and its tables
-are names in it. Names stay the same from run to run: a manifest is a version of the dataset of manifests.
+Where the rules are silent, an HTTP API is ``https://host`` and its path, and a SQLite database is a namespace with its
+tables as names. Names stay the same from run to run: a manifest is a version of the dataset of manifests.
 """
 
 from __future__ import annotations

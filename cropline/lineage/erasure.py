@@ -1,7 +1,7 @@
 """The lineage events of an erasure, which is a run by itself.
 
-It begins with the command and ends with the receipt. Another process may finish it days later; it is still one run.
-No event holds the id of a photo, because a collector keeps events for good.
+It begins with the command and ends with the receipt, perhaps days later in another process. No event holds the id of a
+photo, because a collector keeps events for good.
 """
 
 from __future__ import annotations

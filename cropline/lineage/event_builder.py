@@ -1,7 +1,7 @@
 """Builds the lineage events of each step: which datasets it read and wrote, with which counts.
 
-The START of a step is built together with its end. A step that was killed leaves neither, and its next attempt emits both.
-Only the flow's START is emitted alone.
+The START of a step is built together with its end: a step that was killed leaves neither, and its next attempt emits
+both. Only the flow's START is emitted alone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Sends lineage events to a file, an HTTP collector, Kafka, several of them or nowhere, within one time limit.
 
-Each delivery says whether its event arrived. An event that did not stays in the outbox. openlineage-python's own transports
-are not used: they block for 9 s or lose events (docs/decisions/0006-lineage.md).
+Each delivery says whether its event arrived; an event that did not stays in the outbox. openlineage-python's own
+transports are not used: they block for 9 s or lose events (docs/decisions/0006-lineage.md).
 """
 
 from __future__ import annotations

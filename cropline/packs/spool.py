@@ -1,7 +1,7 @@
-"""Puts a pack into the store: it is written to a local file, then stored under a name made of its content, or not at all.
+"""Stores packs: each is written to a local file, then stored under a name made of its content, or not at all.
 
-A name is ``shards/<profile>/<batch>/<hash>.tar``. Attempts at a batch fill packs differently, so they write different objects
-and never overwrite each other's. The index comes last: ``<hash>.json`` beside a tar, the footer of a Parquet file.
+The name is ``shards/<profile>/<batch>/<hash>.tar``, so attempts at a batch never overwrite each other's packs. The
+index comes last: ``<hash>.json`` beside a tar, the footer of a Parquet file.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Decides which crops stay when a photo is cropped again: those of boxes that did not change.
 
-A new photo version or a new recipe changes every box. A detector that moves, adds or removes some boxes changes only
-those (docs/decisions/0013-boxes-that-stay.md). When only the metadata changed, every crop and failure stays.
+A new photo version or recipe changes every box; a detector that moves, adds or removes some boxes changes only those
+(docs/decisions/0013-boxes-that-stay.md). When only the metadata changed, every crop and failure stays.
 """
 
 from __future__ import annotations

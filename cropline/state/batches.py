@@ -1,8 +1,7 @@
 """Batches: claim work items under a lease, renew it, and release it.
 
-A batch has one source. Its members are fixed when it is made: the table keeps the claimed columns apart from the wanted
-ones, and every attempt gets the same work items, since the catalogue may hold them already. A takeover of an expired lease
-raises ``attempt``; the holder of the old number can neither renew nor commit.
+A batch has one source and fixed members: every attempt gets the same work items, because the catalogue may hold them
+already. A takeover of an expired lease raises ``attempt``; the holder of the old number can neither renew nor commit.
 """
 
 from __future__ import annotations

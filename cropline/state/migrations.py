@@ -1,6 +1,6 @@
-"""The schema's history, applied under a lock. A migration is never edited once it has been released.
+"""The schema's history, applied under a lock. tables.py has the tables for queries.
 
-Add a migration at the end of MIGRATIONS; its number is its position, from 1. tables.py has the tables for queries.
+Add a migration at the end of MIGRATIONS (its number is its position, from 1); never edit one that was released.
 """
 
 from __future__ import annotations

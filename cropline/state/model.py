@@ -1,6 +1,6 @@
-"""The input and output of the state table, as frozen dataclasses. All times are timezone-aware UTC datetimes.
+"""The inputs and outputs of the state table, as frozen dataclasses.
 
-A *work item* is one image and one profile: one row of the state table. Every count is of work items unless it says images.
+All times are timezone-aware UTC datetimes. Counts are of work items (an image and a profile) unless they say images.
 """
 
 from __future__ import annotations

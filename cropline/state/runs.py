@@ -1,6 +1,6 @@
 """Active flow runs, from the stored START event to the stored end.
 
-A killed run stores no end. Its lease expires, and the next run that publishes ends it. Only the first end counts.
+A killed run stores no end: its lease expires, and the next run that publishes ends it. Only the first end counts.
 """
 
 from __future__ import annotations

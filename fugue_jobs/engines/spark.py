@@ -91,7 +91,7 @@ class SparkCluster:
         elif now - self._without_since > self._grant_timeout_s:
             asked = context.getConf()
             raise EngineError(
-                f"{context.master} gave no executor in {self._grant_timeout_s} s; one asks for "
+                f"{context.master} provided no executor in {self._grant_timeout_s} s; one asks for "
                 f"{asked.get('spark.executor.cores', '1')} cores and {asked.get('spark.executor.memory', '1g')} of memory: "
                 "see whether its workers have that free, ask for less (CROPLINE_ENGINE__SPARK__EXECUTOR_CORES, "
                 "spark.executor.memory in CROPLINE_ENGINE__CONF) or wait longer (CROPLINE_ENGINE__SPARK__GRANT_TIMEOUT_S)"

@@ -1,10 +1,8 @@
 """A session on a Spark Connect server, and the shim that lets Fugue use it.
 
 Fugue 0.9.7 does not recognise a Connect session of Spark 4, and asks it for a SparkContext, which it
-does not have. ConnectEngine reports True and repartitions in Connect's own way. Nothing else is
-needed, since Fugue gets the engine as an object. The shim becomes unnecessary with a Fugue whose
-``fugue_spark._utils.misc.is_spark_connect`` recognises Spark 4's sessions:
-test_the_connect_shim_is_still_needed then fails.
+does not have. The shim becomes unnecessary with a Fugue whose ``fugue_spark._utils.misc.is_spark_connect``
+recognises Spark 4's sessions: test_the_connect_shim_is_still_needed then fails.
 """
 
 from __future__ import annotations

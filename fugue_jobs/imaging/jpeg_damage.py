@@ -1,8 +1,7 @@
 """Finds a JPEG's damage by its Huffman codes: where they are invalid, end early, or do not end with the bits.
 
 A changed bit shows late: the decoder continues out of step until a code does not fit. So only proven parts
-count as whole: rows above a cut, and restart intervals that end at their marker. If the place of the
-damage is unknown, nothing counts as whole.
+count as whole: rows above a cut, and restart intervals that end at their marker.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
 """Pillow's decode of a JPEG, watched: the photo must end exactly where its last pixels end.
 
 libjpeg warns when a photo ends early or late, but Pillow drops the warning. So the photo is fed in parts:
-without its last byte the last row must be missing, with it the row must appear. libjpeg reads ahead, so
-zeros replace the bytes that would follow: a difference of up to eight bytes is not noticed. A lost or
-extra block mostly has more.
+without its last byte the last row must be missing, with it the row must appear.
 """
 
 from __future__ import annotations
@@ -19,7 +17,9 @@ if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
 _END = b"\xff\xd9"
-_AHEAD = 8  # bytes of libjpeg's bit buffer
+# Bytes of libjpeg's bit buffer: it reads ahead, so zeros replace the bytes that would follow. A difference of up to eight
+# bytes is not noticed; a lost or extra block mostly has more.
+_AHEAD = 8
 # Restarts hide damage from the end. Photos with restarts are walked if that takes at most half a second.
 _WALKED_ANYWAY = 500_000
 _UNLIKELY = {"L": (137,), "RGB": (137, 2, 251), "CMYK": (137, 2, 251, 66)}

@@ -1,10 +1,8 @@
 """The pool of crop processes: distributes images, and handles decoders that hang or die. One thread, no locks.
 
-An image goes to the process with the fewest, so a slow photo delays only the few in its process.
-When a photo's decoding makes no progress for ``decode_timeout_s``, the photo fails (``decode_hung``)
-and its process is killed. When a process dies, the photo that it was decoding is tried once more,
-alone; if that process dies too, the photo fails. The lost process's other photos are done again: the
-same work item writes the same bytes to the same keys.
+A photo whose decoding makes no progress for ``decode_timeout_s`` fails (``decode_hung``), and its process is
+killed. When a process dies, the photo that it was decoding is tried once more, alone, and fails when that
+process dies too. The lost process's other photos are done again.
 """
 
 from __future__ import annotations
@@ -180,6 +178,7 @@ class CropPool:
         if job.alone:
             return None
         free = [slot for slot in self._slots if slot.can_take]
+        # The process with the fewest images, so that a slow photo delays few others.
         return min(free, key=lambda slot: len(slot.jobs)) if free else None
 
     def _receive(self, at_most_s: float | None) -> Iterator[tuple[int, ImageOutcome]]:

@@ -1,11 +1,8 @@
 """One crop process, ``python -m fugue_jobs.pool.crop_process FD``: fetches, decodes, cuts and stores images.
 
-Three stages overlap, each in its own threads: fetching, decoding (one photo at a time), storing. The
-bytes that wait between them are bounded. The parent knows which photo is being decoded and restarts a
-process that hangs or dies, so this code does not guard against a bad decoder.
-
-It imports nothing slow (Arrow, pandas, Prefect), so a process starts fast. It ends when the parent's
-end of the pipe closes, whatever it is doing.
+Three stages overlap, each in its own threads: fetching, decoding (one photo at a time), storing. The parent
+restarts a process that hangs or dies, so this code does not guard against a bad decoder. To start fast, it
+imports nothing slow (Arrow, pandas, Prefect). It ends when the parent's end of the pipe closes.
 """
 
 from __future__ import annotations

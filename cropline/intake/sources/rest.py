@@ -1,7 +1,7 @@
 """Read a listing over HTTP to its end, which is accepted only when nothing contradicts it.
 
-completeness.py finds contradictions. On one, the reading continues from the last time up to which all items were read, with
-smaller pages if needed. When that does not help, it fails with one line.
+When completeness.py finds a contradiction, the reading continues from the last time up to which all items were read,
+with smaller pages if needed. When that does not help, it fails with one line.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def test_a_token_that_is_not_given_fails_the_photo_without_a_secret(listing: Lis
     listing.script = lambda query, headers: (500, {}, b"canary")
     listing.form_paths.add("/token")
     auth = {"kind": "oauth2", "client_id": "me", "client_secret": "canary-s", "token_url": f"{listing.url}/token"}
-    with pytest.raises(PhotoFailure, match="AUTH__TOKEN_URL gave none") as caught:
+    with pytest.raises(PhotoFailure, match="AUTH__TOKEN_URL returned none") as caught:
         fetch(listing, auth=auth)
     assert "canary" not in f"{caught.value} {caught.value.__context__} {caught.value.__cause__}"
     assert caught.value.code == "connection"
