@@ -18,9 +18,10 @@ LEFT_OUT = "\uf8ffleft out by cropline: "
 
 _MAX_DEPTH = 100
 _MAX_DIGITS = 400
-_NOT_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"\\'))
+_NOT_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"'))
 _STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
-_STRING_BYTES = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_ESCAPE_BYTES = re.compile(rb"\\.", re.DOTALL)
+_STRING_BYTES = re.compile(rb'"[^"]*+"')
 _TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}]', re.DOTALL)
 
 
@@ -59,9 +60,10 @@ def _decode(data: bytes, charset: str | None) -> str:
 
 def _depth(text: str) -> int:
     """Return how deep brackets are nested outside of strings. Mostly C code, because every page passes through here."""
-    shape = text.encode("utf-8", "surrogatepass").translate(None, _NOT_STRUCTURE)
-    if b"\\" not in shape:
-        shape = shape.replace(b'""', b"")  # strings without brackets, which nearly all are
+    shape = text.encode("utf-8", "surrogatepass")
+    if b"\\" in shape:
+        shape = _ESCAPE_BYTES.sub(b"", shape)  # first: the quote after what is left of \\u00e4 ends its string
+    shape = shape.translate(None, _NOT_STRUCTURE).replace(b'""', b"")  # strings without brackets, nearly all of them
     shape = _STRING_BYTES.sub(b"", shape)
     return max(accumulate(_STEP.get(byte, 0) for byte in shape), default=0)
 

@@ -21,6 +21,7 @@ HOSTILE = {
     "nested 100,000 deep": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
     "deep, with brackets in strings": b'["]]]]",' * 1_000 + b"1" + b"]" * 1_000,
     "deep, with escaped quotes": b'["\\"]]]]\\\\",' * 1_000 + b"1" + b"]" * 1_000,
+    "deep, in a page with escaped letters": b'"Z\\u00fcrich", "y": ' + b"[" * 1_000 + b"]" * 1_000,
     "a number of 5,000 digits": b"9" * 5_000,
     "a number of a million digits": b"-" + b"1" * 1_000_000,
 }
