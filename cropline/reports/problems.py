@@ -54,4 +54,5 @@ def check_came_through(funnel: Funnel) -> None:
 def _nothing_came_through(funnel: Funnel) -> bool:
     if funnel.written or funnel.skipped or (funnel.images and not funnel.boxes):
         return False
-    return funnel.failed > 0 or (funnel.quarantined > 0 and not funnel.valid)
+    # Earlier failures of which only the metadata changed are no failures of this run.
+    return funnel.failed > funnel.rewritten or (funnel.quarantined > 0 and not funnel.valid)

@@ -23,10 +23,11 @@ from PIL import Image
 from cropline.backfill.request import Photos
 from cropline.catalogue import Catalogue
 from cropline.core import storage
+from cropline.core.errors import NothingCameThrough
 from cropline.erasure import Selection, estimate
 from cropline.state import State
 from drift.baseline import read_baseline
-from tests.integration.conftest import Workspace
+from tests.integration.conftest import Workspace, artifact_text
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 CANARY = "canary5e1f"
@@ -142,7 +143,8 @@ def test_an_expired_url_is_asked_for_again_within_the_batch(here: Workspace, api
     """Only the refused photos are fetched again; each id has its own call where the API offers one."""
     here.set(API__ITEM_PATH="/v1/images/{image_id}")
     api.down = True
-    assert here.poll().retrying == 6
+    assert "all 6 boxes failed; most of them http_5xx" in here.poll_in_vain()
+    assert set(here.states().values()) == {"failed"}, "they will be tried again"
     api.down, api.valid_from = False, 2  # a's signature has expired; those of b and c are valid
     api.asked.clear()
     funnel = here.process()
@@ -156,7 +158,7 @@ def test_an_expired_url_is_asked_for_again_within_the_batch(here: Workspace, api
 
 def test_without_a_path_of_items_the_listing_is_read_again(here: Workspace, api: SigningApi) -> None:
     api.down = True
-    here.poll()
+    here.poll_in_vain()
     api.down = False
     api.expire()
     api.asked.clear()
@@ -169,11 +171,12 @@ def test_what_cannot_be_refreshed_is_tried_again_and_never_done(here: Workspace,
     here.set(STATE__MAX_ATTEMPTS="2")
     api.frozen = True
     api.expire()
-    funnel = here.poll()
-    assert (funnel.failed, funnel.retrying, funnel.refreshed, funnel.not_refreshed) == (6, 6, 0, 3)
+    assert "all 6 boxes failed; most of them url_expired 6" in here.poll_in_vain()
+    assert "| not refreshed | 3 |" in artifact_text("poll-summary")
     assert statuses(here) == {("failed", "url_expired"): 6}
     assert set(here.states().values()) == {"failed"}
-    here.process()
+    with pytest.raises(NothingCameThrough, match="url_expired"):
+        here.process()
     assert set(here.states().values()) == {"dead"}
 
     from flows.replay import replay
@@ -192,7 +195,7 @@ def test_the_newest_announced_url_is_the_one_a_retry_uses(here: Workspace, api: 
     """The API is asked once per poll; a new signature of a finished image is no work and lands nothing."""
     here.set(API__ITEM_PATH="/nowhere/{image_id}", STATE__BACKOFF_S="30", STATE__BACKOFF_CAP_S="30")
     api.down = True
-    here.poll()
+    here.poll_in_vain()
     api.expire()
     funnel = here.poll()
     assert (funnel.landed, funnel.known, funnel.batches, manifests(here)) == (3, 3, 0, 2)
@@ -276,7 +279,7 @@ def test_corrected_metadata_reaches_rows_of_failures(here: Workspace, api: Signi
     """Dead work items stay dead: their rows are rewritten, and the photo is not tried again."""
     here.set(STATE__MAX_ATTEMPTS="1")
     api.down = True
-    here.poll()
+    here.poll_in_vain()
     assert set(here.states().values()) == {"dead"}
     asked = api.asked["/p/a.jpg"]
     api.changes["a"] = CORRECTED
@@ -305,7 +308,7 @@ def test_a_replay_that_finds_nothing_says_what_it_would_have_found(here: Workspa
     from flows.replay import replay
 
     here.set(FETCH__ALLOW_LOOPBACK="false", FETCH__ALLOWED_HOSTS='["127.0.0.1"]')
-    assert here.poll().failed == 6
+    assert "all 6 boxes failed; most of them forbidden_address" in here.poll_in_vain()
     estimated = replay(ended=["failed"], dry_run=True)
     assert estimated.wanted == 0
     assert estimated.note == (

@@ -65,5 +65,5 @@ def test_another_storage_or_api_is_refused_in_one_line_until_it_is_moved(
         assert refused.code != 0
         assert "cropline move-state --storage" in refused.err
     assert cropline(capsys, "move-state").code != 0
-    assert f"belongs to the storage {elsewhere} now" in cropline(capsys, "move-state", "--storage").out
+    assert f"now belongs to the storage {elsewhere}" in cropline(capsys, "move-state", "--storage").out
     assert cropline(capsys, "poll").code == 0

@@ -54,6 +54,7 @@ def test_a_run_of_which_nothing_came_through_says_what_to_look_at(funnel: Funnel
         Funnel(landed=3, quarantined=3, batches=1, images=1, boxes=2, written=1, failed=1),
         Funnel(landed=3, quarantined=3, batches=1, images=1),  # a photo without boxes
         Funnel(batches=1, images=1, boxes=2, skipped=2),
+        Funnel(valid=1, corrected=1, batches=1, images=1, boxes=2, failed=2, rewritten=2),  # earlier failures
         Funnel(batches=1, images=1, boxes=2, written=1, failed=1),
     ],
 )
