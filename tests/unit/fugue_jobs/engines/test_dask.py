@@ -15,7 +15,7 @@ from tests.contract.spark_servers import free_port, server_process, wait_for_log
 distributed = pytest.importorskip("distributed", reason="Dask is not installed: make test-engines")
 
 
-def test_a_scheduler_that_takes_connections_and_says_nothing_is_not_waited_for() -> None:
+def test_a_scheduler_that_accepts_connections_and_stays_silent_is_not_waited_for() -> None:
     from fugue_jobs.engines.dask import DaskCluster
 
     with socket.create_server(("127.0.0.1", 0)) as silent:

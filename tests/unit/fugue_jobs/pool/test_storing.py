@@ -83,7 +83,7 @@ def test_a_process_killed_while_it_writes_leaves_no_file(tmp_path: Path, there: 
     assert [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()] == ([there] if there else [])
 
 
-def test_writing_the_same_again_makes_it_young(tmp_path: Path) -> None:
+def test_writing_the_same_object_again_renews_its_age(tmp_path: Path) -> None:
     """Orphan removal must see that a row is about to name this object."""
     store, work = CropStore(StoreSpec(tmp_path.as_uri())), work_for()
     path = tmp_path / (store.put(work, "batch-1", OUTCOME, b"bytes").key or "")
