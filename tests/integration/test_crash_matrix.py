@@ -45,7 +45,7 @@ def test_killed_at_a_side_effect_it_ends_as_if_undisturbed(
 def test_an_exception_at_a_side_effect_fails_the_run_and_the_next_ends_as_if_undisturbed(
     disturbed: Workspace, undisturbed: Ledger, function: str, event: str
 ) -> None:
-    """With the exception after it, the side effect stands and its caller believes that it failed."""
+    """With the exception after it, the side effect happened and its caller believes that it failed."""
     with pytest.raises(Lost), lost_at(function, event):
         disturbed.poll()
     run_until_nothing_waits(disturbed)

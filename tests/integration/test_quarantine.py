@@ -106,7 +106,7 @@ def test_what_is_shown_holds_no_signature(workspace: Workspace) -> None:
     assert all("?" not in entry.row["url"] or entry.row["url"].endswith("?***") for entry in entries)
 
 
-def test_a_repaired_mapping_repairs_what_lies_in_quarantine(workspace: Workspace) -> None:
+def test_a_repaired_mapping_repairs_quarantined_rows(workspace: Workspace) -> None:
     """The rows were mapped wrongly. Replay maps their items again, also those without id, store or time."""
     from flows.replay import replay
 

@@ -89,7 +89,7 @@ def test_concurrent_poll_backfill_and_replay_do_each_version_once(url: str) -> N
     look = Look(url)
     assert look.rows("SELECT DISTINCT state FROM images") == [("done",)]
     assert look.one("SELECT count(*) FROM images") == IMAGES // 10
-    # The last version won, whoever registered it, and it was committed last.
+    # The last version won, regardless of which process registered it, and it was committed last.
     assert look.rows("SELECT DISTINCT version FROM images") == [("v12",)]
     assert {(name(n), f"{name(n)}/v12/default") for n in range(IMAGES // 10)} <= set(committed)
 

@@ -33,7 +33,7 @@ def test_pages_show_every_photo_once_and_in_order(api: Visitor, limit: int) -> N
     assert keys == sorted(keys)
 
 
-def test_photos_that_arrive_between_two_pages_are_neither_lost_nor_doubled(api: Visitor) -> None:
+def test_photos_that_arrive_between_two_pages_are_neither_lost_nor_duplicated(api: Visitor) -> None:
     first = api.page(limit=5)
     added, _ = api.control.advance(3)
     rows = first["images"] + [row for page in api.pages(limit=5, cursor=first["next_cursor"]) for row in page["images"]]

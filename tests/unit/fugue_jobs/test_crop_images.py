@@ -65,7 +65,7 @@ def test_every_hostile_picture_ends_as_rows_with_its_reason(server: PhotoServer,
     assert [(row["image_id"], row["reason"], row["flags"]) for row in found] == wanted
 
 
-def test_written_rows_say_what_lies_in_the_store(server: PhotoServer, tmp_path: Path) -> None:
+def test_written_rows_agree_with_the_stored_objects(server: PhotoServer, tmp_path: Path) -> None:
     found = run(jobs.job(tmp_path), table([jobs.image(0, server.url("good.jpg"), BOXES)]))
     for row in found:
         data = (tmp_path / row["key"]).read_bytes()

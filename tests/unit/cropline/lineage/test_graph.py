@@ -17,7 +17,7 @@ def texts(svg: str) -> list[str]:
     return [element.text or "" for element in ElementTree.fromstring(svg).iter(f"{SVG}text")]
 
 
-def test_each_count_stands_with_what_it_counts() -> None:
+def test_each_count_is_drawn_at_its_own_edge() -> None:
     drawn = texts(lineage_svg(FULL))
     pairs = {what: number for number, what in pairwise(drawn) if number.replace(",", "").isdigit()}
     assert pairs == {

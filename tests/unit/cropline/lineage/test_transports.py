@@ -247,7 +247,7 @@ def test_a_file_gets_one_line_per_event(tmp_path: Path) -> None:
     assert lines(path) == [*EVENTS, EVENTS[0]]
 
 
-def test_the_file_lies_beside_a_local_storage_by_default(tmp_path: Path) -> None:
+def test_the_file_is_next_to_a_local_storage_by_default(tmp_path: Path) -> None:
     Publisher(LineageSettings(), StoreSpec(tmp_path.as_uri())).publish(EVENTS)
     assert lines(tmp_path / "lineage" / "events.ndjson") == EVENTS
 

@@ -35,7 +35,7 @@ def s3() -> Iterator[StoreSpec]:
     server.stop()
 
 
-def test_a_local_crop_lies_where_the_store_reads_it(tmp_path: Path) -> None:
+def test_a_local_crop_is_where_the_store_reads_it(tmp_path: Path) -> None:
     spec = StoreSpec((tmp_path / "a folder").as_uri())
     work = work_for(Box("Ünïcode #1 %41", 0, 0, 1, 1), image_id="../x")
     done = CropStore(spec).put(work, "batch-1", OUTCOME, b"bytes")
