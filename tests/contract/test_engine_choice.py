@@ -73,7 +73,7 @@ def test_auto_sends_a_burst_to_the_cluster(server: PhotoServer, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("kind", ["spark", "spark-connect", "dask", "ray"])
-def test_a_server_that_is_not_there_is_told_at_once(server: PhotoServer, tmp_path: Path, kind: str) -> None:
+def test_a_missing_server_is_reported_at_once(server: PhotoServer, tmp_path: Path, kind: str) -> None:
     port = free_port()
     pytest.importorskip({"dask": "distributed", "ray": "ray"}.get(kind, "pyspark"), reason=f"{kind} is not installed")
     settings = {
@@ -98,7 +98,7 @@ with photo_server() as server:
 """
 
 
-def test_a_conf_that_spark_cannot_use_is_told_with_its_name(tmp_path: Path) -> None:
+def test_a_conf_that_spark_cannot_use_is_reported_with_its_name(tmp_path: Path) -> None:
     """In a separate process: PySpark's JVM gives the conf of the first session to all later ones."""
     code = UNUSABLE.format(folder=str(tmp_path))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
@@ -108,7 +108,7 @@ def test_a_conf_that_spark_cannot_use_is_told_with_its_name(tmp_path: Path) -> N
     assert re.search(told, done.stderr, re.MULTILINE), done.stderr
 
 
-def test_a_conf_that_a_connect_server_refuses_is_told_with_its_name(
+def test_a_conf_that_a_connect_server_refuses_is_reported_with_its_name(
     server: PhotoServer, tmp_path: Path, spark_connect_url: str
 ) -> None:
     settings = {"kind": "spark-connect", "connect": {"url": spark_connect_url}, "conf": {"spark.executor.memory": "2g"}}
@@ -173,7 +173,7 @@ def test_a_script_that_breaks_its_contract_is_refused_before_anything_is_fetched
     assert not server.served
 
 
-def test_a_script_that_is_not_there_is_told(server: PhotoServer, tmp_path: Path) -> None:
+def test_a_missing_script_is_reported(server: PhotoServer, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"own\.fsql cannot be read: FileNotFoundError"):
         run(server, tmp_path, {"script": str(tmp_path / "own.fsql")})
 

@@ -132,7 +132,7 @@ def test_every_engine_writes_the_same_bytes_under_the_same_keys(this_run: Any, n
     assert len(written) == 14
 
 
-def test_boxes_in_are_rows_out(this_run: Any, server: PhotoServer) -> None:
+def test_each_box_gives_one_row(this_run: Any, server: PhotoServer) -> None:
     rows = this_run[0].to_pylist()
     counts = dict.fromkeys(range(11), 0)
     for row in rows:
@@ -195,7 +195,7 @@ def test_no_stores_and_nothing_to_cut_are_batches_like_others(
     assert run_crop_job(*given, jobs.job(tmp_path), planned).equals(CROPS.empty_table())
 
 
-def test_a_script_of_ones_own_is_run(engine: EngineSettings, server: PhotoServer, tmp_path: Path) -> None:
+def test_a_users_own_script_is_run(engine: EngineSettings, server: PhotoServer, tmp_path: Path) -> None:
     rows = batch(server)[:3]
     path = tmp_path / "own.fsql"
     path.write_text(jobs.OWN.format(where="", end="YIELD DATAFRAME"))
@@ -255,7 +255,7 @@ def test_packs_of_every_engine_are_read_by_their_own_formats_and_lie_in_their_ba
     assert not (root / "crops").exists()
 
 
-def test_rows_hold_what_came_and_no_signature(this_run: Any) -> None:
+def test_rows_hold_the_announced_values_without_signatures(this_run: Any) -> None:
     row = this_run[0].to_pylist()[0]
     assert (row["label"], row["score"], row["xmin"]) == ("label of a", 0.5, 0.1)
     assert (row["left"], row["top"], row["right"], row["bottom"]) == (64, 96, 320, 288)
@@ -271,7 +271,7 @@ def test_a_claim_without_its_manifest_row_is_an_error(server: PhotoServer, tmp_p
         )
 
 
-def test_a_store_told_twice_is_an_error(server: PhotoServer, tmp_path: Path) -> None:
+def test_a_store_described_twice_is_an_error(server: PhotoServer, tmp_path: Path) -> None:
     rows = batch(server)[:1]
     with pytest.raises(EngineError, match="store_id twice"):
         run_crop_job(
@@ -279,7 +279,7 @@ def test_a_store_told_twice_is_an_error(server: PhotoServer, tmp_path: Path) -> 
         )
 
 
-def test_progress_is_told_after_each_image(server: PhotoServer, tmp_path: Path) -> None:
+def test_progress_is_reported_after_each_image(server: PhotoServer, tmp_path: Path) -> None:
     rows, told = batch(server)[:3], []
     run_crop_job(
         jobs.images(rows), jobs.claims(rows, PROFILES), jobs.stores(), jobs.job(tmp_path), EngineSettings(), told.append

@@ -236,7 +236,7 @@ def test_a_line_of_fuguesql_on_spark_fetches_each_image_once(
     assert found == {place: row["sha256"] for place, row in pipeline.items()}
 
 
-def test_a_function_of_a_notebooks_own_runs_on_every_crop_of_a_cluster(spark: Any, server: PhotoServer) -> None:
+def test_a_notebooks_function_runs_on_every_crop_of_a_cluster(spark: Any, server: PhotoServer) -> None:
     def told(image: Any, row: dict[str, Any]) -> dict[str, Any]:
         return {"own": f"{row['sku']} {image.width}"}
 

@@ -38,7 +38,7 @@ def run(server: PhotoServer, folder: Path, steps: list[Any], **job: Any) -> list
     return [row | {"pixels": np.asarray(Image.open(io.BytesIO(cropline.open_crop(row, spec).read())))} for row in crops]
 
 
-def test_steps_change_pixels_and_nothing_else_whatever_the_way(server: PhotoServer, tmp_path: Path) -> None:
+def test_steps_change_only_pixels_on_every_path(server: PhotoServer, tmp_path: Path) -> None:
     plain = run(server, tmp_path / "plain", [])
     packs: dict[str, Any] = {"packed": (("p", "shards", 20_000),), "batch": "b-1"}
     transport_names: list[tuple[str, dict[str, Any]]] = [

@@ -71,7 +71,7 @@ def test_deploying_twice_changes_nothing(stack: Stack) -> None:
     assert poll["paused"], "whoever paused it had a reason"
 
 
-def test_a_schedule_that_left_the_file_leaves_the_server(stack: Stack, tmp_path: Path) -> None:
+def test_a_schedule_removed_from_the_file_is_removed_from_the_server(stack: Stack, tmp_path: Path) -> None:
     whole = yaml.safe_load((ROOT / "prefect.yaml").read_text())
     (maintain,) = (entry for entry in whole["deployments"] if entry["name"] == "maintain")
     (nightly,) = maintain["schedules"]
@@ -144,7 +144,7 @@ def test_a_dry_run_shows_what_the_backfill_then_does(stack: Stack, worker: None)
     assert set(stack.works().values()) == {"done"}
 
 
-def test_new_photos_do_not_wait_for_a_backfill_which_goes_on_after_it_was_cancelled(stack: Stack, worker: None) -> None:
+def test_new_photos_do_not_wait_for_a_backfill_and_a_cancelled_backfill_resumes(stack: Stack, worker: None) -> None:
     for photo in stack.works():
         stack.api.control.add_fault(**SLOW, image_id=photo)
     asked = {"photos": EVERYTHING, "mode": "all", "dry_run": False}
@@ -237,7 +237,7 @@ def test_an_event_starts_a_process_run(stack: Stack, worker: None) -> None:
     assert stack.ended(stack.runs("process")[-1]["id"]) == "COMPLETED"
 
 
-def test_a_forget_run_leaves_all_as_it_is_until_it_is_told_otherwise(stack: Stack, worker: None) -> None:
+def test_a_forget_run_is_a_dry_run_by_default(stack: Stack, worker: None) -> None:
     before = stack.works()
     gone = min(before)
     assert stack.ended(stack.run("forget", photos={"images": [gone]})) == "COMPLETED"

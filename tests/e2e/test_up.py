@@ -47,7 +47,7 @@ def _stranger() -> Iterator[subprocess.Popen[bytes]]:
         end(process)
 
 
-def test_ctrl_c_ends_everything_that_was_started_and_nothing_else_and_frees_the_batch_in_hand(tmp_path: Path) -> None:
+def test_ctrl_c_ends_only_what_was_started_and_frees_the_current_batch(tmp_path: Path) -> None:
     log = tmp_path / "up.log"
     with DemoServer(photos=2, megapixels=0.3, cache_dir=tmp_path / "photos") as api, _stranger() as stranger:
         stack = Stack(tmp_path, api)

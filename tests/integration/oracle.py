@@ -98,7 +98,7 @@ class Ledger:
     torn: int  # batches with catalogue rows of two attempts
     manifests: tuple[str, ...]
     quarantine: tuple[str, ...]
-    works: Counter[tuple[str, str, str]]  # image, profile, state
+    works: Counter[tuple[str, str, str]]  # work items: image, profile, state
     open_batches: int
     cursors: tuple[tuple[str, str], ...]
     unpublished: int

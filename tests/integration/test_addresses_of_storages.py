@@ -120,7 +120,7 @@ def test_a_prefix_holds_all_of_its_storage_whatever_its_name(
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_folder_that_is_read_in_two_ways_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_an_ambiguous_folder_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     _refused(monkeypatch, f"file:///data/{quote(name)}/below")
     if "\n" not in name:  # no shell variable contains one by accident
         _refused(monkeypatch, f"s3://bucket/{name}/below")

@@ -167,7 +167,7 @@ def test_without_a_path_of_items_the_listing_is_read_again(here: Workspace, api:
     assert api.asked["/v1/images"] == 1
 
 
-def test_what_cannot_be_refreshed_is_tried_again_and_never_done(here: Workspace, api: SigningApi) -> None:
+def test_a_photo_whose_url_cannot_be_refreshed_is_retried_and_never_done(here: Workspace, api: SigningApi) -> None:
     here.set(STATE__MAX_ATTEMPTS="2")
     api.frozen = True
     api.expire()
@@ -261,7 +261,7 @@ def test_corrected_metadata_rewrites_rows_and_nothing_else(here: Workspace, api:
     assert here.rows() == after
 
 
-def test_an_erasure_between_a_correction_and_its_rows_goes_by_the_state(
+def test_an_erasure_before_corrected_rows_are_written_selects_by_the_state(
     here: Workspace, api: SigningApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here.poll()
@@ -304,7 +304,7 @@ def test_a_backfill_of_what_is_missing_finds_corrected_metadata(here: Workspace,
     assert {row["image_id"] for row in here.rows() if row["score"] == 0.2} == {"b"}
 
 
-def test_a_replay_that_finds_nothing_says_what_it_would_have_found(here: Workspace, api: SigningApi) -> None:
+def test_a_replay_that_finds_nothing_says_what_other_options_would_find(here: Workspace, api: SigningApi) -> None:
     from flows.replay import replay
 
     here.set(FETCH__ALLOW_LOOPBACK="false", FETCH__ALLOWED_HOSTS='["127.0.0.1"]')

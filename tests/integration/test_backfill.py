@@ -81,7 +81,7 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(workspace: Workspace) 
     assert {row["image_id"] for row in workspace.rows()} == {row["id"] for row in listed[2:]}, "newest first"
 
 
-def test_a_limit_stops_cleanly_and_the_next_run_goes_on_with_its_own_limits(workspace: Workspace) -> None:
+def test_a_limit_stops_cleanly_and_the_next_run_continues_with_its_own_limits(workspace: Workspace) -> None:
     workspace.set(BATCH__IMAGES="2")
     listed = _listed(workspace)
     assert _backfill(limits=Limits(images=3), order="oldest").images == 3
@@ -93,7 +93,7 @@ def test_a_limit_stops_cleanly_and_the_next_run_goes_on_with_its_own_limits(work
 
 
 @pytest.mark.parametrize("at_once", [1, 3])
-def test_a_backfill_of_everything_that_was_broken_off_does_only_the_rest(workspace: Workspace, at_once: int) -> None:
+def test_an_interrupted_backfill_of_everything_resumes_with_the_rest(workspace: Workspace, at_once: int) -> None:
     workspace.set(BATCH__IMAGES="2")
     workspace.poll()
     workspace.api.control.clear_log()
@@ -139,7 +139,7 @@ def test_only_what_failed_is_done_again(workspace: Workspace) -> None:
     assert workspace.states()[second] == "done"
 
 
-def test_stores_cameras_and_a_window_of_days_choose(workspace: Workspace) -> None:
+def test_stores_cameras_and_a_window_of_days_select(workspace: Workspace) -> None:
     listed = _listed(workspace)
     camera, store = listed[0]["camera_id"], listed[-1]["store_id"]
     _backfill(photos=Photos(cameras=[camera]))
@@ -160,7 +160,7 @@ def test_bad_rows_of_a_backfill_are_quarantined_with_their_reasons(workspace: Wo
     assert len(workspace.end_state()["quarantine"]) == 1, "known to be bad"
 
 
-def test_a_replay_revives_what_failed_and_never_what_succeeded(workspace: Workspace) -> None:
+def test_a_replay_requeues_failed_work_items_and_never_succeeded_ones(workspace: Workspace) -> None:
     first, second = (row["id"] for row in _listed(workspace)[:2])
     workspace.api.control.add_fault("image_500", image_id=first)
     workspace.api.control.add_fault("image_missing", image_id=second)
@@ -181,7 +181,7 @@ def test_a_replay_revives_what_failed_and_never_what_succeeded(workspace: Worksp
     assert Counter(row["status"] for row in workspace.rows()) == {"written": len(workspace.rows())}
 
 
-def test_a_replay_takes_out_of_quarantine_what_todays_rules_call_good(workspace: Workspace) -> None:
+def test_a_replay_takes_rows_out_of_quarantine_that_pass_the_current_rules(workspace: Workspace) -> None:
     workspace.set(EXPECTATIONS__MAX_BOXES="1", EXPECTATIONS__MAX_QUARANTINED_FRACTION="1")
     workspace.poll_in_vain()
     assert set(workspace.states().values()) == {"quarantined"}
@@ -192,7 +192,7 @@ def test_a_replay_takes_out_of_quarantine_what_todays_rules_call_good(workspace:
     assert set(workspace.states().values()) == {"done"}
 
 
-def test_upkeep_changes_no_row_and_a_dry_run_changes_nothing(workspace: Workspace) -> None:
+def test_maintenance_changes_no_row_and_a_dry_run_changes_nothing(workspace: Workspace) -> None:
     from flows.maintain import maintain
 
     assert maintain()[0] is None, "no catalogue yet"

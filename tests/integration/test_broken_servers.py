@@ -20,7 +20,7 @@ from tests.integration.oracle import Ledger, Tally, books, boxes
 
 
 @pytest.mark.parametrize("fault", ["slow down", "500", "503", "reset", "lost reply"])
-def test_a_store_that_stumbles_through_a_whole_run_loses_nothing(
+def test_a_store_that_fails_every_third_request_loses_nothing(
     disturbed: Workspace, undisturbed: Ledger, store: FaultyProxy, fault: Fault
 ) -> None:
     """Every third request, of any kind, fails from the start to the end of the run."""
@@ -82,7 +82,7 @@ def test_postgresql_stopped_and_started_in_the_middle_of_a_run_is_waited_for(
 
 
 @pytest.mark.parametrize("where", ["/crops/", "/_delta_log/"], ids=["while it crops", "between the commits"])
-def test_postgresql_that_stays_away_fails_the_run_and_the_next_one_finishes(
+def test_postgresql_that_stays_down_fails_the_run_and_the_next_one_finishes(
     disturbed: Workspace, undisturbed: Ledger, store: FaultyProxy, own_postgres: Postgres, where: str
 ) -> None:
     def stop() -> bool:
@@ -110,9 +110,7 @@ def test_an_api_that_is_down_for_a_whole_run_fails_it_and_the_next_one_reads_all
     assert_same(disturbed, undisturbed)
 
 
-def test_a_dead_collector_fails_nothing_and_gets_every_event_once_it_lives(
-    disturbed: Workspace, undisturbed: Ledger
-) -> None:
+def test_an_absent_collector_fails_no_run_and_gets_every_event_later(disturbed: Workspace, undisturbed: Ledger) -> None:
     disturbed.set(LINEAGE__TRANSPORT="http", LINEAGE__URL="http://127.0.0.1:1")
     assert disturbed.poll().images == 6
     left = books(disturbed.place)

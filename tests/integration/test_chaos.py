@@ -15,7 +15,7 @@ from tests.integration.state_backup import state_of_kind
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
-def test_random_kills_lose_double_and_orphan_nothing(
+def test_random_kills_lose_duplicate_and_orphan_no_crop(
     prefect_server: None, forks: ForkServer, tmp_path: Path, database: str
 ) -> None:
     with state_of_kind(database, tmp_path) as state:

@@ -71,7 +71,7 @@ def test_an_api_that_is_down_fails_in_one_line(workspace: Workspace) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_poll_status_trace_and_show_tell_one_story(workspace: Workspace) -> None:
+def test_poll_status_trace_and_show_agree(workspace: Workspace) -> None:
     polled = _cropline("poll", cwd=workspace.folder)
     assert polled.returncode == 0, polled.stderr
     rows = workspace.rows()
@@ -109,7 +109,7 @@ def test_an_unknown_crop_or_image_is_named(workspace: Workspace) -> None:
         assert "nothing-like-it" in ended.stderr
 
 
-def test_plan_forget_and_export_say_what_they_would_do_and_did(workspace: Workspace) -> None:
+def test_backfill_forget_and_export_report_plans_and_results(workspace: Workspace) -> None:
     here = workspace.folder
     workspace.poll()
     rows = workspace.rows()

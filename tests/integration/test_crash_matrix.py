@@ -45,7 +45,7 @@ def test_killed_at_a_side_effect_it_ends_as_if_undisturbed(
 def test_an_exception_at_a_side_effect_fails_the_run_and_the_next_ends_as_if_undisturbed(
     disturbed: Workspace, undisturbed: Ledger, function: str, event: str
 ) -> None:
-    """With the exception after it, the side effect stands and its caller believes that it failed."""
+    """With the exception after it, the side effect happened and its caller believes that it failed."""
     with pytest.raises(Lost), lost_at(function, event):
         disturbed.poll()
     run_until_nothing_waits(disturbed)
@@ -152,7 +152,7 @@ def _kept(request: pytest.FixtureRequest, here: Workspace, database: str) -> Sql
     [("sqlite", "State.claim"), ("sqlite", "Catalogue.append"), ("postgresql", "Catalogue.append")],
     ids=["nothing claimed", "a batch open", "a batch open, PostgreSQL"],
 )
-def test_a_state_restored_from_a_backup_that_knows_less_ends_as_if_undisturbed(
+def test_a_state_restored_from_an_older_backup_ends_as_if_undisturbed(
     disturbed: Workspace, undisturbed: Ledger, request: pytest.FixtureRequest, database: str, moment: str
 ) -> None:
     """The catalogue is complete by then; the backup does not know some of its batches, or has them open."""
@@ -166,7 +166,7 @@ def test_a_state_restored_from_a_backup_that_knows_less_ends_as_if_undisturbed(
     assert_same(disturbed, undisturbed)
 
 
-def test_a_state_that_was_lost_is_made_anew_without_a_crop_that_is_doubled_or_cut_again(
+def test_a_lost_state_is_rebuilt_without_cutting_or_duplicating_a_crop(
     disturbed: Workspace, undisturbed: Ledger, request: pytest.FixtureRequest
 ) -> None:
     kept = _kept(request, disturbed, "sqlite")

@@ -109,7 +109,7 @@ def test_boxes_that_fail_are_shown_with_their_reasons_and_spare_the_others(tmp_p
     assert all(reason in ended.stdout for reason in reasons[1:])
 
 
-def test_what_an_earlier_run_left_goes_and_nothing_else(tmp_path: Path) -> None:
+def test_only_files_of_an_earlier_run_are_deleted(tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(PHOTO)
     crop(tmp_path, "photo.jpg", LISTS)
     (tmp_path / "out" / "default" / "mine.jpg").write_text("mine")
@@ -129,7 +129,7 @@ def test_a_hostile_file_ends_with_its_reason(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stdout + ended.stderr
 
 
-def test_a_file_without_end_is_too_large(tmp_path: Path) -> None:
+def test_an_endless_file_is_too_large(tmp_path: Path) -> None:
     ended = crop(tmp_path, "/dev/zero", LISTS, CROPLINE_FETCH__MAX_BYTES="1000000")
     assert ended.returncode == 1
     assert "too_large: more than 1000000 bytes" in ended.stdout
@@ -182,7 +182,7 @@ WRONG_BOXES = {
 
 
 @pytest.mark.parametrize(("text", "says"), WRONG_BOXES.values(), ids=WRONG_BOXES.keys())
-def test_a_wrong_boxes_file_is_told_what_is_wrong(tmp_path: Path, text: str, says: str) -> None:
+def test_an_invalid_boxes_file_is_reported_with_its_fault(tmp_path: Path, text: str, says: str) -> None:
     path = tmp_path / "b.json"
     path.write_text(text)
     with pytest.raises(SettingsError) as caught:

@@ -121,7 +121,7 @@ def test_its_crops_and_failures_are_those_of_the_native_engine(
     assert [(use.kind, use.partitions) for use in used] == [("emr-serverless", 2)]
 
 
-def test_moto_takes_the_job_run_as_it_is_asked_for(photos: PhotoServer, s3: Any, store: StoreSpec) -> None:
+def test_moto_accepts_the_job_run_request(photos: PhotoServer, s3: Any, store: StoreSpec) -> None:
     client = boto3.client("emr-serverless")
     application = client.create_application(name="crops", releaseLabel="emr-7.5.0", type="SPARK")["applicationId"]
     environment = "s3://wheels/environment.tar.gz"
@@ -145,7 +145,7 @@ def test_moto_takes_the_job_run_as_it_is_asked_for(photos: PhotoServer, s3: Any,
     assert keys(s3, store, "jobs") == []
 
 
-def test_an_application_that_is_not_there_is_told(photos: PhotoServer, s3: Any, store: StoreSpec) -> None:
+def test_a_missing_application_is_reported(photos: PhotoServer, s3: Any, store: StoreSpec) -> None:
     with pytest.raises(EngineError, match="EMR Serverless: ResourceNotFoundException: .*00nowhere"):
         run(photos, store, settings(emr={"application_id": "00nowhere"}))
     assert keys(s3, store, "jobs") == []
@@ -218,7 +218,7 @@ def test_cancelling_cancels_the_job_run(
     assert keys(s3, store, "jobs") == []
 
 
-def test_boto3_is_not_imported_by_who_does_not_need_it() -> None:
+def test_boto3_is_imported_only_when_needed() -> None:
     code = "import sys, fugue_jobs.engines.emr, fugue_jobs.engines.run, fugue_jobs.engines.spark; print('boto3' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -13,7 +13,7 @@ def _words(shown: str) -> str:
     return " ".join(shown.replace("│", " ").split())
 
 
-def test_a_recrop_that_fails_keeps_every_good_crop_and_is_told_everywhere(
+def test_a_failed_recrop_keeps_every_good_crop_and_is_reported_everywhere(
     workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     workspace.set(LINEAGE__TRANSPORT="none", STATE__BACKOFF_S="0.001")

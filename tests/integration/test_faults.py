@@ -117,7 +117,7 @@ def test_a_bad_row_is_quarantined_with_its_reason_and_no_good_row_with_it(worksp
     assert {row["image_id"] for row in workspace.rows()} == good
 
 
-def test_a_mended_row_leaves_quarantine_by_the_next_poll(workspace: Workspace) -> None:
+def test_the_next_poll_takes_a_corrected_row_out_of_quarantine(workspace: Workspace) -> None:
     image_id = workspace.api.control.images()[0]["id"]
     workspace.api.control.add_fault("row_inverted_box", image_id=image_id)
     workspace.poll()
@@ -164,7 +164,7 @@ def test_a_broken_listing_fails_the_poll_and_the_next_reads_it_all(
     assert workspace.poll().images == 6
 
 
-def test_the_backlog_is_worked_off_while_the_api_is_down(workspace: Workspace) -> None:
+def test_the_backlog_is_processed_while_the_api_is_down(workspace: Workspace) -> None:
     workspace.set(STATE__BACKOFF_S="0.001", API__RETRIES="0")
     image_id = workspace.api.control.images()[0]["id"]
     workspace.api.control.add_fault("image_500", image_id=image_id, times=1)
@@ -175,7 +175,7 @@ def test_the_backlog_is_worked_off_while_the_api_is_down(workspace: Workspace) -
     assert set(workspace.states().values()) == {"done"}
 
 
-def test_the_backlog_is_worked_off_when_an_item_breaks_the_intake(
+def test_the_backlog_is_processed_when_an_item_breaks_the_intake(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An unexpected error is raised unchanged, after the waiting work items are done."""
@@ -195,7 +195,7 @@ def test_the_backlog_is_worked_off_when_an_item_breaks_the_intake(
     assert list(workspace.states().values()) == ["done"] * 7
 
 
-def test_an_api_that_asks_for_a_long_pause_is_not_asked_meanwhile_and_the_backlog_is_worked_off(
+def test_during_a_long_pause_of_the_api_it_is_not_called_and_the_backlog_is_processed(
     workspace: Workspace,
 ) -> None:
     workspace.set(STATE__BACKOFF_S="0.001", API__RETRIES="5")

@@ -262,7 +262,7 @@ def test_crops_that_a_poll_takes_over_move_with_their_pack_when_its_neighbour_is
     assert {row["image_id"] for row in taken_over} == {changed}
 
 
-def test_an_erasure_that_another_ended_meanwhile_keeps_its_receipt(workspace: Workspace) -> None:
+def test_an_erasure_finished_by_another_run_keeps_its_receipt(workspace: Workspace) -> None:
     """A poll has read which erasures are open, and reaches this one after the command has finished it."""
     workspace.poll()
     gone, spec = _ids(workspace)[0], workspace.settings.storage.spec
@@ -282,7 +282,7 @@ def test_an_erasure_that_another_ended_meanwhile_keeps_its_receipt(workspace: Wo
     assert receipt["images"] == 1
 
 
-def test_an_erasure_that_overslept_removes_nothing_more(workspace: Workspace) -> None:
+def test_an_erasure_that_lost_its_lease_removes_nothing_more(workspace: Workspace) -> None:
     """It asks the state at that time; its heartbeat may not have noticed yet."""
     workspace.poll()
     gone, before = _ids(workspace)[0], workspace.objects()
@@ -299,7 +299,7 @@ def test_an_erasure_that_overslept_removes_nothing_more(workspace: Workspace) ->
     _assert_erased(workspace, gone)
 
 
-def test_an_erasure_that_oversleeps_while_it_packs_ends_nothing(workspace: Workspace) -> None:
+def test_an_erasure_that_loses_its_lease_while_packing_finishes_nothing(workspace: Workspace) -> None:
     """Meanwhile another takes over and moves the crops of both to other packs, which the stalled one has not seen."""
     workspace.set(PROFILES=PACKED, ENGINE__PROCESSES="1")
     workspace.poll()
@@ -322,7 +322,7 @@ def test_an_erasure_that_oversleeps_while_it_packs_ends_nothing(workspace: Works
     assert Counter(_readable(workspace).values()) == Counter(row["sha256"] for row in workspace.rows())
 
 
-def test_an_erasure_that_wakes_when_another_has_finished_it_takes_no_crop_away(workspace: Workspace) -> None:
+def test_an_erasure_that_resumes_after_another_finished_it_removes_no_crop(workspace: Workspace) -> None:
     """Both make the same pack of the remaining crops, under the same key."""
     workspace.set(PROFILES=PACKED, ENGINE__PROCESSES="1")
     workspace.poll()
@@ -338,7 +338,7 @@ def test_an_erasure_that_wakes_when_another_has_finished_it_takes_no_crop_away(w
     assert Counter(_readable(workspace).values()) == Counter(row["sha256"] for row in workspace.rows())
 
 
-def test_two_erasures_never_go_on_at_once(workspace: Workspace) -> None:
+def test_two_erasures_never_run_at_once(workspace: Workspace) -> None:
     """The second starts when the first has written, not committed, a pack that still holds the second's photo."""
     workspace.set(PROFILES=PACKED, ENGINE__PROCESSES="1")
     workspace.poll()
@@ -363,7 +363,7 @@ def _assert_erased(workspace: Workspace, *images: str) -> None:
     assert _forget(workspace, *images).receipt is not None
 
 
-def test_killed_anywhere_and_called_again_it_ends_the_same(workspace: Workspace) -> None:
+def test_an_erasure_killed_anywhere_and_run_again_ends_the_same(workspace: Workspace) -> None:
     workspace.set(STATE__LEASE_S="0.2")  # a killed erasure does not keep the next one waiting
     workspace.poll()
     gone = _ids(workspace)[0]

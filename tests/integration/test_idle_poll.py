@@ -28,7 +28,7 @@ print(json.dumps({{"nothing_new": funnel.nothing_new, "heavy": sorted(loaded & s
 """
 
 
-def test_an_idle_poll_imports_none_of_the_big_libraries(workspace: Workspace) -> None:
+def test_an_idle_poll_imports_no_heavy_library(workspace: Workspace) -> None:
     workspace.poll()
     child = workspace.child(IDLE)
     assert child.returncode == 0, child.stderr[-2000:]

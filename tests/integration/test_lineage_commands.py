@@ -33,7 +33,7 @@ def edges(out: str) -> dict[tuple[str, str], str]:
     return {(start, end): count for start, end, count in re.findall(r"(\w+) -> (\w+) +([\d,]+|-) ", out)}
 
 
-def test_a_run_a_crop_and_an_image_tell_one_story(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lineage_of_a_run_a_crop_and_an_image_agree(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     here, spec = workspace.folder, workspace.settings.storage.spec
     funnel = workspace.poll()
     rows = workspace.rows()
@@ -110,7 +110,7 @@ def test_a_run_a_crop_and_an_image_tell_one_story(workspace: Workspace, capsys: 
 ODD = 'a\'b "c" [bold]x[/nope] \x1b[2J\n../\u202e%2F?token=1 ü'
 
 
-def test_ids_with_odd_characters_are_found_and_drive_no_terminal(
+def test_ids_with_odd_characters_are_found_and_do_not_control_the_terminal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, value in {"API__SOURCE": "cams", "STORAGE__URL": tmp_path.as_uri()}.items():

@@ -106,7 +106,7 @@ def fail(handler: BaseHTTPRequestHandler) -> None:
 
 
 @pytest.mark.parametrize("ill", ["hangs", "500"])
-def test_a_run_ends_beside_an_ill_collector_and_nothing_is_lost(
+def test_a_run_ends_with_a_failing_collector_and_no_event_is_lost(
     workspace: Workspace, collector: Collector, ill: str
 ) -> None:
     """The hanging collector hangs until the run has ended: a run that waited for it would never end."""

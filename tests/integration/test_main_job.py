@@ -65,7 +65,7 @@ def test_a_second_poll_finds_nothing_new_and_writes_nothing(workspace: Workspace
     assert set(workspace.api.control.counts().values()) == {1}
 
 
-def test_a_changed_box_recuts_that_box_only_under_a_new_key(workspace: Workspace) -> None:
+def test_a_changed_box_is_cut_again_alone_under_a_new_key(workspace: Workspace) -> None:
     workspace.poll()
     old_objects, old_rows = workspace.objects(), workspace.rows()
     image = workspace.api.control.change_box(sorted(_listed(workspace))[0], "b02")
@@ -150,7 +150,7 @@ def test_max_batches_leaves_the_rest_for_process(workspace: Workspace) -> None:
     assert set(workspace.states().values()) == {"done"}
 
 
-def test_lineage_tells_of_every_run_and_batch_once(workspace: Workspace) -> None:
+def test_lineage_has_every_run_and_batch_once(workspace: Workspace) -> None:
     workspace.poll()
     path = workspace.folder / "output" / "lineage" / "events.ndjson"
     events = [json.loads(line) for line in path.read_text().splitlines()]

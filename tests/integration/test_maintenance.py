@@ -135,7 +135,7 @@ def test_crops_of_photos_that_wait_stay_whatever_their_source(workspace: Workspa
     assert (waiting.exists(), nobodys.exists()) == (True, False)
 
 
-def test_a_safe_age_that_is_none_is_refused(workspace: Workspace) -> None:
+def test_an_invalid_safe_age_is_refused(workspace: Workspace) -> None:
     from datetime import timedelta
 
     with State.open(workspace.settings.state) as state, pytest.raises(StorageError, match="too short"):
@@ -177,7 +177,7 @@ def _commit_days_ago(workspace: Workspace, days: int) -> None:
     write_deltalake(DeltaTable(path), pa.Table.from_pylist(rows, schema=CATALOGUE), mode="overwrite")
 
 
-def test_manifests_quarantine_and_reports_age_out_but_for_manifests_that_work_needs(workspace: Workspace) -> None:
+def test_manifests_quarantine_and_reports_expire_except_manifests_in_use(workspace: Workspace) -> None:
     workspace.set(RETENTION__MANIFESTS_DAYS="1", RETENTION__QUARANTINE_DAYS="1", RETENTION__REPORTS_DAYS="1")
     workspace.poll()
     spec = workspace.settings.storage.spec
@@ -231,7 +231,7 @@ UPKEEP_PLACES = [
 ]
 
 
-def test_upkeep_killed_anywhere_and_run_again_ends_the_same(workspace: Workspace) -> None:
+def test_maintenance_killed_anywhere_and_run_again_ends_the_same(workspace: Workspace) -> None:
     profiles = {"default": {}, "short": {"retention_days": 7}, "packed": {"retention_days": 7, "output": "shards"}}
     workspace.set(PROFILES=json.dumps(profiles), RETENTION__REPORTS_DAYS="1")
     workspace.poll()
@@ -262,7 +262,7 @@ def test_upkeep_killed_anywhere_and_run_again_ends_the_same(workspace: Workspace
     assert not (root / "reports/2020-01-01/poll-1.html").exists()
 
 
-def test_maintain_does_it_all_and_shows_it(workspace: Workspace) -> None:
+def test_maintain_removes_what_its_dry_run_estimates_and_shows_both(workspace: Workspace) -> None:
     from flows.maintain import maintain
 
     workspace.poll()

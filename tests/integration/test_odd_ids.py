@@ -26,7 +26,7 @@ def _items(url: str) -> list[dict[str, Any]]:
     return [good, bad]
 
 
-def test_no_command_lets_a_text_from_outside_drive_the_terminal(
+def test_no_command_lets_outside_text_control_the_terminal(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(workspace.folder)

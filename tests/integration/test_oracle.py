@@ -56,7 +56,7 @@ def both(place: Place, clean: Ledger) -> tuple[Tally, Tally]:
     return books(place).against_boxes(WANTED), books(place).against(clean)
 
 
-def test_nothing_is_off_when_nothing_was_done(place: Place, clean: Ledger) -> None:
+def test_undisturbed_outputs_count_zero_faults(place: Place, clean: Ledger) -> None:
     assert both(place, clean) == (Tally(), Tally())
     assert books(place) == clean
     assert place.appended() == WANTED.total() == 3
@@ -78,7 +78,7 @@ def test_a_missing_row_is_lost_and_its_object_orphaned(place: Place, clean: Ledg
     assert both(place, clean) == (Tally(lost=1, orphaned=1), Tally(lost=1, orphaned=1))
 
 
-def test_a_row_that_stands_there_twice_is_duplicated(place: Place, clean: Ledger, tmp_path: Path) -> None:
+def test_a_row_that_occurs_twice_is_duplicated(place: Place, clean: Ledger, tmp_path: Path) -> None:
     write_deltalake(tmp_path / "catalogue", pa.Table.from_pylist([row("a", 0)]), mode="append")
     assert both(place, clean) == (Tally(duplicated=1), Tally(duplicated=1))
     assert place.appended() == 4
@@ -106,7 +106,7 @@ def test_an_object_that_no_row_names_is_orphaned(place: Place, clean: Ledger, tm
     "change",
     ["UPDATE images SET state = 'failed' WHERE image_id = 'a'", "INSERT INTO batches VALUES ('open')"],
 )
-def test_work_that_is_left_is_unfinished(place: Place, clean: Ledger, tmp_path: Path, change: str) -> None:
+def test_waiting_work_items_are_unfinished(place: Place, clean: Ledger, tmp_path: Path, change: str) -> None:
     with closing(sqlite3.connect(tmp_path / "state.db")) as state, state:
         state.execute(change)
     assert both(place, clean) == (Tally(unfinished=1), Tally(unfinished=1))

@@ -104,7 +104,7 @@ def _age(bucket: str, days: float) -> None:
         key.last_modified = datetime.now(UTC).replace(tzinfo=None) - timedelta(days=days)
 
 
-def test_all_kinds_are_written_read_forgotten_swept_and_exported(
+def test_all_output_kinds_are_written_read_erased_swept_and_exported(
     workspace: Workspace, s3: str, bucket: str, tmp_path: Path
 ) -> None:
     from flows.forget import forget
@@ -204,7 +204,7 @@ def test_killed_while_a_pack_is_put_it_ends_as_if_undisturbed(
     assert {key for key in disturbed.place.objects("shards") if not key.endswith(".json")} - named <= set(left)
 
 
-def test_an_upload_that_a_kill_cut_off_is_seen_by_nobody_and_ended_by_the_sweep(
+def test_an_interrupted_upload_is_invisible_and_removed_by_maintenance(
     s3: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A pack of several parts: its process is killed at the second part, and another cuts its crops again."""

@@ -92,7 +92,7 @@ def test_a_good_photo_whose_newer_version_was_bad_gets_it_by_a_replay(workspace:
     assert [row["status"] for row in _rows()] == ["replayed"]
 
 
-def test_a_rule_that_there_is_not_is_a_usage_error(workspace: Workspace) -> None:
+def test_an_unknown_rule_is_a_usage_error(workspace: Workspace) -> None:
     ended = CliRunner().invoke(app, ["quarantine", "list", "--rule", "box_ordered"])
     assert ended.exit_code == 2
     assert "boxes_ordered" in ended.output
@@ -106,7 +106,7 @@ def test_what_is_shown_holds_no_signature(workspace: Workspace) -> None:
     assert all("?" not in entry.row["url"] or entry.row["url"].endswith("?***") for entry in entries)
 
 
-def test_a_repaired_mapping_repairs_what_lies_in_quarantine(workspace: Workspace) -> None:
+def test_a_repaired_mapping_repairs_quarantined_rows(workspace: Workspace) -> None:
     """The rows were mapped wrongly. Replay maps their items again, also those without id, store or time."""
     from flows.replay import replay
 

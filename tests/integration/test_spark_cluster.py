@@ -134,7 +134,7 @@ def test_boxes_are_cut_once_when_an_executor_and_then_a_worker_are_killed(
         assert_each_box_once(job.result(LIMIT_S), 12, tmp_path / "out")
 
 
-def test_a_cluster_that_gives_no_executor_is_not_waited_for_without_end(
+def test_waiting_for_a_cluster_without_executors_is_bounded(
     cluster: StandaloneCluster, photos: HoldingServer, tmp_path: Path
 ) -> None:
     engine = settings(cluster, **{"spark.executor.memory": "900g"})

@@ -67,7 +67,7 @@ def test_eight_processes_claim_and_commit_each_image_exactly_once(url: str) -> N
     assert all(batches[name(n), "default"] == batches[name(n), "small"] for n in range(IMAGES))
 
 
-def test_processes_that_die_holding_a_batch_lose_nothing_and_double_nothing(url: str) -> None:
+def test_killed_processes_with_a_batch_lose_and_duplicate_nothing(url: str) -> None:
     register(url)
     dead = [take for part in run_together(drain_and_die, [(url, 25)] * (PROCESSES // 2)) for take in part]
     assert len(dead) == 25 * (PROCESSES // 2)  # each held a batch
@@ -77,7 +77,7 @@ def test_processes_that_die_holding_a_batch_lose_nothing_and_double_nothing(url:
     assert {take.batch_id for take in dead} <= {take.batch_id for take in taken}
 
 
-def test_poll_backfill_and_replay_at_the_same_time_do_each_version_once(url: str) -> None:
+def test_concurrent_poll_backfill_and_replay_do_each_version_once(url: str) -> None:
     with State.open(StateSettings.model_validate({"url": url})):
         pass
     # Three processes register the same images in the same and other versions, in different order, and work on them.
@@ -89,12 +89,12 @@ def test_poll_backfill_and_replay_at_the_same_time_do_each_version_once(url: str
     look = Look(url)
     assert look.rows("SELECT DISTINCT state FROM images") == [("done",)]
     assert look.one("SELECT count(*) FROM images") == IMAGES // 10
-    # The last version won, whoever registered it, and it was committed last.
+    # The last version won, regardless of which process registered it, and it was committed last.
     assert look.rows("SELECT DISTINCT version FROM images") == [("v12",)]
     assert {(name(n), f"{name(n)}/v12/default") for n in range(IMAGES // 10)} <= set(committed)
 
 
-def test_failures_takeovers_and_replays_at_the_same_time_neither_deadlock_nor_double(url: str) -> None:
+def test_concurrent_failures_takeovers_and_replays_neither_deadlock_nor_duplicate(url: str) -> None:
     register(url)
     images = IMAGES // 10
     bad = [("work badly", url, seed, 60) for seed in range(PROCESSES - 3)]

@@ -208,13 +208,13 @@ def test_a_deploy_and_the_first_batch_refuse_such_a_store_too(
         Catalogue(spec).append(crops(["a"]), batch_id="b", attempt=1, flow_run="f", committed_at=datetime.now(UTC))
 
 
-def test_a_store_that_is_away_is_not_said_to_lack_anything(behind: Callable[[Fault], StoreSpec]) -> None:
+def test_an_unreachable_store_is_not_reported_as_lacking_a_guarantee(behind: Callable[[Fault], StoreSpec]) -> None:
     spec = behind(is_away)
     with pytest.raises(StorageError, match=f"^cannot check {spec.url}: SlowDown$"):
         store_probe.probe(spec)
 
 
-def test_a_good_store_is_probed_once_and_nothing_of_it_stays(
+def test_a_good_store_is_probed_once_and_the_probe_leaves_no_object(
     behind: Callable[[Fault], StoreSpec], s3: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = behind(lambda _: False)

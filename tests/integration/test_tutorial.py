@@ -17,7 +17,7 @@ _ADDRESS, _TOKEN = "http://127.0.0.1:8765", "demo-token"
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_the_tutorial_works_as_it_stands(
+def test_the_tutorial_runs_as_written(
     tmp_path: Path, steady_api: DemoServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = TUTORIAL.read_text(encoding="utf-8")

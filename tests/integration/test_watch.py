@@ -79,7 +79,7 @@ def _done(workspace: Workspace, images: int) -> bool:
     return Counter(workspace.states().values()) == {"done": images}
 
 
-def test_each_photo_is_cropped_once_with_polls_beside_it_and_after_looks_that_failed(workspace: Workspace) -> None:
+def test_each_photo_is_cropped_once_despite_concurrent_and_failed_polls(workspace: Workspace) -> None:
     control = workspace.api.control
     with _watching(workspace) as child:
         _until(lambda: _done(workspace, 6), "what was there is done", child)
@@ -120,7 +120,7 @@ def test_ctrl_c_in_the_middle_of_a_batch_frees_it_and_the_next_run_finishes_it(w
     assert _done(workspace, 6)
 
 
-def test_looks_that_find_nothing_ask_once_each_and_import_none_of_the_big_libraries(workspace: Workspace) -> None:
+def test_empty_polls_make_one_call_each_and_import_no_heavy_library(workspace: Workspace) -> None:
     workspace.poll()
     workspace.api.control.clear_log()
     child = workspace.child(IDLE)
@@ -136,7 +136,7 @@ def test_looks_that_find_nothing_ask_once_each_and_import_none_of_the_big_librar
     assert said["heavy"] == ["obstore"]
 
 
-def test_what_is_registered_is_cropped_while_the_api_fails_and_the_watch_fails_at_its_end(workspace: Workspace) -> None:
+def test_a_watch_crops_registered_photos_while_the_api_fails_and_then_fails(workspace: Workspace) -> None:
     from flows.poll import poll
     from flows.watch import watch
 

@@ -37,7 +37,7 @@ def _reason(fetcher: Fetcher, url: str) -> str:
 
 
 @pytest.mark.parametrize("kind", CLOUDS)
-def test_a_photo_in_an_allowed_bucket_is_read_and_held_to_what_is_declared(
+def test_a_photo_in_an_allowed_bucket_is_read_and_checked_against_its_declaration(
     kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     here = new_storage(kind, request, monkeypatch, tmp_path)
@@ -66,7 +66,7 @@ def test_a_photo_in_an_allowed_bucket_is_read_and_held_to_what_is_declared(
             assert _reason(fetcher, f"{bucket}/{ODD_KEY}") == "forbidden_place"
 
 
-def test_a_bucket_that_refuses_our_key_or_hangs_is_a_reason(
+def test_a_bucket_that_refuses_the_key_or_hangs_gives_a_reason(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     here = new_storage("az", request, monkeypatch, tmp_path)
@@ -127,7 +127,7 @@ def test_files_are_read_below_their_roots_and_nowhere_else(tmp_path: Path) -> No
     [("ALLOWED_BUCKETS", ["ftp://x"]), ("ALLOWED_BUCKETS", ["file:///x"]), ("ALLOWED_BUCKETS", ["a b"]), ("LOCAL_ROOTS", ["photos"]),
      ("LOCAL_ROOTS", ["/"]), ("BUCKET_ENDPOINTS", {"ftp": "http://x"}), ("BUCKET_ENDPOINTS", {"s3": "http://u:p@x"})],
 )  # fmt: skip
-def test_a_wrong_list_is_one_line(monkeypatch: pytest.MonkeyPatch, name: str, value: object) -> None:
+def test_an_invalid_allow_list_is_one_line(monkeypatch: pytest.MonkeyPatch, name: str, value: object) -> None:
     monkeypatch.setenv(f"CROPLINE_FETCH__{name}", json.dumps(value))
     with pytest.raises(SettingsError, match=f"^CROPLINE_FETCH__{name}: [^\\n]+$"):
         load_settings()

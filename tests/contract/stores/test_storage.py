@@ -26,12 +26,12 @@ from tests.unit.fugue_jobs.imaging.cutting import work_for
 ODD = "Ünïcode #1 %41 漢字 \n"
 
 
-def test_it_keeps_every_promise(spec: StoreSpec) -> None:
+def test_the_store_passes_its_probe(spec: StoreSpec) -> None:
     store_probe.require(spec)
     assert storage.list_keys(spec, "") == [store_probe.RECORD]
 
 
-def test_what_is_written_is_read_listed_and_looked_at(spec: StoreSpec, tmp_path: Path) -> None:
+def test_written_objects_can_be_read_listed_and_inspected(spec: StoreSpec, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"from a file")
     assert storage.write(spec, "a/1", b"0123456789")
     assert storage.write(spec, "a/2", tmp_path / "file")
@@ -58,7 +58,7 @@ def test_what_is_written_is_read_listed_and_looked_at(spec: StoreSpec, tmp_path:
         storage.read_range(spec, "a/1", 8, 5)
 
 
-def test_a_delete_that_meets_missing_keys_goes_on(spec: StoreSpec) -> None:
+def test_a_delete_ignores_missing_keys(spec: StoreSpec) -> None:
     for number in range(12):
         storage.write(spec, f"gone/{number:02d}", b"x")
     storage.write(spec, "stays", b"x")

@@ -28,7 +28,7 @@ def test_the_shipped_file_has_no_mistake() -> None:
     assert check(PREFECT_YAML) == []
 
 
-def test_every_deployment_is_a_flow_of_its_own_name_with_a_runbook() -> None:
+def test_every_deployment_has_its_flows_name_and_a_runbook() -> None:
     names = []
     for entry in deployments(PREFECT_YAML):
         module, _, name = entry["entrypoint"].partition(":")
@@ -81,7 +81,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("change", "told"), MISTAKES)
-def test_mistakes_are_told(tmp_path: Path, change: dict[str, Any], told: str) -> None:
+def test_mistakes_are_reported(tmp_path: Path, change: dict[str, Any], told: str) -> None:
     entry = {"name": "poll", "entrypoint": "flows.poll:poll", "work_pool": {"name": "p"}}
     path = tmp_path / "prefect.yaml"
     path.write_text(yaml.safe_dump({"deployments": [entry]}))
@@ -93,7 +93,7 @@ def test_mistakes_are_told(tmp_path: Path, change: dict[str, Any], told: str) ->
     assert told in str(caught.value)
 
 
-def test_unknown_keys_at_the_top_and_doubled_names_are_told(tmp_path: Path) -> None:
+def test_unknown_top_level_keys_and_duplicate_names_are_reported(tmp_path: Path) -> None:
     entry = {"name": "poll", "entrypoint": "flows.poll:poll", "work_pool": {"name": "p"}}
     path = tmp_path / "prefect.yaml"
     path.write_text(yaml.safe_dump({"deployment": [], "deployments": [entry, entry]}))
@@ -147,7 +147,7 @@ def test_broken_automations_are_refused(tmp_path: Path, text: str, told: str) ->
         ("http://127.0.0.1:1/api", "no Prefect server answers at http://127.0.0.1:1/api"),
     ],
 )
-def test_a_server_that_is_not_named_or_not_there_is_told(url: str, says: str) -> None:
+def test_an_unset_or_missing_server_is_reported(url: str, says: str) -> None:
     with (
         temporary_settings({PREFECT_API_URL: url} if url else {}, restore_defaults={PREFECT_API_URL}),
         pytest.raises(SettingsError, match=f"^PREFECT_API_URL: {says}"),

@@ -104,7 +104,7 @@ def test_exif_names_the_camera_and_how_the_photo_is_turned(tmp_path: Path) -> No
     assert orientations == {1, 3, 6, 8}
 
 
-def test_full_size_photos_weigh_what_a_cameras_do(tmp_path: Path) -> None:
+def test_full_size_photos_have_a_cameras_file_size(tmp_path: Path) -> None:
     world = World(7, 6, 40)
     sizes = {photo.camera.model.megapixels: photo for photo in world.photos()}
     for photo in (sizes[min(sizes)], sizes[max(sizes)]):

@@ -44,7 +44,7 @@ def test_every_fault_says_what_cropline_is_expected_to_do() -> None:
     assert named == {fault.value for fault in Fault}
 
 
-def test_every_fault_strikes_something() -> None:
+def test_every_fault_has_an_effect() -> None:
     alone = {Fault.BROKEN_ORIGINAL, Fault.LATE_ARRIVAL}
     assert set(Fault) == LISTING_FAULTS | IMAGE_FAULTS | ROW_FAULTS | alone
 
@@ -162,7 +162,7 @@ def test_broken_original_is_listed_honestly(api: Visitor) -> None:
 # Rows
 
 
-def test_row_faults_spoil_one_row_and_leave_the_rest(api: Visitor) -> None:
+def test_row_faults_change_one_row_only(api: Visitor) -> None:
     good = api.control.images()
     for fault in sorted(ROW_FAULTS):
         api.control.clear_faults()
@@ -207,7 +207,7 @@ def test_duplicate_row_comes_twice(api: Visitor) -> None:
     assert rows[0] == rows[1] != rows[2]
 
 
-def test_late_arrival_shows_up_with_its_old_time(api: Visitor) -> None:
+def test_a_late_arrival_is_listed_with_its_old_time(api: Visitor) -> None:
     row = api.control.images()[3]
     api.control.add_fault(Fault.LATE_ARRIVAL, image_id=row["id"], times=2)
     shown = [row in api.page()["images"] for _ in range(3)]
@@ -217,7 +217,7 @@ def test_late_arrival_shows_up_with_its_old_time(api: Visitor) -> None:
 # Rules
 
 
-def test_counted_faults_strike_any_photo_and_then_stop(api: Visitor) -> None:
+def test_counted_faults_affect_any_photo_and_then_stop(api: Visitor) -> None:
     api.control.add_fault(Fault.IMAGE_500, times=2)
     statuses = [api.photo(row).status_code for row in api.control.images()[:3]]
     assert statuses == [500, 500, 200]
@@ -231,7 +231,7 @@ def test_faults_of_one_photo_spare_the_others(api: Visitor) -> None:
     assert api.control.faults() == [FaultRule(fault=Fault.IMAGE_MISSING, image_id=one["id"])]
 
 
-def test_the_fault_that_was_added_first_strikes_first() -> None:
+def test_the_fault_that_was_added_first_applies_first() -> None:
     book = FaultBook([FaultRule(fault=Fault.IMAGE_500, times=1), FaultRule(fault=Fault.IMAGE_429)])
     strikes = [book.strike(IMAGE_FAULTS, "a") for _ in range(3)]
     assert [rule.fault for rule in strikes if rule] == [Fault.IMAGE_500, Fault.IMAGE_429, Fault.IMAGE_429]
@@ -248,6 +248,6 @@ def test_the_fault_that_was_added_first_strikes_first() -> None:
         {"fault": "image_500", "image": "a"},
     ],
 )
-def test_rules_that_make_no_sense_are_refused(fields: Row) -> None:
+def test_invalid_fault_rules_are_refused(fields: Row) -> None:
     with pytest.raises(ValidationError):
         FaultRule(**fields)

@@ -17,7 +17,7 @@ def ids(rows: list[dict[str, str]]) -> list[str]:
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic ZGVtbw=="}])
 @pytest.mark.parametrize("path", ["/v1/images", "/v1/stores", "/control/log", "/control/faults"])
-def test_without_the_token_nothing_is_told(api: Visitor, path: str, headers: dict[str, str]) -> None:
+def test_without_the_token_every_request_is_refused(api: Visitor, path: str, headers: dict[str, str]) -> None:
     answer = api.get(path, headers=headers)
     assert answer.status_code == 401
     assert "www-authenticate" in answer.headers
@@ -33,7 +33,7 @@ def test_pages_show_every_photo_once_and_in_order(api: Visitor, limit: int) -> N
     assert keys == sorted(keys)
 
 
-def test_photos_that_arrive_between_two_pages_are_neither_lost_nor_doubled(api: Visitor) -> None:
+def test_photos_that_arrive_between_two_pages_are_neither_lost_nor_duplicated(api: Visitor) -> None:
     first = api.page(limit=5)
     added, _ = api.control.advance(3)
     rows = first["images"] + [row for page in api.pages(limit=5, cursor=first["next_cursor"]) for row in page["images"]]
@@ -58,7 +58,7 @@ def test_updated_after_is_inclusive(api: Visitor) -> None:
         ({"cursor": "é"}, 400),
     ],
 )
-def test_what_makes_no_sense_is_refused(api: Visitor, params: dict[str, str], status: int) -> None:
+def test_invalid_parameters_are_refused(api: Visitor, params: dict[str, str], status: int) -> None:
     assert api.get("/v1/images", params=params).status_code == status
 
 
@@ -150,7 +150,7 @@ def test_documentation_describes_the_rows(api: Visitor) -> None:
     assert api.get("/docs").ok
 
 
-def test_the_log_tells_what_was_asked_without_signatures(api: Visitor) -> None:
+def test_the_log_has_each_request_without_signatures(api: Visitor) -> None:
     row = api.page(limit=1)["images"][0]
     api.photo(row)
     api.get(row["url"].partition("?")[0], headers={})

@@ -241,7 +241,7 @@ def test_sums_are_those_of_a_plain_count() -> None:
     assert {n: row[0][f"size_{n:02}"] for n in range(16) if row[0][f"size_{n:02}"]} == {0: 1, 1: 2, 5: 1}
 
 
-def test_an_empty_manifest_is_no_news() -> None:
+def test_an_empty_manifest_gives_no_warning() -> None:
     assert find_drift(observe(MANIFEST.empty_table()), Baseline.empty(), now=START) == []
     assert observe(MANIFEST.empty_table()).hours.num_rows == 0
 
@@ -263,7 +263,7 @@ def crops(photos: dict[str, tuple[float, float]]) -> pa.Table:
     return pa.Table.from_pylist([*rows, {"image_id": "failed", "status": "failed"}], schema=CROPS)
 
 
-def test_poor_photos_are_told_apart() -> None:
+def test_kinds_of_poor_photos_are_distinguished() -> None:
     good = {f"good-{n}": (120.0 + n, 400.0 + 20 * n) for n in range(6)}
     poor = {"dark": (9.0, 60.0), "blank": (128.0, 0.2), "black": (1.0, 0.0), "soft": (120.0, 70.0)}
     found = {drift.kind: drift for drift in find_poor_photos(crops(good | poor))}
@@ -277,7 +277,7 @@ def test_poor_photos_are_told_apart() -> None:
     assert find_poor_photos(CROPS.empty_table()) == []
 
 
-def test_photos_of_long_ago_are_no_history_to_be_silent_against() -> None:
+def test_old_photos_do_not_make_a_camera_look_silent() -> None:
     first = Fleet().hour(0)
     assert (
         check_manifest(StoreSpec("memory:///long-ago"), "cameras", first, "one", now=end_of(0) + timedelta(days=200))
@@ -291,7 +291,7 @@ def key_of(spec: StoreSpec, name: str) -> str:
 
 
 @pytest.mark.parametrize("name", ["hours", "photos"])
-def test_a_damaged_baseline_is_told_and_begun_anew_and_the_rest_is_kept(name: str) -> None:
+def test_a_damaged_baseline_is_reported_and_restarted_and_the_others_are_kept(name: str) -> None:
     spec, first = StoreSpec(f"memory:///damaged-{name}"), Fleet().hour(0)
     check_manifest(spec, "cameras", first, "one", now=end_of(0))
     kept, key = read_baseline(spec, "cameras"), key_of(spec, name)
@@ -314,7 +314,7 @@ def test_a_damaged_baseline_is_told_and_begun_anew_and_the_rest_is_kept(name: st
         write_baseline(spec, "cameras", kept)
 
 
-def test_no_turned_bit_in_a_baseline_raises() -> None:
+def test_no_flipped_bit_in_a_baseline_raises() -> None:
     spec, first = StoreSpec("memory:///flipped"), Fleet().hour(0)
     check_manifest(spec, "cameras", first, "one", now=end_of(0))
     kept = read_baseline(spec, "cameras")

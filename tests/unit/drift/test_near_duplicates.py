@@ -74,7 +74,7 @@ def test_a_photo_sent_again_is_noticed_in_its_batch_and_in_later_ones(spec: Stor
     assert (at_once.evidence["image_id"], at_once.evidence["like"]) == ("b", "a")
 
 
-def test_a_batch_that_is_checked_again_or_cut_again_is_no_news(spec: StoreSpec) -> None:
+def test_a_batch_that_is_checked_or_cut_again_gives_no_warning(spec: StoreSpec) -> None:
     camera = Camera()
     photos = [camera.photo(f"i{n}", camera.scene()) for n in range(8)]
     assert seen(spec, *photos) == []
@@ -137,7 +137,7 @@ def test_photos_without_store_or_camera_are_compared_with_each_other(spec: Store
     assert (found.camera_id, found.evidence["like"]) == ("", "i5")
 
 
-def test_rows_of_the_catalogue_are_taken_like_those_of_the_job(spec: StoreSpec) -> None:
+def test_rows_of_the_catalogue_are_accepted_like_those_of_the_job(spec: StoreSpec) -> None:
     camera = Camera()
     scenes = [camera.scene() for _ in range(6)]
     captured = {"profile": "p", "captured_at": "2026-11-22T08:40:00+01:00"}
@@ -150,7 +150,7 @@ def test_rows_of_the_catalogue_are_taken_like_those_of_the_job(spec: StoreSpec) 
     assert check_photos(spec, "cams", cut) == []
 
 
-def test_a_large_batch_of_one_camera_needs_no_memory_by_its_square(spec: StoreSpec) -> None:
+def test_memory_for_a_large_batch_of_one_camera_is_not_quadratic(spec: StoreSpec) -> None:
     camera = Camera()
     photos = batch(camera.photo(f"i{n}", camera.shelf) for n in range(6_000))  # all pairs at once: 288 MB per array
     tracemalloc.start()
@@ -161,7 +161,7 @@ def test_a_large_batch_of_one_camera_needs_no_memory_by_its_square(spec: StoreSp
         tracemalloc.stop()
 
 
-def test_a_damaged_memory_is_told_and_begun_anew(spec: StoreSpec) -> None:
+def test_a_damaged_baseline_is_reported_and_restarted(spec: StoreSpec) -> None:
     camera = Camera()
     photos = [camera.photo(f"i{n}", camera.scene()) for n in range(6)]
     seen(spec, *photos)

@@ -94,7 +94,7 @@ def test_a_good_batch_breaks_nothing() -> None:
     }
 
 
-def test_claimed_boxes_are_counted_for_each_work() -> None:
+def test_claimed_boxes_are_counted_for_each_work_item() -> None:
     counts = {row["image_id"]: row["boxes"] for row in claimed().to_pylist()}
     assert counts == {"img-0": 3, "img-1": 2, "img-2": 0}
     assert list(counts) == ["img-2", "img-0", "img-1"]
@@ -136,7 +136,7 @@ SABOTAGES: dict[str, tuple[Callable[[list[Row]], None], dict[str, list[int]]]] =
 
 
 @pytest.mark.parametrize("name", SABOTAGES)
-def test_each_sabotage_breaks_its_rule_alone(name: str) -> None:
+def test_each_fault_breaks_only_its_rule(name: str) -> None:
     sabotage, broken = SABOTAGES[name]
     rows = good_batch()
     sabotage(rows)
@@ -146,12 +146,12 @@ def test_each_sabotage_breaks_its_rule_alone(name: str) -> None:
     assert set(verdict.critical) == {name for name in broken if severities[name] == "critical"}
 
 
-def test_every_rule_is_broken_by_some_sabotage() -> None:
+def test_every_rule_is_broken_by_some_fault() -> None:
     rules = {rule.name for rule in (*WORK_RULES, *CROP_RULES, *UNWRITTEN_RULES, *OBJECT_RULES)}
     assert {name for _, broken in SABOTAGES.values() for name in broken} == rules
 
 
-def test_rows_of_works_that_were_not_claimed_are_invented() -> None:
+def test_rows_of_unclaimed_work_items_are_reported_as_invented() -> None:
     rows = [*good_batch(), crop_row(7, 0, key="crops/7/0.jpg")]
     assert judge(rows, keys=[]).broken == {"boxes_none_invented": [3]}
 

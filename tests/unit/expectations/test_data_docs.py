@@ -101,7 +101,7 @@ def test_a_record_that_another_run_overwrote_comes_back(tmp_path: Path, runs: li
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[1]", '[{"page": "x"}]', "null"])
-def test_a_damaged_history_is_built_anew(tmp_path: Path, runs: list[SuiteRun], damage: str) -> None:
+def test_a_damaged_history_is_rebuilt(tmp_path: Path, runs: list[SuiteRun], damage: str) -> None:
     site = DocsSite.at(tmp_path)
     keep(site, runs, at=NOW - timedelta(days=9))
     (tmp_path / "history.json").write_text(damage)

@@ -35,7 +35,7 @@ NO_PATH = ApiSettings(fields=FieldMap(captured_at="taken.at"))
         ("boxes_present", item(0, boxes=None), None, "boxes is null; look at CROPLINE_API__FIELDS__BOXES"),
     ],
 )
-def test_a_broken_rule_is_told_with_its_value_and_setting(
+def test_a_broken_rule_is_reported_with_its_value_and_setting(
     rule: str, one: dict[str, Any], api: ApiSettings | None, said: str
 ) -> None:
     (told,) = hints(landed([one], api), {0: [rule]}).values()
@@ -43,7 +43,7 @@ def test_a_broken_rule_is_told_with_its_value_and_setting(
     assert HUSH not in told
 
 
-def test_an_item_that_has_no_such_field_is_told_by_the_fields_that_it_has() -> None:
+def test_a_missing_field_is_reported_with_the_fields_that_exist() -> None:
     one = {name: value for name, value in item(0).items() if name != "captured_at"}
     (told,) = hints(landed([one]), {0: ["captured_at_present"]}).values()
     assert "captured_at is missing in an item of " in told

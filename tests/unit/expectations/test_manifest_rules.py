@@ -165,7 +165,7 @@ def test_outcomes_count_what_was_looked_at(verdict: Verdict) -> None:
         (timedelta(0), "at most 0 s in the future"),
     ],
 )
-def test_limits_are_said_as_people_say_them(ahead: timedelta, text: str) -> None:
+def test_limits_are_printed_in_readable_units(ahead: timedelta, text: str) -> None:
     rules = {rule.name: rule.description for rule in row_rules(ExpectationSettings(max_ahead=ahead))}
     assert rules["captured_at_not_ahead"] == f"Captured {text}"
 
@@ -204,7 +204,7 @@ def test_pixels_are_measured_by_the_declared_size(api: ApiSettings, changes: dic
     assert verdict.bad_rows == ({0: broken} if broken else {})
 
 
-def test_a_manifest_of_other_conventions_is_not_guessed_at() -> None:
+def test_conventions_of_a_manifest_are_never_guessed() -> None:
     manifest = landed([item(0)])
     for name in ("coordinates", "orientation"):
         manifest = manifest.set_column(manifest.schema.get_field_index(name), name, [["percent"]])

@@ -95,7 +95,7 @@ def test_rows_are_found_by_source_and_read_back(tmp_path: Any) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"not parquet", "another table"])
-def test_what_is_no_quarantine_file_is_named_in_one_line(tmp_path: Any, content: Any) -> None:
+def test_a_file_that_is_not_quarantine_is_named_in_one_line(tmp_path: Any, content: Any) -> None:
     spec = StoreSpec(tmp_path.as_uri())
     if content is not None:
         write(spec, "quarantine/a.parquet", content if isinstance(content, bytes) else _parquet(pa.table({"a": [1]})))

@@ -50,13 +50,13 @@ def test_further_columns_and_another_order_are_no_fault() -> None:
 
 
 @pytest.mark.parametrize("keys", [[0, 0], [0, None]])
-def test_rows_without_a_key_of_their_own_are_critical(keys: list[int | None]) -> None:
+def test_rows_without_a_unique_key_are_critical(keys: list[int | None]) -> None:
     manifest = landed([item(0), item(1)])
     manifest = manifest.set_column(0, "row", pa.array(keys, pa.int64()))
     assert judge(manifest).critical == ["row_unique" if None not in keys else "row_present"]
 
 
-def test_rows_are_known_by_their_key_not_by_their_place() -> None:
+def test_rows_are_identified_by_key_not_by_position() -> None:
     manifest = landed([item(0), item(1, id=None), item(2), item(3, url=None)])
     assert judge(manifest.take([3, 2, 1, 0])).bad_rows == {1: ["image_id_present"], 3: ["url_present"]}
 
@@ -87,7 +87,7 @@ def test_the_budget_is_a_share_of_manifests_that_are_big_enough(bad: int, rows: 
     assert verdict.exceeds_budget(ExpectationSettings(max_quarantined_fraction=0.25, min_rows_for_budget=20)) is exceeds
 
 
-def test_a_verdict_is_quiet_and_asks_no_one(capfd: pytest.CaptureFixture[str]) -> None:
+def test_validation_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     judge(landed([item(0), item(1, id=None)]))
     assert capfd.readouterr() == ("", "")
 

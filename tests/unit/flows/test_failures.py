@@ -22,7 +22,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("error", [ApiUnavailable("503"), RecursionError("an item nested too deep"), KeyError("x")])
-def test_what_waits_is_cropped_before_an_intake_fails_whatever_failed_it(error: Exception) -> None:
+def test_the_backlog_is_cropped_before_any_failure_of_the_intake_is_raised(error: Exception) -> None:
     drained: list[int] = []
     with pytest.raises(type(error)) as caught, drained_on_failure(lambda: drained.append(1)):
         raise error
@@ -39,7 +39,7 @@ def test_the_intakes_failure_is_the_one_to_show(caplog: pytest.LogCaptureFixture
     assert "the disk is full" in caplog.text
 
 
-def test_a_cancelled_intake_drains_nothing() -> None:
+def test_a_cancelled_intake_does_not_process_the_backlog() -> None:
     def drain() -> None:
         raise AssertionError("a cancelled run has seconds to live")
 
@@ -47,7 +47,7 @@ def test_a_cancelled_intake_drains_nothing() -> None:
         raise KeyboardInterrupt
 
 
-def test_a_watch_lives_through_an_error_that_nobody_foresaw(
+def test_a_watch_survives_an_unexpected_error(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(flows.watch, "is_rate_limited", lambda: False)

@@ -30,7 +30,7 @@ LOST, KEPT = f"file://{OF_A_RUN}/cropline-output", "file:///srv/cropline"
         (LOST, "sqlite:///state.db", ["CROPLINE_STORAGE__URL", "CROPLINE_STATE__URL"]),
     ],
 )
-def test_places_that_vanish_with_the_run_are_refused(storage: str, state: str, names: list[str]) -> None:
+def test_temporary_places_of_a_run_are_refused(storage: str, state: str, names: list[str]) -> None:
     with pytest.raises(SettingsError) as caught:
         refuse_fleeting_places(_settings(storage, state), OF_A_RUN)
     assert str(caught.value).startswith(", ".join(names) + ": is in this run's temporary folder")
@@ -45,7 +45,7 @@ def test_places_that_vanish_with_the_run_are_refused(storage: str, state: str, n
         ("file:///srv/work/cropline-output", "sqlite:///cropline-output/state.db", Path("/srv/work")),
     ],
 )
-def test_places_that_stay_are_good(storage: str, state: str, here: Path) -> None:
+def test_permanent_places_are_accepted(storage: str, state: str, here: Path) -> None:
     refuse_fleeting_places(_settings(storage, state), here)
 
 
@@ -55,7 +55,7 @@ def _with_lineage(path: str | None) -> Settings:
 
 
 @pytest.mark.parametrize("path", ["events.ndjson", "./lineage/events.ndjson", f"{OF_A_RUN}/events.ndjson"])
-def test_lineage_that_vanishes_with_the_run_is_refused(path: str) -> None:
+def test_lineage_in_a_runs_temporary_folder_is_refused(path: str) -> None:
     with pytest.raises(SettingsError, match="^CROPLINE_LINEAGE__PATH: is in this run's temporary folder"):
         refuse_fleeting_places(_with_lineage(path), OF_A_RUN)
 

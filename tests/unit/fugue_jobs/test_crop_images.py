@@ -65,7 +65,7 @@ def test_every_hostile_picture_ends_as_rows_with_its_reason(server: PhotoServer,
     assert [(row["image_id"], row["reason"], row["flags"]) for row in found] == wanted
 
 
-def test_written_rows_say_what_lies_in_the_store(server: PhotoServer, tmp_path: Path) -> None:
+def test_written_rows_agree_with_the_stored_objects(server: PhotoServer, tmp_path: Path) -> None:
     found = run(jobs.job(tmp_path), table([jobs.image(0, server.url("good.jpg"), BOXES)]))
     for row in found:
         data = (tmp_path / row["key"]).read_bytes()
@@ -98,7 +98,7 @@ def test_more_boxes_than_allowed_fail_without_a_download(server: PhotoServer, tm
     assert server.served["good.jpg"] == before + 1
 
 
-def test_images_that_are_refused_unseen_end_as_rows_too(tmp_path: Path) -> None:
+def test_images_refused_without_a_fetch_give_rows_too(tmp_path: Path) -> None:
     many = [jobs.box(str(number), 0.1, 0.1, 0.2, 0.2) for number in range(6)]
     job = jobs.job(tmp_path, pictures=PictureLimits(max_boxes=5))
     assert len(run(job, table([jobs.image(0, "http://127.0.0.1:9/", many)]))) == 12
@@ -141,7 +141,7 @@ def test_ids_of_any_kind_become_safe_and_distinct_files(server: PhotoServer, tmp
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_store_that_takes_nothing_fails_each_crop_and_passes_by(server: PhotoServer, tmp_path: Path) -> None:
+def test_a_store_that_refuses_writes_fails_each_crop(server: PhotoServer, tmp_path: Path) -> None:
     rows = [jobs.image(0, server.url("good.jpg"), BOXES)]
     (tmp_path / "crops").write_text("a file where a folder must be")
     found = run(jobs.job(tmp_path), table(rows))
@@ -195,7 +195,7 @@ def spoilt(dice: random.Random) -> bytes:
     return bytes(data)
 
 
-def test_spoilt_photos_end_classified_and_take_no_process_with_them(
+def test_corrupt_photos_get_a_known_reason_and_end_no_process(
     server: PhotoServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     seed = 20_261_122

@@ -80,7 +80,7 @@ def test_a_wrong_option_is_named_in_one_line_before_anything_is_fetched(
     assert not server.served
 
 
-def test_boxes_that_none_fits_are_refused_and_one_bad_box_is_a_row(server: PhotoServer) -> None:
+def test_boxes_in_another_convention_are_refused_and_one_bad_box_is_a_row(server: PhotoServer) -> None:
     with pytest.raises(cropline.OptionError, match="units: no box is normalised"):
         cropline.crop(frame(server, (10, 20, 50, 60)))
     with pytest.raises(cropline.OptionError, match="boxes: no box is xyxy"):

@@ -77,7 +77,7 @@ def test_an_image_that_is_given_is_what_the_recipe_encodes(frame: pd.DataFrame) 
         assert (pixels[0] == 255 - pixels[1]).all()
 
 
-def test_what_a_function_does_to_the_image_in_hand_changes_nothing(frame: pd.DataFrame) -> None:
+def test_a_function_that_modifies_its_image_does_not_change_the_crop(frame: pd.DataFrame) -> None:
     def draws(image: Image.Image, row: dict[str, Any]) -> dict[str, Any]:
         image.paste((0, 0, 0), (0, 0, *image.size))
         return {}
@@ -85,7 +85,7 @@ def test_what_a_function_does_to_the_image_in_hand_changes_nothing(frame: pd.Dat
     assert cropline.crop(frame, function=draws)["crop_sha256"].equals(cropline.crop(frame)["crop_sha256"])
 
 
-def test_whatever_a_function_does_befalls_its_crop_alone(frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_function_fails_only_its_crop(frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     def wild(image: Image.Image, row: dict[str, Any]) -> Any:
         import ctypes
         import os
@@ -136,7 +136,7 @@ def limited(monkeypatch: pytest.MonkeyPatch, **limits: float) -> None:
     monkeypatch.setattr("fugue_jobs.frame.function.Step", lambda **fields: Step(**fields | limits))
 
 
-def test_memory_without_end_fails_its_crop(frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unbounded_memory_fails_its_crop(frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     def hogs(image: Image.Image, row: dict[str, Any]) -> dict[str, Any]:
         held = []
         while row["sku"] == "s1":
@@ -149,7 +149,7 @@ def test_memory_without_end_fails_its_crop(frame: pd.DataFrame, monkeypatch: pyt
     assert out["crop_detail"][1].endswith("its process took over 250 MB")
 
 
-def test_a_class_is_made_once_a_process_and_gets_batches_across_images(frame: pd.DataFrame) -> None:
+def test_a_class_is_made_once_per_process_and_gets_batches_across_images(frame: pd.DataFrame) -> None:
     out = cropline.crop(frame, function=f"{STEPS}:Counter", extras="size:int,made:int", processes=1)
     assert out["size"].max() > 5, "an image has five boxes"
     assert out["crop_sha256"].tolist() == cropline.crop(frame)["crop_sha256"].tolist()
@@ -171,9 +171,7 @@ def test_a_class_that_cannot_be_made_is_one_line(frame: pd.DataFrame) -> None:
         cropline.crop(frame, function=f"{STEPS}:Broken")
 
 
-def test_prints_go_to_the_log_and_no_further_than_their_bound(
-    frame: pd.DataFrame, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_prints_go_to_the_log_up_to_a_limit(frame: pd.DataFrame, caplog: pytest.LogCaptureFixture) -> None:
     def says(image: Image.Image, row: dict[str, Any]) -> dict[str, Any]:
         print("seen " + "x" * 9_000)
         return {}
@@ -207,7 +205,7 @@ def test_a_wrong_function_is_named_before_anything_is_fetched(
     assert not server.served
 
 
-def test_lists_times_and_gaps_are_typed(frame: pd.DataFrame) -> None:
+def test_lists_times_and_missing_values_are_typed(frame: pd.DataFrame) -> None:
     def many(image: Image.Image, row: dict[str, Any]) -> dict[str, Any]:
         if row["sku"] == "s0":
             return {}
@@ -243,7 +241,7 @@ def test_a_function_is_part_of_recipe_fingerprint_and_key(frame: pd.DataFrame, t
     ]
     assert keys[0]["crop_key"][0] != keys[1]["crop_key"][0]
     assert source_hash(mean) == source_hash(mean)
-    assert source_hash(mean) != source_hash(test_lists_times_and_gaps_are_typed)
+    assert source_hash(mean) != source_hash(test_lists_times_and_missing_values_are_typed)
 
 
 def test_a_profile_of_the_settings_takes_steps_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

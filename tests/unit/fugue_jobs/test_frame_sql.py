@@ -47,7 +47,7 @@ def run(sql: str, engine: str, **frames: Any) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("engine", ["native", "duckdb"])
-def test_a_line_of_sql_crops_a_join_and_is_asked_for_more(
+def test_a_line_of_sql_crops_a_join_and_can_be_queried(
     frame: pd.DataFrame, server: PhotoServer, engine: str, tmp_path: Path
 ) -> None:
     products = pd.DataFrame({"sku": ["s0", "s1", "s2", "s3"], "title": ["Cola", "Water", "Tea", "Milk"]})
@@ -91,7 +91,7 @@ def test_a_wrong_option_of_a_line_is_named(frame: pd.DataFrame, server: PhotoSer
     assert not server.served
 
 
-def test_the_plugin_is_declared_and_brings_nothing_before_it_is_named() -> None:
+def test_the_plugin_is_declared_and_imports_nothing_before_its_use() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     (module,) = project["entry-points"]["fugue.plugins"].values()
     assert import_module(module) is fugue_jobs.frame.plugin
@@ -102,7 +102,7 @@ def test_the_plugin_is_declared_and_brings_nothing_before_it_is_named() -> None:
     assert done.stdout.split() == ["False", "False"]
 
 
-def test_fugue_lets_a_transformer_say_how_its_rows_are_dealt() -> None:
+def test_fugue_lets_a_transformer_set_its_partitioning() -> None:
     """The one private attribute that the transformer needs."""
     context = ExtensionContext()
     context._partition_spec = PartitionSpec(by=["a"])  # type: ignore[attr-defined]

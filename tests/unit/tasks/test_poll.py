@@ -56,7 +56,7 @@ def test_a_poll_stops_at_max_pages_and_its_cursor_stays_below_what_may_be_cut(st
     assert (reader.newest.minute, reader.passed.minute) == (2, 1)
 
 
-def test_a_poll_goes_on_inside_a_moment_that_is_longer_than_max_pages(state: State) -> None:
+def test_a_poll_continues_within_equal_times_that_exceed_max_pages(state: State) -> None:
     items = [*(item(n, 5) for n in range(30)), *(item(n, n) for n in range(30, 36))]
     complete, reader, got = read(state, items)
     assert not complete
@@ -64,7 +64,7 @@ def test_a_poll_goes_on_inside_a_moment_that_is_longer_than_max_pages(state: Sta
     assert (reader.passed.minute, reader.newest.minute) == (30, 31)
 
 
-def test_a_poll_that_begins_inside_a_long_moment_gets_past_it(state: State) -> None:
+def test_a_poll_that_starts_within_many_equal_times_gets_past_them(state: State) -> None:
     items = [*(item(n, 5) for n in range(30)), item(30, 6), item(31, 7)]
     complete, _, got = read(state, items, begun="2026-11-22T08:05:00+00:00")
     assert (complete, got) == (True, list(range(32)))
@@ -87,7 +87,7 @@ def test_a_listing_out_of_order_is_never_cut(state: State, order: str) -> None:
         read(state, [item(n, minute) for n, minute in enumerate(minutes)])
 
 
-def test_a_listing_that_begins_again_has_its_order_anew(state: State) -> None:
+def test_a_restarted_listing_is_checked_for_its_order_again(state: State) -> None:
     reader = poll._Reader(run_of(state), poll._moment("2026-11-22T00:00:00+00:00"))
     pages = [Page([item(1, 30)], True), Page([item(2, 10)], True), Page([item(3, 11)]), Page([item(4, 12)])]
     assert not reader.read(iter(pages), io.StringIO())
@@ -103,7 +103,7 @@ def test_an_item_that_is_too_large_is_spooled_without_its_large_field(state: Sta
     assert len(spool.getvalue()) < 1_000
 
 
-def test_while_the_api_wants_a_pause_it_is_not_asked(state: State, listing: Listing) -> None:
+def test_the_api_is_not_called_during_its_pause(state: State, listing: Listing) -> None:
     listing.script = lambda query, _: (429, {"Retry-After": "600"}, b"")
     run = run_of(state, url=listing.url, retries=5)
     with pytest.raises(ApiUnavailable, match="asks to wait 600 s"):
@@ -114,7 +114,7 @@ def test_while_the_api_wants_a_pause_it_is_not_asked(state: State, listing: List
     assert len(listing.requests) == 1
 
 
-def test_after_the_pause_it_is_asked_again(tmp_path: Path, listing: Listing) -> None:
+def test_the_api_is_called_again_after_its_pause(tmp_path: Path, listing: Listing) -> None:
     from datetime import UTC, datetime, timedelta
 
     now = [datetime(2026, 11, 22, tzinfo=UTC)]

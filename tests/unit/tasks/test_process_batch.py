@@ -48,7 +48,7 @@ def _steps(meanwhile: Callable[[], None]) -> BatchSteps:
     return BatchSteps(crop, _never, _never)
 
 
-def test_a_batch_that_another_run_took_over_ends_and_is_left_to_it(run: Run) -> None:
+def test_a_batch_that_another_run_took_over_stops_here(run: Run) -> None:
     batch = run.state.claim(limit=1, owner="me", source="cams")
     assert batch is not None
     taken: list[Batch | None] = []

@@ -118,7 +118,7 @@ def test_nothing_that_the_report_meets_fails_the_run(
     assert "the report cannot be shown: ConnectionError: the server is away" in caplog.text
 
 
-def test_a_store_that_takes_nothing_any_more_fails_no_run(
+def test_a_store_that_refuses_writes_fails_no_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shown: dict[str, Any]
 ) -> None:
     monkeypatch.setattr(storage, "write", _raise(StorageError("cannot write")))
@@ -127,7 +127,7 @@ def test_a_store_that_takes_nothing_any_more_fails_no_run(
     assert "reports/2026-11-22/poll-run-1.jpg" not in shown["poll-summary"]
 
 
-def test_being_stopped_is_no_failure_to_be_passed_over(
+def test_a_stop_during_the_report_is_raised(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shown: dict[str, Any]
 ) -> None:
     def stop(*_: Any) -> None:

@@ -152,7 +152,7 @@ def _accounted(chosen: Chosen) -> bool:
     return chosen.read == len(chosen.good) + len(chosen.bad) + chosen.outside.total()
 
 
-def test_the_window_is_of_capture_and_half_open(tmp_path: Path) -> None:
+def test_the_window_is_half_open_and_of_capture_times(tmp_path: Path) -> None:
     items = [_item(f"at{n}", NOON + timedelta(hours=n)) for n in range(4)]
     window = Photos(since=NOON + timedelta(hours=1), until=NOON + timedelta(hours=3))
     chosen = _choose(tmp_path, items, photos=window)
@@ -160,7 +160,7 @@ def test_the_window_is_of_capture_and_half_open(tmp_path: Path) -> None:
     assert _accounted(chosen)
 
 
-def test_stores_and_cameras_choose(tmp_path: Path) -> None:
+def test_stores_and_cameras_select(tmp_path: Path) -> None:
     items = [_item("a", NOON), _item("b", NOON, store_id="s2"), _item("c", NOON, camera_id="c2")]
     chosen = _choose(tmp_path, items, photos=Photos(stores=["s1"], cameras=["c1"]))
     assert [row.image_id for row in chosen.good] == ["a"]
@@ -172,7 +172,7 @@ def test_rows_without_an_id_or_a_time_are_counted(tmp_path: Path) -> None:
     assert +chosen.outside == {"no capture time": 1, "no image id": 1}
 
 
-def test_rows_of_one_version_and_time_that_differ_are_told_apart_from_older_ones(tmp_path: Path) -> None:
+def test_contradicting_rows_of_one_version_and_time_are_counted_apart_from_older_ones(tmp_path: Path) -> None:
     items = [_item("a", NOON), _item("a", NOON, boxes=[]), _item("a", NOON - timedelta(hours=1), etag="old")]
     chosen = _choose(tmp_path, items)
     assert +chosen.outside == {AMBIGUOUS: 1, "newer version": 1}
@@ -195,7 +195,7 @@ def test_the_newest_good_version_of_a_photo_counts(tmp_path: Path) -> None:
     assert _accounted(chosen)
 
 
-def test_rows_of_several_sheets_keep_their_places(tmp_path: Path) -> None:
+def test_rows_of_several_listings_keep_their_places(tmp_path: Path) -> None:
     keys = []
     for number in range(2):
         path = tmp_path / f"{number}.parquet"
@@ -217,7 +217,7 @@ class TestReadingTheApi:
     def _pages(self, hours: list[int]) -> list[list[dict[str, Any]]]:
         return [[_item(f"i{hour}", NOON + timedelta(hours=hour))] for hour in hours]
 
-    def test_a_sorted_listing_is_left_a_day_past_the_window(self, tmp_path: Path) -> None:
+    def test_a_sorted_listing_is_read_until_a_day_past_the_window(self, tmp_path: Path) -> None:
         window = Photos(until=NOON + timedelta(hours=2))
         found = self._read(tmp_path, window, self._pages([0, 1, 26, 27, 28]), None)
         assert (found.calls, found.complete) == (4, True)
@@ -255,7 +255,7 @@ def _works(count: int, profiles: int = 1, boxes: int = 3) -> list[WorkItem]:
     ]
 
 
-def test_works_are_ordered_by_capture_and_photos_without_a_time_come_last() -> None:
+def test_work_items_are_ordered_by_capture_and_those_without_a_time_come_last() -> None:
     work_items = [*_works(3), WorkItem("none", "p0", "new", "register", None, 1, 1)]
     assert [work.image_id for work in ordered(work_items, "newest")] == ["i002", "i001", "i000", "none"]
     assert [work.image_id for work in ordered(work_items, "oldest")] == ["i000", "i001", "i002", "none"]
@@ -305,7 +305,7 @@ def test_no_limit_is_passed_and_whole_photos_are_done_in_order(count: int, size:
     assert (budget.stopped is None) == (len(done) == len(work_items))
 
 
-def test_a_dry_run_tells_days_costs_and_reasons() -> None:
+def test_a_dry_run_reports_days_costs_and_reasons() -> None:
     plan = Plan(
         ordered([*_works(30), WorkItem("x", "p0", "other recipe", "register", NOON, 2, None)], "newest"),
         left=Counter({"done": 5}),
@@ -328,7 +328,7 @@ def test_a_dry_run_tells_days_costs_and_reasons() -> None:
     assert "left early" in text
 
 
-def test_progress_counts_each_work_once_and_ends_at_nothing_left() -> None:
+def test_progress_counts_each_work_item_once_and_ends_with_none_left() -> None:
     work_items = _works(30)
     progress = Progress(work_items)
     parts = list(slices(work_items, 20, Budget(Limits())))
@@ -364,7 +364,7 @@ def test_contradictions_and_unknown_names_are_refused(fields: dict[str, Any], me
         Photos(**fields)
 
 
-def test_a_backfill_is_known_by_what_it_selects_and_not_by_its_limits() -> None:
+def test_a_backfill_is_identified_by_its_selection_not_by_its_limits() -> None:
     one = backfill_id("cams", Photos(since=NOON, stores=["a", "b"]), "api", "all")
     same = Photos(since=datetime.fromisoformat("2026-11-22T13:00:00+01:00"), stores=["b", "a"])
     assert backfill_id("cams", same, "api", "all") == one
@@ -373,19 +373,19 @@ def test_a_backfill_is_known_by_what_it_selects_and_not_by_its_limits() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(0.2, "1 s"), (89, "89 s"), (600, "10 min"), (9_000, "2.5 h")])
-def test_spans_are_said_as_people_do(seconds: float, said: str) -> None:
+def test_durations_are_printed_in_readable_units(seconds: float, said: str) -> None:
     assert span(seconds) == said
 
 
 @pytest.mark.parametrize("told", ["2026", "1795305600", 20261122, 1795305600.0, "yesterday", "", True])
-def test_a_moment_is_iso_8601_and_no_number_is_taken_for_seconds_since_1970(told: Any) -> None:
+def test_a_time_is_iso_8601_and_numbers_are_not_taken_for_seconds_since_1970(told: Any) -> None:
     for model, field in ((Photos, "since"), (Photos, "until"), (Erasing, "before")):
         with pytest.raises(ValidationError, match="not a time in ISO 8601"):
             model.model_validate({field: told})
 
 
 @pytest.mark.parametrize("told", ["0001-01-01T00:00:00+23:00", "9999-12-31T23:59:59-23:59", "0001-01-01"])
-def test_a_moment_at_the_end_of_the_calendar_is_refused(told: str) -> None:
+def test_a_time_at_the_end_of_the_calendar_is_refused(told: str) -> None:
     """In UTC, or less an overlap, it would be out of range."""
     for model, field in ((Photos, "since"), (Photos, "until"), (Erasing, "before")):
         with pytest.raises(ValidationError, match="must be in the years 1900 to 9000"):
@@ -393,5 +393,5 @@ def test_a_moment_at_the_end_of_the_calendar_is_refused(told: str) -> None:
 
 
 @pytest.mark.parametrize("told", ["2026-11-22", "20261122", "2026-11-22T01:00:00+01:00", "2026-11-22T00:00:00.000Z"])
-def test_a_moment_without_an_offset_is_utc(told: str) -> None:
+def test_a_time_without_an_offset_is_utc(told: str) -> None:
     assert Erasing.model_validate({"before": told}).text == '{"before":"2026-11-22T00:00:00+00:00"}'

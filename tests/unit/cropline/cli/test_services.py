@@ -43,7 +43,7 @@ os.rename("pid.new", "pid"); time.sleep(600)
 """
 
 
-def test_what_a_part_started_in_a_session_of_its_own_ends_with_it_and_other_parts_go_on(tmp_path: Path) -> None:
+def test_processes_in_another_session_end_with_their_part_and_other_parts_continue(tmp_path: Path) -> None:
     for name in ("logs", "one", "other"):
         (tmp_path / name).mkdir()
     (tmp_path / "worker.py").write_text(_WORKER)
@@ -60,7 +60,7 @@ def test_what_a_part_started_in_a_session_of_its_own_ends_with_it_and_other_part
     assert not lives(pids[0])
 
 
-def test_a_run_that_a_worker_starts_while_others_end_is_asked_before_it_is_killed(tmp_path: Path) -> None:
+def test_a_run_started_during_shutdown_gets_sigterm_before_sigkill(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     (tmp_path / "worker.py").write_text(_BUSY_WORKER)
     with ends_on_signals():

@@ -156,7 +156,7 @@ def _strict(text: str) -> Any:
     return json.loads(text, parse_constant=refuse)
 
 
-def test_json_is_strict_and_it_is_said_what_was_no_number(tmp_path: Path) -> None:
+def test_json_is_strict_and_names_values_that_are_not_numbers(tmp_path: Path) -> None:
     import webdataset
 
     spec = StoreSpec((tmp_path / "store").as_uri())
@@ -175,7 +175,7 @@ def test_json_is_strict_and_it_is_said_what_was_no_number(tmp_path: Path) -> Non
     assert len(_strict((tmp_path / "coco/annotations.json").read_text())["annotations"]) == 3
 
 
-def test_coco_names_every_photo_apart_and_every_label_once(tmp_path: Path) -> None:
+def test_coco_names_photos_uniquely_and_each_label_once(tmp_path: Path) -> None:
     spec = StoreSpec((tmp_path / "store").as_uri())
     data = encoded(drawn(40, 30, seed=1))
     photos = [
@@ -263,7 +263,7 @@ def test_without_a_catalogue_it_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["elsewhere-{pid}", "elsewhere-2222222", "99999999999999999999", "{host}-{pid}"])
-def test_what_lies_beside_an_export_and_may_be_at_work_stays(spec: StoreSpec, tmp_path: Path, name: str) -> None:
+def test_files_of_an_export_that_may_still_run_are_kept(spec: StoreSpec, tmp_path: Path, name: str) -> None:
     """For example those of another machine that shares the folder: its process ids mean nothing here."""
     named = name.format(pid=os.getppid(), host=socket.gethostname())
     other = tmp_path / f"out.unfinished-{named}" / "0.tar"

@@ -29,14 +29,14 @@ def again(result: PublishResult) -> list[tuple[str, ...]]:
     return [delivery.arrived for delivery in result.deliveries]
 
 
-def test_each_way_gets_every_event(tmp_path: Path) -> None:
+def test_each_transport_gets_every_event(tmp_path: Path) -> None:
     with collecting(says(200)) as collector:
         result = publisher(tmp_path / "e", collector.url).publish(EVENTS)
     assert result.complete
     assert lines(tmp_path / "e") == [body for _, _, body in collector.got] == EVENTS
 
 
-def test_what_one_way_has_it_does_not_get_again_when_the_other_recovers(tmp_path: Path) -> None:
+def test_a_transport_gets_no_event_twice_when_the_other_recovers(tmp_path: Path) -> None:
     with collecting(says(500)) as collector:
         first = publisher(tmp_path / "e", collector.url).publish(EVENTS)
     assert (first.published, first.reason) == (0, "http: the collector answered 500")
@@ -69,6 +69,6 @@ def test_a_file_that_cannot_be_written_keeps_nothing_from_the_collector(tmp_path
         ({"transport": "file", "transports": ["file", "http"]}, "those of transport composite"),
     ],
 )
-def test_what_cannot_be_sent_is_said_at_once(values: dict[str, object], says: str) -> None:
+def test_invalid_transport_settings_are_refused(values: dict[str, object], says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         LineageSettings.model_validate(values)

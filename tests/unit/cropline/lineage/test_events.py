@@ -125,7 +125,7 @@ def test_every_event_is_valid_by_the_official_schemas(tmp_path: Path) -> None:
 
 
 @needs_spec
-def test_the_schema_check_sees_what_is_wrong(tmp_path: Path) -> None:
+def test_the_schema_check_finds_every_added_fault(tmp_path: Path) -> None:
     """The oracle can fail: it names each fault that is added to an event."""
     event = EventBuilder(settings(tmp_path), CONTEXT).began()[0]
     spoilt = [
@@ -180,7 +180,7 @@ def test_no_secret_is_in_any_event(tmp_path: Path) -> None:
     assert len(told) == 8
 
 
-def test_texts_from_elsewhere_are_scrubbed_too(tmp_path: Path) -> None:
+def test_texts_from_outside_are_scrubbed_too(tmp_path: Path) -> None:
     signed = f"https://u:{CANARY}@h.test/p?sig={CANARY}"
     context = replace(CONTEXT, run_name=f"poll {signed}", prefect_url=signed, deployment=f"token={CANARY}")
     outcomes = [replace(OUTCOMES[1], description=f"urls like {signed}")]
@@ -200,7 +200,7 @@ def test_an_event_is_the_same_when_it_is_built_again(tmp_path: Path) -> None:
     }
 
 
-def test_run_ids_tell_flow_runs_jobs_and_batches_apart() -> None:
+def test_run_ids_differ_for_flow_runs_jobs_and_batches() -> None:
     parts = [
         ("run-1", "cropline.crop", "b1"),
         ("run-1", "cropline.crop", "b2"),
@@ -226,7 +226,7 @@ def test_a_run_has_one_event_id_for_its_end_whatever_the_end(tmp_path: Path) -> 
     assert event_id(event_builder.began()[0]) != event_id(ends[0])
 
 
-def test_the_end_of_a_killed_run_can_be_told_from_its_start(tmp_path: Path) -> None:
+def test_the_end_event_of_a_killed_run_can_be_built_from_its_start(tmp_path: Path) -> None:
     event_builder = EventBuilder(settings(tmp_path), CONTEXT)
     start = event_builder.began()[0]
     told = abort_of(start, END, f"killed; Bearer {CANARY}")
@@ -254,7 +254,7 @@ def test_steps_have_the_flow_as_parent_and_root(tmp_path: Path) -> None:
         assert parent["job"] == parent["root"]["job"] == {"namespace": "cropline", "name": "cropline.poll"}
 
 
-def test_a_run_says_its_engine_its_time_and_its_prefect_run(tmp_path: Path) -> None:
+def test_a_run_event_has_its_engine_time_and_prefect_run(tmp_path: Path) -> None:
     import duckdb
     import fugue
     import pyspark
@@ -293,7 +293,7 @@ def test_expectations_become_assertions_with_their_severity(tmp_path: Path) -> N
     assert found[1]["actual"] == "3 unexpected of 100"
 
 
-def test_a_committed_batch_tells_counts_version_and_change(tmp_path: Path) -> None:
+def test_a_committed_batch_event_has_counts_version_and_change(tmp_path: Path) -> None:
     _, done = EventBuilder(settings(tmp_path), CONTEXT).cropped(
         END, started_at=START, batch_id="b-1", attempt=2, images=5, boxes=40, written=30, failed=6, skipped=4, catalogue_version=3, crop_bytes=999, superseded=1
     )  # fmt: skip
@@ -436,7 +436,7 @@ def test_each_step_names_what_it_ran_on_whatever_the_settings_say(tmp_path: Path
     assert found[::2] == found[1::2], "START and end agree"
 
 
-def test_the_upkeep_is_a_run_of_its_own_under_the_flow_of_that_name(tmp_path: Path) -> None:
+def test_maintenance_is_a_separate_run_under_its_flow(tmp_path: Path) -> None:
     event_builder = EventBuilder(settings(tmp_path), replace(CONTEXT, flow_name="maintain"))
     flow = [*event_builder.began(), *event_builder.ended(END)]
     step = event_builder.maintained(END, started_at=START, catalogue_version=1, changed=True)
@@ -444,7 +444,7 @@ def test_the_upkeep_is_a_run_of_its_own_under_the_flow_of_that_name(tmp_path: Pa
     assert step[0]["run"]["facets"]["parent"]["run"]["runId"] == flow[0]["run"]["runId"]
 
 
-def test_an_erasure_is_a_run_of_its_own_with_what_it_changed(tmp_path: Path) -> None:
+def test_an_erasure_is_a_separate_run_with_its_changes(tmp_path: Path) -> None:
     given = settings(tmp_path)
     start, end = (
         erasure_began(given, "e-1", START),

@@ -17,7 +17,7 @@ def texts(svg: str) -> list[str]:
     return [element.text or "" for element in ElementTree.fromstring(svg).iter(f"{SVG}text")]
 
 
-def test_each_count_stands_with_what_it_counts() -> None:
+def test_each_count_is_drawn_at_its_own_edge() -> None:
     drawn = texts(lineage_svg(FULL))
     pairs = {what: number for number, what in pairwise(drawn) if number.replace(",", "").isdigit()}
     assert pairs == {
@@ -32,7 +32,7 @@ def test_each_count_stands_with_what_it_counts() -> None:
     assert "37 failed, 4 skipped" in drawn
 
 
-def test_who_cannot_see_it_is_told_the_same() -> None:
+def test_the_title_for_screen_readers_has_the_same_counts() -> None:
     title = ElementTree.fromstring(lineage_svg(FULL)).find(f"{SVG}title")
     assert title is not None
     assert title.text == (
@@ -48,7 +48,7 @@ def test_unknown_counts_are_dashes_and_zeros_are_zeros() -> None:
     assert not any("failed" in text for text in zeros)
 
 
-def test_a_quarantine_with_something_in_it_stands_out() -> None:
+def test_a_quarantine_with_rows_is_highlighted() -> None:
     assert 'class="bad"' in lineage_svg(FULL)
     assert 'class="bad"' not in lineage_svg(FULL | {"quarantined": 0})
 
@@ -77,7 +77,7 @@ def test_a_hostile_title_is_only_text_and_nothing_is_loaded() -> None:
     assert "@import" not in svg
 
 
-def test_what_it_was_is_named_and_long_names_are_whole_in_the_tooltip() -> None:
+def test_given_names_are_drawn_and_long_names_are_whole_in_the_tooltip() -> None:
     batch, hostile = "20261122-084003-0a1b2c3d4e5f", "<b>&'"
     svg = lineage_svg(FULL, names={"crop": batch, "catalogue": hostile, "state": ""})
     assert {"…-0a1b2c3d4e5f"[:1] + batch[-14:], hostile, "work queue"} <= set(texts(svg))
@@ -85,7 +85,7 @@ def test_what_it_was_is_named_and_long_names_are_whole_in_the_tooltip() -> None:
     assert {batch, hostile} <= set(titles)
 
 
-def test_what_no_picture_may_hold_is_written_out() -> None:
+def test_characters_that_svg_forbids_are_escaped() -> None:
     svg = lineage_svg(FULL, title="of \x1b[2J", names={"state": "a\x00b\ud800"})
     svg.encode()
     assert {"of \\x1b[2J", "a\\x00b\\ud800"} <= set(texts(svg))

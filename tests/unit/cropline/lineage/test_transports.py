@@ -91,7 +91,7 @@ def send(
     return result, time.monotonic() - started
 
 
-def test_a_collector_that_is_well_gets_every_event_once_in_order_over_one_connection() -> None:
+def test_a_healthy_collector_gets_every_event_once_in_order_over_one_connection() -> None:
     with collecting(says(201, b"created")) as collector:
         result, _ = send(collector.url, token="secret")
     assert (result.published, result.complete, result.reason) == (5, True, None)
@@ -107,7 +107,7 @@ def test_a_url_with_a_path_is_the_endpoint_itself() -> None:
 
 
 @pytest.mark.parametrize("status", [500, 503, 429, 401])
-def test_a_collector_that_is_not_well_is_asked_once(status: int) -> None:
+def test_a_failing_collector_is_called_once(status: int) -> None:
     with collecting(says(status, f"token {CANARY}".encode())) as collector:
         result, took = send(collector.url)
     assert [(d.ok, d.tried) for d in result.deliveries] == [(False, True)] + [(False, False)] * 4
@@ -127,7 +127,7 @@ def test_one_refused_event_does_not_hold_up_the_others() -> None:
     assert len(collector.got) == 5
 
 
-def test_nobody_listening_costs_almost_nothing() -> None:
+def test_a_refused_connection_costs_almost_no_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     result, took = send(f"http://127.0.0.1:{port}")
@@ -193,7 +193,7 @@ def test_one_publisher_bounds_all_its_calls_together() -> None:
     assert len(collector.got) == 1
 
 
-def test_an_answer_without_end_does_not_count_as_an_answer_for_ever() -> None:
+def test_an_endless_200_response_counts_as_delivered() -> None:
     def endless(handler: BaseHTTPRequestHandler, nth: int) -> None:
         handler.send_response(200)
         handler.end_headers()
@@ -209,7 +209,7 @@ def test_an_answer_without_end_does_not_count_as_an_answer_for_ever() -> None:
     assert took < 2
 
 
-def test_garbage_for_an_answer_is_a_failure_that_shows_nothing_of_it() -> None:
+def test_a_garbage_response_is_a_failure_that_does_not_quote_it() -> None:
     def garbage(handler: BaseHTTPRequestHandler, nth: int) -> None:
         handler.wfile.write(f"{CANARY}\r\n\r\n".encode())
         handler.close_connection = True
@@ -226,7 +226,7 @@ def test_a_token_that_no_header_can_hold_is_not_shown() -> None:
     assert collector.got == []
 
 
-def test_none_takes_everything_and_nothing_is_nothing() -> None:
+def test_transport_none_accepts_all_events_and_an_empty_batch_sends_nothing() -> None:
     publisher = Publisher(LineageSettings(transport="none"), StoreSpec("memory:///"))
     assert publisher.publish(EVENTS).complete
     assert publisher.publish([]).deliveries == ()
@@ -240,14 +240,14 @@ def lines(path: Path) -> list[Event]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_a_file_gets_one_line_an_event(tmp_path: Path) -> None:
+def test_a_file_gets_one_line_per_event(tmp_path: Path) -> None:
     path = tmp_path / "new" / "events.ndjson"
     assert to_file(path).complete
     assert to_file(path, EVENTS[:1]).complete
     assert lines(path) == [*EVENTS, EVENTS[0]]
 
 
-def test_the_file_lies_beside_a_local_storage_by_default(tmp_path: Path) -> None:
+def test_the_file_is_next_to_a_local_storage_by_default(tmp_path: Path) -> None:
     Publisher(LineageSettings(), StoreSpec(tmp_path.as_uri())).publish(EVENTS)
     assert lines(tmp_path / "lineage" / "events.ndjson") == EVENTS
 
@@ -318,7 +318,7 @@ def stored(spec: StoreSpec) -> dict[str, list[Event]]:
     return {key: [json.loads(line) for line in text.splitlines()] for key, text in found.items()}
 
 
-def test_a_storage_that_is_no_folder_gets_an_object_a_delivery_and_the_same_one_again() -> None:
+def test_an_object_storage_gets_one_object_per_delivery_and_a_repeat_overwrites_it() -> None:
     spec = StoreSpec("memory:///lineage-test")
     assert Publisher(LineageSettings(), spec).publish(DATED[:2]).complete
     first = stored(spec)

@@ -37,19 +37,19 @@ class Later(Profile):
 
 @pytest.mark.parametrize("profile", [Profile, Later])
 @pytest.mark.parametrize(("fields", "hash_"), PINNED, ids=lambda value: str(value)[:40])
-def test_a_profile_of_today_keeps_its_hash_also_beside_fields_of_later(
+def test_a_current_profile_keeps_its_hash_when_fields_are_added(
     profile: type[Profile], fields: dict[str, Any], hash_: str
 ) -> None:
     assert profile(**fields).hash == hash_
 
 
-def test_a_later_field_that_is_used_is_another_recipe() -> None:
+def test_a_used_new_field_changes_the_recipe() -> None:
     hashes = {Later(sharpen=0.5).hash, Later(filters=("blur",)).hash, Later(background="white").hash, Later().hash}
     assert len(hashes) == 4
     assert DEFAULT in hashes
 
 
-def test_contents_works_and_keys_of_today_keep_their_names() -> None:
+def test_current_contents_fingerprints_and_keys_do_not_change() -> None:
     content = keys.content_hash("v1", "normalised", "upright", [BOX])
     work = keys.fingerprint(content, DEFAULT)
     assert content == "f6561cac992b034b5a46e47b4ab7d610acd0cdfc928399fe0a5dbd472ed97595"

@@ -67,12 +67,12 @@ def test_a_box_that_moved_is_cut_and_the_others_stay() -> None:
     assert _kept(_image(_moved(2)), _rows()) == ({0: "crops/0", 1: "crops/1", 3: "crops/3"}, [2])
 
 
-def test_a_box_that_went_moves_the_others_up_and_one_that_came_is_cut() -> None:
+def test_a_removed_box_moves_the_others_up_and_a_new_one_is_cut() -> None:
     new = BOXES[0] | {"box_id": "b9", "xmin": 0.7, "xmax": 0.8}
     assert _kept(_image([*BOXES[1:], new]), _rows()) == ({0: "crops/1", 1: "crops/2", 2: "crops/3"}, [3])
 
 
-def test_what_stays_is_told_as_it_is_now() -> None:
+def test_reused_crops_get_the_current_metadata() -> None:
     boxes = [box | {"label": "cola 0.5 l", "score": 0.9} for box in BOXES]
     claim = {"profile": "default", "profile_hash": "recipe", "fingerprint": "new", "recipe": "{}"}
     claims = [{"source": "cams", "image_id": "photo", "manifest": "m2", "manifest_row": 7, "work": [claim]}]
@@ -107,17 +107,17 @@ EVERYTHING_IS_CUT = {
 
 
 @pytest.mark.parametrize("why", EVERYTHING_IS_CUT)
-def test_everything_is_cut_anew(why: str) -> None:
+def test_everything_is_cut_again(why: str) -> None:
     image, rows, work = EVERYTHING_IS_CUT[why]
     assert _kept(image, rows, **work) == ({}, None)
 
 
 @pytest.mark.parametrize(("days", "stay"), [(None, 4), (30, 4), (7, 4), (6, 0), (4, 0)])
-def test_crops_that_may_be_aged_out_soon_are_cut_anew(days: int | None, stay: int) -> None:
+def test_crops_that_may_expire_soon_are_cut_again(days: int | None, stay: int) -> None:
     assert len(_kept(_image(), _rows(), days=days)[0]) == stay
 
 
-def test_rows_that_another_state_left_are_taken_over_though_their_work_is_the_same() -> None:
+def test_rows_of_an_earlier_state_are_reused_for_the_same_work_item() -> None:
     image = _image()
     claimed = {"profile": "default", "profile_hash": "recipe", "fingerprint": "old", "recipe": "{}"}
     claim = {"source": "cams", "image_id": "photo", "manifest": "m2", "manifest_row": 7, "work": [claimed]}
@@ -193,7 +193,7 @@ def _corrected() -> dict[str, Any]:
     return _image(boxes, store_id="s2", camera_id="c2", captured_at="2026-11-20T08:00:00.000000Z")
 
 
-def test_rewriting_keeps_every_row_whatever_became_of_it_and_cuts_nothing() -> None:
+def test_rewriting_keeps_every_row_of_any_outcome_and_cuts_nothing() -> None:
     rows = _rows()
     rows[1] |= {"status": "failed", "reason": "box_outside", "key": None}
     rows[2] |= {"status": "skipped", "reason": "below_min_side", "key": None}
@@ -208,12 +208,12 @@ def test_rewriting_keeps_every_row_whatever_became_of_it_and_cuts_nothing() -> N
     }
 
 
-def test_a_store_that_nobody_describes_leaves_nothing_of_the_one_before() -> None:
+def test_an_undescribed_store_clears_the_earlier_metadata() -> None:
     rows = [row | {"store_name": "One", "city": "Paris"} for row in _rows()]
     kept, _ = _rewritten(rows, _corrected() | {"store_id": "s3"})
     assert {(row["store_id"], row["store_name"], row["city"]) for row in kept} == {("s3", None, None)}
 
 
-def test_rewriting_cuts_what_is_not_there_or_may_go_any_day() -> None:
+def test_rewriting_cuts_crops_that_are_missing_or_may_expire_soon() -> None:
     assert _rewritten(_rows()[1:], _corrected())[1] == [0]
     assert _rewritten(_rows(), _corrected(), days=5)[1] is None  # no row is young enough: all are cut

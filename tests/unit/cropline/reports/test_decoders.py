@@ -38,7 +38,7 @@ def test_photos_are_counted_once_by_what_decoded_them_and_the_summary_shows_it()
     assert "4 by regions, 2 by Pillow (progressive)" in shown
 
 
-def test_why_pillow_decoded_a_photo_is_told_in_words() -> None:
+def test_the_reason_why_pillow_decoded_a_photo_is_explained() -> None:
     found = {
         "regions": 5,
         "pillow: not_installed": 4,
@@ -56,7 +56,7 @@ def test_why_pillow_decoded_a_photo_is_told_in_words() -> None:
     )
 
 
-def test_every_reason_of_the_region_decoder_has_its_words() -> None:
+def test_every_reason_of_the_region_decoder_is_explained() -> None:
     source = "".join((ROOT / name).read_text() for name in ("native/src/_regions.c", "fugue_jobs/imaging/regions.py"))
     told = {
         *re.findall(r'refuse\(job, "(\w+)"\)', source),

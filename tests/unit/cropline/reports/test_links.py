@@ -54,7 +54,7 @@ def test_an_address_that_is_no_web_page_is_refused(monkeypatch: pytest.MonkeyPat
         load_settings()
 
 
-def test_the_ui_is_shown_keys_below_the_output_and_whole_addresses_of_what_lies_elsewhere(tmp_path: Path) -> None:
+def test_the_ui_shows_keys_in_the_output_and_full_addresses_of_other_places(tmp_path: Path) -> None:
     spec = StoreSpec("s3://bucket/cropline")
     found = markdown(
         summarise("poll", Funnel(), [("report", spec.uri("reports/a.html")), ("lineage", "http://c")], spec)

@@ -84,11 +84,11 @@ def test_executors_are_drawn_and_charged() -> None:
     assert engine_rows(funnel) == [("spark", "1 batch, 30 s, 45 executor seconds")]
 
 
-def test_nothing_cut_is_no_picture() -> None:
+def test_without_crops_no_picture_is_drawn() -> None:
     assert throughput_svg(Funnel()) is None
 
 
-def test_a_failure_tells_what_to_do_and_how_to_look_at_it() -> None:
+def test_a_failure_says_what_to_do_and_how_to_inspect_it() -> None:
     failure: dict[str, Any] = {
         "image_id": "a b;rm", "box_ids": [None], "profile": "p", "store_id": "s1", "camera_id": None,
         "reason": "http_404", "detail": "404",
@@ -114,7 +114,7 @@ def _report(**values: Any) -> StateReport:
     )  # fmt: skip
 
 
-def test_the_backlog_is_told_in_a_sentence_and_drawn_over_the_last_day() -> None:
+def test_the_backlog_has_a_sentence_and_a_chart_of_the_last_day() -> None:
     samples = [
         BacklogSample(NOON - timedelta(hours=hour), hour, 1, 0, 0, NOON - timedelta(hours=hour, minutes=10))
         for hour in range(23, -1, -1)
@@ -129,7 +129,7 @@ def test_the_backlog_is_told_in_a_sentence_and_drawn_over_the_last_day() -> None
     assert "10" in _texts(picture), "and ten minutes"
 
 
-def test_no_backlog_is_said_so() -> None:
+def test_an_empty_backlog_is_reported() -> None:
     empty = _report(backlog=0, stale_batches=0, oldest_pending_age=None)
     assert backlog_verdict(empty) == "The backlog is empty."
 
@@ -157,7 +157,7 @@ def test_a_backlog_that_is_young_is_drawn_over_its_hour_and_not_as_a_line_at_the
     assert area["d"].startswith(f"M{(left + right) / 2:.1f} "), "half an hour is half of the picture"
 
 
-def test_the_scale_of_what_is_counted_has_no_halves() -> None:
+def test_the_scale_of_counts_is_integer() -> None:
     samples = [BacklogSample(NOON - timedelta(minutes=30), 1, 0, 0, 0, None)]
     assert {"0", "1", "2"} <= set(_texts(backlog_svg(samples, NOON)))
     assert "0.5" not in _texts(backlog_svg(samples, NOON))

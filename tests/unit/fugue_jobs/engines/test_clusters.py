@@ -19,7 +19,7 @@ def threads_that_alternate() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("threads_that_alternate")
-def test_work_that_ends_as_a_look_at_it_times_out_is_done_and_not_late(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_that_ends_as_its_status_call_times_out_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clusters, "CHECK_S", 0)
     assert [in_own_thread(lambda number=number: number, lambda: None) for number in range(3_000)] == list(range(3_000))  # type: ignore[misc]
 
@@ -32,7 +32,7 @@ def test_a_timeout_of_the_work_is_raised_as_it_is() -> None:
         in_own_thread(late, lambda: None)
 
 
-def test_a_cluster_is_left_though_its_job_cannot_be_cancelled(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_cluster_is_released_even_if_its_job_cannot_be_cancelled(caplog: pytest.LogCaptureFixture) -> None:
     left = threading.Event()
 
     def cancel() -> None:
@@ -55,5 +55,5 @@ Caused by: java.io.IOException: error=2, No such file or directory
 """
 
 
-def test_what_a_wait_of_spark_failed_of_is_told() -> None:
+def test_the_cause_of_a_failed_spark_job_is_reported() -> None:
     assert 'Cannot run program "/nope/python": error=2' in cause(RuntimeError(AWAITED))

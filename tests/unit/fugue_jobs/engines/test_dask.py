@@ -15,7 +15,7 @@ from tests.contract.spark_servers import free_port, server_process, wait_for_log
 distributed = pytest.importorskip("distributed", reason="Dask is not installed: make test-engines")
 
 
-def test_a_scheduler_that_takes_connections_and_says_nothing_is_not_waited_for() -> None:
+def test_a_scheduler_that_accepts_connections_and_stays_silent_is_not_waited_for() -> None:
     from fugue_jobs.engines.dask import DaskCluster
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -26,7 +26,7 @@ def test_a_scheduler_that_takes_connections_and_says_nothing_is_not_waited_for()
             DaskCluster(settings(scheduler=address, connect_timeout_s=0.3))
 
 
-def test_workers_of_our_own_end_when_their_scheduler_is_not_reached() -> None:
+def test_local_workers_end_when_their_scheduler_is_not_reached() -> None:
     from fugue_jobs.engines.dask import DaskCluster
 
     before = set(distributed.LocalCluster._instances)
@@ -36,7 +36,7 @@ def test_workers_of_our_own_end_when_their_scheduler_is_not_reached() -> None:
     assert {cluster.status for cluster in left} <= {distributed.Status.closed}
 
 
-def test_a_cluster_of_our_own_serves_this_machine_only_and_on_a_port_of_its_own() -> None:
+def test_a_local_cluster_serves_this_machine_only_on_a_free_port() -> None:
     from fugue_jobs.engines.dask import DaskCluster
 
     cluster = DaskCluster(settings())
@@ -48,7 +48,7 @@ def test_a_cluster_of_our_own_serves_this_machine_only_and_on_a_port_of_its_own(
     assert [(host, port == 8787) for host, port in found] == [("127.0.0.1", False)]
 
 
-def test_a_cluster_of_our_own_leaves_the_modules_of_this_process_as_they_are() -> None:
+def test_a_local_cluster_changes_no_import_path_of_this_process() -> None:
     from fugue_jobs.engines.dask import DaskCluster
 
     before = list(sys.path), list(fugue_jobs.__path__)

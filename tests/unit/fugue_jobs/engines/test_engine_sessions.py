@@ -105,7 +105,7 @@ def test_a_session_that_a_thread_uses_outlives_another_settings_job(opened: list
     assert opened[1].calls == []
 
 
-def test_what_else_fails_is_an_engine_error(opened: list[Cluster], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_other_failure_is_an_engine_error(opened: list[Cluster], monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> pa.Table:
         raise RuntimeError("out of memory")
 

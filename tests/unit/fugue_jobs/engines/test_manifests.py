@@ -34,7 +34,7 @@ def test_rows_are_those_that_were_landed(store: StoreSpec) -> None:
     ]
 
 
-def test_sizes_are_told_without_the_rows_and_are_theirs(store: StoreSpec) -> None:
+def test_sizes_are_known_without_reading_the_rows(store: StoreSpec) -> None:
     landed = jobs.landed(store, rows(8))
     assert sizes(landed).equals(sizes(load_rows(landed)))
     assert sizes(landed)["boxes"].to_pylist() == [i % 4 for i in range(8)]
@@ -74,6 +74,6 @@ def test_a_row_that_its_manifest_does_not_have_is_missing(store: StoreSpec) -> N
     assert ManifestRows(store, ((jobs.MANIFEST, (900,)),)).table().num_rows == 0
 
 
-def test_a_manifest_that_is_not_there_is_told_by_its_key(store: StoreSpec) -> None:
+def test_a_missing_manifest_is_reported_by_its_key(store: StoreSpec) -> None:
     with pytest.raises(ManifestError, match=r"manifest manifests/gone\.parquet"):
         ManifestRows(store, (("manifests/gone.parquet", (0,)),)).table()

@@ -34,7 +34,7 @@ def test_images_of_unknown_size_cost_like_ordinary_ones_and_those_without_boxes_
     assert plan.cost(*tables(4, 0, 2_600_000)).images == 4
 
 
-def test_images_that_nobody_claimed_cost_nothing() -> None:
+def test_unclaimed_images_cost_nothing() -> None:
     counts, claimed = tables(10, 3, 1_000_000)
     assert plan.cost(counts, claimed.slice(0, 4)).crops == 4 * 3 * 2
 

@@ -22,7 +22,7 @@ for name in names:
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
-            # Optional, and needed by whoever sends the job there only.
+            # Optional: needed only by the process that submits the job.
             if error.name not in ("distributed", "ray"):
                 raise
 ours = [m for n, m in sys.modules.items() if n.partition(".")[0] in ("cropline", "fugue_jobs")]

@@ -36,7 +36,7 @@ def test_without_autoscaling_the_same_number_of_cores_is_taken_for_good() -> Non
     assert not any("dynamicAllocation" in name for name in fixed)
 
 
-def test_the_users_conf_wins_and_goes_through() -> None:
+def test_the_users_conf_overrides_and_is_passed_on() -> None:
     conf = {"spark.speculation": "false", "spark.hadoop.fs.x": "y"}
     assert conf.items() <= told(conf=conf).items()
 
@@ -71,7 +71,7 @@ cropline.core.errors.ManifestError: manifest manifests/gone.parquet: cannot read
         ("", "RuntimeError"),
     ],
 )
-def test_the_cause_is_told_in_one_line_without_secrets(text: str, told: str) -> None:
+def test_the_cause_is_reported_in_one_line_without_secrets(text: str, told: str) -> None:
     assert cause(RuntimeError(text)).startswith(told)
     assert "canary" not in cause(RuntimeError(text))
 

@@ -68,7 +68,7 @@ def transformed(clause: str, cluster: TaskCluster) -> list[dict[str, Any]]:
     return table.to_pylist()
 
 
-def test_parts_are_as_many_as_the_script_asks_for_else_one_a_core() -> None:
+def test_the_number_of_parts_is_the_scripts_or_one_per_core() -> None:
     cluster = InProcess()
     assert [row["rows"] for row in transformed("COARSE PREPARTITION 2", cluster)] == [3, 4]
     assert "".join(row["labels"] for row in transformed("COARSE PREPARTITION 2", cluster)) == "122455"
@@ -77,14 +77,14 @@ def test_parts_are_as_many_as_the_script_asks_for_else_one_a_core() -> None:
     assert len(transformed("COARSE PREPARTITION CONCURRENCY", cluster)) == 3
 
 
-def test_keyed_and_ordered_parts_are_made_as_everywhere_in_fugue() -> None:
+def test_keyed_and_ordered_parts_match_other_fugue_engines() -> None:
     cluster = InProcess()
     keyed = transformed("PREPARTITION BY key PRESORT row DESC", cluster)
     assert len(cluster.parts) == 3, "tasks"
     assert sorted((row["rows"], row["first"]) for row in keyed) == [(1, 2), (1, 4), (1, 6), (2, 3), (2, 5)]
 
 
-def test_a_cluster_without_workers_is_not_waited_for_without_end() -> None:
+def test_waiting_for_a_cluster_without_workers_is_bounded() -> None:
     cluster = InProcess(cores=0)
     cluster.begin()
     with pytest.raises(EngineError, match=r"dask had no worker in 0 s: .*CROPLINE_ENGINE__DASK__GRANT_TIMEOUT_S"):

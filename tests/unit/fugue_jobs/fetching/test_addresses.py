@@ -102,7 +102,7 @@ def test_nat64_is_judged_by_what_it_wraps(inner: IPv4Address) -> None:
         ([f"8.8.8.{n}" for n in range(33)], False),
     ],
 )
-def test_one_bad_answer_spoils_a_name(answers: list[str], passes: bool) -> None:
+def test_one_forbidden_address_refuses_the_name(answers: list[str], passes: bool) -> None:
     if passes:
         assert [str(address) for address in checked_addresses(answers, Opened())] == answers
     else:
@@ -280,7 +280,7 @@ def test_a_private_network_opens_its_own_addresses_only() -> None:
         ("[FD00:0::1]:443", "[fd00::1]:443"),
     ],
 )
-def test_an_entry_is_brought_into_the_spelling_it_is_compared_in(entry: str, read: str) -> None:
+def test_an_entry_is_normalised_for_comparison(entry: str, read: str) -> None:
     assert read_host(entry) == read
     assert is_listed(read_url(f"http://{entry.strip()}/"), [read])
 
@@ -301,6 +301,6 @@ def test_an_entry_that_no_url_can_match_is_refused(entry: str) -> None:
     ["", "10.0.0.1/8", "10.0.0.0/7", "0.0.0.0/0", "127.0.0.0/8", "169.254.0.0/16", "169.254.169.254", "8.8.8.0/24",
      "168.63.129.16/32", "::/0", "::1/128", "fe80::/10", "::ffff:10.0.0.0/104", "camera.example"],
 )  # fmt: skip
-def test_what_is_no_private_network_cannot_be_opened(entry: str) -> None:
+def test_only_private_networks_can_be_opened(entry: str) -> None:
     with pytest.raises(ValueError, match=r"must (be|lie)"):
         read_private_network(entry)

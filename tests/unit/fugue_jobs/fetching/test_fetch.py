@@ -56,7 +56,7 @@ def test_a_whole_body_arrives_as_it_was_sent(answer: Answer, declared: dict[str,
     assert photo == Photo(PHOTO, SHA)
 
 
-def test_the_request_is_plain_and_goes_as_the_manifest_says() -> None:
+def test_the_request_is_plain_and_sends_the_manifests_url_unchanged() -> None:
     with serving(ok()) as server, Fetcher(demo()) as fetcher:
         fetcher.fetch(server.url("/a/../b%2Fc//d.jpg?X-Sig=a%2Bb%7E~&e=1#part"))
     (exchange,) = server.exchanges
@@ -242,7 +242,7 @@ def test_a_connection_with_an_unread_body_is_not_used_again() -> None:
 
 
 @pytest.mark.parametrize("status", [101, 103, 204, 304])
-def test_what_follows_an_answer_that_has_no_body_is_not_the_next_photo(status: int) -> None:
+def test_bytes_after_a_bodiless_response_are_not_the_next_photo(status: int) -> None:
     """If a server or proxy sends a body where none is allowed, each photo would be taken for the next one."""
     answers: dict[str, Answer] = {"/a": head(status, "Content-Length: 0"), "/b": ok()}
     with serving(answers) as server, Fetcher(demo()) as fetcher:
@@ -251,7 +251,7 @@ def test_what_follows_an_answer_that_has_no_body_is_not_the_next_photo(status: i
     assert server.connections == 2
 
 
-def test_bytes_behind_a_body_are_not_the_next_photo() -> None:
+def test_bytes_after_a_body_are_not_the_next_photo() -> None:
     answers: dict[str, Answer] = {"/a": ok() + ok(b"\xff\xd8 stray"), "/b": ok(b"\xff\xd8 own")}
     with serving(answers) as server, Fetcher(demo()) as fetcher:
         for path, body in (("/a", PHOTO), ("/b", b"\xff\xd8 own")):

@@ -119,7 +119,7 @@ def test_no_bytes_of_a_host_lead_to_an_unknown_outcome(answer: bytes) -> None:
     assert result == "photo" or result in FAILURES
 
 
-def test_the_judge_of_this_test_knows_good_from_bad() -> None:
+def test_the_oracle_separates_public_from_special_addresses() -> None:
     special = [text for text in ADDRESSES if is_special(ip_address(text))]
     assert special == [
         text for text in ADDRESSES if text not in ("127.0.0.1", "::1", "8.8.8.8", "2606:4700:4700::1111")

@@ -232,7 +232,7 @@ def test_threads_share_a_capped_number_of_connections_to_a_host(cap: int) -> Non
     assert server.most_open == server.connections == cap
 
 
-def test_waiting_for_our_own_cap_is_not_held_against_the_host() -> None:
+def test_waiting_for_our_own_connection_cap_does_not_count_as_the_hosts_delay() -> None:
     def answer(exchange: Exchange) -> None:
         exchange.stop.wait(0.3)
         exchange.send(ok())
@@ -279,14 +279,14 @@ def test_hosts_that_redirect_to_each_other_do_not_lock_each_other_out() -> None:
 @pytest.mark.parametrize(
     "answer", [lambda exchange: exchange.hang_up(), head(404, "Content-Length: 0"), ok(b"", "Content-Encoding: gzip")]
 )
-def test_failures_give_their_place_back(answer: bytes | Callable[[Exchange], None]) -> None:
+def test_failures_release_their_connection_slot(answer: bytes | Callable[[Exchange], None]) -> None:
     with serving(answer) as bad, serving(ok()), Fetcher(timed(timeout_s=20, connections_per_host=1)) as fetcher:
         for _ in range(5):
             with pytest.raises(PhotoFailure):
                 fetcher.fetch(bad.url())
 
 
-def test_names_that_fail_give_their_place_back() -> None:
+def test_failed_names_release_their_connection_slot() -> None:
     with Fetcher(timed(connections_per_host=1), resolve=Names({"bad.test": [["10.0.0.1"]]})) as fetcher:
         for name in ("bad.test", "unknown.test") * 3:
             with pytest.raises(PhotoFailure):
@@ -354,7 +354,7 @@ ENDLESS = {
 
 
 @pytest.mark.parametrize(("start", "again"), ENDLESS.values(), ids=ENDLESS.keys())
-def test_nothing_that_goes_on_for_ever_is_listened_to_for_long(start: bytes, again: bytes) -> None:
+def test_endless_responses_are_cut_off_early(start: bytes, again: bytes) -> None:
     sent = 0
 
     def endless(exchange: Exchange) -> None:
@@ -375,7 +375,7 @@ def test_nothing_that_goes_on_for_ever_is_listened_to_for_long(start: bytes, aga
     assert sent < 20_000_000
 
 
-def test_small_chunks_that_are_worth_their_framing_pass() -> None:
+def test_small_chunks_within_the_framing_limit_pass() -> None:
     body = b"\xff\xd8\xff" + bytes(200_000)
     with (
         serving(chunked(*(body[at : at + 64] for at in range(0, len(body), 64)))) as server,

@@ -84,7 +84,7 @@ def test_a_name_that_changes_after_the_check_does_not_move_the_connection() -> N
         assert (checked.connections, other.connections, names.asked) == (1, 0, ["camera.test"])
 
 
-def test_each_new_connection_is_checked_anew() -> None:
+def test_each_new_connection_is_checked_again() -> None:
     def once(exchange: Exchange) -> None:
         exchange.hang_up(head(200, f"Content-Length: {len(PHOTO)}", "Connection: close") + PHOTO)
 
@@ -112,7 +112,7 @@ def test_the_next_address_is_tried_when_one_does_not_answer() -> None:
         assert fetcher.fetch(server.url(host="camera.test")).data == PHOTO
 
 
-def test_names_that_do_not_resolve_are_a_matter_of_the_connection() -> None:
+def test_unresolved_names_are_connection_failures() -> None:
     with Fetcher(demo(), resolve=Names({"empty.test": [[]]})) as fetcher:
         assert code(fetcher, "http://unknown.test/") == "connection"
         assert code(fetcher, "http://empty.test/") == "connection"
@@ -201,7 +201,7 @@ def test_redirects_are_counted(limit: int, steps: int, arrives: bool) -> None:
     assert len(server.exchanges) == min(steps, limit) + 1
 
 
-def test_a_circle_of_redirects_ends() -> None:
+def test_a_redirect_loop_ends() -> None:
     with serving(lambda exchange: exchange.send(moved(exchange.path))) as server, Fetcher(demo()) as fetcher:
         assert code(fetcher, server.url()) == "bad_redirect"
     assert len(server.exchanges) == 4
@@ -243,7 +243,7 @@ def test_the_token_is_kept_on_a_redirect_within_its_origin() -> None:
     assert [exchange.headers["authorization"] for exchange in own.exchanges] == [f"Bearer {TOKEN}"] * 2
 
 
-def test_the_token_does_not_travel_in_clear_to_a_host_that_is_not_this_machine() -> None:
+def test_the_token_is_sent_unencrypted_only_to_this_machine() -> None:
     names = Names({"camera.test": [["127.0.0.1"]]})
     with serving(ok()) as server:
         settings = demo(token=TOKEN, token_host=f"camera.test:{server.port}")
@@ -293,7 +293,7 @@ def test_certificates_that_are_too_old_are_refused(tmp_path: Path, monkeypatch: 
     assert server.exchanges == []
 
 
-def test_a_host_that_ends_the_handshake_is_a_matter_of_tls() -> None:
+def test_an_aborted_handshake_is_a_tls_failure() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, Fetcher(demo()) as fetcher:
         threading.Thread(target=lambda: _close_after_hello(listener.accept()[0]), daemon=True).start()
         assert code(fetcher, f"https://127.0.0.1:{listener.getsockname()[1]}/") == "tls"
@@ -312,7 +312,7 @@ def test_https_does_not_redirect_down_to_http(tmp_path: Path, monkeypatch: pytes
     assert plain.connections == 0
 
 
-def test_a_tls_body_that_ends_without_goodbye_is_truncated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tls_body_without_close_notify_is_truncated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     authority, context = certificates(tmp_path, "127.0.0.1")
     monkeypatch.setenv("SSL_CERT_FILE", str(authority))
     # The server closes the TCP connection without TLS's close_notify, in a body that only the end delimits.
@@ -340,7 +340,7 @@ def to_loopback(address: Address, port: int, timeout_s: float) -> socket.socket:
     return sock
 
 
-def test_listed_hosts_may_lead_into_private_networks_that_are_opened_and_no_others() -> None:
+def test_listed_hosts_may_resolve_into_opened_private_networks_only() -> None:
     names = Names({
         "door.test": [["10.20.0.7"]], "office.test": [["10.21.0.7"]], "cloud.test": [["169.254.169.254"]],
         "mixed.test": [["10.20.0.7", "10.21.0.7"]], "stranger.test": [["10.20.0.7"]],

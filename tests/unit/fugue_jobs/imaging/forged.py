@@ -67,7 +67,7 @@ def segment(marker: int, body: bytes = b"") -> bytes:
 
 
 def behind_component_ids(scans: int) -> bytes:
-    """Return a progressive JPEG; its further scans name components that look like a segment of 65,024 bytes: FF E0 FE 00."""
+    """Return a progressive JPEG; names in its further scans look like a segment of 65,024 bytes: FF E0 FE 00."""
     data = bytearray(encoded(PHOTO, quality=50, progressive=True))
     frame, scan = data.index(b"\xff\xc2"), -1
     names = {data[frame + 10 + 3 * part]: 0xFF - part for part in range(3)}

@@ -50,7 +50,7 @@ def test_photos_of_all_sizes_modes_and_turns_come_out_as_without_a_canvas() -> N
         assert outcome(data, soiled(canvas)) == outcome(data, None)
 
 
-def test_a_spoilt_photo_never_shows_the_photo_before() -> None:
+def test_a_corrupt_photo_never_shows_the_previous_photo() -> None:
     seed = 4711
     print(f"seed {seed}")
     dice, canvas = random.Random(seed), Canvas()

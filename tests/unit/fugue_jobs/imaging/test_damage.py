@@ -62,13 +62,13 @@ def test_boxes_above_a_cut_are_written_and_flagged_and_those_below_fail(
 
 @pytest.mark.parametrize("how", ENDS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_jpeg_that_lacks_only_its_end_is_good_and_says_so(judged: dict[str, str], kind: str, how: str) -> None:
+def test_a_jpeg_without_its_end_marker_is_written_and_flagged(judged: dict[str, str], kind: str, how: str) -> None:
     assert judged[f"{kind}, {how}"] == "e" * 10
 
 
 @pytest.mark.parametrize("kind", ["restarts", "short restarts"])
 @pytest.mark.parametrize("how", ["a hole of zeros", "bytes missing"])
-def test_a_damaged_restart_interval_spoils_itself_alone(kind: str, how: str) -> None:
+def test_a_damaged_restart_interval_affects_only_itself(kind: str, how: str) -> None:
     data = jpeg("restarts" if kind == "restarts" else kind)
     begin = data.rindex(b"\xff\xd3", 0, len(data) // 2)
     broken = data[: begin + 8] + (bytes(40) + data[begin + 48 :] if how == "a hole of zeros" else data[begin + 12 :])
@@ -99,7 +99,7 @@ def test_damage_is_judged_at_reduced_scales_too(scale: int) -> None:
     assert top.data == cuts(jpeg("420"), work)[1].data
 
 
-def test_an_empty_wall_is_not_taken_for_a_hole() -> None:
+def test_blank_blocks_are_not_taken_for_damage() -> None:
     """Optimised tables give blank blocks short codes of zeros: there, long runs of zero bytes are a picture."""
     from PIL import Image
 
@@ -187,7 +187,7 @@ def test_a_png_of_one_damaged_piece_fails_as_a_whole() -> None:
     assert told(good, flipped(good, -40_000)) == "-" * 10
 
 
-def test_a_png_that_lacks_only_its_end_is_good_and_says_so() -> None:
+def test_a_png_without_its_end_chunk_is_written_and_flagged() -> None:
     good = png(packed(rows(0, HEIGHT)))
     for end in (12, 5, 20):
         assert told(good, good[:-end]) == "e" * 10
@@ -209,7 +209,7 @@ def test_a_black_png_is_no_damage() -> None:
 
 @pytest.mark.parametrize("options", [{"quality": 80}, {"lossless": True}])
 @pytest.mark.parametrize("zeros", [False, True])
-def test_a_webp_that_is_not_all_there_fails_as_a_whole(options: dict[str, object], zeros: bool) -> None:
+def test_a_truncated_webp_fails_as_a_whole(options: dict[str, object], zeros: bool) -> None:
     data = encoded(picture(), "WEBP", **options)
     assert photo_failure(data) is None
     half = len(data) // 2
@@ -218,7 +218,7 @@ def test_a_webp_that_is_not_all_there_fails_as_a_whole(options: dict[str, object
     assert failure.code == "damaged_pixels"
 
 
-def test_the_walk_in_c_is_the_one_in_python_on_any_bits() -> None:
+def test_the_c_and_python_walks_agree_on_any_bits() -> None:
     native = pytest.importorskip("cropline_regions")
     dice = random.Random(11)
     photos = [jpeg(kind) for kind in KINDS] + [encoded(drawn(90, 70, 3), optimize=True)]
@@ -238,7 +238,7 @@ def test_the_walk_in_c_is_the_one_in_python_on_any_bits() -> None:
 
 
 @pytest.mark.parametrize("kind", ["420", "444", "optimised", "grey", "CMYK"])
-def test_a_whole_photo_is_judged_by_nobody(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_an_undamaged_photo_is_not_searched_for_damage(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """A walk in Python takes a second per megabyte."""
     monkeypatch.setattr(regions, "_extension", lambda: (None, "not_installed"))
     monkeypatch.setattr(decode, "judge_jpeg", lambda *_: pytest.fail("judged"))

@@ -74,7 +74,7 @@ def test_padding_is_a_share_of_the_boxs_own_side_and_stops_at_the_picture() -> N
         ((90, 45, 105, 55), "box_mostly_outside"),
     ],
 )
-def test_boxes_that_mean_nothing_are_refused(box: tuple[object, ...], code: str) -> None:
+def test_invalid_boxes_are_refused(box: tuple[object, ...], code: str) -> None:
     with pytest.raises(PhotoFailure) as refused:
         placed(box)
     assert refused.value.code == code

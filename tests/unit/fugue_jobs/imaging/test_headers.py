@@ -26,7 +26,7 @@ EVERY = {
 
 
 @pytest.mark.parametrize("kind", EVERY)
-def test_each_format_is_told_by_its_bytes(kind: str) -> None:
+def test_each_format_is_detected_by_its_bytes(kind: str) -> None:
     assert sniff(EVERY[kind]) == kind
     assert check_header(EVERY[kind], PictureLimits(formats=(kind,))) == kind  # type: ignore[arg-type]
 
@@ -74,7 +74,7 @@ def test_counting_ends_on_any_bytes() -> None:
 @pytest.mark.parametrize(
     ("frame", "lossless"), [(0xC0, False), (0xC2, False), (0xC3, True), (0xCB, True), (0xC4, False)]
 )
-def test_a_lossless_jpeg_is_told_by_its_frame_whatever_stands_before_it(frame: int, lossless: bool) -> None:
+def test_a_lossless_jpeg_is_detected_by_its_frame_after_any_segments(frame: int, lossless: bool) -> None:
     before = b"\xff\xd8\xff\xe1\x00\x06\xff\xc3\xff\xc3\xff\xc4\x00\x03\x00"
     assert is_lossless(before + bytes([0xFF, frame]) + b"\x00\x0b\x08\x00\x04\x00\x04\x01\x01\x11\x00") == lossless
 
@@ -89,7 +89,7 @@ def test_a_lossless_jpeg_is_told_by_its_frame_whatever_stands_before_it(frame: i
         (b"??", "something else"),
     ],
 )
-def test_what_is_no_picture_is_said_without_quoting_it(data: bytes, what: str) -> None:
+def test_bytes_that_are_no_picture_are_reported_without_quoting_them(data: bytes, what: str) -> None:
     with pytest.raises(PhotoFailure) as refused:
         check_header(data, PictureLimits())
     assert refused.value.detail == f"{len(data)} bytes of {what}"

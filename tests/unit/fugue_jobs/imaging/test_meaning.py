@@ -132,7 +132,7 @@ def test_code_points_that_cannot_be_followed_are_flagged_and_the_next_chunk_coun
 
 
 @pytest.mark.parametrize("broken", [gamma(0), (b"gAMA", b"\0"), primaries((0,) * 8)])
-def test_values_that_mean_nothing_are_flagged_and_change_nothing(broken: Chunk) -> None:
+def test_invalid_values_are_flagged_and_change_nothing(broken: Chunk) -> None:
     try:
         image, flags = written(coloured(broken))
     except Exception as refused:  # noqa: BLE001 - Pillow refuses chunks that are cut off
@@ -141,7 +141,7 @@ def test_values_that_mean_nothing_are_flagged_and_change_nothing(broken: Chunk) 
     assert (list(image.get_flattened_data()), flags) == (SAMPLES, "colour_ignored")
 
 
-def test_what_chunks_say_is_converted_with_keep_icc_too() -> None:
+def test_colour_chunks_are_applied_with_keep_icc_too() -> None:
     image, _ = written(coloured(primaries(P3), gamma(1)), colour="keep_icc")
     assert "icc_profile" not in image.info
     assert np.abs(np.array(image.get_flattened_data()) - expected(P3, power(1))).max() < 1
@@ -151,7 +151,7 @@ def renamed(profile: bytes, name: str) -> bytes:
     return profile.replace("sRGB".encode("utf-16-be"), name.encode("utf-16-be"))
 
 
-def test_srgb_is_told_by_what_a_profile_does_and_not_by_its_name() -> None:
+def test_srgb_is_detected_by_a_profiles_effect_not_by_its_name() -> None:
     own = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     assert pixels(coloured(icc(renamed(own, "cams")))) == SAMPLES
     swapped = bytearray(own)
@@ -221,7 +221,7 @@ def test_sixteen_bits_are_rounded_in_every_kind_of_png(colour: int, channels: in
     assert all(pixel[-1] == pixel[0] for pixel in found)
 
 
-def test_greys_with_alpha_and_a_profile_of_greys_keep_both() -> None:
+def test_grey_with_alpha_keeps_its_alpha_and_grey_profile() -> None:
     """A handmade grey profile of gamma 1."""
     curve = b"curv" + struct.pack(">II", 0, 0)
     tags = [(b"wtpt", b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061)), (b"kTRC", curve)]

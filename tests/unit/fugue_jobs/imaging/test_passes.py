@@ -96,7 +96,7 @@ def test_a_crop_of_a_reduced_decode_is_that_of_the_plain_way_to_the_eye(orientat
         assert psnr(ImageChops.offset(found, 1, 0), plain) < 35
 
 
-def test_the_bytes_of_a_profile_do_not_know_its_companions() -> None:
+def test_a_profiles_bytes_do_not_depend_on_other_profiles() -> None:
     profiles = (SMALL, Profile(), Profile(max_side=90), Profile(max_side=64, colour="keep_icc"), Profile(padding=0.2))
     alone = [[piece.data for piece in cuts(JPEG, work_for(*PARTS, profiles=(one,)))] for one in profiles]
     for order in ((0, 1, 2, 3, 4), (4, 3, 2, 1, 0), (2, 0, 4)):
@@ -107,7 +107,7 @@ def test_the_bytes_of_a_profile_do_not_know_its_companions() -> None:
             assert [piece.data for piece in own] == alone[number]
 
 
-def test_the_bytes_do_not_know_the_limits_of_the_settings() -> None:
+def test_the_bytes_do_not_depend_on_the_limit_settings() -> None:
     work = work_for(WHOLE, Box("half out", 0.6, 0.1, 1.4, 0.9), profiles=(SMALL,))
     strict, mild = (cuts(JPEG, work, min_iou=least) for least in (0.9, 0.1))
     assert (strict[1].outcome.reason, mild[1].outcome.reason) == ("box_mostly_outside", None)
@@ -121,7 +121,7 @@ def test_a_canvas_that_held_another_photo_changes_nothing() -> None:
     assert list(cut(open_photo(JPEG, limits), work, limits, lambda: None, canvas)) == cuts(JPEG, work)
 
 
-def test_a_spoilt_photo_ends_the_same_whatever_is_decoded_beside_or_before_it() -> None:
+def test_a_corrupt_photo_ends_the_same_whatever_is_decoded_with_or_before_it() -> None:
     seed = 91
     print(f"seed {seed}")
     dice, canvas, limits, endings = random.Random(seed), Canvas(), PictureLimits(), set()

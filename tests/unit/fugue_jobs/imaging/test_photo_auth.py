@@ -31,7 +31,7 @@ def fetch(listing: Listing, host: str | None = None, **changes: Any) -> bytes:
         ({"auth": {"kind": "basic", "user": "user", "password": "pw"}}, "Authorization", "Basic dXNlcjpwdw=="),
     ],
 )
-def test_the_host_is_told_by_a_header(listing: Listing, changes: dict[str, Any], header: str, value: str) -> None:
+def test_credentials_are_sent_in_a_header(listing: Listing, changes: dict[str, Any], header: str, value: str) -> None:
     listing.script = lambda query, headers: (200, {}, b"jpeg")
     assert fetch(listing, **changes) == b"jpeg"
     assert listing.requests[0][1].get(header) == value
@@ -40,7 +40,7 @@ def test_the_host_is_told_by_a_header(listing: Listing, changes: dict[str, Any],
     assert header not in listing.requests[0][1]
 
 
-def test_the_host_is_told_by_the_query(listing: Listing) -> None:
+def test_credentials_are_sent_in_the_query(listing: Listing) -> None:
     listing.script = lambda query, headers: (200, {}, b"jpeg")
     fetch(listing, token="k 1&x", auth={"kind": "query", "param": "api_key"})
     assert listing.requests[0][0] == {"size": ["1"], "api_key": ["k 1&x"]}

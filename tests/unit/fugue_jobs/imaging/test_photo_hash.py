@@ -45,7 +45,7 @@ PHOTO = drawn(1200, 900)
 
 
 @pytest.mark.parametrize(("quality", "width"), [(75, 1200), (90, 900), (85, 600), (60, 300)])
-def test_a_photo_encoded_anew_or_scaled_has_nearly_the_same_hash(quality: int, width: int) -> None:
+def test_a_reencoded_or_scaled_photo_has_nearly_the_same_hash(quality: int, width: int) -> None:
     again = PHOTO.resize((width, width * 3 // 4), Image.Resampling.LANCZOS)
     near = apart(hash_of(encoded(PHOTO, quality=92)), hash_of(encoded(again, quality=quality)))
     assert near <= 4.8
@@ -69,7 +69,7 @@ def test_a_cell_is_the_mean_of_what_boxes_cover_of_it() -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_it_is_of_the_upright_photo(orientation: int) -> None:
+def test_the_hash_is_of_the_upright_photo(orientation: int) -> None:
     turned = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -99,7 +99,7 @@ def test_bands_and_the_whole_photo_give_one_hash() -> None:
     assert [photo.decoder for photo in photos] == ["regions", "pillow"]
 
 
-def test_it_is_of_the_first_profile_that_cuts_all_boxes() -> None:
+def test_the_hash_is_of_the_first_profile_that_cuts_all_boxes() -> None:
     data = encoded(PHOTO)
     both = work_for(*SHELF, profiles=(Profile(max_side=40), Profile(padding=0.2)))
     second = work_for(*SHELF, profiles=(Profile(padding=0.2),))

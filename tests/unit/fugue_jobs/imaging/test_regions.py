@@ -65,7 +65,7 @@ def test_crops_have_the_same_bytes_with_and_without_it_in_every_orientation(tmp_
     assert [crops for _, crops in with_it] == [crops for _, crops in without]
 
 
-def test_a_box_that_is_refused_is_not_decoded_for() -> None:
+def test_nothing_is_decoded_for_a_refused_box() -> None:
     pytest.importorskip("cropline_regions")
     photo = opened(encoded(drawn(800, 600)))
     outside, inside = Box("out", 0.9, 0.95, 3.0, 3.0), Box("in", 0.1, 0.1, 0.2, 0.2)
@@ -85,14 +85,14 @@ FALLBACKS = {
 
 
 @pytest.mark.parametrize("reason", FALLBACKS)
-def test_what_it_does_not_take_is_decoded_by_pillow_and_said(reason: str) -> None:
+def test_photos_that_regions_refuses_are_decoded_by_pillow_and_reported(reason: str) -> None:
     pytest.importorskip("cropline_regions")
     name, crops = decoded(FALLBACKS[reason]())
     assert name == f"pillow: {reason}"
     assert len(crops) == len(BOXES) * len(PROFILES)
 
 
-def test_a_photo_of_another_format_is_pillows_without_a_reason() -> None:
+def test_a_photo_of_another_format_is_decoded_by_pillow_without_a_reason() -> None:
     assert decoded(encoded(drawn(200, 100), "PNG"))[0] == "pillow"
 
 

@@ -109,7 +109,7 @@ def test_a_photo_whose_decoding_hangs_fails_alone(server: PhotoServer, tmp_path:
     assert dict(outcomes)[1].crops[0].detail == "no progress in 1 s"
 
 
-def test_whoever_runs_the_pool_can_end_it_while_photos_are_under_way(server: PhotoServer, tmp_path: Path) -> None:
+def test_a_pools_owner_can_end_it_while_photos_are_in_progress(server: PhotoServer, tmp_path: Path) -> None:
     asked: list[int] = []
 
     def check() -> None:
@@ -170,7 +170,7 @@ def test_a_process_that_is_asked_to_end_blames_no_photo(server: PhotoServer, tmp
     assert endings(outcomes) == [["decode_hung"] * 2, GOOD], "it was tried after each of three ends, and hung at last"
 
 
-def test_what_keeps_processes_from_working_is_an_error_and_not_a_loop(server: PhotoServer, tmp_path: Path) -> None:
+def test_processes_that_cannot_work_are_an_error_and_not_a_loop(server: PhotoServer, tmp_path: Path) -> None:
     blocked = tmp_path / "a file"
     blocked.write_text("")
     authority, _ = certificates(tmp_path, "camera.test")
@@ -263,7 +263,7 @@ def interrupted(line: int, do: Callable[[], Any], between: Callable[[], Any]) ->
         sys.settrace(before)
 
 
-def test_a_pool_is_lent_to_one_thread_wherever_another_comes_between(tmp_path: Path) -> None:
+def test_a_pool_is_lent_to_one_thread_at_any_interleaving(tmp_path: Path) -> None:
     settings = assignment(tmp_path)
     for line in range(1, 20):
         return_pool(settings, 1, CropPool(settings, 1))

@@ -190,7 +190,7 @@ def test_a_store_that_takes_no_packs_fails_their_crops_with_the_reason(server: P
     assert all(str(tmp_path) not in row["detail"] for row in found)
 
 
-def test_the_packs_of_a_pool_that_is_used_again_are_of_their_own_batch(server: PhotoServer, tmp_path: Path) -> None:
+def test_the_packs_of_a_reused_pool_belong_to_their_batch(server: PhotoServer, tmp_path: Path) -> None:
     spec = StoreSpec(tmp_path.as_uri())
     before = set(threading.enumerate())  # those of other tests too
     with CropPool(assignment(spec, "shards"), 1) as pool:

@@ -35,7 +35,7 @@ def s3() -> Iterator[StoreSpec]:
     server.stop()
 
 
-def test_a_local_crop_lies_where_the_store_reads_it(tmp_path: Path) -> None:
+def test_a_local_crop_is_where_the_store_reads_it(tmp_path: Path) -> None:
     spec = StoreSpec((tmp_path / "a folder").as_uri())
     work = work_for(Box("Ünïcode #1 %41", 0, 0, 1, 1), image_id="../x")
     done = CropStore(spec).put(work, "batch-1", OUTCOME, b"bytes")
@@ -83,7 +83,7 @@ def test_a_process_killed_while_it_writes_leaves_no_file(tmp_path: Path, there: 
     assert [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()] == ([there] if there else [])
 
 
-def test_writing_the_same_again_makes_it_young(tmp_path: Path) -> None:
+def test_writing_the_same_object_again_renews_its_age(tmp_path: Path) -> None:
     """Orphan removal must see that a row is about to name this object."""
     store, work = CropStore(StoreSpec(tmp_path.as_uri())), work_for()
     path = tmp_path / (store.put(work, "batch-1", OUTCOME, b"bytes").key or "")
