@@ -34,7 +34,10 @@ def sample_keys(crops: pa.Table, at_most: int) -> list[str]:
 
 
 def read_objects(spec: StoreSpec, crops: pa.Table, keys: Sequence[str]) -> dict[str, StoredObject | None]:
-    """Return the objects that the rows of these keys name; None for a missing one. Read every byte. Raise StorageError."""
+    """Return the objects that the rows of these keys name; None for a missing one.
+
+    Read every byte. Raise StorageError.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 

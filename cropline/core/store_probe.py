@@ -74,7 +74,9 @@ def probe(spec: StoreSpec) -> tuple[Promise, ...]:
 
 
 def require(spec: StoreSpec, *, again: bool = False) -> None:
-    """Check a store before anything depends on it: once per store, or ``again``. The result is stored below the storage.
+    """Check a store before anything depends on it: once per store, or ``again``.
+
+    The result is stored below the storage.
 
     Raise StorageError in one line that names the first missing feature and the remedy.
     """

@@ -23,7 +23,8 @@ _GONE = (404, 410)
 def items(api: ApiSettings, image_ids: Sequence[str], leave: Callable[[], None] = lambda: None) -> Iterator[Answer]:
     """Yield each image, with one request per image. Needs ``api.item_path``. ``leave``: see image_api.open_source.
 
-    Yield (id, None) for an image that the API does not have. Raise ApiUnavailable and ApiRefused as image_api.pages does.
+    Yield (id, None) for an image that the API does not have. Raise ApiUnavailable and ApiRefused as
+    image_api.pages does.
     """
     # Server, authentication, headers and limits are those of the listing; the path differs, and there is no body.
     one = api.model_copy(update={"images_path": api.item_path, "method": "GET", "body": None})
@@ -47,7 +48,10 @@ def _item(wire: Wire, api: ApiSettings, image_id: str) -> dict[str, Any] | None:
 
 
 def _of(body: Any, api: ApiSettings, image_id: str) -> dict[str, Any] | None:
-    """Return the item from an answer: bare, in a list, or under the listing's selector. None for another image's item."""
+    """Return the item from an answer: bare, in a list, or under the listing's selector.
+
+    None for another image's item.
+    """
     for item in _candidates(body, api):
         if isinstance(item, dict) and manifest.image_id(item, api) == image_id:
             return item
@@ -78,5 +82,5 @@ def spans(moments: Sequence[datetime], apart: timedelta) -> list[tuple[datetime,
 
 
 def since(api: ApiSettings, moment: datetime | None) -> str:
-    """Return the start of a listing that contains an image updated at this time: the API may exclude the start itself."""
+    """Return the start of a listing that contains an image updated at this time: the API may exclude the start."""
     return api.start if moment is None else (moment - timedelta(seconds=1)).astimezone(UTC).isoformat()

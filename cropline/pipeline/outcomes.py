@@ -30,7 +30,7 @@ _NOT_OURS = ("key", "shard", "offset", "bytes", "decoder")
 
 
 def became(held: pa.Table) -> pa.Table:
-    """Return the catalogue's rows of a batch as its crop job returned them: a good row that stayed counts as a failure."""
+    """Return the catalogue's rows of a batch as its crop job returned them: good rows that stayed are failures."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
