@@ -52,7 +52,7 @@ def export(
 ) -> Exported:
     """Write the chosen crops to a new folder. ``profiles``: empty means all.
 
-    The same catalogue and condition give the same files. Raise ExportError when the folder is not empty or
+    The same catalogue and condition produce the same files. Raise ExportError when the folder is not empty or
     the condition is invalid, StorageError when a crop cannot be read.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -216,7 +216,7 @@ def _getter(path: str) -> Getter:
 def write_rows(rows: Iterable[dict[str, Any]], path: Path, *, chunk: int = 2_000) -> int:
     """Write manifest rows to a local Parquet file with ``chunk`` rows in memory at a time; return their number.
 
-    The same rows give the same bytes: the file holds no time and no host name.
+    The same rows produce the same bytes: the file holds no time and no host name.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

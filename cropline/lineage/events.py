@@ -26,7 +26,7 @@ _ENGINE_PACKAGES = {"native": "fugue", "spark": "pyspark", "spark-connect": "pys
 # With "auto" each batch has its own engine, and the run has none.
 _UNDECIDED = "auto"
 
-# These fields have fixed values. Scrubbing would take the fragment of a schema's URL for a secret.
+# These fields have fixed values. Scrubbing would treat the fragment of a schema's URL as a secret.
 _KEPT = {"_schemaURL", "schemaURL", "_producer", "producer"}
 
 DESCRIPTIONS = {

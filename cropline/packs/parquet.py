@@ -67,7 +67,7 @@ class ParquetPack:
             use_dictionary=[name for name in columns if name != "image.bytes"],
             write_statistics=[name for name in columns if name != "image.bytes"],
         )
-        # The same rows give the same bytes only with the same Arrow.
+        # The same rows produce the same bytes only with the same Arrow.
         self._hash = hashlib.sha256(f"parquet 1 {pa.__version__}".encode())
         self._waiting: list[Sample] = []
         self._held = 0

@@ -1,6 +1,6 @@
 """Derives each image's outcome, the batch's counts and its sample from crop rows.
 
-The rows come from the crop job or from the catalogue (see ``became``); both give the same results. So a batch whose run
+The rows come from the crop job or from the catalogue (see ``became``); both lead to the same results. So a batch whose run
 died between the two commits is finished without cropping again.
 """
 

@@ -45,7 +45,7 @@ class RestSource:
         """Yield the items that changed since a time (ISO 8601), as the API returns them.
 
         Raise ApiUnavailable when the API does not answer after the retries, or changes faster than it can be
-        read. Raise ApiRefused when someone must act: not authorised, not JSON, no items at the configured
+        read. Raise ApiRefused when an operator must act: not authorised, not JSON, no items at the configured
         path, an end that cannot be trusted.
         """
         begin = _moment(since)
