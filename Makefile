@@ -2,6 +2,8 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV := .venv
+# Test processes. More than two cores: many tests wait for a server or a lease.
+WORKERS ?= 3
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 COMPILE := pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
@@ -58,7 +60,7 @@ demo: $(BIN)/.native  ## simulated cameras, two polls, crops and a report in dem
 # pytest takes the folders in this order: slow tests first, the many short ones of unit/ last.
 test: $(BIN)/.dev $(VENV)/azurite/.done  ## the whole test suite: unit, contract, integration
 	@$(BIN)/python -m tests.java
-	@JAVA_HOME=$$($(BIN)/python -m tests.java --print) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@JAVA_HOME=$$($(BIN)/python -m tests.java --print) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: $(BIN)/.dev  ## slow tests: a Spark cluster that grows and shrinks, cancels on Connect
 	@$(BIN)/python -m tests.java

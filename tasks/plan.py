@@ -225,13 +225,24 @@ def _good_now(run: Run, asked: Replayed, left: Counter[str]) -> _Again:
         work_items=work_items,
         listings=listings,
         read=sum(map(len, waiting.values())),
-        note=f"{unmapped:,} rows keep their earlier mapping: their items were not stored" if unmapped else None,
+        note=_unmapped_note(unmapped, run.settings.api.group_by_image),
         # Rows that an earlier replay accepted count as good: repeating a replay is no failure.
         good=len(chosen.good) + left["replayed before"],
         still_bad=+(Counter(name for row in chosen.bad for name in row.broken) + Counter(unplaced)),
         still_bad_rows=len(chosen.bad) + sum(unplaced.values()),
         hints={rule: f"look at {setting_of(rule)}" for rule in unplaced} | rules.hints,
     )
+
+
+def _unmapped_note(rows: int, grouped: bool) -> str | None:
+    if not rows:
+        return None
+    why = (
+        "with GROUP_BY_IMAGE, cropline backfill --from api maps them again"
+        if grouped
+        else "their items were not stored"
+    )
+    return f"{rows:,} rows keep their earlier mapping: {why}"
 
 
 @dataclass(frozen=True)

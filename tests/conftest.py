@@ -1,4 +1,4 @@
-"""What every test gets: no network beyond this machine, quiet third-party telemetry, and a worker to run on."""
+"""Fixtures and settings of all tests: loopback only, no third-party telemetry, scheduling on xdist's workers."""
 
 import os
 import socket
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-# Before any library reads them.
+# Set before any library reads them.
 os.environ.update(
     DO_NOT_TRACK="1",
     PREFECT_SERVER_ANALYTICS_ENABLED="false",
@@ -15,14 +15,14 @@ os.environ.update(
     RUNTIME__DLTHUB_TELEMETRY="false",
     AWS_EC2_METADATA_DISABLED="true",
     RAY_USAGE_STATS_ENABLED="0",
-    # A node started by hand wants a token, and a driver that is given an address shows it only when told so.
+    # A node started by hand requires a token, and a driver sends one only in this mode.
     RAY_AUTH_MODE="token",
     RAY_AUTH_TOKEN="token-of-the-tests-" * 3,
-    # Spark's JVMs live for seconds here: compiling well and collecting in parallel costs them more than it saves.
+    # Spark's JVMs are short-lived here: full compilation and parallel collection cost more than they save.
     JAVA_TOOL_OPTIONS="-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
 )
 
-# Files whose tests use one session's server that takes long to start: the same worker of xdist takes both.
+# Files that share one slow server of the session run on the same xdist worker.
 _WITH = {"tests/e2e/test_worker_death.py": "tests/e2e/test_operations.py"}
 
 _connect = socket.socket.connect
@@ -37,7 +37,7 @@ def _guarded(self: socket.socket, address: Any) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def only_loopback() -> Iterator[None]:
-    """Sockets beyond loopback are refused for the whole session."""
+    """Refuse sockets beyond loopback for the whole session."""
     socket.socket.connect = _guarded  # type: ignore[method-assign]
     yield
     socket.socket.connect = _connect  # type: ignore[method-assign]
@@ -45,7 +45,7 @@ def only_loopback() -> Iterator[None]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """``--dist loadfile`` that knows which files belong together."""
+    """Return a ``--dist loadfile`` scheduler that keeps the files of ``_WITH`` together."""
     if config.getoption("dist") != "loadfile":
         return None
     from xdist.scheduler import LoadFileScheduling

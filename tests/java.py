@@ -1,6 +1,6 @@
-"""Finds a Java 17+ for Spark, or puts one into the virtual environment and says so. Never skips in silence.
+"""Find a Java 17+ for Spark, or install one into the virtual environment and say so. It is never skipped silently.
 
-``python -m tests.java`` looks and installs; with ``--print`` it only prints the JAVA_HOME to use.
+``python -m tests.java`` finds or installs; ``--print`` only prints the JAVA_HOME to use.
 """
 
 import os
@@ -15,7 +15,7 @@ OWN = Path(sys.prefix) / "jre"
 
 
 def major_version(java: str) -> int:
-    """17 for a Java 17; 0 when it cannot run."""
+    """Return the major version, such as 17; 0 when the program does not run."""
     try:
         said = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=True).stderr
     except (OSError, subprocess.SubprocessError):
@@ -25,7 +25,7 @@ def major_version(java: str) -> int:
 
 
 def java_home() -> Path | None:
-    """Home of the first Java that is new enough: JAVA_HOME, the PATH, our own."""
+    """Return the home of the first Java that is new enough: JAVA_HOME, the PATH, the virtual environment."""
     own = sorted(OWN.glob("*/bin/java"))
     candidates = [Path(os.environ["JAVA_HOME"]) / "bin" / "java"] if os.environ.get("JAVA_HOME") else []
     candidates += [Path(found)] if (found := shutil.which("java")) else []
@@ -36,7 +36,7 @@ def java_home() -> Path | None:
 
 
 def main() -> None:
-    """Print or provide."""
+    """Print or install."""
     home = java_home()
     if "--print" in sys.argv:
         print(home or "")

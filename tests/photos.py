@@ -1,7 +1,4 @@
-"""Photos and the server they come from, for tests: drawn by a seed, served over real HTTP from this process.
-
-Belongs here: what several suites need of pictures. Does not: the demo's camera API, which is a fixture of its own.
-"""
+"""Photos drawn from a seed, and a real HTTP server in this process that serves them."""
 
 import io
 import random
@@ -17,7 +14,7 @@ from PIL import Image, ImageDraw
 
 
 def drawn(width: int, height: int, seed: int = 1) -> Image.Image:
-    """An RGB picture in which no two regions look alike."""
+    """Return an RGB picture in which all regions differ."""
     chance = random.Random(seed)
     image = Image.new("RGB", (width, height), (chance.randrange(256), 120, 90))
     pen = ImageDraw.Draw(image)
@@ -58,7 +55,7 @@ class PhotoServer:
 
 @contextmanager
 def photo_server() -> Iterator[PhotoServer]:
-    """A server on a free loopback port."""
+    """Start a server on a free loopback port."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

@@ -21,7 +21,8 @@ def remapped(
 ) -> tuple[list[Listing], int]:
     """Return one listing below ``folder`` per landed manifest, and how many rows have no raw item.
 
-    Rows without a raw item stay as they were mapped. Raise ManifestError.
+    Rows without a raw item stay as they were mapped. So do rows of GROUP_BY_IMAGE: one item holds one box, and the items
+    of a photo are only together in the API. Raise ManifestError.
     """
     listings, unmapped = [], 0
     for number, (key, wanted) in enumerate(rows.items()):
@@ -29,7 +30,7 @@ def remapped(
         path = folder / f"again-{number:05d}.parquet"
         manifest.write_rows(_mapped(found.to_batches(max_chunksize=500), api), path)
         listings.append(Listing(None, path, [(key, row) for row in found["row"].to_pylist()]))
-        unmapped += found["raw"].null_count
+        unmapped += found.num_rows if api.group_by_image else found["raw"].null_count
     return listings, unmapped
 
 
@@ -42,7 +43,7 @@ def _mapped(batches: list[Any], api: ApiSettings) -> Iterator[dict[str, Any]]:
 
 
 def _row(position: int, row: dict[str, Any], api: ApiSettings) -> dict[str, Any]:
-    if row["raw"] is None:
+    if row["raw"] is None or api.group_by_image:
         return {"row": position}
     empty: dict[str, Any] = dict.fromkeys(MANIFEST.names)
     return empty | manifest.manifest_row(position, json.loads(row["raw"]), api)

@@ -89,7 +89,7 @@ def demo(
     faults: Annotated[bool, typer.Option(help="damage some photos and rows")] = True,
     verbose: Verbose = False,
 ) -> None:
-    """Poll simulated cameras twice and write crops and a report, all on this machine."""
+    """Poll simulated cameras twice, all on this machine. Writes crops and a report."""
     from cropline.cli.demo import run_demo
 
     quiet_prefect(verbose)
@@ -116,7 +116,7 @@ def process(max_batches: MaxBatches = None, verbose: Verbose = False) -> None:
 
 @app.command()
 def status() -> None:
-    """Show images by state, the backlog, cursors, failure reasons and the last batches."""
+    """Show the state table and the backlog. Also cursors, failure reasons and the last batches."""
     from cropline.cli.status import show_status
 
     show_status()
@@ -124,7 +124,7 @@ def status() -> None:
 
 @app.command()
 def trace(what: Annotated[str, typer.Argument(help="address or object key of a crop, or id of an image")]) -> None:
-    """Show where a crop came from (box, image, manifest, batch, flow run, profile), or the crops of an image."""
+    """Show the origin of a crop, or the crops of an image. The origin: box, image, manifest, batch, run, profile."""
     from cropline.cli.trace import show_trace
 
     show_trace(what)
@@ -137,7 +137,7 @@ def lineage(
         Path | None, typer.Option(help="file or folder for the picture; default: a new temporary folder")
     ] = None,
 ) -> None:
-    """Draw the path from the image API to the crops of a run, with counts, as SVG and as text."""
+    """Draw the way from the image API to the crops. As SVG and as text, with the counts of a run or a batch."""
     from cropline.cli.lineage import show_lineage
 
     show_lineage(what, out)
@@ -195,7 +195,7 @@ def crop(
     ] = None,
     allow_loopback: Annotated[bool, typer.Option("--allow-loopback", help="allow a URL of this machine")] = False,
 ) -> None:
-    """Cut the boxes of one photo into a folder, to try profiles out. The exit code is 1 when a box failed."""
+    """Cut the boxes of one photo into a folder. Use it to try profiles. The exit code is 1 when a box failed."""
     from cropline.cli.crop import CropOptions, run_crop
 
     changes = {

@@ -10,7 +10,7 @@ from cropline.core import store_probe
 from cropline.core.screen import Screen
 from cropline.erasure import Selection, estimate, event_emitter, forget
 from cropline.erasure.report import erasure_lines
-from cropline.state import State
+from cropline.pipeline.run import open_state
 
 _OPTIONS = {"images": "--image", "stores": "--store", "before": "--before"}
 
@@ -34,7 +34,7 @@ def run_forget(selection: Selection, *, dry_run: bool) -> None:
     spec, source = settings.storage.spec, settings.api.source
     if not dry_run:
         store_probe.require(spec)
-    with State.open(settings.state) as state:
+    with open_state(settings) as state:
         if dry_run:
             result = estimate(spec, state, source, selection)
         else:

@@ -41,7 +41,7 @@ def watch(
     minutes: Annotated[float, typer.Option(min=0.01, max=1440, help="minutes to run")] = 60,
     verbose: Verbose = False,
 ) -> None:
-    """Poll every second and crop new photos at once, in one process, until Ctrl-C."""
+    """Poll every second and crop new photos at once. It runs in one process until Ctrl-C."""
     from cropline.cli.watch import run_watch
 
     _quiet(verbose)
@@ -49,7 +49,7 @@ def watch(
 
 
 def plan() -> None:
-    """Show what the current profiles would crop again: photos, bytes, crops and PUTs. Changes nothing."""
+    """Show what the current profiles would crop again. Counts photos, bytes, crops and PUTs; changes nothing."""
     from cropline.cli.plan import show_plan
 
     show_plan()
@@ -82,7 +82,7 @@ def backfill(
     max_bytes: MaxBytes = None,
     verbose: Verbose = False,
 ) -> None:
-    """Crop the photos of a time window that polls missed or cropped differently. Run it again to resume."""
+    """Crop the photos of a time window that polls missed. Also photos cropped differently. Run it again to resume."""
     from cropline.cli.backfill import asked_photos, run_backfill
 
     _quiet(verbose)
@@ -111,7 +111,7 @@ def replay(
     max_images: MaxImages = None,
     verbose: Verbose = False,
 ) -> None:
-    """Try again what failed, is dead or is in quarantine, once its cause is fixed. Never repeats what succeeded."""
+    """Try again what failed, is dead or is quarantined. Fix the cause first. What succeeded is never repeated."""
     from cropline.cli.backfill import asked_ended, asked_photos, run_replay
 
     _quiet(verbose)
@@ -127,7 +127,7 @@ def maintain(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="count what would be removed, and do nothing")] = False,
     verbose: Verbose = False,
 ) -> None:
-    """Maintain the catalogue and the storage: compaction, vacuum, retention, orphan removal."""
+    """Maintain the catalogue and the storage. Compaction, vacuum, retention and orphan removal."""
     from cropline.cli.backfill import run_maintain
 
     _quiet(verbose)
@@ -176,7 +176,7 @@ def deploy(
         ),
     ] = None,
 ) -> None:
-    """Create or update the work pool, rate limit, deployments and automations on the server at PREFECT_API_URL."""
+    """Set up the Prefect server at PREFECT_API_URL. Work pool, rate limit, deployments, automation for dead workers."""
     from automations.deploy import deploy as put
 
     put(file)
@@ -189,7 +189,7 @@ def up(
     port: Annotated[int, typer.Option(min=0, max=65535, help="port of the Prefect server; 0: a free one")] = 4200,
     demo: Annotated[bool, typer.Option(help="simulate cameras, or use your own API settings")] = True,
 ) -> None:
-    """Run everything on this machine until Ctrl-C: Prefect server, worker, deployments, simulated cameras."""
+    """Run everything on this machine until Ctrl-C. Prefect server, worker, deployments, simulated cameras."""
     from cropline.cli.up import run_up
 
     run_up(out, port, demo=demo)
@@ -211,14 +211,14 @@ def move_state(
     storage: Annotated[bool, typer.Option("--storage", help="bind it to the storage in the settings")] = False,
     api: Annotated[bool, typer.Option("--api", help="bind its source to the API in the settings")] = False,
 ) -> None:
-    """Bind the state database to the storage or the image API in the settings, after either has moved."""
+    """Bind the state to a moved storage or image API. It takes the storage and the API in the settings."""
     from cropline.cli.move_state import run_move
 
     run_move(storage=storage, api=api)
 
 
 def check_storage() -> None:
-    """Test the operations that cropline needs at CROPLINE_STORAGE__URL. The exit code is 2 when one is missing."""
+    """Test whether the storage has all that runs need. The exit code is 2 when an operation is missing."""
     from cropline.cli.check_storage import show_promises
 
     show_promises()

@@ -114,7 +114,7 @@ def replay(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show what would be done, and do nothing")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="show the logs of the run")] = False,
 ) -> None:
-    """Validate rows again by the current mapping and rules, and crop those that are good now."""
+    """Validate rows again and crop the good ones. Uses the current mapping and rules."""
     from cropline.cli import quiet_prefect
     from cropline.cli.backfill import asked_photos, run_replay
 

@@ -21,7 +21,7 @@ FAILURES: dict[str, Failure] = {
     failure.code: failure
     for failure in (
         Failure("http_429", True, "the photo's host asked us to slow down", "none; Retry-After is honoured"),
-        Failure("http_5xx", True, "the photo's host failed", "none, unless it lasts"),
+        Failure("http_5xx", True, "the photo's host failed", "wait for the next try; if it lasts, ask the host"),
         Failure(
             "timeout",
             True,
@@ -29,7 +29,7 @@ FAILURES: dict[str, Failure] = {
             "look at the host; raise CROPLINE_FETCH__TIMEOUT_S",
         ),
         Failure("connection", True, "no connection, or it broke", "look at the network and the host"),
-        Failure("truncated", True, "the body ended early", "none, unless it lasts"),
+        Failure("truncated", True, "the body ended early", "wait for the next try; if it lasts, ask the host"),
         Failure(
             "tls",
             True,
@@ -90,7 +90,7 @@ FAILURES: dict[str, Failure] = {
             "url_expired",
             True,
             "the host refused a signed URL (401, 403, 410, or a token that has expired), and the image API returned no fresh one",
-            "set CROPLINE_API__ITEM_PATH; does the API announce the photo with a fresh URL?",
+            "does the API return the photo with a fresh URL, in its listing or at CROPLINE_API__ITEM_PATH?",
         ),
         Failure(
             "forbidden_path",

@@ -18,6 +18,7 @@ from cropline.intake.sources.rest_wire import StatusError, Wire
 Answer = tuple[str, dict[str, Any] | None]
 
 _GONE = (404, 410)
+_WRAPPINGS = 2
 
 
 def items(api: ApiSettings, image_ids: Sequence[str], leave: Callable[[], None] = lambda: None) -> Iterator[Answer]:
@@ -48,10 +49,7 @@ def _item(wire: Wire, api: ApiSettings, image_id: str) -> dict[str, Any] | None:
 
 
 def _of(body: Any, api: ApiSettings, image_id: str) -> dict[str, Any] | None:
-    """Return the item from an answer: bare, in a list, or under the listing's selector.
-
-    None for another image's item.
-    """
+    """Return the item from an answer: bare, in a list, under the listing's selector or another name; else None."""
     for item in _candidates(body, api):
         if isinstance(item, dict) and manifest.image_id(item, api) == image_id:
             return item
@@ -68,6 +66,16 @@ def _candidates(body: Any, api: ApiSettings) -> Iterator[Any]:
             yield from value
         else:
             yield value
+    yield from _objects_in(body, _WRAPPINGS)
+
+
+def _objects_in(value: Any, depth: int) -> Iterator[dict[str, Any]]:
+    """The objects that an object holds by name, the outer ones first: ``{"image": ...}``, ``{"data": {"image": ...}}``."""
+    inner = [part for part in value.values() if isinstance(part, dict)] if isinstance(value, dict) else []
+    yield from inner
+    if depth > 1:
+        for part in inner:
+            yield from _objects_in(part, depth - 1)
 
 
 def spans(moments: Sequence[datetime], apart: timedelta) -> list[tuple[datetime, datetime]]:

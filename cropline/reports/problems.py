@@ -41,7 +41,8 @@ def check_came_through(funnel: Funnel) -> None:
         return
     lines = problem_lines(funnel)
     if funnel.failed:
-        what, line = f"all {funnel.failed:,} boxes failed", next(_failed(funnel), "")
+        kept = f" ({funnel.stayed:,} keep their good crop)" if funnel.stayed else ""
+        what, line = f"all {funnel.failed:,} boxes failed{kept}", next(_failed(funnel), "")
     else:
         what, line = f"all {funnel.quarantined:,} rows are bad", next(_quarantined(funnel), "")
     error = NothingCameThrough(f"{what}; most of them {line.partition(': ')[2]}")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from fugue_jobs.imaging.damage import ZEROS, Damage, all_damaged
 from fugue_jobs.imaging.headers import first_scan, scans_are_complete
-from fugue_jobs.imaging.jpeg_scan import Entropy, Scan, Walked, entropy, read_scan, walk
+from fugue_jobs.imaging.jpeg_scan import Entropy, Scan, Walked, entropy, read_scan, scan_damage, walk
 
 _EOI = 0xD9
 _END = b"\xff\xd9"
@@ -147,8 +147,11 @@ def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 def _judge_unwalked(data: bytes, height: int) -> Damage | None:
     """Check a JPEG of several scans: damage in one of them is damage of the whole picture."""
-    if data.rfind(_END) < first_scan(data):
-        return all_damaged(height, data + _END, _SOMEWHERE)
     if not scans_are_complete(data):
         return all_damaged(height, data, "scans of the photo are missing: the whole photo is blurred")
-    return None
+    has_end = data.rfind(_END) >= first_scan(data)
+    ended = data if has_end else data + _END
+    damaged = scan_damage(ended)
+    if damaged or (damaged is None and not has_end):
+        return all_damaged(height, ended, _SOMEWHERE)
+    return None if has_end else Damage((), ended, "")

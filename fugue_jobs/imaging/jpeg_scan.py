@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from importlib import import_module
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 Ended = Literal["whole", "short", "bad"]
 Table = tuple[bytes, bytes]
@@ -152,7 +152,7 @@ def _unstuffed(piece: bytes) -> bytes:
 
 def walk(piece: bytes, tables: Sequence[tuple[Table, Table]], count: int) -> Walked | None:
     """Walk ``count`` MCUs of these bytes. None: too long for the walk in Python."""
-    native = _native()
+    native = _native("walk")
     if native is not None:
         return Walked(*native(piece, tuple(tables), count))
     if len(piece) > _MOST_IN_PYTHON:
@@ -160,10 +160,20 @@ def walk(piece: bytes, tables: Sequence[tuple[Table, Table]], count: int) -> Wal
     return walk_in_python(piece, tables, count)
 
 
+def scan_damage(data: bytes) -> bool | None:
+    """Return whether libjpeg finds damage in the codes of any scan. None: unknown, as without the extension.
+
+    Costs as much as decoding without computing pixels. Check the photo's size first.
+    """
+    native = _native("scan_damage")
+    found = -1 if native is None else native(data)
+    return None if found < 0 else found > 0
+
+
 @cache
-def _native() -> Callable[..., tuple[int, int, Ended]] | None:
+def _native(name: str) -> Callable[..., Any] | None:
     try:
-        found: Callable[..., tuple[int, int, Ended]] = import_module("cropline_regions").walk
+        found: Callable[..., Any] = getattr(import_module("cropline_regions"), name)
     except (ImportError, AttributeError):
         return None
     return found

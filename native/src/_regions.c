@@ -35,6 +35,7 @@
   X(jpeg_start_decompress)                                                                                           \
   X(jpeg_crop_scanline)                                                                                              \
   X(jpeg_skip_scanlines)                                                                                             \
+  X(jpeg_read_coefficients)                                                                                          \
   X(jpeg_read_scanlines)                                                                                             \
   X(jpeg_abort_decompress)                                                                                           \
   X(jpeg_destroy_decompress)
@@ -59,6 +60,7 @@ struct job {
   struct jpeg_error_mgr errors;
   jmp_buf on_error;
   int warning; /* number of the last warning */
+  int damage; /* number of the first warning about damaged scan data; 0: none */
   const char *reason; /* of a refusal */
   char detail[JMSG_LENGTH_MAX];
   Py_buffer data, memory; /* the JPEG, and the memory for its bands */
@@ -133,10 +135,20 @@ static void on_error(j_common_ptr common) {
   longjmp(job->on_error, 1);
 }
 
+/* Whether the last warning says that scan data is damaged. Asked by its text: the numbers differ between libraries. A file
+ * that only lacks its end marker is not damaged: if scan data is missing too, a warning of this kind follows. */
+static int is_damage(j_common_ptr common) {
+  static const char damage[] = "Corrupt JPEG data";
+  char text[JMSG_LENGTH_MAX];
+  (*common->err->format_message)(common, text);
+  return strncmp(text, damage, sizeof damage - 1) == 0;
+}
+
 static void on_message(j_common_ptr common, int level) {
   if (level >= 0) return;
   struct job *job = common->client_data;
   job->warning = common->err->msg_code;
+  if (job->damage == 0 && is_damage(common)) job->damage = job->warning;
   common->err->num_warnings++;
 }
 
@@ -176,9 +188,9 @@ static void choose(struct job *job) {
   job->jpeg.scale_denom = job->scale;
 }
 
-static int read_header(struct job *job) {
+/* Called below a setjmp. */
+static void open_photo(struct job *job) {
   struct jpeg_decompress_struct *jpeg = &job->jpeg;
-  if (setjmp(job->on_error)) return -1;
   jpeg->err = lib_jpeg_std_error(&job->errors);
   job->errors.error_exit = on_error;
   job->errors.emit_message = on_message;
@@ -188,6 +200,23 @@ static int read_header(struct job *job) {
   /* It zeroes the struct except err and client_data. */
   lib_jpeg_mem_src(jpeg, job->data.buf, (unsigned long)job->data.len);
   lib_jpeg_read_header(jpeg, TRUE);
+}
+
+/* Reads the codes of every scan and computes no pixel. */
+static int read_scans(struct job *job) {
+  if (setjmp(job->on_error)) {
+    job->damage = -1;
+    return 0;
+  }
+  open_photo(job);
+  lib_jpeg_read_coefficients(&job->jpeg);
+  return 0;
+}
+
+static int read_header(struct job *job) {
+  struct jpeg_decompress_struct *jpeg = &job->jpeg;
+  if (setjmp(job->on_error)) return -1;
+  open_photo(job);
   if (acceptable(job)) return -1;
   choose(job);
   lib_jpeg_calc_output_dimensions(jpeg);
@@ -378,6 +407,16 @@ static PyObject *py_size(PyObject *self, PyObject *args) {
   if (job == NULL) return NULL;
   if (PyArg_ParseTuple(args, "y*I", &job->data, &job->scale) && good_scale(job->scale) && run(job, read_header) == 0)
     answer = Py_BuildValue("IIII", job->jpeg.output_width, job->jpeg.output_height, job->mcu_width, job->mcu_height);
+  release(job);
+  return answer;
+}
+
+static PyObject *py_scan_damage(PyObject *self, PyObject *args) {
+  (void)self;
+  PyObject *answer = NULL;
+  struct job *job = new_job();
+  if (job == NULL) return NULL;
+  if (PyArg_ParseTuple(args, "y*", &job->data) && run(job, read_scans) == 0) answer = PyLong_FromLong(job->damage);
   release(job);
   return answer;
 }
@@ -609,6 +648,9 @@ static PyMethodDef methods[] = {
     {"walk", py_walk, METH_VARARGS,
      "walk(data, (((counts, values), (counts, values)), ...), wanted) -> (MCUs, bit, 'whole', 'short' or 'bad'): steps over the\n"
      "MCUs of these bytes, which have no stuffing; a DC and an AC table for each block."},
+    {"scan_damage", py_scan_damage, METH_VARARGS,
+     "scan_damage(data) -> number of libjpeg's first warning about damaged scan data, 0 for none, -1 when it cannot read the\n"
+     "scans. Holds all coefficients in memory: check the photo's size first."},
     {NULL, NULL, 0, NULL},
 };
 

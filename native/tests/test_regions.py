@@ -631,3 +631,14 @@ def test_bands_refuse_what_libjpeg_does_not_warn_of() -> None:
         else:
             assert cropped(bands, box).tobytes() == whole(spoilt).crop(box).tobytes()
     assert refused > 10
+
+
+def test_damage_in_any_scan_is_found_and_a_missing_end_marker_alone_is_none() -> None:
+    data = jpeg(drawn(320, 240, 3), progressive=True)
+    last = data.rindex(b"\xff\xda")
+    middle = (last + len(data)) // 2
+    assert regions.scan_damage(data) == 0
+    assert regions.scan_damage(data[:-2]) == 0
+    for broken in (data[:middle] + b"\xff\xd9", data[:middle] + data[middle + 300 :], data[:middle]):
+        assert regions.scan_damage(broken) > 0
+    assert regions.scan_damage(b"\xff\xd8 no JPEG") == -1

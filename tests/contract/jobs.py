@@ -1,4 +1,4 @@
-"""Tables for the crop job, made by hand, for tests."""
+"""Hand-made tables for the crop job."""
 
 import hashlib
 import io
@@ -19,7 +19,7 @@ from fugue_jobs.engines.manifests import ManifestRows
 
 MANIFEST = "manifests/one.parquet"
 CLAIMED_COLUMNS = ("work", "store_name", "city", "region", "store_format")
-# A script of a user's own.
+# A user's own script.
 OWN = """
 west = SELECT images.*, claimed.work, stores.store_name, UPPER(stores.city) AS city, stores.region, stores.store_format
   FROM images INNER JOIN claimed ON images.manifest = claimed.manifest AND images.manifest_row = claimed.manifest_row
@@ -73,7 +73,7 @@ def images(rows: list[dict[str, Any]]) -> pa.Table:
 
 
 def landed(spec: StoreSpec, rows: list[dict[str, Any]], group: int = 3) -> ManifestRows:
-    """The rows as a manifest lies in the store, by its own schema, so many rows to a row group."""
+    """Store the rows as a manifest with its schema, so many rows per row group."""
     taken = [
         {"row": row["manifest_row"], "captured_at": datetime.fromisoformat(row["captured_at"])}
         | {name: row[name] for name in schemas.MANIFEST.names if name in row and name != "captured_at"}
@@ -95,7 +95,7 @@ def work(name: str, profile: Profile, image_id: str) -> dict[str, str]:
 
 
 def claims(rows: list[dict[str, Any]], profiles: dict[str, Profile]) -> pa.Table:
-    """Every image claimed, for every profile."""
+    """Return a claim of every image for every profile."""
     return pa.Table.from_pylist(
         [
             {name: row[name] for name in ("source", "image_id", "manifest", "manifest_row")}

@@ -1,7 +1,4 @@
-"""Real Spark servers from pip's pyspark: a standalone cluster, a Connect server, and workers that do not have cropline.
-
-Belongs here: starting, asking and ending them. Does not: what is tested on them.
-"""
+"""Real Spark servers from pip's pyspark: a standalone cluster, a Connect server, and workers without cropline."""
 
 import json
 import os
@@ -33,10 +30,10 @@ for name in ("fugue", "pyarrow", "PIL", "obstore", "cropline", "fugue_jobs"):
 
 
 def python_without_cropline(folder: Path) -> Path:
-    """An interpreter that has our third-party wheels and nothing of ours, proven before it is handed out.
+    """Return an interpreter that has our third-party wheels and none of our code, after checking that.
 
-    A virtual environment whose only content is one path. Python reads no .pth files behind such a path, and an editable
-    install lives in one: ``import cropline`` fails there unless someone ships it.
+    The virtual environment contains one path only. Python reads no .pth files behind such a path, and an
+    editable install is one: ``import cropline`` fails there unless cropline is shipped.
     """
     venv.create(folder, symlinks=True, with_pip=False)
     python = folder / "bin" / "python"
@@ -50,7 +47,7 @@ def python_without_cropline(folder: Path) -> Path:
 
 
 def plain_environment(**more: str) -> dict[str, str]:
-    """This environment without what would lead a child back to our source."""
+    """Return this environment without the variables that lead a child back to our source."""
     ours = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "SPARK_HOME", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON")
     kept = {name: value for name, value in os.environ.items() if name not in ours and not name.startswith("CROPLINE_")}
     return kept | {"SPARK_LOCAL_IP": "127.0.0.1", "SPARK_NO_DAEMONIZE": "1"} | more
@@ -69,7 +66,7 @@ def ask(url: str) -> Any:
 
 
 def eventually(what: str, condition: Callable[[], bool], limit_s: float) -> float:
-    """Seconds until the condition held; it is asked anew until then, and the test fails after limit_s."""
+    """Poll until the condition holds and return the seconds taken; the test fails after limit_s."""
     began = time.monotonic()
     while not condition():
         waited = time.monotonic() - began
@@ -91,7 +88,7 @@ def server_process(
         try:
             yield process
         finally:
-            # The group: a worker's executors and their Python workers too.
+            # The process group: also a worker's executors and their Python workers.
             os.killpg(process.pid, signal.SIGKILL)
 
 
@@ -118,7 +115,7 @@ class Worker:
 
 @dataclass
 class StandaloneCluster:
-    """One master, one-core workers. ``python`` is the workers' interpreter, which does not have cropline."""
+    """One master, one-core workers. ``python`` is the workers' interpreter, which has no cropline."""
 
     master: str
     web: str
@@ -126,25 +123,25 @@ class StandaloneCluster:
     workers: list[Worker] = field(default_factory=list)
 
     def state(self) -> Any:
-        """What the master says of itself."""
+        """Return the state that the master reports."""
         return ask(f"{self.web}/json/")
 
     def executors(self) -> int:
-        """Executors that hold a core now, counted by the master."""
+        """Return the number of executors that hold a core now, by the master's count."""
         return sum(int(worker["coresused"]) for worker in self.state()["workers"] if worker["state"] == "ALIVE")
 
     def alive_workers(self) -> int:
         return sum(worker["state"] == "ALIVE" for worker in self.state()["workers"])
 
     def executor_pids(self) -> list[int]:
-        """Executor processes of our workers, by their own command lines."""
+        """Return the pids of our workers' executors, found by their command lines."""
         return [
             pid for worker in self.workers for pid in descendants(worker.process.pid, "CoarseGrainedExecutorBackend")
         ]
 
 
 def descendants(ancestor: int, wanted: str) -> list[int]:
-    """Pids below ``ancestor`` whose command line holds ``wanted``."""
+    """Return the pids below ``ancestor`` whose command line contains ``wanted``."""
     parents: dict[int, int] = {}
     lines: dict[int, str] = {}
     for entry in Path("/proc").iterdir():
@@ -167,7 +164,7 @@ def descendants(ancestor: int, wanted: str) -> list[int]:
 
 @contextmanager
 def standalone_cluster(folder: Path, python: Path, workers: int = 2) -> Iterator[StandaloneCluster]:
-    """A master and its workers, up and registered."""
+    """Start a master and its workers, and wait until they are registered."""
     with ExitStack() as stack:
         port, web = free_port(), free_port()
         log = folder / "master.log"
@@ -196,7 +193,7 @@ def _worker(folder: Path, master: str, number: int) -> Iterator[Worker]:
 
 @contextmanager
 def connect_server(folder: Path, python: Path, master: str = "local[2]") -> Iterator[str]:
-    """A Connect server on a free port; gives its sc:// address. Its workers run ``python``."""
+    """Start a Connect server on a free port and yield its sc:// address. Its workers run ``python``."""
     port, log = free_port(), folder / "connect.log"
     conf = {
         "spark.connect.grpc.binding.port": str(port),

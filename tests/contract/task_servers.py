@@ -1,7 +1,4 @@
-"""Real Dask and Ray clusters of one worker node, whose interpreter does not have cropline.
-
-Belongs here: starting and ending them. Does not: what is tested on them.
-"""
+"""Real Dask and Ray clusters of one worker node, whose interpreter has no cropline."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,10 +9,10 @@ from tests.contract.spark_servers import free_port, server_process, wait_for_log
 
 @contextmanager
 def dask_cluster(folder: Path, python: Path) -> Iterator[str]:
-    """A scheduler and one worker of two threads; gives the scheduler's address."""
+    """Start a scheduler and one worker of two threads; yield the scheduler's address."""
     address = f"tcp://127.0.0.1:{free_port()}"
     scheduler = [str(python), "-m", "distributed.cli.dask_scheduler", "--host", address, "--no-dashboard"]
-    # Else it serves HTTP on port 8787 of every network, as any other scheduler here does.
+    # The default is HTTP on port 8787 of every network, as for any other scheduler on this machine.
     scheduler += ["--dashboard-address", "127.0.0.1:0"]
     worker = [str(python), "-m", "distributed.cli.dask_worker", address, "--nthreads", "2", "--no-dashboard"]
     with ExitStack() as stack:
@@ -28,7 +25,7 @@ def dask_cluster(folder: Path, python: Path) -> Iterator[str]:
 
 @contextmanager
 def ray_cluster(folder: Path, python: Path) -> Iterator[str]:
-    """A head node of two CPUs; gives its address."""
+    """Start a head node of two CPUs; yield its address."""
     port, log = free_port(), folder / "ray.log"
     command = [str(python), "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port", str(port)]
     command += ["--num-cpus", "2", "--include-dashboard", "false", "--ray-client-server-port", str(free_port())]

@@ -1,4 +1,4 @@
-"""Which engine runs, what it is told, and what is said when it cannot."""
+"""Which engine runs, which options it gets, and the errors when it cannot run."""
 
 import re
 import subprocess
@@ -99,7 +99,7 @@ with photo_server() as server:
 
 
 def test_a_conf_that_spark_cannot_use_is_told_with_its_name(tmp_path: Path) -> None:
-    """In a process of its own: the JVM that PySpark starts for the first session gives its conf to all later ones."""
+    """In a separate process: PySpark's JVM gives the conf of the first session to all later ones."""
     code = UNUSABLE.format(folder=str(tmp_path))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     told = (
@@ -121,7 +121,7 @@ def test_an_engine_that_is_not_installed_says_how_to_install_it(
     server: PhotoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, package: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)  # to Python: not there
-    monkeypatch.delitem(sys.modules, f"fugue_jobs.{kind}", raising=False)
+    monkeypatch.delitem(sys.modules, f"fugue_jobs.engines.{kind}", raising=False)
     with pytest.raises(EngineError, match=rf"{package}: pip install 'cropline\[{kind}\]'"):
         run(server, tmp_path, {"kind": kind})
 
@@ -130,11 +130,11 @@ def test_the_connect_shim_is_still_needed() -> None:
     from fugue_spark._utils.misc import is_spark_connect
     from pyspark.sql.connect.session import SparkSession
 
-    # When this fails, Fugue has learnt it: remove ConnectEngine and hand Fugue the session itself.
+    # When this fails, Fugue supports Connect: remove ConnectEngine and hand Fugue the session itself.
     assert not is_spark_connect(SparkSession.__new__(SparkSession))
 
 
-# As a script would have it that was copied before there were these columns.
+# As in a script that was copied before these columns existed.
 OLD_SCHEMA = script.crops_schema().replace(",decoder:str,image_phash:str", "")
 BREACHES = [
     ("SELECT FROM nothing", "does not run"),

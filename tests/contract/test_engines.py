@@ -1,4 +1,4 @@
-"""One suite, every engine: the same rows, the same bytes, the same failures, the same counts."""
+"""One suite for every engine: the same rows, bytes, failures and counts."""
 
 import hashlib
 import io
@@ -76,7 +76,7 @@ def engine(request: pytest.FixtureRequest) -> Iterator[EngineSettings]:
 
 
 def batch(server: PhotoServer) -> list[dict[str, Any]]:
-    """Image rows that between them meet every way to end."""
+    """Return image rows that together cover every outcome."""
     return [
         jobs.image(0, server.url("1.jpg?signature=canary"), GOOD, store_id="s1", bytes=len(server.photos["1.jpg"])),  # type: ignore[arg-type]
         jobs.image(1, server.url("6.jpg"), GOOD, store_id="unknown store", image_id="bild-ü"),
@@ -213,7 +213,7 @@ PACKED = (("png", "shards", 60_000), ("small", "parquet", 12_000))
 def packed_run(
     server: PhotoServer, engine: EngineSettings, native_run: object, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[list[dict[str, Any]], StoreSpec]:
-    """The same batch, its crops in packs that are full after a few."""
+    """Run the same batch into packs that are full after a few crops."""
     folder = tmp_path_factory.mktemp(f"{engine.kind}-packed")
     spec, rows = StoreSpec(folder.as_uri()), batch(server)
     job = jobs.job(folder, packed=PACKED, batch="b-1")

@@ -1,4 +1,4 @@
-"""One suite, every kind of frame: the rows come back as they were, with the bytes, pixels and reasons of the pipeline."""
+"""One suite for every kind of frame: the rows come back unchanged, with the pipeline's bytes, pixels and reasons."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ PROFILE = Profile(format="png", max_side=100)
 BOXES = [(0.1, 0.2, 0.5, 0.6), (0.0, 0.0, 1.0, 1.0), (0.3, 0.3, 0.31, 0.32), (0.5, 0.2, 0.1, 0.6), (2.0, 2.0, 3.0, 3.0)]
 NAMES = ("6.jpg", "1.jpg", "missing.jpg", "broken.jpg", "busy.jpg")
 KINDS = ("pandas", "arrow", "duckdb", "parquet", "dask", "spark", "spark-connect", "pandas-on-spark", "pandas-on-dask")
-# What every kind of frame can hold and must give back.
+# Values that every kind of frame can hold and must return.
 OWN = {
     "when": [datetime(2026, 11, 22, 8, 40, tzinfo=UTC)],
     "price": [Decimal("1.50")],
@@ -53,7 +53,7 @@ def server() -> Iterator[PhotoServer]:
 
 
 def rows(server: PhotoServer) -> list[dict[str, Any]]:
-    """One row a box; the rows of an image stand apart from each other."""
+    """Return one row per box; the rows of an image are not adjacent."""
     own = {name: values[0] for name, values in OWN.items()}
     return [
         {"number": len(NAMES) * turn + place, "ImgUrl": server.url(name)}
@@ -79,7 +79,7 @@ def table(server: PhotoServer) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def pipeline(server: PhotoServer, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], dict[str, Any]]:
-    """What the pipeline makes of the same images and boxes, by image and box."""
+    """Return the pipeline's crops of the same images and boxes, by image and box."""
     boxes = [jobs.box(str(place), *box) for place, box in enumerate(BOXES)]
     images = [jobs.image(place, server.url(name), boxes) for place, name in enumerate(NAMES)]
     job = jobs.job(tmp_path_factory.mktemp("pipeline"))
@@ -108,7 +108,7 @@ Run = tuple[pa.Table, dict[str, int], Any]
 def run(
     request: pytest.FixtureRequest, table: pa.Table, server: PhotoServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Run:
-    """The frame with its crops as an Arrow table, how often each image was asked for, and the frame as it came back."""
+    """Return the frame with its crops as an Arrow table, the requests per image, and the returned frame."""
     crop, as_arrow = _way(request, table, tmp_path_factory)
     server.served.clear()
     out = crop()

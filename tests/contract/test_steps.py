@@ -1,4 +1,4 @@
-"""Steps of a profile in the pipeline's job: one crop's function or batches, objects or packs, the same pixels."""
+"""A profile's steps in the pipeline's job: function per crop or per batch, objects or packs, the same pixels."""
 
 import io
 from collections.abc import Iterator

@@ -1,7 +1,6 @@
 """A real browser for the Prefect UI: the system's Chromium, driven by Playwright.
 
-Belongs here: starting it, opening pages, keeping screenshots. Does not: any assertion. Screenshots are build output, for
-people to look at: build/screenshots/.
+Screenshots are build output for people to look at: build/screenshots/.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _PATIENCE_MS = 60_000
 
 
 def chromium() -> str | None:
-    """Where the system's Chromium is, if there is one. Playwright's own is not used: it would have to be downloaded."""
+    """Return the path of the system's Chromium, if any. Playwright's own would have to be downloaded."""
     return next((found for name in _NAMES if (found := shutil.which(name))), None)
 
 
@@ -42,16 +41,16 @@ class Ui:
         self.page.goto(self._address + path)
 
     def open_file(self, path: Path) -> None:
-        """A page of this disk, as a double click opens it."""
+        """Open a file of this disk, as a double click does."""
         self.page.goto(path.as_uri())
 
     def field(self, label: str) -> Locator:
-        """A field of the form for a run's parameters; of nested ones the innermost."""
+        """Return a field of the run's parameter form; of nested fields, the innermost."""
         named = self.page.locator(".schema-form-property__label", has_text=re.compile(f"^{label}"))
         return self.page.locator(".schema-form-property").filter(has=named).last
 
     def fill_date(self, label: str, day: str) -> None:
-        """The first moment of a day, by the form's calendar. ``day``: 2026-01-01."""
+        """Select the start of a day in the form's calendar. ``day``: 2026-01-01."""
         self.field(label).get_by_role("button", name="date-time").click()
         self.field(label).get_by_text("Select date and time").click()
         self.page.locator("input[type=date]").fill(day)
@@ -59,27 +58,27 @@ class Ui:
         self.page.get_by_role("button", name="Apply").click()
 
     def fill_list(self, label: str, value: str) -> None:
-        """One item of a list of texts."""
+        """Enter one item of a list of texts."""
         self.field(label).get_by_role("button", name="Add item").click()
         self.field(label).locator("textarea").fill(value)
 
     def fill_number(self, label: str, value: int) -> None:
-        """A number that may be left away."""
+        """Enter an optional number."""
         self.field(label).get_by_role("button", name="int", exact=True).click()
         self.field(label).locator("input").fill(str(value))
 
     def choose(self, label: str, value: str) -> None:
-        """One of several, by the keyboard: without a mouse that hovers, a click opens the list and closes it."""
+        """Choose an option by the keyboard: without a hovering mouse, a click opens the list and closes it."""
         self.field(label).locator("button.p-select-button__control").press("ArrowDown")
         self.page.locator(".p-select-option").get_by_text(value, exact=True).click()
 
     def submit(self) -> None:
-        """Send the form; the UI then shows the deployment's runs."""
+        """Submit the form; the UI then shows the deployment's runs."""
         self.page.get_by_role("button", name="Submit").click()
         self.page.wait_for_url("**tab=Runs*")
 
     def text(self, text: str) -> Locator:
-        """Where a text stands; the first place, if there are several."""
+        """Return the first element with this text."""
         return self.page.get_by_text(text).first
 
     def sees(self, *texts: str) -> None:
@@ -88,7 +87,7 @@ class Ui:
             self.text(text).wait_for()
 
     def picture(self, alt: str) -> tuple[int, int]:
-        """(width, height) in pixels of a picture that was loaded; (0, 0) when it is broken."""
+        """Return (width, height) in pixels of a loaded picture; (0, 0) when it is broken."""
         shown = self.page.get_by_alt_text(alt).first
         shown.wait_for()
         width, height = shown.evaluate(
@@ -97,7 +96,7 @@ class Ui:
         return int(width), int(height)
 
     def keep(self, name: str, height: int = 900) -> None:
-        """A screenshot, as tall as the page needs."""
+        """Save a screenshot, as tall as the page needs."""
         self.page.set_viewport_size(ViewportSize(width=1440, height=height))
         self.page.wait_for_load_state("networkidle")
         SHOTS.mkdir(parents=True, exist_ok=True)
@@ -106,7 +105,7 @@ class Ui:
 
 @contextmanager
 def ui(program: str, address: str) -> Iterator[Ui]:
-    """A browser on a Prefect UI while the block lasts. Nothing but that server and this disk is reached."""
+    """Open a browser on a Prefect UI for the duration of the block. It reaches only that server and this disk."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=list(_QUIET))
         try:

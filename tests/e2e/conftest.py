@@ -1,4 +1,4 @@
-"""One server for all end-to-end tests: it takes long to start. Every test finds the same world and says what it adds."""
+"""One server for all end-to-end tests, because it takes long to start. Tests share its data and say what they add."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.e2e.stack import Stack
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A server with everything deployed, six photos behind the camera API, and no worker yet; nothing is scheduled."""
+    """Start a server with everything deployed, six photos behind the camera API, no worker and no schedule."""
     folder: Path = tmp_path_factory.mktemp("stack")
     with DemoServer(photos=6, megapixels=0.3, cache_dir=folder / "photos") as api:
         here = Stack(folder, api)

@@ -1,6 +1,6 @@
-"""The commands that docs/operations.md prints, as a reader would copy them.
+"""Reads the commands in docs/operations.md, as a reader would copy them.
 
-Belongs here: reading them. Does not: running them. ```sh blocks are commands; ```text blocks need names of one's own.
+```sh blocks are commands; ```text blocks need names that the reader fills in.
 """
 
 from __future__ import annotations
@@ -13,5 +13,5 @@ _BLOCK = re.compile(r"^(?P<indent> *)```sh\n(?P<body>.*?)^(?P=indent)```$", re.D
 
 
 def shell_blocks(path: Path) -> list[str]:
-    """Each block's commands, without the indentation of the list that it stands in."""
+    """Return each block's commands without the indentation of their list."""
     return [dedent(found["body"]).strip() for found in _BLOCK.finditer(path.read_text(encoding="utf-8"))]

@@ -1,7 +1,6 @@
 """A real Prefect server, work pool and worker, and a live camera API, for the end-to-end tests.
 
-Belongs here: starting, asking and stopping. Does not: any assertion. Everything listens on loopback ports of its own and
-lies in a folder of its own.
+Everything listens on its own loopback ports and uses its own folder.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _TERMINAL = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
 
 
 class Stack:
-    """One folder, one server, any number of workers. ``environment`` is what every process of it gets."""
+    """One folder, one server, any number of workers. All of its processes get ``environment``."""
 
     def __init__(self, folder: Path, api: DemoServer) -> None:
         self.folder = folder
@@ -43,12 +42,12 @@ class Stack:
         self.url = f"{self.ui}/api"
         self.http = requests.Session()
         self.http.trust_env = False
-        # A connection for each question: the server closes idle ones after five seconds, perhaps just as the next POST is sent.
+        # One connection per request: the server closes idle ones after five seconds, possibly as the next POST is sent.
         self.http.headers["Connection"] = "close"
-        # Prefect's server answers 503, without Retry-After, when SQLite was busy (is_client_retryable_exception in its
-        # server/api/server.py): the transaction was rolled back, and whoever asks is to ask again. Its own client, which
-        # is what flows, workers and the deploy command use, does so for every method, five times (PREFECT_CLIENT_MAX_RETRIES).
-        # No other answer and no broken connection is asked again here.
+        # Prefect's server answers 503 without Retry-After when SQLite was busy (is_client_retryable_exception
+        # in its server/api/server.py): the transaction was rolled back and the client should retry. Prefect's
+        # client, used by flows, workers and the deploy command, retries every method five times
+        # (PREFECT_CLIENT_MAX_RETRIES). No other response and no broken connection is retried here.
         again = Retry(
             connect=0,
             read=0,
@@ -66,7 +65,7 @@ class Stack:
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
             "DO_NOT_TRACK": "1",
-            # A worker looks for runs every ten seconds; half of that is what each run of a test would wait.
+            # A worker looks for runs every ten seconds by default; each run would wait half of that.
             "PREFECT_WORKER_QUERY_SECONDS": "2",
             "CROPLINE_API__SOURCE": "cams",
             "CROPLINE_API__URL": api.base_url,
@@ -91,7 +90,7 @@ class Stack:
         )  # fmt: skip
 
     def shell(self, commands: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-        """Run lines as a reader types them, with .venv activated; the first that fails ends it."""
+        """Run lines as a reader types them, with .venv activated; the first failure ends them."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{self.environment.get('PATH', '')}"
         return subprocess.run(
             ["bash", "-euc", commands],
@@ -100,7 +99,7 @@ class Stack:
 
     @contextmanager
     def process(self, name: str, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-        """``python -m ...`` in a process group of its own while the block lasts; its output lies in a log of the folder."""
+        """Run ``python -m ...`` in its own process group during the block; its output goes to a log file."""
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", *arguments],
@@ -113,7 +112,7 @@ class Stack:
 
     @contextmanager
     def server(self) -> Iterator[None]:
-        """The Prefect server, answering."""
+        """Run the Prefect server and wait until it answers."""
         with self.process(
             "server", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port)
         ) as process:
@@ -129,37 +128,37 @@ class Stack:
 
     @contextmanager
     def worker(self, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-        """A worker of the pool."""
+        """Run a worker of the pool."""
         with self.process("worker", "prefect", "worker", "start", "--pool", "cropline", **environment) as process:
             yield process
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """The server's REST API."""
+        """Call the server's REST API."""
         answer = self.http.request(method, f"{self.url}{path}", json=body, timeout=60)
         assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text[:500]}"
         return answer.json() if answer.content else None
 
     def run(self, deployment: str, **parameters: Any) -> UUID:
-        """Start a run, as the button of the UI does."""
+        """Start a run, as the UI's button does."""
         found = self.ask("GET", f"/deployments/name/{deployment}/{deployment}")
         made = self.ask("POST", f"/deployments/{found['id']}/create_flow_run", {"parameters": parameters})
         return UUID(made["id"])
 
     def pause(self, deployment: str, *, paused: bool = True) -> None:
-        """Stop a deployment's schedule, or let it go on."""
+        """Pause or resume a deployment's schedule."""
         found = self.ask("GET", f"/deployments/name/{deployment}/{deployment}")
         self.ask("PATCH", f"/deployments/{found['id']}", {"paused": paused})
 
     def cancel(self, run: UUID) -> None:
-        """As the button of the UI does."""
+        """Cancel a run, as the UI's button does."""
         self.ask("POST", f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
 
     def works(self) -> dict[str, str]:
-        """image id -> state, read with the plain driver."""
+        """Return {image id: state}, read with the plain driver."""
         return dict(self._sql("SELECT image_id, state FROM images"))
 
     def batches(self) -> list[tuple[str, str, int, str]]:
-        """(id, state, attempt, end of the lease) of every batch, oldest first."""
+        """Return (id, state, attempt, end of the lease) of every batch, oldest first."""
         return self._sql("SELECT batch_id, state, attempt, lease_until FROM batches ORDER BY created_at")
 
     def _sql(self, query: str) -> list[Any]:
@@ -169,35 +168,35 @@ class Stack:
         connection = sqlite3.connect(path)
         try:
             made = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'batches'").fetchone()
-            return connection.execute(query).fetchall() if made else []  # the first run is making it
+            return connection.execute(query).fetchall() if made else []  # the first run is still creating it
         finally:
             connection.close()
 
     def state(self, run: UUID) -> str:
-        """The type of a run's state."""
+        """Return the type of a run's state."""
         return str(self.ask("GET", f"/flow_runs/{run}")["state_type"])
 
     def ended(self, run: UUID, timeout: float = 240) -> str:
-        """Wait for a run's end; the type of its last state."""
+        """Wait for a run's end; return the type of its last state."""
         return self.until(lambda: (state := self.state(run)) in _TERMINAL and state, f"run {run} ends", timeout)
 
     def runs(self, deployment: str) -> list[dict[str, Any]]:
-        """The runs of a deployment, oldest first."""
+        """Return the runs of a deployment, oldest first."""
         body = {"deployments": {"name": {"any_": [deployment]}}, "sort": "EXPECTED_START_TIME_ASC"}
         return list(self.ask("POST", "/flow_runs/filter", body))
 
     def artifacts(self, key: str) -> list[dict[str, Any]]:
-        """The artifacts of a key, newest first."""
+        """Return the artifacts of a key, newest first."""
         body = {"artifacts": {"key": {"any_": [key]}}, "sort": "UPDATED_DESC"}
         return list(self.ask("POST", "/artifacts/filter", body))
 
     def logs(self, run: UUID) -> str:
-        """What a run logged."""
+        """Return a run's log."""
         body = {"logs": {"flow_run_id": {"any_": [str(run)]}}, "sort": "TIMESTAMP_ASC"}
         return "\n".join(entry["message"] for entry in self.ask("POST", "/logs/filter", body))
 
     def until(self, condition: Callable[[], T], what: str, timeout: float = 120) -> T:
-        """Ask until the answer is true. Raises AssertionError with what was waited for."""
+        """Poll until the condition is true. Raises AssertionError that names ``what``."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             answer = condition()
@@ -208,7 +207,7 @@ class Stack:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End a process and whatever it started: politely, then not."""
+    """End a process and everything it started: first SIGTERM, then SIGKILL."""
     others = family(process.pid)
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
@@ -219,21 +218,21 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def kill(pids: Iterable[int]) -> None:
-    """SIGKILL, as a machine's power cut does it."""
+    """SIGKILL, as in a power cut."""
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
 
 def lives(pid: int) -> bool:
-    """Whether a process runs. One that ended may stay in the list of processes until somebody asks how it ended."""
+    """Return whether a process runs. An ended one may be listed until its parent reads its exit status."""
     with suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
 
 
 def family(root: int) -> set[int]:
-    """A process, what descends from it, and what is in its session."""
+    """Return a process, its descendants, and the processes in its session."""
     parents, sessions = {}, {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

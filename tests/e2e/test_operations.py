@@ -1,7 +1,6 @@
-"""Operated as people do it: deploy, schedule, dry run, backfill, cancel, replay, the guide's commands, alerts, the UI in a
-browser. Real server, pool and worker.
+"""Everyday operation: deploy, schedule, dry run, backfill, cancel, replay, the guide's commands, alerts, the UI.
 
-The tests build on each other, in this order: the world that one leaves is what the next one finds.
+Server, pool, worker and browser are real. The tests build on each other: each finds what the one before left.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from tests.e2e.guide import shell_blocks
 from tests.e2e.stack import ROOT, Stack
 
 EVERYTHING = {"since": "2026-01-01T00:00:00Z"}
-# A photo then takes minutes: time enough to break something off.
+# A photo then takes minutes: enough time to interrupt a run.
 SLOW = {"fault": "image_slow_drip", "seconds": 1.0}
 
 
@@ -37,7 +36,7 @@ def worker(stack: Stack) -> Iterator[None]:
 
 
 def _deployed(stack: Stack) -> dict[str, Any]:
-    """All that a deploy puts on the server, without what changes by itself."""
+    """Return everything that a deploy puts on the server, without what changes by itself."""
     moving = {"updated", "created", "last_polled", "status", "version", "version_id", "version_info", "id", "branch"}
 
     def still(value: Any) -> Any:
@@ -171,10 +170,10 @@ def test_new_photos_do_not_wait_for_a_backfill_which_goes_on_after_it_was_cancel
 
 
 def test_a_replay_tries_again_what_failed(stack: Stack, worker: None) -> None:
-    (broken,) = stack.api.control.advance(photos=1)[0]
+    broken, whole = stack.api.control.advance(photos=2)[0]
     stack.api.control.add_fault("image_500", image_id=broken)
     assert stack.ended(stack.run("poll")) == "COMPLETED"
-    assert stack.works()[broken] == "failed"
+    assert (stack.works()[broken], stack.works()[whole]) == ("failed", "done")
     stack.api.control.clear_faults()
     assert stack.ended(stack.run("replay", ended=["failed"], reasons=["http_5xx"], dry_run=False)) == "COMPLETED"
     assert stack.works()[broken] == "done"
@@ -191,7 +190,7 @@ Webhook(name="ops", url=sys.argv[1], json_data={"text": "{{subject}} | {{body}}"
 
 @pytest.fixture(scope="module")
 def messages(stack: Stack) -> Iterator[list[str]]:
-    """What arrives at the notification block that the guide names: a real HTTP server behind a real block."""
+    """Yield the messages at the notification block that the guide names: a real HTTP server behind a real block."""
     arrived: list[str] = []
 
     class Receiver(BaseHTTPRequestHandler):
@@ -201,7 +200,7 @@ def messages(stack: Stack) -> Iterator[list[str]]:
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:
-            """Quiet."""
+            """Suppress the log."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -224,7 +223,7 @@ def test_an_alert_of_the_shipped_file_reaches_its_receiver(stack: Stack, worker:
     assert stack.ended(stack.run("poll")) == "FAILED"
     stack.api.control.clear_faults()
     arrived = stack.until(lambda: [text for text in messages if "a run failed" in text], "the alert arrives")
-    # The scheduled poll may have met the fault too.
+    # The scheduled poll may have hit the fault too.
     assert len(arrived) <= len([run for run in stack.runs("poll") if run["state_type"] == "FAILED"])
     assert all("poll 20" in message for message in arrived), "which run"
     assert all("docs/operations.md" in message for message in arrived), "what to do"
@@ -246,7 +245,7 @@ def test_a_forget_run_leaves_all_as_it_is_until_it_is_told_otherwise(stack: Stac
     assert stack.ended(stack.run("forget", photos={"images": [gone]}, dry_run=False)) == "COMPLETED"
     assert stack.works() == {photo: state for photo, state in before.items() if photo != gone}
     assert any("will not be cropped again" in artifact["data"] for artifact in stack.artifacts("forget-summary"))
-    # Two selections at once would be a guess at what is meant.
+    # Two selections at once are ambiguous.
     assert stack.ended(stack.run("forget", photos={"images": [gone], "stores": ["s"]})) == "FAILED"
 
 
@@ -260,7 +259,7 @@ def browser(stack: Stack) -> Iterator[Ui]:
 
 
 def _newest(stack: Stack, key: str, showing: str) -> str:
-    """The newest artifact of a key that shows something: a run that had nothing to do leaves its own."""
+    """Return the newest artifact of a key that shows ``showing``: a run with nothing to do leaves one too."""
     return next(str(artifact["id"]) for artifact in stack.artifacts(key) if showing in artifact["data"])
 
 

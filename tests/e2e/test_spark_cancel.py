@@ -1,4 +1,4 @@
-"""The button Cancel of Prefect's UI, while a batch is cut on a Spark cluster: the cluster is free again, and so is the batch."""
+"""Cancelling in Prefect's UI while a batch is cut on a Spark cluster frees the cluster and the batch."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_cancelling_the_flow_run_in_prefect_ends_its_spark_job_and_frees_its_bat
         stack.until(lambda: crop_processes(cluster), "a photo is being fetched on the cluster", timeout=400)
         assert stack.works()[photo] == "claimed"
         stack.cancel(run)
-        # Prefect's worker may take some seconds to hear of it; what follows is ours, and test_spark_cluster.py bounds it.
+        # Prefect's worker may take some seconds to notice; our own part is bounded by test_spark_cluster.py.
         took = eventually("the cluster is free", lambda: cluster.executors() == 0, 60)
         took += eventually("crop processes are gone", lambda: not crop_processes(cluster), 60)
         print(f"free {took:.1f} s after the cancel")

@@ -1,4 +1,4 @@
-"""``make up``: one command puts up the whole stack, and Ctrl-C takes all of it away, in the middle of a batch too."""
+"""``make up``: one command starts the whole stack, and Ctrl-C stops all of it, in the middle of a batch too."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tests.e2e.stack import ROOT, Stack, end, family, lives
 
 
 def _listen() -> None:
-    """As in a terminal: a shell that runs the tests in its background lets them ignore Ctrl-C."""
+    """Listen to Ctrl-C as in a terminal: a shell that runs the tests in its background makes them ignore it."""
     for sign in (signal.SIGINT, signal.SIGHUP):
         signal.signal(sign, signal.SIG_DFL)
 
 
 @contextmanager
 def _up(stack: Stack, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The command that ``make up DEMO=0`` runs, as in a terminal of its own."""
+    """Run the command of ``make up DEMO=0``, as in its own terminal."""
     command = [str(Path(sys.executable).parent / "cropline"), "up", "--no-demo"]
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -38,7 +38,7 @@ def _up(stack: Stack, log: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 @contextmanager
 def _stranger() -> Iterator[subprocess.Popen[bytes]]:
-    """Somebody else's process that looks like one of ours."""
+    """Run an unrelated process that looks like one of ours."""
     arguments = ("-m", "prefect", "worker", "start", "--pool", "cropline")
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", *arguments])
     try:

@@ -1,4 +1,4 @@
-"""A machine that vanishes: the worker and all that it started are killed at once, in the middle of a batch."""
+"""A machine vanishes: the worker and everything it started are killed at once, in the middle of a batch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.e2e.stack import ROOT, Stack, family, kill
 
 
 def _patience(stack: Stack, tmp_path: Path, seconds: int) -> None:
-    """The shipped automation with less patience: heartbeats come every 30 s at the least."""
+    """Deploy the shipped automation with a shorter timeout; heartbeats come every 30 s at the least."""
     text = (ROOT / "automations" / "zombies.yaml").read_text()
     path = tmp_path / "zombies.yaml"
     path.write_text(text.replace("within: 90", f"within: {seconds}"))
@@ -20,7 +20,7 @@ def test_a_dead_worker_is_noticed_its_slot_freed_and_its_batch_resumed(stack: St
     _patience(stack, tmp_path, 45)
     (photo,) = stack.api.control.advance(photos=1)[0]
     stack.api.control.add_fault("image_slow_drip", seconds=0.3)
-    # A short lease: the batch of the dead run may be taken over as soon as the run is known to be dead.
+    # A short lease: the dead run's batch may be taken over as soon as the run is known to be dead.
     with stack.worker(CROPLINE_STATE__LEASE_S="20") as worker:
         run = stack.run("poll")
         stack.until(lambda: stack.works().get(photo) == "claimed", "the poll has claimed a batch", timeout=240)

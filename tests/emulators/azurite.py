@@ -1,4 +1,4 @@
-"""Azurite, Microsoft's own emulator of Azure's blob storage, as a process of the tests. ``make test`` installs it into .venv."""
+"""Azurite, Microsoft's emulator of Azure Blob Storage, run by the tests. ``make test`` installs it into .venv."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ import pytest
 import requests
 
 ACCOUNT = "devstoreaccount1"
-# The key that every Azurite has: https://github.com/Azure/Azurite#default-storage-account
+# The key of every Azurite: https://github.com/Azure/Azurite#default-storage-account
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 MAIN = Path(sys.prefix, "azurite", "node_modules", "azurite", "dist", "src", "blob", "main.js")
 _START_S = 60
@@ -32,12 +32,12 @@ _VERSION = "2021-12-02"
 
 @dataclass(frozen=True)
 class Azurite:
-    """A running one. ``url`` ends with the account's name, as an endpoint of it does."""
+    """A running Azurite. ``url`` ends with the account's name, as its endpoints do."""
 
     url: str
 
     def create(self, container: str) -> None:
-        """Make a container."""
+        """Create a container."""
         date = formatdate(usegmt=True)
         path = f"{urlsplit(self.url).path}/{container}"
         told = f"x-ms-date:{date}\nx-ms-version:{_VERSION}\n/{ACCOUNT}{path}\nrestype:container"
@@ -46,7 +46,7 @@ class Azurite:
         requests.put(f"{self.url}/{container}?restype=container", headers=headers, timeout=30).raise_for_status()
 
     def sas(self, minutes: float = 60) -> str:
-        """A signature for all that the tests do, as AZURE_STORAGE_SAS_KEY holds it."""
+        """Return a signature for everything the tests do, as AZURE_STORAGE_SAS_KEY holds it."""
         form, now = "%Y-%m-%dT%H:%M:%SZ", datetime.now(UTC)
         start, end = (now - timedelta(hours=2)).strftime(form), (now + timedelta(minutes=minutes)).strftime(form)
         told = [ACCOUNT, "rwdlac", "b", "sco", start, end, "", "https,http", _VERSION, "", ""]
@@ -60,7 +60,7 @@ def _sign(text: str) -> str:
 
 @contextmanager
 def azurite() -> Iterator[Azurite]:
-    """Azurite while the block lasts. Without it the tests are skipped, and in CI they fail."""
+    """Run Azurite for the duration of the block. Without it the tests are skipped; in CI they fail."""
     node = shutil.which("node")
     if node is None or not MAIN.is_file():
         missing = "Azurite is not installed: `make test` does it, and needs node and npm"

@@ -1,4 +1,4 @@
-"""A small server of Google Cloud Storage's XML API, in memory. It takes no request that the service account has not signed."""
+"""A small in-memory server of Google Cloud Storage's XML API. It accepts only what the service account signed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FAILED = (412, "PreconditionFailed")
 
 @dataclass
 class Blob:
-    """An object as it lies there."""
+    """A stored object."""
 
     data: bytes
     headers: dict[str, str]
@@ -60,7 +60,7 @@ class Gcs(ThreadingHTTPServer):
 
     @property
     def account(self) -> str:
-        """What GOOGLE_SERVICE_ACCOUNT_KEY holds."""
+        """Return the value of GOOGLE_SERVICE_ACCOUNT_KEY."""
         pem = self.key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
@@ -77,7 +77,7 @@ class Gcs(ThreadingHTTPServer):
 
 @contextmanager
 def gcs_server() -> Iterator[Gcs]:
-    """The server while the block lasts."""
+    """Run the server for the duration of the block."""
     with Gcs() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
@@ -99,7 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: Gcs
 
     def log_message(self, *_: object) -> None:
-        """Quiet."""
+        """Suppress the log."""
 
     def go(self) -> None:
         body = self._body()
@@ -144,7 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def _check(self, path: str, query: dict[str, str]) -> None:
-        """A signed URL, or a token that the account has signed for itself."""
+        """Check a signed URL, or a token that the account signed for itself."""
         if "X-Goog-Signature" in query:
             self._check_url(path, query)
             return
@@ -161,7 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refused(401, "AuthenticationRequired")
 
     def _check_url(self, path: str, query: dict[str, str]) -> None:
-        """GOOG4-RSA-SHA256, as Google's documentation of V4 signatures has it."""
+        """Check a GOOG4-RSA-SHA256 signature, as Google's documentation of V4 signatures describes it."""
         signed_at = datetime.strptime(query["X-Goog-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
         if signed_at + timedelta(seconds=int(query["X-Goog-Expires"])) < datetime.now(UTC):
             raise _Refused(400, "ExpiredToken")

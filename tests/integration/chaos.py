@@ -1,12 +1,12 @@
-"""Random kills and pauses over many images: the run is stopped at a random moment, again and again, until nothing waits.
+"""Random kills and pauses over many images: runs are stopped at random times until no work item waits.
 
     python -m tests.integration.chaos [KILLS] [IMAGES] [SEED] [sqlite | postgresql]
 
-On its way the state is restored from an older backup, and at the end it is lost and made anew.
+During the test the state is restored from an older backup; at the end it is lost and rebuilt.
 
-Of the stops some kill the run alone, some its crop processes with it, and some let all of them sleep for three lease
-times, while another run takes their work over, and wake them. The last line is ``lost=0 duplicated=0 orphaned=0 kills=N
-seed=S`` (N: stops of any kind); the exit status is 1 when a count is off. What is right is counted by oracle.py.
+Some stops kill the run alone, some its crop processes too. Some suspend them for three lease times while
+another run takes over their work, then resume them. The last line is ``lost=0 duplicated=0 orphaned=0 kills=N
+seed=S`` (N: stops of any kind); the exit status is 1 when a count is not 0. oracle.py does the counting.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from tests.integration.oracle import Place, Tally, books, boxes
 from tests.integration.state_backup import PostgresState, SqliteState, state_of_kind
 
 LEASE_S = 1.0
-# How a run is stopped, and how often each.
+# The ways to stop a run, and the weight of each.
 STOPS = {"kill": 4, "kill with its crop processes": 3, "pause": 1}
 
 
 def environment(api: DemoServer, place: Place, server: str) -> dict[str, str]:
-    """Settings with short leases, so that a stopped run's batch is soon resumed."""
+    """Return settings with short leases, so that a stopped run's batch is soon resumed."""
     return os.environ | {
         "PREFECT_API_URL": server,
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
@@ -53,7 +53,7 @@ def environment(api: DemoServer, place: Place, server: str) -> dict[str, str]:
 
 
 def stop_at_random(forks: ForkServer, settings: dict[str, str], chance: random.Random, longest_s: float) -> str | None:
-    """Start a poll and stop it after a random while. Gives how; None when it had ended by itself."""
+    """Start a poll and stop it after a random time. Returns how; None when it had ended already."""
     (how,) = chance.choices(list(STOPS), list(STOPS.values()))
     run = forks.start(POLL, settings)
     try:
@@ -69,12 +69,12 @@ def stop_at_random(forks: ForkServer, settings: dict[str, str], chance: random.R
 
 
 def pause(forks: ForkServer, run: ForkedRun, settings: dict[str, str]) -> None:
-    """Stop the run and its crop processes for three lease times, let another run work, wake them while it does."""
+    """Suspend the run and its crop processes for three lease times, let another run work, and resume them meanwhile."""
     run.send_signal(signal.SIGSTOP, group=True)
     time.sleep(3 * LEASE_S)
     other = forks.start(POLL, settings)
     try:
-        other.wait(timeout=10)  # longer only when the sleeper holds SQLite's lock
+        other.wait(timeout=10)  # longer only when the suspended run holds SQLite's lock
     except subprocess.TimeoutExpired:
         print("woken while the other run works", flush=True)
     run.send_signal(signal.SIGCONT, group=True)
@@ -82,13 +82,13 @@ def pause(forks: ForkServer, run: ForkedRun, settings: dict[str, str]) -> None:
 
 
 def finish(forks: ForkServer, settings: dict[str, str], place: Place) -> None:
-    """Poll until one ends by itself and leaves nothing to do."""
+    """Poll until a run ends without a stop and leaves nothing to do."""
     for _ in range(20):
         run = forks.start(POLL, settings)
         assert run.wait(timeout=600) == 0, run.stderr[-2000:]
         if place.query("SELECT count(*) FROM images WHERE state <> 'done'") == [(0,)]:
             return
-        time.sleep(LEASE_S)  # the last stopped run's lease ends
+        time.sleep(LEASE_S)  # until the last stopped run's lease ends
 
 
 def chaos(
@@ -109,7 +109,7 @@ def chaos(
         added = len(api.control.images())
         began = time.monotonic()
         finish(forks, settings, place)
-        # Stops fall anywhere in a whole run; how long one takes is seen again whenever one ends by itself.
+        # Stops fall anywhere in a whole run. Each run that is not stopped updates how long one takes.
         longest_s = time.monotonic() - began
         stops: Counter[str | None] = Counter()
         backup, restored = None, False
@@ -148,12 +148,12 @@ def chaos(
 
 
 def worse(one: Tally, other: Tally) -> Tally:
-    """What was off at either time."""
+    """Return the larger of each count."""
     return Tally(*(max(pair) for pair in zip(astuple(one), astuple(other), strict=True)))
 
 
 def main() -> bool:
-    """The long form. Whether a count is off."""
+    """Run the long form; return whether a count is not 0."""
     from prefect.settings import PREFECT_API_URL
     from prefect.testing.utilities import prefect_test_harness
 

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Collector:
-    """A lineage collector: real HTTP, keeps what it is sent."""
+    """Keeps the events that it receives over real HTTP."""
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []

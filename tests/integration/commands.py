@@ -1,4 +1,4 @@
-"""The command line in this process, by its entry point: for tests that ask much of one workspace."""
+"""Runs the command line in this process through its entry point, for tests with many commands in one workspace."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Ended(NamedTuple):
 
 
 def cropline(capsys: pytest.CaptureFixture[str], *arguments: str) -> Ended:
-    """Run a command as if it were typed, in a wide terminal."""
+    """Run a command as if it were typed in a wide terminal."""
     from cropline.cli import main
 
     capsys.readouterr()

@@ -1,4 +1,4 @@
-"""A live camera API, a real Prefect server, and a workspace: settings that point one at the other, in a folder of its own."""
+"""A live camera API, a real Prefect server, and a workspace: a folder and settings that connect the two."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from tests.integration.oracle import Ledger, Place, books
 
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[None]:
-    """One server a session: it takes long to start.
+    """One server per session, because it takes long to start.
 
-    Flows in this process send it no heartbeats: at a flow's end Prefect waits for their thread, which sleeps a second at a
-    time, and a poll takes a third of one. Those in processes of their own send theirs.
+    Flows in this process send it no heartbeats: at a flow's end Prefect waits for the heartbeat thread, which
+    sleeps for a second at a time, and a poll takes a third of a second. Flows in other processes send them.
     """
     with (
         temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
@@ -49,20 +49,20 @@ def prefect_server() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def photo_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Small photos, drawn once for the session."""
+    """Return a folder of small photos, drawn once for the session."""
     return tmp_path_factory.mktemp("photos")
 
 
 @pytest.fixture
 def camera_api(photo_cache: Path) -> Iterator[DemoServer]:
-    """Six small photos behind a real HTTP server."""
+    """Serve six small photos over real HTTP."""
     with DemoServer(photos=6, megapixels=0.3, cache_dir=photo_cache) as api:
         yield api
 
 
 @dataclass
 class Workspace:
-    """A user's place: environment, output, state. ``extra`` settings may be added before a run."""
+    """A user's environment, output and state. Tests may add ``extra`` settings before a run."""
 
     folder: Path
     api: DemoServer
@@ -70,7 +70,7 @@ class Workspace:
     environment: dict[str, str] = field(default_factory=dict)
 
     def set(self, **values: str) -> None:
-        """CROPLINE_ settings from now on, in this process and its children."""
+        """Set CROPLINE_ settings for this process and its later children."""
         named = {f"CROPLINE_{name}": value for name, value in values.items()}
         self.environment |= named
         os.environ |= named
@@ -81,7 +81,7 @@ class Workspace:
 
     @property
     def place(self) -> Place:
-        """Where its outputs and its state lie, for the oracle."""
+        """Return where its outputs and its state are, for the oracle."""
         set_here = self.environment
         return Place(
             set_here["CROPLINE_STORAGE__URL"],
@@ -95,7 +95,7 @@ class Workspace:
         return poll()
 
     def poll_in_vain(self) -> str:
-        """A poll in which nothing comes through; gives what it says."""
+        """Run a poll in which every photo fails; return its message."""
         with pytest.raises(NothingCameThrough) as caught:
             self.poll()
         return str(caught.value)
@@ -106,17 +106,17 @@ class Workspace:
         return process()
 
     def start(self, code: str) -> ForkedRun:
-        """Python code in a process of its own with this workspace's environment, and in no hurry to import."""
+        """Start Python code in a forked process with this workspace's environment."""
         return self.forks.start(code, os.environ)
 
     def run(self, code: str) -> ForkedRun:
-        """The same, to its end."""
+        """Run code in a forked process to its end."""
         run = self.start(code)
         run.wait()
         return run
 
     def child(self, code: str, *, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        """The same in a new Python, for those to whom it matters what it imports or who holds its streams."""
+        """Run code in a new Python, for tests of what it imports or who holds its streams."""
         return subprocess.run(
             [sys.executable, "-c", code],
             env=os.environ.copy(),
@@ -127,22 +127,22 @@ class Workspace:
         )
 
     def rows(self) -> list[dict[str, Any]]:
-        """The catalogue, ordered."""
+        """Return the catalogue's rows, ordered."""
         table: pa.Table = Catalogue(self.settings.storage.spec).rows()
         return sorted(table.to_pylist(), key=lambda row: (row["image_id"], row["profile"], row["box_index"]))
 
     def objects(self) -> dict[str, bytes]:
-        """Every crop that lies in the store."""
+        """Return every crop in the store."""
         spec = self.settings.storage.spec
         return {key: storage.read(spec, key) for key in storage.list_keys(spec, "crops")}
 
     def states(self) -> dict[str, str]:
-        """image id -> state, for the default profile."""
+        """Return {image id: state} of the default profile."""
         with State.open(self.settings.state) as state:
             return {work.image_id: work.state for work in state.find_images(limit=100_000)}
 
     def end_state(self) -> dict[str, Any]:
-        """All that a run leaves and that must not depend on how often it was interrupted."""
+        """Return everything that a run leaves and that must not depend on how often it was interrupted."""
         names = ("image_id", "profile", "box_index", "status", "reason", "key", "sha256", "manifest", "manifest_row")
         spec = self.settings.storage.spec
         with State.open(self.settings.state) as state:
@@ -160,7 +160,7 @@ class Workspace:
 
 @pytest.fixture(scope="session")
 def forks() -> Iterator[ForkServer]:
-    """Processes of their own, at once."""
+    """Processes that start at once, without repeating the imports."""
     with fork_server() as server:
         yield server
 
@@ -169,7 +169,7 @@ def forks() -> Iterator[ForkServer]:
 def workspace(
     tmp_path: Path, camera_api: DemoServer, prefect_server: None, forks: ForkServer, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Workspace]:
-    """Settings as a user makes them: in the environment."""
+    """A workspace whose settings are in the environment, as a user sets them."""
     with _settled(tmp_path, camera_api, forks, monkeypatch) as here:
         yield here
 
@@ -178,7 +178,7 @@ def workspace(
 def _settled(folder: Path, api: DemoServer, forks: ForkServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
     for name in [name for name in os.environ if name.startswith("CROPLINE_")]:
         monkeypatch.delenv(name)
-    # Children use the session's server too; a server of their own would outlive them when they are killed.
+    # Children use the session's server too; their own servers would outlive them when they are killed.
     monkeypatch.setenv("PREFECT_API_URL", PREFECT_API_URL.value())
     here = Workspace(folder, api, forks)
     values = {
@@ -194,7 +194,7 @@ def _settled(folder: Path, api: DemoServer, forks: ForkServer, monkeypatch: pyte
         "ENGINE__PROCESSES": "2",
     }
     for name, value in values.items():
-        monkeypatch.setenv(f"CROPLINE_{name}", value)  # monkeypatch takes back what Workspace.set changes of these
+        monkeypatch.setenv(f"CROPLINE_{name}", value)  # monkeypatch restores the variables that Workspace.set changes
     here.set(**values)
     yield here
     for name in here.environment:
@@ -203,7 +203,7 @@ def _settled(folder: Path, api: DemoServer, forks: ForkServer, monkeypatch: pyte
 
 @pytest.fixture(scope="session")
 def steady_api(photo_cache: Path) -> Iterator[DemoServer]:
-    """Six small photos that no test changes, so that one undisturbed run is right for all of them."""
+    """Serve six small photos that no test changes, so that one undisturbed run is the reference for all."""
     with DemoServer(photos=6, megapixels=0.3, cache_dir=photo_cache) as api:
         yield api
 
@@ -212,7 +212,7 @@ def steady_api(photo_cache: Path) -> Iterator[DemoServer]:
 def undisturbed(
     steady_api: DemoServer, prefect_server: None, forks: ForkServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Ledger:
-    """The books after one poll of the steady API that nothing disturbed."""
+    """Return the ledger after one undisturbed poll of the steady API."""
     folder = tmp_path_factory.mktemp("clean")
     with pytest.MonkeyPatch.context() as patch, _settled(folder, steady_api, forks, patch) as here:
         here.set(LINEAGE__TRANSPORT="none")
@@ -226,7 +226,7 @@ def undisturbed(
 def disturbed(
     tmp_path: Path, undisturbed: Ledger, steady_api: DemoServer, forks: ForkServer, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Workspace]:
-    """A place of its own before the same API; leases are short, so that the next run need not wait for them."""
+    """A separate workspace on the same API; leases are short, so that the next run need not wait for them."""
     with _settled(tmp_path, steady_api, forks, monkeypatch) as here:
         here.set(LINEAGE__TRANSPORT="none", STATE__LEASE_S="0.2", STATE__BACKOFF_S="0.001")
         yield here
@@ -234,7 +234,7 @@ def disturbed(
 
 @pytest.fixture(scope="session")
 def s3() -> Iterator[str]:
-    """The address of an S3 server."""
+    """Return the address of an S3 server."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -244,7 +244,7 @@ def s3() -> Iterator[str]:
 
 @pytest.fixture
 def store(disturbed: Workspace, s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
-    """The disturbed place's outputs on S3, behind a proxy."""
+    """Put the disturbed workspace's outputs on S3, behind a proxy."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
@@ -257,14 +257,14 @@ def store(disturbed: Workspace, s3: str, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """A server for the session; each test takes a fresh database of it."""
+    """One server per session; each test uses a new database in it."""
     server = Postgres()
     yield server
     server.close()
 
 
 def picture(data: bytes) -> Any:
-    """Encoded bytes as a Pillow image, loaded."""
+    """Return the encoded bytes as a loaded Pillow image."""
     from PIL import Image
 
     with Image.open(io.BytesIO(data)) as opened:
@@ -273,7 +273,7 @@ def picture(data: bytes) -> Any:
 
 
 def artifact_text(key: str) -> str:
-    """The newest artifact of a key."""
+    """Return the text of a key's newest artifact."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
     from prefect.client.schemas.sorting import ArtifactSort

@@ -1,6 +1,6 @@
-"""A TCP proxy before PostgreSQL that cuts a connection at the COMMIT of a chosen transaction: before it, or its reply.
+"""A TCP proxy in front of PostgreSQL that cuts a connection at the COMMIT of a chosen transaction.
 
-Belongs here: the transport fault, and as much of PostgreSQL's protocol as finds a COMMIT. Does not: any test.
+It cuts either before the COMMIT or before its reply, and parses only enough of the protocol to find a COMMIT.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _COMMIT = b"Q\x00\x00\x00\x0bCOMMIT\x00"  # a simple query, as libpq sends it
 
 
 class CuttingProxy:
-    """Listens on loopback, forwards to a server's socket file. One connection is cut, once, when ``strike`` says so."""
+    """Listens on loopback and forwards to a server's socket file. ``strike`` selects the one connection that is cut."""
 
     def __init__(self, url: str) -> None:
-        """``url``: the server as SQLAlchemy spells it, with its socket's folder as ``host``."""
+        """``url``: the server's SQLAlchemy URL, with its socket's folder as ``host``."""
         (self._folder,) = parse_qs(urlsplit(url).query)["host"]
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._plan: tuple[Moment, bytes] | None = None
@@ -31,7 +31,7 @@ class CuttingProxy:
         self._start(self._accept)
 
     def url(self, schema: str) -> str:
-        """The URL of a schema, through this proxy."""
+        """Return the URL of a schema, through this proxy."""
         port = self._listener.getsockname()[1]
         return (
             f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres?sslmode=disable&gssencmode=disable"
@@ -39,7 +39,7 @@ class CuttingProxy:
         )
 
     def strike(self, moment: Moment, statement: str) -> None:
-        """Cut the next transaction in which this text was sent."""
+        """Cut the next transaction that contains this text."""
         self._plan, self.struck = (moment, statement.encode()), 0
 
     def close(self) -> None:
@@ -90,7 +90,7 @@ class CuttingProxy:
 
     def _replies(self, client: socket.socket, server: socket.socket, deaf: threading.Event) -> None:
         while data := _read(server):
-            if deaf.is_set():  # the COMMIT was carried out; its reply ends here
+            if deaf.is_set():  # the COMMIT was executed; its reply is dropped here
                 break
             client.sendall(data)
         _cut(client, server)
@@ -108,7 +108,7 @@ def _cut(*ends: socket.socket) -> None:
         try:
             end.shutdown(socket.SHUT_RDWR)
         except OSError:
-            continue  # it is closed already
+            continue  # already closed
 
 
 @contextmanager

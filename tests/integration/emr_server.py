@@ -1,6 +1,6 @@
-"""The REST interface of EMR Serverless on loopback, for boto3: job runs that really run, by spark-submit, or that only say so.
+"""The REST interface of EMR Serverless on loopback, for boto3, as AWS documents it.
 
-Belongs here: answering as AWS documents it, and doing with a job's files what AWS does. Does not: any assertion.
+Job runs really run, by spark-submit, or only report a state.
 """
 
 import json
@@ -24,7 +24,7 @@ ROLE = "arn:aws:iam::123456789012:role/cropline"
 
 @dataclass
 class EmrServer:
-    """``state`` is what every job run is said to be, unless ``python`` is set: then spark-submit runs it, by that Python."""
+    """Every job run reports ``state``, unless ``python`` is set: then spark-submit runs it with that Python."""
 
     folder: Path
     s3: Any  # a boto3 client of the storage
@@ -32,7 +32,7 @@ class EmrServer:
     state: str = "RUNNING"
     details: str = ""
     started: list[dict[str, Any]] = field(default_factory=list)
-    asked: threading.Event = field(default_factory=threading.Event)  # how a job run is doing
+    asked: threading.Event = field(default_factory=threading.Event)  # the state of a job run was requested
     cancelled: threading.Event = field(default_factory=threading.Event)
     process: "subprocess.Popen[bytes] | None" = None
     url: str = ""
@@ -78,7 +78,7 @@ class EmrServer:
 
 @contextmanager
 def emr_server(folder: Path, s3: Any, **more: Any) -> Iterator[EmrServer]:
-    """On a free loopback port; what it started ends with it."""
+    """Serve on a free loopback port; what it started ends with it."""
     emr = EmrServer(folder, s3, **more)
 
     class Handler(BaseHTTPRequestHandler):

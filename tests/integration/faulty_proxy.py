@@ -1,7 +1,4 @@
-"""A real HTTP proxy before an object store or a collector, which can break chosen requests.
-
-Belongs here: the transport fault. Does not: any test.
-"""
+"""A real HTTP proxy in front of an object store or a collector, which can break chosen requests."""
 
 from __future__ import annotations
 
@@ -34,7 +31,7 @@ class _Plan:
 
 
 class FaultyProxy:
-    """Forwards to ``upstream``; requests that ``strike`` names meet its fault."""
+    """Forwards to ``upstream``; requests that ``strike`` selects get its fault."""
 
     def __init__(self, upstream: str) -> None:
         self.struck = 0
@@ -44,7 +41,7 @@ class FaultyProxy:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
-            # An answer in two packets would wait 40 ms between them.
+            # A response in two packets would wait 40 ms between them.
             wbufsize = 1 << 16
             disable_nagle_algorithm = True
 
@@ -66,7 +63,7 @@ class FaultyProxy:
                 self.answer(response.status, dict(response.getheaders()), data)
 
             def go_on(self, plan: _Plan | None) -> bool:
-                """Do what the plan says; whether the request goes on as if nothing were."""
+                """Do what the plan says; return whether the request continues normally."""
                 assert plan is not None
                 if plan.fault in _ANSWERS:
                     self.answer(_ANSWERS[plan.fault], {}, b"<Error><Code>SlowDown</Code></Error>")
@@ -90,7 +87,7 @@ class FaultyProxy:
             do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any  # noqa: N815
 
             def log_message(self, format: str, *args: object) -> None:
-                """Quiet."""
+                """Suppress the log."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
@@ -105,12 +102,12 @@ class FaultyProxy:
         every: int = 1,
         call: Callable[[], bool] = bool,
     ) -> None:
-        """Of the requests of a method whose path holds ``part`` (empty: any) each ``every``-th, ``times`` of them at most."""
+        """Break each ``every``-th request of a method whose path contains ``part`` (empty: any), at most ``times``."""
         with self._lock:
             self._plan, self.struck = _Plan(fault, method, part, times, every, call), 0
 
     def calm(self) -> None:
-        """Break nothing from now on."""
+        """Stop breaking requests."""
         with self._lock:
             self._plan = None
 

@@ -1,11 +1,10 @@
-"""Runs in processes of their own that need not import everything again: most of a killed run's time went into imports.
+"""Runs in separate processes that skip the imports, which took most of a killed run's time.
 
-One server process has imported what a run imports and has done nothing else. For each run it forks, and the fork runs the
-given code as ``python -c`` would: with the environment that it is given, in a session of its own, to the interpreter's
-own end. Who kills it kills a real process with real crop processes, and is told how it ended.
+One server process has imported what a run imports and has done nothing else. It forks for each run, and the
+fork runs the given code as ``python -c`` would: with the given environment, in a new session, until the
+interpreter exits. A kill hits a real process with real crop processes, and its exit status is reported.
 
-Belongs here: starting, waiting, killing. Does not: any code of a run. What is imported is the very thing to be judged in
-some tests (test_idle_poll.py): they start a Python of their own, as does a test of what a user types.
+Tests that judge the imports themselves (test_idle_poll.py), or what a user types, start a new Python instead.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-# Flows, and what they and their steps import only when it is used; Fugue looks for its engines as plugins.
+# Flows, and modules that they and their steps import lazily; Fugue finds its engines as plugins.
 MODULES = (
     "flows.backfill", "flows.forget", "flows.maintain", "flows.poll", "flows.process", "flows.replay",
     "cropline.catalogue", "cropline.erasure", "cropline.reports.backlog", "cropline.state", "cropline.maintenance",
@@ -40,12 +39,12 @@ MODULES = (
     "great_expectations", "openlineage.client", "pandas", "psycopg", "pyarrow.dataset", "pyarrow.parquet",
     "PIL.ImageDraw", "PIL.ImageFont", "PIL.JpegImagePlugin", "PIL.PngImagePlugin",
 )  # fmt: skip
-# jemalloc, in pyarrow and in deltalake, ends and begins its own around a fork.
+# jemalloc, in pyarrow and in deltalake, stops its thread before a fork and starts it after.
 _HARMLESS_THREADS = frozenset(["jemalloc_bg_thd"])
 
 
 class ForkedRun:
-    """One run: ``pid`` leads its process group. What it says goes into files, which no one need read for it to go on."""
+    """One run: ``pid`` leads its process group. Its output goes to files, so it never blocks on a full pipe."""
 
     def __init__(self, news: socket.socket, said: tuple[Path, Path]) -> None:
         self._news, self._said = news, said
@@ -54,7 +53,7 @@ class ForkedRun:
         self.returncode: int | None = None
 
     def wait(self, timeout: float = 120) -> int:
-        """Its exit status, negative for a signal. Raises subprocess.TimeoutExpired, and leaves it running."""
+        """Return its exit status, negative for a signal. Raises subprocess.TimeoutExpired and leaves it running."""
         if self.returncode is None:
             self._news.settimeout(timeout)
             try:
@@ -64,7 +63,7 @@ class ForkedRun:
         return self.returncode
 
     def send_signal(self, sign: int, *, group: bool = False) -> None:
-        """To the run, or to its crop processes as well. A run that has been waited for is gone."""
+        """Send to the run, or to its crop processes as well. Does nothing once the run was waited for."""
         with suppress(ProcessLookupError):
             (os.killpg if group else os.kill)(self.pid, sign)
 
@@ -77,14 +76,14 @@ class ForkedRun:
         return self._said[1].read_text(errors="replace")
 
     def close(self) -> None:
-        """End it and what it started, if it has not ended."""
+        """End the run and everything it started, if it still runs."""
         if self.returncode is None:
             self.send_signal(signal.SIGKILL, group=True)
         self._news.close()
 
 
 class ForkServer:
-    """The process that forks, and the runs. Use fork_server()."""
+    """The process that forks, and its runs. Use fork_server()."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -99,7 +98,7 @@ class ForkServer:
                 [sys.executable, "-m", "tests.integration.fork_server", str(self._theirs.fileno())],
                 pass_fds=[self._theirs.fileno()],
                 cwd=ROOT,
-                # OpenBLAS would start threads when it is imported, and what forks must have none.
+                # OpenBLAS would start threads on import, and a process that forks must have none.
                 env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
                 start_new_session=True,
             )
@@ -132,11 +131,11 @@ def fork_server() -> Iterator[ForkServer]:
 
 
 def _next_run(control: socket.socket) -> str:
-    """Forks for each request. In the fork of a run it returns the run's code; in the server it never returns."""
+    """Fork for each request. Returns the run's code in the fork of a run; never returns in the server."""
     while True:
         request, fds, _, _ = socket.recv_fds(control, 1 << 20, 3)
         if not request:
-            os._exit(0)  # what was imported says much when it is torn down, and nothing of it was used
+            os._exit(0)  # skips the teardown messages of imported modules that were never used
         threads = [(thread / "comm").read_text().strip() for thread in Path("/proc/self/task").iterdir()]
         threads.remove("python")
         assert threading.active_count() == 1
@@ -153,7 +152,7 @@ def _next_run(control: socket.socket) -> str:
 
 
 def _be_kept(news: int) -> None:
-    """Fork once more: this process waits for the run, which goes on, and tells how it ended."""
+    """Fork once more: the parent waits for the run and reports its exit status; the child is the run."""
     os.setsid()
     run = os.fork()
     if run:
@@ -165,7 +164,7 @@ def _be_kept(news: int) -> None:
 
 
 def _enter(request: dict[str, Any], news: int, out: int, err: int) -> str:
-    """What a new Python finds: a session, an environment, streams of its own."""
+    """Set up what a new Python has: a session, an environment and streams."""
     os.setsid()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(out, 1)
@@ -189,5 +188,5 @@ if __name__ == "__main__":
     for module in MODULES:
         importlib.import_module(module)
     gc.freeze()
-    # Here, so that it ends as a script does: a traceback, an exit status, what was registered for the exit.
+    # At module level, so that it ends as a script does: a traceback, an exit status, the exit handlers.
     exec(compile(_next_run(socket.socket(fileno=int(sys.argv[1]))), "<string>", "exec"), {"__name__": "__main__"})

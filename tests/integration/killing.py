@@ -1,7 +1,7 @@
-"""Stopping a run at a chosen place and judging what is left, for the tests of kills.
+"""Stopping a run at a chosen place and checking what is left, for the tests of kills.
 
-The places are watched from outside: a Prefect hook that fires between two steps, and Python's profiler, which sees a
-function begin and return. Nothing of the product is replaced.
+The places are watched from outside: a Prefect hook between two steps, and Python's profiler, which sees each
+call and return. Nothing of the product is replaced.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.integration.conftest import Workspace
 from tests.integration.oracle import Ledger, Tally, books
 
 POLL = "from flows.poll import poll; poll()"
-# {function}: where a side effect happens; "call" is before it, "return" after it, when its reply is lost to the caller.
+# {function} has the side effect. "call" stops before it; "return" after it, as if the caller lost the reply.
 AT = """
 import os, signal, sys, threading
 from flows.poll import poll
@@ -31,12 +31,12 @@ poll()
 
 
 class Lost(RuntimeError):
-    """What a run meets that is to end by an exception."""
+    """The exception that ends a run."""
 
 
 @contextmanager
 def calling_at(function: str, event: str, call: Callable[[], None]) -> Iterator[None]:
-    """In this thread, the function's first call or return waits until ``call`` has returned."""
+    """In this thread, run ``call`` at the function's first call or return."""
 
     def watch(frame: FrameType, happened: str, _arg: Any) -> None:
         if happened == event and frame.f_code.co_qualname == function:
@@ -52,7 +52,7 @@ def calling_at(function: str, event: str, call: Callable[[], None]) -> Iterator[
 
 @contextmanager
 def lost_at(function: str, event: str) -> Iterator[None]:
-    """In this thread, the function's call or return raises Lost."""
+    """In this thread, raise Lost at the function's call or return."""
 
     def lose() -> None:
         raise Lost(f"{event} of {function}")
@@ -62,7 +62,7 @@ def lost_at(function: str, event: str) -> Iterator[None]:
 
 
 def assert_same(workspace: Workspace, undisturbed: Ledger) -> None:
-    """What lies there is what a run leaves that nobody disturbed: crops, catalogue, manifests and state."""
+    """Assert that crops, catalogue, manifests and state are those of an undisturbed run."""
     end = books(workspace.place)
     tally = end.against(undisturbed)
     print(f"{tally} crops={end.crops.total()}")
@@ -71,6 +71,6 @@ def assert_same(workspace: Workspace, undisturbed: Ledger) -> None:
 
 
 def run_until_nothing_waits(workspace: Workspace) -> None:
-    """At most one poll to finish what was left, and one that finds nothing."""
+    """Run at most one poll to finish what was left, and one that finds nothing."""
     workspace.poll()
     assert workspace.poll().nothing_new

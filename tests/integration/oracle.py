@@ -1,7 +1,4 @@
-"""What lies there at the end, counted with none of the product's code: plain drivers, files, and Delta's own reader.
-
-Belongs here: reading and counting. Does not: making or disturbing a run, nor any assertion.
-"""
+"""Counts the results with none of the product's code: plain drivers, files, and Delta's own reader."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ from deltalake import DeltaTable
 
 from tests.contract.state.build import Look
 
-# Of a catalogue row, what must not depend on how often a run was disturbed.
+# The columns of a catalogue row that must not depend on how often a run was disturbed.
 _ROW = (
     "image_id", "profile", "box_index", "box_id", "status", "reason", "key", "sha256", "bytes", "width", "height",
     "manifest", "manifest_row",
@@ -31,14 +28,14 @@ _MISSING = "no object"
 
 @dataclass(frozen=True)
 class Place:
-    """Where the outputs and the state of some runs lie, as the settings name them."""
+    """Where the outputs and the state of some runs are, as the settings name them."""
 
     output: str
     state: str
     endpoint: str | None = None
 
     def objects(self, below: str) -> dict[str, bytes]:
-        """Key -> bytes of all that lies there, also what a product would not list."""
+        """Return {key: bytes} of all objects, also those that the product would not list."""
         if urlsplit(self.output).scheme == "file":
             root = Path(unquote(urlsplit(self.output).path))
             files = (path for path in (root / below).rglob("*") if path.is_file())
@@ -47,12 +44,12 @@ class Place:
         client = boto3.client("s3", endpoint_url=self.endpoint)
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}{below}/")
         keys = [entry["Key"] for page in pages for entry in page.get("Contents", ())]
-        with ThreadPoolExecutor(16) as pool:  # moto takes 40 ms for each on a connection that it knows
+        with ThreadPoolExecutor(16) as pool:  # moto takes 40 ms for each on an open connection
             found = pool.map(lambda key: client.get_object(Bucket=bucket, Key=key)["Body"].read(), keys)
             return {key.removeprefix(prefix): data for key, data in zip(keys, found, strict=True)}
 
     def rows(self) -> list[dict[str, Any]]:
-        """The catalogue as a reader sees it."""
+        """Return the catalogue as a reader sees it."""
         if self.endpoint is None:
             table = DeltaTable(f"{unquote(urlsplit(self.output).path)}/catalogue")
         else:
@@ -65,7 +62,7 @@ class Place:
         return list(table.to_pyarrow_table().to_pylist())
 
     def appended(self) -> int:
-        """Rows that were ever brought into the catalogue by commits that took none away."""
+        """Return the number of rows ever added by commits that removed none."""
         total = 0
         for key, data in self.objects("catalogue/_delta_log").items():
             actions = [json.loads(line) for line in data.splitlines()] if key.endswith(".json") else []
@@ -74,18 +71,18 @@ class Place:
         return total
 
     def query(self, statement: str) -> list[tuple[Any, ...]]:
-        """The state, through the database's own driver."""
+        """Query the state through the database's own driver."""
         return Look(self.state).rows(statement)
 
 
 @dataclass(frozen=True)
 class Tally:
-    """What an undisturbed end would have none of."""
+    """Counts that are all 0 after an undisturbed run."""
 
     lost: int = 0
     duplicated: int = 0
     orphaned: int = 0
-    unfinished: int = 0  # works that are not done, and batches that are open
+    unfinished: int = 0  # work items that are not done, and open batches
 
     def __str__(self) -> str:
         return f"lost={self.lost} duplicated={self.duplicated} orphaned={self.orphaned}"
@@ -93,12 +90,12 @@ class Tally:
 
 @dataclass(frozen=True)
 class Ledger:
-    """The books of a place. Two that are equal cannot be told apart by who reads crops, catalogue or state."""
+    """Everything counted at a place. Equal ledgers are identical to all readers of crops, catalogue and state."""
 
     crops: Counter[tuple[str, str]]  # (key, SHA-256 of the object) of each written row
     rows: Counter[tuple[Any, ...]]
     unnamed: frozenset[str]  # crops that no row names
-    torn: int  # batches of which the catalogue holds rows of two attempts
+    torn: int  # batches with catalogue rows of two attempts
     manifests: tuple[str, ...]
     quarantine: tuple[str, ...]
     works: Counter[tuple[str, str, str]]  # image, profile, state
@@ -107,7 +104,7 @@ class Ledger:
     unpublished: int
 
     def against(self, clean: Ledger) -> Tally:
-        """What differs from a run that nobody disturbed."""
+        """Return the differences from an undisturbed run."""
         return Tally(
             lost=max((clean.crops - self.crops).total(), (clean.rows - self.rows).total()),
             duplicated=max((self.crops - clean.crops).total(), (self.rows - clean.rows).total()) + self.torn,
@@ -116,7 +113,7 @@ class Ledger:
         )
 
     def against_boxes(self, wanted: Counter[tuple[str, str]]) -> Tally:
-        """What differs from one crop for each (image id, box id), as a camera API lists them."""
+        """Return the differences from one crop per (image id, box id), as a camera API lists them."""
         held = Counter((row[_ROW.index("image_id")], row[_ROW.index("box_id")]) for row in self.written())
         return Tally(
             lost=(wanted - held).total()
@@ -127,16 +124,16 @@ class Ledger:
         )
 
     def written(self) -> Iterable[tuple[Any, ...]]:
-        """The rows of crops that were written, each as often as it stands there."""
+        """Yield the rows of written crops, each as often as it occurs."""
         return (row for row in self.rows.elements() if row[_ROW.index("status")] == "written")
 
     def _keys(self) -> Counter[str]:
-        """How many different rows name each object."""
+        """Return how many different rows name each object."""
         return Counter(row[_ROW.index("key")] for row in set(self.written()))
 
 
 def books(place: Place) -> Ledger:
-    """Everything that lies at a place now."""
+    """Count everything at a place now."""
     rows, objects = place.rows(), place.objects("crops")
     keys = [row["key"] for row in rows if row["status"] == "written"]
     hashes = {key: hashlib.sha256(data).hexdigest() for key, data in objects.items()}
@@ -158,7 +155,7 @@ def books(place: Place) -> Ledger:
 
 
 def boxes(listed: Iterable[Mapping[str, Any]]) -> Counter[tuple[str, str]]:
-    """What a camera API's list asks for: each box of each image once."""
+    """Return what a camera API's listing asks for: each box of each image once."""
     return Counter((row["id"], box["id"]) for row in listed for box in row["boxes"])
 
 

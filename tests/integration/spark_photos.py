@@ -1,4 +1,4 @@
-"""A photo server that holds photos back until it is told: what a test needs to act in the middle of a batch."""
+"""A photo server that holds photos back until it is released, for tests that act in the middle of a batch."""
 
 import threading
 from collections import Counter
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass
 class HoldingServer:
-    """``url("held-7.jpg")`` waits for ``release``; every other name is served at once. ``asked`` counts by name."""
+    """``url("held-7.jpg")`` waits for ``release``; other names are served at once. ``asked`` counts by name."""
 
     port: int
     photo: bytes
@@ -23,13 +23,13 @@ class HoldingServer:
 
     @property
     def held(self) -> int:
-        """Photos that somebody has asked for and that are held back."""
+        """Return the number of requested photos that are held back."""
         return sum(count for name, count in self.asked.items() if name.startswith("held"))
 
 
 @contextmanager
 def holding_server(photo: bytes) -> Iterator[HoldingServer]:
-    """A server on a free loopback port."""
+    """Start a server on a free loopback port."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -45,7 +45,7 @@ def holding_server(photo: bytes) -> Iterator[HoldingServer]:
                 self.end_headers()
                 self.wfile.write(photo)
             except OSError:
-                self.close_connection = True  # who asked was killed, as the test meant it to be
+                self.close_connection = True  # the client was killed, as the test intended
 
         def log_message(self, format: str, *args: Any) -> None:
             pass

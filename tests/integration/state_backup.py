@@ -1,4 +1,4 @@
-"""State databases that are backed up, lost and restored as people do it: SQLite's copy of a file, and pg_dump."""
+"""State databases that are backed up, lost and restored as in practice: SQLite's file copy, and pg_dump."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever a storage's folder is called, everything of it lies in one place, or the address is refused before a run starts."""
+"""Whatever a storage's folder is called, all its files are in one place, or a run refuses the address at its start."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from tests.photos import drawn, encoded
 from tests.unit.cropline.catalogue.test_catalogue import crops
 from tests.unit.fugue_jobs.imaging.cutting import work_for
 
-# A folder's name, and whether a storage may lie there. Of a bucket's prefix the same, written as it is.
+# Folder names that a storage accepts. A bucket's prefix accepts the same, unquoted.
 FINE = ["a b/ä/日本/e\u0301", "a+b/a&b/a=b;a'b\"", "a{b}/a*b~,(a)@$!", "%/a%zz/a..b/ a"]
 REFUSED = ["a%20b", "a%41", "a%2Fb", "%c3%a4", "a\\b", "a[b]", "a|b", "a^b", "a\tb", "a\nb", "a\u202eb", "..", "a/../b"]
-# These are part of an address: a folder's name has them quoted, a prefix cannot hold them.
+# Characters of the address syntax: a folder's name has them quoted, a prefix cannot contain them.
 QUOTED = ["a#b/a?b", "a#", "a?"]
 
 
@@ -63,7 +63,7 @@ def _refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
 
 
 def _use(spec: StoreSpec, out: Path) -> None:
-    """What a run, an export and an erasure do; afterwards there are a manifest, the catalogue and nothing of the photo."""
+    """Do what a run, an export and an erasure do. A manifest and the catalogue remain, and nothing of the photo."""
     store_probe.require(spec)
     storage.write(spec, "manifests/cameras/2026-11-22/m.parquet", b"rows")
     data, work = encoded(drawn(40, 30, seed=1)), work_for(image_id="photo")
@@ -122,7 +122,7 @@ def test_a_prefix_holds_all_of_its_storage_whatever_its_name(
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_folder_that_is_read_in_two_ways_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     _refused(monkeypatch, f"file:///data/{quote(name)}/below")
-    if "\n" not in name:  # no variable of a shell's script holds one by chance
+    if "\n" not in name:  # no shell variable contains one by accident
         _refused(monkeypatch, f"s3://bucket/{name}/below")
 
 

@@ -1,7 +1,8 @@
-"""What an image API announces again: fresh URLs for photos that need one, and corrected metadata, which rewrites rows alone.
+"""Images that an API announces again: fresh URLs for photos that need one, and corrected metadata.
 
-The API here signs its URLs as S3 does. A signature holds until the test says that it has expired; the photo is then refused
-with 403, as S3 and Google do. The oracle counts requests at the API, objects and rows.
+The API here signs its URLs as S3 does. A signature is valid until the test expires it; then the photo is
+refused with 403, as by S3 and Google. Corrected metadata rewrites rows only. The oracle counts requests at
+the API, objects and rows.
 """
 
 from __future__ import annotations
@@ -38,14 +39,14 @@ def _photo() -> bytes:
 
 
 class SigningApi:
-    """Three photos of two boxes each. ``expire`` makes every signature that was given before a bad one."""
+    """Three photos of two boxes each. ``expire`` invalidates every earlier signature."""
 
     def __init__(self) -> None:
         self.changes: dict[str, dict[str, Any]] = {}
         self.signs = 0
         self.valid_from = 0
         self.down = False  # photos: 503
-        self.frozen = False  # gives the same, old signature for ever
+        self.frozen = False  # always returns the same, old signature
         self.fetched: Counter[str] = Counter()
         self.asked: Counter[str] = Counter()
         self._photo = _photo()
@@ -131,18 +132,18 @@ def statuses(here: Workspace) -> Counter[tuple[str, str | None]]:
 
 
 def assert_nobody_was_told(here: Workspace) -> None:
-    """Signatures stand in manifests and nowhere else."""
+    """Signatures are in manifests and nowhere else."""
     for file in here.folder.rglob("*"):
         if file.is_file() and "manifests" not in file.parts:
             assert CANARY.encode() not in file.read_bytes(), file
 
 
 def test_an_expired_url_is_asked_for_again_within_the_batch(here: Workspace, api: SigningApi) -> None:
-    """Only the photos that were refused are fetched again; an id has a call of its own where the API offers one."""
+    """Only the refused photos are fetched again; each id has its own call where the API offers one."""
     here.set(API__ITEM_PATH="/v1/images/{image_id}")
     api.down = True
     assert here.poll().retrying == 6
-    api.down, api.valid_from = False, 2  # a's signature has expired, those of b and c hold
+    api.down, api.valid_from = False, 2  # a's signature has expired; those of b and c are valid
     api.asked.clear()
     funnel = here.process()
     assert (funnel.written, funnel.failed, funnel.refreshed, funnel.not_refreshed) == (6, 0, 1, 0)
@@ -182,13 +183,13 @@ def test_what_cannot_be_refreshed_is_tried_again_and_never_done(here: Workspace,
     before = api.asked["/p/a.jpg"]
     funnel = replay(ended=["dead"])
     assert (funnel.written, funnel.refreshed) == (6, 3)
-    assert api.asked["/p/a.jpg"] == before + 1  # nobody went to the old URL first
+    assert api.asked["/p/a.jpg"] == before + 1  # the old URL was not tried first
     assert statuses(here) == {("written", None): 6}
     assert_nobody_was_told(here)
 
 
 def test_the_newest_announced_url_is_the_one_a_retry_uses(here: Workspace, api: SigningApi) -> None:
-    """The API is asked once a poll; a new signature of what is done is no work, and lands nothing."""
+    """The API is asked once per poll; a new signature of a finished image is no work and lands nothing."""
     here.set(API__ITEM_PATH="/nowhere/{image_id}", STATE__BACKOFF_S="30", STATE__BACKOFF_CAP_S="30")
     api.down = True
     here.poll()
@@ -272,7 +273,7 @@ def test_an_erasure_between_a_correction_and_its_rows_goes_by_the_state(
 
 
 def test_corrected_metadata_reaches_rows_of_failures(here: Workspace, api: SigningApi) -> None:
-    """Dead work stays dead: its rows are told anew, and nobody tries the photo again."""
+    """Dead work items stay dead: their rows are rewritten, and the photo is not tried again."""
     here.set(STATE__MAX_ATTEMPTS="1")
     api.down = True
     here.poll()

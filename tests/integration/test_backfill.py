@@ -1,4 +1,4 @@
-"""Backfills and replays on a live API: what they plan, what they do, and what they leave alone."""
+"""Backfills and replays on a live API: what they plan, what they do, and what they do not touch."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""10,000 rows, some good and some bad in every way there is, land exactly where the table below says.
+"""10,000 rows, some good and some bad in every known way, each land where the table below says.
 
-The way is the real one: items are landed as Parquet, read back, judged, quarantined into another Parquet file, and Data
-Docs are written. The oracle is the table: what was done to an item says which rules it breaks.
+The path is the real one: items are landed as Parquet, read, validated, quarantined into another Parquet file,
+and Data Docs are written. The oracle is the table: each change to an item names the rules that it breaks.
 """
 
 import io
@@ -34,7 +34,7 @@ NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 RULES = ExpectationSettings(max_boxes=40, max_age=timedelta(days=365))
 HOSTS = ("photos.example",)
 STORES = {f"s{n}" for n in range(20)}
-CANARY = "canary7f3a"  # stands in every place that can hold a secret
+CANARY = "canary7f3a"  # occurs in every field that can hold a secret
 
 Item = dict[str, Any]
 
@@ -79,7 +79,7 @@ def one_id_twice(item: Item) -> None:
     item["boxes"] = [item["boxes"][0], item["boxes"][0] | {"xmin": 0.0}]
 
 
-# Fault -> (the part of an item it touches, what it does, the rules that breaks). One fault a part can be combined freely.
+# Fault -> (the part of an item it changes, the change, the rules it breaks). Faults of different parts combine freely.
 FAULTS: dict[str, tuple[str, Callable[[Item], None], set[str]]] = {
     "id missing": ("id", set_to(id=None), {"image_id_present"}),
     "id blank": ("id", set_to(id="  "), {"image_id_present"}),
@@ -118,7 +118,7 @@ FAULTS: dict[str, tuple[str, Callable[[Item], None], set[str]]] = {
     "hash short": ("sha256", set_to(sha256="abc"), {"sha256_form"}),
     "version missing": ("etag", lambda item: item.update(etag="  "), {"version_present"}),
 }
-# What only looks like a fault.
+# Changes that look like faults and are none.
 HARMLESS: dict[str, Callable[[Item], None]] = {
     "no boxes today": set_to(boxes=[]),
     "a box sticks out": first_box(xmin=-0.03),
@@ -132,7 +132,7 @@ HARMLESS: dict[str, Callable[[Item], None]] = {
 
 @dataclass
 class Feed:
-    """Items in the order they come, and what the table says of each."""
+    """Items in the order of the listing, and the expected outcome of each."""
 
     items: list[Item] = field(default_factory=list)
     expected: dict[int, set[str]] = field(default_factory=dict)
@@ -145,7 +145,7 @@ class Feed:
         self.items.append(item)
 
     def supersede(self, item: Item) -> None:
-        """Add an item that a newer one of its image replaces: no fault."""
+        """Add an item that a newer one of its image supersedes: no fault."""
         self.superseded.add(len(self.items))
         self.items.append(item)
 
@@ -186,7 +186,7 @@ def spoil(item: Item, faults: list[str]) -> set[str]:
 
 
 def add_versions(feed: Feed, item: Item, dice: random.Random) -> None:
-    """The image comes more than once: again as it is, otherwise, in an older version, or with a newer one that is bad."""
+    """Announce the image more than once: unchanged, changed, in an older version, or with a bad newer one."""
     older = item | {"etag": "older", "updated_at": (NOW - timedelta(days=300)).isoformat()}
     kind = dice.choice(["again", "otherwise", "older first", "older last", "newer is bad"])
     feed.done[kind] += 1
@@ -290,7 +290,7 @@ def test_no_secret_reaches_quarantine_or_docs(outcome: Outcome) -> None:
     raw = landing.read(outcome.spec, outcome.manifest_key)
     assert CANARY in raw["url"][0].as_py(), "the manifest itself keeps the address: else nothing is proven here"
     rows = json.dumps(quarantine.read(outcome.spec, outcome.quarantine_key).to_pylist(), default=str)
-    # A path is no secret: it is what an operator needs to find the photo.
+    # A path is no secret: an operator needs it to find the photo.
     assert CANARY not in rows.replace(f"file:///etc/{CANARY}", "")
     assert CANARY.encode() not in read(outcome.spec, outcome.quarantine_key).replace(f"etc/{CANARY}".encode(), b"")
     pages = [path for path in docs_folder(outcome).rglob("*") if path.is_file()]

@@ -1,4 +1,4 @@
-"""Servers that break in the middle: the run fails clean or waits, and the next one finishes the work."""
+"""Servers that break in the middle: the run fails cleanly or waits, and the next one finishes the work."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.integration.oracle import Ledger, Tally, books, boxes
 def test_a_store_that_stumbles_through_a_whole_run_loses_nothing(
     disturbed: Workspace, undisturbed: Ledger, store: FaultyProxy, fault: Fault
 ) -> None:
-    """Every third request, of whatever kind, from the first to the last of the run."""
+    """Every third request, of any kind, fails from the start to the end of the run."""
     store.strike(fault, times=10_000, every=3)
     try:
         how = f"{disturbed.poll().written} crops written"
@@ -55,7 +55,7 @@ def test_a_store_that_goes_away_in_the_middle_fails_the_run_and_the_next_one_fin
 
 @pytest.fixture
 def own_postgres(disturbed: Workspace) -> Iterator[Postgres]:
-    """The disturbed place's state in a server that nobody else uses, so that it may be stopped."""
+    """Keep the disturbed workspace's state in a separate server, so that a test may stop it."""
     server = Postgres()
     disturbed.set(STATE__URL=server.fresh())
     yield server
@@ -65,7 +65,7 @@ def own_postgres(disturbed: Workspace) -> Iterator[Postgres]:
 def test_postgresql_stopped_and_started_in_the_middle_of_a_run_is_waited_for(
     disturbed: Workspace, undisturbed: Ledger, store: FaultyProxy, own_postgres: Postgres
 ) -> None:
-    """Stopped as by a crash when the catalogue takes the batch: the state's commit is next."""
+    """It stops as in a crash after the catalogue's commit: the state's commit is next."""
     back = threading.Timer(2, own_postgres.start)
 
     def stop() -> bool:

@@ -1,4 +1,4 @@
-"""The catalogue on an S3 store (moto's server): one commit wins each race because the store takes conditional writes."""
+"""The catalogue on S3 (moto's server): one commit wins each race, because the store supports conditional writes."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_attempts_that_commit_at_once_leave_one_content(
 
 
 def test_processes_that_append_at_once_lose_nothing(spec: StoreSpec) -> None:
-    """Also the creation of the table is raced for."""
+    """The creation of the table is raced for too."""
     script = (
         "import sys; from tests.unit.cropline.catalogue.test_catalogue import *\n"
         "c = Catalogue(StoreSpec(sys.argv[1], sys.argv[2], sys.argv[3])); me = sys.argv[4]\n"
@@ -130,7 +130,7 @@ def test_no_credentials_are_one_clear_line(spec: StoreSpec, monkeypatch: pytest.
 def test_a_commit_that_meets_a_broken_store_is_there_once(
     server: str, spec: StoreSpec, fault: Fault, superseding: tuple[tuple[str, str, str], ...]
 ) -> None:
-    """A lost reply is the hard one: the commit stands, and its writer is told that somebody else was faster."""
+    """A lost reply is the hard case: the commit succeeded, and its writer gets a conflict."""
     with faulty_proxy(server) as proxy:
         catalogue = Catalogue(StoreSpec(spec.url, proxy.url, spec.region))
         append(catalogue, crops(["old"]), "batch-0")

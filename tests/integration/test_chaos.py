@@ -1,4 +1,4 @@
-"""The short form of ``make chaos``: a few random kills and pauses on each database, a restore and a loss, counted from outside."""
+"""The short form of ``make chaos``: a few random kills and pauses on each database, a restore and a loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line: what it shows, and how it ends when something is wrong."""
+"""The command line: what it shows, and how it ends on errors."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_plan_forget_and_export_say_what_they_would_do_and_did(workspace: Worksp
     assert (done.returncode, "will not be cropped again" in done.stdout) == (0, True), done.stderr
     assert {row["image_id"] for row in workspace.rows()} == {row["image_id"] for row in rows} - {gone}
     assert "Nothing of them was found" not in estimated.stdout + done.stdout
-    # A second time, as with an id that is mistyped.
+    # A second time, as with a mistyped id.
     assert "Nothing of them was found here." in _cropline("forget", "--image", gone, "--dry-run", cwd=here).stdout
     for wrong in (["forget"], ["forget", "--image", "a", "--store", "b"], ["forget", "--before", "yesterday"]):
         assert _cropline(*wrong, cwd=here).returncode == 2

@@ -1,8 +1,8 @@
 """Stop the run before and after every side effect, by a kill, an exception or a lost reply; run again; compare.
 
-Kills and exceptions inside the run are made by the profiler (killing.py). What happens beyond it (crops are PUT by other
-processes, replies are lost on the way) is made on the wire: by a proxy before S3, one before PostgreSQL, one before the
-lineage collector. At last the state itself is lost, or restored from a backup that is older than the catalogue.
+The profiler makes kills and exceptions inside the run (killing.py). Proxies in front of S3, PostgreSQL and the
+lineage collector make those outside it: crops are PUT by other processes, and replies are lost on the way. The
+last tests lose the state itself, or restore it from a backup that is older than the catalogue.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def test_killed_at_a_side_effect_it_ends_as_if_undisturbed(
 def test_an_exception_at_a_side_effect_fails_the_run_and_the_next_ends_as_if_undisturbed(
     disturbed: Workspace, undisturbed: Ledger, function: str, event: str
 ) -> None:
-    """The exception after it: what was done stands, and its caller believes that it failed."""
+    """With the exception after it, the side effect stands and its caller believes that it failed."""
     with pytest.raises(Lost), lost_at(function, event):
         disturbed.poll()
     run_until_nothing_waits(disturbed)
@@ -56,7 +56,7 @@ def test_an_exception_at_a_side_effect_fails_the_run_and_the_next_ends_as_if_und
 def test_killed_at_a_put_it_ends_as_if_undisturbed(
     disturbed: Workspace, undisturbed: Ledger, store: FaultyProxy, fault: Fault
 ) -> None:
-    """The run and the crop process that holds the crop, when the PUT arrives and when it was carried out."""
+    """The run and the process that holds the crop are killed when the PUT arrives, or after it was executed."""
 
     def kill() -> bool:
         run.send_signal(signal.SIGKILL, group=True)
@@ -86,7 +86,7 @@ def test_a_put_that_is_refused_fails_its_photo_and_the_next_run_ends_as_if_undis
 def test_a_lost_reply_of_the_store_changes_nothing(
     disturbed: Workspace, undisturbed: Ledger, store: FaultyProxy, where: str, fault: Fault
 ) -> None:
-    """``_delta_log``: the second commit there; the first one makes the table."""
+    """``_delta_log``: the second commit there; the first one creates the table."""
     store.strike(fault, "PUT", where, every=2 if "delta" in where else 1)
     run_until_nothing_waits(disturbed)
     assert store.struck == 1
@@ -95,7 +95,7 @@ def test_a_lost_reply_of_the_store_changes_nothing(
 
 @pytest.fixture
 def line(disturbed: Workspace, postgres: Postgres) -> Iterator[CuttingProxy]:
-    """The run's state in PostgreSQL, behind a proxy."""
+    """Put the run's state in PostgreSQL, behind a proxy."""
     with cutting_proxy(postgres.url) as proxy:
         disturbed.set(STATE__URL=proxy.url(postgres.fresh().rsplit("%3D", 1)[1]))
         yield proxy
@@ -110,7 +110,7 @@ def line(disturbed: Workspace, postgres: Postgres) -> Iterator[CuttingProxy]:
 def test_a_lost_commit_or_its_lost_reply_changes_nothing(
     disturbed: Workspace, undisturbed: Ledger, line: CuttingProxy, statement: str, moment: Moment
 ) -> None:
-    """The connection is cut when COMMIT is on its way to the server, or its answer on its way back."""
+    """The connection is cut when COMMIT is on its way to the server, or its reply on its way back."""
     line.strike(moment, statement)
     run_until_nothing_waits(disturbed)
     assert line.struck == 1
@@ -139,7 +139,7 @@ def test_an_event_whose_reply_was_lost_is_sent_again_under_the_same_id(
 
 
 def _kept(request: pytest.FixtureRequest, here: Workspace, database: str) -> SqliteState | PostgresState:
-    """The disturbed place's state, which can be backed up, lost and restored."""
+    """Return the disturbed workspace's state, which can be backed up, lost and restored."""
     if database == "sqlite":
         return SqliteState(here.environment["CROPLINE_STATE__URL"])
     made = PostgresState(request.getfixturevalue("postgres"), here.folder)
@@ -155,7 +155,7 @@ def _kept(request: pytest.FixtureRequest, here: Workspace, database: str) -> Sql
 def test_a_state_restored_from_a_backup_that_knows_less_ends_as_if_undisturbed(
     disturbed: Workspace, undisturbed: Ledger, request: pytest.FixtureRequest, database: str, moment: str
 ) -> None:
-    """The catalogue holds all of it by then, of batches that the backup never heard of or has open."""
+    """The catalogue is complete by then; the backup does not know some of its batches, or has them open."""
     kept = _kept(request, disturbed, database)
     with pytest.raises(Lost), lost_at(moment, "call"):
         disturbed.poll()

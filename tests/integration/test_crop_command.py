@@ -1,4 +1,4 @@
-"""cropline crop: what lies in the folder is what the plain way gives, and what fails is shown with its reason."""
+"""cropline crop: the folder holds the crops of the plain way, and failures are shown with their reasons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Warnings of drift, from what a batch's crops look like to where people see them; and manifests that nobody can judge."""
+"""Drift warnings, from the pixels of crops to where people see them; and manifests that cannot be validated."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_photo_sent_again_in_other_bytes_is_shown_with_its_evidence(workspace:
     (key,) = [
         key for key in storage.list_keys(workspace.settings.storage.spec, "drift") if key.endswith("phash.parquet")
     ]
-    # A source that remembers five other photos of its camera, and this one under another id and capture time.
+    # The baseline has five other photos of this camera, and this photo under another id and capture time.
     chance = random.Random(3)
     others = ["".join(chance.choices(LETTERS, k=256)) for _ in range(5)]
     noisy = "".join(
@@ -66,7 +66,7 @@ def test_a_photo_sent_again_in_other_bytes_is_shown_with_its_evidence(workspace:
 
 
 def _events(name: str, since: datetime) -> list:
-    """Prefect's server has them as soon as it has written them down."""
+    """Return Prefect's events as soon as its server has stored them."""
     wanted = EventFilter(
         event=EventNameFilter(name=[name]),
         occurred=EventOccurredFilter(since=since, until=datetime.now(UTC) + timedelta(minutes=5)),

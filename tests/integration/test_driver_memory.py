@@ -1,4 +1,4 @@
-"""What a batch's driver holds goes by the batch, not by what waits."""
+"""The memory of a batch's driver depends on the batch, not on the backlog."""
 
 import tracemalloc
 from pathlib import Path
@@ -19,7 +19,7 @@ BOXES = [jobs.box(f"box {n}", 0.1, 0.2, 0.5, 0.6) for n in range(4)]
 
 
 def waiting(folder: Path, images: int) -> tuple[State, StoreSpec]:
-    """So many images wait, in one manifest."""
+    """Register that many images in one manifest."""
     folder.mkdir()
     store = StoreSpec(folder.as_uri())
     rows = [jobs.image(n, f"http://h/{n}.jpg", BOXES) for n in range(images)]
@@ -31,7 +31,7 @@ def waiting(folder: Path, images: int) -> tuple[State, StoreSpec]:
 
 
 def held(state: State, store: StoreSpec) -> tuple[float, float]:
-    """(MB of Python's, MB of Arrow's) memory at most, while the next batch is claimed, planned and read."""
+    """Return the peak memory (MB of Python, MB of Arrow) while the next batch is claimed, planned and read."""
     usual = pa.default_memory_pool()
     counted = pa.proxy_memory_pool(usual)
     _POOLS.append(counted)
@@ -52,10 +52,10 @@ def held(state: State, store: StoreSpec) -> tuple[float, float]:
 
 def test_a_driver_holds_its_batch_and_not_the_backlog(tmp_path: Path) -> None:
     few, many = waiting(tmp_path / "few", ROW_GROUP), waiting(tmp_path / "many", 10 * ROW_GROUP)
-    held(*few), held(*many)  # what is imported once, and what each database's connection keeps
+    held(*few), held(*many)  # imports, and the cache of each database connection
     (python, arrow), (python_of_many, arrow_of_many) = held(*few), held(*many)
     print(f"{python:.2f} -> {python_of_many:.2f} MB of Python's, {arrow:.2f} -> {arrow_of_many:.2f} MB of Arrow's")
-    # Ten times as many wait: held, they would show.
+    # Ten times as many wait: if they were held, it would show.
     assert python_of_many < 3 * python
     assert arrow_of_many < 3 * arrow
     for state, _ in (few, many):

@@ -1,4 +1,4 @@
-"""EMR Serverless: asked through boto3, run by spark-submit from what was stored, cancelled with the flow. Never AWS itself."""
+"""EMR Serverless by boto3: run by spark-submit from the stored script, cancelled with the flow. Never AWS itself."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LIMIT_S = 120
 
 @pytest.fixture(scope="module")
 def moto() -> Iterator[str]:
-    """S3 and EMR Serverless as moto has them."""
+    """S3 and EMR Serverless as moto provides them."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -87,7 +87,7 @@ def run(photos: PhotoServer, store: StoreSpec, engine: EngineSettings, **more: A
 
 
 def without_shards(crops: pa.Table) -> list[dict[str, Any]]:
-    """The rows without where they lie in packs, whose number goes by the parts."""
+    """Return the rows without their place in packs; the number of packs depends on the parts."""
     return crops.drop_columns(["shard", "offset"]).to_pylist()
 
 
@@ -128,7 +128,7 @@ def test_moto_takes_the_job_run_as_it_is_asked_for(photos: PhotoServer, s3: Any,
     engine = settings(
         emr={"application_id": application, "environment": environment}, conf={"spark.speculation": "false"}
     )
-    # moto says SUCCESS at once and runs nothing.
+    # moto reports SUCCESS at once and runs nothing.
     with pytest.raises(EngineError, match="succeeded and left no crops"):
         run(photos, store, engine)
     (listed,) = client.list_job_runs(applicationId=application)["jobRuns"]

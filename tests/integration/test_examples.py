@@ -1,4 +1,4 @@
-"""The examples of docs/ run on what a poll leaves, with every output kind beside each other."""
+"""The examples of docs/ run on the output of a poll, with all output kinds side by side."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_every_example_reads_objects_and_packs_alike(workspace: Workspace) -> No
     assert str(first["bytes"]) in _run("crops_spark.py", output)
     shards = sum(row["profile"] == "b" for row in rows)
     assert f"{shards} crops" in _run("crops_pytorch.py", output / "shards")
-    # As webdataset sees itself in a DataLoader's second worker, and in one of more workers than shards.
+    # As in a DataLoader's second worker, and in one of more workers than shards.
     workers = [_run("crops_pytorch.py", output / "shards", WORKER=str(n), NUM_WORKERS="9") for n in range(9)]
     assert sum(int(told.split()[-2]) for told in workers) == shards
     assert {path.name for path in EXAMPLES.glob("*.py")} == {

@@ -1,4 +1,4 @@
-"""Each fault of the simulated API ends as the design says; the run survives it and the other images are done."""
+"""Each fault of the simulated API ends as designed; the run survives it and the other images are done."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_the_backlog_is_worked_off_while_the_api_is_down(workspace: Workspace) -
 def test_the_backlog_is_worked_off_when_an_item_breaks_the_intake(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By an error that nobody foresaw: it is raised as it is, after what waited is done."""
+    """An unexpected error is raised unchanged, after the waiting work items are done."""
 
     def broken(*_: Any) -> None:
         raise RecursionError("an item nested too deep")
@@ -218,7 +218,7 @@ def test_a_busy_listing_is_asked_again(workspace: Workspace) -> None:
 
 
 def test_a_manifest_of_the_wrong_shape_fails_the_run_with_nothing_registered(workspace: Workspace) -> None:
-    """As a disk or a later version of cropline might leave it: its rows cannot be told apart."""
+    """As left by a disk error or a later version of cropline: its rows cannot be identified."""
     import io
 
     import pyarrow as pa

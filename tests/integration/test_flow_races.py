@@ -1,4 +1,4 @@
-"""A scheduled poll, a backfill and a replay at the same time, each a process of its own: each box is cropped once."""
+"""A scheduled poll, a backfill and a replay in concurrent processes: each box is cropped once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forgetting photos: everything that was made of them goes, once and for good, whoever is at work and whatever is killed."""
+"""Erasure of photos: everything made from them is removed for good, despite concurrent runs and kills."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from cropline.state import State
 from tests.integration.conftest import Workspace
 from tests.integration.killing import calling_at
 
-# Kills the command at a place that the profiler sees from outside.
+# Kills the command at a function that the profiler watches.
 KILLED_AT = """
 import os, signal, sys, threading
 from cropline.erasure import Selection, forget, event_emitter
@@ -57,7 +57,7 @@ def _forget(workspace: Workspace, *images: str, **which: Any) -> ErasureResult:
 
 
 def _told(workspace: Workspace, *ids: str) -> dict[str, list[dict[str, Any]]]:
-    """Erasure -> its events that wait to be sent, in order. No event names one of these photos."""
+    """Return {erasure: its events in the outbox, in order}. No event names one of these photos."""
     found: dict[str, list[dict[str, Any]]] = {}
     with State.open(workspace.settings.state) as state:
         for waiting in state.pending_events(1000):
@@ -70,7 +70,7 @@ def _told(workspace: Workspace, *ids: str) -> dict[str, list[dict[str, Any]]]:
 
 
 def _forget_again(workspace: Workspace, image: str) -> ErasureResult:
-    """After a kill: the dead one is waited for until its lease is over."""
+    """Run it again after a kill, waiting until the killed one's lease ends."""
     deadline = time.monotonic() + 30
     while (erased := _forget(workspace, image)).waits:
         assert time.monotonic() < deadline, "the lease of a dead erasure never ends"
@@ -96,7 +96,7 @@ def test_a_forgotten_photo_leaves_nothing_and_never_comes_back(workspace: Worksp
     workspace.poll()
     gone, *others = _ids(workspace)
     before, rows = workspace.objects(), workspace.rows()
-    # An older version of it, known to no current row.
+    # An older version of it that no current row names.
     workspace.api.control.change_box(gone)
     workspace.poll()
     everything = set(workspace.objects())
@@ -157,7 +157,7 @@ def test_photos_in_work_are_forgotten_when_their_batch_ends(workspace: Workspace
     poll(max_batches=1)
     settings = workspace.settings
     with State.open(settings.state) as state:
-        # As a poll has it that is being cut while someone else forgets; it will be resumed.
+        # A poll that claimed it is killed while someone else forgets; its batch will be resumed.
         batch = state.claim(limit=3, owner="a poll that is killed")
         assert batch is not None
         held = batch.images["image_id"].to_pylist()[0]
@@ -174,7 +174,7 @@ def test_photos_in_work_are_forgotten_when_their_batch_ends(workspace: Workspace
     (receipt,) = storage.list_keys(settings.storage.spec, "receipts")
     went = json.loads(storage.read(settings.storage.spec, receipt))["went"]
     assert [entry["image_id"] for entry in went] == sorted([held, done])
-    # The run that ended it has sent its lineage.
+    # The run that finished it has sent its lineage.
     sent = storage.read(settings.storage.spec, "lineage/events.ndjson").decode().splitlines()
     told = [event for event in map(json.loads, sent) if event["job"]["name"] == "cropline.erasure"]
     assert [event["eventType"] for event in told] == ["START", "COMPLETE"]
@@ -196,7 +196,7 @@ def _bytes_of_packs(workspace: Workspace) -> list[bytes]:
 
 
 def _readable(workspace: Workspace, but: str = "") -> dict[tuple[str, str, int], str]:
-    """Every row's crop, read as users read it: its hash by photo, profile and box. ``but``: a photo that is left out."""
+    """Return each row's crop hash by photo, profile and box, read as users do. ``but``: a photo to leave out."""
     spec = workspace.settings.storage.spec
     return {
         (row["image_id"], row["profile"], row["box_index"]): hashlib.sha256(
@@ -211,7 +211,7 @@ def test_packs_are_rewritten_without_a_forgotten_photo_wherever_it_is_killed(wor
     workspace.set(PROFILES=PACKED, ENGINE__PROCESSES="1", STATE__LEASE_S="0.2")
     workspace.poll()
     gone = _ids(workspace)[0]
-    # An older version of a box of it lies in a pack too, and no current row names it.
+    # A pack also holds an older version of one of its boxes, which no current row names.
     old = {
         row["sha256"]: cropline.open_crop(row, workspace.settings.storage.spec).read()
         for row in workspace.rows()
@@ -228,7 +228,7 @@ def test_packs_are_rewritten_without_a_forgotten_photo_wherever_it_is_killed(wor
         if function:
             killed = workspace.run(KILLED_AT.format(function=function, event=event, image=gone))
             assert killed.returncode == -signal.SIGKILL, (function, event, killed.stderr[-1000:])
-            # In between nothing of the others is lost.
+            # The others are complete at every step.
             assert _readable(workspace, but=gone) == others, (function, event)
         receipt = _receipt(workspace, _forget_again(workspace, gone))
         assert len(receipt["packs"]) >= 2
@@ -239,7 +239,7 @@ def test_packs_are_rewritten_without_a_forgotten_photo_wherever_it_is_killed(wor
         spec = workspace.settings.storage.spec
         named = {row["shard"] for row in workspace.rows() if row["shard"]}
         lying = {key for key in storage.list_keys(spec, "shards") if not key.endswith(".json")}
-        # A new pack of a killed call is the same as that of the next one; nothing else may be left.
+        # The next call makes the same new pack as the killed call; nothing else may be left.
         assert lying == named, (function, event)
 
 
@@ -247,7 +247,7 @@ def test_packs_are_rewritten_without_a_forgotten_photo_wherever_it_is_killed(wor
 def test_crops_that_a_poll_takes_over_move_with_their_pack_when_its_neighbour_is_forgotten(
     workspace: Workspace, function: str, event: str
 ) -> None:
-    """The poll has read where they lie when a whole erasure moves them: before its commit, and between that and its check."""
+    """The erasure moves them after the poll read their place: before its commit, or between commit and check."""
     workspace.set(PROFILES=PACKED, ENGINE__PROCESSES="1")
     workspace.poll()
     gone, changed = _ids(workspace)[:2]
@@ -263,7 +263,7 @@ def test_crops_that_a_poll_takes_over_move_with_their_pack_when_its_neighbour_is
 
 
 def test_an_erasure_that_another_ended_meanwhile_keeps_its_receipt(workspace: Workspace) -> None:
-    """As a poll does it that has read which erasures are open, and comes to this one when the command has ended it."""
+    """A poll has read which erasures are open, and reaches this one after the command has finished it."""
     workspace.poll()
     gone, spec = _ids(workspace)[0], workspace.settings.storage.spec
     with State.open(workspace.settings.state) as state:
@@ -271,7 +271,7 @@ def test_an_erasure_that_another_ended_meanwhile_keeps_its_receipt(workspace: Wo
         erased = finish(spec, state, begun)
         receipt = _receipt(workspace, erased)
         assert finish(spec, state, begun) == erased
-        # Killed before it could remove its log; that of another one, which is open, is needed.
+        # Killed before it could remove its log; the log of another, open erasure is needed.
         open_one = state.begin_erasure("cams", Selection(images=("other",)).text, image_ids=["other"])
         for key in (f"{begun.erasure_id}/a.json", f"{open_one.erasure_id}/a.json", f"{open_one.erasure_id}.json"):
             storage.write(spec, f"receipts/{key}", b"{}")
@@ -283,7 +283,7 @@ def test_an_erasure_that_another_ended_meanwhile_keeps_its_receipt(workspace: Wo
 
 
 def test_an_erasure_that_overslept_removes_nothing_more(workspace: Workspace) -> None:
-    """Asked of the state at that moment: its heartbeat may not have noticed yet."""
+    """It asks the state at that time; its heartbeat may not have noticed yet."""
     workspace.poll()
     gone, before = _ids(workspace)[0], workspace.objects()
 
@@ -300,7 +300,7 @@ def test_an_erasure_that_overslept_removes_nothing_more(workspace: Workspace) ->
 
 
 def test_an_erasure_that_oversleeps_while_it_packs_ends_nothing(workspace: Workspace) -> None:
-    """Another takes over meanwhile and moves the crops of both to packs of its own, which the sleeper has not seen."""
+    """Meanwhile another takes over and moves the crops of both to other packs, which the stalled one has not seen."""
     workspace.set(PROFILES=PACKED, ENGINE__PROCESSES="1")
     workspace.poll()
     one, two = _ids(workspace)[:2]
@@ -313,7 +313,7 @@ def test_an_erasure_that_oversleeps_while_it_packs_ends_nothing(workspace: Works
     with calling_at("Spool.put", "call", taken_over), pytest.raises(StaleLease):
         _forget(workspace, one)
     _assert_erased(workspace, one)
-    # What woke has put a pack back in which the second still is; no row names it, and the sweep of orphans takes it.
+    # The stalled one wrote back a pack with the second photo. No row names it, so orphan removal deletes it.
     for path in (workspace.folder / "output" / "shards").rglob("*"):
         os.utime(path, (0, 0))
     with State.open(workspace.settings.state) as state:
@@ -323,7 +323,7 @@ def test_an_erasure_that_oversleeps_while_it_packs_ends_nothing(workspace: Works
 
 
 def test_an_erasure_that_wakes_when_another_has_finished_it_takes_no_crop_away(workspace: Workspace) -> None:
-    """Both make the same pack of what stays, under the same key."""
+    """Both make the same pack of the remaining crops, under the same key."""
     workspace.set(PROFILES=PACKED, ENGINE__PROCESSES="1")
     workspace.poll()
     one = _ids(workspace)[0]
@@ -339,7 +339,7 @@ def test_an_erasure_that_wakes_when_another_has_finished_it_takes_no_crop_away(w
 
 
 def test_two_erasures_never_go_on_at_once(workspace: Workspace) -> None:
-    """The second comes when the first has made a new pack, in which the second's photo still is, and has not committed it."""
+    """The second starts when the first has written, not committed, a pack that still holds the second's photo."""
     workspace.set(PROFILES=PACKED, ENGINE__PROCESSES="1")
     workspace.poll()
     one, two = _ids(workspace)[:2]
@@ -347,7 +347,7 @@ def test_two_erasures_never_go_on_at_once(workspace: Workspace) -> None:
     with calling_at("Spool.put", "return", lambda: met.append(_forget(workspace, two))):
         _assert_erased(workspace, one)
     assert [(erased.waits, erased.receipt, erased.images) for erased in met] == [(True, None, 0)]
-    # Its tombstone is put; whoever comes next finishes it.
+    # Its tombstone is written; the next run finishes it.
     assert two not in workspace.states()
     workspace.api.control.change_box(_ids(workspace)[2])
     workspace.poll()
@@ -364,7 +364,7 @@ def _assert_erased(workspace: Workspace, *images: str) -> None:
 
 
 def test_killed_anywhere_and_called_again_it_ends_the_same(workspace: Workspace) -> None:
-    workspace.set(STATE__LEASE_S="0.2")  # a dead erasure does not keep the next one waiting
+    workspace.set(STATE__LEASE_S="0.2")  # a killed erasure does not keep the next one waiting
     workspace.poll()
     gone = _ids(workspace)[0]
     kept = workspace.folder / "kept"
@@ -376,11 +376,11 @@ def test_killed_anywhere_and_called_again_it_ends_the_same(workspace: Workspace)
         killed = workspace.run(KILLED_AT.format(function=function, event=event, image=gone))
         assert killed.returncode == -signal.SIGKILL, (function, event, killed.stderr[-1000:])
         _forget_again(workspace, gone)
-        # Killed after its end it begins anew and finds nothing: the first receipt stays as it was.
+        # Killed after its end it starts again and finds nothing: the first receipt stays unchanged.
         spec = workspace.settings.storage.spec
         first = min(key for key in storage.list_keys(spec, "receipts") if key.count("/") == 1)
         went = json.loads(storage.read(spec, first))["went"]
-        # What it tells lineage waits for the next run; it is told once, whatever was killed.
+        # The next run emits its lineage, exactly once despite any kill.
         left = workspace.end_state() | {"unpublished": undisturbed[1]["unpublished"]}
         assert (went, left) == undisturbed, (function, event)
         for events in _told(workspace, gone).values():

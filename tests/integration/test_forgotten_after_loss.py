@@ -1,4 +1,4 @@
-"""What was forgotten stays away after the state was lost, or restored from a backup of before."""
+"""Forgotten photos stay away after the state was lost, or restored from an earlier backup."""
 
 from __future__ import annotations
 

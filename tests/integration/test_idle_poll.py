@@ -1,4 +1,4 @@
-"""A poll that finds nothing new pays for nothing that it does not use. What it costs is in benchmarks/idle.py."""
+"""A poll that finds nothing new imports nothing that it does not use. benchmarks/idle.py measures its cost."""
 
 from __future__ import annotations
 

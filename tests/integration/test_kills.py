@@ -1,4 +1,4 @@
-"""Kill the run between any two steps, or let it sleep, and run again: the end state is that of a run that nobody disturbed."""
+"""Kill or suspend the run between any two steps and run again: the end state is that of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def test_a_run_that_sleeps_through_its_lease_cannot_commit_when_it_wakes(
     disturbed: Workspace, undisturbed: Ledger
 ) -> None:
     disturbed.set(STATE__LEASE_S="1")
-    # It stops itself where its crops are cut and its commit begins: the moment at which waking late could do most harm.
+    # It stops itself after the crops and before its commit, where a late commit could do most harm.
     sleeper = AT.format(function="commit", event="call", signal="SIGSTOP")
     child = disturbed.start(sleeper)
     try:
         _wait_until(lambda: "(stopped)" in Path(f"/proc/{child.pid}/status").read_text())
-        time.sleep(3)  # three lease times: that is what this test is about
+        time.sleep(3)  # three lease times, which this test is about
         taken_over = disturbed.process()
         assert (taken_over.batches, taken_over.resumed, taken_over.images) == (1, 1, 6)
         before = books(disturbed.place)

@@ -1,4 +1,4 @@
-"""cropline lineage and cropline trace: of a run, a crop and an image, through a re-crop, a lost report and an erasure."""
+"""cropline lineage and cropline trace of a run, a crop and an image: after a re-crop, a lost report and an erasure."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _SVG = "{http://www.w3.org/2000/svg}"
 
 
 def drawn(path: Path) -> list[str]:
-    """Every text of a picture, tooltips too."""
+    """Return every text of a picture, including tooltips."""
     root = ElementTree.parse(path).getroot()
     return [text.text or "" for text in root.iter() if text.tag in (f"{_SVG}text", f"{_SVG}title")]
 
 
 def edges(out: str) -> dict[tuple[str, str], str]:
-    """(start, end) -> count, of what was printed."""
+    """Return {(start, end): count} of the printed edges."""
     return {(start, end): count for start, end, count in re.findall(r"(\w+) -> (\w+) +([\d,]+|-) ", out)}
 
 
@@ -73,7 +73,7 @@ def test_a_run_a_crop_and_an_image_tell_one_story(workspace: Workspace, capsys: 
     assert f"{len(mine)} of {len(mine)} boxes" in image.out
     assert all(other["key"] in image.out for other in mine)
 
-    # Cut again: the old crop is still found, as what it is.
+    # Cut again: the old crop is still found, and shown as superseded.
     workspace.api.control.change_box(row["image_id"], row["box_id"])
     workspace.poll()
     (now,) = [r for r in workspace.rows() if (r["image_id"], r["box_id"]) == (row["image_id"], row["box_id"])]
@@ -84,7 +84,7 @@ def test_a_run_a_crop_and_an_image_tell_one_story(workspace: Workspace, capsys: 
     assert "superseded in version" in cropline(capsys, "trace", row["key"]).out
     assert cropline(capsys, "lineage", row["key"], "--out", str(here / "old.svg")).code == 0
 
-    # A run whose report is gone: what the catalogue holds of it.
+    # A run whose report is lost: what the catalogue has of it.
     storage.delete(spec, [key for key in storage.list_keys(spec, "reports") if now["flow_run"] in key])
     lost = cropline(capsys, "lineage", now["flow_run"], "--out", str(here / "lost.svg"))
     assert "from the catalogue" in lost.out
@@ -98,7 +98,7 @@ def test_a_run_a_crop_and_an_image_tell_one_story(workspace: Workspace, capsys: 
     unwritable = cropline(capsys, "lineage", row["flow_run"], "--out", str(here / "no" / "folder.svg"))
     assert (unwritable.code, unwritable.err.count("\n")) == (2, 1)
 
-    # Forgotten: nobody is told of it, by no name, though earlier versions of the catalogue still hold its rows.
+    # After an erasure no name finds it, though earlier versions of the catalogue still hold its rows.
     with State.open(workspace.settings.state) as state:
         forget(spec, state, "cams", Selection(images=(row["image_id"],)))
     for command, name in (("trace", row["image_id"]), ("trace", row["key"]), ("lineage", row["key"])):

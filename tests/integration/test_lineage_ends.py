@@ -1,4 +1,4 @@
-"""Whatever happens to a run or to the collector: each run that said START says one end, and no run waits for a collector."""
+"""Each run that emitted START emits one end, whatever happens to it or to the collector, and never waits for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
 class Collector:
-    """A real HTTP collector that keeps what it accepted. ``answer`` may be changed while it runs."""
+    """A real HTTP collector that keeps the events it accepted. ``answer`` may be changed while it runs."""
 
     def __init__(self) -> None:
         self.accepted: list[dict[str, Any]] = []
@@ -38,7 +38,7 @@ class Collector:
                 outer.answer(self)
 
             def log_message(self, format: str, *args: Any) -> None:
-                """Quiet."""
+                """Suppress the log."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
@@ -46,7 +46,7 @@ class Collector:
 
     @property
     def ends(self) -> dict[str, Counter[str]]:
-        """run id -> its events by kind."""
+        """Return {run id: its events by kind}."""
         found: dict[str, Counter[str]] = {}
         for event in self.accepted:
             found.setdefault(event["run"]["runId"], Counter())[event["eventType"]] += 1
@@ -109,7 +109,7 @@ def fail(handler: BaseHTTPRequestHandler) -> None:
 def test_a_run_ends_beside_an_ill_collector_and_nothing_is_lost(
     workspace: Workspace, collector: Collector, ill: str
 ) -> None:
-    """The one that hangs does so until the run has ended: a run that waited for it would never end."""
+    """The hanging collector hangs until the run has ended: a run that waited for it would never end."""
 
     def hang(handler: BaseHTTPRequestHandler) -> None:
         collector.release.wait()

@@ -14,7 +14,7 @@ from tests.integration.conftest import Workspace, artifact_text, picture
 
 
 def _plain_crop(photo: bytes, box: dict[str, float]) -> Image.Image:
-    """The plain way, written out: open, turn upright, round to the nearest pixel, cut."""
+    """The plain way: open, turn upright, round to the nearest pixel, cut."""
     with Image.open(io.BytesIO(photo)) as opened:
         upright = ImageOps.exif_transpose(opened).convert("RGB")
     width, height = upright.size
@@ -81,7 +81,7 @@ def test_a_changed_box_recuts_that_box_only_under_a_new_key(workspace: Workspace
     before = {(row["image_id"], row["box_id"]): row["key"] for row in old_rows}
     same = {(row["image_id"], row["box_id"]): row["key"] for row in rows if row is not changed["b02"]}
     assert same.items() <= before.items()
-    # All rows of the photo are of the new work: the next poll, and a repeat of this one, find nothing to do.
+    # All rows of the photo belong to the new work item: the next poll, and a repeat of this one, find nothing to do.
     assert len({row["fingerprint"] for row in changed.values()}) == 1
     assert {row["batch_id"] for row in changed.values()} == {changed["b02"]["batch_id"]}
     assert workspace.poll().nothing_new

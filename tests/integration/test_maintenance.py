@@ -1,4 +1,4 @@
-"""Maintenance of the store: orphans and what is past its days go, what anybody needs stays, a dry run touches nothing."""
+"""Maintenance of the store: orphans and expired objects go, everything needed stays, a dry run changes nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DAY = 86_400
 
 
 def _age(root: Path, days: float, *prefixes: str) -> None:
-    """As if everything below had been written so long ago."""
+    """Make everything below look that many days old."""
     moment = time.time() - days * DAY
     for prefix in prefixes:
         for path in (root / prefix).rglob("*"):
@@ -41,7 +41,7 @@ def _sweep(workspace: Workspace, *, dry_run: bool = False) -> dict[str, CleanupR
 
 
 def _lost(root: Path, workspace: Workspace) -> list[Path]:
-    """What killed attempts leave: a crop, a tar with its index, a half-written file."""
+    """Create what killed attempts leave: a crop, a tar with its index, a half-written file."""
     folder = root / Path(workspace.rows()[0]["key"]).parent
     paths = [
         folder.parent.parent / "gone-0123456789abcdef" / "ff" / "0000-x.jpg",
@@ -82,17 +82,17 @@ def test_crops_of_versions_that_can_still_be_read_stay(workspace: Workspace) -> 
     workspace.poll()
     _age(workspace.folder / "output", 30, "crops")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cropline.core.storage.read", _never)  # no file of the catalogue is read whole
+        patch.setattr("cropline.core.storage.read", _never)  # no catalogue file is read whole
         assert _sweep(workspace)["orphans"].count == 0
     assert set(old) < set(workspace.objects())
-    # Once no version names them any more they are orphans.
+    # Once no version names them they are orphans.
     _forget_old_versions(workspace)
     assert _sweep(workspace)["orphans"].count > 0
     assert {row["key"] for row in workspace.rows()} == set(workspace.objects())
 
 
 def _forget_old_versions(workspace: Workspace) -> None:
-    """As vacuum does it after a month."""
+    """As vacuum does after a month."""
     current = {Path(path).name for path in _files_of_newest(workspace)}
     for path in (workspace.folder / "output" / "catalogue").rglob("*.parquet"):
         if path.name not in current and "_delta_log" not in path.parts:
@@ -161,7 +161,7 @@ def test_crops_past_their_profiles_days_go_with_their_rows_and_are_not_cut_again
 
 
 def _commit_days_ago(workspace: Workspace, days: int) -> None:
-    """The rows as a commit of that day would have made them."""
+    """Change the rows to what a commit on that day would have written."""
     from datetime import timedelta
 
     from deltalake import DeltaTable, write_deltalake
@@ -202,7 +202,7 @@ def test_manifests_quarantine_and_reports_age_out_but_for_manifests_that_work_ne
     assert len(storage.list_keys(spec, "reports")) == 6, "those of today's two runs stay: page, sheet and graph"
 
 
-# The parts of maintain, killed at a place that the profiler sees from outside.
+# Kills the parts of maintain at a function that the profiler watches.
 UPKEEP_KILLED_AT = """
 import os, signal, sys
 from datetime import timedelta
@@ -251,7 +251,7 @@ def test_upkeep_killed_anywhere_and_run_again_ends_the_same(workspace: Workspace
             assert killed.returncode == -signal.SIGKILL, (function, killed.stderr[-1000:])
         again = workspace.run(UPKEEP_KILLED_AT.format(function="nowhere", event="call"))
         assert again.returncode == 0, again.stderr[-1000:]
-        # Crops whose rows a killed call deleted, and no more, wait until no version of the catalogue names them.
+        # Crops whose rows a killed call deleted wait until no catalogue version names them; nothing else does.
         _forget_old_versions(workspace)
         _sweep(workspace)
         lying = {path for path in root.rglob("*") if path.is_file() and path.relative_to(root).parts[0] != "catalogue"}

@@ -1,4 +1,4 @@
-"""Every command that prints ids, over a poll of an API whose texts are made to drive a terminal: none of them does."""
+"""Every command that prints ids, after a poll with texts made to control a terminal: none of them takes effect."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.integration.commands import cropline
 from tests.integration.conftest import Workspace, picture
 from tests.photos import drawn, encoded, photo_server
 
-# Clears a screen, forges a line, turns the writing round; Rich's markup, closed wrongly, and its name of an emoji.
+# Clears a screen, forges a line, reverses the writing; broken Rich markup, and an emoji code of Rich.
 ODD = "a:100: [bold]x[/nope] \x1b[2J\x9b1m\r\nfake\u202e ü"
 SHOWN = "a:100: [bold]x[/nope] \\x1b[2J\\x9b1m\\r\\nfake\\u202e ü"
 

@@ -1,4 +1,4 @@
-"""The oracle itself: each of its counts is off by one when one thing is off."""
+"""The oracle itself: each of its counts is off by one when one thing is wrong."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def row(image: str, box: int, **values: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    """Three crops of two images, all as it should be."""
+    """Three correct crops of two images."""
     rows = [row("a", 0), row("a", 1), row("c", 0)]
     write_deltalake(tmp_path / "catalogue", pa.Table.from_pylist(rows))
     for one in rows:

@@ -1,6 +1,6 @@
-"""Every output kind beside each other on S3, from the poll to the export: written, read, forgotten, swept, copied out.
+"""All output kinds side by side on S3, from the poll to the export: written, read, forgotten, swept, exported.
 
-Judged by boto3, Delta's own reader, tarfile and pyarrow. What time does to a bucket is done to moto's, which lives in this process.
+Checked with boto3, Delta's own reader, tarfile and pyarrow. Ages are set in moto, which runs in this process.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ Crops = Counter[tuple[str, str, str, str]]
 
 @pytest.fixture
 def bucket(workspace: Workspace, s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Outputs of all kinds in a bucket of their own."""
+    """Put outputs of all kinds in a separate bucket."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
@@ -61,7 +61,7 @@ def bucket(workspace: Workspace, s3: str, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def _lying(workspace: Workspace) -> tuple[Crops, Crops]:
-    """(image, profile, box, SHA-256) of every row, once as the row says it and once by the bytes that it points at."""
+    """Return (image, profile, box, SHA-256) of every row: by the row, and by the bytes that it points at."""
     objects = workspace.place.objects("crops") | workspace.place.objects("shards")
     said, found = Crops(), Crops()
     for row in workspace.place.rows():
@@ -74,19 +74,19 @@ def _lying(workspace: Workspace) -> tuple[Crops, Crops]:
 
 
 def _kept(workspace: Workspace) -> dict[str, bytes]:
-    """Every object that a dry run must leave as it is."""
+    """Return every object that a dry run must not change."""
     folders = ("crops", "shards", "catalogue", "manifests", "receipts")
     return {key: data for folder in folders for key, data in workspace.place.objects(folder).items()}
 
 
 def _wanted(workspace: Workspace, but: str) -> Counter[tuple[str, ...]]:
-    """One crop a profile for each box that the camera API lists, but for those of one photo."""
+    """Return one crop per profile and box that the camera API lists, except those of one photo."""
     listed = [row for row in workspace.api.control.images() if row["id"] != but]
     return Counter((row["id"], profile, box["id"]) for row in listed for box in row["boxes"] for profile in KINDS)
 
 
 def _in_packs(objects: dict[str, bytes]) -> Counter[tuple[str, str]]:
-    """(kind of pack, image id) of all crops that packs hold, by their own formats' readers."""
+    """Return (kind of pack, image id) of all packed crops, by readers of their formats."""
     held: Counter[tuple[str, str]] = Counter()
     for key, data in objects.items():
         if key.endswith(".tar"):
@@ -99,7 +99,7 @@ def _in_packs(objects: dict[str, bytes]) -> Counter[tuple[str, str]]:
 
 
 def _age(bucket: str, days: float) -> None:
-    """As if everything in the bucket had been written so long ago."""
+    """Make everything in the bucket look that many days old."""
     for key in s3_backends[DEFAULT_ACCOUNT_ID]["aws"].buckets[bucket].keys.values():
         key.last_modified = datetime.now(UTC).replace(tzinfo=None) - timedelta(days=days)
 
@@ -118,7 +118,7 @@ def test_all_kinds_are_written_read_forgotten_swept_and_exported(
     for row in workspace.place.rows():
         assert hashlib.sha256(cropline.open_crop(row).read()).hexdigest() == row["sha256"]
 
-    # An older version of one of its boxes lies in packs too, and no current row names it.
+    # Packs also hold an older version of one of its boxes, which no current row names.
     gone = workspace.api.control.images()[0]["id"]
     boxes = len(workspace.api.control.change_box(gone)["boxes"])
     workspace.poll()
@@ -147,7 +147,7 @@ def test_all_kinds_are_written_read_forgotten_swept_and_exported(
     receipt = json.loads(workspace.place.objects("receipts")[erased.receipt])
     assert [entry["image_id"] for entry in receipt["went"]] == [gone]
 
-    # What killed attempts leave: a crop, a pack with its index, an upload in parts. All else stays, however old.
+    # What killed attempts leave: a crop, a pack with its index, a multipart upload. All else stays at any age.
     client = boto3.client("s3", endpoint_url=s3)
     before = workspace.place.objects("crops") | workspace.place.objects("shards")
     for key in ("crops/default-x/cams-1/no-photo/ff/0000-b.jpg", "shards/tar/x/aa.tar", "shards/tar/x/aa.json"):
@@ -179,7 +179,7 @@ def test_all_kinds_are_written_read_forgotten_swept_and_exported(
 def test_killed_while_a_pack_is_put_it_ends_as_if_undisturbed(
     disturbed: Workspace, undisturbed: Ledger, store: FaultyProxy, fault: Fault, kind: str
 ) -> None:
-    """The run and the crop process that holds the pack. A pack that was put and never committed is named by no row."""
+    """The run and the process that holds the pack are killed. No row names a pack that was put and not committed."""
     disturbed.set(PROFILES=json.dumps({"default": {"output": kind}}), ENGINE__PROCESSES="1")
 
     def kill() -> bool:
@@ -207,7 +207,7 @@ def test_killed_while_a_pack_is_put_it_ends_as_if_undisturbed(
 def test_an_upload_that_a_kill_cut_off_is_seen_by_nobody_and_ended_by_the_sweep(
     s3: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pack of several parts; its process is killed when the second part arrives, and another cuts its crops again."""
+    """A pack of several parts: its process is killed at the second part, and another cuts its crops again."""
     for name, value in (("ACCESS_KEY_ID", "test"), ("SECRET_ACCESS_KEY", "test"), ("DEFAULT_REGION", "us-east-1")):
         monkeypatch.setenv(f"AWS_{name}", value)
     client = boto3.client("s3", endpoint_url=s3)
@@ -236,10 +236,10 @@ def test_an_upload_that_a_kill_cut_off_is_seen_by_nobody_and_ended_by_the_sweep(
         for row in rows:
             assert hashlib.sha256(cropline.open_crop(row, spec).read()).hexdigest() == row["sha256"]
 
-        # A bucket may be others' too, when it is the storage itself.
+        # Others may use the bucket too, when the storage is the whole bucket.
         client.create_multipart_upload(Bucket=bucket, Key="below/videos/not-ours.mp4")
 
-        # moto says of every upload that it was begun in 2010.
+        # moto says that every upload was begun in 2010.
         now = datetime.now(UTC)
         assert end_uploads(spec, datetime(2009, 1, 1, tzinfo=UTC), dry_run=False) == [
             CleanupResult("unfinished uploads", 0)

@@ -1,4 +1,4 @@
-"""The main job as it stands in production: crops on S3, state in PostgreSQL. Both servers are real, on this machine."""
+"""The main job as in production: crops on S3, state in PostgreSQL. Both servers are real, on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""cropline quarantine: list, show and replay, as a person uses them, on what real polls put there."""
+"""cropline quarantine: list, show and replay, as a user runs them, on what real polls quarantined."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_bad_rows_are_listed_shown_replayed_and_marked(workspace: Workspace) -> 
     assert _rows("--rule", "boxes_ordered", "--store", "nowhere") == []
     assert "breaks    boxes_ordered" in _cropline("show", inverted)
 
-    # The cause of some is mended: the rule. Of another the source is: it comes again, good, by itself.
+    # Some are repaired by a changed rule; another is repaired at the source and is announced again.
     workspace.api.control.clear_faults()
     workspace.set(EXPECTATIONS__MAX_BOXES="1000")
     assert "Nothing was done." in _cropline("replay", "--dry-run")
@@ -75,7 +75,7 @@ def test_bad_rows_are_listed_shown_replayed_and_marked(workspace: Workspace) -> 
 
 
 def test_a_good_photo_whose_newer_version_was_bad_gets_it_by_a_replay(workspace: Workspace) -> None:
-    """The state knows the old version as done and nothing of the bad one: only quarantine does."""
+    """The state has the old version as done and does not know the bad one: only quarantine does."""
     workspace.poll()
     changed = workspace.api.control.change_etag(workspace.api.control.images()[0]["id"])["id"]
     workspace.set(EXPECTATIONS__MAX_BOXES="1", EXPECTATIONS__MAX_QUARANTINED_FRACTION="1")
@@ -107,7 +107,7 @@ def test_what_is_shown_holds_no_signature(workspace: Workspace) -> None:
 
 
 def test_a_repaired_mapping_repairs_what_lies_in_quarantine(workspace: Workspace) -> None:
-    """The rows were mapped wrongly; their items are mapped again, also where the mapping found no id, store or time."""
+    """The rows were mapped wrongly. Replay maps their items again, also those without id, store or time."""
     from flows.replay import replay
 
     workspace.set(API__FIELDS__CAPTURED_AT="taken.at", API__FIELDS__STORE_ID="shop", API__FIELDS__URL="href")
@@ -115,7 +115,7 @@ def test_a_repaired_mapping_repairs_what_lies_in_quarantine(workspace: Workspace
     assert "all 6 rows are bad; most of them" in said
     assert "look at CROPLINE_API__FIELDS__" in said
     with pytest.raises(NothingCameThrough, match="look at CROPLINE_API__FIELDS__"):
-        replay(ended=["quarantined"])  # still bad: it must not look as if it had helped
+        replay(ended=["quarantined"])  # still bad: replay must not report success
     workspace.set(API__FIELDS__CAPTURED_AT="captured_at", API__FIELDS__STORE_ID="store_id", API__FIELDS__URL="url")
     store = workspace.api.control.images()[0]["store_id"]
     _cropline("replay", "--store", store)

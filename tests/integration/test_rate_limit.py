@@ -37,7 +37,7 @@ def _calls() -> list[float]:
 def test_two_runs_share_the_calls_a_second_that_one_may_make(limit: object) -> None:
     with ThreadPoolExecutor(2) as runs:
         moments = sorted(chain(*runs.map(lambda _: _calls(), range(2))))
-    # One call is free at the start; the pace is a promise, so a slower machine cannot break it.
+    # The first call is free. The limit is an upper bound on the pace, so a slow machine cannot break it.
     assert moments[-1] - moments[0] >= (len(moments) - 2) / CALLS_PER_S
 
 

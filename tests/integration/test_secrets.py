@@ -1,4 +1,4 @@
-"""No signed URL, token or query string reaches what a run shows or keeps: canaries, looked for in everything that it leaves."""
+"""No signed URL, token or query string reaches what a run shows or stores: canaries are looked for in all of it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FAULTS = ("image_500", "image_truncated", "image_missing", "image_html", "row_in
 
 
 def readable(path: Path) -> str:
-    """A file's text; of a Parquet file also its rows, which are compressed."""
+    """Return a file's text; of a Parquet file also its decompressed rows."""
     text = path.read_bytes().decode("utf-8", "replace")
     return text + str(pq.read_table(path, partitioning=None).to_pylist()) if path.suffix == ".parquet" else text
 
@@ -35,14 +35,14 @@ def files(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def prefect_database() -> dict[str, str]:
-    """All that the server keeps of a run: states, parameters, logs, artifacts, events."""
+    """Return everything the server stores of a run: states, parameters, logs, artifacts, events."""
     database = Path(urlsplit(PREFECT_SERVER_DATABASE_CONNECTION_URL.value() or "").path)
     return {path.name: readable(path) for path in database.parent.glob(f"{database.name}*")}
 
 
 def test_canary_secrets_reach_no_row_artifact_event_or_log(workspace: Workspace) -> None:
     api = workspace.api
-    api.control.advance(photos=1)  # of seven photos one is well, so that the run is
+    api.control.advance(photos=1)  # one good photo of seven, so that the run succeeds
     listed = api.control.images()
     for fault, row in zip(FAULTS, listed, strict=False):
         api.control.add_fault(fault, image_id=row["id"])
@@ -81,7 +81,7 @@ def test_canary_secrets_reach_no_row_artifact_event_or_log(workspace: Workspace)
 
 
 def prefect_answers() -> Iterator[tuple[str, str]]:
-    """All that the server keeps and its UI shows."""
+    """Yield everything that the server stores and its UI shows."""
     with get_client(sync_client=True) as client:
         for kind, found in (
             ("artifact", client.read_artifacts()),

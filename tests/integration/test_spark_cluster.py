@@ -1,4 +1,4 @@
-"""A real standalone cluster, its executors and workers: they come, go, are killed and are let go of."""
+"""A real standalone cluster: its executors and workers start, end, are killed and are released."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.timeout(600)
 
 BOXES = [jobs.box("a", 0.1, 0.2, 0.5, 0.6), jobs.box("b", 0, 0, 1, 1)]
 PROFILES = {"png": Profile(format="png")}
-# How long a machine full of other work may take; what is promised is asserted apart.
+# A generous limit for a busy machine; the tests assert the promised times separately.
 LIMIT_S = 120
 
 
@@ -49,7 +49,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def cluster(tmp_path: Path, python: Path) -> Iterator[StandaloneCluster]:
-    """A cluster of the test's own: it may kill what it likes of it."""
+    """A cluster per test, which the test may damage."""
     (tmp_path / "cluster").mkdir()
     with standalone_cluster(tmp_path / "cluster", python) as started:
         yield started
@@ -78,7 +78,7 @@ def run(photos: HoldingServer, names: list[str], folder: Path, engine: dict[str,
         jobs.images(rows),
         jobs.claims(rows, PROFILES),
         jobs.stores(),
-        # A photo that is held back is to fail no test by itself.
+        # A photo that is held back must not fail a test by itself.
         jobs.job(folder, processes=1, fetch=FetchSettings(allow_loopback=True, timeout_s=110)),
         EngineSettings.model_validate(engine),
         **more,
@@ -144,8 +144,8 @@ def test_a_cluster_that_gives_no_executor_is_not_waited_for_without_end(
     assert "CROPLINE_ENGINE__SPARK__GRANT_TIMEOUT_S" in str(told.value)
     assert not photos.asked
     eventually("its application is ended", lambda: not cluster.state()["activeapps"], LIMIT_S)
-    # The next batch finds a session that works. Its memory is told: PySpark starts a process' JVM with the first session's
-    # conf on its command line, and every later session takes from there what it is not told itself.
+    # The next batch finds a session that works. Its memory is set explicitly: PySpark starts a process's JVM with the
+    # first session's conf on its command line, and every later session inherits from there what it does not set.
     working = settings(cluster, **{"spark.executor.memory": "1g"})
     assert_each_box_once(run(photos, ["free.jpg"], tmp_path / "out", working), 1, tmp_path / "out")
 
@@ -173,7 +173,7 @@ CANCELLED = """
 
 
 def cancel(photos: HoldingServer, folder: Path, engine: dict[str, Any]) -> subprocess.Popen[str]:
-    """A process that was in the middle of a batch and has been sent SIGTERM."""
+    """Return a process that was sent SIGTERM in the middle of a batch."""
     code = textwrap.dedent(CANCELLED.format(port=photos.port, folder=folder, engine=engine))
     child = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ.copy()

@@ -1,4 +1,4 @@
-"""Several processes at one state table: each image is committed exactly once, on both databases.
+"""Concurrent processes on one state table commit each image exactly once, on both databases.
 
 ``CROPLINE_RACE_IMAGES`` sets the number of images (600; the full form is 10,000).
 """
@@ -41,7 +41,7 @@ def register(url: str, profiles: tuple[str, ...] = ("default",)) -> None:
 
 
 def assert_each_once(url: str, taken: list[Take], works: Counter[tuple[str, str, str]]) -> None:
-    """What the processes say they committed, and what the tables say, are these works, each once."""
+    """Assert that the processes' commits and the tables both hold these work items, each once."""
     committed = Counter((take.image_id, take.profile, take.fingerprint) for take in taken)
     twice = dict(committed - works)
     lost = dict(works - committed)
@@ -62,7 +62,7 @@ def test_eight_processes_claim_and_commit_each_image_exactly_once(url: str) -> N
         (name(n), profile, f"{name(n)}/v1/{profile}") for n in range(IMAGES) for profile in ("default", "small")
     )
     assert_each_once(url, taken, works)
-    # The profiles of a photo stay together: it is fetched once.
+    # A photo's profiles are in one batch, so that it is fetched once.
     batches = {(take.image_id, take.profile): take.batch_id for take in taken}
     assert all(batches[name(n), "default"] == batches[name(n), "small"] for n in range(IMAGES))
 
@@ -73,14 +73,14 @@ def test_processes_that_die_holding_a_batch_lose_nothing_and_double_nothing(url:
     assert len(dead) == 25 * (PROCESSES // 2)  # each held a batch
     taken = [take for part in run_together(drain, [(url, 25)] * PROCESSES) for take in part]
     assert_each_once(url, taken, Counter((name(n), "default", f"{name(n)}/v1/default") for n in range(IMAGES)))
-    # What the dead held was finished under the id that the catalogue may know.
+    # Batches of dead processes were finished under their ids, which the catalogue may know.
     assert {take.batch_id for take in dead} <= {take.batch_id for take in taken}
 
 
 def test_poll_backfill_and_replay_at_the_same_time_do_each_version_once(url: str) -> None:
     with State.open(StateSettings.model_validate({"url": url})):
         pass
-    # Three processes bring the same images in the same and in other versions, in different order, and work on them.
+    # Three processes register the same images in the same and other versions, in different order, and work on them.
     plans = [(url, IMAGES // 10, seed, 12) for seed in range(PROCESSES)]
     taken = [take for part in run_together(poll_and_drain, plans) for take in part]
     taken += drain(url, 100)
@@ -89,7 +89,7 @@ def test_poll_backfill_and_replay_at_the_same_time_do_each_version_once(url: str
     look = Look(url)
     assert look.rows("SELECT DISTINCT state FROM images") == [("done",)]
     assert look.one("SELECT count(*) FROM images") == IMAGES // 10
-    # The last version won, whoever brought it, and it is the one that was committed last.
+    # The last version won, whoever registered it, and it was committed last.
     assert look.rows("SELECT DISTINCT version FROM images") == [("v12",)]
     assert {(name(n), f"{name(n)}/v12/default") for n in range(IMAGES // 10)} <= set(committed)
 

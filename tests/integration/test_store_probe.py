@@ -1,4 +1,4 @@
-"""A store that does not keep what the product relies on is refused in one line, before anything depends on it."""
+"""A store without the guarantees that the product needs is refused in one line, before anything depends on it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Fault = Callable[["Proxy"], bool]
 
 
 class Proxy(BaseHTTPRequestHandler):
-    """An S3 endpoint before a good one, with one fault: what it does to a request, and whether that answered it."""
+    """An S3 endpoint in front of a good one, with a fault. The fault returns whether it answered the request."""
 
     protocol_version = "HTTP/1.1"
     fault: Fault
@@ -60,7 +60,7 @@ class Proxy(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = go  # noqa: N815
 
     def log_message(self, *_: object) -> None:
-        """Quiet."""
+        """Suppress the log."""
 
 
 _OWN = ("content-length", "transfer-encoding", "connection", "server", "date")
@@ -77,7 +77,7 @@ def knows_no_conditions(self: Proxy) -> bool:
 
 
 def refuses_and_overwrites(self: Proxy) -> bool:
-    """The second PUT is refused as it must be, and done all the same."""
+    """The second PUT gets a refusal, as it must, but is executed anyway."""
     if "If-None-Match" not in self.headers:
         return False
     del self.headers["If-None-Match"]
@@ -136,7 +136,7 @@ def s3() -> Iterator[str]:
 
 @pytest.fixture
 def behind(s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Fault], StoreSpec]]:
-    """A storage in a bucket of its own, behind an endpoint with a fault."""
+    """Return a function that makes a storage in a new bucket, behind an endpoint with a fault."""
     for name, value in (("ACCESS_KEY_ID", "test"), ("SECRET_ACCESS_KEY", "test"), ("DEFAULT_REGION", "us-east-1")):
         monkeypatch.setenv(f"AWS_{name}", value)
     servers = []
@@ -224,7 +224,7 @@ def test_a_good_store_is_probed_once_and_nothing_of_it_stays(
     assert record["endpoint"] == spec.endpoint
     assert set(record["versions"]) == {"cropline", "obstore", "deltalake"}
 
-    monkeypatch.setattr(store_probe, "_proven", set())  # as another process
+    monkeypatch.setattr(store_probe, "_proven", set())  # as in another process
     monkeypatch.setattr(store_probe, "probe", lambda _: pytest.fail("it was probed again"))
     store_probe.require(spec)
 

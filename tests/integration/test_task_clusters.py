@@ -1,4 +1,4 @@
-"""A real Dask cluster: a worker that is killed in the middle of a batch, and a batch that is cancelled."""
+"""A real Dask cluster: a worker is killed in the middle of a batch, and a batch is cancelled."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_boxes_are_cut_once_when_a_dask_worker_is_killed(
         names = [f"{'held' if i % 2 else 'free'}-{i}.jpg" for i in range(12)]
         job = driver.submit(run, photos, names, tmp_path / "out", engine)
         eventually("both its threads work", lambda: photos.held >= 2, LIMIT_S)
-        # The worker is a child of its nanny, who starts another.
+        # The worker is a child of its nanny, which starts another.
         (worker,) = descendants(os.getpid(), "spawn_main")
         os.kill(worker, signal.SIGKILL)
         photos.release.set()
@@ -67,6 +67,6 @@ def test_cancelling_drops_the_parts_that_have_not_begun(
         child.communicate()
 
 
-# Lambdas, since they are sent to processes that do not have this module.
+# Lambdas, because they are sent to processes that do not have this module.
 _TASKS = lambda dask_scheduler: len(dask_scheduler.tasks)  # noqa: E731
 _EXECUTING = lambda dask_worker: len(dask_worker.state.executing)  # noqa: E731

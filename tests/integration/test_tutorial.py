@@ -1,4 +1,4 @@
-"""docs/tutorial.md, its commands and Python in the order in which they stand, against simulated cameras."""
+"""Runs the commands and Python of docs/tutorial.md in order, against simulated cameras."""
 
 from __future__ import annotations
 

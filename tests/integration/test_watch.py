@@ -1,4 +1,4 @@
-"""``cropline watch``: photos become crops while it looks, each once, whatever runs beside it and however it is ended."""
+"""``cropline watch``: each new photo is cropped once, whatever runs beside it and however it is ended."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ print(json.dumps({{"looks": looks, "heavy": sorted(loaded & set({HEAVY!r}))}}))
 
 @contextmanager
 def _watching(workspace: Workspace) -> Iterator[subprocess.Popen[str]]:
-    """The command as a user has it in a terminal: a process group of its own, which Ctrl-C reaches whole."""
+    """Run the command as in a terminal: in its own process group, all of which Ctrl-C reaches."""
     command = [sys.executable, "-c", "from cropline.cli import main; main()", "watch", "--every", "0.2"]
     child = subprocess.Popen(
         command, env=os.environ.copy(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -46,7 +46,7 @@ def _watching(workspace: Workspace) -> Iterator[subprocess.Popen[str]]:
 
 
 def _press_ctrl_c(child: subprocess.Popen[str]) -> str:
-    """What it then says. It must end well, without a traceback, and leave no process behind."""
+    """Return its last output. It must end without a traceback and leave no process behind."""
     os.killpg(child.pid, signal.SIGINT)
     said, complained = child.communicate(timeout=60)
     assert child.returncode == 0, complained[-3000:]
@@ -89,7 +89,7 @@ def test_each_photo_is_cropped_once_with_polls_beside_it_and_after_looks_that_fa
         _until(lambda: _done(workspace, 14), "what came while both ran is done", child)
 
         control.add_fault("listing_500")
-        # A look asks twice, see API__RETRIES in conftest.py.
+        # A poll asks twice, see API__RETRIES in conftest.py.
         _until(lambda: sum(e["status"] == 500 for e in control.log()) > 2, "a look failed", child)
         control.clear_faults()
         control.advance(photos=1)
@@ -130,7 +130,7 @@ def test_looks_that_find_nothing_ask_once_each_and_import_none_of_the_big_librar
     assert (found, failed) == (0, 0)
     assert idle >= 1
     calls = [entry for entry in workspace.api.control.log() if entry["path"] == "/v1/images"]
-    # The first look is a whole one, which reads the overlap: two pages of four.
+    # The first poll is a full one, which reads the overlap: two pages of four.
     assert len(calls) == idle + 1
     # obstore proves that the output is writable before anything depends on it.
     assert said["heavy"] == ["obstore"]

@@ -1,4 +1,4 @@
-"""The wheel without a checkout: an environment that has the requirements, the wheel, and nothing else of cropline."""
+"""The wheel without a checkout: an environment with the requirements, the wheel, and no other code of cropline."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of a fresh environment. The requirements are read where they lie; the checkout is not on its path."""
+    """Return a new environment's interpreter. It shares the installed requirements; the checkout is not on its path."""
     home = tmp_path_factory.mktemp("fresh") / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True, timeout=100)
     site = Path(sysconfig.get_path("purelib", vars={"base": str(home), "platbase": str(home)}))
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
     requirements = [path for path in sys.path if path.endswith("site-packages")]
-    # Paths as such: the .pth files that lie there, one of which names the checkout, are not read.
+    # Plain paths: Python then ignores the .pth files there, one of which names the checkout.
     (site / "requirements.pth").write_text("\n".join(requirements) + "\n")
     return home / "bin" / "python"
 

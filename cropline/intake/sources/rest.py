@@ -27,6 +27,7 @@ Leave = Callable[[], None]
 _TRIES = 3
 _MOST_EMPTY_PAGES = 100
 _PAST_THE_END = (404,)
+_PERHAPS_PAST_THE_END = (400, 416, 422)
 _NO_SUCH_PAGE = (400, 404, 416, 422, *range(500, 600))
 _GOES_ON = (Trouble.SHIFTED, Trouble.FULL)
 _HOPELESS = (Trouble.SAME_PAGE, Trouble.FULL)
@@ -114,19 +115,35 @@ class _Reading:
             status = error.status
         raise by_status(status, self._api, first=self.pages_read == 0)
 
-    def _ask_numbered(self, position: Position) -> list[Any] | None:
+    def _ask_numbered(self, position: Position, limit: int | None = None) -> list[Any] | None:
         """Return the items of a numbered page; None past the end."""
         self._leave()
         try:
-            answer = self._wire.ask(build(self._api, self._since, position, self._limit))
+            answer = self._wire.ask(build(self._api, self._since, position, limit or self._limit))
         except StatusError as error:
             status = error.status
         else:
             self._answer = answer
             return items_of(answer, self._api)
-        if self.pages_read and status in _PAST_THE_END:
+        if self.pages_read and (
+            status in _PAST_THE_END or (status in _PERHAPS_PAST_THE_END and (self._is_short() or self._counts_all()))
+        ):
             return None
         raise by_status(status, self._api, first=self.pages_read == 0)
+
+    def _is_short(self) -> bool:
+        """Whether the last page holds fewer items than a page can: a refused next one is then past the end.
+
+        After a full page the API may refuse because it gives only so many items of any listing.
+        """
+        length = len(self.checker.page)
+        return length < self.checker.longest or (self._limits() and length < self._limit)
+
+    def _counts_all(self) -> bool:
+        """Whether as many items came as the listing has. A "total" that nobody set may be the length of the only page."""
+        checker = self.checker
+        told = checker.total == checker.distinct
+        return told and (self._api.total_path is not None or checker.distinct > checker.longest)
 
     def _take(self, items: list[Any], answer: Answer) -> Trouble | None:
         self.pages_read += 1
@@ -154,7 +171,7 @@ class _Reading:
             trouble = self._take(items, answer)
             if trouble in (Trouble.SAME_PAGE, Trouble.REPEATED):
                 # The last page names a cursor too: nothing follows it.
-                return None if tail or checker.total == checker.distinct else Trouble.SAME_PAGE
+                return None if tail or self._counts_all() else Trouble.SAME_PAGE
             if trouble is not None:
                 return trouble
             yield self._page(items)
@@ -163,7 +180,7 @@ class _Reading:
             if after is None or (not items and after in asked):
                 return self._end(answer, len(items))
             if after in asked:
-                return None if checker.total == checker.distinct else Trouble.SAME_PAGE
+                return None if self._counts_all() else Trouble.SAME_PAGE
             if empty > _MOST_EMPTY_PAGES:
                 raise failure(Trouble.SAME_PAGE, self._api, checker)
             counted = _counts_items(after, checker.items)
@@ -188,7 +205,10 @@ class _Reading:
         previous: int | None = None
         while True:
             if items is None:
-                items = self._ask_numbered(Position(value=number))
+                # After a page that is shorter than asked for, so many are asked for: a server that gives no more, and
+                # counts its pages by what it was asked for, would step over items.
+                capped = self._limits() and 0 < checker.longest < self._limit
+                items = self._ask_numbered(Position(value=number), checker.longest if capped else None)
             at_end = not items
             if previous is not None and self._is_worth_a_look(at_end) and self._rows_moved(Position(value=previous)):
                 return Trouble.SHIFTED
@@ -197,9 +217,10 @@ class _Reading:
             if previous is not None and self._limits() and checker.longest < self._limit:
                 return Trouble.CAPPED
             answer = self._answer
+            tail = checker.is_tail(self._keys(items))
             trouble = self._take(items, answer)
             if trouble is not None:
-                return trouble
+                return self._unless_over(trouble, tail)
             yield self._page(items)
             if has_more(answer, self._api) is False or self._has_all():
                 return None
@@ -251,6 +272,11 @@ class _Reading:
         """Return whether requests state the page size."""
         return bool(self._api.limit_param) or self._api.body is not None
 
+    def _unless_over(self, trouble: Trouble, tail: bool) -> Trouble | None:
+        """Past their end some APIs give the last page again: no trouble where that page is shorter, or all items came."""
+        repeats = trouble in (Trouble.SAME_PAGE, Trouble.REPEATED)
+        return None if repeats and (tail or self._counts_all()) else trouble
+
     def _has_all(self) -> bool:
         return self._api.total_path not in (None, "") and self.checker.total == self.checker.distinct
 
@@ -277,9 +303,10 @@ class _Reading:
             if not fresh:
                 return None
             answer = self._answer
+            tail = checker.is_tail(self._keys(fresh))
             trouble = self._take(fresh, answer)
             if trouble is not None:
-                return trouble
+                return self._unless_over(trouble, tail)
             yield self._page(fresh)
             if has_more(answer, self._api) is False or self._has_all():
                 return None

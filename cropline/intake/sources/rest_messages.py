@@ -10,7 +10,10 @@ from cropline.intake.sources.completeness import Completeness, Trouble
 def by_status(status: int, api: ApiSettings, *, first: bool) -> ApiError:
     where = f"the image API {api.listing}"
     if not first:
-        return ApiRefused(f"{where} answers {status} to a page after the first")
+        return ApiRefused(
+            f"{where} answers {status} to a page after the first; if that is its end, say where it ends with "
+            "CROPLINE_API__TOTAL_PATH or CROPLINE_API__HAS_MORE_PATH"
+        )
     if status in (400, 422):
         hint = "check CROPLINE_API__SINCE_FORMAT, SINCE_PARAM, LIMIT_PARAM, PAGE_SIZE, PARAMS and BODY"
     elif status in (401, 403):
@@ -26,7 +29,7 @@ def failure(trouble: Trouble, api: ApiSettings, checker: Completeness) -> ApiErr
     where = f"the image API {api.listing}"
     match trouble:
         case Trouble.SAME_PAGE | Trouble.REPEATED:
-            return ApiRefused(f"{where}: {_no_progress(api)}")
+            return ApiRefused(f"{where}: {_no_progress(api, checker)}")
         case Trouble.SHIFTED:
             extra = " Or CROPLINE_API__OFFSET_PARAM does not count items" if api.paginator == "offset" else ""
             return ApiUnavailable(
@@ -49,7 +52,12 @@ def _path_setting(api: ApiSettings) -> str:
     return {"cursor": ", CROPLINE_API__CURSOR_PATH", "next_url": ", CROPLINE_API__NEXT_URL_PATH"}.get(api.paginator, "")
 
 
-def _no_progress(api: ApiSettings) -> str:
+def _no_progress(api: ApiSettings, checker: Completeness) -> str:
+    if api.paginator in ("page_number", "offset") and checker.distinct > checker.longest:
+        return (
+            "its last page comes again and is full, so it may not be the last; say where it ends with "
+            "CROPLINE_API__TOTAL_PATH or CROPLINE_API__HAS_MORE_PATH"
+        )
     match api.paginator:
         case "page_number":
             return (

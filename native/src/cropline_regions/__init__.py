@@ -23,9 +23,10 @@ from PIL import Image, _imaging
 from cropline_regions import _plan, _regions
 from cropline_regions._plan import MARGIN, Box
 
-__all__ = ["MARGIN", "Band", "Box", "Undecoded", "decode", "size", "walk"]
+__all__ = ["MARGIN", "Band", "Box", "Undecoded", "decode", "scan_damage", "size", "walk"]
 
 walk = _regions.walk
+scan_damage = _regions.scan_damage
 
 # libjpeg starts at a whole block of the coarsest sampling (4 x 8 px), so it may decode more columns on the left.
 _WIDENED = 32

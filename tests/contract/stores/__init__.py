@@ -1,1 +1,1 @@
-"""One suite for every store."""
+"""One suite for every kind of store."""

@@ -1,4 +1,4 @@
-"""A storage in a place of its own, on each kind of store that there is."""
+"""An empty storage on each kind of store."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def gs() -> Iterator[Gcs]:
 
 @pytest.fixture(params=KINDS)
 def spec(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StoreSpec:
-    """An empty storage, with its cloud's credentials in the environment as people have them there."""
+    """Return an empty storage; its cloud's credentials are in the environment, as users set them."""
     return new_storage(request.param, request, monkeypatch, tmp_path)
 
 
 def new_storage(
     kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> StoreSpec:
-    """Below a prefix with a blank and an umlaut, in a new bucket."""
+    """Return a storage in a new bucket, below a prefix with a blank and an umlaut."""
     name = f"stores-{uuid4().hex[:8]}"
     if kind == "file":
         return StoreSpec((tmp_path / "büro 1").as_uri())

@@ -1,4 +1,4 @@
-"""The catalogue, exports, erasure and the sweep, on each kind of store."""
+"""The catalogue, exports, erasure and orphan removal, on each kind of store."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class _InThreeDays(datetime):
 
 
 def _stored(spec: StoreSpec, image: str, kind: str) -> list[dict[str, Any]]:
-    """A crop of an image, as an object or in a pack, with its row."""
+    """Store a crop of an image, as an object or in a pack, and return its row."""
     data = f"picture of {image}".encode()
     done = CropStore(spec).put(work_for(image_id=image), "b", CropOutcome(0, 0, "written", format="png"), data)
     row = crops([image], boxes=1, key=done.key, sha256=hashlib.sha256(data).hexdigest()).to_pylist()[0]
@@ -108,7 +108,7 @@ def test_a_photo_is_exported_and_forgotten_and_orphans_are_swept(
     gone = ["a", "b"]
     packs = Packs(spec, "cameras", gone)
     portion = collect(spec, "cameras", gone, packs)
-    storage.delete(spec, portion.images[0].objects)  # an erasure before this one was killed here
+    storage.delete(spec, portion.images[0].objects)  # as if an earlier erasure was killed here
     remove(spec, "cameras", portion, lambda: None)
     assert keys(catalogue.rows()) == keys(pa.Table.from_pylist(rows[2:]))
     assert storage.list_keys(spec, "crops") == [rows[2]["key"]]

@@ -1,4 +1,4 @@
-"""Photos from where they lie: buckets of each cloud and folders, and nothing else than the settings allow."""
+"""Photos in buckets of each cloud and in folders; nothing is read that the settings do not allow."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_bucket_that_refuses_our_key_or_hangs_is_a_reason(
 def test_photos_and_crops_may_lie_in_different_clouds(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Through a crop process, as a run does it."""
+    """Through a crop process, as in a run."""
     photos = new_storage("gs", request, monkeypatch, tmp_path)
     crops = new_storage("az", request, monkeypatch, tmp_path)
     storage.write(photos, "1.jpg", PHOTO)

@@ -1,4 +1,4 @@
-"""What every step asks of a store, on each kind of store."""
+"""The store operations that every step uses, on each kind of store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""prefect.yaml and the automations' files: the shipped ones are good, and mistakes are told before Prefect reads them."""
+"""prefect.yaml and the automation files: shipped ones are valid; mistakes are reported before Prefect reads them."""
 
 from __future__ import annotations
 

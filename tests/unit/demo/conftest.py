@@ -1,4 +1,4 @@
-"""One server for the whole folder, with small photos; every test gets it without faults and with an empty log."""
+"""One server for the whole folder, with small photos. Each test starts without faults and with an empty log."""
 
 import json
 from collections.abc import Iterator
@@ -14,14 +14,14 @@ Page = dict[str, Any]
 
 
 class Visitor:
-    """A client that is no cropline: plain requests, no retries."""
+    """A client without cropline's code: plain requests, no retries."""
 
     def __init__(self, server: DemoServer) -> None:
         self.server = server
         self.control = server.control
 
     def get(self, path_or_url: str, **options: Any) -> requests.Response:
-        """GET with the token, unless ``headers`` say otherwise."""
+        """GET with the token, unless ``headers`` are given."""
         url = path_or_url if path_or_url.startswith("http") else self.server.base_url + path_or_url
         headers = options.pop("headers", {"Authorization": f"Bearer {self.server.token}"})
         return requests.get(url, headers=headers, timeout=10, **options)
@@ -31,15 +31,15 @@ class Visitor:
         return self.get(row["url"], headers={}, **options)
 
     def page(self, **params: Any) -> Page:
-        """One page of the listing."""
+        """Return one page of the listing."""
         answer = self.get("/v1/images", params=params)
         answer.raise_for_status()
-        # Not answer.json(): where simplejson is installed it refuses the NaN that a fault puts there.
+        # Not answer.json(): with simplejson installed it refuses the NaN of a fault.
         page: Page = json.loads(answer.text)
         return page
 
     def pages(self, **params: Any) -> list[Page]:
-        """Every page, following the cursors."""
+        """Return every page, following the cursors."""
         pages = [self.page(**params)]
         while pages[-1]["next_cursor"]:
             pages.append(self.page(**{**params, "cursor": pages[-1]["next_cursor"]}))

@@ -1,4 +1,4 @@
-"""What is drawn: the same for the same seed, turned as its EXIF says, and worth cropping."""
+"""Drawn photos: the same for the same seed, rotated as their EXIF says, and worth cropping."""
 
 import io
 from pathlib import Path
@@ -68,7 +68,7 @@ def test_boxes_lie_within_the_picture_and_are_of_a_detectors_number() -> None:
 
 
 def test_boxes_hold_their_product_when_the_picture_is_turned_upright(tmp_path: Path) -> None:
-    """A red bottle's label is red where its box says: turned the wrong way it would not be."""
+    """A red bottle's label is red where its box says; rotated the wrong way, it would not be."""
     world = World(7, 6, 40)
     checked = set()
     for photo in one_of_each_model(world):
@@ -85,7 +85,7 @@ def test_boxes_hold_their_product_when_the_picture_is_turned_upright(tmp_path: P
 
 
 def _likeness(one: Image.Image, other: Image.Image) -> float:
-    """Correlation of two pictures' middles, -1..1, whatever their brightness."""
+    """Return the correlation of two pictures' centres, -1..1, independent of their brightness."""
     side = (8, 16)
     a, b = (list(picture.convert("L").resize(side).crop((2, 1, 6, 15)).tobytes()) for picture in (one, other))
     mean_a, mean_b = sum(a) / len(a), sum(b) / len(b)

@@ -1,4 +1,4 @@
-"""Every fault can be seen on the wire, strikes what and as often as it was told to, and then is gone."""
+"""Every fault is visible on the wire, affects what it was set for as often as it was set, and then stops."""
 
 import hashlib
 import io
@@ -25,14 +25,14 @@ def first(api: Visitor) -> Row:
 
 
 def struck(api: Visitor, fault: Fault, **options: Any) -> tuple[Row, requests.Response]:
-    """The answer for one photo under one fault."""
+    """Return the row of one photo under a fault and the response for the photo."""
     row = first(api)
     api.control.add_fault(fault, image_id=row["id"], times=1, **options)
     return row, api.photo(row, allow_redirects=False, stream=True)
 
 
 def spoilt(api: Visitor, fault: Fault) -> list[Any]:
-    """The first rows of the listing under a fault of the first."""
+    """Return the first rows of the listing while the first photo has a fault."""
     api.control.add_fault(fault, image_id=first(api)["id"])
     rows: list[Any] = api.page()["images"]
     return rows

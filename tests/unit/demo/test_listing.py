@@ -1,4 +1,4 @@
-"""The API as its vendor documents it: tokens, pages, cursors, signatures, photos, stores."""
+"""The API as its documentation describes it: tokens, pages, cursors, signatures, photos, stores."""
 
 import hashlib
 import io

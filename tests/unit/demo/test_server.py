@@ -1,4 +1,4 @@
-"""The server's process: it comes up, tells its address, and never stays behind."""
+"""The server's process: it starts, prints its address, and never outlives its parent."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""Captures: the same for the same seed, in bursts, and changed only where it was asked for."""
+"""Captures: the same for the same seed, in bursts, and changed only where a test asks for it."""
 
 from collections import Counter
 from datetime import timedelta

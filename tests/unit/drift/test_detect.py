@@ -1,4 +1,4 @@
-"""Drift on a simulated fleet: ten calm days give no warning, and each change gives its own warning for its camera."""
+"""Drift on a simulated fleet: ten calm days give no warning, and each change gives the warning of its camera."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -23,14 +23,14 @@ Row = dict[str, Any]
 
 
 class Fleet:
-    """Cameras with a daily rhythm, each with its own view; ``spoil`` changes what one of them sends."""
+    """Cameras with a daily rhythm and one view each; ``spoil`` changes what one of them sends."""
 
     def __init__(self) -> None:
         self.dice = np.random.default_rng(SEED)
         self.taken = 0
 
     def hour(self, number: int, spoil: Callable[[Row], Row | None] = lambda row: row) -> pa.Table:
-        """The manifest of one hour."""
+        """Return the manifest of one hour."""
         begin = START + timedelta(hours=number)
         rows = []
         for index, (store, camera) in enumerate(CAMERAS):
@@ -68,7 +68,7 @@ def end_of(number: int) -> datetime:
 
 @pytest.fixture(scope="module")
 def calm() -> tuple[Baseline, list[Drift]]:
-    """The baseline of ten days, and all warnings in that time."""
+    """Return the baseline of ten days and all warnings in that time."""
     print(f"seed {SEED}")
     fleet, known, warnings = Fleet(), Baseline.empty(), []
     for number in range(HOURS):
@@ -126,7 +126,7 @@ def test_a_changed_camera_is_named_and_no_other(calm: tuple[Baseline, list[Drift
     # Noon of the eleventh day.
     seen = observe(Fleet().hour(HOURS + 12, only_camera("c3", spoil)))
     found = find_drift(Baseline(seen.hours, seen.photos), calm[0], now=end_of(HOURS - 1))
-    # The simulation reuses its photo numbers, but not the hashes that were changed.
+    # The simulation reuses its photo numbers, but not the changed hashes.
     found = [drift for drift in found if drift.kind != "photo_again" or drift.evidence["sha256"] == "a" * 64]
     told = {drift.kind: drift.evidence for drift in found}
     assert set(told) == set(expected)

@@ -23,21 +23,21 @@ Scene = npt.NDArray[np.float64]
 
 
 class Camera:
-    """Scenes of one camera: levels 0..63 of each cell. The left quarter is covered by no box."""
+    """Scenes of one camera: levels 0..63 of each cell. No box covers the left quarter."""
 
     def __init__(self, name: str = "c1", seed: int = SEED) -> None:
         self.name, self.dice = name, np.random.default_rng(seed)
         self.shelf = self.dice.uniform(10, 50, (CELLS, CELLS))
 
     def scene(self, moved: int = 30) -> Scene:
-        """The shelf with other products in ``moved`` cells."""
+        """Return the shelf with other products in ``moved`` cells."""
         scene = self.shelf.copy()
         cells = self.dice.choice(CELLS**2, moved, replace=False)
         scene.flat[cells] = self.dice.uniform(5, 60, moved)
         return scene
 
     def again(self, scene: Scene) -> Scene:
-        """The scene from another encoder: half a level of noise."""
+        """Return the scene from another encoder: half a level of noise."""
         return scene + self.dice.normal(0, 0.5, scene.shape)
 
     def photo(self, image_id: str, scene: Scene, uncovered: int = CELLS // 4) -> dict[str, object]:

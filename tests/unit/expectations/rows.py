@@ -1,4 +1,4 @@
-"""Items as an image API sends them, and manifests landed from them, for the tests of expectations/."""
+"""Items as an image API sends them, and manifests made from them, for the tests of expectations/."""
 
 import io
 import random
@@ -21,7 +21,7 @@ def box(**changes: Any) -> dict[str, Any]:
 
 
 def item(number: int, **changes: Any) -> dict[str, Any]:
-    """A good item with two boxes; ``changes`` overwrite its fields."""
+    """Return a good item with two boxes; ``changes`` overwrite its fields."""
     good = {
         "id": f"img-{number}",
         "etag": f"v-{number}",
@@ -40,7 +40,7 @@ def item(number: int, **changes: Any) -> dict[str, Any]:
 
 
 def landed(items: Iterable[Any], api: ApiSettings | None = None) -> pa.Table:
-    """The manifest that results from landing these items."""
+    """Return the manifest that results from landing these items."""
     api = api or ApiSettings()
     return pa.Table.from_pylist([manifest_row(at, one, api) for at, one in enumerate(items)], schema=MANIFEST)
 
@@ -52,14 +52,14 @@ def parquet(table: pa.Table) -> bytes:
 
 
 def spoilt(whole: bytes) -> Iterator[bytes]:
-    """Corrupt versions of a Parquet file: empty, replaced, cut off, zeroed, or changed in its first page."""
+    """Yield corrupt versions of a Parquet file: empty, replaced, truncated, zeroed, or changed in its first page."""
     yield from (b"", b"PAR1", b"<html>404</html>", whole[:-1], whole[: len(whole) // 2], whole[len(whole) // 2 :])
     yield bytes(len(whole))
     yield whole[:60] + bytes([whole[60] ^ 1]) + whole[61:]
 
 
 def flipped(whole: bytes, seed: int, count: int) -> Iterator[bytes]:
-    """The file with a few random bits flipped. It may still be readable."""
+    """Yield the file with a few random bits flipped. It may still be readable."""
     dice = random.Random(seed)
     for _ in range(count):
         data = bytearray(whole)

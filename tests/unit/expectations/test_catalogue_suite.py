@@ -1,4 +1,4 @@
-"""The catalogue suite: a good batch passes, and each fault breaks only the rule that is meant for it."""
+"""The catalogue suite: a good batch passes, and each fault breaks only its own rule."""
 
 import hashlib
 from collections.abc import Callable

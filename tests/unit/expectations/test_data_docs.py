@@ -1,4 +1,4 @@
-"""Data Docs: what a run adds, what it must not read, and how runs that end at the same time affect each other."""
+"""Data Docs: what a run adds, what it must not read, and how concurrent runs affect each other."""
 
 import json
 import re
@@ -36,7 +36,7 @@ def keep(site: DocsSite, runs: list[SuiteRun], *, at: datetime = NOW, name: str 
 
 
 def listed(site: DocsSite) -> list[str]:
-    """The pages that the index links to, in its order."""
+    """Return the pages that the index links to, in its order."""
     index = read(site.spec, f"{site.prefix}index.html").decode()
     return re.findall(r'<td><a href="(runs/[^"]+)">', index)
 

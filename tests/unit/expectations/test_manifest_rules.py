@@ -1,4 +1,4 @@
-"""Each rule of the manifest suite, on rows that break only this rule, and on rows that nearly break it."""
+"""Each rule of the manifest suite: rows that break only this rule, and rows that nearly break it."""
 
 from datetime import UTC, timedelta
 from typing import Any
@@ -41,7 +41,7 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "no scheme": ({"url": "photos.example/1.jpg"}, ["url_scheme", "url_well_formed"]),
     "empty address": ({"url": ""}, ["url_scheme", "url_well_formed"]),
     "no host": ({"url": "https:///1.jpg"}, ["url_well_formed"]),
-    # Landing encodes what stands after the host; what stands in the host cannot be encoded.
+    # Landing encodes what follows the host; the host itself cannot be encoded.
     "blank in the path": ({"url": "https://photos.example/a b.jpg"}, []),
     "blank in the host": ({"url": "https://photos .example/1.jpg"}, ["url_well_formed"]),
     "line end in the address": ({"url": "https://photos.example/1.jpg\n"}, ["url_well_formed"]),
@@ -126,7 +126,7 @@ def test_a_row_breaks_what_it_should_and_nothing_else(verdict: Verdict, case: st
 
 def test_every_warning_on_single_rows_is_broken_by_some_case() -> None:
     warnings = {rule.name for rule in row_rules(RULES, hosts=HOSTS, stores={"s1"}) if rule.severity == "warning"}
-    # Landing writes these two from settings, so no item can break their rules.
+    # Landing writes these two from settings, so items cannot break their rules.
     assert warnings - {name for _, broken in CASES.values() for name in broken} == {
         "coordinates_known",
         "orientation_known",
@@ -243,7 +243,7 @@ EARLY, LATE = ({"updated_at": f"2026-11-22T{hour}:00:00Z"} for hour in ("05", "0
         ([item(0, etag="a"), item(0, etag="b"), item(0, etag="a")], {0, 1}, {}),
         # A new signature makes no new row. The last URL is the newest.
         ([item(0, url="https://photos.example/a?sig=1"), item(0, url="https://photos.example/a?sig=2")], {0}, {}),
-        # The same version and time, but another photo: it cannot be decided which row is right.
+        # The same version and time, but another photo: the right row is unknown.
         ([item(0, boxes=[box(xmax=0.9)]), item(0)], set(), {0: ["version_unambiguous"]}),
         ([item(0, store_id="s2"), item(0)], set(), {0: ["version_unambiguous"]}),
         ([item(0, store_id="s2"), item(0), item(0, etag="b")], {0, 1}, {}),
@@ -259,7 +259,7 @@ EARLY, LATE = ({"updated_at": f"2026-11-22T{hour}:00:00Z"} for hour in ("05", "0
         ([item(0, etag="old", **LATE), item(0, boxes=None)], set(), {1: ["boxes_present"]}),
         ([item(0, boxes=None), item(0)], set(), {0: ["boxes_present"]}),
         ([item(0, boxes=None), item(0, boxes=None)], {0}, {1: ["boxes_present"]}),
-        # Ids that only look alike, and rows without an id.
+        # Ids that differ only slightly, and rows without an id.
         ([item(0, id="A"), item(0, id="a"), item(0, id="a ")], set(), {}),
         ([item(0, id=None), item(0, id=None)], set(), {0: ["image_id_present"], 1: ["image_id_present"]}),
     ],

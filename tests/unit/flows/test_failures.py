@@ -1,4 +1,4 @@
-"""What goes wrong in an intake keeps no backlog waiting and ends no watch."""
+"""An error in an intake neither delays the backlog nor ends a watch."""
 
 from __future__ import annotations
 

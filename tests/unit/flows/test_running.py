@@ -1,4 +1,4 @@
-"""What is refused before a run begins."""
+"""Settings that are refused before a run begins."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cropline.config.settings import Settings, load_settings
 from cropline.core.errors import SettingsError
 from flows.running import refuse_fleeting_places
 
-# As Prefect names the folder of one run.
+# Named as Prefect names the temporary folder of one run.
 OF_A_RUN = Path(gettempdir()).resolve() / "tmpx1y2prefect"
 
 

@@ -1,4 +1,4 @@
-"""Photos with known damage, and what came of their boxes: one letter a box.
+"""Photos with known damage, and the expected outcome of their boxes: one letter per box.
 
 .  written, no flag      d  written, damaged_photo     e  written, end_damaged
 -  failed, damaged_pixels   X  written with other pixels than the whole photo's
@@ -19,14 +19,14 @@ from tests.unit.fugue_jobs.imaging.cutting import cuts, work_for
 from tests.unit.fugue_jobs.imaging.forged import chunk
 
 WIDTH, HEIGHT = 208, 320
-# Ten boxes from top to bottom, left and right by turns.
+# Ten boxes from top to bottom, alternately left and right.
 BOXES = [Box(f"b{n}", 0.05 + 0.5 * (n % 2), n / 10 + 0.01, 0.4 + 0.5 * (n % 2), n / 10 + 0.09) for n in range(10)]
 _LETTERS = {None: ".", "damaged_photo": "d", "end_damaged": "e"}
 
 
 @cache
 def picture() -> Image.Image:
-    """Noise, so that no two bits of its file can be exchanged unseen."""
+    """Return noise, so that any changed bit of its file changes pixels."""
     noise = Image.frombytes("RGB", (WIDTH, HEIGHT), random.Random(5).randbytes(WIDTH * HEIGHT * 3))
     return Image.blend(noise.resize((52, 80)).resize((WIDTH, HEIGHT)), noise, 0.2)
 
@@ -49,13 +49,13 @@ def jpeg(kind: str) -> bytes:
 
 
 def coded(data: bytes) -> int:
-    """Where the bits of a JPEG of one scan begin."""
+    """Return where the coded data of a JPEG of one scan begin."""
     at = data.rindex(b"\xff\xda")
     return at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
 
 
 def damaged(data: bytes, how: str, share: float = 0.55) -> bytes:
-    """The JPEG with this done to it at this share of its bits."""
+    """Return the JPEG damaged in this way, at this share of its coded data."""
     begin = coded(data)
     at = begin + int((len(data) - begin) * share)
     rest = len(data) - at
@@ -77,7 +77,7 @@ def damaged(data: bytes, how: str, share: float = 0.55) -> bytes:
 
 
 def told(good: bytes, data: bytes) -> str:
-    """The letters of the boxes, or why the photo was not cut at all."""
+    """Return the letters of the boxes, or the reason why the whole photo failed."""
     wanted = _crops(good)
     try:
         found = cuts(data, work_for(*BOXES))
@@ -100,19 +100,19 @@ def _letter(reason: str | None, flags: str | None, same: bool) -> str:
 
 
 def png(stream: bytes, size: int = 4096, *, interlaced: bool = False) -> bytes:
-    """An RGB PNG of these compressed bytes, in IDAT chunks of this size."""
+    """Return an RGB PNG of these compressed bytes, in IDAT chunks of this size."""
     header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, 8, 2, 0, 0, interlaced)
     pieces = [chunk(b"IDAT", stream[at : at + size]) for at in range(0, len(stream), size)]
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(pieces) + chunk(b"IEND", b"")
 
 
 def rows(first: int, end: int) -> bytes:
-    """These rows of the picture, none of them filtered."""
+    """Return these rows of the picture, unfiltered."""
     return b"".join(b"\0" + picture().crop((0, row, WIDTH, row + 1)).tobytes() for row in range(first, end))
 
 
 def in_passes() -> bytes:
-    """All rows, interlaced."""
+    """Return all rows, interlaced."""
     found = b""
     for left, top, across, down in (
         (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2),

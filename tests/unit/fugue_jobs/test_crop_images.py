@@ -1,4 +1,4 @@
-"""The transformer over real HTTP: boxes in are rows out, whatever the photos are, and no secret comes with them."""
+"""The transformer over real HTTP: each box gives a row, for any photo, and no row contains a secret."""
 
 import hashlib
 import io
@@ -38,7 +38,7 @@ def server() -> Iterator[PhotoServer]:
 
 
 def table(rows: list[dict[str, Any]], profiles: dict[str, Profile] = PROFILES) -> pa.Table:
-    """IMAGES rows, as an engine hands them over after its joins."""
+    """Return IMAGES rows, as an engine passes them after its joins."""
     joined = [
         row | {"work": [jobs.work(name, profile, row["image_id"]) for name, profile in profiles.items()]}
         for row in rows
@@ -61,7 +61,7 @@ def test_every_hostile_picture_ends_as_rows_with_its_reason(server: PhotoServer,
     found = run(jobs.job(tmp_path, pictures=ALL), table(rows))
     assert len(found) == len(cases) * len(BOXES) * len(PROFILES)
     wanted = [(case.name, case.reason, case.flags) for case in cases for _ in range(4)]
-    # A photo that is not there at all is the server's to tell: an empty body.
+    # An absent photo is an empty body; the download reports it.
     assert [(row["image_id"], row["reason"], row["flags"]) for row in found] == wanted
 
 
@@ -176,7 +176,7 @@ def test_canary_secrets_reach_no_row_and_no_log(
 
 
 def spoilt(dice: random.Random) -> bytes:
-    """A photo with bytes changed, cut out, doubled or cut off."""
+    """Return a photo with bytes changed, removed, doubled or truncated."""
     seeds = (hostile.JPEG, hostile.PNG, hostile.WEBP, hostile.GIF, hostile.BMP, hostile.TIFF, hostile.AVIF)
     data = bytearray(dice.choice(seeds))
     for _ in range(dice.randrange(1, 30)):

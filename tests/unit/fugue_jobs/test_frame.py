@@ -1,4 +1,4 @@
-"""The front door on frames of this process: options, odd columns, paths, keys, windows."""
+"""cropline.crop on in-process frames: options, odd columns, paths, keys, windows."""
 
 import hashlib
 import os

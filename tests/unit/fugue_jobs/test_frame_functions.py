@@ -1,4 +1,4 @@
-"""A function of the user's own on every crop: what it gives, and that whatever it does befalls one crop."""
+"""A user's function on every crop: what it returns, and that its errors affect one crop only."""
 
 import hashlib
 import io
@@ -39,7 +39,7 @@ def loopback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def frame(server: PhotoServer) -> pd.DataFrame:
-    """20 boxes on 4 images."""
+    """Return 20 boxes on 4 images."""
     return pd.DataFrame(
         [
             {
@@ -132,7 +132,7 @@ def test_whatever_a_function_does_befalls_its_crop_alone(frame: pd.DataFrame, mo
 
 
 def limited(monkeypatch: pytest.MonkeyPatch, **limits: float) -> None:
-    """Steps of functions that are given as they are get these limits."""
+    """Give these limits to steps that are given as functions."""
     monkeypatch.setattr("fugue_jobs.frame.function.Step", lambda **fields: Step(**fields | limits))
 
 

@@ -1,4 +1,4 @@
-"""cropline_crop in FugueSQL: the options of a line, on engines of this process."""
+"""cropline_crop in FugueSQL: the options of a line, on in-process engines."""
 
 import subprocess
 import sys
@@ -103,7 +103,7 @@ def test_the_plugin_is_declared_and_brings_nothing_before_it_is_named() -> None:
 
 
 def test_fugue_lets_a_transformer_say_how_its_rows_are_dealt() -> None:
-    """The one private thing that the transformer needs."""
+    """The one private attribute that the transformer needs."""
     context = ExtensionContext()
     context._partition_spec = PartitionSpec(by=["a"])  # type: ignore[attr-defined]
     assert context.partition_spec.partition_by == ["a"]

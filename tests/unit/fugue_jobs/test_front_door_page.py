@@ -1,4 +1,4 @@
-"""The examples of docs/front-door.md run, one after the other, as a reader would run them."""
+"""Runs the examples of docs/front-door.md in order, as a reader would."""
 
 import re
 from pathlib import Path
@@ -21,7 +21,7 @@ def test_the_pages_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         server.photos["1.jpg"] = encoded(drawn(640, 480))
         names: dict[str, Any] = {"photos": server.url("").rstrip("/"), "folder": tmp_path, "__name__": "a_notebook"}
         for block in blocks:
-            # An own file: a function's source is asked for.
+            # A separate file: a function's source is read from it.
             file = tmp_path / "block.py"
             file.write_text(block)
             exec(compile(block, str(file), "exec"), names)

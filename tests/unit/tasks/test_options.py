@@ -21,6 +21,6 @@ STEPS = {
 
 @pytest.mark.parametrize("step", STEPS.values(), ids=lambda step: step.fn.__module__ + "." + step.fn.__name__)
 def test_a_step_never_waits_for_a_slot_and_is_never_answered_from_a_cache(step: Task[..., object]) -> None:
-    # For each tag of a task Prefect asks the server for a concurrency slot before it starts: seconds, at every step.
+    # Prefect asks the server for a concurrency slot for each tag of a task: seconds at every step.
     assert not step.tags
     assert step.cache_policy == NO_CACHE

@@ -52,7 +52,7 @@ def test_a_listing_that_ends_at_the_bound_is_complete(state: State) -> None:
 def test_a_poll_stops_at_max_pages_and_its_cursor_stays_below_what_may_be_cut(state: State) -> None:
     complete, reader, got = read(state, [item(n, n // 2) for n in range(20)], size=3)
     assert (complete, len(got)) == (False, 6)
-    # More items of the last time may follow after the cut.
+    # More items with the same time may follow after the cut.
     assert (reader.newest.minute, reader.passed.minute) == (2, 1)
 
 

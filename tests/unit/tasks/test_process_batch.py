@@ -1,4 +1,4 @@
-"""A batch whose lease is lost, or whose run ends, stops soon. The state is real; the job is a fake that never ends."""
+"""A batch whose lease is lost, or whose run ends, stops soon. The state is real; a fake job never ends."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_batch_that_another_run_took_over_ends_and_is_left_to_it(run: Run) -> 
         process_batch(run, batch, _steps(take))
     (other,) = taken
     assert other is not None
-    run.state.renew(other)  # still theirs
+    run.state.renew(other)  # the other run still holds it
     assert run.funnel.batches == 1
 
 

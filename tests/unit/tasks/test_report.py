@@ -1,4 +1,4 @@
-"""The report never fails a run: when one part cannot be drawn, stored or shown, the others are shown."""
+"""The report never fails a run: when one part cannot be drawn, stored or shown, the others still are."""
 
 from __future__ import annotations
 

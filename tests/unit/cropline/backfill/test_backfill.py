@@ -89,7 +89,7 @@ def test_each_case_is_decided_as_the_table_says(
 
 
 OTHER_METADATA = [
-    # what the state knows of the metadata, the row's update after it in hours, announced now; then by mode
+    # metadata that the state knows, the row's update after it in hours, announced now; then the action by mode
     ({"metadata": "m0"}, 0, True, ("register", None, "requeue")),
     ({"metadata": "m0"}, 1, False, ("register", None, "requeue")),
     ({"metadata": "m0"}, 0, False, (None, None, "requeue")),  # a landed manifest was registered before
@@ -138,7 +138,7 @@ def _item(image_id: str, at: datetime, **values: Any) -> dict[str, Any]:
 def _choose(
     tmp_path: Path, *pages: list[dict[str, Any]], photos: Photos = EVERYTHING, bad: tuple[str, ...] = ()
 ) -> Chosen:
-    """Rows whose version is among ``bad`` break a rule."""
+    """Choose among landed rows; rows whose version is in ``bad`` break a rule."""
 
     def judge(rows: pa.Table) -> dict[int, list[str]]:
         assert rows["row"].to_pylist() == list(range(len(rows)))
@@ -386,7 +386,7 @@ def test_a_moment_is_iso_8601_and_no_number_is_taken_for_seconds_since_1970(told
 
 @pytest.mark.parametrize("told", ["0001-01-01T00:00:00+23:00", "9999-12-31T23:59:59-23:59", "0001-01-01"])
 def test_a_moment_at_the_end_of_the_calendar_is_refused(told: str) -> None:
-    """In UTC, or less an overlap, it would be none."""
+    """In UTC, or less an overlap, it would be out of range."""
     for model, field in ((Photos, "since"), (Photos, "until"), (Erasing, "before")):
         with pytest.raises(ValidationError, match="must be in the years 1900 to 9000"):
             model.model_validate({field: told})

@@ -1,4 +1,4 @@
-"""The parts of ``make up``: whatever they started ends with them. The whole of it is in tests/e2e/test_up.py."""
+"""The parts of ``make up``: every process that they started ends with them. tests/e2e/test_up.py tests the whole."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from cropline.cli.services import Services, ends_on_signals
 from tests.e2e.stack import lives
 
-# As a worker that is killed: its run is in a session of its own, and is not told.
+# A worker that is killed: its run is in another session and gets no signal.
 _WORKER = """
 import subprocess, sys, time
 run = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
@@ -17,7 +17,7 @@ open("pid.new", "w").write(str(run.pid))
 import os; os.rename("pid.new", "pid"); time.sleep(600)
 """
 
-# As a worker that is not ended yet: when its run ends it starts another. Blocked, SIGTERM waits until that one is ready for it.
+# A worker that is still busy: when its run ends it starts another. SIGTERM stays blocked until that one is ready.
 _BUSY_WORKER = """
 import signal, subprocess, sys, time, os
 SECOND = '''

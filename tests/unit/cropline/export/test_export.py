@@ -1,4 +1,4 @@
-"""Exports: the condition chooses crops and can do nothing else, and each format can be read by its tool."""
+"""Exports: a condition only selects crops, and each format can be read by its tool."""
 
 from __future__ import annotations
 
@@ -264,7 +264,7 @@ def test_without_a_catalogue_it_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["elsewhere-{pid}", "elsewhere-2222222", "99999999999999999999", "{host}-{pid}"])
 def test_what_lies_beside_an_export_and_may_be_at_work_stays(spec: StoreSpec, tmp_path: Path, name: str) -> None:
-    """For example of another machine that shares the folder: its process ids mean nothing here."""
+    """For example those of another machine that shares the folder: its process ids mean nothing here."""
     named = name.format(pid=os.getppid(), host=socket.gethostname())
     other = tmp_path / f"out.unfinished-{named}" / "0.tar"
     other.parent.mkdir()

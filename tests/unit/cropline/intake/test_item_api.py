@@ -68,6 +68,8 @@ WRAPPED = [
     ITEM,
     [ITEM],
     {"images": [ITEM]},
+    {"image": ITEM},
+    {"status": "ok", "data": {"image": ITEM}},
     {"images": ITEM},
     {"images": [{"id": 6}, ITEM]},
     {"next_cursor": None, "images": [ITEM]},

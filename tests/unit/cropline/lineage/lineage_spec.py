@@ -1,4 +1,4 @@
-"""OpenLineage's official JSON Schemas, loaded from beside the checkout: the oracle for every emitted event."""
+"""OpenLineage's official JSON Schemas, read from next to the checkout: the oracle for every emitted event."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ needs_spec = pytest.mark.skipif(
 
 @cache
 def schemas() -> dict[str, dict[str, Any]]:
-    """All schemas by their $id."""
+    """Return all schemas by their $id."""
     found = [
         json.loads(path.read_text()) for path in [SPEC / "OpenLineage.json", *sorted((SPEC / "facets").glob("*.json"))]
     ]
@@ -40,7 +40,7 @@ def _errors(url: str, value: Any) -> list[str]:
 
 
 def facets_of(event: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Every facet of an event, with its name."""
+    """Return every facet of an event, with its name."""
     groups = [event["run"].get("facets", {}), event["job"].get("facets", {})]
     for dataset in [*event["inputs"], *event["outputs"]]:
         groups += [dataset.get(key, {}) for key in ("facets", "inputFacets", "outputFacets")]
@@ -48,7 +48,7 @@ def facets_of(event: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def problems(event: dict[str, Any]) -> list[str]:
-    """The violations of the official schemas: by the event as a whole, and by each facet under its name."""
+    """Return violations of the official schemas by the whole event, and by each facet under its name."""
     found = _errors("https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent", event)
     found += [] if event["schemaURL"].partition("#")[0] in schemas() else [f"unknown schemaURL {event['schemaURL']}"]
     for name, facet in facets_of(event):

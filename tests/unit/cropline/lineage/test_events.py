@@ -1,4 +1,4 @@
-"""Lineage events: valid by the official schemas, stable, free of secrets, and naming the right datasets."""
+"""Lineage events: valid by the official schemas, stable, free of secrets, and with the right datasets."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_the_schema_check_sees_what_is_wrong(tmp_path: Path) -> None:
 
 @needs_spec
 def test_every_facet_that_we_can_build_occurs_in_an_event(tmp_path: Path) -> None:
-    """Otherwise the test above would prove nothing about it. sourceCodeLocation needs an installation from git."""
+    """The schema test would prove nothing about a missing one. sourceCodeLocation needs an installation from git."""
     seen = {facet["_schemaURL"].rpartition("/")[2] for event in every_event(tmp_path) for _, facet in facets_of(event)}
     assert seen == set(facets._VERSIONS) - {"SourceCodeLocationJobFacet"}
     event = EventBuilder(settings(tmp_path), CONTEXT).began()[0]

@@ -13,7 +13,7 @@ FULL = dict(zip(COUNTS, (1204, 1192, 1180, 12, 1181, 43210, 37, 4), strict=True)
 
 
 def texts(svg: str) -> list[str]:
-    """The drawn texts in order, without tooltips."""
+    """Return the drawn texts in order, without tooltips."""
     return [element.text or "" for element in ElementTree.fromstring(svg).iter(f"{SVG}text")]
 
 
@@ -22,7 +22,7 @@ def test_each_count_stands_with_what_it_counts() -> None:
     pairs = {what: number for number, what in pairwise(drawn) if number.replace(",", "").isdigit()}
     assert pairs == {
         "items polled": "1,204",
-        "rows": "43,251",  # the manifest's 1,192 has the same word and comes first
+        "rows": "43,251",  # the manifest's 1,192 has the same label and comes first
         "valid": "1,180",
         "images": "1,181",
         "written": "43,210",

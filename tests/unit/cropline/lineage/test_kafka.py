@@ -22,7 +22,7 @@ EVENTS: list[Event] = [
 
 @pytest.fixture(scope="module")
 def broker() -> Iterator[str]:
-    """host:port of a broker that lives as long as its producer."""
+    """Yield the host:port of a broker that lives as long as its producer."""
     owner = Producer({"test.mock.num.brokers": 1, "log_level": 0})
     (found,) = owner.list_topics(timeout=10).brokers.values()
     yield f"{found.host}:{found.port}"

@@ -51,7 +51,7 @@ class Collector:
                 answer(self, len(outer.got))
 
             def log_message(self, format: str, *args: object) -> None:
-                """Quiet."""
+                """Suppress the log."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
@@ -275,7 +275,7 @@ def test_processes_that_append_at_once_do_not_mix_their_lines(tmp_path: Path) ->
 
 
 def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
-    """A file size limit of the process replaces a full disk: the write is cut off in the middle of a line."""
+    """A file size limit of the process simulates a full disk: the write is truncated in the middle of a line."""
     path = tmp_path / "events.ndjson"
     to_file(path, EVENTS[:1])
     before = path.read_bytes()

@@ -1,4 +1,4 @@
-"""An upgrade changes no fingerprint: those of current recipes, contents and crops are written here and must never change."""
+"""An upgrade changes no fingerprint: those of current recipes, contents and crops are fixed here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which crops stay when a photo is cropped again: only those whose box and recipe did not change."""
+"""Which crops are reused when a photo is cropped again: only those whose box and recipe did not change."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _image(boxes: list[dict[str, Any]] = BOXES, **changes: Any) -> dict[str, Any
 
 
 def _rows(**changes: Any) -> list[dict[str, Any]]:
-    """The catalogue's rows of the photo from its earlier crop."""
+    """Return the catalogue's rows of the photo from its earlier crop."""
     return [
         {
             "source": "cams", "image_id": "photo", "profile": "default", "profile_hash": "recipe", "fingerprint": "old",
@@ -45,7 +45,7 @@ def _rows(**changes: Any) -> list[dict[str, Any]]:
 def _kept(
     image: dict[str, Any], rows: list[dict[str, Any]], days: int | None = None, **work: Any
 ) -> tuple[dict[int, str], list[int] | None]:
-    """({box position: key that stays}, what is left to cut)."""
+    """Return ({box position: key of the reused crop}, positions left to cut)."""
     claimed = {"profile": "default", "profile_hash": "recipe", "fingerprint": "new", "recipe": "{}"} | work
     claim = {"source": "cams", "image_id": "photo", "manifest": "m2", "manifest_row": 7, "work": [claimed]}
     kept, claims = reuse_crops(
@@ -136,7 +136,7 @@ def test_rows_that_another_state_left_are_taken_over_though_their_work_is_the_sa
 
 
 def _pixel_rows(rescaled_from: tuple[int, int] | None, size: tuple[int, int]) -> list[dict[str, Any]]:
-    """Rows of boxes in pixels, cut from a photo of this size."""
+    """Return rows of boxes in pixels, cut from a photo of this size."""
     return [
         row
         | {"image_width": size[0], "image_height": size[1]}
@@ -152,7 +152,7 @@ def _pixel_rows(rescaled_from: tuple[int, int] | None, size: tuple[int, int]) ->
         ((600, 800), None, True),  # the picture rotated by 90 degrees
         ((None, None), None, True),
         ((1600, 1200), (1600, 1200), True),
-        ((1600, 1200), None, False),  # cut before the size was declared, or while it was ignored
+        ((1600, 1200), None, False),  # cut before the API declared the size, or while the size was ignored
         ((3200, 2400), (1600, 1200), False),
         ((800, 600), (1600, 1200), False),
         ((None, None), (1600, 1200), False),

@@ -1,4 +1,4 @@
-"""A run says how many photos each decoder took, and why one was not decoded by regions."""
+"""A run reports how many photos each decoder took, and why regions did not decode one."""
 
 import re
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Links to what a run left: absolute ones for the Prefect UI, relative ones for the report that lies beside it."""
+"""Links to a run's outputs: absolute for the Prefect UI, relative for the HTML report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Charts and tables of the reports: what is drawn is what was counted, and text from outside stays text."""
+"""Charts and tables of the reports: the counts are drawn exactly, and text from outside stays text."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_areas_are_stacked() -> None:
     low, high = Series("low", "#111111", [(0, 2)]), Series("high", "#222222", [(0, 3)])
     picture = svg([Panel("t", [low, high])], 0, 10)
     (below,), (above,) = _shapes(picture, "#111111"), _shapes(picture, "#222222")
-    # The top of a panel of 120 is 5: y grows downwards from 40.
+    # The top of the panel is 5, at y = 40; its height is 120 and y grows downwards.
     assert "V112.0H" in below["d"]
     assert "V40.0H" in above["d"]
     assert {"low", "high"} <= set(_texts(picture))

@@ -43,7 +43,7 @@ def test_a_cluster_is_left_though_its_job_cannot_be_cancelled(caplog: pytest.Log
     assert caplog.messages == ["the cluster's job could not be ended: the scheduler is gone"]
 
 
-# As Spark 4.3 told it of CROPLINE_ENGINE__SPARK__PYTHON=/nope/python, without most of its frames.
+# Spark 4.3's message for CROPLINE_ENGINE__SPARK__PYTHON=/nope/python, without most of its frames.
 AWAITED = """An error occurred while calling o51.getResult.
 : org.apache.spark.SparkException: Exception thrown in awaitResult:
 \tat org.apache.spark.util.SparkThreadUtils$.awaitResult(SparkThreadUtils.scala:70)

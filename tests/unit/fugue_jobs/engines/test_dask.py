@@ -1,4 +1,4 @@
-"""A Dask scheduler that cannot be used: told in time, with nothing left behind."""
+"""A Dask scheduler that cannot be used is reported in time, and nothing is left behind."""
 
 import signal
 import socket
@@ -44,7 +44,7 @@ def test_a_cluster_of_our_own_serves_this_machine_only_and_on_a_port_of_its_own(
         found = {own.getsockname() for own in cluster._local.scheduler.http_server._sockets.values()}
     finally:
         cluster.stop()
-    # 8787 is everybody's: a second run on this machine would find it taken.
+    # 8787 is Dask's default port: a second run on this machine would find it taken.
     assert [(host, port == 8787) for host, port in found] == [("127.0.0.1", False)]
 
 

@@ -1,4 +1,4 @@
-"""A cluster's session is shared by a process' threads and ends once; the cluster itself is a stand-in."""
+"""Threads of a process share a cluster's session, and it ends once; the cluster is a fake."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tests.contract import jobs
 
 
 class Cluster:
-    """Counts what is asked of it. Its job runs until ``go`` is set."""
+    """Counts its calls. Its job runs until ``go`` is set."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.go = threading.Event()
 
     def check(self) -> None:
-        """There is a worker."""
+        """Pass: there is a worker."""
 
     def cancel(self) -> None:
         self.calls.append("cancel")

@@ -1,4 +1,4 @@
-"""A batch's rows are read where they are needed, and no more of a manifest than they take."""
+"""A batch's rows are read where they are needed, and only the row groups of a manifest that contain them."""
 
 import pickle
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Batches are laid out by bytes and boxes, and go to a cluster when much waits."""
+"""Batches are divided by bytes and boxes, and go to a cluster when the backlog is large."""
 
 import pyarrow as pa
 

@@ -1,4 +1,4 @@
-"""What is sent to workers is all of our own code that they import."""
+"""What is sent to workers contains all of our own code that they import."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fugue_jobs.engines.shipping import zipped_packages
 
-# Every module of the crop code, from the zip alone: no checkout and no installed cropline in sight.
+# Every module of the crop code, from the zip alone: without a checkout and an installed cropline.
 IMPORT_ALL = """
 import importlib, sys, zipfile
 from importlib.machinery import PathFinder

@@ -1,4 +1,4 @@
-"""What a Spark application of ours is told, and what Spark says in pages told in a line."""
+"""The conf of a Spark application of ours, and Spark's long errors reduced to one line."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""How a TRANSFORM becomes parts, and what is asked of a cluster that runs functions."""
+"""How a TRANSFORM is divided into parts, and what is asked of a cluster that runs functions."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -14,7 +14,7 @@ from fugue_jobs.engines.task_engine import Task, TaskCluster, partition_rows
 
 
 class InProcess(TaskCluster):
-    """A cluster that is this process."""
+    """A cluster that runs in this process."""
 
     def __init__(self, cores: int = 3) -> None:
         super().__init__("dask", 0)

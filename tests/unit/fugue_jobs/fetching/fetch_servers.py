@@ -1,4 +1,4 @@
-"""Real HTTP servers on loopback that say exactly the bytes a test wants, whether or not they are HTTP."""
+"""Real HTTP servers on loopback that send exactly the bytes of a test, valid HTTP or not."""
 
 import socket
 import ssl
@@ -10,12 +10,12 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
-# Begins like a JPEG and is no text; fetching never looks further.
+# Begins like a JPEG and is no text; fetching checks nothing more.
 PHOTO = b"\xff\xd8\xff\xe0" + bytes(range(256)) * 40
 
 
 def ok(body: bytes = PHOTO, *headers: str) -> bytes:
-    """A whole, well-formed 200 answer."""
+    """Return a whole, well-formed 200 response."""
     return head(200, f"Content-Length: {len(body)}", *headers) + body
 
 
@@ -30,7 +30,7 @@ def chunked(*chunks: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
 
 @dataclass
 class Exchange:
-    """One request as it came, and the means to answer it. ``stop`` is set when the test ends."""
+    """One request as it arrived, and the means to answer it. ``stop`` is set when the test ends."""
 
     path: str
     head: str
@@ -43,12 +43,12 @@ class Exchange:
         self.sock.sendall(data)
 
     def hang_up(self, data: bytes = b"") -> None:
-        """Sends, then ends the connection."""
+        """Send, then close the connection."""
         self.sock.sendall(data)
         self.keep = False
 
     def drip(self, data: bytes, *, every_s: float) -> None:
-        """One byte at a time, to the end or until the test ends."""
+        """Send one byte at a time, to the end or until the test ends."""
         for byte in data:
             if self.stop.wait(every_s):
                 return
@@ -65,7 +65,7 @@ Answer = bytes | Callable[[Exchange], None]
 
 @dataclass
 class Server:
-    """What a test knows of a running server."""
+    """What a test needs of a running server."""
 
     host: str
     port: int
@@ -89,7 +89,7 @@ class Server:
 def serving(
     answers: dict[str, Answer] | Answer, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None, port: int = 0
 ) -> Iterator[Server]:
-    """A server whose answers go by path (without query), or one answer for all; kept alive unless the answer hangs up."""
+    """Start a server with a response per path (without query), or one for all paths. Connections are kept alive."""
     listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     stop = threading.Event()
     server = Server(host, listener.getsockname()[1], "https" if tls else "http")
@@ -102,7 +102,7 @@ def serving(
             with tls.wrap_socket(sock, server_side=True) if tls else sock as wire:
                 _converse(server, wire, number, answers, stop)
         except OSError:
-            pass  # the client left: for many tests that is the point
+            pass  # the client left: many tests make it leave
         finally:
             with server.lock:
                 server.open_now -= 1
@@ -151,7 +151,7 @@ def _converse(
 
 @dataclass
 class Names:
-    """A resolver that is told its answers; the last one repeats. What was asked is kept."""
+    """A resolver with given answers; the last one repeats. It records its questions."""
 
     answers: dict[str, list[Sequence[str]]]
     asked: list[str] = field(default_factory=list)
@@ -165,7 +165,7 @@ class Names:
 
 
 def certificates(folder: Path, *names: str, days: int = 2) -> tuple[Path, ssl.SSLContext]:
-    """A new authority's file, and a server context with a certificate of it for these names or addresses."""
+    """Return a new authority's file, and a server context with its certificate for these names or addresses."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec

@@ -1,4 +1,4 @@
-"""Which URLs are read, which hosts are listed, which addresses are dialled: tables, and properties against ipaddress."""
+"""Which URLs are accepted, which hosts are listed, which addresses are dialled: tables, and properties by ipaddress."""
 
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
@@ -65,7 +65,7 @@ def test_no_ipv4_address_that_python_calls_special_is_dialled(address: IPv4Addre
 def test_no_ipv6_address_that_python_calls_special_is_dialled(address: IPv6Address) -> None:
     wraps = address.ipv4_mapped or address.sixtofour or address.teredo
     special = not address.is_global or address.is_multicast or address.is_reserved or address.is_site_local or wraps
-    # NAT64 stands in a block that Python calls reserved; the test after the next judges it.
+    # NAT64 is in a block that Python calls reserved; the test after the next covers it.
     special = special and address not in IPv6Network("64:ff9b::/96")
     assert not special or forbidden(address, Opened())
 
@@ -152,7 +152,7 @@ REFUSED_URLS = [
     "http://camera.example/\r\nX: y", "http://camera.example/\ta", "ht\ntp://camera.example/", "http://camera\x00.example/",
     "http://camera.example/\x7f", "http://camera.example/\x85", "http://camera.example/\u2028", "http://camera.example/\u3000",
     "http://camera.example/\ud800", "http://camera.example\u200b/",
-    # hosts that are written oddly
+    # unusual spellings of hosts
     "http://2130706433/", "http://0x7f000001/", "http://0x7f.1/", "http://127.1/", "http://127.0.1/", "http://0177.0.0.1/",
     "http://127.0.0.01/", "http://017700000001/", "http://0x7f.0x0.0x0.0x1/", "http://127.0.0.1./", "http://127.0.0.256/",
     "http://1.2.3.4.5/", "http://0/", "http://0x/", "http://0.0.0.0x0/", "http://camera.example./", "http://localhost./",

@@ -1,4 +1,4 @@
-"""Fetching from real servers that behave well and badly: one row a behaviour, each with its one outcome."""
+"""Fetching from real servers that behave well and badly: one row per behaviour, each with its one outcome."""
 
 import email.utils
 import gzip
@@ -243,7 +243,7 @@ def test_a_connection_with_an_unread_body_is_not_used_again() -> None:
 
 @pytest.mark.parametrize("status", [101, 103, 204, 304])
 def test_what_follows_an_answer_that_has_no_body_is_not_the_next_photo(status: int) -> None:
-    """A host, or a proxy before it, that counts a body where there is none would put each photo in the place of the next."""
+    """If a server or proxy sends a body where none is allowed, each photo would be taken for the next one."""
     answers: dict[str, Answer] = {"/a": head(status, "Content-Length: 0"), "/b": ok()}
     with serving(answers) as server, Fetcher(demo()) as fetcher:
         assert refused(fetcher, server.url("/a")).code == "http_other"

@@ -1,4 +1,4 @@
-"""URLs and redirects made of dangerous pieces: no connection to a forbidden address, no outcome but a photo or a code."""
+"""URLs and redirects made of dangerous pieces: no forbidden connection, no outcome but a photo or a known code."""
 
 import socket
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ answers = st.lists(st.sampled_from(ADDRESSES) | st.just("nonsense"), max_size=3)
 
 
 def is_special(address: Address) -> bool:
-    """What must never be dialled, told by Python's own flags and by unwrapping, not by our tables."""
+    """Return whether it must never be dialled, by Python's own flags and by unwrapping, not by our tables."""
     inner = None
     if isinstance(address, IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour or address.teredo or int(address) >> 32 in (0, 0x64FF9B << 64)
@@ -49,7 +49,7 @@ def is_special(address: Address) -> bool:
 
 
 class Network:
-    """Connects to the test's own server for real; every other address refuses. All that was dialled is kept."""
+    """Connects to the test's own server; every other address refuses. Records all dialled addresses."""
 
     def __init__(self, server: Server) -> None:
         self.server, self.dialled = server, list[Address]()

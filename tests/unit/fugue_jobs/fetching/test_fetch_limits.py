@@ -1,6 +1,6 @@
-"""Time and connections: whatever a host delays, the whole fetch ends at its deadline, and a host is not overrun.
+"""Time and connections: whatever a host delays, the fetch ends at its deadline, and no host is overloaded.
 
-Every slow server here would finish in the end, long after the deadline: a fetch that lets it would return a photo.
+Every slow server here finishes long after the deadline, so a fetch that ignored it would return a photo.
 """
 
 import socket
@@ -95,7 +95,7 @@ def test_one_tls_record_that_drips_ends_at_the_deadline(
 
 
 class _dripping_relay:  # noqa: N801
-    """A TCP relay that passes the first bytes of what the server says at once, and the rest one by one."""
+    """A TCP relay that passes the server's first bytes at once, and the rest one by one."""
 
     def __init__(self, port: int, *, quick_bytes: int) -> None:
         self._port, self._quick, self._stop = port, quick_bytes, threading.Event()
@@ -143,7 +143,7 @@ def test_a_host_that_does_not_accept_ends_at_the_connect_timeout() -> None:
         full = stack.enter_context(socket.socket())
         full.bind(("127.0.0.1", 0))
         full.listen(0)
-        for _ in range(4):  # its queue is full after these, and the kernel answers nobody
+        for _ in range(4):  # its queue is then full, and the kernel accepts no further connection
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(full.getsockname())
@@ -209,7 +209,7 @@ def test_a_kept_connection_gets_a_new_deadline_for_each_photo() -> None:
 
 
 def together(fetcher: Fetcher, urls: list[str]) -> list[str]:
-    """The outcome of each fetch, all at once in threads."""
+    """Fetch all URLs at once in threads, and return each outcome."""
 
     def outcome(url: str) -> str:
         try:
@@ -267,7 +267,7 @@ def test_hosts_that_redirect_to_each_other_do_not_lock_each_other_out() -> None:
     def cross(exchange: Exchange) -> None:
         if exchange.path != "/start":
             return exchange.send(ok())
-        both.wait(10)  # each holds its host's only connection at this moment
+        both.wait(10)  # each holds its host's only connection now
         other = second if exchange.headers["host"].endswith(str(first.port)) else first
         return exchange.send(head(302, f"Location: {other.url('/end')}", "Content-Length: 0"))
 
@@ -294,7 +294,7 @@ def test_names_that_fail_give_their_place_back() -> None:
 
 
 class Kept:
-    """The real connect, which keeps every socket it opened."""
+    """The real connect, which records every socket it opened."""
 
     def __init__(self) -> None:
         self.sockets: list[socket.socket] = []
@@ -339,7 +339,7 @@ def test_a_body_in_millions_of_one_byte_chunks_is_refused_long_before_its_end() 
         pytest.raises(PhotoFailure, match="too_large: sent in chunks of a few bytes"),
     ):
         fetcher.fetch(server.url())
-    # Without a bound of its own it would be six times max_bytes; what lies in the sockets' buffers counts here too.
+    # Without a bound it would be six times max_bytes; the sockets' buffers count here too.
     assert sent < FetchSettings().max_bytes
 
 
@@ -371,7 +371,7 @@ def test_nothing_that_goes_on_for_ever_is_listened_to_for_long(start: bytes, aga
     ):
         fetcher.fetch(server.url())
     assert caught.value.code in ("too_large", "http_5xx", "connection")
-    # What was received, and what lies in the sockets' buffers.
+    # The received bytes, and those in the sockets' buffers.
     assert sent < 20_000_000
 
 

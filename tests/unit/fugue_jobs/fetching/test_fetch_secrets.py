@@ -1,4 +1,4 @@
-"""Canary secrets are put wherever one can stand in a download; nothing that leaves the fetcher may hold one."""
+"""Canary secrets in every part of a download that can hold one: the fetcher's results must not contain any."""
 
 import logging
 import traceback
@@ -57,7 +57,7 @@ def hang_up(data: bytes) -> Answer:
     return answer
 
 
-# Every header and body holds the canary, so that an error which quotes any of them is found out.
+# Every header and body holds the canary, so that an error which quotes any of them is detected.
 HEADERS = (f"Location: http://user:{CANARY}@{CANARY}.test/?{CANARY}", f"Set-Cookie: {CANARY}", f"X-{CANARY}: {CANARY}")
 BODY = (CANARY * 20).encode()
 FAILING: dict[str, Answer] = {

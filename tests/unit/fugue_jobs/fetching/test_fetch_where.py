@@ -1,4 +1,4 @@
-"""Where a fetch may lead: hosts, addresses, pins, redirects and who gets the token, against real servers on loopback."""
+"""Where a fetch may go: hosts, addresses, pins, redirects and token hosts, against real servers on loopback."""
 
 import socket
 import threading
@@ -33,7 +33,7 @@ def moved(to: str, status: int = 302) -> bytes:
 
 
 class Dialled:
-    """The real connect, which remembers where it was sent."""
+    """The real connect, which records its addresses."""
 
     def __init__(self) -> None:
         self.addresses: list[str] = []
@@ -257,7 +257,7 @@ def test_https_is_verified_by_name_while_the_address_is_pinned(tmp_path: Path, m
     names = Names({"camera.test": [["127.0.0.1"]], "other.test": [["127.0.0.1"]]})
     with serving(ok(), tls=context) as server:
         with Fetcher(demo(), resolve=names) as fetcher:
-            assert code(fetcher, server.url(host="camera.test")) == "tls"  # an authority that nobody trusts
+            assert code(fetcher, server.url(host="camera.test")) == "tls"  # an untrusted authority
         monkeypatch.setenv("SSL_CERT_FILE", str(authority))
         with Fetcher(demo(token=TOKEN, token_host=f"camera.test:{server.port}"), resolve=names) as fetcher:
             assert fetcher.fetch(server.url(host="camera.test")).data == PHOTO
@@ -324,7 +324,7 @@ def test_a_tls_body_that_ends_without_goodbye_is_truncated(tmp_path: Path, monke
 
 
 class Elsewhere(DeadlineSocket):
-    """A real connection to loopback that says that its peer is another: the network in between."""
+    """A real connection to loopback that reports another peer, as if the network redirected it."""
 
     peer: tuple[str, int]
 

@@ -1,4 +1,4 @@
-"""Cutting one photo in this process, for tests: bytes and boxes in, outcomes and files out."""
+"""Cuts one photo in this process, for tests: bytes and boxes in, outcomes and files out."""
 
 from typing import Any
 
@@ -29,14 +29,14 @@ def work_for(*boxes: Box, profiles: tuple[Profile, ...] = (Profile(format="png")
 
 
 def cuts(data: bytes, work: ImageWork | None = None, **limits: Any) -> list[Cut]:
-    """Raises PhotoFailure when the photo itself is at fault."""
+    """Cut a photo. Raises PhotoFailure when the photo itself is at fault."""
     bounds = PictureLimits(**limits)
     photo = open_photo(data, bounds)
     return list(cut(photo, work or work_for(), bounds, lambda: None))
 
 
 def photo_failure(data: bytes, work: ImageWork | None = None, **limits: Any) -> PhotoFailure | None:
-    """Why the photo was not cut at all."""
+    """Return why the whole photo failed, or None."""
     try:
         cuts(data, work, **limits)
     except PhotoFailure as failure:
@@ -45,6 +45,6 @@ def photo_failure(data: bytes, work: ImageWork | None = None, **limits: Any) -> 
 
 
 def reason(data: bytes, work: ImageWork | None = None, **limits: Any) -> str | None:
-    """Why the photo, or its first box, was not cut."""
+    """Return why the photo, or its first box, failed."""
     failure = photo_failure(data, work, **limits)
     return failure.code if failure else cuts(data, work, **limits)[0].outcome.reason

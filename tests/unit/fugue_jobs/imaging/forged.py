@@ -1,7 +1,4 @@
-"""Pictures built byte by byte, as no camera makes them.
-
-Belongs here: the bytes. Does not: how each must end (hostile.py).
-"""
+"""Pictures built byte by byte, as no camera makes them."""
 
 import io
 import struct
@@ -26,7 +23,7 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def zeros(count: int) -> bytes:
-    """So many zero bytes, compressed without ever holding them."""
+    """Return that many zero bytes, compressed without holding them in memory."""
     packer = zlib.compressobj(9)
     whole, rest = divmod(count, 1_000_000)
     return (
@@ -37,31 +34,31 @@ def zeros(count: int) -> bytes:
 
 
 def png(width: int, height: int, *chunks: bytes, rows: int = 0) -> bytes:
-    """An 8-bit grey PNG that declares this size and holds ``rows`` bytes of black pixels."""
+    """Return an 8-bit grey PNG that declares this size and holds ``rows`` bytes of black pixels."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + chunk(b"IDAT", zeros(rows)) + chunk(b"IEND", b"")
 
 
 def jpeg_declaring(width: int, height: int) -> bytes:
-    """A real JPEG whose frame header was changed to another size."""
+    """Return a real JPEG whose frame header declares another size."""
     at = JPEG.index(b"\xff\xc0")
     return JPEG[: at + 5] + struct.pack(">HH", height, width) + JPEG[at + 9 :]
 
 
 def progressive_bomb(scans: int, picture: Image.Image | None = None) -> bytes:
-    """A progressive JPEG whose last scan is there again and again: each costs a pass over the whole picture."""
+    """Return a progressive JPEG with its last scan repeated: each costs a pass over the whole picture."""
     data = encoded(picture or drawn(256, 256), quality=50, progressive=True)
     last = data.rindex(b"\xff\xda")
     return data[:last] + data[last:-2] * scans + b"\xff\xd9"
 
 
 def flat_bomb(scans: int) -> bytes:
-    """The same over 15 megapixels of grey: a scan is a few bytes and milliseconds."""
+    """Return the same for 15 megapixels of grey: a scan takes a few bytes and milliseconds."""
     return progressive_bomb(scans, Image.new("L", (3900, 3900), 128))
 
 
 def with_segments(*segments: bytes) -> bytes:
-    """A real JPEG with these bytes behind its first marker."""
+    """Return a real JPEG with these bytes after its first marker."""
     return JPEG[:2] + b"".join(segments) + JPEG[2:]
 
 
@@ -70,7 +67,7 @@ def segment(marker: int, body: bytes = b"") -> bytes:
 
 
 def behind_component_ids(scans: int) -> bytes:
-    """A progressive JPEG whose further scans name components that read like a segment of 65,024 bytes: FF E0 FE 00."""
+    """Return a progressive JPEG; its further scans name components that look like a segment of 65,024 bytes: FF E0 FE 00."""
     data = bytearray(encoded(PHOTO, quality=50, progressive=True))
     frame, scan = data.index(b"\xff\xc2"), -1
     names = {data[frame + 10 + 3 * part]: 0xFF - part for part in range(3)}
@@ -83,7 +80,7 @@ def behind_component_ids(scans: int) -> bytes:
 
 
 def behind_reserved_markers(scans: int) -> bytes:
-    """A progressive JPEG with a reserved marker in each further scan: who looks for restarts drops it, others see a segment."""
+    """Return a progressive JPEG with a reserved marker in each further scan: decoders drop it or see a segment."""
     scan = segment(0xDA, b"\x01\x01\0\0\0\x10")
     restarts = segment(0xDD, b"\0\x01")
     return encoded(PHOTO, progressive=True)[:-2] + restarts + scan + (b"\xff\x02\xfe\0" + scan) * scans + b"\xff\xd9"
@@ -105,7 +102,7 @@ def gif_declaring(width: int, height: int) -> bytes:
 
 
 def endless_gif(frames: int) -> bytes:
-    """An animation of many tiny frames."""
+    """Return an animation of many tiny frames."""
     frame = (
         b"\x21\xf9\x04\x08\x00\x00\x00\x00" + b"\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\x00"
     )
@@ -114,8 +111,9 @@ def endless_gif(frames: int) -> bytes:
 
 
 def gif_frame_declaring(width: int, height: int) -> bytes:
-    """A GIF with a screen of one pixel and, behind a byte that means nothing, a first frame of this size, to be cleared
-    when it was shown.
+    """Return a GIF with a screen of one pixel and, after a meaningless byte, a first frame of this size.
+
+    The frame is to be cleared after it was shown.
     """
     extensions = b"\x21\xfe\x02hi\x01!\0\x99" + b"\x21\xf9\x04\x08\0\0\0\0"
     frame = b"\x2c" + struct.pack("<HHHHB", 0, 0, width, height, 0) + b"\x02\x02\x44\x01\x00"
@@ -123,14 +121,14 @@ def gif_frame_declaring(width: int, height: int) -> bytes:
 
 
 def tags(*entries: tuple[int, int, int, int]) -> bytes:
-    """A little-endian TIFF header with one directory of (tag, type, count, value or place)."""
+    """Return a little-endian TIFF header with one directory of (tag, type, count, value or offset)."""
     return b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + b"".join(
         struct.pack("<HHII", *entry) for entry in entries
     ) + bytes(4)  # fmt: skip
 
 
 def tiff_tile_declaring(width: int, height: int, rows: int = 0) -> bytes:
-    """A grey TIFF of 100 x 100 in one compressed tile of this size that holds ``rows`` bytes of black pixels."""
+    """Return a grey TIFF of 100 x 100 in one compressed tile of this size with ``rows`` bytes of black pixels."""
     black = zeros(rows)
     entries = ((256, 100), (257, 100), (258, 8), (259, 8), (262, 1), (277, 1), (322, width), (323, height))
     place = 8 + 2 + 12 * (len(entries) + 2) + 4
@@ -138,13 +136,13 @@ def tiff_tile_declaring(width: int, height: int, rows: int = 0) -> bytes:
 
 
 def overlapping_tags(count: int, size: int) -> bytes:
-    """EXIF whose tags all claim the same bytes: read one by one, they are as many copies."""
+    """Return EXIF whose tags all point to the same bytes: reading each tag makes as many copies."""
     place = 8 + 2 + 12 * count + 4
     return tags(*[(1000 + number, 7, size, place) for number in range(count)]) + bytes(size)
 
 
 def with_profile(size: int) -> bytes:
-    """A JPEG with sRGB's ICC profile, made longer by nothing to so many bytes."""
+    """Return a JPEG with sRGB's ICC profile, padded to that many bytes."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes().ljust(size, b"\0")
     pieces = [profile[at : at + 65_000] for at in range(0, size, 65_000)]
     parts = [b"ICC_PROFILE\0" + bytes([n, len(pieces)]) + piece for n, piece in enumerate(pieces, 1)]
@@ -152,7 +150,7 @@ def with_profile(size: int) -> bytes:
 
 
 def tiff_declaring(width: int, height: int) -> bytes:
-    """A real little-endian TIFF whose ImageWidth and ImageLength were changed."""
+    """Return a real little-endian TIFF with a changed ImageWidth and ImageLength."""
     data = bytearray(TIFF)
     (at,) = struct.unpack_from("<I", data, 4)
     for entry in range(at + 2, at + 2 + 12 * struct.unpack_from("<H", data, at)[0], 12):

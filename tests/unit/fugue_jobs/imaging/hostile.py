@@ -1,8 +1,4 @@
-"""Pictures that no camera makes, and how each must end.
-
-Belongs here: the table. Does not: how such bytes are built (forged.py). The suites over the engine's parts and over its
-processes share it.
-"""
+"""Pictures that no camera makes, and the expected outcome of each, for the suites of the imaging code and the pool."""
 
 import struct
 import zlib
@@ -55,7 +51,7 @@ class Hostile:
 
 
 BOMB_TEXT = zeros(200_000_000)
-# As some programs keep EXIF in PNGs: in hex, under a name and a length.
+# EXIF as some programs store it in PNGs: in hex, after a name and a length.
 HEX_EXIF = zlib.compress(b"\nexif\n0\n" + overlapping_tags(3000, 300_000).hex().encode())
 
 HOSTILE = [
@@ -105,7 +101,7 @@ HOSTILE = [
     Hostile("a PNG of 80,000,000 x 1", png(80_000_000, 1, rows=80_000_001), "picture_too_large"),
     Hostile("a PNG of 2,000,000,000 x 2,000,000,000", png(2_000_000_000, 2_000_000_000), "picture_too_large"),
     Hostile("a PNG of 0 x 0", png(0, 0), "corrupt_picture"),
-    # Every checksum is right, and what is missing is black, for Pillow as for browsers.
+    # All checksums are right. The missing rows are black, for Pillow as for browsers.
     Hostile("a PNG with fewer rows than it says", png(300, 300, rows=301 * 10), "damaged_pixels"),
     Hostile(
         "a PNG with a text bomb",

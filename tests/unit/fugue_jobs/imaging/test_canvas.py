@@ -1,4 +1,4 @@
-"""Memory that is used again shows nothing of the photo before."""
+"""Reused memory shows nothing of the previous photo."""
 
 import random
 
@@ -23,7 +23,7 @@ BOXES = (Box("whole", 0.0, 0.0, 1.0, 1.0), Box("part", 0.2, 0.3, 0.9, 0.95))
 
 
 def outcome(data: bytes, canvas: Canvas | None) -> list[tuple[CropOutcome, bytes | None]] | str:
-    """What a photo becomes; the reason when it becomes nothing."""
+    """Return the photo's crops; the reason when the whole photo fails."""
     try:
         photo = open_photo(data, LIMITS)
         return [tuple(piece) for piece in cut(photo, work_for(*BOXES), LIMITS, lambda: None, canvas)]  # type: ignore[misc]
@@ -32,7 +32,7 @@ def outcome(data: bytes, canvas: Canvas | None) -> list[tuple[CropOutcome, bytes
 
 
 def soiled(canvas: Canvas) -> Canvas:
-    """The same canvas after a photo that is white all over and larger than all others of this suite, by each decoder."""
+    """Return the canvas after a white photo, larger than all others of this suite, by each decoder."""
     open_photo(WHITE, LIMITS).load(canvas)
     open_photo(WHITE, LIMITS).load(canvas, wanted=[(0, 0, 700, 700)])
     return canvas

@@ -1,4 +1,4 @@
-"""Damage is judged by where it lies: crops above it are the whole photo's, in it there are none. Every decoder says the same."""
+"""Crops above the damage are those of the whole photo; crops in it fail. Every decoder agrees."""
 
 import json
 import random
@@ -100,7 +100,7 @@ def test_damage_is_judged_at_reduced_scales_too(scale: int) -> None:
 
 
 def test_an_empty_wall_is_not_taken_for_a_hole() -> None:
-    """Optimised tables have short codes of zeros for blank blocks: long runs of zero bytes are a picture then."""
+    """Optimised tables give blank blocks short codes of zeros: there, long runs of zero bytes are a picture."""
     from PIL import Image
 
     wall = Image.new("RGB", (1600, 1200), (240, 240, 235))
@@ -111,12 +111,47 @@ def test_an_empty_wall_is_not_taken_for_a_hole() -> None:
     assert [cut.outcome.flags for cut in found] == [None, None]
 
 
-def test_a_progressive_jpeg_without_its_last_scans_or_its_end_fails_as_a_whole() -> None:
+def _scans(data: bytes) -> list[int]:
+    return [at for at in range(len(data)) if data.startswith(b"\xff\xda", at)]
+
+
+def test_a_progressive_jpeg_without_its_last_scans_fails_as_a_whole() -> None:
     data = jpeg("progressive")
-    scans = [at for at in range(len(data)) if data.startswith(b"\xff\xda", at)]
-    for broken in (data[: scans[-1]] + b"\xff\xd9", data[: scans[3] + 400] + b"\xff\xd9", data[:-2], data[:-500]):
+    scans = _scans(data)
+    for broken in (data[: scans[-1]] + b"\xff\xd9", data[: scans[3] + 400] + b"\xff\xd9", data[:-500]):
         assert told(data, broken) == "-" * 10
     assert told(data, data) == "." * 10
+
+
+def _in_the_last_scan(data: bytes) -> dict[str, bytes]:
+    """Damage within the last scan: every scan begins, and the end marker is there."""
+    last = _scans(data)[-1]
+    middle = (last + len(data)) // 2
+    return {
+        "a hole": data[:middle] + bytes(40) + data[middle + 40 :],
+        "garbage": data[:middle] + b"\xa5\x3c" * 200 + data[middle + 400 :],
+        "an early end": data[:middle] + b"\xff\xd9",
+        "bytes lost": data[:middle] + data[middle + 300 :],
+    }
+
+
+@pytest.mark.parametrize("how", ["a hole", "garbage", "an early end", "bytes lost"])
+def test_damage_within_a_scan_of_a_progressive_jpeg_fails_it_as_a_whole(how: str) -> None:
+    pytest.importorskip("cropline_regions")
+    data = jpeg("progressive")
+    assert told(data, _in_the_last_scan(data)[how]) == "-" * 10
+
+
+def test_a_progressive_jpeg_that_only_lacks_its_end_marker_is_whole() -> None:
+    pytest.importorskip("cropline_regions")
+    data = jpeg("progressive")
+    assert told(data, data[:-2]) == "e" * 10
+
+
+def test_without_the_extension_a_progressive_jpeg_that_lacks_its_end_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fugue_jobs.imaging.jpeg_damage.scan_damage", lambda _: None)
+    data = jpeg("progressive")
+    assert told(data, data[:-2]) == "-" * 10
 
 
 PNG_DAMAGE = {
@@ -204,7 +239,7 @@ def test_the_walk_in_c_is_the_one_in_python_on_any_bits() -> None:
 
 @pytest.mark.parametrize("kind", ["420", "444", "optimised", "grey", "CMYK"])
 def test_a_whole_photo_is_judged_by_nobody(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    """A walk in Python takes a second for a megabyte."""
+    """A walk in Python takes a second per megabyte."""
     monkeypatch.setattr(regions, "_extension", lambda: (None, "not_installed"))
     monkeypatch.setattr(decode, "judge_jpeg", lambda *_: pytest.fail("judged"))
     assert told(jpeg(kind), jpeg(kind)) == "." * 10

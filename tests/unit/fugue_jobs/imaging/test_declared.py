@@ -1,4 +1,4 @@
-"""Boxes are measured in the picture that the API declares: where the photo has another size, they go along or fail."""
+"""Boxes are measured in the picture size that the API declares; for photos of another size they are scaled or fail."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def outcome(
     coordinates: str = "pixels",
     orientation: str = "upright",
 ) -> CropOutcome:
-    """Of one box in a photo of this stored size."""
+    """Return the outcome of one box in a photo of this stored size."""
     photo = encoded(drawn(*size), kind, exif=with_orientation(turned))
     work = work_for(box, profiles=(Profile(),), declared=declared, coordinates=coordinates, orientation=orientation)
     return cuts(photo, work, size_mismatch=mode)[0].outcome

@@ -1,4 +1,4 @@
-"""Boxes to pixels: the rounding rule, what is refused, and that no orientation changes what a box shows."""
+"""Boxes to pixels: the rounding rule, refused boxes, and that no orientation changes what a box shows."""
 
 import math
 from fractions import Fraction
@@ -34,9 +34,9 @@ def placed_or_refused(*arguments: Any, **changes: object) -> Placement | PhotoFa
     [
         ((10, 10, 20, 20), (10, 10, 20, 20)),
         ((10.49, 10.5, 20.49, 20.5), (10, 11, 20, 21)),  # halves go up
-        ((0.5, 1.5, 2.5, 3.5), (1, 2, 3, 4)),  # all of them, not to even
+        ((0.5, 1.5, 2.5, 3.5), (1, 2, 3, 4)),  # always, not to even
         ((10.2, 10.2, 10.4, 10.4), (10, 10, 11, 11)),  # never thinner than a pixel
-        ((99.6, 49.7, 100, 50), (99, 49, 100, 50)),  # not at the far edge either
+        ((99.6, 49.7, 100, 50), (99, 49, 100, 50)),  # also at the far edge
         ((0, 0, 100, 50), (0, 0, 100, 50)),
     ],
 )
@@ -159,7 +159,7 @@ def test_rounding_is_that_of_exact_arithmetic(edges: tuple[Fraction, ...], width
     region = placed(
         (float(left), float(top), float(right), float(bottom)), width, height, coordinates="normalised"
     ).region
-    # A float product may fall to the other side of a half: then either neighbour is right.
+    # A float product may fall on either side of a half: then both neighbours are right.
     for exact, whole, side in ((left * width, region.left, width), (top * height, region.top, height)):
         wanted = min(math.floor(exact + Fraction(1, 2)), side - 1)
         on_a_half = abs(exact - math.floor(exact) - Fraction(1, 2)) < Fraction(1, 10**9)

@@ -1,4 +1,4 @@
-"""Formats, sizes and scans as the bytes tell them, before anything is decoded."""
+"""Formats, sizes and scans from the bytes, before anything is decoded."""
 
 import io
 import random
@@ -46,7 +46,7 @@ def test_each_kind_of_webp_declares_its_size(options: dict[str, object]) -> None
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
 def test_scans_are_counted_as_they_are_in_the_file(progressive: bool, mode: str) -> None:
     data = encoded(drawn(200, 150).convert(mode), progressive=progressive, quality=90)
-    # Stuffed bytes keep the marker out of coded data, and these files hold no thumbnail.
+    # Byte stuffing keeps the marker out of coded data, and these files hold no thumbnail.
     assert count_scans(data, 1000) == data.count(b"\xff\xda")
 
 

@@ -1,4 +1,4 @@
-"""What samples mean, against arithmetic of this file's own: gamma, primaries, transparent colours, 16 bits."""
+"""What samples mean, by arithmetic in this file: gamma, primaries, transparent colours, 16 bits."""
 
 import io
 import struct
@@ -27,7 +27,7 @@ Chunk = tuple[bytes, bytes]
 
 
 def png(width: int, depth: int, colour: int, row: bytes, *chunks: Chunk) -> bytes:
-    """One row of these packed samples."""
+    """Return a PNG of one row of these packed samples."""
     header = struct.pack(">IIBBBBB", width, 1, depth, colour, 0, 0, 0)
     parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(b"\0" + row)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(kind, body) for kind, body in parts)
@@ -81,7 +81,7 @@ def to_xyz(values: Sequence[float]) -> tuple[Any, Any]:
 
 
 def expected(values: Sequence[float], curve: Curve) -> Any:
-    """The samples as sRGB, in real numbers."""
+    """Return the samples as sRGB, as real numbers."""
     own, white = to_xyz(values)
     target, daylight = to_xyz(SRGB)
     cones = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
@@ -222,7 +222,7 @@ def test_sixteen_bits_are_rounded_in_every_kind_of_png(colour: int, channels: in
 
 
 def test_greys_with_alpha_and_a_profile_of_greys_keep_both() -> None:
-    """Made by hand: a grey profile of gamma 1."""
+    """A handmade grey profile of gamma 1."""
     curve = b"curv" + struct.pack(">II", 0, 0)
     tags = [(b"wtpt", b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061)), (b"kTRC", curve)]
     at, listed, body = 128 + 4 + 24, b"", b""

@@ -1,4 +1,4 @@
-"""Decoding at a reduced scale: chosen where it cannot be seen, exact in its geometry, and no profile's bytes know of it."""
+"""Decoding at a reduced scale: only where it is invisible, exact in its geometry, independent of other profiles."""
 
 import io
 import math
@@ -34,7 +34,7 @@ def scales(data: bytes, work: ImageWork) -> list[tuple[int, list[int]]]:
 
 
 def wanted(data: bytes, box: Box, max_side: int) -> Image.Image:
-    """The plain way: decode it whole, turn it upright, crop, shrink."""
+    """The plain way: decode the whole photo, turn it upright, crop, shrink."""
     image = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
     sides = (image.width, image.height) * 2
     edges = [math.floor(edge * side + 0.5) for edge, side in zip(box[1:5], sides, strict=True)]  # type: ignore[operator]
@@ -44,7 +44,7 @@ def wanted(data: bytes, box: Box, max_side: int) -> Image.Image:
 
 
 def psnr(one: Image.Image, other: Image.Image) -> float:
-    """Decibels by which the picture is above the difference."""
+    """Return the peak signal-to-noise ratio in decibels."""
     assert (one.mode, one.size) == (other.mode, other.size)
     squares = sum(ImageStat.Stat(ImageChops.difference(one, other)).sum2)
     return 10 * math.log10(255**2 * 3 * one.width * one.height / max(squares, 1))
@@ -91,7 +91,7 @@ def test_a_crop_of_a_reduced_decode_is_that_of_the_plain_way_to_the_eye(orientat
     for box, piece in zip(PARTS, cuts(data, work), strict=True):
         assert piece.data is not None
         found, plain = Image.open(io.BytesIO(piece.data)), wanted(data, box, max_side)
-        # A pixel's shift, or a box off by half a pixel of the reduced decode, costs far more.
+        # A shift by a pixel, or by half a pixel of the reduced decode, costs far more.
         assert psnr(found, plain) > 45
         assert psnr(ImageChops.offset(found, 1, 0), plain) < 35
 
@@ -129,7 +129,7 @@ def test_a_spoilt_photo_ends_the_same_whatever_is_decoded_beside_or_before_it() 
     small, full = Profile(max_side=16), Profile()
 
     def ended(data: bytes, used: Canvas | None, *profiles: Profile) -> list[bytes | None] | str:
-        """Of the first profile."""
+        """Return the outcomes of the first profile."""
         try:
             found = list(cut(open_photo(data, limits), work_for(profiles=profiles), limits, lambda: None, used))
         except PhotoFailure as failure:

@@ -1,4 +1,4 @@
-"""A photo's host is told who asks in the way that the settings say; nobody else is told."""
+"""A photo's host gets our credentials in the way that the settings say; no other host does."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The perceptual hash of a photo: the same whoever decodes it, near when it is sent again in other bytes, far when it is not it."""
+"""A photo's perceptual hash: equal for all decoders, near for the same photo in other bytes, far for another photo."""
 
 import random
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ def hash_of(data: bytes, boxes: Sequence[Box] = SHELF, *profiles: Profile, work:
 
 
 def apart(one: str | None, other: str | None) -> float:
-    """By the words of phash.py, without the code that judges."""
+    """Return the distance as phash.py defines it, without the product's comparison."""
     assert one is not None
     assert other is not None
     known = [LETTERS.index(a) - LETTERS.index(b) for a, b in zip(one, other, strict=True) if UNKNOWN not in (a, b)]
@@ -62,7 +62,7 @@ def test_a_cell_is_the_mean_of_what_boxes_cover_of_it() -> None:
     picture = Image.new("L", (1600, 1600))
     for column in range(CELLS):
         picture.paste(column * 16 + 8, (column * 100, 0, column * 100 + 100, 1600))
-    # The upper half, and of the next row of cells a quarter.
+    # The upper half, and a quarter of the next row of cells.
     found = hash_of(encoded(picture.convert("RGB"), "PNG"), [Box("a", 0, 0, 1, 0.5 + 0.25 / CELLS)])
     row = "".join(LETTERS[(column * 16 + 8) // 4] for column in range(CELLS))
     assert found == row * (CELLS // 2) + UNKNOWN * CELLS * (CELLS // 2)
@@ -90,7 +90,7 @@ def test_it_is_of_the_upright_photo(orientation: int) -> None:
 def test_bands_and_the_whole_photo_give_one_hash() -> None:
     pytest.importorskip("cropline_regions")
     bands = encoded(PHOTO, quality=90)
-    # What is no JPEG is decoded whole.
+    # Other formats than JPEG are decoded whole.
     whole = encoded(Image.open(BytesIO(bands)), "PNG")
     photos = [open_photo(data, PictureLimits()) for data in (bands, whole)]
     assert hash_of(bands, SHELF[:3]) == hash_of(whole, SHELF[:3]) is not None

@@ -29,7 +29,7 @@ def opened(data: bytes | None) -> Image.Image:
 
 
 def plain(photo: bytes, box: Box) -> Image.Image:
-    """The plain way, as a person would write it: open, turn, convert, crop the rounded box."""
+    """The plain way: open, turn, convert, crop the rounded box."""
     image = ImageOps.exif_transpose(Image.open(io.BytesIO(photo))).convert("RGB")
     edges: list[Any] = [box.xmin, box.ymin, box.xmax, box.ymax]
     sides = (image.width, image.height) * 2
@@ -74,7 +74,7 @@ def test_boxes_of_the_stored_picture_and_in_pixels_mean_the_same_crop(orientatio
 
 
 def of_mode(mode: str) -> tuple[Image.Image, str]:
-    """A picture of this mode and a format that holds it."""
+    """Return a picture of this mode and a format that holds it."""
     picture = drawn(200, 150)
     if mode in ("LA", "RGBA"):
         picture.putalpha(Image.linear_gradient("L").resize(picture.size))
@@ -115,7 +115,7 @@ def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
 
 
 def test_sixteen_bits_of_any_byte_order_and_colour_are_scaled() -> None:
-    """Written by hand: Pillow writes 16 bits in one order and in grey only."""
+    """Handmade files: Pillow writes 16 bits in one byte order and in grey only."""
     header, pixel = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0), b"\0" + struct.pack(">HHH", 0x00FF, 0x80FF, 0xFFFF)
     coloured = (
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixel)) + chunk(b"IEND", b"")
@@ -128,7 +128,7 @@ def test_sixteen_bits_of_any_byte_order_and_colour_are_scaled() -> None:
 
 
 def cmyk_profile() -> bytes:
-    """A CMYK profile of a made-up printer whose cyan ink is red: an ICC 2 file with one 2 x 2 x 2 x 2 table to Lab."""
+    """Return a made-up printer's CMYK profile whose cyan is red: an ICC 2 file with one 2 x 2 x 2 x 2 table to Lab."""
     corners = [(255, 128, 128)] + [(0, 128, 128)] * 7 + [(136, 208, 195)] + [(0, 128, 128)] * 7
     ramp = bytes(range(256))
     table = b"mft1\0\0\0\0" + bytes([4, 3, 2, 0]) + struct.pack(">9i", *[65536, 0, 0, 0, 65536, 0, 0, 0, 65536])
@@ -168,7 +168,7 @@ def test_a_profile_of_other_colours_than_the_pixels_is_ignored() -> None:
 
 
 def swapped_profile() -> bytes:
-    """sRGB with its red and blue primaries exchanged: what it does to a picture cannot be missed."""
+    """Return sRGB with red and blue primaries swapped, so that its effect is obvious."""
     data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     entries = {bytes(data[at : at + 4]): at for at in range(132, 132 + 12 * data[131], 12)}
     red, blue = entries[b"rXYZ"], entries[b"bXYZ"]

@@ -1,4 +1,4 @@
-"""Any bytes and any boxes: an outcome with a known reason, within bounds, never an exception of another kind."""
+"""Any bytes and any boxes: an outcome with a known reason, within bounds, never another exception."""
 
 import random
 
@@ -44,7 +44,7 @@ patches = st.lists(
 
 
 def patched(data: bytes, changes: list[tuple[int, bytes, int]]) -> bytes:
-    """Each change puts bytes in the place of so many others."""
+    """Replace ``length`` bytes at each position with the new ones."""
     for at, new, length in changes:
         place = at % (len(data) + 1)
         data = data[:place] + new + data[place + length :]

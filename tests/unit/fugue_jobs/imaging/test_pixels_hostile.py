@@ -1,4 +1,4 @@
-"""Every picture that no camera makes ends with its reason, costs no memory by what it declares, and leaks nothing."""
+"""Every hostile picture ends with its reason, takes no memory for what it only declares, and leaks nothing."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from fugue_jobs.work import Box
 from tests.unit.fugue_jobs.imaging import hostile
 from tests.unit.fugue_jobs.imaging.cutting import cuts, photo_failure, reason, work_for
 
-# Pillow warns of much of what is done to it here; crop processes do not listen.
+# Pillow warns of many of these pictures; crop processes ignore the warnings.
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
 
 

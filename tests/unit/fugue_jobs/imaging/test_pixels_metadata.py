@@ -1,4 +1,4 @@
-"""Nothing but the picture reaches a crop: asserted on the bytes that are written."""
+"""A crop contains the picture and no metadata: asserted on the written bytes."""
 
 import io
 import sys
@@ -38,7 +38,7 @@ def photos() -> dict[str, bytes]:
     text.add_itxt("XML:com.adobe.xmp", XMP.decode())
     paletted = picture.quantize(32)
     jpeg = encoded(picture, exif=exif(), xmp=XMP, comment=CANARY, dpi=(301, 301))
-    # IPTC, C2PA, FlashPix, ducky, notes of a vendor.
+    # IPTC, C2PA, FlashPix, Ducky, a vendor's notes.
     starts = ((0xED, b"Photoshop 3.0\0"), (0xEB, b"JP"), (0xE2, b"FPXR\0"), (0xEC, b"Ducky"), (0xE7, b""))
     jpeg = jpeg[:2] + b"".join(segment(marker, start + CANARY) for marker, start in starts) + jpeg[2:]
     return {

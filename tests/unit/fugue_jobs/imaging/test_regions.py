@@ -1,4 +1,4 @@
-"""The optional decoder in the product: the crops are Pillow's, and what it does not take, Pillow decodes and says why."""
+"""The optional decoder: crops equal Pillow's; Pillow decodes what it refuses, and the reason is reported."""
 
 import hashlib
 import json
@@ -32,7 +32,7 @@ print(json.dumps([decoded(Path(path).read_bytes()) for path in sys.argv[1:]]))
 
 
 def decoded(data: bytes) -> list[Any]:
-    """[what decoded it, the crops' hashes]"""
+    """Return [the decoder, the crops' hashes]."""
     limits = PictureLimits()
     photo = open_photo(data, limits)
     found = [piece.data for piece in cut(photo, work_for(*BOXES, profiles=PROFILES), limits, lambda: None)]
@@ -40,7 +40,7 @@ def decoded(data: bytes) -> list[Any]:
 
 
 def decoded_without(folder: Path, photos: list[bytes]) -> list[Any]:
-    """The same in a process that has no cropline_regions."""
+    """Return the same from a process without cropline_regions."""
     paths = []
     for number, data in enumerate(photos):
         paths.append(folder / str(number))
@@ -113,7 +113,7 @@ def test_a_photo_cut_off_below_its_boxes_is_cut_by_pillow(tmp_path: Path) -> Non
 
 
 def test_a_photo_that_libjpeg_only_warns_of_ends_alike(tmp_path: Path) -> None:
-    """Pillow says nothing of it."""
+    """Pillow ignores the warning."""
     pytest.importorskip("cropline_regions")
     data = bytearray(encoded(drawn(531, 397), restart_marker_rows=1))
     at = data.index(b"\xff\xd2", 700)
@@ -124,7 +124,7 @@ def test_a_photo_that_libjpeg_only_warns_of_ends_alike(tmp_path: Path) -> None:
 
 
 def test_hostile_photos_end_alike(tmp_path: Path) -> None:
-    """Each byte of a header, broken: the same crops or the same failure, whichever way."""
+    """With any header byte broken, both decoders give the same crops or the same failure."""
     pytest.importorskip("cropline_regions")
     data = encoded(drawn(64, 48))
     photos = [data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :] for at in range(2, 200, 5)]

@@ -1,4 +1,4 @@
-"""Functions of a user's own, for tests: found by name."""
+"""A user's functions, for tests: found by name."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ def inverted(image: Image.Image, row: dict[str, Any]) -> Image.Image:
 
 
 class Counter:
-    """Tells how large its batch was, and how often it was made in this process."""
+    """Returns its batch's size, and how often it was made in this process."""
 
     def __init__(self) -> None:
         LOADED.append(1)

@@ -1,4 +1,4 @@
-"""Crop processes that hang, die, or lose their parent: one photo pays, the others do not notice, nothing is left."""
+"""Crop processes that hang, die, or lose their parent: one photo fails, the others are unaffected, nothing is left."""
 
 import os
 import signal
@@ -34,7 +34,7 @@ def server() -> Iterator[PhotoServer]:
     with photo_server() as served:
         for number in range(12):
             served.photos[f"{number}.jpg"] = encoded(drawn(400, 300, seed=number))
-        # Hundreds of seconds of decoding: nobody waits for its end.
+        # Hundreds of seconds of decoding: no test waits for its end.
         served.photos["slow.jpg"] = flat_bomb(60_000)
         yield served
 
@@ -51,7 +51,7 @@ def works(server: PhotoServer, *names: str) -> list[ImageWork]:
 
 
 def endings(outcomes: list[tuple[int, ImageOutcome]]) -> list[list[str | None]]:
-    """For each image, in order, the reasons of its crops."""
+    """Return the reasons of each image's crops, in order."""
     return [[crop.reason for crop in outcome.crops] for _, outcome in sorted(outcomes)]
 
 
@@ -124,7 +124,7 @@ def test_whoever_runs_the_pool_can_end_it_while_photos_are_under_way(server: Pho
 
 
 class Killer(threading.Thread):
-    """Sends a signal to each process of the pool that begins to decode the slow photo, so many times."""
+    """Sends a signal to each pool process that begins to decode the slow photo, that many times."""
 
     def __init__(self, pool: CropPool, kind: signal.Signals, times: int) -> None:
         super().__init__()
@@ -174,7 +174,7 @@ def test_what_keeps_processes_from_working_is_an_error_and_not_a_loop(server: Ph
     blocked = tmp_path / "a file"
     blocked.write_text("")
     authority, _ = certificates(tmp_path, "camera.test")
-    # As on a worker that has the settings of another machine, and not its files.
+    # As on a worker that has another machine's settings without its files.
     fetch = FetchSettings(allow_loopback=True, ca_file=authority)
     authority.unlink()
     for broken, says in (
@@ -188,7 +188,7 @@ def test_what_keeps_processes_from_working_is_an_error_and_not_a_loop(server: Ph
 
 
 def test_large_photos_wait_for_each_other(server: PhotoServer, tmp_path: Path) -> None:
-    # Each larger than a process may decode unasked, all together more than there is room for.
+    # Each is larger than a process may decode unasked; all together exceed the memory limit.
     for number in range(4):
         server.photos[f"large{number}.png"] = encoded(drawn(5200, 3300, seed=number), "PNG", compress_level=1)
     with CropPool(assignment(tmp_path, max_pixels=17_500_000), 3) as pool:
@@ -242,7 +242,7 @@ def test_no_process_outlives_its_parent(server: PhotoServer, tmp_path: Path, kin
 
 
 def interrupted(line: int, do: Callable[[], Any], between: Callable[[], Any]) -> Any:
-    """What ``do`` gives when another thread does ``between`` just before the line-th line that it runs of processes.py."""
+    """Return the result of ``do`` while another thread runs ``between`` before its line-th line of processes.py."""
     lines = 0
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:

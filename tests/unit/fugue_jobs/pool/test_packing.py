@@ -1,4 +1,4 @@
-"""Crops in packs: cut by real processes, found again by the offsets alone, whole or not there, whatever dies."""
+"""Crops in packs: cut by real processes, found by their offsets alone, complete or absent, whatever process dies."""
 
 import hashlib
 import io
@@ -98,7 +98,7 @@ def test_a_shard_is_read_by_webdataset(server: PhotoServer, tmp_path: Path) -> N
         facts = sample["json"]
         assert (facts["key"], facts["sha256"], facts["store_id"]) == (row["key"], row["sha256"], "s-7")
         assert facts["label"] == BOXES[row["box_index"]].label
-    # The index says the same as the rows, and comes from no other source than the tar itself.
+    # The index agrees with the rows and with the tar, read independently.
     index = json.loads((tmp_path / shard).with_suffix(".json").read_text())
     with tarfile.open(tmp_path / shard) as tar:
         places = [(m.name.rpartition(".")[0], m.offset_data) for m in tar if m.name.endswith(".png")]
@@ -131,7 +131,7 @@ def test_a_parquet_pack_has_the_image_layout_of_datasets(server: PhotoServer, tm
 
 @pytest.mark.parametrize("length", [1, 50, 98, 99, 100, 120, 180])
 def test_a_tar_is_the_bytes_that_tarfile_writes(tmp_path: Path, length: int) -> None:
-    """Whatever the length of a name: of those over 100 bytes a slash parts the two places that hold them."""
+    """For any length of a name: a slash splits those over 100 bytes between the two fields that hold them."""
     name = f"{'d' * (length // 2)}/{'n' * (length - length // 2 - 1)}"[-length:].lstrip("/")
     facts, data = {"label": "Cola"}, bytes(1000)
     with (tmp_path / "ours.tar").open("w+b") as file:
@@ -167,7 +167,7 @@ def test_a_process_killed_with_an_open_pack_leaves_no_half_pack_and_its_crops_ar
     def killing() -> Iterator[ImageWork]:
         for number, work in enumerate(given):
             if number == 6:
-                # Some photos are packed by now; nothing is stored, since no pack is full.
+                # Some photos are packed by now; nothing is stored, because no pack is full.
                 assert list_keys(spec, "shards") == []
                 assert list(tmp_path.rglob("*#*")), "a pack must be open"
                 killed.extend(pool.pids[:1])
@@ -192,7 +192,7 @@ def test_a_store_that_takes_no_packs_fails_their_crops_with_the_reason(server: P
 
 def test_the_packs_of_a_pool_that_is_used_again_are_of_their_own_batch(server: PhotoServer, tmp_path: Path) -> None:
     spec = StoreSpec(tmp_path.as_uri())
-    before = set(threading.enumerate())  # of other tests, too
+    before = set(threading.enumerate())  # those of other tests too
     with CropPool(assignment(spec, "shards"), 1) as pool:
         for batch in ("one", "two"):
             outcomes = [outcome for _, outcome in pool.run(works(server, "0.jpg", "1.jpg"), batch)]

@@ -1,4 +1,4 @@
-"""Crops into stores: where they lie, what lies beside them, and what a broken write leaves."""
+"""Crops into stores: their paths, their metadata, and the effects of a broken write."""
 
 import os
 import signal
@@ -56,7 +56,7 @@ def test_an_unfinished_write_is_no_object(tmp_path: Path) -> None:
     spec = StoreSpec(tmp_path.as_uri())
     store, work = CropStore(spec), work_for()
     key = store.put(work, "batch-1", OUTCOME, b"bytes").key or ""
-    # As a process leaves it that is killed in the middle of a write.
+    # As left by a process that is killed in the middle of a write.
     (tmp_path / f"{key}#4711").write_bytes(b"half")
     assert list_keys(spec, "crops") == [key]
 
@@ -84,7 +84,7 @@ def test_a_process_killed_while_it_writes_leaves_no_file(tmp_path: Path, there: 
 
 
 def test_writing_the_same_again_makes_it_young(tmp_path: Path) -> None:
-    """What removes old objects that nobody names must see that somebody is about to name this one."""
+    """Orphan removal must see that a row is about to name this object."""
     store, work = CropStore(StoreSpec(tmp_path.as_uri())), work_for()
     path = tmp_path / (store.put(work, "batch-1", OUTCOME, b"bytes").key or "")
     os.utime(path, (0, 0))

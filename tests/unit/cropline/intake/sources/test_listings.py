@@ -207,7 +207,7 @@ def test_a_cursor_on_the_last_page_too_is_an_end(listing: Listing, last: str) ->
 
 def test_a_last_page_that_names_itself_is_an_end_when_the_total_says_so(listing: Listing) -> None:
     serve(listing, lambda query: answer(TABLE[:10], next_cursor="same", total=10))
-    assert sorted(set(read(listing))) == ids(10)
+    assert sorted(set(read(listing, total_path="total"))) == ids(10)
     serve(listing, lambda query: answer(TABLE[:10], next_cursor="same", more_to_come=False))
     assert read(listing, has_more_path="more_to_come") == ids(10)
 
@@ -346,3 +346,84 @@ def test_pages_of_one_item_are_read_to_their_end(listing: Listing, kind: str) ->
 
     serve(listing, answers)
     assert sorted(set(read(listing, paginator=kind, page_size=1))) == ids(5)
+
+
+@pytest.mark.parametrize("status", [400, 416, 422])
+@pytest.mark.parametrize("kind", ["page_number", "offset"])
+@pytest.mark.parametrize("rows", [1, 9, 11, 25])
+def test_a_refusal_past_a_short_page_is_an_end(listing: Listing, kind: str, rows: int, status: int) -> None:
+    def answers(query: Query) -> Answer:
+        limit = int(query["limit"])
+        start = int(query["offset"]) if kind == "offset" else limit * (int(query["page"]) - 1)
+        found = since(TABLE[:rows], query)[start : start + limit] if start >= 0 else []
+        return answer(found) if found else (status, {}, b"{}")
+
+    serve(listing, answers)
+    assert sorted(set(read(listing, paginator=kind))) == ids(rows)
+
+
+@pytest.mark.parametrize("status", [400, 416, 422])
+@pytest.mark.parametrize("window", [10, 20])
+def test_a_refusal_past_a_full_page_may_be_a_window_of_the_api_and_names_the_setting(
+    listing: Listing, status: int, window: int
+) -> None:
+    told: dict[str, int] = {}
+
+    def answers(query: Query) -> Answer:
+        limit, page = int(query["limit"]), int(query["page"])
+        if page < 1 or page * limit > window:
+            return status, {}, b"{}"
+        return answer(TABLE[(page - 1) * limit : page * limit], **told)
+
+    serve(listing, answers)
+    with pytest.raises(ApiRefused, match="CROPLINE_API__TOTAL_PATH or CROPLINE_API__HAS_MORE_PATH"):
+        read(listing, paginator="page_number")
+    told["total"] = 25
+    with pytest.raises(ApiRefused):
+        read(listing, paginator="page_number")
+
+
+@pytest.mark.parametrize("rows", [11, 20, 25])
+@pytest.mark.parametrize("told", [True, False])
+def test_the_last_page_again_is_an_end_when_it_is_short_or_all_items_came(
+    listing: Listing, rows: int, told: bool
+) -> None:
+    def answers(query: Query) -> Answer:
+        found, limit = since(TABLE[:rows], query), int(query["limit"])
+        page = min(max(int(query["page"]), 1), -(-len(found) // limit))
+        return answer(found[(page - 1) * limit : page * limit], **({"total": len(found)} if told else {}))
+
+    serve(listing, answers)
+    if rows % 10 == 0 and not told:
+        with pytest.raises(ApiRefused, match="its last page comes again and is full.*CROPLINE_API__TOTAL_PATH"):
+            read(listing, paginator="page_number")
+    else:
+        assert sorted(set(read(listing, paginator="page_number"))) == ids(rows)
+
+
+@pytest.mark.parametrize("asked", [10, 50])
+@pytest.mark.parametrize("kind", ["page_number", "offset", "cursor"])
+def test_a_total_that_is_the_length_of_the_page_hides_no_server_that_ignores_where_it_is_asked_to_go_on(
+    listing: Listing, kind: str, asked: int
+) -> None:
+    """When the same page comes for every request, its ``total`` of as many items says nothing, unless the settings name it."""
+    serve(listing, lambda query: answer(TABLE[:10], next_cursor="c1", total=10))
+    with pytest.raises(ApiRefused):
+        read(listing, paginator=kind, page_size=asked)
+
+
+@pytest.mark.parametrize("rows", [8, 9, 10])
+@pytest.mark.parametrize("past", ["empty", "404", "400"])
+def test_a_cap_is_noticed_when_only_items_of_the_first_page_lie_behind_it(
+    listing: Listing, rows: int, past: str
+) -> None:
+    """The server gives 7 and counts its pages by what it was asked for: page 2 of 10 would begin behind the last item."""
+
+    def answers(query: Query) -> Answer:
+        limit, page = int(query["limit"]), int(query["page"])
+        start = limit * (page - 1)
+        found = since(TABLE[:rows], query)[start : start + min(limit, 7)] if page > 0 else []
+        return answer(found) if found or past == "empty" else (int(past), {}, b"{}")
+
+    serve(listing, answers)
+    assert sorted(set(read(listing, paginator="page_number"))) == ids(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,6 +28,10 @@ def _failed(**reasons: int) -> Funnel:
             r"all 784 boxes failed; most of them forbidden_host 784: .*CROPLINE_FETCH__ALLOWED",
         ),
         (_failed(http_5xx=3, timeout=2), r"all 5 boxes failed; most of them http_5xx 3"),
+        (
+            replace(_failed(url_expired=5), stayed=4),
+            r"all 5 boxes failed \(4 keep their good crop\); most of them url_",
+        ),
         (
             Funnel(landed=2, quarantined=2, broken=Counter(url_present=2), hints={"url_present": "look at CROPLINE_X"}),
             r"all 2 rows are bad; most of them url_present 2: look at CROPLINE_X",
