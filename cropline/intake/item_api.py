@@ -70,7 +70,7 @@ def _candidates(body: Any, api: ApiSettings) -> Iterator[Any]:
 
 
 def _objects_in(value: Any, depth: int) -> Iterator[dict[str, Any]]:
-    """The objects that an object holds by name, the outer ones first: ``{"image": ...}``, ``{"data": {"image": ...}}``."""
+    """Yield the objects inside an object, outer ones first: ``{"image": ...}``, ``{"data": {"image": ...}}``."""
     inner = [part for part in value.values() if isinstance(part, dict)] if isinstance(value, dict) else []
     yield from inner
     if depth > 1:

@@ -139,7 +139,9 @@ def test_a_cluster_that_gives_no_executor_is_not_waited_for_without_end(
 ) -> None:
     engine = settings(cluster, **{"spark.executor.memory": "900g"})
     engine["spark"]["grant_timeout_s"] = 3
-    with pytest.raises(EngineError, match="provided no executor in 3 s; one asks for 1 cores and 900g of memory: ") as told:
+    with pytest.raises(
+        EngineError, match="provided no executor in 3 s; one asks for 1 cores and 900g of memory: "
+    ) as told:
         run(photos, ["free.jpg"], tmp_path / "out", engine)
     assert "CROPLINE_ENGINE__SPARK__GRANT_TIMEOUT_S" in str(told.value)
     assert not photos.asked
