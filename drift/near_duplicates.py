@@ -49,8 +49,11 @@ PHOTOS = pa.schema(
 
 @dataclass(frozen=True)
 class Limits:
-    """When two photos are the same. Measured on the demo's photos: the same photo at quality 60 and a quarter of its size
-    has a distance of at most 4.2; the next frame of a burst has at least 5.5."""
+    """When two photos are the same.
+
+    Measured on the demo's photos: the same photo at quality 60 and a quarter of its size has a distance of at
+    most 4.2; the next frame of a burst has at least 5.5.
+    """
 
     distance: float = 4.8  # luma, 0..255
     cells: int = 32  # cells known in both photos; fewer are no evidence
@@ -76,7 +79,10 @@ def check_photos(spec: StoreSpec, source: str, crops: pa.Table) -> list[Drift]:
 
 
 def find_near_duplicates(new: pa.Table, known: pa.Table, limits: Limits | None = None) -> pd.DataFrame:
-    """Return both (PHOTOS), newest last, with ``like`` set in the new ones. Photos that are known already do not change."""
+    """Return both (PHOTOS), newest last, with ``like`` set in the new ones.
+
+    Photos that are known already do not change.
+    """
     limits = limits or Limits()
     new = new.filter(pc.invert(pc.is_in(new["image_id"], known["image_id"].combine_chunks())))
     both: pd.DataFrame = pa.concat_tables([known, new]).to_pandas()

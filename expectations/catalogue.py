@@ -79,7 +79,7 @@ class BatchVerdict:
 
 
 def claimed_boxes(counts: pa.Table, claims: pa.Table) -> pa.Table:
-    """Return how many crop rows a batch must have: source, image_id, profile and boxes of each claimed work item, in order.
+    """Return how many crop rows a batch must have: source, image_id, profile and boxes per claimed work item, in order.
 
     ``counts``: manifest, manifest_row and the number of boxes of the batch's images. ``claims``: schemas.CLAIM.
     """

@@ -1,8 +1,8 @@
 """The columns that the manifest's rules check: a manifest as flat frames with one row per image.
 
-Great Expectations prints values into its pages, so no text from outside enters a frame unchanged: a URL becomes scheme and
-host, an id its length, boxes the number of faulty ones. Numbers are int64 or float64, because GX compares other widths
-value by value, in Python.
+Great Expectations prints values into its pages, so no text from outside enters a frame unchanged: a URL
+becomes scheme and host, an id its length, boxes the number of faulty ones. Numbers are int64 or float64,
+because GX compares other widths value by value, in Python.
 """
 
 from __future__ import annotations
@@ -97,9 +97,10 @@ _FACTS = ("content_hash", "captured_at", "store_id", "camera_id", "width", "heig
 def version_frame(manifest: pa.Table, good: npt.NDArray[np.bool_]) -> pd.DataFrame:
     """Return for each row whether it is superseded or ambiguous.
 
-    Superseded: its image has a newer row. Ambiguous (good rows only): another row of the same version and time has other
-    facts. A good row is superseded by the image's newest good row, a bad row by the newest of any kind. Of rows with the
-    same time, the later one in the listing is newer. A bad row without a time is left out.
+    Superseded: its image has a newer row. Ambiguous (good rows only): another row of the same version and
+    time has other facts. A good row is superseded by the image's newest good row, a bad row by the newest of
+    any kind. Of rows with the same time, the later one in the listing is newer. A bad row without a time is
+    left out.
     """
     import pandas as pd
 

@@ -1,4 +1,7 @@
-"""The Jinja templates and the stylesheet of Data Docs. They are code, so no file can be missing from an installation."""
+"""The Jinja templates and the stylesheet of Data Docs.
+
+They are code, so no file can be missing from an installation.
+"""
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d232b; --soft: #5c6672; --line: #dde2e8; --back: #f6f7f9; --card: #fff;

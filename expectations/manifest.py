@@ -18,8 +18,9 @@ Severity = Literal["critical", "warning", "info"]
 CheckKind = Literal["not_null", "null", "between", "one_of", "unique"]
 
 MAX_ID_LENGTH = 1024
-# How far a coordinate may be outside the picture, as a fraction of its side. A detector's overhang and rounding stay well
-# below it and are clipped when crops are cut. Pixels sent as normalised values (57.0) exceed it.
+# How far a coordinate may be outside the picture, as a fraction of its side. A detector's overhang and
+# rounding stay well below it and are clipped when crops are cut. Pixels sent as normalised values (57.0)
+# exceed it.
 OVERSHOOT = 0.5
 
 
@@ -68,7 +69,8 @@ VERSION_RULES = (
     Rule("version_unambiguous", "version", "ambiguous", NONE, "Rows of the same version and time are equal"),
 )
 
-# Rows that only these rules quarantined need no replay: another row of their image was used. row_not_repeated is from 0.1.
+# Rows that only these rules quarantined need no replay: another row of their image was used. row_not_repeated
+# is from 0.1.
 VERSION_RULE_NAMES = frozenset([*(rule.name for rule in VERSION_RULES), "row_not_repeated"])
 
 

@@ -25,7 +25,7 @@ class StoredObject:
 
 
 def sample_keys(crops: pa.Table, at_most: int) -> list[str]:
-    """Return keys of written crops, spread evenly over the batch. The same rows give the same sample."""
+    """Return keys of written crops, spread evenly over the batch. The same rows have the same sample."""
     import pyarrow.compute as pc
 
     keys = sorted(key for key in crops.filter(pc.equal(crops["status"], "written"))["key"].to_pylist() if key)
@@ -34,7 +34,10 @@ def sample_keys(crops: pa.Table, at_most: int) -> list[str]:
 
 
 def read_objects(spec: StoreSpec, crops: pa.Table, keys: Sequence[str]) -> dict[str, StoredObject | None]:
-    """Return the objects that the rows of these keys name; None for a missing one. Read every byte. Raise StorageError."""
+    """Return the objects that the rows of these keys name; None for a missing one.
+
+    Read every byte. Raise StorageError.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 

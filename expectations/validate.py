@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result of a validation. ``critical``: broken rules that make the manifest unusable; then no row was checked."""
+    """The result of a validation.
+
+    ``critical``: broken rules that make the manifest unusable; then no row was checked.
+    """
 
     bad_rows: dict[int, list[str]]  # manifest row -> broken expectations of severity warning, in the suite's order
     outcomes: list[ExpectationOutcome]

@@ -57,20 +57,22 @@ def backfill(
 ) -> Funnel | Estimate:
     """Crop the photos of a time window that polls missed or cropped differently.
 
-    **What it does.** Reads the images of the window from the API or from landed manifests, validates them by the current
-    rules, and compares them with the state table. Then it processes the work items batch by batch, in the order that you
-    choose, until all are done or a limit is reached. Batches of a dead run come first. The poll's cursor does not move.
+    **What it does.** Reads the images of the window from the API or from landed manifests, validates them by
+    the current rules, and compares them with the state table. Then it processes the work items batch by
+    batch, in the order that you choose, until all are done or a limit is reached. Batches of a dead run come
+    first. The poll's cursor does not move.
 
     **Start with a dry run.** Its artifact shows by day what would be done, why, and what it would cost.
 
-    **Stop and resume.** Cancel it at any time: it releases its open batches. Run it again with the same window and mode,
-    and it resumes with the limits, order and settings of the new run. Work that is done is not repeated.
+    **Stop and resume.** Cancel it at any time: it releases its open batches. Run it again with the same
+    window and mode, and it resumes with the limits, order and settings of the new run. Work that is done is
+    not repeated.
 
     **Beside polls.** It claims only its own photos, one batch at a time, so new photos never wait behind it. It shares
     the rate limit `cropline-image-api` with polls.
 
-    **When it fails.** See `poll` and `process`. Nothing is lost: run it again. `manifest_rejected`: too many rows are bad,
-    and nothing was done.
+    **When it fails.** See `poll` and `process`. Nothing is lost: run it again. `manifest_rejected`: too many
+    rows are bad, and nothing was done.
 
     **Look at** the progress artifacts while it runs, the summary afterwards, and `cropline status`.
     """

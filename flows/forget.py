@@ -25,13 +25,13 @@ def forget(
 ) -> ErasureResult:
     """Remove everything made from some photos, and never crop them again.
 
-    **What it does.** Deletes the crops of all profiles and versions, the catalogue rows, and the reports that show them.
-    Rewrites packs without them. Removes their work items, and ignores these photos when they are announced again. Writes
-    a receipt of everything that was removed. Photos in an open batch are erased when the batch ends. Polls may run
-    beside it.
+    **What it does.** Deletes the crops of all profiles and versions, the catalogue rows, and the reports that
+    show them. Rewrites packs without them. Removes their work items, and ignores these photos when they are
+    announced again. Writes a receipt of everything that was removed. Photos in an open batch are erased when
+    the batch ends. Polls may run beside it.
 
-    **It cannot be undone.** Start with a dry run: it counts the photos, rows and objects to remove. A photo can come back
-    only under another id.
+    **It cannot be undone.** Start with a dry run: it counts the photos, rows and objects to remove. A photo
+    can come back only under another id.
 
     **When it fails.** Run it again with the same photos: it resumes, and the receipt is complete. Only one erasure runs
     at a time; another one waits, or the next poll finishes it.

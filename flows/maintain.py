@@ -30,11 +30,12 @@ def maintain(
 ) -> tuple[MaintenanceResult | None, list[CleanupResult]]:
     """Keep the catalogue fast to read, and remove what is no longer needed.
 
-    **What it does.** Removes crops older than their profile's `retention_days`, and manifests, quarantine and reports
-    older than `CROPLINE_RETENTION__...` says (nothing unless set). Merges small files of the catalogue, deletes files
-    that no version of the last `keep_days` days needs, and shortens the table's log. Then removes orphans: crops that no
-    version of the catalogue names, older than `CROPLINE_RETENTION__ORPHANS` and than any open batch. Finishes erasures
-    (`cropline forget`) of photos that were in an open batch. Polls may run beside it.
+    **What it does.** Removes crops older than their profile's `retention_days`, and manifests, quarantine and
+    reports older than `CROPLINE_RETENTION__...` says (nothing unless set). Merges small files of the
+    catalogue, deletes files that no version of the last `keep_days` days needs, and shortens the table's log.
+    Then removes orphans: crops that no version of the catalogue names, older than
+    `CROPLINE_RETENTION__ORPHANS` and than any open batch. Finishes erasures (`cropline forget`) of photos
+    that were in an open batch. Polls may run beside it.
 
     **Start with a dry run** after a change of retention settings: its artifact counts what would be removed.
 

@@ -23,11 +23,13 @@ MaxBatches = Annotated[
 def process(max_batches: MaxBatches = None) -> Funnel:
     """Crop the backlog without polling.
 
-    **What it does.** Claims batches of pending images, and of failed ones whose retry is due. It cuts every box and commits
-    the crops to the catalogue and the state, one batch at a time, until the backlog is empty or `max_batches` is reached.
+    **What it does.** Claims batches of pending images, and of failed ones whose retry is due. It cuts every
+    box and commits the crops to the catalogue and the state, one batch at a time, until the backlog is empty
+    or `max_batches` is reached.
 
-    **When it fails.** Batches that were committed before the failure stay committed. The open batch is released, and the
-    next run resumes it under the same id, so no crop is recorded twice. Run it again, or wait for the next poll.
+    **When it fails.** Batches that were committed before the failure stay committed. The open batch is
+    released, and the next run resumes it under the same id, so no crop is recorded twice. Run it again, or
+    wait for the next poll.
 
     **Look at** the artifact of this run for counts and reasons, `cropline status` for the backlog, and docs/failures.md
     for what to do about a reason code.

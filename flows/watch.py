@@ -52,16 +52,17 @@ def watch(
 ) -> WatchResult:
     """Poll every second and crop new photos at once.
 
-    **What it does.** Stays in one process, and asks the API for news since the cursor with one call per poll. When there
-    is news or a backlog, it runs the same steps as `poll`, one batch per poll, but without Prefect task runs, which
-    would take longer than the crops. Once a minute it looks back as far as `poll` does for late arrivals, publishes its
-    lineage and updates its artifacts.
+    **What it does.** Stays in one process, and asks the API for news since the cursor with one call per poll.
+    When there is news or a backlog, it runs the same steps as `poll`, one batch per poll, but without Prefect
+    task runs, which would take longer than the crops. Once a minute it looks back as far as `poll` does for
+    late arrivals, publishes its lineage and updates its artifacts.
 
     **Beside poll.** Both may run: each claims its own work. Pause the schedule of `poll`, or keep it as a safety net.
 
-    **When it fails.** A failed poll is logged and tried again after a pause that grows to one minute. When the API fails,
-    the backlog is still cropped. When polls fail for five minutes, it emits the event `cropline.watch.stuck` and
-    continues. It fails at its end if its last poll failed. Start it again at any time: it resumes an open batch.
+    **When it fails.** A failed poll is logged and tried again after a pause that grows to one minute. When
+    the API fails, the backlog is still cropped. When polls fail for five minutes, it emits the event
+    `cropline.watch.stuck` and continues. It fails at its end if its last poll failed. Start it again at any
+    time: it resumes an open batch.
 
     **Look at** its summary and log while it runs, and at the artifact `backlog`.
     """

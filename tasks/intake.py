@@ -78,7 +78,10 @@ def _take_in(run: Run, part: Funnel, look_back: timedelta | None, steps: IntakeS
 
 
 def judge(run: Run, part: Funnel, manifest_key: str, steps: IntakeSteps = SHOWN) -> Validated:
-    """Validate a landed manifest and count its rows in ``part``. Raise ManifestRejected when no row may be registered."""
+    """Validate a landed manifest and count its rows in ``part``.
+
+    Raise ManifestRejected when no row may be registered.
+    """
     with emit_on_failure(run, without_validation(run, manifest_key)):
         validated = steps.validate(run, manifest_key)
     part.add(validated.counts)

@@ -321,7 +321,10 @@ class _Rules:
         return verdict.bad_rows
 
     def check_budget(self, chosen: Chosen) -> None:
-        """Raise ManifestRejected when too many rows are bad. As in a poll, bad older versions of a photo do not count."""
+        """Raise ManifestRejected when too many rows are bad.
+
+        As in a poll, bad older versions of a photo do not count.
+        """
         rules = self._run.settings.expectations
         bad = len(chosen.bad) + chosen.outside[NEWER_IS_BAD]
         rows = len(chosen.good) + bad

@@ -67,7 +67,7 @@ class BatchResult:
 def process_batch(run: Run, batch: Batch, steps: BatchSteps = SHOWN) -> BatchResult:
     """Cut, commit and check a batch of this run, and finish erasures that waited for it. Several threads may call it.
 
-    Raise StaleLease soon after another run took the batch over, RunStopped after ``run.stop()``.
+    Raise StaleLease soon after another run has taken over the batch, RunStopped after ``run.stop()``.
     """
     run.add(Funnel(batches=1, resumed=int(batch.resumed)))
     lease_s = run.settings.state.lease_s

@@ -15,7 +15,10 @@ LIMIT = "cropline-image-api"
 
 
 def leave(limited: bool | None = None) -> Callable[[], None]:
-    """Return a function to call before each request: it blocks until the limit allows one. ``limited``: is_rate_limited's result."""
+    """Return a function to call before each request: it blocks until the limit allows one.
+
+    ``limited``: is_rate_limited's result.
+    """
     if is_rate_limited() if limited is None else limited:
         return lambda: rate_limit(LIMIT)
     return lambda: None

@@ -1,4 +1,7 @@
-"""register: upserts a manifest's images into the state table and moves the cursor, in one transaction. It removes duplicates."""
+"""register: upserts a manifest's images into the state table and moves the cursor, in one transaction.
+
+It removes duplicates.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Detects commits in the catalogue that the state does not know: after a loss or restore, or from another installation."""
+"""Detects commits in the catalogue that the state does not know: it was lost or restored, or others write there."""
 
 from __future__ import annotations
 

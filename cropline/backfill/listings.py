@@ -1,4 +1,7 @@
-"""Listings: Parquet files of manifest rows. They are landed manifests, or pages of the image API written to local files."""
+"""Listings: Parquet files of manifest rows.
+
+They are landed manifests, or pages of the image API written to local files.
+"""
 
 from __future__ import annotations
 
@@ -157,5 +160,8 @@ def _chunks(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 
 def start_of(photos: Photos, api: ApiSettings) -> str:
-    """Return the update time from which the API is read. Photos are announced after capture, except for clock errors."""
+    """Return the update time from which the API is read.
+
+    Photos are announced after capture, except for clock errors.
+    """
     return (in_utc(photos.since) - api.overlap).astimezone(UTC).isoformat() if photos.since else api.start

@@ -44,11 +44,12 @@ class Plan:
     """What a run is to do.
 
     ``work_items``: in the order of execution; those of one photo are together. ``bad``: rows for quarantine.
-    ``read``: number of announced rows; ``outside``: rows that do not count, by reason. ``left``: work items that are not
-    to be done, by reason. ``calls``: pages read from the API. ``complete`` False: there may be more photos.
-    ``good``: photos with a good row, to be done or not. ``still_bad_rows``: rows that stay in quarantine; ``still_bad``: the
-    same by broken expectation; ``hints``: see Funnel.hints. ``from_quarantine``: registered rows are marked as replayed.
-    ``asks_again``: the API is asked for a new URL of every photo whose URL is signed, before the photo is fetched.
+    ``read``: number of announced rows; ``outside``: rows that do not count, by reason. ``left``: work items
+    that are not to be done, by reason. ``calls``: pages read from the API. ``complete`` False: there may be
+    more photos. ``good``: photos with a good row, to be done or not. ``still_bad_rows``: rows that stay in
+    quarantine; ``still_bad``: the same by broken expectation; ``hints``: see Funnel.hints.
+    ``from_quarantine``: registered rows are marked as replayed. ``asks_again``: the API is asked for a new
+    URL of every photo whose URL is signed, before the photo is fetched.
     """
 
     def __init__(

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 def remapped(
     rows: Mapping[str, Collection[int]], api: ApiSettings, spec: StoreSpec, folder: Path
 ) -> tuple[list[Listing], int]:
-    """Return one listing below ``folder`` per landed manifest, and how many rows have no raw item.
+    """Return one listing below ``folder`` per landed manifest, and how many rows are not mapped again.
 
-    Rows without a raw item stay as they were mapped. So do rows of GROUP_BY_IMAGE: one item holds one box, and the items
-    of a photo are only together in the API. Raise ManifestError.
+    These are rows without a raw item, and with GROUP_BY_IMAGE all rows: an item holds one box there, and only
+    the API has all items of a photo. Raise ManifestError.
     """
     listings, unmapped = [], 0
     for number, (key, wanted) in enumerate(rows.items()):

@@ -56,7 +56,10 @@ class Limits(Request):
 
 
 def backfill_id(source: str, photos: Photos, announced: From, mode: Mode) -> tuple[str, str]:
-    """Return (id, selection as JSON). Runs that continue each other have the same id, whatever their limits and order."""
+    """Return (id, selection as JSON).
+
+    Runs that continue each other have the same id, whatever their limits and order.
+    """
     selection = canonical_json(
         {
             "source": source,

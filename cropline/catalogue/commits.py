@@ -1,4 +1,4 @@
-"""The parts of a batch's commit: its app transaction, the current rows of its work items, and the write that replaces them."""
+"""The parts of a batch's commit: its app transaction, the current rows of its work items, and the write."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def transaction(table: DeltaTable, batch_id: str, attempt: int = 2) -> int | None:
     """Return the app transaction of a batch (see table.py); None when the table does not know the batch.
 
-    App transactions are kept for 90 days. A batch that is resumed (``attempt`` > 1) later than that is found by its rows;
-    0 means a commit that can no longer be looked up.
+    App transactions are kept for 90 days. A batch that is resumed (``attempt`` > 1) later than that is found
+    by its rows; 0 means a commit that can no longer be looked up.
     """
     known: int | None = table.transaction_version(batch_id)
     if known is None and attempt > 1 and len(find(table, batch_id=batch_id)):

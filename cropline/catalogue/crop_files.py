@@ -20,8 +20,9 @@ COLUMNS = ("key", "shard", "offset", "bytes")
 def open_crop(row: Mapping[str, Any], root: StoreSpec | str | None = None) -> BinaryIO:
     """Return a written crop as an in-memory file: ``PIL.Image.open(cropline.open_crop(row))``.
 
-    ``row`` needs the catalogue's columns key, shard, offset and bytes. ``root`` is the storage's URL; by default that of the
-    settings (CROPLINE_STORAGE__...). It sends one request, also for a crop in a pack. Raise StorageError.
+    ``row`` needs the catalogue's columns key, shard, offset and bytes. ``root`` is the storage's URL; by
+    default that of the settings (CROPLINE_STORAGE__...). It sends one request, also for a crop in a pack.
+    Raise StorageError.
     """
     if root is None:
         from cropline.config.settings import load_settings

@@ -35,7 +35,7 @@ def stay(rows: pa.Table, current: pa.Table) -> pa.Table:
 
 
 def newest(rows: pa.Table) -> pa.Table:
-    """Return the valid rows when several batches left rows of the same work items: the newest, and good before failed."""
+    """Return the valid rows when several batches left rows of one work item: the newest, good before failed."""
     by_work: dict[ImageProfile, dict[str, list[dict[str, Any]]]] = {}
     for row in rows.to_pylist():
         work = by_work.setdefault((row["source"], row["image_id"], row["profile"]), {})
@@ -51,7 +51,10 @@ def newest(rows: pa.Table) -> pa.Table:
 
 
 def _told_at(rows: list[dict[str, Any]]) -> tuple[datetime, str]:
-    """Return the commit time of a batch from its rows. A row that stayed has its crop's time, and that of the failure."""
+    """Return the commit time of a batch from its rows.
+
+    A row that stayed has its crop's time, and that of the failure.
+    """
     return max(row["recrop_failed_at"] or row["committed_at"] for row in rows), rows[0]["batch_id"]
 
 

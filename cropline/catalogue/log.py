@@ -33,8 +33,8 @@ class Commit:
 class Memory:
     """What a state database remembers of the table's commits.
 
-    ``until``: it has checked every commit up to this version; None: no commit. ``unknown_batches``: some of them were of batches
-    that it does not know. ``knows``: returns which of some batch ids it knows.
+    ``until``: it has checked every commit up to this version; None: no commit. ``unknown_batches``: some of
+    them were of batches that it does not know. ``knows``: returns which of some batch ids it knows.
     """
 
     until: int | None
@@ -57,7 +57,8 @@ def commit_of(spec: StoreSpec, batch_id: str, built_on: int, newest: int) -> Com
 def has_unknown_commits(spec: StoreSpec, memory: Memory, newest: int) -> bool:
     """Return whether a commit since the last check may have added crops of a batch that the state does not know.
 
-    This is also true when the log no longer reaches back far enough, or when the table is older than the state remembers.
+    This is also true when the log no longer reaches back far enough, or when the table is older than the
+    state remembers.
     """
     first = 0 if memory.until is None or memory.until > newest else memory.until + 1
     if newest - first >= _ENTRIES_AT_MOST:

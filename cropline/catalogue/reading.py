@@ -61,9 +61,11 @@ def read_crops(
 ) -> Any:
     """Return the catalogue's current rows, one per box and profile, as a DataFrame.
 
-    where: a SQL expression over the catalogue's columns, run by DuckDB: ``"status = 'written' AND label = 'Cola'"``.
-    columns: the columns to read; default all. frame: "pandas", "arrow", "duckdb" (a relation in memory), or a Spark session,
-    which returns a Spark DataFrame. storage: the storage's URL; default that of the settings (CROPLINE_STORAGE__...).
+    where: a SQL expression over the catalogue's columns, run by DuckDB:
+    ``"status = 'written' AND label = 'Cola'"``.
+    columns: the columns to read; default all.
+    frame: "pandas", "arrow", "duckdb" (a relation in memory), or a Spark session, which returns a Spark DataFrame.
+    storage: the storage's URL; default that of the settings (CROPLINE_STORAGE__...).
 
     Raise OptionError for an invalid condition or column, CatalogueError when there is no catalogue.
     """

@@ -60,8 +60,8 @@ ORDER = [(name, "ascending") for name in ("source", "image_id", "profile", "box_
 def to_catalogue(crops: pa.Table, *, batch_id: str, attempt: int, flow_run: str, committed_at: datetime) -> pa.Table:
     """Return CROPS rows as CATALOGUE rows, ordered by image, so that a reader of one image skips most of a file.
 
-    Raise CatalogueError when columns are missing or of another type, a capture time is not ISO 8601 with an offset, or a row
-    lacks its source, image or profile: such a row could never be superseded.
+    Raise CatalogueError when columns are missing or of another type, a capture time is not ISO 8601 with an
+    offset, or a row lacks its source, image or profile: such a row could never be superseded.
     """
     import pyarrow.compute as pc
 
@@ -139,7 +139,10 @@ def of_images(source: str, image_ids: Collection[str]) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Return a SQL string literal. The grammar has no escape but the doubled quote; a test checks it with hostile ids."""
+    """Return a SQL string literal.
+
+    The grammar has no escape but the doubled quote; a test checks it with hostile ids.
+    """
     return "'" + text.replace("'", "''") + "'"
 
 
@@ -160,7 +163,7 @@ def scan(table: DeltaTable, predicate: str) -> pa.Table:
 
 
 def scan_images(table: DeltaTable, source: str, image_ids: Collection[str]) -> pa.Table:
-    """Return the rows (CATALOGUE) of these images, read in parts: with 37,000 ids in one predicate delta-rs dies (SIGSEGV)."""
+    """Return the rows (CATALOGUE) of these images, in parts: delta-rs dies (SIGSEGV) of 37,000 ids at once."""
     wanted = sorted(set(image_ids))
     parts = [wanted[start : start + _IMAGES_A_SCAN] for start in range(0, len(wanted), _IMAGES_A_SCAN)]
     return pa.concat_tables([CATALOGUE.empty_table(), *(scan(table, of_images(source, part)) for part in parts)])

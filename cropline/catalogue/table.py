@@ -52,8 +52,8 @@ _TRIES = 100
 class Appended:
     """``version``: the table version that holds the batch. ``appended`` False: it held it before; read batch_rows.
 
-    ``rows`` (CATALOGUE): the appended rows. Reused crops have their place at that time (see pack_places.py). ``unknown_batches``:
-    batches that the state does not know were committed since its last check.
+    ``rows`` (CATALOGUE): the appended rows. Reused crops have their place at that time (see pack_places.py).
+    ``unknown_batches``: batches that the state does not know were committed since its last check.
     """
 
     version: int
@@ -91,12 +91,12 @@ class Catalogue:
     ) -> Appended:
         """Append a batch's rows (CROPS) and remove the rows that they supersede, in one commit, once.
 
-        ``superseding``: work items of the batch that the table holds, according to the state. ``works``: all of its work
-        items; they are also looked up in the table when ``memory`` does not cover all commits. A failure never removes a
-        good row (see failed_recrops.py).
+        ``superseding``: work items of the batch that the table holds, according to the state. ``works``: all
+        of its work items; they are also looked up in the table when ``memory`` does not cover all commits. A
+        failure never removes a good row (see failed_recrops.py).
 
-        Safe when any number of processes do the same at once, and after a lost reply. Raise StaleLease when a later attempt
-        has fenced the batch.
+        Safe when any number of processes do the same at once, and after a lost reply. Raise StaleLease when a
+        later attempt has fenced the batch.
         """
         rows = to_catalogue(
             crops, batch_id=batch_id, attempt=attempt, flow_run=flow_run, committed_at=_utc(committed_at)
@@ -158,8 +158,8 @@ class Catalogue:
     def batch_rows(self, batch_id: str) -> pa.Table | None:
         """Return the rows (CATALOGUE) that the batch appended, or None when it was never committed.
 
-        Rows that were superseded since are read from the version that committed them, unless maintenance has vacuumed them.
-        It reads only the batch's files, as far as their statistics allow.
+        Rows that were superseded since are read from the version that committed them, unless maintenance has
+        vacuumed them. It reads only the batch's files, as far as their statistics allow.
         """
         with delta.catalogue_errors("read", self._spec):
             table = delta.open_table(self._spec)
@@ -297,7 +297,8 @@ class Catalogue:
     def reader(self) -> pa.RecordBatchReader:
         """Return all current rows as a stream of record batches. Raise CatalogueError when there is no table.
 
-        It is not a pyarrow dataset: files that a delete rewrote have string views, which dataset filters do not support.
+        It is not a pyarrow dataset: files that a delete rewrote have string views, which dataset filters do
+        not support.
         """
         with delta.catalogue_errors("read", self._spec):
             table = delta.open_table(self._spec)
@@ -320,8 +321,10 @@ class Catalogue:
         checkpoint: bool = True,
         dry_run: bool = False,
     ) -> maintenance.MaintenanceResult:
-        """Merge small files, delete files that no version younger than ``vacuum_after`` reads (None: keep all), and shorten
-        the log. Safe beside commits; a commit that rewrites the same files takes precedence. dry_run only counts.
+        """Merge small files, delete old ones, and shorten the log.
+
+        Files that a version younger than ``vacuum_after`` reads are kept (None: keep all). Safe beside
+        commits; a commit that rewrites the same files takes precedence. dry_run only counts.
 
         Raise CatalogueError also when ``vacuum_after`` is under a day: running commits could lose their files.
         """
@@ -340,8 +343,11 @@ class Catalogue:
             )
 
     def remove_duplicates(self, *, dry_run: bool = False) -> int:
-        """Remove duplicate rows that batches of several states left: keep the newest rows of each work item, and of a box the
-        good one. Return how many were removed, or would be with ``dry_run``. Reads four columns of the whole table."""
+        """Remove duplicate rows that batches of several states left.
+
+        The newest rows of each work item are kept, and of a box the good one. Return how many were removed,
+        or would be with ``dry_run``. Reads four columns of the whole table.
+        """
 
         def mend(table: DeltaTable, works: set[ImageProfile]) -> int:
             held = commits.current(table, works)

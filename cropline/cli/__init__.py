@@ -116,7 +116,7 @@ def process(max_batches: MaxBatches = None, verbose: Verbose = False) -> None:
 
 @app.command()
 def status() -> None:
-    """Show the state table and the backlog. Also cursors, failure reasons and the last batches."""
+    """Show the state table and the backlog. It also shows cursors, failure reasons and the last batches."""
     from cropline.cli.status import show_status
 
     show_status()
@@ -137,7 +137,7 @@ def lineage(
         Path | None, typer.Option(help="file or folder for the picture; default: a new temporary folder")
     ] = None,
 ) -> None:
-    """Draw the way from the image API to the crops. As SVG and as text, with the counts of a run or a batch."""
+    """Draw the path from the image API to the crops. Writes SVG and text with the counts of a run or a batch."""
     from cropline.cli.lineage import show_lineage
 
     show_lineage(what, out)

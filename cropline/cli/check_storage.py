@@ -9,7 +9,10 @@ from cropline.core.screen import Screen
 
 
 def show_promises() -> None:
-    """Print one line per operation. Raises StorageError for the first that the store lacks; else runs skip the probe."""
+    """Print one line per operation.
+
+    Raises StorageError for the first that the store lacks; else runs skip the probe.
+    """
     spec = load_settings().storage.spec
     found = store_probe.probe(spec)
     screen = Screen()

@@ -1,6 +1,7 @@
 """``cropline crop``: cut the boxes of one photo without state, catalogue or Prefect.
 
-A local file is served to the crop processes over loopback, because they accept only URLs. So the same limits apply as to any photo.
+A local file is served to the crop processes over loopback, because they accept only URLs. So the same limits
+apply as to any photo.
 """
 
 from __future__ import annotations
@@ -143,7 +144,10 @@ def _bytes(options: CropOptions, settings: Settings) -> bytes:
 
 
 def _file(path: Path, most: int) -> bytes:
-    """Return the bytes of a file. Raises PhotoFailure when it exceeds the limit for photos: a device file has no end."""
+    """Return the bytes of a file.
+
+    Raises PhotoFailure when it exceeds the limit for photos: a device file has no end.
+    """
     try:
         with path.open("rb") as file:
             data = file.read(most + 1)

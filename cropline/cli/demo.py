@@ -64,7 +64,10 @@ def check_demo_installed() -> None:
 
 
 def _fresh_folder(out: Path) -> Path:
-    """Return an empty folder. Deletes the output of an earlier demo. Raises SettingsError when other files are in it."""
+    """Return an empty folder.
+
+    Deletes the output of an earlier demo. Raises SettingsError when other files are in it.
+    """
     folder = out.resolve()
     if folder.exists() and not folder.is_dir():
         raise SettingsError(f"--out {out}: is a file; name a folder")

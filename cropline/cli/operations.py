@@ -82,7 +82,7 @@ def backfill(
     max_bytes: MaxBytes = None,
     verbose: Verbose = False,
 ) -> None:
-    """Crop the photos of a time window that polls missed. Also photos cropped differently. Run it again to resume."""
+    """Crop the photos of a time window that polls missed. It also crops what polls cropped differently. Run it again to resume."""
     from cropline.cli.backfill import asked_photos, run_backfill
 
     _quiet(verbose)
@@ -127,7 +127,7 @@ def maintain(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="count what would be removed, and do nothing")] = False,
     verbose: Verbose = False,
 ) -> None:
-    """Maintain the catalogue and the storage. Compaction, vacuum, retention and orphan removal."""
+    """Maintain the catalogue and the storage. It runs compaction, vacuum, retention and orphan removal."""
     from cropline.cli.backfill import run_maintain
 
     _quiet(verbose)
@@ -176,7 +176,7 @@ def deploy(
         ),
     ] = None,
 ) -> None:
-    """Set up the Prefect server at PREFECT_API_URL. Work pool, rate limit, deployments, automation for dead workers."""
+    """Set up the Prefect server at PREFECT_API_URL. It creates work pool, rate limit, deployments and automations."""
     from automations.deploy import deploy as put
 
     put(file)
@@ -189,7 +189,7 @@ def up(
     port: Annotated[int, typer.Option(min=0, max=65535, help="port of the Prefect server; 0: a free one")] = 4200,
     demo: Annotated[bool, typer.Option(help="simulate cameras, or use your own API settings")] = True,
 ) -> None:
-    """Run everything on this machine until Ctrl-C. Prefect server, worker, deployments, simulated cameras."""
+    """Run everything on this machine until Ctrl-C. It starts Prefect server, worker, deployments and simulated cameras."""
     from cropline.cli.up import run_up
 
     run_up(out, port, demo=demo)
@@ -211,7 +211,7 @@ def move_state(
     storage: Annotated[bool, typer.Option("--storage", help="bind it to the storage in the settings")] = False,
     api: Annotated[bool, typer.Option("--api", help="bind its source to the API in the settings")] = False,
 ) -> None:
-    """Bind the state to a moved storage or image API. It takes the storage and the API in the settings."""
+    """Bind the state to a moved storage or image API. It uses the storage and the API in the settings."""
     from cropline.cli.move_state import run_move
 
     run_move(storage=storage, api=api)

@@ -32,7 +32,7 @@ class FieldMap(Group):
     ymax: str = Field("ymax", description="of a box: its bottom edge, or as box_format says")
     polygon: str = Field("", description="of a box: its points, for box_format polygon")
     rotation: str = Field("rotation", description="of a box: its rotation, degrees clockwise")
-    label: str = Field("label", description="of a box: the class that the detector gave it")
+    label: str = Field("label", description="of a box: the class that the detector assigned to it")
     score: str = Field("score", description="of a box: the detector's confidence")
 
     @field_validator("*")

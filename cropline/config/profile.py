@@ -18,8 +18,9 @@ from cropline.core.keys import canonical_json, digest
 
 # Fields that change no crop: changing them makes no new work.
 _NO_WORK = {"output", "shard_mb", "retention_days"}
-# Fields that every recipe contains. A recipe contains a later field only when it differs from its default, so an upgrade
-# makes no new work. Add no name here, and keep the defaults of other fields: a recipe without them means today's default.
+# Fields that every recipe contains. A recipe contains a later field only when it differs from its default, so
+# an upgrade makes no new work. Add no name here, and keep the defaults of other fields: a recipe without them
+# means today's default.
 _IN_EVERY_RECIPE = frozenset(
     ("format", "quality", "lossless", "subsampling", "padding", "min_side", "max_side", "matte", "colour")
 )

@@ -92,7 +92,10 @@ def load_settings(**groups: Any) -> Settings:
 
 
 def mistakes(error: ValidationError, *group: str) -> str:
-    """Return all mistakes on one line, each with its variable and without its value. ``group``: the group that was read."""
+    """Return all mistakes on one line, each with its variable and without its value.
+
+    ``group``: the group that was read.
+    """
     found = error.errors(include_input=False, include_url=False)
     return "; ".join(sorted({f"{_variable((*group, *e['loc']))}: {_explain(e)}" for e in found}))
 

@@ -30,7 +30,10 @@ def open_cloud(spec: StoreSpec, within_s: float | None) -> ObjectStore:
 
 
 def delta_address(spec: StoreSpec) -> str:
-    """Return the table's address as delta-rs expects it. The account of an abfss:// address is an option, as for obstore."""
+    """Return the table's address as delta-rs expects it.
+
+    The account of an abfss:// address is an option, as for obstore.
+    """
     address = spec.address
     if address.local_path is not None:
         return str(address.local_path)

@@ -42,7 +42,10 @@ def parse_type(text: str) -> str | ListOf:
 
 
 def parse_columns(columns: str | Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """Return (name, type) pairs of ``"mean:double,embedding:list<float>"`` or of a mapping. Raise ValueError when invalid."""
+    """Return (name, type) pairs of ``"mean:double,embedding:list<float>"`` or of a mapping.
+
+    Raise ValueError when invalid.
+    """
     if isinstance(columns, str):
         parts = [part for part in _split(columns) if part.strip()]
         if any(":" not in part for part in parts):

@@ -5,7 +5,7 @@ CroplineError                  base of all; ``code`` is stable, ``str()`` is saf
 ├── OptionError                an option of a Python call or a FugueSQL line is invalid; nothing was fetched; a ValueError
 ├── ApiError                   the image API could not be read
 │   ├── ApiUnavailable         a later try may succeed (429, 5xx, timeouts)
-│   └── ApiRefused             every try fails until someone acts (401, 403, 404, cursor loop, not JSON)
+│   └── ApiRefused             every try fails until an operator acts (401, 403, 404, cursor loop, not JSON)
 ├── ManifestError              a manifest is missing or differs from what was landed
 │   └── ManifestRejected       too many of its rows are bad; nothing was registered
 ├── StateError                 the state table cannot be used

@@ -42,7 +42,8 @@ def _is_name_or_quad(host: str) -> bool:
 def read_private_network(entry: str) -> Network:
     """Return a network of private addresses (RFC 1918, CGNAT, IPv6 ULA), such as 10.20.0.0/16 or fd12:3456::/32.
 
-    Raise ValueError for all others: public addresses need no permission, and loopback and link-local cannot get it here.
+    Raise ValueError for all others: public addresses need no permission, and loopback and link-local cannot
+    get it here.
     """
     try:
         network = ip_network(entry.strip())

@@ -70,8 +70,8 @@ def box_fingerprint(
 ) -> str | None:
     """Return the identity of one box's crop: equal fingerprints mean equal crops. None when the image has no version.
 
-    Other boxes and the label are left out: they do not change its pixels. ``rescaled_from``: the declared size (px) when
-    the box was scaled from that size to the photo's.
+    Other boxes and the label are left out: they do not change its pixels. ``rescaled_from``: the declared
+    size (px) when the box was scaled from that size to the photo's.
     """
     if not version:
         return None
@@ -100,8 +100,8 @@ def crop_key(
 ) -> str:
     """Return the object key of one crop, relative to the storage root.
 
-    It contains the fingerprint: another version of the image never overwrites it, and the same work writes the same key.
-    It contains the box's position: boxes that share an id still have separate keys.
+    It contains the fingerprint: another version of the image never overwrites it, and the same work writes
+    the same key. It contains the box's position: boxes that share an id still have separate keys.
     """
     box = f"{box_index:04d}-{safe_name(box_id, keep=24)}"
     return f"{CROPS}/{safe_name(profile, keep=20)}/{image_key(source, image_id)}/{fingerprint_[:20]}/{box}.{extension}"

@@ -1,4 +1,4 @@
-"""Logs of HTTP requests, which must not show what is asked for: a path or a query may hold a key."""
+"""Logs of HTTP requests, which must not show what is requested: a path or a query may hold a key."""
 
 import logging
 

@@ -74,7 +74,9 @@ def probe(spec: StoreSpec) -> tuple[Promise, ...]:
 
 
 def require(spec: StoreSpec, *, again: bool = False) -> None:
-    """Check a store before anything depends on it: once per store, or ``again``. The result is stored below the storage.
+    """Check a store before anything depends on it: once per store, or ``again``.
+
+    The result is stored below the storage.
 
     Raise StorageError in one line that names the first missing feature and the remedy.
     """
@@ -157,7 +159,7 @@ def _creates_once(store: ObjectStore, folder: str) -> str | None:
     except obstore.exceptions.AlreadyExistsError:
         kept = bytes(obstore.get(store, key).bytes())
         return None if kept == b"first" else "the store refused the second PUT but kept its bytes"
-    return "the store took a second PUT over the first"
+    return "the store accepted a second PUT over the first"
 
 
 def _one_of_many_creates(store: ObjectStore, folder: str) -> str | None:

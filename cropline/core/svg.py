@@ -11,7 +11,7 @@ Value = str | int | float | None
 def element(name: str, *inside: str, **attributes: Value) -> str:
     """One element. ``inside`` is SVG: pass text through ``text``.
 
-    Attribute names: a trailing underscore goes (``class_``), others become hyphens (``text_anchor``). None is left out.
+    Attribute names: a trailing underscore is dropped (``class_``), others become hyphens (``text_anchor``). None is left out.
     """
     named = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{_value(value)}"'

@@ -1,4 +1,7 @@
-"""Runs an erasure from its beginning to its receipt. An erasure that was killed and is called again has the same result."""
+"""Runs an erasure from its beginning to its receipt.
+
+An erasure that was killed and is called again has the same result.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,10 @@ _STAYS = (
 
 @dataclass(frozen=True)
 class ErasureResult:
-    """The result of an erasure. ``receipt`` None: it is unfinished, because photos are in a batch or another erasure runs."""
+    """The result of an erasure.
+
+    ``receipt`` None: it is unfinished, because photos are in a batch or another erasure runs.
+    """
 
     erasure_id: str
     images: int
@@ -63,7 +69,7 @@ def estimate(spec: StoreSpec, state: State, source: str, selection: Selection) -
 
 
 def _in_rows(selection: Selection, spec: StoreSpec, state: State, source: str) -> set[str]:
-    """Return the photos of the selection in the catalogue, except those whose corrected metadata no longer matches it."""
+    """Return the selected photos in the catalogue, except those whose corrected metadata no longer matches."""
     found = selection.in_catalogue(Catalogue(spec), source)
     corrected = set() if selection.images else found & state.being_rewritten(source)
     return found - (corrected - selection.in_state(state, source)) if corrected else found

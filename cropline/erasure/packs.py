@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 def rewrite(spec: StoreSpec, pack: str, source: str, gone: Collection[str], check_lock: Callable[[], None]) -> None:
     """Rewrite a pack so that no row names it. Crops that no row names, such as superseded ones, do not move.
 
-    Raise what ``check_lock`` raises when another erasure has taken over. Then no row names the new pack, and maintenance
-    removes it as an orphan. It is not removed here: the other erasure may be about to name a pack of the same content,
-    which has the same key.
+    Raise what ``check_lock`` raises when another erasure has taken over. Then no row names the new pack, and
+    maintenance removes it as an orphan. It is not removed here: the other erasure may be about to name a pack
+    of the same content, which has the same key.
     """
 
     def moved(rows: pa.Table) -> pa.Table:

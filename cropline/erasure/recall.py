@@ -1,4 +1,4 @@
-"""Restores erasures whose receipts the store has and the state does not know, after a loss or a restore of the state."""
+"""Restores erasures that the state has lost, from their receipts in the store."""
 
 from __future__ import annotations
 

@@ -37,7 +37,10 @@ class Traces:
 
 @dataclass(frozen=True)
 class Portion:
-    """What exists of some photos. ``reports``: reports and contact sheets of the runs that cut them, which show crops."""
+    """What exists of some photos.
+
+    ``reports``: reports and contact sheets of the runs that cut them, which show crops.
+    """
 
     images: list[Traces]
     reports: list[str]

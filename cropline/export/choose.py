@@ -1,4 +1,7 @@
-"""Chooses catalogue rows by the user's own SQL expression. DuckDB runs it so that it reads the catalogue and nothing else."""
+"""Chooses catalogue rows by the user's own SQL expression.
+
+DuckDB runs it so that it reads the catalogue and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,9 @@ _LOCKED = (
 def chosen(
     spec: StoreSpec, where: str | None, limit: int | None, profiles: Sequence[str] = ()
 ) -> Iterator[dict[str, Any]]:
-    """Yield written crops (catalogue rows) for which the condition holds, ordered by key. ``profiles``: empty means all.
+    """Yield written crops (catalogue rows) for which the condition holds, ordered by key.
+
+    ``profiles``: empty means all.
 
     Raise ExportError for an invalid condition, CatalogueError when there is no catalogue yet.
     """

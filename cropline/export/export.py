@@ -52,8 +52,8 @@ def export(
 ) -> Exported:
     """Write the chosen crops to a new folder. ``profiles``: empty means all.
 
-    The same catalogue and condition give the same files. Raise ExportError when the folder is not empty or the condition
-    is invalid, StorageError when a crop cannot be read.
+    The same catalogue and condition produce the same files. Raise ExportError when the folder is not empty or
+    the condition is invalid, StorageError when a crop cannot be read.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ExportError(f"{out} exists and is not empty: name a new folder")

@@ -1,4 +1,4 @@
-"""The formats of an export. Each is a context manager that takes crops one by one and writes files to a folder.
+"""The formats of an export. Each is a context manager that receives crops one by one and writes files to a folder.
 
 folder      images/...: one file per crop, and metadata.jsonl (the layout of Hugging Face's imagefolder)
 webdataset  000000.tar, ...: the same format as cropline's own shards

@@ -26,8 +26,9 @@ _BOX_NUMBER = re.compile(r"boxes\[(\d+)\]")
 def grouped_rows(spool: Path, api: ApiSettings, spec: StoreSpec, places: Places) -> Iterator[dict[str, Any]]:
     """Yield manifest rows, one per photo, from a file of items with one JSON per line.
 
-    Memory holds a few bytes per line and a few photos. When a box comes again, with the same id or else the same place, the
-    newer one is kept. A photo whose earlier boxes cannot be read is unreadable: a row without them would delete their crops.
+    Memory holds a few bytes per line and a few photos. When a box comes again, with the same id or else the
+    same place, the newer one is kept. A photo whose earlier boxes cannot be read is unreadable: a row without
+    them would delete their crops.
     """
     position = 0
     groups = list(_lines_by_photo(spool, api).items())

@@ -24,7 +24,8 @@ _WRAPPINGS = 2
 def items(api: ApiSettings, image_ids: Sequence[str], leave: Callable[[], None] = lambda: None) -> Iterator[Answer]:
     """Yield each image, with one request per image. Needs ``api.item_path``. ``leave``: see image_api.open_source.
 
-    Yield (id, None) for an image that the API does not have. Raise ApiUnavailable and ApiRefused as image_api.pages does.
+    Yield (id, None) for an image that the API does not have. Raise ApiUnavailable and ApiRefused as
+    image_api.pages does.
     """
     # Server, authentication, headers and limits are those of the listing; the path differs, and there is no body.
     one = api.model_copy(update={"images_path": api.item_path, "method": "GET", "body": None})
@@ -69,7 +70,7 @@ def _candidates(body: Any, api: ApiSettings) -> Iterator[Any]:
 
 
 def _objects_in(value: Any, depth: int) -> Iterator[dict[str, Any]]:
-    """The objects that an object holds by name, the outer ones first: ``{"image": ...}``, ``{"data": {"image": ...}}``."""
+    """Yield the objects inside an object, outer ones first: ``{"image": ...}``, ``{"data": {"image": ...}}``."""
     inner = [part for part in value.values() if isinstance(part, dict)] if isinstance(value, dict) else []
     yield from inner
     if depth > 1:
@@ -89,5 +90,5 @@ def spans(moments: Sequence[datetime], apart: timedelta) -> list[tuple[datetime,
 
 
 def since(api: ApiSettings, moment: datetime | None) -> str:
-    """Return the start of a listing that contains an image updated at this time: the API may exclude the start itself."""
+    """Return the start of a listing that contains an image updated at this time: the API may exclude the start."""
     return api.start if moment is None else (moment - timedelta(seconds=1)).astimezone(UTC).isoformat()

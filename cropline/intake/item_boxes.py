@@ -80,7 +80,7 @@ def read_box(
 
 
 def _named(box: Any, name: str, fields: FieldMap) -> Any:
-    """Convert a bare list so that plain paths find its fields: its values are the four edges in the order of the format."""
+    """Convert a bare list so that plain paths find its fields: the four edges in the order of the format."""
     path = getattr(fields, name)
     if not _ROOT.fullmatch(path):
         return box
@@ -134,7 +134,7 @@ def _pairs(flat: list[Any]) -> list[tuple[float, float]] | None:
 def _turned(
     corners: Corners, degrees: float, api: ApiSettings, size: tuple[float | None, float | None]
 ) -> Corners | None:
-    """Return the bounding box of a box that is rotated clockwise: around its first corner in xywh, else around its centre.
+    """Return the bounding box of a clockwise rotated box: around its first corner in xywh, else its centre.
 
     None when the settings refuse rotated boxes, or the photo's aspect is unknown: in 0..1 coordinates a rotation skews.
     """

@@ -1,4 +1,7 @@
-"""Convert the values of an item to our types. A value that cannot be converted becomes UNREADABLE; nothing is guessed."""
+"""Convert the values of an item to our types.
+
+A value that cannot be converted becomes UNREADABLE; nothing is guessed.
+"""
 
 from __future__ import annotations
 
@@ -57,8 +60,10 @@ def read_whole(value: Any) -> Any:
 
 
 def read_time(value: Any, api: ApiSettings) -> Any:
-    """Return a time in UTC, read in the format of the settings. Numbers are accepted only when the settings name a unit:
-    seconds and milliseconds look alike."""
+    """Return a time in UTC, read in the format of the settings.
+
+    Numbers are accepted only when the settings name a unit: seconds and milliseconds look alike.
+    """
     if value is None:
         return None
     try:

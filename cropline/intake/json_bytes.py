@@ -1,7 +1,7 @@
 """Parse untrusted JSON; one bad value does not make the rest unreadable.
 
-A value that is nested too deep, or a whole number with too many digits, becomes a text that begins with LEFT_OUT and states
-the value's size. The item is then quarantined; its other values stay as they came.
+A value that is nested too deep, or a whole number with too many digits, becomes a text that begins with
+LEFT_OUT and states the value's size. The item is then quarantined; its other values stay as they came.
 """
 
 from __future__ import annotations

@@ -48,7 +48,10 @@ _CHUNK_RAW = 32_000_000  # raw characters in memory while a manifest is written
 
 
 def item_digest(item: Any) -> str:
-    """Return the identity of a raw item (32 hex digits). Query strings are cut: a newly signed URL is not a new item."""
+    """Return the identity of a raw item (32 hex digits).
+
+    Query strings are cut: a newly signed URL is not a new item.
+    """
     return _digest(canonical_json(item))
 
 
@@ -114,7 +117,10 @@ def address(item: Any, api: ApiSettings) -> tuple[str, str] | None:
 
 
 def manifest_row(position: int, item: Any, api: ApiSettings) -> dict[str, Any]:
-    """Return one item as a row of schemas.MANIFEST. ``unreadable`` names our fields whose value could not be converted."""
+    """Return one item as a row of schemas.MANIFEST.
+
+    ``unreadable`` names our fields whose value could not be converted.
+    """
     text = canonical_json(item)
     unreadable = ["item"] if _LEFT_OUT in text else []
     row: dict[str, Any] = {"row": position, "source": api.source, "item_digest": _digest(text)}
@@ -210,7 +216,7 @@ def _getter(path: str) -> Getter:
 def write_rows(rows: Iterable[dict[str, Any]], path: Path, *, chunk: int = 2_000) -> int:
     """Write manifest rows to a local Parquet file with ``chunk`` rows in memory at a time; return their number.
 
-    The same rows give the same bytes: the file holds no time and no host name.
+    The same rows produce the same bytes: the file holds no time and no host name.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

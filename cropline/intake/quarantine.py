@@ -114,7 +114,10 @@ class QuarantineFilter:
 
 
 def find(spec: StoreSpec, source: str, wanted: QuarantineFilter) -> Iterator[Entry]:
-    """Yield the selected rows of a source, oldest day first, one file at a time. Raise ManifestError or StorageError."""
+    """Yield the selected rows of a source, oldest day first, one file at a time.
+
+    Raise ManifestError or StorageError.
+    """
     keys = storage.list_keys(spec, f"{PREFIX}{source}/")
     marks: dict[str, list[str]] = {}
     for key in keys:

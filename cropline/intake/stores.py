@@ -20,7 +20,9 @@ _ID, _CAMERAS = "store_id", "cameras"
 
 
 def read_stores(spec: StoreSpec, where: str | None) -> pa.Table:
-    """Return schemas.STORES, one row per store; empty when no table is set. Missing columns are null, others are ignored.
+    """Return schemas.STORES, one row per store; empty when no table is set.
+
+    Missing columns are null, others are ignored.
 
     Raise ManifestError when it cannot be read, has no store_id or a repeated one (a join would double the crops), or a
     column is not text.
@@ -45,7 +47,7 @@ def read_stores(spec: StoreSpec, where: str | None) -> pa.Table:
 
 
 def read_cameras(spec: StoreSpec, where: str | None) -> set[tuple[str, str]] | None:
-    """Return (store id, camera id) of every camera in the table; None when it has no column ``cameras`` (a list of ids).
+    """Return (store id, camera id) of every camera in the table; None without a column ``cameras`` (lists of ids).
 
     Raise ManifestError as read_stores does.
     """

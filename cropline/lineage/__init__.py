@@ -1,8 +1,9 @@
 """OpenLineage: events about what a run did to which datasets, and sending them.
 
-It holds building events (events.py, facets.py, datasets.py, event_builder.py), sending them (transports.py) and drawing
-them (graph.py). It does not hold the outbox, which is a table of the state. Importing this package imports no HTTP client
-and no openlineage: docs/decisions/0006-lineage.md says why the events are built without its classes.
+It holds building events (events.py, facets.py, datasets.py, event_builder.py), sending them (transports.py)
+and drawing them (graph.py). It does not hold the outbox, which is a table of the state. Importing this
+package imports no HTTP client and no openlineage: docs/decisions/0006-lineage.md says why the events are
+built without its classes.
 """
 
 from cropline.lineage.delivery import Delivery, PublishResult

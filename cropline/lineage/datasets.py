@@ -34,7 +34,7 @@ def dataset(
 
 
 def stored(spec: StoreSpec, key: str) -> Name:
-    """Something below the storage root: ``s3://bucket`` and its key (likewise for other clouds), or ``file`` and its path."""
+    """Something below the storage root: the bucket's address and its key, or ``file`` and its path."""
     address = spec.address
     if address.local_path is not None:
         return "file", str(address.local_path / key)

@@ -26,7 +26,7 @@ _ENGINE_PACKAGES = {"native": "fugue", "spark": "pyspark", "spark-connect": "pys
 # With "auto" each batch has its own engine, and the run has none.
 _UNDECIDED = "auto"
 
-# These fields have fixed values. Scrubbing would take the fragment of a schema's URL for a secret.
+# These fields have fixed values. Scrubbing would treat the fragment of a schema's URL as a secret.
 _KEPT = {"_schemaURL", "schemaURL", "_producer", "producer"}
 
 DESCRIPTIONS = {
@@ -78,12 +78,18 @@ def engine_version(engine: str) -> str:
 
 
 def run_id(flow_run_id: str, job: str, part: str = "") -> str:
-    """The OpenLineage run id of a job in a flow run. ``part`` (a batch id, a manifest) distinguishes runs of one job."""
+    """The OpenLineage run id of a job in a flow run.
+
+    ``part`` (a batch id, a manifest) distinguishes runs of one job.
+    """
     return str(uuid5(_IDS, canonical_json([flow_run_id, job, part])))
 
 
 def event_id(event: Event) -> str:
-    """The id of an event in the outbox. A run has one id for its start and one for its end, whatever kind of end it is."""
+    """The id of an event in the outbox.
+
+    A run has one id for its start and one for its end, whatever kind of end it is.
+    """
     return str(uuid5(UUID(event["run"]["runId"]), "start" if event["eventType"] == "START" else "end"))
 
 

@@ -1,7 +1,7 @@
 """Draws a run's path through the datasets as SVG: from the API to crops and catalogue, with counts on the edges.
 
-The picture works by itself (in an <img>, a page, a Markdown artifact). It needs no network and no script, and follows the
-reader's light or dark scheme.
+The picture works by itself (in an <img>, a page, a Markdown artifact). It needs no network and no script, and
+follows the reader's light or dark scheme.
 """
 
 from __future__ import annotations

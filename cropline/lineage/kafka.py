@@ -53,7 +53,7 @@ def _producer(config: Mapping[str, str], left_s: float) -> Producer:
         "enable.idempotence": "true",
         "linger.ms": "0",
         "message.timeout.ms": str(max(1, int(left_s * 1000))),
-        # librdkafka would log to standard error. What matters comes back with each message.
+        # librdkafka would log to standard error. The errors that matter are returned with each message.
         "log_level": "0",
         "error_cb": _unheard,
     }

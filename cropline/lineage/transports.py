@@ -59,7 +59,10 @@ class Publisher:
         return self._send_to_one(kind, events, deadline)
 
     def _send_to_all(self, events: Sequence[Event], has: Sequence[set[str]], deadline: float) -> list[Delivery]:
-        """Send to each transport separately, so that one failure affects no other. Nothing is sent twice to the same one."""
+        """Send to each transport separately, so that one failure affects no other.
+
+        Nothing is sent twice to the same one.
+        """
         failed: dict[int, Delivery] = {}
         transport_names = self._settings.transport_names
         for number, name in enumerate(transport_names):

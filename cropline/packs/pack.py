@@ -37,7 +37,7 @@ class Sealed:
 
 
 class Pack(Protocol):
-    """A pack that is being written to its file. The same samples in the same order give the same bytes."""
+    """A pack that is being written to its file. The same samples in the same order produce the same bytes."""
 
     @property
     def size(self) -> int:

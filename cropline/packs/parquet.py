@@ -1,6 +1,7 @@
-"""Crops as rows of a Parquet file, in the image layout of Hugging Face datasets: a struct of bytes and path, facts beside it.
+"""Crops as rows of a Parquet file, in the image layout of Hugging Face datasets: bytes, path and facts.
 
-Pictures are stored uncompressed and without a dictionary, so each is one range of the file and can be read like an object.
+Pictures are stored uncompressed and without a dictionary, so each is one range of the file and can be read
+like an object.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class ParquetPack:
             use_dictionary=[name for name in columns if name != "image.bytes"],
             write_statistics=[name for name in columns if name != "image.bytes"],
         )
-        # The same rows give the same bytes only with the same Arrow.
+        # The same rows produce the same bytes only with the same Arrow.
         self._hash = hashlib.sha256(f"parquet 1 {pa.__version__}".encode())
         self._waiting: list[Sample] = []
         self._held = 0
@@ -111,7 +112,10 @@ class ParquetPack:
 
 
 def _places(written: bytes, samples: list[Sample]) -> list[int]:
-    """Offsets of the pictures in a row group, in their order. Each is preceded by its length. Every byte is compared."""
+    """Offsets of the pictures in a row group, in their order.
+
+    Each is preceded by its length. Every byte is compared.
+    """
     places: list[int] = []
     at = 0
     for sample in samples:

@@ -59,7 +59,10 @@ def samples(kind: str, file: BinaryIO) -> Iterator[Sample]:
 
 
 def holds(spec: StoreSpec, key: str) -> set[str]:
-    """The photos (keys.image_key) whose crops a pack holds. A tar is read by its index, a Parquet file by two columns."""
+    """The photos (keys.image_key) whose crops a pack holds.
+
+    A tar is read by its index, a Parquet file by two columns.
+    """
     index = index_key(key)
     if index is None:
         return _of_columns(spec, key)

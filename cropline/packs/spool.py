@@ -56,7 +56,8 @@ class Spool:
         self._path: Path | None = None
         self._file: BinaryIO
         if spec.local_path is not None:
-            # In the final folder, so that a rename finishes it. LocalStore takes names with # and digits for unfinished, too.
+            # In the final folder, so that a rename finishes it. LocalStore, too, treats names
+            # with # and digits as unfinished.
             self._path = spec.local_path / folder / f"{next(_numbers)}.{KINDS[kind]}#{os.getpid()}"
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open("w+b", buffering=_BUFFER)

@@ -1,4 +1,7 @@
-"""A WebDataset shard: a plain tar. Each crop has NAME.json with its facts, and NAME.jpg (or another) with its picture."""
+"""A WebDataset shard: a plain tar.
+
+Each crop has NAME.json with its facts, and NAME.jpg (or another) with its picture.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Derives each image's outcome, the batch's counts and its sample from crop rows.
 
-The rows come from the crop job or from the catalogue (see ``became``); both give the same results. So a batch whose run
+The rows come from the crop job or from the catalogue (see ``became``); both lead to the same results. So a batch whose run
 died between the two commits is finished without cropping again.
 """
 
@@ -30,7 +30,7 @@ _NOT_OURS = ("key", "shard", "offset", "bytes", "decoder")
 
 
 def became(held: pa.Table) -> pa.Table:
-    """Return the catalogue's rows of a batch as its crop job returned them: a good row that stayed counts as a failure."""
+    """Return the catalogue's rows of a batch as its crop job returned them: good rows that stayed are failures."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

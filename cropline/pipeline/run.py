@@ -153,7 +153,7 @@ class Run:
         return Heartbeat(lambda: self.state.renew_run(flow_run), self.settings.state.lease_s / 3, f"run {flow_run}")
 
     def end(self, events: Sequence[dict[str, Any]]) -> bool:
-        """Emit the run's end. Return False when another process took the run for dead and has emitted its end."""
+        """Emit the run's end. Return False when another process considered the run dead and has emitted its end."""
         return self.state.end_run(self.context.flow_run_id, self.events(events))
 
     @property

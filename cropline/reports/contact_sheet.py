@@ -62,7 +62,8 @@ def _place(sheet: Image, draw: ImageDraw, tile: Tile, left: int, top: int) -> No
 def boxes_on_photo(photo: Image, boxes: Sequence[tuple[int, int, int, int, str, bool]], tiles: Sequence[Tile]) -> bytes:
     """A JPEG of a photo with its boxes drawn in, and its crops below.
 
-    ``photo`` is upright. ``boxes`` are left, top, right, bottom in its pixels, a label, and whether the crop was written.
+    ``photo`` is upright. ``boxes`` are left, top, right, bottom in its pixels, a label, and whether the crop
+    was written.
     """
     from PIL import Image, ImageDraw
 

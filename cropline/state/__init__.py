@@ -1,4 +1,6 @@
-"""The state table, in SQL: work items that are pending, claimed, done or failed. It is the work queue and the memory in one.
+"""The state table, in SQL: work items that are pending, claimed, done or failed.
+
+It is the work queue and the memory in one.
 
 This package holds all SQL of cropline. Not here: object storage, the catalogue, and any step of a run. Reasons:
 docs/decisions/0003-state-as-queue.md.

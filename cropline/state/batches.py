@@ -21,7 +21,8 @@ from cropline.state.model import Batch
 from cropline.state.queue import ClaimedItems, ClaimRequest, claim_items, has_claimable, sources_in_turn
 from cropline.state.tables import batches, constant, images, profiles
 
-# After this many attempts a batch is resumed only when there is nothing else, so one that kills its workers blocks no other.
+# After this many attempts a batch is resumed only when there is nothing else, so one that kills its workers
+# blocks no other.
 _PATIENCE = 3
 
 _OPEN = batches.c.state == constant("open")
@@ -29,7 +30,10 @@ _CLAIMED = images.c.state == constant("claimed")
 
 
 def claim(database: Database, request: ClaimRequest) -> Batch | None:
-    """Return a batch under a new lease, or None when there is no work. Never waits for another claim, commit or poll."""
+    """Return a batch under a new lease, or None when there is no work.
+
+    Never waits for another claim, commit or poll.
+    """
     with database.reading() as connection:
         if not _has_claimable(connection, request, database.now(connection)):
             return None  # an idle poll ends here, without any lock

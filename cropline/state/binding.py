@@ -49,7 +49,7 @@ def bound(database: Database) -> Bound:
 
 
 def remember(connection: Connection, version: int, *, unknown_batches: bool) -> None:
-    """Record that every commit up to this version was checked; ``unknown_batches``: one was of a batch that is unknown here."""
+    """Record that every commit up to this version was checked, and whether one was of an unknown batch."""
     newest = case((binding.c.catalogue_version >= version, binding.c.catalogue_version), else_=literal(version))
     values: dict[str, object] = {"catalogue_version": newest}
     if unknown_batches:
@@ -79,7 +79,7 @@ def place(storage: str) -> str:
 
 
 def normal(address: str) -> str:
-    """Return an address without insignificant differences: extra slashes, the default port, the case of scheme and host."""
+    """Return an address in canonical form: no extra slashes, no default port, scheme and host in lower case."""
     parts = urlsplit(address)
     scheme, host, port = parts.scheme.lower(), (parts.hostname or "").lower(), parts.port
     path = _SLASHES.sub("/", unquote(parts.path) if scheme == "file" else parts.path).rstrip("/")

@@ -1,4 +1,7 @@
-"""Write many rows in one statement on PostgreSQL: columns are bound as arrays and unnested. SQLite is fast row by row."""
+"""Write many rows in one statement on PostgreSQL: columns are bound as arrays and unnested.
+
+SQLite is fast row by row.
+"""
 
 from __future__ import annotations
 

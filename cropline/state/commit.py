@@ -63,8 +63,10 @@ _UNCLAIMED = {
 
 @dataclass(frozen=True)
 class Retries:
-    """When and how often a transient failure is retried. Jitter spreads the images of an outage over half of the wait, also
-    when the wait is the longest one or comes from the photos' host.
+    """When and how often a transient failure is retried.
+
+    Jitter spreads the images of an outage over half of the wait, also when the wait is the longest one or
+    comes from the photos' host.
     """
 
     max_attempts: int
@@ -72,7 +74,10 @@ class Retries:
     cap: timedelta
 
     def wait(self, attempts: int, retry_after_s: int | None) -> timedelta:
-        """Return the wait after failure number ``attempts`` (from 1). A wait that the host asks for counts up to the cap."""
+        """Return the wait after failure number ``attempts`` (from 1).
+
+        A wait that the host asks for counts up to the cap.
+        """
         longest = self.cap / _JITTER
         exponential = min(self.backoff * (1 << min(attempts - 1, 30)), longest)
         asked = timedelta(seconds=retry_after_s or 0)
@@ -93,8 +98,9 @@ class CommitRequest:
 def commit(database: Database, batch: Batch, request: CommitRequest, retries: Retries) -> Committed:
     """End the batch.
 
-    Raise StaleLease when another attempt owns it, NotReconciled when the outcomes are not those of its work items or the
-    counts do not add up. Committing again under the same attempt (the reply was lost) changes nothing.
+    Raise StaleLease when another attempt owns it, NotReconciled when the outcomes are not those of its work
+    items or the counts do not add up. Committing again under the same attempt (the reply was lost) changes
+    nothing.
     """
     told = list(request.outcomes)  # before the transaction: slow outcomes must not hold a lock
     with database.atomic() as connection:

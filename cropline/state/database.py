@@ -94,10 +94,10 @@ class Database:
 
 
 def plan_by_index(connection: Connection, *, sort: bool = True) -> None:
-    """Make the planner find rows by their index for the rest of the transaction; ``sort`` off also reads in index order.
+    """Make the planner use indexes for the rest of the transaction; ``sort`` off also reads in their order.
 
-    Statistics lag behind a burst. The planner then read all pending rows for every row: a claim of 2,000 images took 29 s
-    instead of 0.1 s.
+    Statistics lag behind a burst. The planner then read all pending rows for every row: a claim of 2,000
+    images took 29 s instead of 0.1 s.
     """
     if connection.dialect.name == "postgresql":
         off = ["seqscan", "bitmapscan", "hashjoin", "mergejoin", *([] if sort else ["sort"])]
@@ -142,8 +142,8 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A writer takes the lock at once. A transaction that reads first and writes later can fail with "database is locked"
-    # without waiting, since waiting could not help it.
+    # A writer takes the lock at once. A transaction that reads first and writes later can fail with "database
+    # is locked" without waiting, since waiting could not help it.
     connection.exec_driver_sql(connection.get_execution_options().get("cropline_begin", "BEGIN"))
 
 

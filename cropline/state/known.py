@@ -4,8 +4,8 @@
     other metadata           columns        columns, then its rows   its rows             (is good work, see register.py)
     newer address            is read next   is read by a retry       is read by a retry   -
 
-"Its rows": the item is pending again with rows_only, so a batch writes its rows again and cuts nothing. A done item needs
-no address. An older updated_at changes nothing.
+"Its rows": the item is pending again with rows_only, so a batch writes its rows again and cuts nothing. A
+done item needs no address. An older updated_at changes nothing.
 """
 
 from __future__ import annotations

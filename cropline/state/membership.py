@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 class Member(NamedTuple):
-    """One claimed work item. A tuple: look-ups of columns by name would double the time of a query for 20,000 of them."""
+    """One claimed work item.
+
+    A tuple: look-ups of columns by name would double the time of a query for 20,000 of them.
+    """
 
     image_id: str
     profile: str

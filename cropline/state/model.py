@@ -68,7 +68,10 @@ class Registered:
 
 @dataclass(frozen=True)
 class Batch:
-    """A lease on some work items. ``attempt`` is the fencing token: after a takeover the old one can no longer commit."""
+    """A lease on some work items.
+
+    ``attempt`` is the fencing token: after a takeover the old one can no longer commit.
+    """
 
     batch_id: str
     attempt: int  # from 1
@@ -97,7 +100,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Counts:
-    """A batch's totals. ``boxes`` counts an image's boxes once; the last three count crop rows, one per box and profile."""
+    """A batch's totals.
+
+    ``boxes`` counts an image's boxes once; the last three count crop rows, one per box and profile.
+    """
 
     images: int
     boxes: int

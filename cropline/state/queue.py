@@ -65,7 +65,7 @@ def sources_in_turn(connection: Connection, request: ClaimRequest) -> list[str]:
 def claim_items(
     connection: Connection, request: ClaimRequest, source: str, batch_id: str, now: datetime
 ) -> ClaimedItems:
-    """Claim up to ``request.limit`` images of a source for a batch: some retries, then the newest photos, then more retries."""
+    """Claim up to ``request.limit`` images of a source: some retries, the newest photos, then more retries."""
     plan_by_index(connection, sort=False)
     several = len(set(connection.execute(select(profiles.c.name)).scalars())) > 1
     claimed = ClaimedItems(batch_id, now)
@@ -109,8 +109,9 @@ def _with_siblings(
 ) -> Select[Any]:
     """Return the claimable work items of the chosen images, so that a photo is fetched once for all its profiles.
 
-    An image is locked by the first of its work items: no two claims take parts of the same image. Items from another manifest
-    row are left for the next batch, also when the image's other items were claimed as retries.
+    An image is locked by the first of its work items: no two claims take parts of the same image. Items from
+    another manifest row are left for the next batch, also when the image's other items were claimed as
+    retries.
     """
     other, work, caught = images.alias("other"), images.alias("work"), images.alias("caught")
     first = ~exists().where(

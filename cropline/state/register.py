@@ -221,8 +221,8 @@ def _chosen(now: ColumnElement[datetime]) -> Any:
     from cropline.state.candidates import best
 
     ranked = best()
-    # Skip known items by reading them. ON CONFLICT alone would lock each first, and a lock is a write: for a million known
-    # items nearly every page of the table.
+    # Skip known items by reading them. ON CONFLICT alone would lock each first, and a lock is a write: for a
+    # million known items nearly every page of the table.
     known = exists().where(
         images.c.source == ranked.c.source,
         images.c.image_id == ranked.c.image_id,

@@ -89,7 +89,7 @@ def oldest_open_batch(database: Database) -> datetime | None:
 
 
 def images_to_come(database: Database) -> Iterator[list[tuple[str, str]]]:
-    """Yield (source, image id) of work items that will be cut again, in portions; the driver fetches no more at a time."""
+    """Yield (source, image id) of work items that will be cut again, in portions, as the driver fetches them."""
     to_come = images.c.state.in_([constant("pending"), constant("claimed"), constant("failed")])
     query = select(images.c.source, images.c.image_id).where(to_come).distinct()
     with database.reading() as connection:
@@ -123,7 +123,10 @@ def each_image(database: Database, which: Sequence[Any]) -> Iterator[ImageState]
 
 
 def endings(database: Database, which: Sequence[Any]) -> list[ReasonCount]:
-    """Return how many photos failed, by state and reason, most first. Done photos count when they have permanent failures."""
+    """Return how many photos failed, by state and reason, most first.
+
+    Done photos count when they have permanent failures.
+    """
     photos = func.count(images.c.image_id.distinct()).label("photos")
     bad = or_(
         images.c.state.in_([constant(state) for state in ("failed", "dead", "quarantined")]),

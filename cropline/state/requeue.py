@@ -56,8 +56,8 @@ class WorkItemFilter:
 def requeue(database: Database, which: WorkItemFilter) -> int:
     """Make failed, dead or done items pending now, with all their attempts again. Return how many.
 
-    Raise ValueError for states that cannot be requeued: claimed items are in progress, and quarantined ones come back with a
-    good version.
+    Raise ValueError for states that cannot be requeued: claimed items are in progress, and quarantined ones
+    come back with a good version.
     """
     if not which.states or not set(which.states) <= _REQUEUEABLE:
         raise ValueError("only failed, dead and done work items can be requeued")

@@ -74,7 +74,7 @@ class State:
         self.close()
 
     def bind(self, storage: str, source: str, api: str | None) -> None:
-        """Bind to this storage and the source to its API; the first run decides. Raise StateError when bound to another."""
+        """Bind to this storage and the source to its API; the first run decides. Raise StateError for another."""
         binding.bind(self._database, storage, source, api)
 
     def move(self, source: str, *, storage: str | None = None, api: str | None = None) -> None:
@@ -115,7 +115,7 @@ class State:
         return register.unseen(self._database, source, digests)
 
     def readdressed(self, source: str, addresses: Mapping[str, tuple[str, str]]) -> set[str]:
-        """Return the items (by digest: image id, digest of the address) with a new address that their work item needs."""
+        """Return the items (by digest: image id, address digest) with a new address that their work item needs."""
         return register.readdressed(self._database, source, addresses)
 
     def register(self, registration: Registration) -> Registered:
@@ -200,7 +200,7 @@ class State:
         runs.renew(self._database, flow_run, self.lease)
 
     def end_run(self, flow_run: str, events: Sequence[Event], *, expired_only: bool = False) -> bool:
-        """Enqueue the end of a flow run, once. Return False when it has ended, or (``expired_only``) renewed its lease."""
+        """Enqueue a flow run's end, once. Return False when it has ended, or (``expired_only``) renewed its lease."""
         return runs.end(self._database, flow_run, events, expired_only=expired_only)
 
     def expired_runs(self) -> list[ExpiredRun]:
@@ -248,7 +248,7 @@ class State:
         return reports.oldest_open_batch(self._database)
 
     def images_to_come(self) -> Iterator[list[tuple[str, str]]]:
-        """Yield (source, image id) of pending, claimed and failed work items, some thousand at a time, each image once."""
+        """Yield (source, image id) of pending, claimed and failed work items in portions, each image once."""
         return reports.images_to_come(self._database)
 
     def needed_manifests(self) -> set[str]:
@@ -274,7 +274,7 @@ class State:
         return reports.find_images(self._database, which.clauses, limit)
 
     def each_image(self, which: requeue.WorkItemFilter) -> Iterator[ImageState]:
-        """Yield all work items of a filter, in no order, with some thousand in memory. Read it to the end: it holds a transaction."""
+        """Yield all work items of a filter, in no order. Read it to the end, because it holds a transaction."""
         return reports.each_image(self._database, which.clauses)
 
     def endings(self, which: requeue.WorkItemFilter) -> list[ReasonCount]:
@@ -335,7 +335,7 @@ class State:
         return tombstones.begin(self._database, source, selection, which, image_ids)
 
     def acquire_erasure_lock(self, source: str, holder: str) -> bool:
-        """Lock the erasures of a source until release_erasure_lock, or lease_s after the last renewal. False when locked."""
+        """Lock a source's erasures until release_erasure_lock, or lease_s after the last renewal. False when locked."""
         return tombstones.acquire_lock(self._database, source, holder, self.lease)
 
     def renew_erasure_lock(self, source: str, holder: str) -> None:
@@ -383,7 +383,7 @@ class State:
         ended_at: datetime,
         image_ids: Sequence[str],
     ) -> list[str]:
-        """Restore an erasure and its tombstones from its receipt. Return those of its images that have work items again."""
+        """Restore an erasure and its tombstones from its receipt. Return its images that have work items again."""
         erasure = Erasure(erasure_id, source, selection, began_at, resumed=False)
         return tombstones.recall(self._database, erasure, ended_at, image_ids)
 

@@ -2,7 +2,7 @@
 
 begin                Put tombstones, in a transaction that no registration of the source overlaps. From then on no
                      announcement of these images becomes a work item.
-delete_unclaimed     Delete their work items, except claimed ones: a batch's members are frozen, and its commit counts them.
+delete_unclaimed     Delete their work items, except claimed ones, which the batch's commit counts.
 delete_tombstoned    Delete those when their batch commits. An image counts as erased only when no batch holds it, so crops that
                      the batch committed are erased like the rest.
 acquire_lock         Lease a source's erasures to one process at a time: two could move each other's photos into new packs.
@@ -169,7 +169,10 @@ def known(database: Database, erasure_ids: Sequence[str]) -> set[str]:
 
 
 def recall(database: Database, erasure: Erasure, ended_at: datetime, image_ids: Sequence[str]) -> list[str]:
-    """Restore an ended erasure from its receipt. Return its images that have work items here: they may have been cropped again."""
+    """Restore an ended erasure from its receipt.
+
+    Return its images that have work items here: they may have been cropped again.
+    """
     with database.atomic() as connection:
         _block_registrations(connection, erasure.source)
         of = {"erasure_id": erasure.erasure_id, "source": erasure.source}

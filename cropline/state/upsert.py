@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def upsert(connection: Connection, table: Table) -> Insert:
-    """Return an insert with ``on_conflict_do_update`` and ``on_conflict_do_nothing``, for this connection's database."""
+    """Return an insert with ``on_conflict_do_update`` and ``on_conflict_do_nothing`` for this database."""
     made: Any
     if connection.dialect.name == "postgresql":
         from sqlalchemy.dialects import postgresql

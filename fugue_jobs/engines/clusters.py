@@ -50,7 +50,7 @@ class Cluster(Protocol):
         """Leave the cluster, and end it if we started it."""
 
     def executors(self, since: float) -> tuple[tuple[float, float], ...]:
-        """(start, end) of every executor that existed after ``since``, seconds of the Unix clock; empty when unknown."""
+        """(start, end) of every executor that existed after ``since``, Unix seconds; empty when unknown."""
 
 
 def check_reachable(what: str, addresses: Iterable[tuple[str, int]], timeout_s: float) -> None:

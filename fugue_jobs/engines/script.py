@@ -49,7 +49,7 @@ def crops_schema() -> str:
 def dry_run(run: Callable[[Any], pa.Table], counts: pa.Table, claimed: pa.Table) -> None:
     """Run the script on the batch with a transformer that fetches nothing, and compare its rows with the claims.
 
-    run: takes a transformer and returns the script's crops. counts: manifests.COUNTS. Raise EngineError with
+    run: returns the script's crops for a transformer. counts: manifests.COUNTS. Raise EngineError with
     the broken rule.
     """
     try:

@@ -228,7 +228,8 @@ class Photo:
 def open_photo(data: bytes, limits: Limits) -> Photo:
     """Read the header and check it against the limits; nothing is decoded.
 
-    Raise PhotoFailure: not_a_picture, format_refused, picture_too_large, too_many_scans, corrupt_picture, damaged_pixels.
+    Raise PhotoFailure: not_a_picture, format_refused, picture_too_large, too_many_scans, corrupt_picture,
+    damaged_pixels.
     """
     kind = check_header(data, limits)
     if kind == "WEBP":

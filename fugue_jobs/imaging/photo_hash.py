@@ -1,6 +1,6 @@
 """Builds the perceptual hash of a photo from samples of its crops.
 
-No photo may be decoded whole, but every decoder gives the same pixels of its crops. The samples are those
+No photo may be decoded whole, but every decoder returns the same pixels of its crops. The samples are those
 of the brightness measure: a hash costs a two-hundredth of the cutting.
 """
 

@@ -175,7 +175,7 @@ def _piece(photo: Photo, region: Region, *, keep_icc: bool) -> _Piece:
     coloured = to_rgb(crop, photo.meaning, keep_icc, photo.crop_low(whole))
     turn = UPRIGHT.get(photo.orientation)
     if turn is not None:
-        # Turning the crop instead of the photo gives the same pixels for a fraction of the work.
+        # Turning the crop instead of the photo yields the same pixels for a fraction of the work.
         coloured = coloured._replace(image=coloured.image.transpose(turn))
     if photo.scale == 1:
         return _Piece(coloured, None)

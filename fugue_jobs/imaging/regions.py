@@ -1,6 +1,6 @@
 """Decodes only the parts of a JPEG that boxes need, by the optional cropline-regions (native/).
 
-Both decoders give the same pixels and fail on the same photos: any warning hands the photo to Pillow. See
+Both decoders return the same pixels and fail on the same photos: any warning hands the photo to Pillow. See
 docs/decisions/0009-regions.md.
 """
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
 _END = b"\xff\xd9"
-# Bytes of libjpeg's bit buffer: it reads ahead, so zeros replace the bytes that would follow. A difference of up to eight
-# bytes is not noticed; a lost or extra block mostly has more.
+# Bytes of libjpeg's bit buffer: it reads ahead, so zeros replace the bytes that would follow. A difference of
+# up to eight bytes is not noticed; a lost or extra block mostly has more.
 _AHEAD = 8
 # Restarts hide damage from the end. Photos with restarts are walked if that takes at most half a second.
 _WALKED_ANYWAY = 500_000

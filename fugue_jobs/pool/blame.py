@@ -1,4 +1,4 @@
-"""Finds the crop to blame when a user's function hangs, ends its process or uses too much memory, and the work that is left."""
+"""Finds the crop to blame when a user's function hangs, dies or uses too much memory, and the work that is left."""
 
 from __future__ import annotations
 

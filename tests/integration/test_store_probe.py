@@ -168,7 +168,7 @@ def _left(spec: StoreSpec, s3: str) -> list[str]:
         (
             ignores_conditions,
             "create-if-absent (a PUT with If-None-Match)",
-            "the store took a second PUT over the first",
+            "the store accepted a second PUT over the first",
         ),
         (knows_no_conditions, "create-if-absent (a PUT with If-None-Match)", "the store answers NotImplemented"),
         (refuses_and_overwrites, "create-if-absent (a PUT with If-None-Match)", "but kept its bytes"),

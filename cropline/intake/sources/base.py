@@ -11,8 +11,8 @@ from typing import Any, Protocol
 class Page:
     """Items as the source returns them, in its order.
 
-    A page is yielded only when it is known that no item is missing between the pages so far. ``begins``: the listing was
-    started here, for the first time or again, so its order begins again.
+    A page is yielded only when it is known that no item is missing between the pages so far. ``begins``: the
+    listing was started here, for the first time or again, so its order begins again.
     """
 
     items: list[Any]

@@ -22,7 +22,10 @@ class Trouble(Enum):
 
 @dataclass(frozen=True)
 class Sight:
-    """One page: the identity of each item, and what else is known. Items that the previous page also has are left out."""
+    """One page: the identity of each item, and what else is known.
+
+    Items that the previous page also has are left out.
+    """
 
     keys: Sequence[str]
     moments: Sequence[datetime | None] = ()  # when each item last changed
@@ -73,7 +76,7 @@ class Completeness:
         return Trouble.SHIFTED
 
     def is_tail(self, keys: Sequence[str]) -> bool:
-        """Return whether these are the last items of the last page, and fewer than a page: the listing is at its end."""
+        """Return whether these are the last items of the last page, and fewer than a page: the listing has ended."""
         return 0 < len(keys) < self.longest and self.page[-len(keys) :] == tuple(keys)
 
     @property

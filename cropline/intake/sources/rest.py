@@ -45,9 +45,9 @@ class RestSource:
     def pages(self, since: str) -> Generator[Page, None, None]:
         """Yield the items that changed since a time (ISO 8601), as the API returns them.
 
-        Raise ApiUnavailable when the API does not answer after the retries, or changes faster than it can be read. Raise
-        ApiRefused when someone must act: not authorised, not JSON, no items at the configured path, an end that cannot be
-        trusted.
+        Raise ApiUnavailable when the API does not answer after the retries, or changes faster than it can be
+        read. Raise ApiRefused when an operator must act: not authorised, not JSON, no items at the configured
+        path, an end that cannot be trusted.
         """
         begin = _moment(since)
         with closing(Wire(self._api)) as wire:
@@ -132,15 +132,18 @@ class _Reading:
         raise by_status(status, self._api, first=self.pages_read == 0)
 
     def _is_short(self) -> bool:
-        """Whether the last page holds fewer items than a page can: a refused next one is then past the end.
+        """Whether the last page is shorter than a full one: then a refused next page is past the end.
 
-        After a full page the API may refuse because it gives only so many items of any listing.
+        After a full page the API may refuse because it limits how many items of a listing it returns.
         """
         length = len(self.checker.page)
         return length < self.checker.longest or (self._limits() and length < self._limit)
 
     def _counts_all(self) -> bool:
-        """Whether as many items came as the listing has. A "total" that nobody set may be the length of the only page."""
+        """Whether the total equals the number of items that were read.
+
+        A "total" that no setting names may be the length of the only page.
+        """
         checker = self.checker
         told = checker.total == checker.distinct
         return told and (self._api.total_path is not None or checker.distinct > checker.longest)
@@ -205,8 +208,8 @@ class _Reading:
         previous: int | None = None
         while True:
             if items is None:
-                # After a page that is shorter than asked for, so many are asked for: a server that gives no more, and
-                # counts its pages by what it was asked for, would step over items.
+                # After a page that is shorter than requested, request that size: a server that caps its pages, but
+                # numbers them by the requested size, would skip items.
                 capped = self._limits() and 0 < checker.longest < self._limit
                 items = self._ask_numbered(Position(value=number), checker.longest if capped else None)
             at_end = not items
@@ -273,7 +276,7 @@ class _Reading:
         return bool(self._api.limit_param) or self._api.body is not None
 
     def _unless_over(self, trouble: Trouble, tail: bool) -> Trouble | None:
-        """Past their end some APIs give the last page again: no trouble where that page is shorter, or all items came."""
+        """Return None when a page repeats past the end, as in some APIs: it is short, or all items were read."""
         repeats = trouble in (Trouble.SAME_PAGE, Trouble.REPEATED)
         return None if repeats and (tail or self._counts_all()) else trouble
 

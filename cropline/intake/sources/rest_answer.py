@@ -199,8 +199,10 @@ def _is_empty(answer: Answer, api: ApiSettings) -> bool:
 
 
 def _around(match: Any) -> dict[str, Any] | None:
-    """Return the objects around a match, nearest first, each with the next as its parent. Each omits the field that leads to
-    the match, which would hold the item itself and all its siblings."""
+    """Return the objects around a match, nearest first, each with the next as its parent.
+
+    Each omits the field that leads to the match, which would hold the item itself and all its siblings.
+    """
     chain = []
     node = match
     while node.context is not None:

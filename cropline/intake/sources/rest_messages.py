@@ -11,7 +11,7 @@ def by_status(status: int, api: ApiSettings, *, first: bool) -> ApiError:
     where = f"the image API {api.listing}"
     if not first:
         return ApiRefused(
-            f"{where} answers {status} to a page after the first; if that is its end, say where it ends with "
+            f"{where} answers {status} to a page after the first; if that is its end, name the end with "
             "CROPLINE_API__TOTAL_PATH or CROPLINE_API__HAS_MORE_PATH"
         )
     if status in (400, 422):
@@ -55,7 +55,7 @@ def _path_setting(api: ApiSettings) -> str:
 def _no_progress(api: ApiSettings, checker: Completeness) -> str:
     if api.paginator in ("page_number", "offset") and checker.distinct > checker.longest:
         return (
-            "its last page comes again and is full, so it may not be the last; say where it ends with "
+            "its last page comes again and is full, so it may not be the last; name the end with "
             "CROPLINE_API__TOTAL_PATH or CROPLINE_API__HAS_MORE_PATH"
         )
     match api.paginator:

@@ -18,7 +18,10 @@ _NOTHING = object()
 
 @dataclass(frozen=True)
 class Position:
-    """The start of a page in the listing. ``url``: the full address that the API named. ``value``: a cursor, page or offset."""
+    """The start of a page in the listing.
+
+    ``url``: the full address that the API named. ``value``: a cursor, page or offset.
+    """
 
     url: str | None = None
     value: JsonValue = None
@@ -122,8 +125,11 @@ def _named(value: Any) -> set[str]:
 
 
 def _filled(value: Any, values: dict[str, Any]) -> Any:
-    """Return the value with its placeholders filled in. A text that is one placeholder becomes the value itself, so a number
-    stays a number. A member of an object is left out when its value is missing (a cursor on the first page)."""
+    """Return the value with its placeholders filled in.
+
+    A text that is one placeholder becomes the value itself, so a number stays a number. A member of an object
+    is left out when its value is missing (a cursor on the first page).
+    """
     if isinstance(value, dict):
         filled = {name: _filled(part, values) for name, part in value.items()}
         return {name: part for name, part in filled.items() if part is not _NOTHING}
