@@ -52,6 +52,13 @@ def register(run: Run, polled: Polled, validated: Validated) -> Registered:
                 for digest_, url in zip(rows["item_digest"].to_pylist(), rows["url"].to_pylist(), strict=True)
                 if url and "?" in url
             },
+            image_ids={}
+            if settings.api.group_by_image
+            else {
+                digest_: image_id
+                for digest_, image_id in zip(rows["item_digest"].to_pylist(), rows["image_id"].to_pylist(), strict=True)
+                if image_id
+            },
         )
     )
 

@@ -239,6 +239,8 @@ MIGRATIONS: tuple[Migration, ...] = (
             "ALTER TABLE images ADD COLUMN claimed_metadata {text}",
             "ALTER TABLE images ADD COLUMN claimed_rows_only INTEGER",
             "ALTER TABLE recent_items ADD COLUMN url {text}",
+            "ALTER TABLE recent_items ADD COLUMN image_id {text}",
+            "CREATE INDEX recent_items_image ON recent_items (source, image_id)",
             "ALTER TABLE manifests ADD COLUMN corrected BIGINT NOT NULL DEFAULT 0",
         ),
     ),

@@ -52,6 +52,7 @@ class Registration:
     urls: Mapping[str, str] = field(
         default_factory=dict
     )  # digest of an item -> digest of its address, if that has a query
+    image_ids: Mapping[str, str] = field(default_factory=dict)  # digest of an item -> its image id
 
 
 @dataclass(frozen=True)

@@ -290,11 +290,18 @@ def _remember_items(connection: Connection, registration: Registration, now: dat
     connection.execute(delete(recent_items).where(recent_items.c.source == source, recent_items.c.updated_at < horizon))
     recent = {digest: at or now for digest, at in registration.item_digests if (at or now) >= horizon}
     rows = [
-        {"source": source, "digest": digest, "updated_at": recent[digest], "url": registration.urls.get(digest)}
+        {
+            "source": source,
+            "digest": digest,
+            "updated_at": recent[digest],
+            "url": registration.urls.get(digest),
+            "image_id": registration.image_ids.get(digest),
+        }
         for digest in sorted(recent)
     ]
     if not rows:
         return
+    _forget_replaced(connection, rows)
     statement: Any = upsert(connection, recent_items)
     if connection.dialect.name == "postgresql":
         outcomes = unnested({column.name: column.type for column in recent_items.c}, rows)
@@ -305,3 +312,29 @@ def _remember_items(connection: Connection, registration: Registration, now: dat
         where=recent_items.c.url.is_distinct_from(statement.excluded.url),
     )
     connection.execute(told_last, rows)
+
+
+def _forget_replaced(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Delete other items of the same image and the same update: when one of them comes again, it is a correction.
+
+    Items of other updates stay: an API that lists every change repeats them within the overlap.
+    """
+    known = [row for row in rows if row["image_id"] is not None]
+    for start in range(0, len(known), _DIGESTS_A_QUERY):
+        part = known[start : start + _DIGESTS_A_QUERY]
+        images = recent_items.c.image_id.in_([row["image_id"] for row in part])
+        here = [recent_items.c.source == part[0]["source"], images]
+        found = connection.execute(
+            select(recent_items.c.digest, recent_items.c.image_id, recent_items.c.updated_at).where(*here)
+        )
+        updates = {(row["image_id"], row["updated_at"]) for row in part}
+        landed = {row["digest"] for row in rows}
+        replaced = [
+            row.digest for row in found if (row.image_id, row.updated_at) in updates and row.digest not in landed
+        ]
+        if replaced:
+            connection.execute(
+                delete(recent_items).where(
+                    recent_items.c.source == part[0]["source"], recent_items.c.digest.in_(replaced)
+                )
+            )

@@ -196,6 +196,7 @@ recent_items = Table(
     Column("digest", AnyText, primary_key=True),
     Column("updated_at", UtcTime, nullable=False),
     Column("url", AnyText),  # keys.digest of the last announced address; null: it has no query
+    Column("image_id", AnyText),  # null: unknown, or the item is one box of several
 )
 
 batches = Table(

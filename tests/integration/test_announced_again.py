@@ -230,6 +230,18 @@ def test_a_backfill_asks_for_fresh_urls_first(here: Workspace, api: SigningApi) 
 CORRECTED = {"store_id": "s2", "camera_id": "c2", "captured_at": (NOW - timedelta(days=2)).isoformat(), "score": 0.1}
 
 
+def test_a_correction_that_is_taken_back_arrives_too(here: Workspace, api: SigningApi) -> None:
+    """The item is as it was at first, and so is its updated_at: within the overlap it is known, but not the newest."""
+    here.poll()
+    first = {row["store_id"] for row in here.rows() if row["image_id"] == "a"}
+    api.changes["a"] = CORRECTED
+    here.poll()
+    del api.changes["a"]
+    assert here.poll().corrected == 1
+    assert {row["store_id"] for row in here.rows() if row["image_id"] == "a"} == first
+    assert here.poll().nothing_new
+
+
 @pytest.mark.parametrize("output", ["objects", "shards"])
 def test_corrected_metadata_rewrites_rows_and_nothing_else(here: Workspace, api: SigningApi, output: str) -> None:
     here.set(PROFILES=json.dumps({"default": {"output": output}, "small": {"max_side": 32}}))
