@@ -66,7 +66,7 @@ def test_a_file_that_cannot_be_written_keeps_nothing_from_the_collector(tmp_path
         ({"transport": "composite", "transports": ["file", "file"]}, "each once"),
         ({"transport": "composite", "transports": ["file", "http"]}, "needs url"),
         ({"transport": "composite", "transports": ["file", "kafka"]}, "bootstrap.servers"),
-        ({"transport": "file", "transports": ["file", "http"]}, "those of transport composite"),
+        ({"transport": "file", "transports": ["file", "http"]}, "transports needs transport composite"),
     ],
 )
 def test_invalid_transport_settings_are_refused(values: dict[str, object], says: str) -> None:
