@@ -11,10 +11,10 @@ from uuid import uuid4
 import boto3
 import pyarrow as pa
 import pytest
-from cropline.crop_files import open_crop
 from moto.server import ThreadedMotoServer
 
 from cropline.catalogue import Catalogue
+from cropline.catalogue.crop_files import open_crop
 from cropline.config.settings import load_settings
 from cropline.core import storage, store_probe
 from cropline.core.errors import SettingsError

@@ -189,7 +189,7 @@ def test_prints_go_to_the_log_up_to_a_limit(frame: pd.DataFrame, caplog: pytest.
         ({"extras": "n:int"}, "extras: needs function="),
         ({"version": "1"}, "version: needs function="),
         ({"function": 7}, "function: a int is not a function"),
-        ({"function": "no_such_module:f"}, "function: no_such_module:f: there is no module"),
+        ({"function": "no_such_module:f"}, "function: no_such_module:f: no module"),
         ({"function": mean, "extras": "n:complex"}, "extras: 'complex' is not a type"),
         ({"function": mean, "extras": "crop_key:string,crop_status:string"}, "extras: there is a result column"),
         ({"function": mean, "extras": "sku:string"}, "prefix: the frame has a column 'sku' already"),
