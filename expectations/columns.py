@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from cropline.core.schemas import MANIFEST
 from expectations.boxes import box_columns
+from expectations.manifest import MAX_ID_LENGTH
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,8 +100,8 @@ def version_frame(manifest: pa.Table, good: npt.NDArray[np.bool_]) -> pd.DataFra
 
     Superseded: its image has a newer row. Ambiguous (good rows only): another row of the same version and
     time has other facts. A good row is superseded by the image's newest good row, a bad row by the newest of
-    any kind. Of rows with the same time, the later one in the listing is newer. A bad row without a time is
-    left out.
+    any kind. Of rows with the same time, the later one in the listing is newer. A bad row without a time or
+    a usable id is left out.
     """
     import pandas as pd
 
@@ -115,7 +116,8 @@ def version_frame(manifest: pa.Table, good: npt.NDArray[np.bool_]) -> pd.DataFra
         }
     )
     superseded, ambiguous = (np.zeros(len(frame), dtype=np.int64) for _ in range(2))
-    placed = np.asarray(table["image_id"].is_valid()) & np.asarray(timed.is_valid())
+    # An unusable id names no image, so such a row is never another one's older version.
+    placed = (_length(table["image_id"]) <= MAX_ID_LENGTH) & np.asarray(timed.is_valid())
     several = frame[placed & frame.duplicated(["source", "image"], keep=False)]
     if len(several):
         at = several.index

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAIN = "from fugue_jobs.engines.run.emr_job import main\n\nmain()\n"
+MAIN = "from fugue_jobs.engines.emr_job import main\n\nmain()\n"
 USE = b"cropline.engine_use"  # metadata of crops.parquet: JSON of partitions and executors
 _RUNNING = frozenset(["SUBMITTED", "PENDING", "SCHEDULED", "QUEUED", "RUNNING", "CANCELLING"])
 

@@ -300,7 +300,7 @@ def test_the_ui_has_a_form_for_backfills_with_help_for_each_field(stack: Stack, 
         "Announced by", "api: ask the image API again; manifests: read what earlier polls landed",
         "What to do", "failed: failed and dead ones", "Order", "which photos come first, by capture time",
         "Dry run", "show what would be done, why, and what it would cost; do nothing", "Restart",
-        "Limits", "Images", "the most photos to process", "API calls", "PUTs", "Bytes",
+        "Limits", "Images", "process at most this many photos", "API calls", "PUTs", "Bytes",
     )  # fmt: skip
     browser.keep("backfill-form", 2700)
 
