@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cropline.core import store_probe
 from cropline.core.errors import ApiUnavailable, CatalogueError, StateError, StorageError
 from tests.contract.state.servers import Postgres
 from tests.integration.collector import Collector
@@ -23,7 +24,8 @@ from tests.integration.oracle import Ledger, Tally, books, boxes
 def test_a_store_that_fails_every_third_request_loses_nothing(
     disturbed: Workspace, undisturbed: Ledger, store: FaultyProxy, fault: Fault
 ) -> None:
-    """Every third request, of any kind, fails from the start to the end of the run."""
+    """Every third request, of any kind, fails from the start to the end of the run. An earlier run checked the store."""
+    store_probe.require(disturbed.settings.storage.spec)
     store.strike(fault, times=10_000, every=3)
     try:
         how = f"{disturbed.poll().written} crops written"
@@ -102,10 +104,11 @@ def test_postgresql_that_stays_down_fails_the_run_and_the_next_one_finishes(
 def test_an_api_that_is_down_for_a_whole_run_fails_it_and_the_next_one_reads_all(
     disturbed: Workspace, undisturbed: Ledger
 ) -> None:
-    disturbed.set(API__URL="http://127.0.0.1:1", API__RETRIES="0")
+    disturbed.set(API__RETRIES="0")
+    disturbed.api.control.add_fault("listing_500")
     with pytest.raises(ApiUnavailable):
         disturbed.poll()
-    disturbed.set(API__URL=disturbed.api.base_url)
+    disturbed.api.control.clear_faults()
     run_until_nothing_waits(disturbed)
     assert_same(disturbed, undisturbed)
 
