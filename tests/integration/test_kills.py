@@ -15,7 +15,7 @@ from tests.integration.oracle import Ledger, books
 
 BETWEEN = """
 import os, signal, importlib
-task = getattr(importlib.import_module("tasks.{step}"), "{step}")
+task = getattr(importlib.import_module("tasks.{step}"), "{step}_task")
 task.on_completion(lambda *_: os.kill(os.getpid(), signal.SIGKILL))
 from flows.poll import poll
 poll()

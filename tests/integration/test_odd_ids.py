@@ -50,7 +50,7 @@ def test_no_command_lets_outside_text_control_the_terminal(
             (("quarantine", "list"), 0, "manifest"),
             (("quarantine", "show"), 0, f"{SHOWN} bad"),
             (("quarantine", "show", "--json"), 0, "status"),
-            (("plan",), 0, "by the current profiles"),
+            (("plan",), 0, "ended with failures (box_outside 1)"),
             (("backfill", "--from", "manifests", "--dry-run"), 0, "Nothing was done"),
             (crop, 1, f"{SHOWN} 2 {SHOWN}"),
             (("forget", "--image", ODD, "--dry-run"), 0, "Nothing was done"),
