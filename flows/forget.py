@@ -8,7 +8,8 @@ from typing import Annotated
 from prefect import flow, runtime
 from pydantic import Field
 
-from cropline.erasure import ErasureResult, Selection
+from cropline.erasure.erase import ErasureResult
+from cropline.erasure.selection import Selection
 from flows.running import open_run
 from tasks.forget import forget_photos, show_erasure
 

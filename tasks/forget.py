@@ -15,7 +15,8 @@ from tasks.options import STEP
 from tasks.show import show
 
 if TYPE_CHECKING:
-    from cropline.erasure import ErasureResult, Selection
+    from cropline.erasure.erase import ErasureResult
+    from cropline.erasure.selection import Selection
 
 _SHOWN = 1_000  # characters of the selection; the receipt has all of it
 
@@ -23,7 +24,8 @@ _SHOWN = 1_000  # characters of the selection; the receipt has all of it
 @task(name="forget", task_run_name="forget photos", **STEP)
 def forget_photos(run: Run, photos: Selection, dry_run: bool) -> ErasureResult:
     """Remove what was made from the photos, or count it in a dry run."""
-    from cropline.erasure import estimate, event_emitter, forget
+    from cropline.erasure.erase import estimate, forget
+    from cropline.erasure.events import event_emitter
 
     source = run.settings.api.source
     if dry_run:
@@ -49,7 +51,7 @@ def recall_erasures(run: Run) -> None:
     """Restore erasures from their receipts after a loss or a restore of the state. Usually there are none."""
     found = receipts.unknown(run.spec, run.state)
     if found:
-        from cropline.erasure import recall
+        from cropline.erasure.recall import recall
 
         recall(run.spec, run.state, found)
         get_run_logger().warning(
@@ -61,7 +63,8 @@ def recall_erasures(run: Run) -> None:
 def finish_erasures(run: Run) -> None:
     """Erase what batches wrote of photos that were forgotten in the meantime. Not a task: usually there is nothing."""
     for erasure in run.state.unfinished_erasures(run.settings.api.source):
-        from cropline.erasure import event_emitter, finish
+        from cropline.erasure.erase import finish
+        from cropline.erasure.events import event_emitter
 
         result = finish(run.spec, run.state, erasure, event_emitter(run.settings, run.state))
         get_run_logger().info("erasure %s: %s", result.erasure_id, " ".join(erasure_lines(result, dry_run=False)))

@@ -8,8 +8,10 @@ from pydantic import ValidationError
 from cropline.config.settings import load_settings
 from cropline.core import store_probe
 from cropline.core.screen import Screen
-from cropline.erasure import Selection, estimate, event_emitter, forget
+from cropline.erasure.erase import estimate, forget
+from cropline.erasure.events import event_emitter
 from cropline.erasure.report import erasure_lines
+from cropline.erasure.selection import Selection
 from cropline.pipeline.run import open_state
 
 _OPTIONS = {"images": "--image", "stores": "--store", "before": "--before"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cropline.erasure import ErasureResult
+    from cropline.erasure.erase import ErasureResult
 
 _LATER = "by the next poll that crops something, by maintain, or by the same command again"
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cropline.catalogue.crop_files import read_crop
 from cropline.core.errors import StorageError
 from cropline.core.store_spec import StoreSpec
 from cropline.core.svg import data_uri
@@ -161,6 +160,8 @@ def _decoder(name: str) -> str:
 
 
 def _tiles(samples: Sequence[dict[str, Any]], spec: StoreSpec) -> Iterator[Tile]:
+    from cropline.catalogue.crop_files import read_crop
+
     for row in samples[:SAMPLE]:
         try:
             data = read_crop(spec, row)

@@ -24,7 +24,8 @@ from cropline.backfill.request import Photos
 from cropline.catalogue import Catalogue
 from cropline.core import storage
 from cropline.core.errors import NothingCameThrough
-from cropline.erasure import Selection, estimate
+from cropline.erasure.erase import estimate
+from cropline.erasure.selection import Selection
 from cropline.state import State
 from drift.baseline import read_baseline
 from tests.integration.conftest import Workspace, artifact_text

@@ -19,7 +19,9 @@ import pytest
 import cropline
 from cropline.core import storage
 from cropline.core.errors import StaleLease
-from cropline.erasure import ErasureResult, Selection, estimate, event_emitter, finish, forget
+from cropline.erasure.erase import ErasureResult, estimate, finish, forget
+from cropline.erasure.events import event_emitter
+from cropline.erasure.selection import Selection
 from cropline.maintenance.orphans import remove_orphans
 from cropline.state import State
 from tests.integration.conftest import Workspace
@@ -28,7 +30,9 @@ from tests.integration.killing import calling_at
 # Kills the command at a function that the profiler watches.
 KILLED_AT = """
 import os, signal, sys, threading
-from cropline.erasure import Selection, forget, event_emitter
+from cropline.erasure.erase import forget
+from cropline.erasure.events import event_emitter
+from cropline.erasure.selection import Selection
 from cropline.config.settings import load_settings
 from cropline.state import State
 settings = load_settings()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from cropline.backfill.request import Photos
-from cropline.erasure import Selection, event_emitter, forget
+from cropline.erasure.erase import forget
+from cropline.erasure.events import event_emitter
+from cropline.erasure.selection import Selection
 from cropline.state import State
 from flows.backfill import backfill
 from tests.integration.conftest import Workspace

@@ -14,7 +14,8 @@ from cropline.catalogue import Catalogue
 from cropline.core import storage
 from cropline.core.schemas import CROPS
 from cropline.core.store_spec import StoreSpec
-from cropline.erasure import Selection, forget
+from cropline.erasure.erase import forget
+from cropline.erasure.selection import Selection
 from cropline.state import State
 from tests.integration.commands import cropline
 from tests.integration.conftest import Workspace

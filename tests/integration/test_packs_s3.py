@@ -30,7 +30,7 @@ from cropline.config.pictures import PictureLimits
 from cropline.config.settings import FetchSettings
 from cropline.core import storage
 from cropline.core.store_spec import StoreSpec
-from cropline.erasure import Selection
+from cropline.erasure.selection import Selection
 from cropline.export import export
 from cropline.maintenance import CleanupResult
 from cropline.maintenance.uploads import end_uploads

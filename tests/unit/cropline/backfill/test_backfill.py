@@ -24,7 +24,7 @@ from cropline.backfill.request import Limits, Photos, backfill_id
 from cropline.config.settings import ApiSettings
 from cropline.core.keys import fingerprint
 from cropline.core.store_spec import StoreSpec
-from cropline.erasure import Selection as Erasing
+from cropline.erasure.selection import Selection as Erasing
 from cropline.intake import manifest
 from cropline.state import ImageState
 
