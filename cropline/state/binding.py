@@ -112,8 +112,8 @@ def _put(connection: Connection, storage: str | None, source: str, api: str | No
     if storage is not None:
         free = binding.c.storage.is_(None)
         other = or_(free, binding.c.storage != storage)
-        anew = {"catalogue_version": None, "unknown_batches": 0, "duplicates_checked": 0} if again else {}
-        connection.execute(update(binding).where(other if again else free).values(storage=storage, **anew))
+        reset = {"catalogue_version": None, "unknown_batches": 0, "duplicates_checked": 0} if again else {}
+        connection.execute(update(binding).where(other if again else free).values(storage=storage, **reset))
     if api is not None:
         row = upsert(connection, sources).values(source=source, api=api)
         kept = row.excluded.api if again else func.coalesce(sources.c.api, row.excluded.api)

@@ -23,7 +23,7 @@ _TOLD = ("manifest", "manifest_row", "bytes", "captured_at", "updated_at", "stor
 _SEEN = ("store_id", "camera_id", "captured_at")
 
 
-def tell_anew(connection: Connection, now: datetime) -> int:
+def update_known(connection: Connection, now: datetime) -> int:
     """Update known work items from the staged candidates. Return how many have other metadata."""
     corrected = _update(connection, _corrected, _wanted_again(now))
     _update(connection, _moved, _learnt())

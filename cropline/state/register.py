@@ -26,7 +26,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from cropline.core.errors import StateError
 from cropline.state.bulk import unnested
 from cropline.state.database import Database, plan_by_index
-from cropline.state.known import tell_anew
+from cropline.state.known import update_known
 from cropline.state.model import Registered, Registration
 from cropline.state.outbox import enqueue
 from cropline.state.tables import (
@@ -143,7 +143,7 @@ def register(database: Database, registration: Registration) -> Registered:
         if earlier is None:
             new, changed = _merge(connection, now)
             known = staging.rows - staging.quarantined - new - changed
-            corrected = tell_anew(connection, now) if known else 0
+            corrected = update_known(connection, now) if known else 0
             registered = Registered(
                 new, changed, known - corrected, staging.quarantined, already=False, corrected=corrected
             )

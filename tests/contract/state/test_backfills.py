@@ -62,11 +62,11 @@ def test_a_backfill_goes_on_until_it_is_ended(state: State, clock: Clock) -> Non
     state.end_backfill("f00")
     assert state.unfinished_backfill("f00") is None
     clock.forward(hours=1)
-    anew = state.begin_backfill("f00", "{}")
-    assert (anew.at, anew.resumed) == (NOON + timedelta(hours=2), False)
+    later = state.begin_backfill("f00", "{}")
+    assert (later.at, later.resumed) == (NOON + timedelta(hours=2), False)
 
 
-def test_a_backfill_begun_afresh_forgets_the_unfinished_one(state: State, clock: Clock) -> None:
+def test_a_restarted_backfill_forgets_the_unfinished_one(state: State, clock: Clock) -> None:
     state.begin_backfill("f00", "{}")
     clock.forward(hours=1)
     restart = state.begin_backfill("f00", "{}", restart=True)

@@ -132,7 +132,7 @@ def test_one_at_a_time_erases_of_a_source(state: State, clock: Clock) -> None:
     assert state.acquire_erasure_lock("cams", "two")
 
 
-def test_an_erasure_that_fell_silent_is_overtaken_and_cannot_go_on(state: State, clock: Clock) -> None:
+def test_an_erasure_whose_lease_expired_is_taken_over_and_cannot_go_on(state: State, clock: Clock) -> None:
     _registered(state)
     assert state.acquire_erasure_lock("cams", "dead")
     half = state.lease / 2
