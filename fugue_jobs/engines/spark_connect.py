@@ -102,7 +102,7 @@ def _with_token(settings: EngineSettings) -> str:
 
 
 def _settable(conf: dict[str, str]) -> dict[str, str]:
-    """Return the settings of a session: our Spark SQL defaults and the user's. The server refuses settings of its own."""
+    """Return the settings of a session: our Spark SQL defaults and the user's. The server fixes all others."""
     ours = {name: value for name, value in DEFAULTS.items() if name.startswith("spark.sql.")}
     return ours | conf
 

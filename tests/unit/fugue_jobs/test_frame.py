@@ -4,7 +4,6 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +14,12 @@ import pytest
 
 import cropline
 from fugue_jobs.frame.tables import windows
-from tests.photos import PhotoServer, drawn, encoded, photo_server
+from tests.photos import PhotoServer
 
 WHOLE = {"xmin": 0.0, "ymin": 0.0, "xmax": 1.0, "ymax": 1.0}
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PhotoServer]:
-    with photo_server() as served:
-        for number in range(3):
-            served.photos[f"{number}.jpg"] = encoded(drawn(200, 100, seed=number))
-        yield served
-
-
-@pytest.fixture(autouse=True)
-def loopback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CROPLINE_FETCH__ALLOW_LOOPBACK", "true")
+pytestmark = pytest.mark.usefixtures("loopback")
 
 
 def frame(

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import logging
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,22 +18,12 @@ from cropline.config.settings import load_settings
 from cropline.config.steps import Step
 from cropline.core.errors import EngineError
 from fugue_jobs.frame.function import source_hash
-from tests.photos import PhotoServer, drawn, encoded, photo_server
+from tests.photos import PhotoServer
 
 STEPS = "tests.unit.fugue_jobs.pool.shop_steps"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PhotoServer]:
-    with photo_server() as served:
-        for number in range(4):
-            served.photos[f"{number}.jpg"] = encoded(drawn(200, 100, seed=number))
-        yield served
-
-
-@pytest.fixture(autouse=True)
-def loopback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CROPLINE_FETCH__ALLOW_LOOPBACK", "true")
+pytestmark = pytest.mark.usefixtures("loopback")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,22 +14,12 @@ from fugue.extensions.context import ExtensionContext
 
 import cropline
 import fugue_jobs.frame.plugin
-from tests.photos import PhotoServer, drawn, encoded, photo_server
+from tests.photos import PhotoServer
 
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PhotoServer]:
-    with photo_server() as served:
-        for number in range(2):
-            served.photos[f"{number}.jpg"] = encoded(drawn(200, 100, seed=number))
-        yield served
-
-
-@pytest.fixture(autouse=True)
-def loopback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CROPLINE_FETCH__ALLOW_LOOPBACK", "true")
+pytestmark = pytest.mark.usefixtures("loopback")
 
 
 @pytest.fixture
