@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from cropline.catalogue import Catalogue
+from cropline.catalogue import Catalogue, sql
 from cropline.core.errors import OptionError
 from cropline.core.scrub import one_line
 from cropline.core.store_spec import StoreSpec
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _FRAMES = ("pandas", "arrow", "duckdb")
-# Set on the connection once the catalogue is registered, so that a condition can read nothing else.
-_LOCKED = ("SET python_enable_replacements = false", "SET enable_external_access = false")
 
 
 @overload
@@ -61,7 +59,7 @@ def read_crops(
 ) -> Any:
     """Return the catalogue's current rows, one per box and profile, as a DataFrame.
 
-    where: a SQL expression over the catalogue's columns, run by DuckDB:
+    where: a SQL expression over the catalogue's columns, run by DuckDB in UTC:
     ``"status = 'written' AND label = 'Cola'"``.
     columns: the columns to read; default all.
     frame: "pandas", "arrow", "duckdb" (a relation in memory), or a Spark session, which returns a Spark DataFrame.
@@ -74,14 +72,10 @@ def read_crops(
     session = frame if hasattr(frame, "createDataFrame") else None
     if session is None and frame not in _FRAMES:
         raise OptionError(f"frame: {frame!r} is neither one of {', '.join(_FRAMES)} nor a Spark session")
-    reader = Catalogue(_spec(storage)).reader()
-    database = duckdb.connect(":memory:")
-    database.register("crops", reader)
-    for statement in _LOCKED:
-        database.execute(statement)
+    database = sql.connect(Catalogue(_spec(storage)).reader())
     try:
         # Passed as an expression, not as SQL text of a statement: it cannot end the statement and begin another.
-        rows = database.table("crops")
+        rows = database.table(sql.TABLE)
         if where is not None:
             rows = rows.filter(where)
         if columns is not None:

@@ -1,14 +1,11 @@
-"""Chooses catalogue rows by the user's own SQL expression.
-
-DuckDB runs it so that it reads the catalogue and nothing else.
-"""
+"""Chooses catalogue rows by the user's own SQL expression."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cropline.catalogue import Catalogue
+from cropline.catalogue import Catalogue, sql
 from cropline.core.errors import ExportError
 from cropline.core.scrub import one_line
 
@@ -16,13 +13,6 @@ if TYPE_CHECKING:
     from cropline.core.store_spec import StoreSpec
 
 _ROWS = 1_000
-
-# Set once the catalogue is registered: from here on no file, network, Python variable or other setting can be reached.
-_LOCKED = (
-    "SET python_enable_replacements = false",
-    "SET enable_external_access = false",
-    "SET lock_configuration = true",
-)
 
 
 def chosen(
@@ -36,14 +26,11 @@ def chosen(
     """
     import duckdb
 
-    reader = Catalogue(spec).reader()
-    with duckdb.connect(":memory:") as database:
-        database.register("crops", reader)
-        for statement in _LOCKED:
-            database.execute(statement)
+    with sql.connect(Catalogue(spec).reader()) as database:
+        database.execute("SET lock_configuration = true")
         try:
             # As an expression, not as text in a statement: it cannot end the statement and begin another.
-            rows: duckdb.DuckDBPyRelation = database.table("crops").filter("status = 'written'")
+            rows: duckdb.DuckDBPyRelation = database.table(sql.TABLE).filter("status = 'written'")
             if profiles:
                 wanted = [duckdb.ConstantExpression(name) for name in profiles]
                 rows = rows.filter(duckdb.ColumnExpression("profile").isin(*wanted))

@@ -112,6 +112,35 @@ def test_coco_has_the_photos_and_the_regions_that_were_cut(spec: StoreSpec, tmp_
             assert [*picture.size] == box["bbox"][2:]
 
 
+IN_ZONE = """
+import sys
+from pathlib import Path
+import cropline
+from cropline.core.store_spec import StoreSpec
+from cropline.export import export
+where = "captured_at >= '2026-11-02 07:00:00' and captured_at < '2026-11-02 09:00:00'"
+export(StoreSpec(sys.argv[1]), Path(sys.argv[2]), where=where, kind="folder")
+rows = cropline.read_crops(where, storage=sys.argv[1], frame="arrow")
+print(rows.num_rows, rows["captured_at"].type, rows["captured_at"][0].as_py().isoformat())
+"""
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Tokyo"])
+def test_a_time_in_a_condition_is_utc_whatever_the_machine(spec: StoreSpec, tmp_path: Path, zone: str) -> None:
+    """Photo 1 was taken at 08:00 UTC. In New York or Tokyo, the texts would mean other hours."""
+    ran = subprocess.run(
+        [sys.executable, "-c", IN_ZONE, spec.url, str(tmp_path / "out")],
+        env=os.environ | {"TZ": zone},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.split() == ["2", "timestamp[us,", "tz=UTC]", "2026-11-02T08:00:00+00:00"]
+    lines = [json.loads(line) for line in (tmp_path / "out/metadata.jsonl").read_text().splitlines()]
+    told = [(line["image_id"], line["captured_at"], line["committed_at"]) for line in lines]
+    assert told == [("photo 1", "2026-11-02T08:00:00+00:00", NOW.isoformat())] * 2
+
+
 @pytest.mark.parametrize("kind", FORMATS)
 def test_the_same_export_is_the_same_bytes(spec: StoreSpec, tmp_path: Path, kind: str) -> None:
     def files(out: Path) -> dict[str, bytes]:

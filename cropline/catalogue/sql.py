@@ -1,0 +1,27 @@
+"""The user's SQL over the catalogue. DuckDB runs it, in UTC, and it can read the catalogue and nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+TABLE = "crops"
+
+# Without it, `captured_at >= '2026-03-02 06:10'` means the time zone of the machine, and so do the times that come back.
+_UTC = "SET TimeZone = 'UTC'"
+# Set once the catalogue is registered: from here on no file, network or Python variable can be reached.
+_ALONE = ("SET python_enable_replacements = false", "SET enable_external_access = false")
+
+
+def connect(rows: pa.RecordBatchReader) -> duckdb.DuckDBPyConnection:
+    """Return a database in memory whose one table (TABLE) is these rows. The rows can be read once."""
+    import duckdb
+
+    database = duckdb.connect(":memory:")
+    database.register(TABLE, rows)
+    for statement in (_UTC, *_ALONE):
+        database.execute(statement)
+    return database
