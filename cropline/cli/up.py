@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from urllib.request import ProxyHandler, build_opener
 
 from cropline.cli.services import END_S, Services, StackError, ends_on_signals, listen_no_more
-from cropline.config.settings import load_settings
+from cropline.config.places import config_file
+from cropline.config.settings import load_installation
 from cropline.core.errors import SettingsError
 from cropline.core.screen import Screen
 from cropline.core.store_spec import StoreSpec
@@ -149,8 +150,8 @@ def _own_settings(root: Path) -> dict[str, str]:
     """Return the user's settings with absolute paths: a worker runs each flow in a temporary folder."""
     from dotenv import dotenv_values
 
-    settings = load_settings()
-    if not settings.api.url:
+    settings = load_installation()
+    if not all(settings.of(name).api.url for name in settings.source_names):
         raise SettingsError(
             "CROPLINE_API__URL: no image API is set; set it, or run without DEMO=0 or --no-demo for simulated cameras"
         )
@@ -160,6 +161,9 @@ def _own_settings(root: Path) -> dict[str, str]:
     state = settings.state.url.get_secret_value()
     if state.startswith("sqlite:///") and not state.startswith("sqlite:////"):
         state = f"sqlite:///{(root / state.removeprefix('sqlite:///')).resolve()}"
+    config = config_file()
+    if config is not None:
+        own["CROPLINE_CONFIG"] = str(config.resolve())
     return own | {"CROPLINE_STORAGE__URL": settings.storage.url, "CROPLINE_STATE__URL": state}
 
 

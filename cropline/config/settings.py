@@ -1,7 +1,8 @@
 """All settings as one frozen tree.
 
-``CROPLINE_<GROUP>__<NAME>`` in the environment or in ``.env`` sets a value, for example ``CROPLINE_API__URL``; unknown
-names are refused. Secrets are SecretStr, so that no repr, log or error shows them.
+``CROPLINE_<GROUP>__<NAME>`` in the environment or in ``.env`` sets a value, for example ``CROPLINE_API__URL``; so does
+``[api] url`` in the TOML file (places.py). Unknown names are refused. Secrets are SecretStr, so that no repr, log or error
+shows them.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from dotenv import dotenv_values
-from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError as SettingsSourceError
 
 from cropline.config.api import ApiSettings as ApiSettings
@@ -24,13 +25,22 @@ from cropline.config.fetch import FetchSettings as FetchSettings
 from cropline.config.group import Group as Group
 from cropline.config.lineage import LineageSettings
 from cropline.config.pictures import PictureLimits as PictureLimits
+from cropline.config.places import (
+    ENV_FILE,
+    PREFIX,
+    Location,
+    Place,
+    noted_places,
+    place_of,
+    setting_name,
+    settings_sources,
+)
 from cropline.config.profile import Profile
 from cropline.config.retention import RetentionSettings
+from cropline.config.sources import GROUPS, SourceSettings, over_common
 from cropline.config.state import StateSettings
 from cropline.config.storage import StorageSettings
 from cropline.core.errors import SettingsError
-
-PREFIX = "CROPLINE_"
 
 
 class Settings(BaseSettings):
@@ -39,7 +49,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
         env_nested_delimiter="__",
-        env_file=".env",
+        env_file=ENV_FILE,
         frozen=True,
         extra="forbid",
         validate_default=True,
@@ -58,6 +68,28 @@ class Settings(BaseSettings):
     expectations: ExpectationSettings = ExpectationSettings()
     lineage: LineageSettings = LineageSettings()
     retention: RetentionSettings = RetentionSettings()
+    sources: dict[str, SourceSettings] = Field(
+        {},
+        description="several sources by name, each with its own settings over the common ones; empty: one source, api",
+    )
+    config: str = Field("", description="TOML file with settings; empty is ./cropline.toml, if it exists")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read arguments, the environment, .env and the TOML file, in this order."""
+        return settings_sources(settings_cls, init_settings)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sources_over_common(cls, data: Any) -> Any:
+        return over_common(data) if isinstance(data, Mapping) else data
 
     @field_validator("profiles")
     @classmethod
@@ -71,17 +103,53 @@ class Settings(BaseSettings):
                 )
         return value
 
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """The names of the sources, of one or of several."""
+        return tuple(self.sources) or (self.api.source,)
 
-def load_settings(**groups: Any) -> Settings:
-    """Return settings from the arguments, the environment and .env, in that order.
+    def of(self, source: str) -> Settings:
+        """Return the settings of one source. Raise SettingsError, which lists the sources, for an unknown one."""
+        if source not in self.source_names:
+            raise SettingsError(f"no source {source!r}; the sources are {', '.join(self.source_names)}")
+        if not self.sources:
+            return self
+        own = self.sources[source]
+        return self.model_copy(update={name: getattr(own, name) for name in GROUPS})
 
-    Raise SettingsError, which has one line per mistake with its variable and never shows a value that could be secret.
+
+def load_settings(source: str | None = None, **groups: Any) -> Settings:
+    """Return the settings of one source, from the arguments, the environment, .env and the TOML file, in that order.
+
+    ``source`` None: the only one. Raise SettingsError, which has one line per mistake with its variable and never shows a
+    value that could be secret, and when there are several sources and none is named.
     """
+    settings = load_installation(**groups)
+    if source is None and len(settings.source_names) > 1:
+        raise SettingsError(f"there are several sources; name one with --source: {', '.join(settings.source_names)}")
+    return settings.of(source or settings.source_names[0])
+
+
+def load_installation(**groups: Any) -> Settings:
+    """Return the settings of all sources, for what concerns the whole installation. Raise SettingsError.
+
+    With several sources, ``api`` and ``fetch`` are empty: ``of`` returns those of a source.
+    """
+    return load_places(**groups)[0]
+
+
+def load_places(**groups: Any) -> tuple[Settings, list[Place]]:
+    """Return load_installation's settings, and the places that they were read from, the strongest first."""
     _refuse_unknown(os.environ)
+    with noted_places() as places:
+        return _read(places, groups), places
+
+
+def _read(places: list[Place], groups: Mapping[str, Any]) -> Settings:
     try:
         return Settings(**groups)
     except ValidationError as error:
-        raise SettingsError(mistakes(error)) from None
+        raise SettingsError(_mistakes(error, places)) from None
     except SettingsSourceError as error:
         # The error's text names the field in quotes. Only its cause holds the value, which may be secret.
         group = PREFIX + str(error).split('"')[1].upper()
@@ -96,8 +164,20 @@ def mistakes(error: ValidationError, *group: str) -> str:
 
     ``group``: the group that was read.
     """
+    return _mistakes(error, [], *group)
+
+
+def _mistakes(error: ValidationError, places: list[Place], *group: str) -> str:
     found = error.errors(include_input=False, include_url=False)
-    return "; ".join(sorted({f"{_variable((*group, *e['loc']))}: {_explain(e)}" for e in found}))
+    return "; ".join(sorted({f"{_name(places, (*group, *e['loc']))}: {_explain(e)}" for e in found}))
+
+
+def _name(places: list[Place], location: Location) -> str:
+    """Return the setting's name where it is set: a value of a source may be the common one."""
+    common = location[2:]
+    if location[:1] == ("sources",) and common and place_of(places, location) is None and place_of(places, common):
+        location = common
+    return setting_name(places, location)
 
 
 def _refuse_unknown(environment: Mapping[str, str]) -> None:
@@ -107,10 +187,6 @@ def _refuse_unknown(environment: Mapping[str, str]) -> None:
             group = name.upper()[len(PREFIX) :].split("__")[0].lower()
             if group not in Settings.model_fields:
                 raise SettingsError(f"{name}: unknown setting; groups are {', '.join(Settings.model_fields)}")
-
-
-def _variable(location: tuple[int | str, ...]) -> str:
-    return PREFIX + "__".join(str(part) for part in location if part != "[key]").upper()
 
 
 def _explain(error: Any) -> str:

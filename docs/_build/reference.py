@@ -53,7 +53,8 @@ def settings_page() -> str:
     parts = [
         "# Settings\n",
         MADE,
-        "A setting is an environment variable, or a line of a `.env` file. Values of lists and maps are JSON. "
+        "A setting is an environment variable, a line of a `.env` file, or a key of a TOML file: `CROPLINE_API__URL` is `url` "
+        "below `[api]`. Values of lists and maps are JSON in variables. "
         "An unknown name or a wrong value is one line, and nothing starts. Values of type `secret` never appear in logs, "
         "errors or pages.\n",
     ]
@@ -71,10 +72,12 @@ def setting_rows() -> Iterator[tuple[str, FieldInfo]]:
 
 
 def _rows(variable: str, field: FieldInfo) -> Iterator[tuple[str, FieldInfo]]:
+    from cropline.config.sources import SourceSettings
+
     model = _model(field.annotation)
     if model is None or get_origin(field.annotation) is dict:
         yield variable, field
-    if model is not None:
+    if model is not None and model is not SourceSettings:  # its groups are on the page already
         between = "__NAME__" if get_origin(field.annotation) is dict else "__"
         for name, inner in model.model_fields.items():
             yield from _rows(f"{variable}{between}{name.upper()}", inner)
