@@ -6,7 +6,18 @@ Each prints a table and writes results/NAME.json with flat keys. Results are not
 import subprocess
 import sys
 
-NAMES = ("control_path", "crop_engine", "expectations", "frame", "idle", "latency", "outputs", "spark", "state")
+NAMES = (
+    "control_path",
+    "crop_engine",
+    "encoders",
+    "expectations",
+    "frame",
+    "idle",
+    "latency",
+    "outputs",
+    "spark",
+    "state",
+)
 
 
 def main() -> int:

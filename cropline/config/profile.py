@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cropline.config.api import ApiSettings as ApiSettings
 from cropline.config.api import FieldMap as FieldMap
@@ -24,6 +24,8 @@ _NO_WORK = {"output", "shard_mb", "retention_days"}
 _IN_EVERY_RECIPE = frozenset(
     ("format", "quality", "lossless", "subsampling", "padding", "min_side", "max_side", "matte", "colour")
 )
+# The most effort of each format: fugue_jobs/imaging/encode.py passes it to Pillow.
+_MOST_EFFORT = {"jpeg": 1, "png": 9, "webp": 6, "avif": 10}
 
 
 class Profile(Group):
@@ -42,6 +44,13 @@ class Profile(Group):
     colour: Literal["srgb", "keep_icc"] = Field(
         "srgb", description="srgb converts the pixels; keep_icc keeps them and embeds the photo's ICC profile"
     )
+    effort: int | None = Field(
+        None,
+        ge=0,
+        le=10,
+        description="more makes smaller files and takes longer: png 0 to 9, webp 0 to 6, avif 0 to 10, jpeg 0 or 1; "
+        "empty is png 1, webp 4 (lossless 1), avif 4, jpeg 0",
+    )
     steps: tuple[Step, ...] = Field(
         (),
         description='your own functions, applied to every crop before it is encoded, as ["package.module:name"]',
@@ -54,6 +63,13 @@ class Profile(Group):
         None, ge=1, le=36_500, description="maintain removes crops this long after their commit; empty keeps them"
     )
     shard_mb: int = Field(256, ge=1, le=512, description="size in MB at which a shard or Parquet file is closed")
+
+    @model_validator(mode="after")
+    def _has_effort_of_format(self) -> Self:
+        most = _MOST_EFFORT[self.format]
+        if self.effort is not None and self.effort > most:
+            raise ValueError(f"effort of {self.format} is 0 to {most}, not {self.effort}")
+        return self
 
     @property
     def extension(self) -> str:

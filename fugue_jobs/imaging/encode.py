@@ -43,6 +43,7 @@ class Recipe:
     max_side: int | None
     matte: str
     colour: str
+    effort: int | None = None
     steps: tuple[Step, ...] = ()
 
     @property
@@ -92,15 +93,21 @@ def encode(crop: Coloured, recipe: Recipe) -> tuple[bytes, Image.Image]:
 
 
 def _options(recipe: Recipe, icc: bytes | None) -> dict[str, Any]:
+    """Return Pillow's options. Efforts that no recipe names were chosen in docs/decisions/0030-effort.md."""
     options: dict[str, Any] = {} if icc is None else {"icc_profile": icc}
     if recipe.format == "jpeg":
-        return options | {"quality": recipe.quality, "subsampling": recipe.subsampling}
+        return options | {"quality": recipe.quality, "subsampling": recipe.subsampling, "optimize": recipe.effort == 1}
+    if recipe.format == "png":
+        return options | {"compress_level": _effort(recipe, 1)}
     if recipe.format == "webp":
-        return options | {"quality": recipe.quality, "lossless": recipe.lossless}
-    if recipe.format == "avif":
-        # One thread: the bytes must not depend on how many cores a worker has.
-        return options | {"quality": recipe.quality, "max_threads": 1}
-    return options
+        method = _effort(recipe, 1 if recipe.lossless else 4)
+        return options | {"quality": recipe.quality, "lossless": recipe.lossless, "method": method}
+    # One thread: the bytes must not depend on how many cores a worker has.
+    return options | {"quality": recipe.quality, "speed": 10 - _effort(recipe, 4), "max_threads": 1}
+
+
+def _effort(recipe: Recipe, default: int) -> int:
+    return default if recipe.effort is None else recipe.effort
 
 
 def sha256(data: bytes) -> str:

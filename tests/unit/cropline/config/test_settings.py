@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
@@ -148,3 +149,10 @@ def test_a_recipe_has_one_hash_and_another_recipe_another() -> None:
     assert Profile().hash == Profile().hash
     assert Profile(quality=91).hash != Profile(quality=90).hash
     assert Profile(max_side=100).hash != Profile(max_side=None).hash
+
+
+@pytest.mark.parametrize(("kind", "most"), [("jpeg", 1), ("png", 9), ("webp", 6), ("avif", 10)])
+def test_a_format_has_its_own_range_of_effort(kind: Any, most: int) -> None:
+    assert Profile(format=kind, effort=most).effort == most
+    with pytest.raises(ValueError, match=f"{kind}.* 0 to {most}|less than or equal to 10"):
+        Profile(format=kind, effort=most + 1)

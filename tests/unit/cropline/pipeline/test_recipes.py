@@ -23,6 +23,7 @@ PINNED = [
     ({"matte": "#000000", "colour": "keep_icc"}, "db6f1666fc2719d6b730e9150be1567e66937757b4055b33b72f69fb24e90621"),
     ({"subsampling": "4:4:4"}, "28f731241c4528ff93d86dd3e35f306b02b0f35a176205cce071f2df636f5d9f"),
     ({"format": "avif", "quality": 60}, "4b544eed6ffa03137dd3cab4ca252b8ddc9df2afc6c4f33cb74cb0a8a39afb38"),
+    ({"effort": None}, DEFAULT),
     ({"output": "shards", "retention_days": 30, "shard_mb": 64}, DEFAULT),
 ]
 
@@ -47,6 +48,10 @@ def test_a_used_new_field_changes_the_recipe() -> None:
     hashes = {Later(sharpen=0.5).hash, Later(filters=("blur",)).hash, Later(background="white").hash, Later().hash}
     assert len(hashes) == 4
     assert DEFAULT in hashes
+
+
+def test_an_effort_changes_the_recipe() -> None:
+    assert len({Profile(format="png", effort=effort).hash for effort in (None, 0, 1, 9)}) == 4
 
 
 def test_current_contents_fingerprints_and_keys_do_not_change() -> None:

@@ -244,6 +244,26 @@ def test_quality_and_subsampling_are_those_of_the_profile() -> None:
         assert image.layer == wanted.layer  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    ("fields", "kind", "options"),
+    [
+        ({}, "JPEG", {"quality": 90, "subsampling": "4:2:0"}),
+        ({"effort": 1}, "JPEG", {"quality": 90, "subsampling": "4:2:0", "optimize": True}),
+        ({"format": "png"}, "PNG", {"compress_level": 1}),
+        ({"format": "png", "effort": 9}, "PNG", {"compress_level": 9}),
+        ({"format": "webp"}, "WEBP", {"quality": 90}),
+        ({"format": "webp", "effort": 0}, "WEBP", {"quality": 90, "method": 0}),
+        ({"format": "webp", "lossless": True}, "WEBP", {"quality": 90, "lossless": True, "method": 1}),
+        ({"format": "avif"}, "AVIF", {"quality": 90, "max_threads": 1}),
+        ({"format": "avif", "effort": 1}, "AVIF", {"quality": 90, "max_threads": 1, "speed": 9}),
+    ],
+    ids=str,
+)
+def test_effort_is_passed_to_the_encoder(fields: dict[str, Any], kind: str, options: dict[str, Any]) -> None:
+    cut = cuts(encoded(drawn(120, 90), "PNG"), work_for(profiles=(Profile(**fields),)))[0]
+    assert cut.data == encoded(drawn(120, 90), kind, **options)
+
+
 def test_several_profiles_share_one_decode_and_give_what_each_gives_alone() -> None:
     photo = encoded(drawn(300, 200), "JPEG", quality=92)
     profiles = (PNG, Profile(max_side=40), Profile(format="webp", padding=0.1), Profile(colour="keep_icc"))
