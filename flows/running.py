@@ -139,7 +139,7 @@ def _emit_end(run: Run, kind: EventKind, error: str | None) -> None:
         landed=funnel.landed,
         manifest=funnel.manifest,
     )
-    if not run.end(events):
+    if not run.end(kind, events):
         get_run_logger().warning("lineage: another run considered this one dead and has emitted its end")
 
 

@@ -30,7 +30,7 @@ MaxBytes = Annotated[int | None, typer.Option(min=1, help="stop after this many 
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the app."""
     for command in (
-        watch, plan, backfill, replay, maintain, forget, export, deploy, up, copy_state, move_state, check_storage,
+        watch, plan, backfill, replay, maintain, forget, export, deploy, up, copy_state, move_state, check_storage, metrics,
     ):  # fmt: skip
         app.command()(command)
     app.add_typer(quarantine.app)
@@ -222,6 +222,19 @@ def check_storage() -> None:
     from cropline.cli.check_storage import show_promises
 
     show_promises()
+
+
+def metrics(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="port; 0: a free one")] = 9108,
+    host: Annotated[str, typer.Option(help="address to listen on; it has no password, so keep it in your network")] = (
+        "127.0.0.1"
+    ),
+    window: Annotated[float, typer.Option(min=1, max=1440, help="minutes over which crops are added up")] = 15,
+) -> None:
+    """Serve figures for Prometheus until Ctrl-C: backlog, age, failures, crops, catalogue, last successes."""
+    from cropline.cli.metrics import run_metrics
+
+    run_metrics(host, port, window)
 
 
 def _limits(

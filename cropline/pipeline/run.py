@@ -21,7 +21,7 @@ from cropline.config.settings import Settings
 from cropline.core import store_probe
 from cropline.core.errors import RunStopped
 from cropline.core.keys import canonical_json
-from cropline.lineage import EventBuilder, event_id
+from cropline.lineage import EventBuilder, EventKind, event_id
 from cropline.pipeline.funnel import Funnel
 from cropline.pipeline.heartbeat import Heartbeat
 
@@ -152,8 +152,9 @@ class Run:
         self.state.begin_run(flow_run, self.events(self.event_builder.began())[0])
         return Heartbeat(lambda: self.state.renew_run(flow_run), self.settings.state.lease_s / 3, f"run {flow_run}")
 
-    def end(self, events: Sequence[dict[str, Any]]) -> bool:
-        """Emit the run's end. Return False when another process considered the run dead and has emitted its end."""
+    def end(self, status: EventKind, events: Sequence[dict[str, Any]]) -> bool:
+        """Record and emit the run's end. Return False when another process considered it dead and has emitted its end."""
+        self.state.note_flow_end(self.context.flow_name, self.context.deployment, status)
         return self.state.end_run(self.context.flow_run_id, self.events(events))
 
     @property

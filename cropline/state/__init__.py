@@ -8,6 +8,7 @@ docs/decisions/0003-state-as-queue.md.
 
 from typing import TYPE_CHECKING, Any
 
+from cropline.state.metrics import CroppedInWindow, FlowEnd, StateMetrics
 from cropline.state.model import (
     WORK_STATES,
     BackfillStart,
@@ -45,9 +46,11 @@ __all__ = [
     "Bound",
     "Committed",
     "Counts",
+    "CroppedInWindow",
     "Erasure",
     "Event",
     "ExpiredRun",
+    "FlowEnd",
     "ImageState",
     "Outcome",
     "ReasonCount",
@@ -56,6 +59,7 @@ __all__ = [
     "Registration",
     "SourceState",
     "State",
+    "StateMetrics",
     "StateReport",
     "WorkState",
 ]

@@ -246,6 +246,17 @@ MIGRATIONS: tuple[Migration, ...] = (
     ),
     # The time until which an API asked for no requests.
     Migration(("ALTER TABLE sources ADD COLUMN quiet_until {time}",)),
+    # The last end of each deployment's runs.
+    Migration(
+        (
+            """
+            CREATE TABLE flow_ends (
+                flow {text} NOT NULL, deployment {text} NOT NULL, status {text} NOT NULL,
+                ended_at {time} NOT NULL, completed_at {time}, PRIMARY KEY (flow, deployment)
+            )
+            """,
+        ),
+    ),
 )
 
 

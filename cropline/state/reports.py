@@ -61,6 +61,12 @@ def report(database: Database, *, last_batches: int) -> StateReport:
         )
 
 
+def reasons(database: Database) -> list[ReasonCount]:
+    """Return the work items that ended badly, by state and reason, most first."""
+    with database.reading() as connection:
+        return _reasons(connection)
+
+
 def image(database: Database, source: str, image_id: str) -> list[ImageState]:
     """Return the work items of one image, by profile; empty for an unknown image."""
     query = select(*_IMAGE).where(images.c.source == source, images.c.image_id == image_id).order_by(images.c.profile)

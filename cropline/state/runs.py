@@ -14,7 +14,7 @@ from cropline.core.errors import StaleLease
 from cropline.state.database import Database
 from cropline.state.model import Event, ExpiredRun
 from cropline.state.outbox import enqueue
-from cropline.state.tables import runs
+from cropline.state.tables import flow_ends, runs
 from cropline.state.upsert import upsert
 
 
@@ -58,3 +58,15 @@ def expired(database: Database) -> list[ExpiredRun]:
         now = database.now(connection)
         found = select(runs.c.flow_run, runs.c.start, runs.c.alive_until).where(runs.c.alive_until <= now)
         return [ExpiredRun(*row) for row in connection.execute(found.order_by(runs.c.alive_until))]
+
+
+def note_end(database: Database, flow: str, deployment: str, status: str) -> None:
+    """Record how the last run of a deployment ended, and when one was last COMPLETE."""
+    with database.atomic() as connection:
+        now = database.now(connection)
+        ended = {"status": status, "ended_at": now} | ({"completed_at": now} if status == "COMPLETE" else {})
+        connection.execute(
+            upsert(connection, flow_ends)
+            .values(flow=flow, deployment=deployment, **ended)
+            .on_conflict_do_update(index_elements=[flow_ends.c.flow, flow_ends.c.deployment], set_=ended)
+        )

@@ -8,10 +8,23 @@ from types import TracebackType
 from typing import Self
 
 from cropline.config.state import StateSettings
-from cropline.state import backfills, backlog, batches, binding, outbox, register, reports, requeue, runs, tombstones
+from cropline.state import (
+    backfills,
+    backlog,
+    batches,
+    binding,
+    metrics,
+    outbox,
+    register,
+    reports,
+    requeue,
+    runs,
+    tombstones,
+)
 from cropline.state import commit as commits
 from cropline.state import copy as copies
 from cropline.state.database import Clock, Database
+from cropline.state.metrics import StateMetrics
 from cropline.state.migrations import migrate
 from cropline.state.model import (
     BackfillStart,
@@ -202,6 +215,18 @@ class State:
     def end_run(self, flow_run: str, events: Sequence[Event], *, expired_only: bool = False) -> bool:
         """Enqueue a flow run's end, once. Return False when it has ended, or (``expired_only``) renewed its lease."""
         return runs.end(self._database, flow_run, events, expired_only=expired_only)
+
+    def note_flow_end(self, flow: str, deployment: str | None, status: str) -> None:
+        """Record how a run of a flow ended (COMPLETE, FAIL or ABORT), for monitoring."""
+        runs.note_end(self._database, flow, deployment or "", status)
+
+    def metrics(self, *, window: timedelta) -> StateMetrics:
+        """Return the figures for monitoring; committed batches are added up over the last ``window``."""
+        return metrics.metrics(self._database, window=window)
+
+    def reasons(self) -> list[ReasonCount]:
+        """Return the work items that ended badly by state and reason. Its cost grows with their number."""
+        return reports.reasons(self._database)
 
     def expired_runs(self) -> list[ExpiredRun]:
         """Return unfinished flow runs whose lease has expired: they were killed."""

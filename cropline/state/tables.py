@@ -241,6 +241,17 @@ runs = Table(
     Column("alive_until", UtcTime, nullable=False),
 )
 
+# The last end of the runs of each flow and deployment, for monitoring.
+flow_ends = Table(
+    "flow_ends",
+    metadata,
+    Column("flow", AnyText, primary_key=True),
+    Column("deployment", AnyText, primary_key=True),  # empty: a run without a deployment
+    Column("status", AnyText, nullable=False),  # COMPLETE | FAIL | ABORT
+    Column("ended_at", UtcTime, nullable=False),
+    Column("completed_at", UtcTime),  # the last end as COMPLETE
+)
+
 backfills = Table(
     "backfills",
     metadata,
