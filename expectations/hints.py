@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cropline.config.expectations import ExpectationSettings
 from cropline.core.scrub import one_line
+from cropline.intake.json_bytes import LEFT_OUT
 from expectations.manifest import VERSION_RULES, row_rules
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ def _hint(rule: str, field: str, rows: list[dict[str, Any]]) -> str:
         unread = list(dict.fromkeys(name for row in rows for name in row["unreadable"] or ()))
         names = [name for name in unread if not name.startswith("boxes[")] or unread
         field = names[0] if names else "image_id"
+        if field in ("item", "map"):
+            return one_line(_whole(field, rows), 400)
     told = list(dict.fromkeys(_value(row, field) for row in rows))
     setting = _SETTINGS.get(rule) or f"CROPLINE_API__FIELDS__{field.upper()}"
     return one_line(f"{field} is {' or '.join(told)}; look at {setting}", 400)
@@ -92,6 +95,20 @@ def _value(row: dict[str, Any], field: str) -> str:
             f"missing in an item of {', '.join(sorted(map(str, item))[:_NAMED])}" if item else "missing or unreadable"
         )
     return one_line(str(value), 60)
+
+
+def _whole(field: str, rows: list[dict[str, Any]]) -> str:
+    """Return why whole items could not be read: the user's function failed, or a part was left out."""
+    if field == "map":
+        why = [json.loads(row["attributes"] or "{}").get("map", "") for row in rows]
+    else:
+        why = [told for row in rows for told in _left_out(row.get("raw") or "")[:1]]
+    return " or ".join(dict.fromkeys(why)) or "the item is not an object, or too large"
+
+
+def _left_out(raw: str) -> list[str]:
+    mark = json.dumps(LEFT_OUT)[1:-1]
+    return [json.loads(f'"{part.split(chr(34))[0]}"') for part in raw.split(mark)[1:]]
 
 
 def _item(row: dict[str, Any]) -> dict[str, Any]:

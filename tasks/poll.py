@@ -81,7 +81,7 @@ def _pause_kept(run: Run) -> Iterator[None]:
     left = run.state.quiet_for(source)
     if left is not None:
         raise ApiUnavailable(
-            f"the image API {run.settings.api.listing} asked for a pause, of which {left.total_seconds():.0f} s are left: "
+            f"the image API {run.settings.api.place} asked for a pause, of which {left.total_seconds():.0f} s are left: "
             "no request was made"
         )
     try:

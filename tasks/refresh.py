@@ -17,7 +17,8 @@ from cropline.core.errors import ApiError
 from cropline.core.keys import content_hash
 from cropline.core.scrub import one_line
 from cropline.core.signed_urls import expires_at, has_expired, is_signed
-from cropline.intake import image_api, item_api, manifest
+from cropline.intake import image_api, manifest
+from cropline.intake.sources.base import Source
 from cropline.pipeline.funnel import Funnel
 from cropline.pipeline.heartbeat import Heartbeat
 from cropline.pipeline.run import Run
@@ -120,10 +121,11 @@ def _ask(run: Run, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return image id -> item, as far as the API returns them. An API failure ends no batch: the photos are retried."""
     api = run.settings.api
     found: dict[str, dict[str, Any]] = {}
-    if not api.url or not rows:
+    if not api.is_set or not rows:
         return found
     try:
-        answers = _by_id(run, rows) if api.item_path else _listed(run, rows)
+        source = image_api.open_source(api, leave())
+        answers = _by_id(source, rows) if source.finds else _listed(run, rows)
         for image_id, item in answers:
             found[image_id] = item  # noqa: PERF403 - items returned before the API failed count
     except ApiError as error:
@@ -131,9 +133,9 @@ def _ask(run: Run, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _by_id(run: Run, rows: Sequence[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _by_id(source: Source, rows: Sequence[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
     ids = sorted({row["image_id"] for row in rows})
-    return ((name, item) for name, item in item_api.items(run.settings.api, ids, leave()) if item is not None)
+    return ((name, item) for name, item in source.items(ids) if item is not None)
 
 
 def _listed(run: Run, rows: Sequence[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -141,12 +143,12 @@ def _listed(run: Run, rows: Sequence[dict[str, Any]]) -> Iterator[tuple[str, dic
     api = run.settings.api
     wanted = {row["image_id"] for row in rows}
     moments = [row["updated_at"] for row in rows if row["updated_at"] is not None]
-    spans: list[tuple[datetime | None, datetime | None]] = [*item_api.spans(moments, max(api.overlap, _APART))]
+    spans: list[tuple[datetime | None, datetime | None]] = [*image_api.spans(moments, max(api.overlap, _APART))]
     if len(moments) < len(rows):
         spans.append((None, None))
     left = api.max_pages
     for first, last in spans:
-        for page in image_api.pages(api, item_api.since(api, first), leave()):
+        for page in image_api.pages(api, image_api.since(api, first), leave()):
             left -= 1
             newest: datetime | None = None
             for item in page:

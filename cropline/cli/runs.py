@@ -11,9 +11,9 @@ from rich.table import Table
 
 from cropline.config.settings import Settings, load_settings
 from cropline.core import store_probe
-from cropline.core.errors import SettingsError
 from cropline.core.screen import Screen
 from cropline.core.scrub import visible
+from cropline.intake.image_api import check_is_set
 from cropline.pipeline.funnel import Funnel
 from cropline.pipeline.run import OnProgress, open_state, report_progress_to
 from cropline.reports.places import places
@@ -33,8 +33,8 @@ def run_flow(name: str, max_batches: int | None) -> None:
 def check_settings(*, needs_api: bool) -> Settings:
     """Return the settings. Raises a CroplineError for anything that is wrong before a run starts."""
     settings = load_settings()
-    if needs_api and not settings.api.url:
-        raise SettingsError("CROPLINE_API__URL: no image API is set; give its base address, http(s)://host[:port]")
+    if needs_api:
+        check_is_set(settings.api)
     store_probe.require(settings.storage.spec)
     open_state(settings).close()
     return settings

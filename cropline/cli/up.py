@@ -151,7 +151,7 @@ def _own_settings(root: Path) -> dict[str, str]:
     from dotenv import dotenv_values
 
     settings = load_installation()
-    if not all(settings.of(name).api.url for name in settings.source_names):
+    if not all(settings.of(name).api.is_set for name in settings.source_names):
         raise SettingsError(
             "CROPLINE_API__URL: no image API is set; set it, or run without DEMO=0 or --no-demo for simulated cameras"
         )

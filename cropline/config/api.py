@@ -8,13 +8,17 @@ from typing import Literal, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, JsonValue, SecretStr, field_validator, model_validator
+from pydantic import Field, JsonValue, SecretStr, ValidationInfo, field_validator, model_validator
 
 from cropline.config.auth import AuthSettings, check_header_name, check_header_value
 from cropline.config.field_map import FieldMap as FieldMap
 from cropline.config.group import Group
+from cropline.config.named_function import find_named
 
 Paginator = Literal["cursor", "header_link", "page_number", "offset", "next_url", "single_page"]
+
+READERS, MAPS = "cropline.sources", "cropline.maps"
+"""Groups of entry points."""
 
 _PLAIN_JSONPATH = re.compile(r"(\$|[A-Za-z_][A-Za-z0-9_]*)(\.[A-Za-z_][A-Za-z0-9_]*|\[\*\])*")
 _SINCE_FORMATS = ("iso", "iso_z", "date", "epoch_s", "epoch_ms")
@@ -27,7 +31,20 @@ class ApiSettings(Group):
     source: str = Field(
         "cameras", description="the name of this API in keys, tables and lineage", pattern=r"^[A-Za-z0-9_.-]{1,64}$"
     )
+    kind: Literal["rest", "python"] = Field(
+        "rest", description="what is polled: rest is an HTTP API, python a generator function of yours (reader)"
+    )
     url: str = Field("", description="base address, http(s)://host[:port][/path]")
+    reader: str = Field(
+        "",
+        description="kind python: package.module:function, or an entry point of the group cropline.sources; "
+        "(since, settings) -> pages of dicts",
+    )
+    map: str = Field(
+        "",
+        description="package.module:function, or an entry point of the group cropline.maps: item -> a dict of our fields; "
+        "fields it leaves out are read by their paths",
+    )
     images_path: str = Field("/v1/images", repr=False, description="path of the listing, below url; may have a query")
     item_path: str = Field(
         "",
@@ -122,9 +139,33 @@ class ApiSettings(Group):
         return f"{self.url}{re.split('[?#]', self.images_path)[0]}"
 
     @property
+    def is_set(self) -> bool:
+        """Whether a source is set."""
+        return bool(self.reader if self.kind == "python" else self.url)
+
+    @property
+    def address(self) -> str | None:
+        """The source's place as a URL: the state belongs to it. None when no source is set."""
+        if self.kind == "python":
+            return f"python:///{self.reader}" if self.reader else None
+        return self.url or None
+
+    @property
+    def place(self) -> str:
+        """The source for messages: an address without its query, which may hold a key, or a function."""
+        return self.reader if self.kind == "python" else self.listing
+
+    @property
     def zone(self) -> ZoneInfo:
         """The time zone of times without an offset."""
         return ZoneInfo(self.time_zone)
+
+    @field_validator("reader", "map")
+    @classmethod
+    def _is_function(cls, value: str, info: ValidationInfo) -> str:
+        if value:
+            find_named(value, READERS if info.field_name == "reader" else MAPS)
+        return value
 
     @field_validator("item_path")
     @classmethod

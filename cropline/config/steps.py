@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from functools import lru_cache
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,10 +11,10 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from cropline.config.group import Group
+from cropline.config.named_function import find_named
 from cropline.core.column_types import parse_columns
 
 GROUP = "cropline.steps"
-_USE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 class Step(Group):
@@ -77,10 +75,4 @@ def target_of(use: str) -> str:
 
 
 def _found(use: str) -> tuple[str, str]:
-    if _USE.fullmatch(use):
-        return use, ""
-    found = list(metadata.entry_points(group=GROUP, name=use))
-    if not found:
-        raise ValueError(f"{use!r} is neither module:name nor an entry point {GROUP}")
-    dist = found[0].dist
-    return found[0].value, f"{dist.name} {dist.version}" if dist is not None else ""
+    return find_named(use, GROUP)

@@ -66,6 +66,8 @@ def read_time(value: Any, api: ApiSettings) -> Any:
     """
     if value is None:
         return None
+    if isinstance(value, datetime):  # of a user's mapping function
+        return value.replace(tzinfo=value.tzinfo or api.zone).astimezone(UTC)
     try:
         if api.time_format in ("epoch_s", "epoch_ms"):
             return _from_epoch(value, 1 if api.time_format == "epoch_s" else 1000)

@@ -24,6 +24,8 @@ from cropline.intake.item_boxes import given_boxes, read_box
 from cropline.intake.item_url import photo_url
 from cropline.intake.item_values import UNREADABLE, read_text, read_time, read_whole
 from cropline.intake.json_bytes import LEFT_OUT, left_out
+from cropline.intake.plain_values import plain
+from cropline.intake.user_map import OUR_NAMES, MapError, mapped
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -89,28 +91,28 @@ def identity(item: Any, api: ApiSettings) -> str:
     """Return what identifies an item within one listing: its id and version, else its whole content."""
     if not isinstance(item, dict) or api.group_by_image:
         return item_digest(item)
-    fields = api.fields
-    parts = [_getter(path)(item) for path in (fields.image_id, fields.updated_at, fields.version)]
+    read = _reader(item, api)
+    parts = [plain(read(name)) for name in ("image_id", "updated_at", "version")]
     known = parts[0] is not None and all(part is None or isinstance(part, str | int | float) for part in parts)
     return item_digest(parts if known else item)
 
 
 def image_id(item: Any, api: ApiSettings) -> str | None:
     """Return the image id of an item, if it can be read."""
-    value = read_text(_getter(api.fields.image_id)(item)) if isinstance(item, dict) else None
+    value = read_text(_reader(item, api)("image_id")) if isinstance(item, dict) else None
     return value if isinstance(value, str) else None
 
 
 def updated_at(item: Any, api: ApiSettings) -> datetime | None:
     """Return the item's time of the last change, if it can be read."""
-    value = read_time(_getter(api.fields.updated_at)(item), api) if isinstance(item, dict) else None
+    value = read_time(_reader(item, api)("updated_at"), api) if isinstance(item, dict) else None
     return value if isinstance(value, datetime) else None
 
 
 def address(item: Any, api: ApiSettings) -> tuple[str, str] | None:
     """Return (image id, digest of its URL) for a URL with a query, which item_digest cuts; else None."""
     name = image_id(item, api)
-    url = read_text(_getter(api.fields.url)(item)) if isinstance(item, dict) else None
+    url = read_text(_reader(item, api)("url")) if isinstance(item, dict) else None
     if name is None or not isinstance(url, str) or "?" not in url:
         return None
     return name, digest(photo_url(url, api.url_base))
@@ -129,20 +131,42 @@ def manifest_row(position: int, item: Any, api: ApiSettings) -> dict[str, Any]:
     row["orientation"] = api.orientation
     if not isinstance(item, dict):
         return row | {"unreadable": ["item"], "raw": _raw(text), "boxes": None}
+    try:
+        own = mapped(item, api)
+    except MapError as error:
+        return row | {
+            "unreadable": ["map"],
+            "raw": _raw(text),
+            "boxes": None,
+            "attributes": canonical_json({"map": str(error)}),
+        }
     for names, convert in ((_TEXTS, read_text), (_WHOLE_NUMBERS, read_whole), (_TIMES, partial(read_time, api=api))):
         for name in names:
-            row[name] = _readable(convert(_getter(getattr(api.fields, name))(item)), name, unreadable)
+            value = own[name] if name in own else _getter(getattr(api.fields, name))(item)
+            row[name] = _readable(convert(value), name, unreadable)
     if row["url"] is not None:
         row["url"] = photo_url(row["url"], api.url_base)
-    found = _getter(api.fields.boxes)(item)
+    in_boxes = api.model_copy(update={"fields": OUR_NAMES}) if "boxes" in own else api
+    found = own["boxes"] if "boxes" in own else _getter(api.fields.boxes)(item)
     if found is None and api.group_by_image:
         found = [item]
-    row["boxes"] = _boxes(found, api, (row["width"], row["height"]), unreadable)
+    row["boxes"] = _boxes(found, in_boxes, (row["width"], row["height"]), unreadable)
     row["content_hash"] = content_hash(row["version"] or "", row["coordinates"], api.orientation, row["boxes"] or [])
-    row["attributes"] = canonical_json(_unknown(item, api.fields))
+    row["attributes"] = canonical_json(_unknown(dict(own), OUR_NAMES) if own else _unknown(item, api.fields))
     row["unreadable"] = unreadable
     row["raw"] = _raw(text)
     return row
+
+
+def _reader(item: dict[str, Any], api: ApiSettings) -> Getter:
+    """Return a reader of our fields by name. None of them is known when the user's function fails."""
+    if not api.map:
+        return lambda name: _getter(getattr(api.fields, name))(item)
+    try:
+        own = mapped(item, api)
+    except MapError:
+        return lambda _: None
+    return lambda name: own[name] if name in own else _getter(getattr(api.fields, name))(item)
 
 
 def _raw(text: str) -> str | None:

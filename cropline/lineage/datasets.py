@@ -49,6 +49,8 @@ def stored(spec: StoreSpec, key: str) -> Name:
 
 def api(settings: Settings) -> Name:
     """The image API: its host, and the path of the listing without its query."""
+    if settings.api.kind == "python":
+        return "python", settings.api.reader
     parts = urlsplit(settings.api.listing)
     host = parts.hostname or "unset"
     port = f":{parts.port}" if parts.port else ""

@@ -74,7 +74,7 @@ def open_state(settings: Settings) -> State:
 
     state = State.open(settings.state)
     try:
-        state.bind(settings.storage.spec.identity, settings.api.source, settings.api.url or None)
+        state.bind(settings.storage.spec.identity, settings.api.source, settings.api.address)
     except BaseException:
         state.close()
         raise

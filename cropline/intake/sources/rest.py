@@ -6,23 +6,22 @@ with smaller pages if needed. When that does not help, it fails with one line.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
 from cropline.config.api import ApiSettings
-from cropline.core.errors import ApiRefused, ApiUnavailable, SettingsError
+from cropline.core.errors import ApiRefused, ApiUnavailable
 from cropline.intake import manifest
-from cropline.intake.sources.base import Page
+from cropline.intake.sources import rest_item
+from cropline.intake.sources.base import Answer as ItemAnswer
+from cropline.intake.sources.base import Leave, Page
 from cropline.intake.sources.completeness import Completeness, Sight, Trouble
 from cropline.intake.sources.rest_answer import following, has_more, hint_of_more, items_of, says_its_end, total_of
 from cropline.intake.sources.rest_messages import by_status, failure
 from cropline.intake.sources.rest_request import Position, build, is_since_sent, since_text
 from cropline.intake.sources.rest_wire import LONGEST_WAIT, Answer, StatusError, Wire
-
-Leave = Callable[[], None]
-"""Called before each request; returns when the rate limit allows one."""
 
 _TRIES = 3
 _MOST_EMPTY_PAGES = 100
@@ -36,11 +35,17 @@ _HOPELESS = (Trouble.SAME_PAGE, Trouble.FULL)
 class RestSource:
     """One listing of one API."""
 
+    by_time = True
+    problems: Sequence[str] = ()  # an incomplete listing raises an error
+
     def __init__(self, api: ApiSettings, leave: Leave = lambda: None) -> None:
-        if not api.url:
-            raise SettingsError("CROPLINE_API__URL: no image API is set; give its base address, http(s)://host[:port]")
         self._api = api
         self._leave = leave
+        self.finds = bool(api.item_path)
+
+    def items(self, image_ids: Sequence[str]) -> Iterator[ItemAnswer]:
+        """Yield each image, with one request per image, as rest_item.items does."""
+        return rest_item.items(self._api, image_ids, self._leave)
 
     def pages(self, since: str) -> Generator[Page, None, None]:
         """Yield the items that changed since a time (ISO 8601), as the API returns them.

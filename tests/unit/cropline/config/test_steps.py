@@ -4,13 +4,13 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from cropline.config import steps
+from cropline.config import named_function, steps
 
 
 def test_a_step_is_found_by_an_entry_point_of_the_group_cropline_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     installed = [EntryPoint("blur", "my_shop.faces:blur", "cropline.steps")]
     monkeypatch.setattr(
-        steps.metadata,
+        named_function.metadata,
         "entry_points",
         lambda *, group, name: [point for point in installed if (point.group, point.name) == (group, name)],
     )

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from cropline.config.settings import ApiSettings
 from cropline.core.errors import ApiError, ApiRefused, ApiUnavailable
-from cropline.intake.item_api import items, since, spans
+from cropline.intake.image_api import since, spans
+from cropline.intake.sources.rest_item import items
 
 ITEM = {"id": 7, "url": "https://photos.example/7.jpg?token=canary"}
 

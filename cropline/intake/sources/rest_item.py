@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
 from cropline.config.api import ApiSettings
 from cropline.core.errors import ApiRefused
 from cropline.intake import manifest
+from cropline.intake.sources.base import Answer, Leave
 from cropline.intake.sources.rest_request import Ask
 from cropline.intake.sources.rest_wire import StatusError, Wire
-
-# The id and the API's item; None: the API has no such item.
-Answer = tuple[str, dict[str, Any] | None]
 
 _GONE = (404, 410)
 _WRAPPINGS = 2
 
 
-def items(api: ApiSettings, image_ids: Sequence[str], leave: Callable[[], None] = lambda: None) -> Iterator[Answer]:
+def items(api: ApiSettings, image_ids: Sequence[str], leave: Leave = lambda: None) -> Iterator[Answer]:
     """Yield each image, with one request per image. Needs ``api.item_path``. ``leave``: see image_api.open_source.
 
     Yield (id, None) for an image that the API does not have. Raise ApiUnavailable and ApiRefused as
-    image_api.pages does.
+    RestSource.pages does.
     """
     # Server, authentication, headers and limits are those of the listing; the path differs, and there is no body.
     one = api.model_copy(update={"images_path": api.item_path, "method": "GET", "body": None})
@@ -76,19 +73,3 @@ def _objects_in(value: Any, depth: int) -> Iterator[dict[str, Any]]:
     if depth > 1:
         for part in inner:
             yield from _objects_in(part, depth - 1)
-
-
-def spans(moments: Sequence[datetime], apart: timedelta) -> list[tuple[datetime, datetime]]:
-    """Return spans (first, last) of the times; a gap of more than ``apart`` begins a new span."""
-    found: list[tuple[datetime, datetime]] = []
-    for moment in sorted(moments):
-        if found and moment - found[-1][1] <= apart:
-            found[-1] = (found[-1][0], moment)
-        else:
-            found.append((moment, moment))
-    return found
-
-
-def since(api: ApiSettings, moment: datetime | None) -> str:
-    """Return the start of a listing that contains an image updated at this time: the API may exclude the start."""
-    return api.start if moment is None else (moment - timedelta(seconds=1)).astimezone(UTC).isoformat()
