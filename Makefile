@@ -37,9 +37,10 @@ $(BIN)/.native: $(BIN)/.run native/install.sh native/pyproject.toml $(wildcard n
 	@native/install.sh $(UV) $(BIN)/python
 	@touch $@
 
-$(BIN)/.dev: $(BIN)/.native requirements/dev.lock
+$(BIN)/.dev: $(BIN)/.native requirements/dev.lock requirements/readers.lock
 	@echo "installing the test requirements into $(VENV) ..."
 	@$(UV) pip install -q --python $(BIN)/python --require-hashes --compile-bytecode -r requirements/dev.lock
+	@$(UV) pip install -q --python $(BIN)/python --require-hashes --no-deps -r requirements/readers.lock
 	@touch $@
 
 # Azurite emulates Azure in tests. Without npm, the tests that need it are skipped; where CI is set, they fail.
@@ -96,6 +97,7 @@ lock: $(BIN)/.installer  ## resolve the requirements again, with hashes
 	@$(UV) $(COMPILE) --extra dev pyproject.toml -o requirements/dev.lock
 	@$(UV) $(COMPILE) --extra all --extra dask --extra ray pyproject.toml -o requirements/engines.lock
 	@$(UV) $(COMPILE) requirements/installer.in -o requirements/installer.lock
+	@$(UV) $(COMPILE) --no-deps requirements/readers.in -o requirements/readers.lock
 
 clean:  ## remove everything that the targets create
 	@rm -rf $(VENV) demo-output cropline-up benchmarks/results .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cropline.catalogue import delta
-from cropline.catalogue.log import STEP
+from cropline.catalogue.log import DELETE, STEP
 from cropline.catalogue.rows import CATALOGUE, ImageProfile, find, replacing, scan_images
 
 if TYPE_CHECKING:
@@ -93,3 +93,14 @@ def put(
         write_deltalake(table, rows, mode="append", commit_properties=properties)
     else:
         table.create_write_transaction([], "append", CATALOGUE, commit_properties=properties)
+
+
+def delete(table: DeltaTable, predicate: str) -> None:
+    """Delete the rows that match, in one commit.
+
+    delta-rs' own ``delete`` rewrites files with view types (string_view), which some readers refuse.
+    """
+    from deltalake import write_deltalake
+
+    nothing = CATALOGUE.empty_table()
+    write_deltalake(table, nothing, mode="overwrite", predicate=predicate, commit_properties=step(DELETE))

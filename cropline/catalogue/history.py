@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from cropline.catalogue import delta
+from cropline.catalogue.log import DELETE, STEP
 from cropline.catalogue.rows import find
 from cropline.core.keys import safe_name
 from cropline.core.store_spec import StoreSpec
@@ -59,7 +60,7 @@ def _superseding(table: DeltaTable) -> Iterator[tuple[int, set[str]]]:
     """Yield the superseding commits, newest first, each with all texts in its predicate."""
     for entry in table.history():
         predicate = entry.get("operationParameters", {}).get("predicate")
-        if entry.get("operation") == "WRITE" and predicate:
+        if entry.get("operation") == "WRITE" and predicate and entry.get(STEP) != DELETE:
             yield entry["version"], {text.replace("''", "'") for text in _LITERAL.findall(predicate)}
 
 

@@ -12,6 +12,7 @@ from cropline.core.store_spec import StoreSpec
 
 # Commit property that names a maintenance step of cropline; such a commit adds no new crops.
 STEP = "cropline.step"
+DELETE = "delete"  # the step that deletes rows: of an erasure, or by retention
 
 # Limit of other commits between reading the table and committing a batch.
 _MOST_COMMITS_BETWEEN = 200

@@ -252,7 +252,7 @@ class Catalogue:
                     commit_properties=commits.step("rewrite a pack"),
                 )
             else:
-                table.delete(here)
+                commits.delete(table, here)
 
         with delta.catalogue_errors("write", self._spec):
             if delta.open_table(self._spec) is not None:
@@ -277,7 +277,7 @@ class Catalogue:
         predicate = committed_before(profile, _utc(before))
         with delta.catalogue_errors("write", self._spec):
             if delta.open_table(self._spec) is not None:
-                self._until_committed(lambda table: table.delete(predicate))
+                self._until_committed(lambda table: commits.delete(table, predicate))
 
     def forget_images(self, source: str, image_ids: Collection[str]) -> int | None:
         """Delete the rows of these images. Return the version without them; None when there is no table.
@@ -288,7 +288,7 @@ class Catalogue:
 
         def commit(table: DeltaTable) -> int:
             if len(scan(table, predicate)):
-                table.delete(predicate)
+                commits.delete(table, predicate)
             return int(table.version())
 
         with delta.catalogue_errors("write", self._spec):
