@@ -33,6 +33,7 @@ WHY_PILLOW = {
     "several_scans": "several scans",
     "components": "not RGB or grey",
     "colour_space": "not RGB or grey",
+    "tables": "no Huffman tables",
     "corrupt": "damaged",
     "failed": "damaged",
 }

@@ -40,7 +40,7 @@ _PLUGINS = {
     "GIF": "GifImagePlugin",
     "AVIF": "AvifImagePlugin",
 }
-_REFUSED = frozenset(["corrupt", "failed"])  # reasons of the optional decoder that are about the photo's data
+_REFUSED = frozenset(["corrupt", "failed", "tables"])  # reasons of the optional decoder that need a walk
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
 # EXIF orientation -> what turns the stored picture upright.
 UPRIGHT = {

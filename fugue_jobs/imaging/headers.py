@@ -171,7 +171,7 @@ def count_scans(data: bytes, enough: int) -> int:
     are found without decoding. Raise PhotoFailure corrupt_picture, as _segments does.
     """
     scans, components = 0, 0
-    for marker, at in _segments(data):
+    for marker, at in segments(data):
         if marker in _SEQUENTIAL:
             components = data[at + 9] if at + 9 < len(data) else 0
         elif marker == _SCAN:
@@ -183,14 +183,14 @@ def count_scans(data: bytes, enough: int) -> int:
 
 def first_scan(data: bytes) -> int:
     """Return the offset of the first scan of the JPEG at the start of data; the length of data without one."""
-    return next((at for marker, at in _segments(data) if marker == _SCAN), len(data))
+    return next((at for marker, at in segments(data) if marker == _SCAN), len(data))
 
 
 def scans_are_complete(data: bytes) -> bool:
     """Return whether a JPEG's scans have every component, and in a progressive one every bit of every coefficient."""
     left: dict[int, list[int]] = {}
     progressive = False
-    for marker, at in _segments(data):
+    for marker, at in segments(data):
         body = data[at + 4 : at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")]
         if marker in _FRAMES and len(body) > 5:
             progressive = marker in _PROGRESSIVE
@@ -205,10 +205,10 @@ def scans_are_complete(data: bytes) -> bool:
 
 def is_lossless(data: bytes) -> bool:
     """Return whether the JPEG at the start of data is lossless: then it cannot be decoded at a reduced scale."""
-    return next((marker for marker, _ in _segments(data) if marker in _FRAMES), 0) in _LOSSLESS
+    return next((marker for marker, _ in segments(data) if marker in _FRAMES), 0) in _LOSSLESS
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, int]]:
+def segments(data: bytes) -> Iterator[tuple[int, int]]:
     """Yield (marker, offset) of each segment with a length, up to the end marker. At least five bytes follow an offset.
 
     Raise PhotoFailure corrupt_picture for a file with so many segments that reading them would take too long.

@@ -11,6 +11,8 @@ from functools import cache, lru_cache
 from importlib import import_module
 from typing import Any, Literal, NamedTuple
 
+from fugue_jobs.imaging.headers import segments
+
 Ended = Literal["whole", "short", "bad"]
 Table = tuple[bytes, bytes]
 """A Huffman table as in a DHT segment: the number of codes of each of 16 lengths, and their values in order."""
@@ -23,6 +25,31 @@ _SIZES = 12  # a DC difference of 8-bit samples has 0 to 11 bits
 _MOST_IN_PYTHON = 8_000_000
 _MARKER = re.compile(rb"\xff[\x01-\xff]")
 _FILL = re.compile(rb"\xff+")
+
+_DC_VALUES = bytes(range(12))
+# The tables of the standard's annex K by their number, AC from 0x10 on. Motion JPEG leaves them out.
+_STANDARD: dict[int, Table] = {
+    0x00: (bytes.fromhex("00010501010101010100000000000000"), _DC_VALUES),
+    0x01: (bytes.fromhex("00030101010101010101010000000000"), _DC_VALUES),
+    0x10: (
+        bytes.fromhex("0002010303020403050504040000017d"),
+        bytes.fromhex(
+            "01020300041105122131410613516107227114328191a1082342b1c11552d1f02433627282090a161718191a25262728292a343536"
+            "3738393a434445464748494a535455565758595a636465666768696a737475767778797a838485868788898a92939495969798999a"
+            "a2a3a4a5a6a7a8a9aab2b3b4b5b6b7b8b9bac2c3c4c5c6c7c8c9cad2d3d4d5d6d7d8d9dae1e2e3e4e5e6e7e8e9eaf1f2f3f4f5f6f7"
+            "f8f9fa"
+        ),
+    ),
+    0x11: (
+        bytes.fromhex("00020102040403040705040400010277"),
+        bytes.fromhex(
+            "000102031104052131061241510761711322328108144291a1b1c109233352f0156272d10a162434e125f11718191a262728292a35"
+            "363738393a434445464748494a535455565758595a636465666768696a737475767778797a82838485868788898a92939495969798"
+            "999aa2a3a4a5a6a7a8a9aab2b3b4b5b6b7b8b9bac2c3c4c5c6c7c8c9cad2d3d4d5d6d7d8d9dae2e3e4e5e6e7e8e9eaf2f3f4f5f6f7"
+            "f8f9fa"
+        ),
+    ),
+}
 
 
 class Scan(NamedTuple):
@@ -55,32 +82,30 @@ class Entropy(NamedTuple):
 
 
 def read_scan(data: bytes) -> Scan | None:
-    """Return a JPEG's scan; None for progressive, arithmetic, lossless or 12-bit ones and for several scans."""
-    tables: dict[int, Table] = {}
+    """Return a JPEG's scan; None for progressive, arithmetic, lossless or 12-bit ones and for several scans.
+
+    As libjpeg does, it skips bytes that belong to no segment, and takes the standard tables for missing ones.
+    """
+    tables = dict(_STANDARD)
     frame: bytes | None = None
-    interval, at = 0, 2
+    interval = 0
     try:
-        while True:
-            while data[at + 1] == 0xFF:
-                at += 1
-            if data[at] != 0xFF:
-                return None
-            marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
-            body = data[at + 4 : at + 2 + length]
+        for marker, at in segments(data):
+            end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+            body = data[at + 4 : end]
             if marker == 0xC4:
                 _read_tables(body, tables)
             elif marker in (0xC0, 0xC1):
                 frame = body
-            elif 0xC2 <= marker <= 0xCF or (frame is None and marker == 0xDA):
+            elif 0xC2 <= marker <= 0xCF:
                 return None
             elif marker == 0xDD:
                 interval = int.from_bytes(body[:2], "big")
             elif marker == 0xDA:
-                assert frame is not None
-                return _scan_of(frame, body, tables, interval, at + 2 + length)
-            at += 2 + length
+                return None if frame is None else _scan_of(frame, body, tables, interval, end)
     except (IndexError, KeyError, ValueError):
         return None
+    return None
 
 
 def _read_tables(body: bytes, tables: dict[int, Table]) -> None:

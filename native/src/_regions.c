@@ -167,6 +167,16 @@ static int warned(struct job *job) {
   return refuse(job, "corrupt");
 }
 
+/* libjpeg takes the standard tables for missing ones, but only when it starts to decode: here no walk could use them. */
+static int has_tables(const struct jpeg_decompress_struct *jpeg) {
+  for (int i = 0; i < jpeg->comps_in_scan; i++) {
+    int dc = jpeg->cur_comp_info[i]->dc_tbl_no, ac = jpeg->cur_comp_info[i]->ac_tbl_no;
+    if (dc >= 0 && dc < NUM_HUFF_TBLS && jpeg->dc_huff_tbl_ptrs[dc] == NULL) return 0;
+    if (ac >= 0 && ac < NUM_HUFF_TBLS && jpeg->ac_huff_tbl_ptrs[ac] == NULL) return 0;
+  }
+  return 1;
+}
+
 static int acceptable(struct job *job) {
   struct jpeg_decompress_struct *jpeg = &job->jpeg;
   if (jpeg->arith_code) return refuse(job, "arithmetic");
@@ -178,6 +188,7 @@ static int acceptable(struct job *job) {
   J_COLOR_SPACE space = jpeg->jpeg_color_space;
   if (jpeg->num_components == 1 ? space != JCS_GRAYSCALE : space != JCS_YCbCr && space != JCS_RGB)
     return refuse(job, "colour_space");
+  if (!has_tables(jpeg)) return refuse(job, "tables");
   return 0;
 }
 

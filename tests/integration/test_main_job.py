@@ -184,7 +184,7 @@ def test_failures_are_a_table_that_says_how_to_look_at_each(workspace: Workspace
     funnel = workspace.poll()
     (row,) = json.loads(artifact_text("poll-failures"))
     assert funnel.failed == len(_listed(workspace)[gone]["boxes"])
-    assert row["boxes"].endswith(f"{funnel.failed} in all")
+    assert row["boxes"].endswith(f" and {funnel.failed - 3} more")
     assert (row["reason"], row["look at it"]) == ("http_404", f"cropline show {gone}")
 
 

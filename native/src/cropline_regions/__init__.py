@@ -40,7 +40,7 @@ except OSError as error:
 class Undecoded(Exception):
     """This JPEG is not supported: Pillow decodes it, or fails on it. ``reason`` is one word, ``detail`` has more.
 
-    progressive, arithmetic, precision, lossless, several_scans, components, colour_space: unsupported kinds of JPEG.
+    progressive, arithmetic, precision, lossless, several_scans, components, colour_space, tables: unsupported kinds of JPEG.
     corrupt: libjpeg warned of the data, or it does not end as it should. failed: libjpeg gave up.
     """
 

@@ -43,6 +43,10 @@ def jpeg(kind: str) -> bytes:
     }
     if kind == "grey":
         return encoded(picture().convert("L"), quality=90)
+    if kind == "without tables":
+        return jpeg("420").replace(b"\xff\xc4", b"\xff\xfe")
+    if kind == "a broken header":
+        return jpeg("420").replace(b"\xff\xc4", b"\0\xc4", 1)
     if kind == "CMYK":
         return encoded(picture().convert("CMYK"), quality=90)
     return encoded(picture(), **options[kind])
@@ -128,7 +132,7 @@ def packed(data: bytes) -> bytes:
     return zlib.compress(data, 6)
 
 
-KINDS = ("420", "444", "optimised", "restarts", "short restarts", "grey", "CMYK")
+KINDS = ("420", "444", "optimised", "restarts", "short restarts", "grey", "CMYK", "without tables", "a broken header")
 HOW = (
     "whole", "cut off", "cut off, with an end marker", "zeros to the end", "zeros and an end marker", "ones to the end",
     "a hole of zeros", "garbage", "bytes missing", "no end marker", "half an end marker", "zeros for the end marker",
