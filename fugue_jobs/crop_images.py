@@ -15,6 +15,7 @@ from cropline.config.pictures import PictureLimits
 from cropline.config.settings import FetchSettings
 from cropline.core.errors import EngineError
 from cropline.core.failures import PhotoFailure
+from cropline.core.own_columns import OwnColumn
 from cropline.core.store_spec import StoreSpec
 from fugue_jobs.pool.crop_pool import borrow_pool, return_pool, usable_cores
 from fugue_jobs.pool.crop_process import Assignment
@@ -35,12 +36,13 @@ class CropJob:
     processes: int = 0  # crop processes per worker; 0: one per core
     packed: Packed = ()  # profiles whose crops go into packs; other crops are single objects
     batch: str = ""  # names the folder of its packs; stored as metadata of objects on S3
+    columns: tuple[OwnColumn, ...] = ()  # of the profiles' steps; run_crop_job reads them from the claim
 
 
 def crop_images(
     job: CropJob, on_image: Callable[[int], None] | None = None, check: Callable[[], None] | None = None
 ) -> Callable[[Iterable[pa.Table]], Iterable[pa.Table]]:
-    """Return a function from tables of schemas.IMAGES rows to tables of schemas.CROPS rows.
+    """Return a function from tables of schemas.IMAGES rows to tables of rows.crops_schema rows.
 
     It yields exactly one row per box and profile, in the order of the images. ``on_image`` is called
     with the number of rows after each image. ``check`` is called about once a second; an exception
@@ -59,9 +61,9 @@ def crop_images(
             images.end(position, outcome)
             ended.extend(images.take())
             if sum(len(image.outcome.crops) for image in ended) >= ROWS_A_TABLE:
-                yield crop_rows(ended)
+                yield crop_rows(ended, job.columns)
                 ended = []
-        yield crop_rows([*ended, *images.take()])
+        yield crop_rows([*ended, *images.take()], job.columns)
 
     return transform
 

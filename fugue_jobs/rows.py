@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cropline.core.keys import RESCALED, box_fingerprint
+from cropline.core.own_columns import OwnColumn, arrow_type, job_type, job_value, own_columns, stored_type
 from cropline.core.schemas import BOX, CROPS, IMAGES, WORK
 from fugue_jobs.work import Box, CropOutcome, ImageOutcome, ImageWork, Order
 
@@ -42,25 +43,47 @@ def read_images(tables: Iterable[pa.Table]) -> Iterator[tuple[dict[str, Any], Im
                 yield row, _work(row)
 
 
-def crop_rows(ended: list[Ended]) -> pa.Table:
-    """Return CROPS rows: facts about the image, the box as received, and the crop."""
+def crops_schema(columns: Sequence[OwnColumn]) -> pa.Schema:
+    """Return what the transformer returns: CROPS, then the columns of steps."""
+    return pa.schema([*CROPS, *(pa.field(column.name, job_type(column.kind)) for column in columns)])
+
+
+def crop_rows(ended: list[Ended], columns: Sequence[OwnColumn] = ()) -> pa.Table:
+    """Return crops_schema rows: facts about the image, the box as received, the crop, and what steps returned."""
     # Building columns takes half the time of building rows. The system's memory pool returns excess
     # capacity of grown arrays; Arrow's default pool keeps it: a third more memory for a large batch.
     pool = pa.system_memory_pool()
     ordered = [Ended(image, outcome._replace(crops=_sorted(image, outcome))) for image, outcome in ended]
+    schema = crops_schema(columns)
     arrays = [pa.array(_column(field.name, ordered), field.type, memory_pool=pool) for field in CROPS]
-    return pa.table(arrays, schema=CROPS)
+    kinds = [schema.field(column.name).type for column in columns]
+    arrays += [
+        pa.array(_returned(column, ordered), kind, memory_pool=pool)
+        for column, kind in zip(columns, kinds, strict=True)
+    ]
+    return pa.table(arrays, schema=schema)
 
 
 def in_order(crops: pa.Table) -> pa.Table:
-    """Return an engine's rows as schemas.CROPS, ordered by manifest, row, box and profile.
+    """Return an engine's rows as schemas.CROPS and other columns, ordered by manifest, row, box and profile.
 
     Nothing is copied when the engine returned them in that order already.
     """
-    crops = crops.select(CROPS.names).cast(CROPS)
+    others = own_columns(crops, CROPS)
+    crops = crops.select([*CROPS.names, *others]).cast(pa.schema([*CROPS, *(crops.schema.field(n) for n in others)]))
     order = pc.sort_indices(crops.select([name for name, _ in _KEYS]), sort_keys=_KEYS)
     as_they_are = order.equals(pa.array(range(len(order)), order.type))
     return crops if as_they_are else crops.take(order)
+
+
+def typed(crops: pa.Table, columns: Sequence[OwnColumn]) -> pa.Table:
+    """Return the rows with the columns that are not CROPS's in their types: see own_columns."""
+    kinds = {column.name: arrow_type(column.kind) for column in columns}
+    for name in own_columns(crops, CROPS):
+        at = crops.schema.get_field_index(name)
+        kind = kinds.get(name) or stored_type(crops.schema.field(name).type)
+        crops = crops.set_column(at, name, crops.column(at).cast(kind, safe=False))
+    return crops
 
 
 def _sorted(image: dict[str, Any], outcome: ImageOutcome) -> list[CropOutcome]:
@@ -140,6 +163,16 @@ def _column(name: str, ended: list[Ended]) -> list[Any]:
     if name in _OF_WORK:
         return [image["work"][crop.order][name] for image, outcome in ended for crop in outcome.crops]
     return [value for image, outcome in ended for value in (image[name],) * len(outcome.crops)]
+
+
+def _returned(column: OwnColumn, ended: list[Ended]) -> list[Any]:
+    """Return the column's value of each crop: what the step of its profile returned, else null."""
+    names = dict(column.returned)
+    return [
+        None if not crop.values else job_value(crop.values.get(names.get(image["work"][crop.order]["profile"], "")))
+        for image, outcome in ended
+        for crop in outcome.crops
+    ]
 
 
 def _side(value: int | None) -> int | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from prefect import get_run_logger, task
 
 from cropline.core.errors import NotReconciled
+from cropline.intake.script_frames import read_frames
 from cropline.intake.stores import read_stores
 from cropline.pipeline.funnel import Funnel
 from cropline.pipeline.reuse import reuse_crops
@@ -46,6 +47,7 @@ def crop(run: Run, batch: Batch, check: Callable[[], None]) -> Cut:
     """Cut the batch. ``check`` is called about once a second; an exception from it ends the job."""
     import pyarrow as pa
 
+    from cropline.catalogue import Catalogue
     from fugue_jobs.crop_images import CropJob
     from fugue_jobs.engines.manifests import ManifestRows
     from fugue_jobs.engines.run import run_crop_job
@@ -61,6 +63,11 @@ def crop(run: Run, batch: Batch, check: Callable[[], None]) -> Cut:
     )
     stores = read_stores(run.spec, settings.engine.stores)
     kept, claims = _reused(run, batch, stores)
+    frames = read_frames(run.spec, settings.engine.frames)
+    adds = settings.engine.script is not None or any(
+        step.columns for p in settings.profiles.values() for step in p.steps
+    )
+    known = Catalogue(run.spec).columns() if adds else None
     job = CropJob(run.spec, settings.fetch, settings.pictures, settings.engine.processes, packed, batch.batch_id)
     nothing_to_cut = 0 < kept.num_rows == expected
     used: list[EngineUse] = []
@@ -77,6 +84,8 @@ def crop(run: Run, batch: Batch, check: Callable[[], None]) -> Cut:
             waiting=_waiting(run),
             on_engine=used.append,
             check=check,
+            frames=frames,
+            known=known,
         )
 
     if nothing_to_cut:
@@ -95,7 +104,7 @@ def crop(run: Run, batch: Batch, check: Callable[[], None]) -> Cut:
     if crops.num_rows + kept.num_rows != expected:
         came_out = f"the job returned {crops.num_rows} rows and {kept.num_rows} were kept"
         raise NotReconciled(f"batch {batch.batch_id}: expected {expected} rows, but {came_out}")
-    whole = in_order(pa.concat_tables([crops, kept])) if kept.num_rows else crops
+    whole = in_order(pa.concat_tables([crops, kept], promote_options="default")) if kept.num_rows else crops
     return Cut(whole, images.counts, tuple(used), seconds)
 
 
@@ -130,7 +139,7 @@ def _again_with_fresh_urls(
     stay = crops.filter(pa.array([place not in moved for place in places(crops)], pa.bool_()))
     asked = moved_to(asked, moved)
     again = cut(ManifestRows.of(run.spec, asked), asked, lambda _rows: None)
-    return in_order(pa.concat_tables([stay, again]))
+    return in_order(pa.concat_tables([stay, again], promote_options="default"))
 
 
 def _reused(run: Run, batch: Batch, stores: pa.Table) -> tuple[pa.Table, pa.Table]:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from cropline.catalogue import delta
 from cropline.catalogue.log import DELETE, STEP
-from cropline.catalogue.rows import CATALOGUE, ImageProfile, find, replacing, scan_images
+from cropline.catalogue.rows import CATALOGUE, ImageProfile, find, joined, replacing, scan_images
 
 if TYPE_CHECKING:
     from deltalake import CommitProperties, DeltaTable
@@ -64,7 +64,7 @@ def current(table: DeltaTable, works: Collection[ImageProfile]) -> pa.Table:
     for source, image_id, _ in works:
         images.setdefault(source, set()).add(image_id)
     parts = [scan_images(table, source, ids) for source, ids in sorted(images.items())]
-    rows = pa.concat_tables([CATALOGUE.empty_table(), *parts])
+    rows = joined(parts)
     wanted = set(works)
     return rows.filter(pa.array([work in wanted for work in _in_order(rows)], pa.bool_()))
 
@@ -80,9 +80,16 @@ def put(
     batch_id: str,
     superseding: Collection[ImageProfile],
 ) -> None:
-    """Replace all rows of the superseded work items by a batch's rows (CATALOGUE), in one commit."""
+    """Replace all rows of the superseded work items by a batch's rows (CATALOGUE), in one commit.
+
+    Columns of users that the table lacks are added before, in a commit that changes no row.
+    """
     from deltalake import write_deltalake
 
+    delta.add_columns(table, rows.schema)
+    for field in delta.columns(table):
+        if field.name not in rows.column_names:
+            rows = rows.append_column(field, pa.nulls(len(rows), field.type))
     if superseding:
         where = replacing(batch_id, superseding)
         delta.on_deep_stack(

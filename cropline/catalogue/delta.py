@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from cropline.catalogue.rows import CATALOGUE, PARTITION, STATISTICS
+from cropline.catalogue.rows import CATALOGUE, PARTITION, STATISTICS, with_own
 from cropline.core.clouds import delta_address, delta_options
 from cropline.core.errors import CatalogueError, StorageError
 from cropline.core.scrub import one_line
@@ -76,7 +76,7 @@ def open_or_create(spec: StoreSpec) -> DeltaTable:
 
     table = open_table(spec)
     if table is not None:
-        return _with_all_columns(table)
+        return add_columns(table, CATALOGUE)
     # On a store that lets two writers create one version, commits would be lost from the first batch on.
     require(replace(spec, url=spec.url.removesuffix(f"/{NAME}")))
     try:
@@ -97,16 +97,21 @@ def open_or_create(spec: StoreSpec) -> DeltaTable:
         return table
 
 
-def _with_all_columns(table: DeltaTable) -> DeltaTable:
-    """Add the columns that are new in this version of cropline; older rows have nulls there."""
+def add_columns(table: DeltaTable, schema: pa.Schema) -> DeltaTable:
+    """Add the columns of a schema that the table lacks: new ones of this version, or of users. Older rows have nulls."""
     from deltalake import Field, Schema
 
     known = {field.name for field in table.schema().fields}
-    missing = [name for name in CATALOGUE.names if name not in known]
+    missing = [field for field in schema if field.name not in known]
     if missing:
-        fields: list[Field] = list(Schema.from_arrow(pa.schema([CATALOGUE.field(name) for name in missing])).fields)
+        fields: list[Field] = list(Schema.from_arrow(pa.schema(missing)).fields)
         table.alter.add_columns(fields)
     return table
+
+
+def columns(table: DeltaTable) -> pa.Schema:
+    """Return CATALOGUE, then the table's columns of users."""
+    return with_own(pa.schema(table.schema().to_arrow()))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cropline.catalogue.rows import CATALOGUE, ORDER, PARTITION, RECROP, ImageProfile
+from cropline.catalogue.rows import ORDER, PARTITION, RECROP, ImageProfile, joined
 
 # A box is the same when its id and its place are, for any version of the photo and any recipe.
 _BOX = ("source", "image_id", "profile", "box_id", "xmin", "ymin", "xmax", "ymax")
@@ -30,8 +30,9 @@ def stay(rows: pa.Table, current: pa.Table) -> pa.Table:
     told = [(row, _taken(good, row)) for row in failed.to_pylist()] if good else []
     if not any(kept for _, kept in told):
         return rows
-    again = pa.Table.from_pylist([_told(row, kept) for row, kept in told], schema=CATALOGUE)
-    return pa.concat_tables([rows.filter(pc.field("status") != "failed"), again]).sort_by(ORDER)
+    schema = pa.unify_schemas([rows.schema, current.schema])
+    again = pa.Table.from_pylist([_told(row, kept) for row, kept in told], schema=schema)
+    return joined([rows.filter(pc.field("status") != "failed"), again]).sort_by(ORDER)
 
 
 def newest(rows: pa.Table) -> pa.Table:
@@ -43,11 +44,11 @@ def newest(rows: pa.Table) -> pa.Table:
     chosen = []
     for batches in by_work.values():
         last, *earlier = sorted(batches.values(), key=_told_at, reverse=True)
-        table = pa.Table.from_pylist(last, schema=CATALOGUE)
+        table = pa.Table.from_pylist(last, schema=rows.schema)
         for older in earlier:
-            table = stay(table, pa.Table.from_pylist(older, schema=CATALOGUE))
+            table = stay(table, pa.Table.from_pylist(older, schema=rows.schema))
         chosen.append(table)
-    return pa.concat_tables([CATALOGUE.empty_table(), *chosen])
+    return joined(chosen)
 
 
 def _told_at(rows: list[dict[str, Any]]) -> tuple[datetime, str]:

@@ -1,18 +1,20 @@
 """Convert the crop job's rows to the catalogue's schema; predicates and look-ups over its columns.
 
 CATALOGUE is CROPS with ``captured_at`` as a UTC timestamp, plus the commit of the row, plus RECROP: the result of the
-last attempt to cut a good crop again (failed_recrops.py). core/columns.py explains the columns.
+last attempt to cut a good crop again (failed_recrops.py). core/columns.py explains the columns. Columns of users follow
+(core/own_columns.py): "rows (CATALOGUE)" may have them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from cropline.core.errors import CatalogueError
+from cropline.core.own_columns import own_columns, stored_type
 from cropline.core.schemas import CROPS, UTC
 
 if TYPE_CHECKING:
@@ -60,6 +62,8 @@ ORDER = [(name, "ascending") for name in ("source", "image_id", "profile", "box_
 def to_catalogue(crops: pa.Table, *, batch_id: str, attempt: int, flow_run: str, committed_at: datetime) -> pa.Table:
     """Return CROPS rows as CATALOGUE rows, ordered by image, so that a reader of one image skips most of a file.
 
+    Other columns of the rows follow.
+
     Raise CatalogueError when columns are missing or of another type, a capture time is not ISO 8601 with an
     offset, or a row lacks its source, image or profile: such a row could never be superseded.
     """
@@ -77,6 +81,8 @@ def to_catalogue(crops: pa.Table, *, batch_id: str, attempt: int, flow_run: str,
         for name in RECROP:
             rows = rows.append_column(name, pa.nulls(len(rows), CATALOGUE.field(name).type))
         rows = rows.cast(CATALOGUE)
+        for name in own_columns(crops, CROPS):
+            rows = rows.append_column(crops.schema.field(name), crops[name])
     except (pa.ArrowException, KeyError) as error:
         raise CatalogueError(f"crops of batch {batch_id} do not fit the catalogue: {error}") from error
     for name in ("source", "image_id", "profile", "box_index"):
@@ -159,11 +165,22 @@ def scan(table: DeltaTable, predicate: str) -> pa.Table:
     found = pa.table(table.scan(predicate=predicate))
     for name in set(CATALOGUE.names) - set(found.column_names):  # an earlier version created the table
         found = found.append_column(name, pa.nulls(len(found), CATALOGUE.field(name).type))
-    return found.select(CATALOGUE.names).cast(CATALOGUE)
+    return found.select([*CATALOGUE.names, *own_columns(found, CATALOGUE)]).cast(with_own(found.schema))
+
+
+def with_own(schema: pa.Schema) -> pa.Schema:
+    """Return CATALOGUE, then the other columns of a schema in the types that own_columns.stored_type gives them."""
+    own = (field for field in schema if field.name not in CATALOGUE.names)
+    return pa.schema([*CATALOGUE, *(pa.field(field.name, stored_type(field.type) or field.type) for field in own)])
+
+
+def joined(tables: Sequence[pa.Table]) -> pa.Table:
+    """Return the rows of all tables (CATALOGUE); null for a column of users that a table lacks."""
+    return pa.concat_tables([CATALOGUE.empty_table(), *tables], promote_options="default")
 
 
 def scan_images(table: DeltaTable, source: str, image_ids: Collection[str]) -> pa.Table:
     """Return the rows (CATALOGUE) of these images, in parts: delta-rs dies (SIGSEGV) of 37,000 ids at once."""
     wanted = sorted(set(image_ids))
     parts = [wanted[start : start + _IMAGES_A_SCAN] for start in range(0, len(wanted), _IMAGES_A_SCAN)]
-    return pa.concat_tables([CATALOGUE.empty_table(), *(scan(table, of_images(source, part)) for part in parts)])
+    return joined([scan(table, of_images(source, part)) for part in parts])

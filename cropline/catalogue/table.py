@@ -307,6 +307,16 @@ class Catalogue:
             reader: pa.RecordBatchReader = pa.RecordBatchReader.from_stream(table.scan())
             return reader
 
+    def columns(self) -> pa.Schema:
+        """Return CATALOGUE, then the columns of users that the table has."""
+        with delta.catalogue_errors("read", self._spec):
+            table = delta.open_table(self._spec)
+            return CATALOGUE if table is None else delta.columns(table)
+
+    def own_columns(self) -> pa.Schema:
+        """Return the table's columns of users only."""
+        return pa.schema([field for field in self.columns() if field.name not in CATALOGUE.names])
+
     def version(self) -> int | None:
         """The newest version, from 0; None when there is no table yet."""
         with delta.catalogue_errors("read", self._spec):

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from cropline.catalogue import Catalogue
 from cropline.config.settings import Settings, load_settings
+from cropline.core.columns import CATALOGUE_COLUMNS
 from cropline.core.errors import CatalogueError, ManifestError
 from cropline.core.screen import Screen, plain
-from cropline.core.scrub import scrub, visible
+from cropline.core.scrub import one_line, scrub, visible
 from cropline.intake import manifest
 from cropline.state import State
 
@@ -71,9 +72,21 @@ def chain(row: Mapping[str, Any], url: str | None, profile: str) -> list[tuple[s
         ("batch", f"{row['batch_id']}, attempt {row['attempt']}, committed {_moment(row['committed_at'])}"),
         ("flow run", row["flow_run"]),
         ("profile", f"{row['profile']}: {profile}"),
+        *_own(row),
         ("status", _status(row["superseded_in"])),
         *([("", _stayed(row))] if row["recrop_reason"] else []),
     ]
+
+
+def _own(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the columns of users: values of steps and of scripts."""
+    names = [
+        name for name, value in row.items() if name not in (*CATALOGUE_COLUMNS, "superseded_in") and value is not None
+    ]
+    for position, name in enumerate(names):
+        value = row[name]
+        shown = f"{len(value):,} bytes" if isinstance(value, bytes) else one_line(str(value), 100)
+        yield ("" if position else "columns"), f"{name} = {shown}"
 
 
 def _stayed(row: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -128,6 +128,10 @@ _MASTER = re.compile(
 )
 
 
+# What a script gets without frames of the user: frames, and names that it uses itself.
+_OF_THE_JOB = {"images", "claimed", "stores", "crops", "crop_images", "crops_schema", "partitions"}
+
+
 class EngineSettings(Group):
     """Where the crop job runs."""
 
@@ -144,6 +148,14 @@ class EngineSettings(Group):
     script: str | None = Field(
         None, description="local path of your own FugueSQL script, see docs/scaling.md; empty is the built-in one"
     )
+    frames: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")], str] = Field(
+        {},
+        description="more frames for your own script, by name: addresses (s3://..., file:///...), storage keys or local "
+        "paths of Parquet files",
+    )
+    ship: tuple[str, ...] = Field(
+        (), description="your modules and packages that travel to the workers of a cluster with the job"
+    )
     spark: SparkSettings = SparkSettings()
     connect: ConnectSettings = ConnectSettings()
     emr: EmrSettings = EmrSettings()
@@ -156,6 +168,24 @@ class EngineSettings(Group):
     def _is_master(cls, value: str) -> str:
         if not _MASTER.fullmatch(value):
             raise ValueError("must be local, local[N], local[*], spark://host:port, yarn or k8s://...")
+        return value
+
+    @field_validator("frames")
+    @classmethod
+    def _names_are_free(cls, value: dict[str, str]) -> dict[str, str]:
+        taken = sorted({name for name in value if name.lower() in _OF_THE_JOB})
+        if taken:
+            raise ValueError(f"{taken[0]}: the script has this frame already; choose another name")
+        if len({name.lower() for name in value}) < len(value):
+            raise ValueError("two names differ only in case")
+        return value
+
+    @field_validator("ship")
+    @classmethod
+    def _are_modules(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        wrong = [name for name in value if not re.fullmatch(r"[A-Za-z_]\w*", name)]
+        if wrong:
+            raise ValueError(f"{wrong[0][:80]!r} is not the name of a module or a package at the top level")
         return value
 
     @field_validator("conf")
@@ -179,4 +209,6 @@ class EngineSettings(Group):
             raise ValueError("spark-connect needs CROPLINE_ENGINE__CONNECT__URL = sc://host:port")
         if self.spark.max_executors and self.spark.max_executors < self.spark.min_executors:
             raise ValueError("spark.max_executors is below spark.min_executors")
+        if self.frames and self.script is None:
+            raise ValueError("frames are for a script of your own: set CROPLINE_ENGINE__SCRIPT too")
         return self

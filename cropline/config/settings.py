@@ -41,6 +41,7 @@ from cropline.config.sources import GROUPS, SourceSettings, over_common
 from cropline.config.state import StateSettings
 from cropline.config.storage import StorageSettings
 from cropline.core.errors import SettingsError
+from cropline.core.own_columns import step_columns
 
 
 class Settings(BaseSettings):
@@ -96,11 +97,7 @@ class Settings(BaseSettings):
     def _has_profile(cls, value: dict[str, Profile]) -> dict[str, Profile]:
         if not value:
             raise ValueError("at least one profile is needed")
-        for name, profile in value.items():
-            if any(step.columns for step in profile.steps):
-                raise ValueError(
-                    f"{name}: the catalogue keeps no columns of steps; cropline.crop returns them in a DataFrame"
-                )
+        step_columns((name, step.columns) for name, profile in value.items() for step in profile.steps)
         return value
 
     @property

@@ -14,7 +14,7 @@ _NAMES = {
     "binary": "binary", "bytes": "binary",
     "date": "date", "timestamp": "timestamp", "datetime": "timestamp",
 }  # fmt: skip
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def parse_columns(columns: str | Mapping[str, str]) -> tuple[tuple[str, str], ..
     found = [(name.strip(), str(parse_type(kind))) for name, kind in pairs]
     names = [name for name, _ in found]
     for name in names:
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise ValueError(f"{name[:40]!r} cannot be the name of a column")
     if len({name.lower() for name in names}) < len(names):
         raise ValueError("a column is there twice")

@@ -161,13 +161,21 @@ CROPS = pa.schema(
     ]
 )
 
-_FUGUE_NAMES = {pa.string(): "str", pa.int64(): "long", pa.float64(): "double"}
+_FUGUE_NAMES = {
+    pa.string(): "str",
+    pa.int64(): "long",
+    pa.float64(): "double",
+    pa.int32(): "int",
+    pa.float32(): "float",
+    pa.bool_(): "bool",
+    pa.binary(): "bytes",
+}
 
 
 def fugue_expression(schema: pa.Schema) -> str:
     """Return the schema as Fugue writes it (``a:str,b:[{c:double}]``), for SCHEMA clauses and transformer hints.
 
-    It knows the types of engine frames only: strings, 64-bit numbers, structs and lists of these.
+    It knows the types of engine frames only: strings, numbers, bytes, structs and lists of these.
     """
     return ",".join(f"{field.name}:{_fugue_type(field.type)}" for field in schema)
 

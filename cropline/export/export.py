@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cropline.catalogue import Catalogue
 from cropline.catalogue.crop_files import read_crop
 from cropline.core.errors import ExportError
 from cropline.export.choose import chosen
@@ -62,7 +63,7 @@ def export(
         _delete_leftovers(out)
         unfinished.mkdir(parents=True)
         crops = size = no_numbers = 0
-        with FORMATS[kind](unfinished) as write:
+        with FORMATS[kind](unfinished, Catalogue(spec).own_columns()) as write:
             for crop in _read(spec, chosen(spec, where, limit, profiles)):
                 write(crop)
                 crops += 1

@@ -5,22 +5,27 @@ webdataset  000000.tar, ...: the same format as cropline's own shards
 parquet     000000.parquet, ...: pictures in a column, in Hugging Face's image layout
 coco        annotations.json: the photos, with the cropped regions as boxes; crops/...: the crops
 
-JSON is strict: NaN and Infinity become null.
+JSON is strict: NaN and Infinity become null. In columns of users, bytes are base64 and decimals are text.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cropline.core.errors import ExportError
 from cropline.core.keys import CROPS
 from cropline.packs import KINDS, Pack, Sample, new_pack
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 PACK_BYTES = 256_000_000
 
@@ -39,7 +44,7 @@ class Crop(NamedTuple):
     @property
     def no_numbers(self) -> int:
         """The number of facts that are null because they were NaN or infinite."""
-        return sum(_is_no_number(value) for name, value in self.row.items() if name not in _NOT_TOLD)
+        return sum(_no_numbers(value) for name, value in self.row.items() if name not in _NOT_TOLD)
 
     @property
     def file_name(self) -> str:
@@ -55,6 +60,12 @@ Write = Callable[[Crop], None]
 def _plain(value: Any) -> Any:
     if _is_no_number(value):
         return None
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, Decimal):
+        return str(value)
     return value.isoformat() if hasattr(value, "isoformat") else value
 
 
@@ -62,12 +73,16 @@ def _is_no_number(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
+def _no_numbers(value: Any) -> int:
+    return sum(map(_no_numbers, value)) if isinstance(value, list) else int(_is_no_number(value))
+
+
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 @contextmanager
-def _folder(out: Path) -> Iterator[Write]:
+def _folder(out: Path, own: pa.Schema) -> Iterator[Write]:  # noqa: ARG001 - as the others
     with (out / "metadata.jsonl").open("w", encoding="utf-8") as index:
 
         def write(crop: Crop) -> None:
@@ -79,11 +94,12 @@ def _folder(out: Path) -> Iterator[Write]:
 
 
 @contextmanager
-def _packs(out: Path, kind: str) -> Iterator[Write]:
+def _packs(out: Path, kind: str, own: pa.Schema) -> Iterator[Write]:
     """Write packs one after the other, each up to PACK_BYTES."""
+    of_users = own.names if kind == "parquet" else ()
     number = 0
     file = (out / f"{number:06d}.{KINDS[kind]}").open("w+b")
-    pack: Pack = new_pack(kind, file)
+    pack: Pack = new_pack(kind, file, own)
 
     def write(crop: Crop) -> None:
         nonlocal number, file, pack
@@ -93,9 +109,9 @@ def _packs(out: Path, kind: str) -> Iterator[Write]:
             file.close()
             number += 1
             file = (out / f"{number:06d}.{KINDS[kind]}").open("w+b")
-            pack = new_pack(kind, file)
+            pack = new_pack(kind, file, own)
         name, _, extension = crop.file_name.rpartition(".")
-        pack.add(Sample(name, extension, crop.facts, crop.data))
+        pack.add(Sample(name, extension, crop.facts | {n: crop.row[n] for n in of_users}, crop.data))
 
     try:
         yield write
@@ -110,7 +126,7 @@ Photo = tuple[str, str, str]
 
 
 @contextmanager
-def _coco(out: Path) -> Iterator[Write]:
+def _coco(out: Path, own: pa.Schema) -> Iterator[Write]:  # noqa: ARG001 - as the others
     photos: dict[Photo, dict[str, Any]] = {}
     labels: dict[str, int] = {}
     boxes: list[dict[str, Any]] = []
@@ -173,9 +189,10 @@ def _save(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-FORMATS: dict[str, Callable[[Path], AbstractContextManager[Write]]] = {
+# A format gets the folder and the catalogue's columns of users.
+FORMATS: dict[str, Callable[[Path, pa.Schema], AbstractContextManager[Write]]] = {
     "folder": _folder,
-    "webdataset": lambda out: _packs(out, "shards"),
-    "parquet": lambda out: _packs(out, "parquet"),
+    "webdataset": lambda out, own: _packs(out, "shards", own),
+    "parquet": lambda out, own: _packs(out, "parquet", own),
     "coco": _coco,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 KINDS = {"shards": "tar", "parquet": "parquet"}
 """Output kind of a profile -> extension of its packs."""
@@ -19,7 +19,7 @@ class Sample:
 
     name: str
     extension: str
-    facts: Mapping[str, str | int | float | None]
+    facts: Mapping[str, Any]
     data: bytes
 
 

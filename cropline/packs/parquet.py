@@ -57,15 +57,16 @@ SCHEMA = pa.schema([("image", _PICTURE), *_FACTS]).with_metadata({"huggingface":
 class ParquetPack:
     """See pack.Pack. At most one row group of pictures is in memory."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, more: pa.Schema | None = None) -> None:
         self._file = file
-        columns = ["image.bytes", "image.path", *_FACTS.names]
+        self._schema = pa.schema([*SCHEMA, *(more or ())], SCHEMA.metadata if more is None else None)
+        columns = [path for path in _leaves(self._schema) if path != "image.bytes"]
         self._writer = pq.ParquetWriter(
             file,
-            SCHEMA,
-            compression={name: "NONE" if name == "image.bytes" else "ZSTD" for name in columns},
-            use_dictionary=[name for name in columns if name != "image.bytes"],
-            write_statistics=[name for name in columns if name != "image.bytes"],
+            self._schema,
+            compression={"image.bytes": "NONE", **dict.fromkeys(columns, "ZSTD")},
+            use_dictionary=columns,
+            write_statistics=columns,
         )
         # The same rows produce the same bytes only with the same Arrow.
         self._hash = hashlib.sha256(f"parquet 1 {pa.__version__}".encode())
@@ -101,14 +102,21 @@ class ParquetPack:
     def _flush(self) -> None:
         samples, self._waiting, self._held = self._waiting, [], 0
         pictures = [{"bytes": s.data, "path": f"{s.name}.{s.extension}"} for s in samples]
-        columns = [pictures, *([s.facts.get(name) for s in samples] for name in _FACTS.names)]
-        rows = pa.table([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
+        columns = [pictures, *([s.facts.get(name) for s in samples] for name in self._schema.names[1:])]
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, self._schema, strict=True)]
+        rows = pa.table(arrays, schema=self._schema)
         begin = self._file.tell()
         self._writer.write_table(rows)
         end = self._file.tell()
         self._file.seek(begin)
         written = self._file.read(end - begin)
         self._offsets += [begin + place for place in _places(written, samples)]
+
+
+def _leaves(schema: pa.Schema) -> list[str]:
+    """Return the paths of the columns as Parquet names them."""
+    lists = {field.name for field in schema if pa.types.is_list(field.type)}
+    return ["image.bytes", "image.path", *(f"{n}.list.element" if n in lists else n for n in schema.names[1:])]
 
 
 def _places(written: bytes, samples: list[Sample]) -> list[int]:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from cropline.core.columns import CATALOGUE_COLUMNS
 from cropline.core.keys import box_fingerprint
 
 if TYPE_CHECKING:
@@ -70,7 +71,9 @@ def reuse_crops(
                 work["only"] = [index for index in boxes if index not in mine]
     if not kept:
         return CROPS.empty_table(), claims
-    return pa.Table.from_pylist(kept, schema=CROPS), pa.Table.from_pylist(left, schema=CLAIM)
+    # A crop that stays keeps the values of its step, and those that a script added to its row.
+    own = (field for field in earlier.schema if field.name not in CATALOGUE_COLUMNS)
+    return pa.Table.from_pylist(kept, schema=pa.schema([*CROPS, *own])), pa.Table.from_pylist(left, schema=CLAIM)
 
 
 class _EarlierCrops:

@@ -11,7 +11,7 @@ import distributed
 
 from cropline.core.errors import EngineError
 from fugue_jobs.engines.clusters import cause, check_reachable, in_own_thread
-from fugue_jobs.engines.shipping import zipped_packages
+from fugue_jobs.engines.shipping import zips
 from fugue_jobs.engines.task_engine import Task, TaskCluster
 from fugue_jobs.pool.crop_pool import usable_cores
 
@@ -33,6 +33,7 @@ class DaskCluster(TaskCluster):
         super().__init__("dask", settings.dask.grant_timeout_s)
         address = settings.dask.scheduler
         self._timeout_s = settings.dask.connect_timeout_s
+        self._ship = settings.ship
         self._client: Any = None
         self._local: Any = None
         self._futures: set[Any] = set()  # of all threads that run parts
@@ -65,7 +66,8 @@ class DaskCluster(TaskCluster):
                 # Covers workers that join later too. A local cluster does not need it: its workers find our code as
                 # this process does. Its scheduler is in this process, and would load our modules again from a zip
                 # that is deleted with the cluster.
-                self._client.upload_file(str(zipped_packages()))
+                for path in zips(self._ship):
+                    self._client.upload_file(str(path))
         except OSError as error:
             raise EngineError(f"the Dask scheduler at {address}: {cause(error)}") from error
 

@@ -1,6 +1,7 @@
 """Runs the crop job of a batch as an EMR Serverless job run: uploads it, starts it, watches it, collects its crops.
 
-    <storage>/jobs/<id>/cropline-code.zip, main.py, job.json, claimed.parquet, stores.parquet [, images.parquet, own.fsql]
+    <storage>/jobs/<id>/cropline-code.zip, main.py, job.json, claimed.parquet, stores.parquet
+                        [, shipped.zip, images.parquet, own.fsql, frames/<name>.parquet]
                         crops.parquet or error.json       written by the job run (emr_job.py)
 
 The folder is removed when the job run has ended. It holds no secrets: image rows, which may hold
@@ -14,7 +15,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ from cropline.core.errors import EngineError, StorageError
 from cropline.core.scrub import one_line
 from fugue_jobs.engines.manifests import ManifestRows
 from fugue_jobs.engines.plan import most_executors
-from fugue_jobs.engines.shipping import zipped_packages
+from fugue_jobs.engines.shipping import zips
 from fugue_jobs.engines.spark import DEFAULTS, autoscaled
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ log = logging.getLogger(__name__)
 
 MAIN = "from fugue_jobs.engines.emr_job import main\n\nmain()\n"
 USE = b"cropline.engine_use"  # metadata of crops.parquet: JSON of partitions and executors
+_ZIPS = ("cropline-code.zip", "shipped.zip")
 _RUNNING = frozenset(["SUBMITTED", "PENDING", "SCHEDULED", "QUEUED", "RUNNING", "CANCELLING"])
 
 
@@ -63,6 +65,7 @@ def dispatch(
     cost: Cost,
     waiting: int,
     check: Callable[[], None],
+    frames: Mapping[str, pa.Table],
 ) -> Done:
     """Run the job there and wait for it. Any exception while waiting, including a signal's, cancels the job run.
 
@@ -74,7 +77,7 @@ def dispatch(
     home = _Home(job.store, f"jobs/{uuid.uuid4().hex}")
     client = _client(settings.emr, job.store)
     try:
-        home.fill(_files(images, claimed, stores, job, settings))
+        home.fill(_files(images, claimed, stores, job, settings, frames))
         begun = _start(client, home, settings, most_executors(cost, waiting, settings.spark))
         home.wait(client, begun, settings.emr, check)
         return home.done()
@@ -93,7 +96,12 @@ def _check(job: CropJob) -> None:
 
 
 def _files(
-    images: Images, claimed: pa.Table, stores: pa.Table, job: CropJob, settings: EngineSettings
+    images: Images,
+    claimed: pa.Table,
+    stores: pa.Table,
+    job: CropJob,
+    settings: EngineSettings,
+    frames: Mapping[str, pa.Table],
 ) -> dict[str, bytes]:
     told = {
         "fetch": job.fetch.model_dump(mode="json", exclude={"token", "auth"}),
@@ -104,11 +112,12 @@ def _files(
         "engine": {"partitions": settings.partitions, "spark": {"grant_timeout_s": settings.spark.grant_timeout_s}},
     }
     files = {
-        "cropline-code.zip": zipped_packages().read_bytes(),
+        **{name: path.read_bytes() for name, path in zip(_ZIPS, zips(settings.ship), strict=False)},
         "main.py": MAIN.encode(),
         "job.json": json.dumps(told).encode(),
         "claimed.parquet": _parquet(claimed),
         "stores.parquet": _parquet(stores),
+        **{f"frames/{name}.parquet": _parquet(frame) for name, frame in frames.items()},
     }
     if settings.script is not None:
         files["own.fsql"] = _script(settings.script)
@@ -236,7 +245,11 @@ def _start(client: Any, home: _Home, settings: EngineSettings, executors: int) -
 
 def _properties(home: _Home, settings: EngineSettings, executors: int) -> dict[str, str]:
     """Return Spark's settings for the job run. The user's ``conf`` wins."""
-    chosen = DEFAULTS | autoscaled(settings.spark, executors) | {"spark.submit.pyFiles": home.uri("cropline-code.zip")}
+    chosen = (
+        DEFAULTS
+        | autoscaled(settings.spark, executors)
+        | {"spark.submit.pyFiles": ",".join(map(home.uri, _ZIPS if settings.ship else _ZIPS[:1]))}
+    )
     if settings.emr.environment:
         python = "./environment/bin/python"
         chosen |= {

@@ -56,6 +56,9 @@ def _run(store: StoreSpec, home: str) -> None:
         _job(store, parameters),
         _engine(parameters, _script(store, f"{home}own.fsql") if f"{home}own.fsql" in present else None),
         on_engine=used.append,
+        frames={
+            key.rpartition("/")[2].removesuffix(".parquet"): _table(store, key) for key in present if "/frames/" in key
+        },
     )
     use = json.dumps({"partitions": used[0].partitions, "executors": used[0].executors})
     sink = io.BytesIO()

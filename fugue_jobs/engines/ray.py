@@ -35,7 +35,7 @@ class RayCluster(TaskCluster):
                 check_reachable(
                     "Ray cluster", [(parts.hostname or "", parts.port or 0)], settings.ray.connect_timeout_s
                 )
-            code = {"py_modules": [str(folder) for folder in package_folders()]}
+            code = {"py_modules": [str(folder) for folder in package_folders(settings.ship)]}
             try:
                 ray.init(**where, runtime_env=code, log_to_driver=False, logging_level=logging.WARNING)
             except (OSError, RuntimeError) as error:

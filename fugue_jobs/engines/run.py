@@ -10,12 +10,13 @@ import atexit
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from cropline.core.errors import CroplineError, EngineError
+from cropline.core.own_columns import OwnColumn, claimed_columns
 from cropline.core.scrub import one_line
 from cropline.pipeline.funnel import EngineUse
 
@@ -51,6 +52,8 @@ def run_crop_job(
     waiting: int = 0,
     on_engine: Callable[[EngineUse], None] | None = None,
     check: Callable[[], None] = _go_on,
+    frames: Mapping[str, pa.Table] | None = None,
+    known: pa.Schema | None = None,
 ) -> pa.Table:
     """Crop every box of every claimed image, by every claimed profile.
 
@@ -61,8 +64,11 @@ def run_crop_job(
     waiting: other images that wait; kind=auto and autoscaling use it.
     on_engine: called at the end with the engine of the batch and the reason.
     check: called about once a second in the calling thread; an exception from it ends the job.
+    frames: more frames for the script, by name.
+    known: the catalogue's columns; a column of a step or a script with another type is refused.
 
-    Return schemas.CROPS, exactly one row per box and profile, ordered by manifest, row, box and profile.
+    Return schemas.CROPS, exactly one row per box and profile, ordered by manifest, row, box and profile. The
+    columns of steps, and those that a script adds, follow.
     Several threads may call this; on a cluster they share its session.
 
     Raise EngineError: a claimed image without its manifest row, a repeated store, an engine that cannot
@@ -71,7 +77,8 @@ def run_crop_job(
     """
     from fugue_jobs.engines import plan
     from fugue_jobs.engines.manifests import sizes
-    from fugue_jobs.rows import in_order
+    from fugue_jobs.engines.script import check_columns
+    from fugue_jobs.rows import crops_schema, in_order, typed
 
     counts = sizes(images)
     _check_keys(counts, claimed, stores)
@@ -81,12 +88,23 @@ def run_crop_job(
         kind, reason = plan.choose(cost, waiting, engine.auto)  # type: ignore[assignment]
     log.info("%s: %s", kind, reason)
     settings = engine.model_copy(update={"kind": kind})
-    batch = _Batch(images, counts, claimed, stores, job, settings, cost, waiting, check)
+    columns = _columns(claimed)
+    check_columns(crops_schema(columns), columns, known)
+    job = replace(job, columns=columns)
+    batch = _Batch(images, counts, claimed, stores, job, settings, cost, waiting, check, frames or {}, known)
     started = time.time()
     ran = _run_distributed(batch) if kind in DISTRIBUTED else _run_here(batch, on_image)
     if on_engine is not None:
         on_engine(EngineUse(kind, reason, ran.partitions, time.time() - started, ran.executors))
-    return in_order(ran.crops)
+    check_columns(ran.crops.schema, columns, known)
+    return in_order(typed(ran.crops, columns))
+
+
+def _columns(claimed: pa.Table) -> tuple[OwnColumn, ...]:
+    try:
+        return claimed_columns(claimed)
+    except ValueError as error:
+        raise EngineError(str(error)) from None
 
 
 @dataclass(frozen=True)
@@ -100,6 +118,8 @@ class _Batch:
     cost: Cost
     waiting: int
     check: Callable[[], None]
+    frames: Mapping[str, pa.Table]
+    known: pa.Schema | None
 
     @property
     def partitions(self) -> int:
@@ -162,7 +182,15 @@ def _run_on_emr(batch: _Batch) -> _EngineResult:
     from fugue_jobs.engines.emr import dispatch
 
     done = dispatch(
-        batch.images, batch.claimed, batch.stores, batch.job, batch.settings, batch.cost, batch.waiting, batch.check
+        batch.images,
+        batch.claimed,
+        batch.stores,
+        batch.job,
+        batch.settings,
+        batch.cost,
+        batch.waiting,
+        batch.check,
+        batch.frames,
     )
     return _EngineResult(done.crops, done.partitions, done.executors)
 
@@ -182,12 +210,15 @@ def _run(batch: _Batch, engine: Callable[[], Any], transformer: Any, as_frame: C
     from fugue_jobs.engines.script import dry_run, read_script
 
     script = read_script(batch.settings.script)
-    frames = {name: as_frame(getattr(batch, name)) for name in ("images", "claimed", "stores")}
+    inputs = {"images": batch.images, "claimed": batch.claimed, "stores": batch.stores}
+    frames = {name: as_frame(frame) for name, frame in (*inputs.items(), *batch.frames.items())}
     if batch.settings.script is not None:
         dry_run(
-            lambda stub_transformer: _run_script(script, batch, engine(), frames, stub_transformer),
+            lambda stub: _run_script(script, batch, engine(), frames, stub),
             batch.counts,
             batch.claimed,
+            batch.job.columns,
+            batch.known,
         )
     return _run_script(script, batch, engine(), frames, transformer)
 
@@ -196,9 +227,11 @@ def _run_script(script: str, batch: _Batch, engine: Any, frames: dict[str, Any],
     from fugue.dataframe.api import as_arrow
     from fugue.sql.api import fugue_sql_flow
 
-    from fugue_jobs.engines.script import crops_schema
+    from cropline.core.schemas import fugue_expression
+    from fugue_jobs.rows import crops_schema
 
-    values = {"partitions": batch.partitions, "crops_schema": crops_schema(), "crop_images": transformer}
+    schema = fugue_expression(crops_schema(batch.job.columns))
+    values = {"partitions": batch.partitions, "crops_schema": schema, "crop_images": transformer}
     found = fugue_sql_flow(script, **frames, **values).run(engine)
     if "crops" not in found:
         raise EngineError("the script yields no frame crops: it needs crops = ... YIELD DATAFRAME")
@@ -248,7 +281,9 @@ def _borrowed(batch: _Batch) -> Iterator[_Kept]:
     """Yield the kept session if its settings are the same, else a new one. A session in use stays open."""
     from fugue_jobs.engines import plan
 
-    wanted = batch.settings.model_copy(update={"script": None, "partitions": 0, "stores": None, "processes": 0})
+    wanted = batch.settings.model_copy(
+        update={"script": None, "partitions": 0, "stores": None, "processes": 0, "frames": {}}
+    )
     with _keeper.lock:
         mine = _keeper.kept
         if mine is None or mine.settings != wanted:

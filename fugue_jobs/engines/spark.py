@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from cropline.core.errors import EngineError
 from fugue_jobs.engines.clusters import cause, check_reachable
 from fugue_jobs.engines.manifests import IMAGE_ROWS, Images, ManifestRows
-from fugue_jobs.engines.shipping import zipped_packages
+from fugue_jobs.engines.shipping import zips
 
 if TYPE_CHECKING:
     from cropline.config.engine import SparkSettings
@@ -44,7 +44,8 @@ class SparkCluster:
         self._without_since = time.monotonic()
         self.session: Any = self._open(settings, most_executors)
         # Send our own packages: workers need only the third-party wheels.
-        self.session.sparkContext.addPyFile(str(zipped_packages()))
+        for path in zips(settings.ship):
+            self.session.sparkContext.addPyFile(str(path))
         self.engine = SparkExecutionEngine(self.session)
 
     def _open(self, settings: EngineSettings, most_executors: int) -> Any:

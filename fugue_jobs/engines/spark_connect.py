@@ -16,7 +16,7 @@ from pyspark.errors import PySparkException
 
 from cropline.core.errors import EngineError
 from fugue_jobs.engines.clusters import check_reachable
-from fugue_jobs.engines.shipping import zipped_packages
+from fugue_jobs.engines.shipping import zips
 from fugue_jobs.engines.spark import DEFAULTS, as_spark_frame
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class ConnectCluster:
             self.session: Any = SparkSession.builder.remote(_with_token(settings)).create()
             self._set(_settable(settings.conf))
             # Once per session: a server keeps the files of sessions apart.
-            self.session.addArtifacts(str(zipped_packages()), pyfile=True)
+            self.session.addArtifacts(*map(str, zips(settings.ship)), pyfile=True)
         except (PySparkException, RpcError) as error:
             raise EngineError(f"the Spark Connect server at {where[0]}:{where[1]}: {_why(error)}") from None
         self.engine = ConnectEngine(self.session)

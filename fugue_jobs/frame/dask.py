@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from cropline.core.errors import EngineError, OptionError
 from fugue_jobs.engines.clusters import cause
-from fugue_jobs.engines.shipping import zipped_packages
+from fugue_jobs.engines.shipping import zips
 from fugue_jobs.frame.local import PandasSource, crop_pandas, take
 from fugue_jobs.frame.options import check_clash, find_columns
 from fugue_jobs.frame.results import Results, result_schema
@@ -82,7 +82,8 @@ def crop_rows(client: Any, rows: Rows, options: Options) -> Results:
         return results
     cores = sum(client.nthreads().values())
     if getattr(client, "cluster", None) is None:
-        client.upload_file(str(zipped_packages()))
+        for path in zips(options.ship):
+            client.upload_file(str(path))
     parts = partition_rows(loose(rows, options), ["code"], options.partitions or max(1, cores) * 4)
     try:
         tables = client.gather(client.map(CropLoose(options).whole, parts, pure=False))

@@ -67,6 +67,7 @@ class Options:
     partitions: int
     processes: int
     functions: tuple[tuple[str, bytes], ...] = ()  # pickled functions, by the name that steps use
+    ship: tuple[str, ...] = ()  # modules that travel to the workers of a cluster
 
     @property
     def extras(self) -> dict[str, str]:
@@ -110,6 +111,7 @@ def read_options(
         partitions=_count("partitions", partitions),
         processes=_count("processes", processes),
         functions=functions,
+        ship=settings.engine.ship,
     )
 
 

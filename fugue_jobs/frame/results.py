@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from cropline.core.column_types import ListOf, parse_type
 from cropline.core.errors import EngineError
+from cropline.core.own_columns import arrow_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,30 +32,12 @@ _AFTER = (
 )
 
 
-_ARROW = {
-    "string": pa.string(),
-    "int32": pa.int32(),
-    "int64": pa.int64(),
-    "float": pa.float32(),
-    "double": pa.float64(),
-    "bool": pa.bool_(),
-    "binary": pa.binary(),
-    "date": pa.date32(),
-    "timestamp": pa.timestamp("us", "UTC"),
-}
-
-
 def result_schema(options: Options, *, nested: bool = False) -> pa.Schema:
     """Return the columns that are appended to a frame; lists with one value per box where boxes are nested."""
     where = ("key", pa.string()) if options.store is not None else ("data", pa.binary())
     fields = [(options.prefix + name, kind) for name, kind in (*_BEFORE, where, *_AFTER)]
-    fields += [(name, arrow_type(parse_type(kind))) for name, kind in options.extras.items()]
+    fields += [(name, arrow_type(kind)) for name, kind in options.extras.items()]
     return pa.schema([(name, pa.list_(kind) if nested else kind) for name, kind in fields])
-
-
-def arrow_type(kind: str | ListOf) -> pa.DataType:
-    """Return the Arrow type of a column that a user's function returns."""
-    return pa.list_(arrow_type(kind.of)) if isinstance(kind, ListOf) else _ARROW[kind]
 
 
 class Results:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import weakref
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import pyarrow as pa
 
 from cropline.core.errors import EngineError, OptionError
 from fugue_jobs.engines.clusters import cause
-from fugue_jobs.engines.shipping import zipped_packages
+from fugue_jobs.engines.shipping import zips
 from fugue_jobs.frame.local import ArrowSource, take
 from fugue_jobs.frame.options import check_clash, find_columns
 from fugue_jobs.frame.results import Results, result_schema
@@ -47,7 +48,7 @@ def crop_spark(frame: Any, options: Options) -> Any:
     results = result_schema(options, nested=nested)
     check_clash(names, results.names)
     check_boxes(frame, options)
-    ship(frame.sparkSession)
+    ship(frame.sparkSession, options.ship)
     work = CropTables(options, str(columns.image), (*names, *results.names))
     schema = StructType([*frame.schema.fields, *from_arrow_schema(results).fields])
     if not pa.types.is_binary(kinds.field(str(columns.image)).type):
@@ -90,7 +91,7 @@ def crop_rows(session: Any, rows: Rows, options: Options) -> Results:
     results = Results(len(rows), options)
     if not len(rows):
         return results
-    ship(session)
+    ship(session, options.ship)
     work = CropLoose(options)
     frame = as_spark_frame(session, loose(rows, options))
     parts = min(options.partitions or _parts(session), len(rows))
@@ -108,22 +109,25 @@ def _parts(session: Any) -> int:
     return _PARTS if context is None else int(max(1, context.defaultParallelism) * _PARTS_A_CORE)
 
 
-_shipped: weakref.WeakSet[Any] = weakref.WeakSet()
+_shipped: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()
 
 
-def ship(session: Any) -> None:
-    """Send our packages to the session's workers, once: they may have only the third-party wheels."""
-    if session in _shipped:
+def ship(session: Any, modules: Sequence[str] = ()) -> None:
+    """Send our packages and the user's modules to the session's workers, once: they may have only third-party wheels."""
+    sent = _shipped.setdefault(session, set())
+    new = [str(path) for path in zips(modules) if str(path) not in sent]
+    if not new:
         return
     context = getattr(session, "_sc", None)
     if context is None:
-        session.addArtifacts(str(zipped_packages()), pyfile=True)
+        session.addArtifacts(*new, pyfile=True)
     elif not context.master.startswith("local"):
-        context.addPyFile(str(zipped_packages()))
+        for path in new:
+            context.addPyFile(path)
     elif "PYSPARK_PYTHON" not in os.environ and not context.getConf().get("spark.pyspark.python"):
         # Without it, workers run any "python3" on their path. This is the interpreter that has cropline.
         context.pythonExec = sys.executable
-    _shipped.add(session)
+    sent.update(new)
 
 
 def _quoted(name: object) -> str:

@@ -65,7 +65,7 @@ class CropTransformer(Transformer):
         native: Any = getattr(df, "native", None)
         if type(native).__module__.startswith("pyspark."):
             check_boxes(native, options)
-            ship(native.sparkSession)
+            ship(native.sparkSession, options.ship)
         self._options, self._whole = options, df.is_local
         image = str(columns.image)
         self._work = CropTables(options, image, (*names, *results.names))

@@ -6,6 +6,7 @@ import json
 import os
 import tarfile
 from collections.abc import Iterator
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,79 @@ def test_a_users_own_script_is_run(engine: EngineSettings, server: PhotoServer, 
     crops = run_crop_job(*given, jobs.job(tmp_path / "out"), own)
     found = {(row["manifest_row"], row["city"], row["reason"]) for row in crops.to_pylist()}
     assert found == {(0, "BERGEN", None), (1, None, None), (2, None, "http_404")}
+
+
+SHOP = """
+import datetime
+
+
+def read(image, row):
+    if row["label"] == "label of null":
+        raise ValueError
+    return {
+        "sku": "cola" if image.width > 100 else "tea",
+        "score": image.width / 3,
+        "embedding": [0.5, float(image.height)],
+        "facings": image.width,
+        "taken": datetime.datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=datetime.timezone(datetime.timedelta(hours=1))),
+        "days": [datetime.date(2026, 1, 2)],
+        "own": b"\\x00\\xff",
+    }
+"""
+SKU_COLUMNS = {
+    "sku": "string", "score": "double", "embedding": "list<float>", "facings": "int", "taken": "timestamp",
+    "days": "list<date>", "own": "binary",
+}  # fmt: skip
+JOINED = """
+found = TRANSFORM west COARSE PREPARTITION {{ partitions }} USING crop_images SCHEMA {{ crops_schema }}
+crops = SELECT found.*, products.title, products.price FROM found LEFT JOIN products ON found.sku = products.sku
+        YIELD DATAFRAME
+"""
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A module of the user that only the machine that starts the job has."""
+    folder = tmp_path_factory.mktemp("shop")
+    (folder / "shelf_shop.py").write_text(SHOP)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        yield "shelf_shop"
+
+
+def test_columns_of_steps_and_of_a_script_come_back_typed(
+    engine: EngineSettings, server: PhotoServer, shop: str, tmp_path: Path
+) -> None:
+    step = {"use": f"{shop}:read", "columns": SKU_COLUMNS}
+    profiles = {"png": Profile(format="png"), "sku": Profile.model_validate({"format": "png", "steps": [step]})}
+    rows = [batch(server)[0], batch(server)[6]]
+    products = pa.table({"sku": ["cola", "tea"], "title": ["Cola 0.5 l", "Tea"], "price": [1.5, 2.0]})
+    script = tmp_path / "own.fsql"
+    script.write_text(jobs.OWN.format(where="", end="").rpartition("crops =")[0].replace("{{", "{") + JOINED)
+    crops = run_crop_job(
+        jobs.landed(StoreSpec((tmp_path / "out").as_uri()), rows),
+        jobs.claims(rows, profiles),
+        jobs.stores("s1"),
+        jobs.job(tmp_path / "out"),
+        engine.model_copy(update={"script": str(script), "ship": (shop,)}),
+        frames={"products": products},
+    )
+    assert {field.name: str(field.type) for field in crops.schema if field.name not in CROPS.names} == {
+        "sku": "string", "sku_score": "double", "embedding": "list<item: float>", "facings": "int32",
+        "taken": "timestamp[us, tz=UTC]", "days": "list<item: date32[day]>", "own": "binary", "title": "string",
+        "price": "double",
+    }  # fmt: skip
+    names = [name for name in crops.column_names if name not in CROPS.names]
+    found = {(row["manifest_row"], row["box_index"], row["profile"]): row for row in crops.to_pylist()}
+    assert len(found) == 16
+    assert all(found[0, 0, "png"][name] is None for name in names), "another profile has no values"
+    cola, tea = found[0, 1, "sku"], found[0, 2, "sku"]
+    assert (cola["sku"], cola["title"], cola["price"], tea["title"]) == ("cola", "Cola 0.5 l", 1.5, "Tea")
+    assert (cola["sku_score"], cola["score"], cola["facings"]) == (640 / 3, 0.5, 640)
+    assert (cola["embedding"], cola["days"], cola["own"]) == ([0.5, 480.0], [date(2026, 1, 2)], b"\0\xff")
+    assert cola["taken"] == datetime(2026, 1, 2, 2, 4, 5, 6, tzinfo=UTC)
+    assert found[6, 0, "sku"]["reason"] == "box_not_finite"
+    assert all(found[6, 0, "sku"][name] is None for name in names)
 
 
 PACKED = (("png", "shards", 60_000), ("small", "parquet", 12_000))

@@ -60,7 +60,8 @@ class EmrServer:
         properties = dict(defaults["properties"])
         main = self._fetch(submit["entryPoint"])
         command = [str(SPARK_HOME / "bin" / "spark-submit"), "--master", "local[2]"]
-        command += ["--py-files", str(self._fetch(properties.pop("spark.submit.pyFiles")))]
+        code = properties.pop("spark.submit.pyFiles").split(",")
+        command += ["--py-files", ",".join(str(self._fetch(url)) for url in code)]
         command += [part for name, value in properties.items() for part in ("--conf", f"{name}={value}")]
         environment = plain_environment(PYSPARK_PYTHON=str(self.python))
         with (self.folder / "driver.log").open("wb") as log:

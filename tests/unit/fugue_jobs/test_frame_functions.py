@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import logging
 from datetime import UTC, datetime
 from pathlib import Path
@@ -241,8 +242,12 @@ def test_a_profile_of_the_settings_takes_steps_by_name(monkeypatch: pytest.Monke
     monkeypatch.setenv("CROPLINE_PROFILES", '{"p": {"steps": ["nowhere.at_all:f"]}}')
     with pytest.raises(cropline.CroplineError, match=r"CROPLINE_PROFILES__P__STEPS__0: nowhere.at_all:f: no module"):
         load_settings()
-    monkeypatch.setenv(
-        "CROPLINE_PROFILES", f'{{"p": {{"steps": [{{"use": "{STEPS}:Counter", "columns": {{"size": "int"}}}}]}}}}'
-    )
-    with pytest.raises(cropline.CroplineError, match="the catalogue keeps no columns of steps"):
+    two = {
+        n: {"steps": [{"use": f"{STEPS}:Counter", "columns": {"size": kind}}]}
+        for n, kind in (("p", "int"), ("q", "str"))
+    }
+    monkeypatch.setenv("CROPLINE_PROFILES", json.dumps(two))
+    with pytest.raises(
+        cropline.CroplineError, match="CROPLINE_PROFILES: q: a step returns size as string, another size"
+    ):
         load_settings()
