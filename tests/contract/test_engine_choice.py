@@ -13,8 +13,8 @@ import pytest
 from cropline.config.profile import Profile
 from cropline.config.settings import EngineSettings
 from cropline.core.errors import EngineError, StaleLease
+from cropline.core.schemas import CROPS, fugue_expression
 from cropline.pipeline.funnel import EngineUse
-from fugue_jobs.engines import script
 from fugue_jobs.engines.run import run_crop_job
 from tests.contract import jobs
 from tests.contract.spark_servers import free_port
@@ -135,7 +135,7 @@ def test_the_connect_shim_is_still_needed() -> None:
 
 
 # As in a script that was copied before these columns existed.
-OLD_SCHEMA = script.crops_schema().replace(",decoder:str,image_phash:str", "")
+OLD_SCHEMA = fugue_expression(CROPS).replace(",decoder:str,image_phash:str", "")
 BREACHES = [
     ("SELECT FROM nothing", "does not run"),
     (jobs.OWN.format(where="WHERE images.manifest_row < 2", end="YIELD DATAFRAME"), "loses 4 of 12 boxes"),
@@ -178,5 +178,24 @@ def test_a_missing_script_is_reported(server: PhotoServer, tmp_path: Path) -> No
         run(server, tmp_path, {"script": str(tmp_path / "own.fsql")})
 
 
-def test_the_constant_script_names_the_schema_of_crops() -> None:
-    assert script.crops_schema() in script.own_script()
+def test_a_column_that_the_catalogue_cannot_store_is_refused_before_anything_is_fetched(
+    server: PhotoServer, tmp_path: Path
+) -> None:
+    path = tmp_path / "own.fsql"
+    server.served.clear()
+    for column, told in (
+        ("{'a': 1} AS noon", "column noon is struct<a: int32>, which the catalogue cannot store"),
+        ("1 AS batch_id", "column batch_id: the catalogue has one of that name; rename it"),
+        ('1 AS "a b"', "column 'a b': a name has letters, digits and _; rename it"),
+        ("1 AS price", "column price is int32, but the catalogue has Price as double; rename it"),
+    ):
+        some = jobs.OWN.format(where="", end="").replace("crops =", "some =")
+        path.write_text(some + f"crops = SELECT some.*, {column} FROM some YIELD DATAFRAME")
+        with pytest.raises(EngineError, match=told):
+            run(
+                server,
+                tmp_path / "out",
+                {"script": str(path), "kind": "duckdb"},
+                known=pa.schema([("Price", pa.float64())]),
+            )
+    assert not server.served

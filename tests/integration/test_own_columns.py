@@ -70,7 +70,7 @@ def test_they_reach_the_catalogue_trace_and_exports(workspace: Workspace, shop: 
 
     told = chain(sku[0] | {"superseded_in": None}, None, "format=png")
     assert [text for _, text in told if text.startswith(("sku = ", "price = ", "sku_score = "))] == [
-        f"sku = {sku[0]['sku']}", f"sku_score = {sku[0]['sku_score']}", f"price = {sku[0]['price']}",
+        f"sku_score = {sku[0]['sku_score']}", f"sku = {sku[0]['sku']}", f"price = {sku[0]['price']}",
     ]  # fmt: skip
 
     spec = workspace.settings.storage.spec
