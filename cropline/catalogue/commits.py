@@ -109,5 +109,5 @@ def delete(table: DeltaTable, predicate: str) -> None:
     """
     from deltalake import write_deltalake
 
-    nothing = CATALOGUE.empty_table()
+    nothing = delta.columns(table).empty_table()
     write_deltalake(table, nothing, mode="overwrite", predicate=predicate, commit_properties=step(DELETE))
