@@ -30,7 +30,7 @@ MaxBytes = Annotated[int | None, typer.Option(min=1, help="stop after this many 
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the app."""
     for command in (
-        watch, plan, backfill, replay, maintain, forget, export, deploy, up, copy_state, move_state, check_storage, metrics,
+        watch, plan, backfill, replay, maintain, forget, export, deploy, up, copy_state, move_state, check_storage, metrics, gallery, timeline,
     ):  # fmt: skip
         app.command()(command)
     app.add_typer(quarantine.app)
@@ -235,6 +235,42 @@ def metrics(
     from cropline.cli.metrics import run_metrics
 
     run_metrics(host, port, window)
+
+
+def gallery(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="port; 0: a free one")] = 8300,
+    host: Annotated[str, typer.Option(help="address to listen on; another than loopback needs --token")] = "127.0.0.1",
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="GALLERY_TOKEN", help="what a browser must give once; as an option, other users of this machine can see it"
+        ),
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="folder for thumbnails; default: cropline in the user's cache folder")
+    ] = None,
+    cache_mb: Annotated[int, typer.Option(min=1, help="the most that thumbnails take, in MB")] = 500,
+) -> None:
+    """Look at crops, photos, slots over time, runs and quarantine in a browser, until Ctrl-C. It changes nothing."""
+    from cropline.cli.gallery import run_gallery
+
+    run_gallery(host, port, token, cache, cache_mb)
+
+
+def timeline(
+    camera: Annotated[str, typer.Option(help="id of the camera")],
+    box: Annotated[str, typer.Option(help="id of a box in one of its photos: the slot is its place on the shelf")],
+    since: Annotated[str, typer.Option(help="captured at or after, ISO 8601; without an offset it is UTC")],
+    until: Until = None,
+    image: Annotated[str, typer.Option(help="id of the photo with the box; default: the newest")] = "",
+    profile: Annotated[str, typer.Option(help="name of a crop profile; default: the last by name")] = "",
+    source: Annotated[str, typer.Option(help="name of the source; default: CROPLINE_API__SOURCE")] = "",
+    out: Annotated[Path, typer.Option(help="folder for strip.png and timeline.csv")] = Path("timeline"),
+) -> None:
+    """Show one slot of a shelf over time: a picture of its crops, and a table with gaps and changes."""
+    from cropline.cli.timeline import asked_slot, run_timeline
+
+    run_timeline(*asked_slot(source, camera, box, image, profile, since, until), out)
 
 
 def _limits(

@@ -51,7 +51,7 @@ def show_image(image_id: str, out: Path | None) -> None:
 
 def _picture(settings: Settings, rows: list[dict[str, Any]]) -> bytes:
     with tempfile.TemporaryDirectory(prefix="cropline-") as folder:
-        image = view_row(0, "") | _announced(settings, rows[0])
+        image = view_row(0, "") | announced(settings, rows[0])
         (view,) = cut([image], StoreSpec(Path(folder).as_uri()), settings.fetch, settings.pictures)
         if view["status"] != "written":
             why = f"{view['reason']}: {view['detail']}"
@@ -61,7 +61,7 @@ def _picture(settings: Settings, rows: list[dict[str, Any]]) -> bytes:
         return with_boxes(Path(folder, view["key"]), view, boxes, tiles)
 
 
-def _announced(settings: Settings, row: dict[str, Any]) -> dict[str, Any]:
+def announced(settings: Settings, row: dict[str, Any]) -> dict[str, Any]:
     """Return URL, size and sha256 of the photo from its manifest."""
     names = ["url", "bytes", "sha256"]
     found = manifest.read_rows(settings.storage.spec, row["manifest"], [row["manifest_row"]], names).to_pylist()

@@ -1,0 +1,199 @@
+"""Reads the catalogue for the pages. Each query names days, so that its cost follows a day and not the table."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from cropline.catalogue import CATALOGUE, delta
+from cropline.catalogue.rows import equalling
+from cropline.core.errors import CatalogueError
+from cropline.gallery.filters import SORT_COLUMNS, CropFilter, Place, Sort, day_of, place_of
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+    from cropline.core.store_spec import StoreSpec
+
+Row = dict[str, Any]
+
+_IDENTITY = ("source", "image_id", "profile", "box_index")
+_CHOICES = 200  # of a filter's menu
+
+
+@dataclass(frozen=True)
+class Page:
+    """Rows of one page. ``after``: the token of the next page, or None at the end."""
+
+    rows: list[Row]
+    after: str | None
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Values for the menus of the filter: those of the newest day, most frequent first."""
+
+    values: dict[str, list[str]]
+
+
+class Queries:
+    """Queries on one catalogue. Threads may share it. Every query sees the newest version of the table."""
+
+    def __init__(self, root: StoreSpec) -> None:
+        self._spec = delta.table_spec(root)
+        self._lock = threading.Lock()
+        self._days: tuple[int, list[date]] | None = None
+        self._choices: tuple[int, Choices] | None = None
+
+    def days(self) -> list[date]:
+        """Return the days that have rows, newest first. Raises CatalogueError."""
+        return self._days_of(self._table())
+
+    def page(self, chosen: CropFilter, after: Place | None, limit: int) -> Page:
+        """Return the next rows of a filter in its order. Raises CatalogueError."""
+        table = self._table()
+        days = chosen.days(self._days_of(table))
+        if chosen.sort != "newest":
+            rows = self._ordered(table, chosen, days, after, limit + 1)
+            return _page(rows, chosen.sort, limit)
+        first, rows = day_of(after), []
+        for day in days:
+            if first is not None and day > first:
+                continue
+            rows += self._ordered(table, chosen, [day], after if day == first else None, limit + 1 - len(rows))
+            if len(rows) > limit:
+                break
+        return _page(rows, chosen.sort, limit)
+
+    def crop(self, source: str, image_id: str, profile: str, box_index: int, day: date | None) -> Row | None:
+        """Return one current row, or None. ``day``: its capture day; without it the whole table is searched."""
+        rows = self.photo(source, image_id, day)
+        return next((row for row in rows if (row["profile"], row["box_index"]) == (profile, box_index)), None)
+
+    def photo(self, source: str, image_id: str, day: date | None = None) -> list[Row]:
+        """Return the current rows of one photo, by profile and box."""
+        where = equalling(source=source, image_id=image_id)
+        found = self._run(self._table(), f"{_on_days([day]) if day else 'true'} AND {where}")
+        return sorted(found, key=lambda row: (row["profile"], row["box_index"]))
+
+    def camera(self, source: str, camera_id: str, since: datetime, until: datetime) -> list[Row]:
+        """Return the rows of one camera's photos with since <= captured_at < until, oldest first."""
+        table = self._table()
+        first, last = since.astimezone(UTC).date(), (until - timedelta(microseconds=1)).astimezone(UTC).date()
+        days = [day for day in self._days_of(table) if first <= day <= last]
+        if not days:
+            return []
+        where = equalling(source=source, camera_id=camera_id)
+        rows = self._run(table, f"{_on_days(days)} AND {where}")
+        inside = [row for row in rows if row["captured_at"] is not None and since <= row["captured_at"] < until]
+        return sorted(inside, key=lambda row: (row["captured_at"], *(row[name] for name in _IDENTITY)))
+
+    def examples(self, reason: str, status: str, limit: int) -> list[Row]:
+        """Return some newest rows with this reason."""
+        return self.page(CropFilter(reason=reason, status=status), None, limit).rows
+
+    def choices(self) -> Choices:
+        """Return the values for the filter's menus."""
+        table = self._table()
+        with self._lock:
+            if self._choices is not None and self._choices[0] == table.version():
+                return self._choices[1]
+        values: dict[str, list[str]] = {}
+        days = self._days_of(table)[:1]
+        for name in ("store_id", "camera_id", "label", "profile", "reason"):
+            counts: Counter[str] = Counter()
+            if days:
+                sql = f"SELECT {name} AS v, count(*) AS n FROM crops WHERE {_on_days(days)} GROUP BY {name}"  # noqa: S608
+                counts.update({row["v"]: row["n"] for row in self._execute(table, sql) if row["v"]})
+            values[name] = [value for value, _ in counts.most_common(_CHOICES)]
+        found = Choices(values)
+        with self._lock:
+            self._choices = (table.version(), found)
+        return found
+
+    def _ordered(
+        self, table: DeltaTable, chosen: CropFilter, days: Sequence[date], after: Place | None, limit: int
+    ) -> list[Row]:
+        if not days or limit < 1:
+            return []
+        column, falling = SORT_COLUMNS[chosen.sort]
+        where = f"{_on_days(days)} AND {chosen.sql}"
+        if after is not None:
+            where += f" AND ({_beyond(column, falling, after)})"
+        order = ", ".join([f"{column} {'DESC' if falling else 'ASC'} NULLS LAST", *_IDENTITY])
+        return self._run(table, f"{where} ORDER BY {order} LIMIT {limit:d}")
+
+    def _run(self, table: DeltaTable, where: str) -> list[Row]:
+        known = {field.name for field in table.schema().fields}
+        columns = ", ".join(f'"{name}"' for name in CATALOGUE.names if name in known)
+        found = self._execute(table, f"SELECT {columns} FROM crops WHERE {where}")  # noqa: S608 - see filters.py
+        return [dict.fromkeys(CATALOGUE.names) | row for row in found]
+
+    def _execute(self, table: DeltaTable, sql: str) -> list[Row]:
+        from deltalake import QueryBuilder
+
+        with delta.catalogue_errors("read", self._spec):
+            found = QueryBuilder().register("crops", table).execute(sql)
+            rows: list[Row] = pa.table(found).to_pylist()
+            return rows
+
+    def _table(self) -> DeltaTable:
+        with delta.catalogue_errors("read", self._spec):
+            table = delta.open_table(self._spec)
+        if table is None:
+            raise CatalogueError(f"there is no catalogue yet at {self._spec.url}")
+        return table
+
+    def _days_of(self, table: DeltaTable) -> list[date]:
+        """Return the capture days of the table's files; rows without a capture time have no day."""
+        with self._lock:
+            if self._days is not None and self._days[0] == table.version():
+                return self._days[1]
+        with delta.catalogue_errors("read", self._spec):
+            partitions = table.partitions()
+        texts = {str(part["captured_date"]) for part in partitions if part["captured_date"] not in (None, "")}
+        days = sorted({date.fromisoformat(text) for text in texts}, reverse=True)
+        with self._lock:
+            self._days = (table.version(), days)
+        return days
+
+
+def _page(rows: list[Row], sort: Sort, limit: int) -> Page:
+    more = len(rows) > limit
+    return Page(rows[:limit], place_of(rows[limit - 1], sort).token() if more else None)
+
+
+def _on_days(days: Sequence[date | None]) -> str:
+    return f"captured_date IN ({', '.join(f'DATE {day.isoformat()!r}' for day in days if day)})"
+
+
+def _beyond(column: str, falling: bool, after: Place) -> str:
+    """Return the SQL condition of the rows behind a place; rows without a value come last."""
+    identity = _behind_identity(after)
+    if after.value is None:
+        return f"{column} IS NULL AND ({identity})"
+    value = _literal(column, after.value)
+    return f"{column} {'<' if falling else '>'} {value} OR {column} IS NULL OR ({column} = {value} AND ({identity}))"
+
+
+def _behind_identity(after: Place) -> str:
+    """Return (source, image_id, profile, box_index) > those of the place, spelled out."""
+    clauses, same = [], []
+    for name in _IDENTITY:
+        value = getattr(after, name)
+        text = f"{value:d}" if name == "box_index" else equalling(x=value).removeprefix("x = ")
+        clauses.append(" AND ".join([*same, f"{name} > {text}"]))
+        same.append(f"{name} = {text}")
+    return " OR ".join(f"({clause})" for clause in clauses)
+
+
+def _literal(column: str, value: float) -> str:
+    if column == "captured_at":
+        return f"arrow_cast({round(value * 1_000_000):d}, 'Timestamp(Microsecond, Some(\"UTC\"))')"
+    return f"{int(value):d}" if column == "bytes" else repr(value)
