@@ -32,9 +32,7 @@ class PhotoGone(CroplineError):
 def run_gallery(host: str, port: int, token: str | None, cache: Path | None, cache_mb: int) -> None:
     """Serve the gallery until Ctrl-C or SIGTERM. Raises SettingsError for an address that cannot be used or is open."""
     if host not in _LOOPBACK and not token:
-        raise SettingsError(
-            f"--host {host}: others can reach this address; protect it with --token"
-        )
+        raise SettingsError(f"--host {host}: others can reach this address; protect it with --token")
     with serving(load_settings(), host, port, token, cache or default_cache(), cache_mb) as address:
         screen = Screen()
         screen.print(f"gallery at {address}{f'/?token={token}' if token else ''}; press Ctrl-C to end", soft_wrap=True)
@@ -51,9 +49,7 @@ def default_cache() -> Path:
 
 
 @contextmanager
-def serving(
-    settings: Settings, host: str, port: int, token: str | None, cache: Path, cache_mb: int
-) -> Iterator[str]:
+def serving(settings: Settings, host: str, port: int, token: str | None, cache: Path, cache_mb: int) -> Iterator[str]:
     """Serve the gallery inside the block; yield its address. ``port`` 0: a free one."""
     import uvicorn
 

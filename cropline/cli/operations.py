@@ -243,7 +243,8 @@ def gallery(
     token: Annotated[
         str | None,
         typer.Option(
-            envvar="GALLERY_TOKEN", help="what a browser must give once; as an option, other users of this machine can see it"
+            envvar="GALLERY_TOKEN",
+            help="what a browser must give once; as an option, other users of this machine can see it",
         ),
     ] = None,
     cache: Annotated[

@@ -41,15 +41,20 @@ def run_up(out: Path, port: int, *, demo: bool) -> None:
         cameras = stack.enter_context(_cameras(folder, screen)) if demo else None
         settings = _demo_settings(cameras, folder) if cameras else _own_settings(root)
         files, shown = _browsable(settings)
-        environment = _environment(folder, port, settings | shown)
+        gallery = _free(0)
+        shown |= {"CROPLINE_STORAGE__GALLERY_URL": f"http://127.0.0.1:{gallery}"}
+        environment = _environment(folder, port, shown | settings)
         services = Services(root, folder / "logs", environment)
         stack.callback(services.end)
         if files:
             services.start("files", "http.server", *files)
         _start(services, port, screen)
+        services.start(
+            "gallery", "cropline.cli", "gallery", "--port", str(gallery), "--cache", str(folder / "thumbnails")
+        )
         if cameras is not None:
             stack.enter_context(_bursts(cameras))
-        _show_places(screen, folder, cameras, environment)
+        _show_places(screen, folder, cameras, environment, gallery)
         try:
             services.watch()
         except KeyboardInterrupt:
@@ -91,12 +96,15 @@ def _commands(folder: Path, environment: Mapping[str, str], *, demo: bool) -> st
     return f"source {write_env(folder, values)}"
 
 
-def _show_places(screen: Screen, folder: Path, cameras: DemoServer | None, environment: Mapping[str, str]) -> None:
+def _show_places(
+    screen: Screen, folder: Path, cameras: DemoServer | None, environment: Mapping[str, str], gallery: int
+) -> None:
     screen.print("[bold]cropline is up[/bold]; press Ctrl-C to end it\n", markup=True)
     lines = [("Prefect UI", environment["PREFECT_API_URL"].removesuffix("/api"))]
     if cameras is not None:
         lines.append(("camera API", f"{cameras.base_url}/docs"))
     lines += [
+        ("gallery", f"http://127.0.0.1:{gallery}"),
         ("output", environment.get("CROPLINE_STORAGE__BROWSE_URL") or environment["CROPLINE_STORAGE__URL"]),
         ("logs", str(folder / "logs")),
         ("other shells", _commands(folder, environment, demo=cameras is not None)),

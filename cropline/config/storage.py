@@ -32,7 +32,9 @@ class StorageSettings(Group):
         "", description="http(s) address at which a browser finds the objects of url; summaries then link to it"
     )
 
-    @field_validator("browse_url", "endpoint")
+    gallery_url: str = Field("", description="http(s) address of cropline gallery; reports then link to it")
+
+    @field_validator("browse_url", "gallery_url", "endpoint")
     @classmethod
     def _is_web(cls, value: str | None) -> str | None:
         if value and not is_plain_http(value):

@@ -66,8 +66,8 @@ def build(
         app.add_api_route(path, page, methods=["GET"], response_class=HTMLResponse)
 
     @app.exception_handler(CroplineError)
-    async def failed(request: Request, error: Exception) -> Response:
-        status = {"not_found": 404, "options": 400}.get(getattr(error, "code", ""), 503)
+    async def failed(_: Request, error: Exception) -> Response:
+        status = {"not_found": 404, "option": 400}.get(getattr(error, "code", ""), 503)
         return gallery.pages.show("error.html", status=status, message=str(error))
 
     return app
@@ -249,4 +249,3 @@ def _photo_of(query: Mapping[str, str]) -> tuple[str, str, date | None]:
         return source, image_id, date.fromisoformat(text) if text else None
     except ValueError:
         raise OptionError("day: not a day such as 2026-03-02") from None
-

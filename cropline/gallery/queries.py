@@ -14,6 +14,7 @@ import pyarrow as pa
 from cropline.catalogue import CATALOGUE, delta
 from cropline.catalogue.rows import equalling
 from cropline.core.errors import CatalogueError
+from cropline.core.scrub import visible
 from cropline.gallery.filters import SORT_COLUMNS, CropFilter, Place, Sort, day_of, place_of
 
 if TYPE_CHECKING:
@@ -95,8 +96,10 @@ class Queries:
         return sorted(inside, key=lambda row: (row["captured_at"], *(row[name] for name in _IDENTITY)))
 
     def examples(self, reason: str, status: str, limit: int) -> list[Row]:
-        """Return some newest rows with this reason."""
-        return self.page(CropFilter(reason=reason, status=status), None, limit).rows
+        """Return one row of each of the newest photos with this reason."""
+        found = self.page(CropFilter(reason=reason, status=status), None, 100 * limit).rows
+        photos = {(row["source"], row["image_id"]): row for row in reversed(found)}
+        return list(photos.values())[::-1][:limit]
 
     def choices(self) -> Choices:
         """Return the values for the filter's menus."""
@@ -111,7 +114,8 @@ class Queries:
             if days:
                 sql = f"SELECT {name} AS v, count(*) AS n FROM crops WHERE {_on_days(days)} GROUP BY {name}"  # noqa: S608
                 counts.update({row["v"]: row["n"] for row in self._execute(table, sql) if row["v"]})
-            values[name] = [value for value, _ in counts.most_common(_CHOICES)]
+            # A value with control characters cannot be typed into a form; it is in no menu.
+            values[name] = [value for value, _ in counts.most_common(_CHOICES) if value == visible(value)]
         found = Choices(values)
         with self._lock:
             self._choices = (table.version(), found)
@@ -184,7 +188,8 @@ def _beyond(column: str, falling: bool, after: Place) -> str:
 
 def _behind_identity(after: Place) -> str:
     """Return (source, image_id, profile, box_index) > those of the place, spelled out."""
-    clauses, same = [], []
+    clauses: list[str] = []
+    same: list[str] = []
     for name in _IDENTITY:
         value = getattr(after, name)
         text = f"{value:d}" if name == "box_index" else equalling(x=value).removeprefix("x = ")

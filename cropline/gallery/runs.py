@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cropline.gallery.queries import Queries
     from cropline.state import State
 
-_BATCHES, _REASONS, _EXAMPLES, _ROWS = 50, 20, 4, 100
+_BATCHES, _REASONS, _EXAMPLES, _ROWS, _READ = 50, 20, 4, 100, 5_000
 
 
 def runs_of(state: State, store: StoreSpec, queries: Queries) -> dict[str, Any]:
@@ -37,16 +37,16 @@ def quarantined(store: StoreSpec, state: State) -> list[dict[str, Any]]:
     """Return the newest bad rows of each source, with what they break and the item as it came."""
     found: list[dict[str, Any]] = []
     for source in state.report(last_batches=0).sources:
-        entries = islice(quarantine.find(store, source.source, quarantine.QuarantineFilter()), 5_000)
-        for entry in list(entries)[-_ROWS:]:
-            found.append(
-                {
-                    "source": source.source,
-                    "row": entry.row,
-                    "replayed": [mark.at for mark in entry.marks],
-                    "raw": _pretty(entry.row["raw"]),
-                }
-            )
+        entries = list(islice(quarantine.find(store, source.source, quarantine.QuarantineFilter()), _READ))
+        found += [
+            {
+                "source": source.source,
+                "row": entry.row,
+                "replayed": [mark.at for mark in entry.marks],
+                "raw": _pretty(entry.row["raw"]),
+            }
+            for entry in entries[-_ROWS:]
+        ]
     return found[::-1]
 
 

@@ -31,7 +31,7 @@ def with_changes(moments: Sequence[Moment], picture: Picture) -> list[Moment]:
     for moment in moments:
         bits = _hash(moment, picture)
         if bits is not None and before is not None:
-            moment = replace(moment, change=(bits ^ before).bit_count() / (_HASH * _HASH))  # noqa: PLW2901
+            moment = replace(moment, change=(bits ^ before).bit_count() / (_HASH * _HASH))
         before = before if bits is None else bits
         found.append(moment)
     return found
@@ -45,7 +45,7 @@ def _hash(moment: Moment, picture: Picture) -> int | None:
         small = open_picture(picture(moment.row)).convert("L").resize((_HASH + 1, _HASH))
     except NoPicture:
         return None
-    pixels = list(small.getdata())
+    pixels = small.tobytes()
     bits = 0
     for y in range(_HASH):
         for x in range(_HASH):
@@ -74,7 +74,7 @@ def draw_strip(moments: Sequence[Moment], picture: Picture) -> bytes:
         else:
             draw.multiline_text((left + 8, top + 8), _wrapped(moment.why or "cannot be shown"), fill=_QUIET, font=font)
         draw.rounded_rectangle((left - 2, top - 2, left + _CELL + 2, top + _CELL + 2), 6, outline=frame, width=3)
-        draw.text((left, top + _CELL + 5), f"{moment.captured_at:%m-%d %H:%M}", fill=_INK, font=font)
+        draw.text((left, top + _CELL + 5), f"{moment.captured_at:%m-%d %H:%M:%S}", fill=_INK, font=font)
         if moment.change is not None:
             draw.text((left, top + _CELL + 18), f"change {moment.change:.0%}", fill=_QUIET, font=font)
     out = io.BytesIO()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import shutil
 import tempfile
 import threading
@@ -111,7 +110,7 @@ class Thumbnails:
     def _keep(self, name: str, data: bytes, photo: tuple[str, str]) -> None:
         part = self._folder / f"{name}.{threading.get_ident()}"
         part.write_bytes(data)
-        os.replace(part, self._folder / name)
+        part.replace(self._folder / name)
         with self._lock:
             old = self._files.pop(name, (0, photo))[0]
             self._files[name] = (len(data), photo)

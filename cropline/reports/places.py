@@ -18,6 +18,7 @@ def places(settings: Settings, funnel: Funnel) -> list[tuple[str, str]]:
     found: list[tuple[str, str | None]] = [
         ("crops", spec.uri("crops/")),
         ("catalogue", spec.uri("catalogue")),
+        ("gallery", settings.storage.gallery_url or None),
         ("contact sheet", spec.uri(funnel.sheet) if funnel.sheet else None),
         ("report", spec.uri(funnel.report) if funnel.report else None),
         ("manifest", spec.uri(funnel.manifest) if funnel.manifest else None),

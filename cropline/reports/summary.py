@@ -253,9 +253,10 @@ def html_page(summary: Summary) -> str:
 
 
 def _place(name: str, where: str, near: dict[str, str]) -> str:
-    if name not in near:
+    to = near.get(name) or (where if where.startswith(("http://", "https://")) else None)
+    if to is None:
         return _two(name, where)
-    return f'<td><a href="{html.escape(near[name])}">{html.escape(name)}</a></td><td class=q>{html.escape(where)}</td>'
+    return f'<td><a href="{html.escape(to)}">{html.escape(name)}</a></td><td class=q>{html.escape(where)}</td>'
 
 
 def _two(name: str, what: str) -> str:
