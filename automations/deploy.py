@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import yaml
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import (
     DeploymentUpdate,
@@ -32,12 +34,12 @@ from prefect.states import Crashed
 from automations.__main__ import ZOMBIES
 from automations.apply import apply_files
 from automations.form import form_schema
-from automations.prefect_yaml import deployments, refuse_mistakes
+from automations.prefect_yaml import deployments, for_sources, is_template, refuse_mistakes
 from automations.server import server
-from cropline.config.settings import Settings, load_settings
+from cropline.config.settings import Settings, load_installation
 from cropline.core.errors import CroplineError, SettingsError
 from cropline.core.store_probe import require
-from tasks.rate_limit import LIMIT
+from tasks.rate_limit import limit_of
 
 _SECONDS = 180
 
@@ -67,21 +69,28 @@ def deploy(file: Path | None = None, *, crash_leftovers: bool = False) -> None:
     """
     path = file or default_file()
     refuse_mistakes(path)
-    settings = load_settings()
+    settings = load_installation()
     _prove_storage(settings)
-    pace = settings.api.calls_per_s
+    entries = deployments(path)
+    if settings.sources:
+        entries = for_sources(entries, settings.source_names)
     with server() as client:
-        for name in sorted({entry["work_pool"]["name"] for entry in deployments(path)}):
+        for name in sorted({entry["work_pool"]["name"] for entry in entries}):
             _say(f"work pool {name}", _ensure_pool(client, name))
             if crash_leftovers:
                 _say(f"runs that a dead worker left Running in {name}", f"{_crash_running(client, name)} crashed")
-        _say(f"rate limit {LIMIT}", _ensure_limit(client, pace))
+        for source in settings.source_names:
+            own = settings.of(source)
+            _say(f"rate limit {limit_of(own)}", _ensure_limit(client, limit_of(own), own.api.calls_per_s))
         paused = _paused(client)
-    _run_prefect(path)
+        for name in _drop_other_sources(client, deployments(path), entries):
+            _say(f"deployment {name}", "removed")
+    _run_prefect(path, entries)
     with server() as client:
-        for entry in deployments(path):
-            deployment = client.read_deployment_by_name(f"{entry['name']}/{entry['name']}")
-            _show_form(client, deployment, entry)
+        for entry in entries:
+            flow = entry["entrypoint"].partition(":")[2]
+            deployment = client.read_deployment_by_name(f"{flow}/{entry['name']}")
+            _show_form(client, deployment, entry, settings)
             if entry["name"] in paused:
                 client.update_deployment(deployment.id, DeploymentUpdate(paused=True))
                 _say(f"deployment {entry['name']}", "still paused")
@@ -117,33 +126,38 @@ def _ensure_pool(client: SyncPrefectClient, name: str) -> str:
     return "unchanged"
 
 
-def _ensure_limit(client: SyncPrefectClient, calls_per_s: float) -> str:
+def _ensure_limit(client: SyncPrefectClient, name: str, calls_per_s: float) -> str:
     """Set a limit whose slots return at the given rate. One second's worth may be used at once."""
     slots = max(1, round(calls_per_s))
     try:
-        found = client.read_global_concurrency_limit_by_name(LIMIT)
+        found = client.read_global_concurrency_limit_by_name(name)
     except ObjectNotFound:
         client.create_global_concurrency_limit(
-            GlobalConcurrencyLimitCreate(name=LIMIT, limit=slots, slot_decay_per_second=calls_per_s)
+            GlobalConcurrencyLimitCreate(name=name, limit=slots, slot_decay_per_second=calls_per_s)
         )
         return "created"
     if (found.limit, found.slot_decay_per_second) == (slots, calls_per_s):
         return "unchanged"
     client.update_global_concurrency_limit(
-        LIMIT, GlobalConcurrencyLimitUpdate(limit=slots, slot_decay_per_second=calls_per_s)
+        name, GlobalConcurrencyLimitUpdate(limit=slots, slot_decay_per_second=calls_per_s)
     )
     return "updated"
 
 
-def _run_prefect(path: Path) -> None:
-    """Deploy with Prefect's own command, which reads prefect.yaml."""
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", path.name]
-    done = subprocess.run(  # noqa: S603 - this interpreter, constant arguments
-        command, cwd=path.resolve().parent, capture_output=True, text=True, check=False, timeout=_SECONDS
-    )
+def _run_prefect(path: Path, entries: Sequence[dict[str, Any]]) -> None:
+    """Deploy these entries with Prefect's own command, which reads a prefect.yaml."""
+    whole = yaml.safe_load(path.read_text(encoding="utf-8")) | {"deployments": list(entries)}
+    with tempfile.TemporaryDirectory(prefix="cropline-") as folder:
+        # The flows are installed code, so nothing depends on the folder.
+        made = Path(folder, "prefect.yaml")
+        made.write_text(yaml.safe_dump(whole), encoding="utf-8")
+        command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", made.name]
+        done = subprocess.run(  # noqa: S603 - this interpreter, constant arguments
+            command, cwd=folder, capture_output=True, text=True, check=False, timeout=_SECONDS
+        )
     if done.returncode:
         raise SettingsError(f"prefect deploy failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    for entry in deployments(path):
+    for entry in entries:
         _say(f"deployment {entry['name']}", "deployed")
 
 
@@ -152,9 +166,34 @@ def _paused(client: SyncPrefectClient) -> set[str]:
     return {deployment.name for deployment in client.read_deployments() if deployment.paused}
 
 
-def _show_form(client: SyncPrefectClient, deployment: DeploymentResponse, entry: dict[str, Any]) -> None:
+def _drop_other_sources(
+    client: SyncPrefectClient, templates: Sequence[dict[str, Any]], entries: Sequence[dict[str, Any]]
+) -> list[str]:
+    """Remove deployments of templates for sources that are no more, or from before there were several.
+
+    Their schedules would go on. Return their names.
+    """
+    points = {entry["entrypoint"]: entry["name"] for entry in templates if is_template(entry)}
+    wanted = {entry["name"] for entry in entries}
+    others = [
+        deployment
+        for deployment in client.read_deployments()
+        if (name := points.get(deployment.entrypoint or "")) is not None
+        and deployment.name not in wanted
+        and (deployment.name == name or "source" in (deployment.parameters or {}))
+        and "cropline" in (deployment.tags or ())
+    ]
+    for deployment in others:
+        client.delete_deployment(deployment.id)
+    return [deployment.name for deployment in others]
+
+
+def _show_form(
+    client: SyncPrefectClient, deployment: DeploymentResponse, entry: dict[str, Any], settings: Settings
+) -> None:
     module, _, name = entry["entrypoint"].partition(":")
-    schema = form_schema(getattr(import_module(module), name), deployment.parameter_openapi_schema or {})
+    sources = settings.source_names if settings.sources else ()
+    schema = form_schema(getattr(import_module(module), name), deployment.parameter_openapi_schema or {}, sources)
     client.update_deployment(deployment.id, DeploymentUpdate(parameter_openapi_schema=schema))
 
 

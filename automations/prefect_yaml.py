@@ -6,7 +6,7 @@ The known keys are those of Prefect's own models.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,10 @@ from prefect.cli.deploy._models import (
 from prefect.workers.process import ProcessJobConfiguration
 from pydantic import BaseModel
 
+from cropline.config.places import normal_name
 from cropline.core.errors import SettingsError
 
+_POLLING = ("flows.poll:poll", "flows.watch:watch")
 # Prefect stores these values in plain text: it would resolve a template of a secret at deploy time.
 _SECRETS = ("prefect.blocks.secret", "$CROPLINE_", "_TOKEN", "PASSWORD")
 
@@ -51,6 +53,33 @@ def deployments(path: Path) -> list[dict[str, Any]]:
     """Return the deployments of a checked file."""
     entries: list[dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))["deployments"]
     return entries
+
+
+def is_template(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry stands for one deployment of each source: its parameters name ``source``, without a value."""
+    parameters = entry.get("parameters") or {}
+    return "source" in parameters and parameters["source"] is None
+
+
+def for_sources(entries: Sequence[dict[str, Any]], sources: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the entries with each template once for each source: poll-acme, poll-zeta.
+
+    Raise SettingsError for an entry that polls and names no source: each of its runs would fail.
+    """
+    for entry in entries:
+        if entry["entrypoint"] in _POLLING and "source" not in (entry.get("parameters") or {}):
+            raise SettingsError(
+                f"deployment {entry['name']!r}: there are several sources; add source to its parameters: null for one "
+                "deployment of each, or a name"
+            )
+    return [made for entry in entries for made in (_made(entry, sources) if is_template(entry) else [entry])]
+
+
+def _made(entry: dict[str, Any], sources: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for source in sources:
+        name = f"{entry['name']}-{normal_name(source)}"
+        tags = [*(entry.get("tags") or ()), f"source:{source}"]
+        yield entry | {"name": name, "tags": tags, "parameters": entry["parameters"] | {"source": source}}
 
 
 def _mistakes(loaded: Mapping[str, Any]) -> Iterator[str]:

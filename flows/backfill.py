@@ -12,7 +12,7 @@ from cropline.backfill.estimate import Estimate
 from cropline.backfill.request import From, Limits, Mode, Order, Photos, backfill_id
 from cropline.pipeline.funnel import Funnel
 from flows.batch_executor import execute_plan, show_plan
-from flows.running import open_run
+from flows.running import Source, open_run
 from tasks.plan import Asked, plan
 
 
@@ -22,7 +22,8 @@ def _name() -> str:
     since = f"{photos.since:%Y-%m-%d}" if photos.since else "the beginning"
     days = f"{since} to {photos.until:%Y-%m-%d}" if photos.until else f"{since} to now"
     kind = "dry run" if asked["dry_run"] else asked["mode"]
-    return f"backfill {kind} {days}, requested {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    of = f" of {asked['source']}" if asked.get("source") else ""
+    return f"backfill {kind} {days}{of}, requested {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 @flow(name="backfill", flow_run_name=_name, persist_result=False)
@@ -54,6 +55,7 @@ def backfill(
         ),
     ] = False,
     limits: Annotated[Limits, Field(title="Limits")] = Limits(),  # noqa: B008 - frozen
+    source: Source = None,
 ) -> Funnel | Estimate:
     """Crop the photos of a time window that polls missed or cropped differently.
 
@@ -69,14 +71,14 @@ def backfill(
     not repeated.
 
     **Beside polls.** It claims only its own photos, one batch at a time, so new photos never wait behind it. It shares
-    the rate limit `cropline-image-api` with polls.
+    the rate limit of its image API with polls.
 
     **When it fails.** See `poll` and `process`. Nothing is lost: run it again. `manifest_rejected`: too many
     rows are bad, and nothing was done.
 
     **Look at** the progress artifacts while it runs, the summary afterwards, and `cropline status`.
     """
-    with open_run("backfill") as run:
+    with open_run("backfill", source) as run:
         id_, selection = backfill_id(run.settings.api.source, photos, announced, mode)
         started = (
             run.state.unfinished_backfill(id_) if dry_run else run.state.begin_backfill(id_, selection, restart=restart)

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from cropline.erasure.erase import ErasureResult
 from cropline.erasure.selection import Selection
-from flows.running import open_run
+from flows.running import Source, open_run
 from tasks.forget import forget_photos, show_erasure
 
 
@@ -23,6 +23,7 @@ def _name() -> str:
 def forget(
     photos: Annotated[Selection, Field(title="Which photos")],
     dry_run: Annotated[bool, Field(title="Dry run", description="count what would be removed; do nothing")] = True,
+    source: Source = None,
 ) -> ErasureResult:
     """Remove everything made from some photos, and never crop them again.
 
@@ -40,7 +41,7 @@ def forget(
     **Look at** its artifact for the counts and the receipt. docs/operations.md says what stays: manifests, quarantine,
     old versions of the catalogue until `maintain`, and old versions of objects in a bucket with versioning.
     """
-    with open_run("forget") as run:
+    with open_run("forget", source) as run:
         erased = forget_photos(run, photos, dry_run)
         show_erasure(run, photos, erased, dry_run)
         return erased

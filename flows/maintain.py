@@ -43,7 +43,7 @@ def maintain(
 
     **Look at** its artifact for the number of files before and after.
     """
-    with open_run("maintain") as run:
+    with open_run("maintain", all_sources=True) as run:
         if not dry_run:
             finish_erasures(run)
         with emit_on_failure(run, maintenance_failed(run)):

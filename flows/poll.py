@@ -9,10 +9,18 @@ from prefect import flow
 from pydantic import Field
 
 from cropline.pipeline.funnel import Funnel
-from flows.process import MaxBatches, drain
-from flows.running import drained_on_failure, open_run, run_name
+from flows.process import drain
+from flows.running import Source, drained_on_failure, open_run, run_name
 from tasks.intake import take_in
 
+MaxBatches = Annotated[
+    int | None,
+    Field(
+        title="Batches",
+        ge=0,
+        description="process at most this many batches, with 0 only register; empty: CROPLINE_BATCH__MAX_BATCHES",
+    ),
+]
 LookBack = Annotated[
     int | None,
     Field(
@@ -24,7 +32,7 @@ LookBack = Annotated[
 
 
 @flow(name="poll", flow_run_name=run_name("poll"), persist_result=False)
-def poll(max_batches: MaxBatches = None, look_back_s: LookBack = None) -> Funnel:
+def poll(max_batches: MaxBatches = None, look_back_s: LookBack = None, source: Source = None) -> Funnel:
     """Poll the image API, then crop what is new.
 
     **What it does.** Reads the API since the saved cursor, lands the items as a manifest, validates it (bad rows go to
@@ -44,7 +52,7 @@ def poll(max_batches: MaxBatches = None, look_back_s: LookBack = None) -> Funnel
     **Look at** the artifact of this run for counts and reasons, `cropline status` for the backlog, and docs/failures.md
     for what to do about a reason code.
     """
-    with open_run("poll") as run:
+    with open_run("poll", source) as run:
         with drained_on_failure(lambda: drain(run, max_batches)):
             take_in(run, None if look_back_s is None else timedelta(seconds=look_back_s))
         drain(run, max_batches)

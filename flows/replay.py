@@ -12,14 +12,15 @@ from cropline.backfill.estimate import Estimate
 from cropline.backfill.request import Ended, Limits, Order, Photos
 from cropline.pipeline.funnel import Funnel
 from flows.batch_executor import execute_plan, show_plan
-from flows.running import open_run
+from flows.running import Source, open_run
 from tasks.plan import Replayed, plan_replay
 
 
 def _name() -> str:
     asked = runtime.flow_run.parameters
     kind = "dry run of " if asked["dry_run"] else ""
-    return f"replay {kind}{', '.join(asked['ended'])}, requested {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    of = f" of {asked['source']}" if asked.get("source") else ""
+    return f"replay {kind}{', '.join(asked['ended'])}{of}, requested {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 @flow(name="replay", flow_run_name=_name, persist_result=False)
@@ -47,6 +48,7 @@ def replay(
         bool, Field(title="Dry run", description="show what would be tried again and why; do nothing")
     ] = False,
     limits: Annotated[Limits, Field(title="Limits")] = Limits(),  # noqa: B008 - frozen
+    source: Source = None,
 ) -> Funnel | Estimate:
     """Try again what failed, is dead, or is in quarantine.
 
@@ -59,7 +61,7 @@ def replay(
 
     **When it fails.** See `process`. Run it again. Cancel it at any time: work that it has not started stays as it was.
     """
-    with open_run("replay") as run:
+    with open_run("replay", source) as run:
         planned = plan_replay(run, Replayed(photos, ended, reasons, order, manifests))
         if dry_run:
             return show_plan(run, planned, limits)

@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import gettempdir
+from typing import Annotated
 
 from prefect import get_run_logger, runtime
+from pydantic import Field
 
-from cropline.config.settings import Settings, load_settings
+from cropline.config.settings import Settings, load_installation, load_settings
 from cropline.core.errors import CroplineError, ManifestRejected, SettingsError
 from cropline.core.scrub import one_line, visible
 from cropline.lineage import EventKind, RunContext
@@ -22,24 +24,30 @@ from tasks.publish import publish, publish_task
 from tasks.report import report_task
 from tasks.run_status import run_status
 
+Source = Annotated[
+    str | None,
+    Field(title="Source", description="name of one of several sources (CROPLINE_SOURCES); empty: the only one"),
+]
+
 
 def run_name(flow: str) -> Callable[[], str]:
-    """Return a function that names a flow run by its flow and due time: "poll 2026-11-22 08:40 UTC"."""
+    """Return a function that names a flow run by its flow, source and due time: "poll acme 2026-11-22 08:40 UTC"."""
 
     def name() -> str:
         due = runtime.flow_run.scheduled_start_time or datetime.now(UTC)
-        return f"{flow} {due.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        source = runtime.flow_run.parameters.get("source")
+        return f"{f'{flow} {source}' if source else flow} {due.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
     return name
 
 
 @contextmanager
-def open_run(flow: str) -> Iterator[Run]:
+def open_run(flow: str, source: str | None = None, *, all_sources: bool = False) -> Iterator[Run]:
     """Yield the run of one flow. On exit, check its counts, publish its lineage and show its report.
 
     A failure is reported the same way and then raised. What was committed before it stays committed.
     """
-    with bare_run(flow) as run:
+    with bare_run(flow, source, all_sources=all_sources) as run:
         with run.begin():
             try:
                 recall_erasures(run)
@@ -79,9 +87,12 @@ def drained_on_failure(drain: Callable[[], object]) -> Iterator[None]:
 
 
 @contextmanager
-def bare_run(flow: str) -> Iterator[Run]:
-    """Yield a run with its settings and state open. It emits no events and shows no report."""
-    settings = load_settings()
+def bare_run(flow: str, source: str | None = None, *, all_sources: bool = False) -> Iterator[Run]:
+    """Yield a run with its settings and state open. It emits no events and shows no report.
+
+    ``source``: its name; None is the only one, or with ``all_sources`` every one.
+    """
+    settings = load_installation() if all_sources and source is None else load_settings(source)
     if runtime.deployment.id is not None:
         refuse_fleeting_places(settings, Path.cwd())
     with Run(settings, _context(flow, settings.engine.kind), progress_callback()) as run:

@@ -15,13 +15,13 @@ from cropline.core.errors import CroplineError, ManifestRejected
 from cropline.core.scrub import one_line
 from cropline.pipeline.funnel import Funnel
 from cropline.pipeline.run import Run
-from flows.running import drained_on_failure, open_run, run_name
+from flows.running import Source, drained_on_failure, open_run, run_name
 from tasks import intake, process_batch
 from tasks.backlog import emit, note_backlog
 from tasks.claim import claim, has_work
 from tasks.poll import anything_new
 from tasks.publish import publish
-from tasks.rate_limit import is_rate_limited
+from tasks.rate_limit import is_rate_limited, limit_of
 from tasks.report import report
 
 # Late arrivals are found by whole polls. The polls between them look back only this far.
@@ -49,6 +49,7 @@ def watch(
     minutes: Annotated[
         float, Field(title="Minutes", gt=0, le=1_440, description="minutes to run; a schedule then starts the next run")
     ] = 60,
+    source: Source = None,
 ) -> WatchResult:
     """Poll every second and crop new photos at once.
 
@@ -66,7 +67,7 @@ def watch(
 
     **Look at** its summary and log while it runs, and at the artifact `backlog`.
     """
-    with open_run("watch") as run:
+    with open_run("watch", source) as run:
         loop = _PollLoop(run, every_s)
         until = time.monotonic() + minutes * 60
         try:
@@ -85,7 +86,7 @@ class _PollLoop:
 
     def __init__(self, run: Run, every_s: float) -> None:
         self._run, self._every_s = run, every_s
-        self._limited = is_rate_limited()
+        self._limited = is_rate_limited(limit_of(run.settings))
         self._whole_at = self._began = float("-inf")
         self._pause = 0.0
         self._failing_since: float | None = None

@@ -50,7 +50,8 @@ def _emit_when_old(run: Run) -> None:
 
 def emit(what: str, run: Run, message: str) -> None:
     """Emit ``cropline.<what>`` about the run's source. Users see ``message``: it must be scrubbed."""
-    source = run.settings.api.source
+    names = run.settings.source_names
+    source = names[0] if len(names) == 1 else "all"
     emit_event(
         f"cropline.{what}",
         resource={"prefect.resource.id": f"cropline.source.{source}", "prefect.resource.name": f"{source}: {message}"},

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 def has_work(run: Run) -> bool:
     """Whether anything can be claimed now. Not a task: an idle poll asks once and must not pay for a task run."""
-    return run.state.has_work(run.settings.api.source)
+    return run.state.has_work(run.settings.source_names)
 
 
 def claim(run: Run) -> Batch | None:
     """Lease the next batch to this run. Return None when other runs have everything."""
     return run.state.claim(
-        limit=run.settings.batch.images, owner=run.context.flow_run_id, source=run.settings.api.source
+        limit=run.settings.batch.images, owner=run.context.flow_run_id, source=run.settings.source_names
     )
 
 

@@ -62,7 +62,7 @@ def recall_erasures(run: Run) -> None:
 
 def finish_erasures(run: Run) -> None:
     """Erase what batches wrote of photos that were forgotten in the meantime. Not a task: usually there is nothing."""
-    for erasure in run.state.unfinished_erasures(run.settings.api.source):
+    for erasure in [one for name in run.settings.source_names for one in run.state.unfinished_erasures(name)]:
         from cropline.erasure.erase import finish
         from cropline.erasure.events import event_emitter
 

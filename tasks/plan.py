@@ -33,7 +33,7 @@ from expectations.hints import setting_of
 from expectations.manifest import VERSION_RULE_NAMES, quarantine_rules
 from tasks.land import places
 from tasks.options import STEP
-from tasks.rate_limit import leave
+from tasks.rate_limit import leave, limit_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -282,7 +282,7 @@ def _announced(run: Run, asked: Asked) -> Announced:
     api = run.settings.api
     if asked.announced == "manifests":
         return landed(run.spec, api.source, asked.photos)
-    pages = image_api.pages(api, start_of(asked.photos, api), leave())
+    pages = image_api.pages(api, start_of(asked.photos, api), leave(name=limit_of(run.settings)))
     group = partial(grouped_rows, api=api, spec=run.spec, places=partial(places, run)) if api.group_by_image else None
     return polled(pages, api, asked.photos, run.folder, asked.limits.api_calls, group)
 

@@ -20,7 +20,7 @@ from cropline.intake import image_api, manifest
 from cropline.intake.sources.base import Page
 from cropline.pipeline.run import Run
 from tasks.options import STEP
-from tasks.rate_limit import leave
+from tasks.rate_limit import leave, limit_of
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def poll(run: Run, look_back: timedelta | None = None) -> Polled:
     with (
         spool.open("w", encoding="utf-8") as file,
         _pause_kept(run),
-        closing(image_api.open_source(api, leave()).pages(since)) as pages,
+        closing(image_api.open_source(api, leave(name=limit_of(run.settings))).pages(since)) as pages,
     ):
         complete = reader.read(pages, file)
     cursor = reader.newest if complete else reader.passed
@@ -67,7 +67,10 @@ def anything_new(run: Run, limited: bool) -> bool:
     """
     api, state = run.settings.api, run.state
     since = state.cursor(api.source) or api.start
-    with _pause_kept(run), closing(image_api.open_source(api, leave(limited)).pages(since)) as pages:
+    with (
+        _pause_kept(run),
+        closing(image_api.open_source(api, leave(limited, name=limit_of(run.settings))).pages(since)) as pages,
+    ):
         for page in pages:
             digests = [manifest.taken(item, api.max_item_bytes)[0] for item in page.items]
             return bool(state.unseen(api.source, digests))

@@ -22,7 +22,7 @@ from cropline.intake.sources.base import Source
 from cropline.pipeline.funnel import Funnel
 from cropline.pipeline.heartbeat import Heartbeat
 from cropline.pipeline.run import Run
-from tasks.rate_limit import leave
+from tasks.rate_limit import leave, limit_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -148,7 +148,7 @@ def _listed(run: Run, rows: Sequence[dict[str, Any]]) -> Iterator[tuple[str, dic
         spans.append((None, None))
     left = api.max_pages
     for first, last in spans:
-        for page in image_api.pages(api, image_api.since(api, first), leave()):
+        for page in image_api.pages(api, image_api.since(api, first), leave(name=limit_of(run.settings))):
             left -= 1
             newest: datetime | None = None
             for item in page:

@@ -25,9 +25,9 @@ def open_crop(row: Mapping[str, Any], root: StoreSpec | str | None = None) -> Bi
     Raise StorageError.
     """
     if root is None:
-        from cropline.config.settings import load_settings
+        from cropline.config.settings import load_installation
 
-        root = load_settings().storage.spec
+        root = load_installation().storage.spec
     return io.BytesIO(read_crop(StoreSpec(root.rstrip("/")) if isinstance(root, str) else root, row))
 
 

@@ -94,9 +94,9 @@ def read_crops(
 def _spec(storage: str | StoreSpec | None) -> StoreSpec:
     if isinstance(storage, StoreSpec):
         return storage
-    from cropline.config.settings import load_settings
+    from cropline.config.settings import load_installation
 
-    settings = load_settings().storage
+    settings = load_installation().storage
     return settings.spec if storage is None else settings.model_copy(update={"url": storage.rstrip("/")}).spec
 
 

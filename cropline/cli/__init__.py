@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import typer
 
 from cropline.cli import operations
+from cropline.cli.options import EverySource, Source
 from cropline.cli.packages import refuse_name_clashes
 from cropline.core.errors import CroplineError
 from cropline.core.scrub import scrub, visible
@@ -97,21 +98,21 @@ def demo(
 
 
 @app.command()
-def poll(max_batches: MaxBatches = None, verbose: Verbose = False) -> None:
-    """Poll the image API once and crop what is new."""
-    from cropline.cli.runs import run_flow
+def poll(source: EverySource = None, max_batches: MaxBatches = None, verbose: Verbose = False) -> None:
+    """Poll the image API once and crop what is new. Of several sources, each is polled first; then they take turns."""
+    from cropline.cli.runs import run_poll
 
     quiet_prefect(verbose)
-    run_flow("poll", max_batches)
+    run_poll(source, max_batches)
 
 
 @app.command()
-def process(max_batches: MaxBatches = None, verbose: Verbose = False) -> None:
-    """Crop the backlog without polling."""
-    from cropline.cli.runs import run_flow
+def process(source: EverySource = None, max_batches: MaxBatches = None, verbose: Verbose = False) -> None:
+    """Crop the backlog without polling. Several sources take turns."""
+    from cropline.cli.runs import run_process
 
     quiet_prefect(verbose)
-    run_flow("process", max_batches)
+    run_process(source, max_batches)
 
 
 @app.command()
@@ -123,11 +124,14 @@ def status() -> None:
 
 
 @app.command()
-def trace(what: Annotated[str, typer.Argument(help="address or object key of a crop, or id of an image")]) -> None:
+def trace(
+    what: Annotated[str, typer.Argument(help="address or object key of a crop, or id of an image")],
+    source: EverySource = None,
+) -> None:
     """Show the origin of a crop, or the crops of an image. The origin: box, image, manifest, batch, run, profile."""
     from cropline.cli.trace import show_trace
 
-    show_trace(what)
+    show_trace(what, source)
 
 
 @app.command()
@@ -147,11 +151,12 @@ def lineage(
 def show(
     image_id: Annotated[str, typer.Argument(help="id of an image in the image API")],
     out: Annotated[Path | None, typer.Option(help="file for the picture; default: IMAGE_ID.jpg")] = None,
+    source: EverySource = None,
 ) -> None:
     """Draw one photo with its boxes, and its crops below."""
     from cropline.cli.show import show_image
 
-    show_image(image_id, out)
+    show_image(image_id, out, source)
 
 
 @app.command()
@@ -194,6 +199,7 @@ def crop(
         ),
     ] = None,
     allow_loopback: Annotated[bool, typer.Option("--allow-loopback", help="allow a URL of this machine")] = False,
+    source: Source = None,
 ) -> None:
     """Cut the boxes of one photo into a folder. Use it to try profiles. The exit code is 1 when a box failed."""
     from cropline.cli.crop import CropOptions, run_crop
@@ -207,7 +213,9 @@ def crop(
         "colour": colour,
     }
     given = {name: value for name, value in changes.items() if value is not None}
-    wanted = CropOptions(photo, boxes, out, tuple(profile or ()), given, coordinates, orientation, allow_loopback)
+    wanted = CropOptions(
+        photo, boxes, out, tuple(profile or ()), given, coordinates, orientation, allow_loopback, source
+    )
     if not run_crop(wanted):
         raise typer.Exit(1)
 

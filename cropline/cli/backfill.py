@@ -12,7 +12,7 @@ from rich.table import Table
 from cropline.backfill.estimate import Estimate
 from cropline.backfill.report import cost_rows, day_rows
 from cropline.backfill.request import From, Limits, Mode, Order, Photos
-from cropline.cli.runs import check_settings, funnel_table, progress_of, show_places, show_problems
+from cropline.cli.runs import check_installation, check_settings, funnel_table, progress_of, show_places, show_problems
 from cropline.core.screen import Screen, plain
 from cropline.maintenance.report import cleanup_rows, maintenance_verdict
 from cropline.pipeline.funnel import Funnel
@@ -49,9 +49,10 @@ def run_backfill(
     dry_run: bool,
     restart: bool,
     limits: dict[str, int | None],
+    source: str | None = None,
 ) -> None:
     """Run a backfill and print what it did, or would do."""
-    settings = check_settings(needs_api=announced == "api")
+    settings = check_settings(source, needs_api=announced == "api")
     from flows.backfill import backfill
 
     _show(
@@ -65,6 +66,7 @@ def run_backfill(
             dry_run=dry_run,
             restart=restart,
             limits=Limits.model_validate(limits),
+            source=source,
         ),
     )
 
@@ -78,9 +80,10 @@ def run_replay(
     dry_run: bool,
     limits: dict[str, int | None],
     manifests: Sequence[str] = (),
+    source: str | None = None,
 ) -> None:
     """Run a replay and print what it did, or would do."""
-    settings = check_settings(needs_api=False)
+    settings = check_settings(source, needs_api=False)
     from flows.replay import replay
 
     _show(
@@ -94,13 +97,14 @@ def run_replay(
             order=order,
             dry_run=dry_run,
             limits=Limits.model_validate(limits),
+            source=source,
         ),
     )
 
 
 def run_maintain(keep_days: int, *, dry_run: bool) -> None:
     """Run maintenance and print what it did, or would do."""
-    check_settings(needs_api=False)
+    check_installation(None, needs_api=False)
     from flows.maintain import maintain
 
     screen = Screen()

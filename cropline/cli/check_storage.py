@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cropline.config.settings import load_settings
+from cropline.config.settings import load_installation
 from cropline.core import store_probe
 from cropline.core.errors import StorageError
 from cropline.core.screen import Screen
@@ -13,7 +13,7 @@ def show_promises() -> None:
 
     Raises StorageError for the first that the store lacks; else runs skip the probe.
     """
-    spec = load_settings().storage.spec
+    spec = load_installation().storage.spec
     found = store_probe.probe(spec)
     screen = Screen()
     screen.print(f"storage {spec.url}", soft_wrap=True)

@@ -6,7 +6,7 @@ import os
 
 from pydantic import SecretStr, ValidationError
 
-from cropline.config.settings import load_settings
+from cropline.config.settings import load_installation
 from cropline.config.state import StateSettings
 from cropline.core.errors import SettingsError
 from cropline.core.screen import Screen
@@ -15,7 +15,7 @@ from cropline.state import State
 
 def run_copy(to_env: str) -> None:
     """Copy, and print the number of rows per table. Raises SettingsError when the variable holds no database URL."""
-    settings = load_settings().state
+    settings = load_installation().state
     url = os.environ.get(to_env, "")
     if not url:
         raise SettingsError(f"{to_env}: is not set; set it to the new database's URL")

@@ -54,6 +54,7 @@ class CropOptions:
     coordinates: str | None
     orientation: str | None
     allow_loopback: bool
+    source: str | None = None
 
 
 def run_crop(options: CropOptions) -> bool:
@@ -61,7 +62,7 @@ def run_crop(options: CropOptions) -> bool:
 
     Raises SettingsError for wrong options and files. A bad photo or box gets a reason code in its row.
     """
-    settings = load_settings()
+    settings = load_settings(options.source)
     profiles = _profiles(settings, options)
     units = options.coordinates or settings.api.coordinates
     boxes = read_boxes(options.boxes, settings.api.model_copy(update={"coordinates": units}))

@@ -30,9 +30,9 @@ def asked_selection(images: list[str] | None, stores: list[str] | None, before: 
         ) from None
 
 
-def run_forget(selection: Selection, *, dry_run: bool) -> None:
+def run_forget(selection: Selection, *, dry_run: bool, source: str | None = None) -> None:
     """Erase the photos, or print what would be erased."""
-    settings = load_settings()
+    settings = load_settings(source)
     spec, source = settings.storage.spec, settings.api.source
     if not dry_run:
         store_probe.require(spec)

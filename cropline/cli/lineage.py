@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from cropline.catalogue import Catalogue
 from cropline.cli.trace import refuse_forgotten
-from cropline.config.settings import Settings, load_settings
+from cropline.config.settings import Settings, load_installation
 from cropline.core import keys, storage
 from cropline.core.errors import CatalogueError, CroplineError, SettingsError
 from cropline.core.screen import Screen, plain
@@ -33,7 +33,7 @@ class _Drawing:
 
 def show_lineage(what: str, out: Path | None) -> None:
     """Draw a flow run or a crop. Raises CatalogueError when there is neither, or the photo was erased."""
-    settings = load_settings()
+    settings = load_installation()
     drawing = _of_crop(settings, what) or _of_run(settings, what)
     if drawing is None:
         raise CatalogueError(

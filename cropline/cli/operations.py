@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from cropline.cli import quarantine
+from cropline.cli.options import Source
 
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="show the logs of the run")]
 Since = Annotated[str | None, typer.Option(help="captured at or after, ISO 8601; without an offset it is UTC")]
@@ -39,23 +40,25 @@ def add_to(app: typer.Typer) -> None:
 def watch(
     every_s: Annotated[float, typer.Option("--every", min=0.1, max=60, help="seconds between polls")] = 1.0,
     minutes: Annotated[float, typer.Option(min=0.01, max=1440, help="minutes to run")] = 60,
+    source: Source = None,
     verbose: Verbose = False,
 ) -> None:
     """Poll every second and crop new photos at once. It runs in one process until Ctrl-C."""
     from cropline.cli.watch import run_watch
 
     _quiet(verbose)
-    run_watch(every_s, minutes)
+    run_watch(every_s, minutes, source)
 
 
-def plan() -> None:
+def plan(source: Source = None) -> None:
     """Show what the current profiles would crop again. Counts photos, bytes, crops and PUTs; changes nothing."""
     from cropline.cli.plan import show_plan
 
-    show_plan()
+    show_plan(source)
 
 
 def backfill(
+    source: Source = None,
     since: Since = None,
     until: Until = None,
     store: Stores = None,
@@ -88,7 +91,7 @@ def backfill(
     _quiet(verbose)
     photos = asked_photos(since=since, until=until, stores=store, cameras=camera, profiles=profile)
     limits = _limits(max_batches, concurrency, max_images, max_api_calls, max_puts, max_bytes)
-    run_backfill(photos, announced, mode, order, dry_run=dry_run, restart=restart, limits=limits)
+    run_backfill(photos, announced, mode, order, dry_run=dry_run, restart=restart, limits=limits, source=source)
 
 
 def replay(
@@ -109,6 +112,7 @@ def replay(
     max_batches: MaxBatches = None,
     concurrency: AtOnce = 1,
     max_images: MaxImages = None,
+    source: Source = None,
     verbose: Verbose = False,
 ) -> None:
     """Try again what failed, is dead or is quarantined. Fix the cause first. What succeeded is never repeated."""
@@ -117,7 +121,7 @@ def replay(
     _quiet(verbose)
     photos = asked_photos(since=since, until=until, stores=store, cameras=camera, profiles=profile)
     limits = _limits(max_batches, concurrency, max_images, None, None, None)
-    run_replay(asked_ended(ended), reason or [], photos, order, dry_run=dry_run, limits=limits)
+    run_replay(asked_ended(ended), reason or [], photos, order, dry_run=dry_run, limits=limits, source=source)
 
 
 def maintain(
@@ -143,11 +147,12 @@ def forget(
         str | None, typer.Option(help="all photos captured before, ISO 8601; without an offset it is UTC")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show what would be removed, and do nothing")] = False,
+    source: Source = None,
 ) -> None:
     """Erase everything made from some photos, for good. A receipt lists what was removed."""
     from cropline.cli.forget import asked_selection, run_forget
 
-    run_forget(asked_selection(image, store, before), dry_run=dry_run)
+    run_forget(asked_selection(image, store, before), dry_run=dry_run, source=source)
 
 
 def export(
@@ -210,11 +215,12 @@ def copy_state(
 def move_state(
     storage: Annotated[bool, typer.Option("--storage", help="bind it to the storage in the settings")] = False,
     api: Annotated[bool, typer.Option("--api", help="bind its source to the API in the settings")] = False,
+    source: Source = None,
 ) -> None:
     """Bind the state to a moved storage or image API. It uses the storage and the API in the settings."""
     from cropline.cli.move_state import run_move
 
-    run_move(storage=storage, api=api)
+    run_move(storage=storage, api=api, source=source)
 
 
 def check_storage() -> None:

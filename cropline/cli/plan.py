@@ -22,9 +22,9 @@ _AGAIN: dict[WorkState, tuple[str, str]] = {
 _HEAD = ("profile", "what changed", "photos", "photo GB", "crops", "PUTs")
 
 
-def show_plan() -> None:
+def show_plan(source: str | None = None) -> None:
     """Print one line per profile with the backfill command, then what failed with the replay command."""
-    settings = load_settings()
+    settings = load_settings(source)
     screen = Screen()
     table = Table(show_edge=False, pad_edge=False, header_style="bold")
     for position, name in enumerate(_HEAD):

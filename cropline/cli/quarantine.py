@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
+from cropline.cli.options import Source
+
 if TYPE_CHECKING:
     from cropline.config.settings import Settings
     from cropline.core.screen import Screen
@@ -51,11 +53,12 @@ def list_rows(
     since: Since = None,
     until: Until = None,
     status: Which = None,
+    source: Source = None,
 ) -> None:
     """Count the rows in quarantine by manifest and by rule."""
     from cropline.core.screen import Screen
 
-    settings, wanted = _asked(manifest, rule, store, camera, since, until)
+    settings, wanted = _asked(manifest, rule, store, camera, since, until, source=source)
     screen = Screen()
     sums = _sum_up(_found(settings, wanted, _statuses(status)))
     if not sums.manifests:
@@ -79,13 +82,14 @@ def show(
     since: Since = None,
     until: Until = None,
     status: Which = None,
+    source: Source = None,
     limit: Annotated[int, typer.Option(min=1, help="show at most this many rows")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object per row")] = False,
 ) -> None:
     """Show rows as they came, without secrets, with the rules they break."""
     from cropline.core.screen import Screen
 
-    settings, wanted = _asked(manifest, rule, store, camera, since, until, image_id)
+    settings, wanted = _asked(manifest, rule, store, camera, since, until, image_id, source=source)
     screen = Screen()
     shown = left = 0
     for entry, entry_status in _found(settings, wanted, _statuses(status)):
@@ -112,6 +116,7 @@ def replay(
     since: Since = None,
     until: Until = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show what would be done, and do nothing")] = False,
+    source: Source = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="show the logs of the run")] = False,
 ) -> None:
     """Validate rows again and crop the good ones. Uses the current mapping and rules."""
@@ -121,7 +126,16 @@ def replay(
     quiet_prefect(verbose)
     photos = asked_photos(since=since, until=until, stores=store, cameras=camera)
     _check_rules(rule or ())
-    run_replay(["quarantined"], rule or (), photos, "newest", dry_run=dry_run, limits={}, manifests=manifest or ())
+    run_replay(
+        ["quarantined"],
+        rule or (),
+        photos,
+        "newest",
+        dry_run=dry_run,
+        limits={},
+        manifests=manifest or (),
+        source=source,
+    )
 
 
 def _any() -> QuarantineFilter:
@@ -138,6 +152,8 @@ def _asked(
     since: str | None,
     until: str | None,
     images: Sequence[str] | None = None,
+    *,
+    source: str | None = None,
 ) -> tuple[Settings, QuarantineFilter]:
     from cropline.cli.backfill import asked_photos
     from cropline.config.settings import load_settings
@@ -155,7 +171,7 @@ def _asked(
         in_utc(photos.since) if photos.since else None,
         in_utc(photos.until) if photos.until else None,
     )
-    return load_settings(), wanted
+    return load_settings(source), wanted
 
 
 def _statuses(names: Sequence[str] | None) -> Sequence[str]:

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from cropline.config.settings import Settings, load_settings
+from cropline.config.settings import Settings, load_installation, load_settings
 from cropline.core import store_probe
+from cropline.core.errors import CroplineError
 from cropline.core.screen import Screen
 from cropline.core.scrub import visible
 from cropline.intake.image_api import check_is_set
@@ -20,33 +21,71 @@ from cropline.reports.places import places
 from cropline.reports.problems import problem_lines
 
 
-def run_flow(name: str, max_batches: int | None) -> None:
-    """Run poll or process and print what it did."""
+def run_poll(source: str | None, max_batches: int | None) -> None:
+    """Poll a source, or each of several, and print what was done.
+
+    Of several, each is polled before the first photo is cropped; then they take turns. A source that cannot be polled
+    does not stop the others: its error is raised at the end.
+    """
+    settings = check_installation(source, needs_api=True)
+    if len(settings.source_names) == 1:
+        _show(settings, [("poll", watched(Screen(), "poll", max_batches, source))])
+        return
+    screen, done, failed = Screen(), list[tuple[str, Funnel]](), list[CroplineError]()
+    for name in settings.source_names:
+        try:
+            done.append((f"poll {name}", watched(screen, "poll", 0, name)))
+        except CroplineError as error:
+            error.add_note(f"the poll of {name} failed; the other sources were polled")
+            failed.append(error)
+    done.append(("process", watched(screen, "process", max_batches)))
+    _show(settings, done)
+    for earlier in failed[:-1]:
+        screen.print(f"  {earlier.code}: {visible(str(earlier))}", soft_wrap=True)
+    if failed:
+        raise failed[-1]
+
+
+def run_process(source: str | None, max_batches: int | None) -> None:
+    """Crop the backlog of a source, or of all, and print what was done."""
+    settings = check_installation(source, needs_api=False)
+    _show(settings, [("process", watched(Screen(), "process", max_batches, source))])
+
+
+def _show(settings: Settings, done: Sequence[tuple[str, Funnel]]) -> None:
     screen = Screen()
-    settings = check_settings(needs_api=name == "poll")
-    funnel = watched(screen, name, max_batches)
-    screen.print(funnel_table([(name, funnel)]))
-    show_problems(screen, funnel)
-    show_places(screen, [*places(settings, funnel)])
+    screen.print(funnel_table(done))
+    for _, funnel in done:
+        show_problems(screen, funnel)
+    show_places(screen, [*places(settings, done[-1][1])])
 
 
-def check_settings(*, needs_api: bool) -> Settings:
-    """Return the settings. Raises a CroplineError for anything that is wrong before a run starts."""
-    settings = load_settings()
-    if needs_api:
-        check_is_set(settings.api)
+def check_settings(source: str | None = None, *, needs_api: bool) -> Settings:
+    """Return one source's settings. Raises a CroplineError for anything that is wrong before a run starts."""
+    return check_installation(load_settings(source).api.source, needs_api=needs_api)
+
+
+def check_installation(source: str | None, *, needs_api: bool) -> Settings:
+    """Return the settings of a source, or of all. Raises a CroplineError as check_settings does."""
+    settings = load_installation()
+    if source is not None:
+        settings = settings.of(source)
+    for name in settings.source_names:
+        if needs_api:
+            check_is_set(settings.of(name).api)
     store_probe.require(settings.storage.spec)
     open_state(settings).close()
     return settings
 
 
-def watched(screen: Screen, name: str, max_batches: int | None = None) -> Funnel:
+def watched(screen: Screen, name: str, max_batches: int | None = None, source: str | None = None) -> Funnel:
     """Run the flow with a progress bar."""
     from flows.poll import poll
     from flows.process import process
 
     with progress_of(screen, name) as on_progress, report_progress_to(on_progress):
-        return poll(max_batches=max_batches) if name == "poll" else process(max_batches=max_batches)
+        flow = poll if name == "poll" else process
+        return flow(max_batches=max_batches, source=source)
 
 
 @contextmanager

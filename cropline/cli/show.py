@@ -9,7 +9,7 @@ from typing import Any
 from cropline.catalogue import Catalogue
 from cropline.catalogue.crop_files import read_crop
 from cropline.cli.photo_view import cut, view_row, with_boxes
-from cropline.config.settings import Settings, load_settings
+from cropline.config.settings import Settings, load_installation
 from cropline.core import keys
 from cropline.core.errors import CatalogueError, CroplineError, SettingsError, StorageError
 from cropline.core.screen import Screen
@@ -25,15 +25,12 @@ class PhotoGone(CroplineError):
     code = "photo"
 
 
-def show_image(image_id: str, out: Path | None) -> None:
+def show_image(image_id: str, out: Path | None, source: str | None = None) -> None:
     """Fetch the photo again, and write one JPEG with its boxes and its crops below.
 
     Raises CatalogueError when the image has no crops, PhotoGone when the photo cannot be fetched.
     """
-    settings = load_settings()
-    rows = Catalogue(settings.storage.spec).image_rows(settings.api.source, image_id).to_pylist()
-    if not rows:
-        raise CatalogueError(f"no image {image_id} of {settings.api.source} in the catalogue; see cropline status")
+    settings, rows = _found(image_id, source)
     path = out or Path(f"{keys.safe_name(image_id)}.jpg")
     picture = _picture(settings, rows)
     try:
@@ -47,6 +44,20 @@ def show_image(image_id: str, out: Path | None) -> None:
         if row["status"] != "written":
             said = f"{row['box_id']}: {row['status']}, {row['reason']}: {row['detail']}"
             screen.print(f"  {visible(said)}", soft_wrap=True)
+
+
+def _found(image_id: str, source: str | None) -> tuple[Settings, list[dict[str, Any]]]:
+    """Return the settings of the image's source, and its rows. Raise SettingsError when two sources have this id."""
+    installation = load_installation()
+    names = installation.source_names if source is None else (installation.of(source).api.source,)
+    catalogue = Catalogue(installation.storage.spec)
+    found = {name: rows for name in names if (rows := catalogue.image_rows(name, image_id).to_pylist())}
+    if not found:
+        raise CatalogueError(f"no image {image_id} of {', '.join(names)} in the catalogue; see cropline status")
+    if len(found) > 1:
+        raise SettingsError(f"several sources have an image {image_id}; name one with --source: {', '.join(found)}")
+    ((name, rows),) = found.items()
+    return installation.of(name), rows
 
 
 def _picture(settings: Settings, rows: list[dict[str, Any]]) -> bytes:

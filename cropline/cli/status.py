@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from rich.table import Table
 
-from cropline.config.settings import load_settings
+from cropline.config.settings import load_installation
 from cropline.core.screen import Screen
 from cropline.state import BatchState, State, StateReport
 
@@ -26,7 +26,7 @@ _UNKNOWN_COMMITS = "holds batches that this state database does not know: it was
 
 def show_status() -> None:
     """Print images by state, the backlog, cursors, reasons and the last batches."""
-    with State.open(load_settings().state) as state:
+    with State.open(load_installation().state) as state:
         report = state.report()
     screen = Screen()
     _images(screen, report)

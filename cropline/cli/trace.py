@@ -10,7 +10,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from cropline.catalogue import Catalogue
-from cropline.config.settings import Settings, load_settings
+from cropline.config.settings import Settings, load_installation
 from cropline.core.columns import CATALOGUE_COLUMNS
 from cropline.core.errors import CatalogueError, ManifestError
 from cropline.core.screen import Screen, plain
@@ -22,28 +22,39 @@ if TYPE_CHECKING:
     from cropline.catalogue.history import PastRows
 
 
-def show_trace(what: str) -> None:
+def show_trace(what: str, source: str | None = None) -> None:
     """Print crop -> box -> image -> manifest -> batch -> flow run -> profile, or image -> versions -> crops.
 
     Raises CatalogueError when ``what`` is neither, or when the photo was erased.
     """
-    settings = load_settings()
+    settings = load_installation()
+    names = settings.source_names if source is None else (settings.of(source).api.source,)
     catalogue, screen = Catalogue(settings.storage.spec), Screen()
     row = catalogue.find(what)
-    source, image_id = (row["source"], row["image_id"]) if row is not None else (settings.api.source, what)
-    refuse_forgotten(settings, source, image_id)
     if row is None:
-        past = catalogue.image_history(settings.api.source, what)
-        if not past:
-            raise CatalogueError(
-                f"no crop and no image {visible(what)} in {settings.storage.spec.uri('catalogue')}; give a crop's object key or "
-                f"address as the catalogue has it, or the id of an image of {settings.api.source}"
-            )
-        for line in versions(past):
-            screen.print(line, markup=True, soft_wrap=True)
+        _show_image(settings, names, what, screen)
         return
+    refuse_forgotten(settings, row["source"], row["image_id"])
     for name, text in chain(row, _url(settings, row), _profile(settings, row)):
         screen.print(f"[bold]{name:<10}[/bold] {plain(text)}", markup=True, soft_wrap=True)
+
+
+def _show_image(settings: Settings, names: Sequence[str], image_id: str, screen: Screen) -> None:
+    """Print the versions of an image, under its source's name when there are several."""
+    catalogue, found = Catalogue(settings.storage.spec), False
+    for name in names:
+        refuse_forgotten(settings, name, image_id)
+        past = catalogue.image_history(name, image_id)
+        if past and len(names) > 1:
+            screen.print(f"[bold]{name}[/bold]", markup=True)
+        for line in versions(past):
+            screen.print(line, markup=True, soft_wrap=True)
+        found = found or bool(past)
+    if not found:
+        raise CatalogueError(
+            f"no crop and no image {visible(image_id)} in {settings.storage.spec.uri('catalogue')}; give a crop's object key or "
+            f"address as the catalogue has it, or the id of an image of {', '.join(names)}"
+        )
 
 
 def refuse_forgotten(settings: Settings, source: str, image_id: str) -> None:

@@ -7,10 +7,10 @@ from cropline.core.screen import Screen
 from cropline.pipeline.run import report_progress_to
 
 
-def run_watch(every_s: float, minutes: float) -> None:
+def run_watch(every_s: float, minutes: float, source: str | None) -> None:
     """Watch until the time is over or Ctrl-C, and print the result."""
     screen = Screen()
-    check_settings(needs_api=True)
+    check_settings(source, needs_api=True)
     from flows.watch import watch
 
     boxes = 0
@@ -23,7 +23,7 @@ def run_watch(every_s: float, minutes: float) -> None:
                 line.update(f"watching: {boxes:,} boxes so far; press Ctrl-C to end")
 
         with report_progress_to(on_progress):
-            watched = watch(every_s=every_s, minutes=minutes)
+            watched = watch(every_s=every_s, minutes=minutes, source=source)
     screen.print(
         f"{watched.funnel.written:,} crops from {watched.funnel.images:,} images, {watched.funnel.failed:,} failed; "
         f"polls: {watched.found:,} with news, {watched.idle:,} without, {watched.failed:,} failed",

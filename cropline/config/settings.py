@@ -112,7 +112,7 @@ class Settings(BaseSettings):
         if not self.sources:
             return self
         own = self.sources[source]
-        return self.model_copy(update={name: getattr(own, name) for name in GROUPS})
+        return self.model_copy(update={"sources": {source: own}} | {name: getattr(own, name) for name in GROUPS})
 
 
 def load_settings(source: str | None = None, **groups: Any) -> Settings:
@@ -130,7 +130,7 @@ def load_settings(source: str | None = None, **groups: Any) -> Settings:
 def load_installation(**groups: Any) -> Settings:
     """Return the settings of all sources, for what concerns the whole installation. Raise SettingsError.
 
-    With several sources, ``api`` and ``fetch`` are empty: ``of`` returns those of a source.
+    With several sources ``api`` is empty, and the other groups are the common ones: ``of`` returns those of a source.
     """
     return load_places(**groups)[0]
 

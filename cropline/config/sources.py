@@ -36,7 +36,7 @@ GROUPS = tuple(SourceSettings.model_fields)
 def over_common(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return raw settings in which each source has the common values below its own.
 
-    The common API and photo settings are then in the sources only: alone they need not be complete. Raise SettingsError
+    The common API settings are then in the sources only: alone they need not be complete. Raise SettingsError
     for a wrong name.
     """
     sources = data.get("sources")
@@ -56,7 +56,7 @@ def over_common(data: Mapping[str, Any]) -> dict[str, Any]:
         api = whole.get("api", {})
         complete[name] = whole | {"api": merged(api, {"source": name}) if isinstance(api, Mapping) else api}
     refuse_same_names(list(complete), _SETTING)
-    rest = {name: value for name, value in data.items() if name not in ("api", "fetch")}
+    rest = {name: value for name, value in data.items() if name != "api"}
     return rest | {"sources": complete}
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import tempfile
 import threading
@@ -74,7 +75,8 @@ def open_state(settings: Settings) -> State:
 
     state = State.open(settings.state)
     try:
-        state.bind(settings.storage.spec.identity, settings.api.source, settings.api.address)
+        for name in settings.source_names:
+            state.bind(settings.storage.spec.identity, name, settings.of(name).api.address)
     except BaseException:
         state.close()
         raise
@@ -101,7 +103,7 @@ class Run:
         self._counting = threading.Lock()
         self._stopped = threading.Event()
         self._state: State | None = None
-        self._folder: Path | None = None
+        self._folders: list[Path] = []
 
     def __enter__(self) -> Self:
         store_probe.require(self.spec)
@@ -113,8 +115,17 @@ class Run:
     ) -> None:
         if self._state is not None:
             self._state.close()
-        if self._folder is not None:
-            shutil.rmtree(self._folder)
+        for folder in self._folders:
+            shutil.rmtree(folder)
+
+    def of(self, source: str) -> Run:
+        """Return this run with the settings of one of its sources. Everything else is shared."""
+        if self.settings.source_names == (source,):
+            return self
+        view = copy.copy(self)
+        view.settings = self.settings.of(source)
+        view.event_builder = EventBuilder(view.settings, self.context)
+        return view
 
     def add(self, part: Funnel) -> None:
         """Add the counts of one part to the run's counts."""
@@ -160,6 +171,6 @@ class Run:
     @property
     def folder(self) -> Path:
         """A local folder that is removed when the run ends."""
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="cropline-"))
-        return self._folder
+        if not self._folders:
+            self._folders.append(Path(tempfile.mkdtemp(prefix="cropline-")))
+        return self._folders[0]

@@ -7,7 +7,7 @@ already. A takeover of an expired lease raises ``attempt``; the holder of the ol
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -60,10 +60,10 @@ def resume(database: Database, request: ClaimRequest) -> Batch | None:
         return _resume(connection, request, now, batches.c.attempt >= 0)
 
 
-def has_work(database: Database, source: str | None) -> bool:
+def has_work(database: Database, names: Sequence[str] | None) -> bool:
     """Return whether a claim would find work now. The cost does not grow with finished work."""
     with database.reading() as connection:
-        return _has_claimable(connection, ClaimRequest(1, "", source, None, timedelta()), database.now(connection))
+        return _has_claimable(connection, ClaimRequest(1, "", names, None, timedelta()), database.now(connection))
 
 
 def renew(database: Database, batch: Batch, lease: timedelta) -> None:
@@ -121,7 +121,7 @@ def _has_claimable(connection: Connection, request: ClaimRequest, now: datetime)
 
 
 def _stale(request: ClaimRequest, now: datetime) -> list[ColumnElement[bool]]:
-    mine = [] if request.source is None else [batches.c.source == request.source]
+    mine = [] if request.sources is None else [batches.c.source.in_(request.sources)]
     return [_OPEN, batches.c.lease_until <= now, *mine]
 
 

@@ -24,7 +24,7 @@ class ClaimRequest:
 
     limit: int
     owner: str
-    source: str | None
+    sources: Sequence[str] | None  # None: all of them
     profiles: Sequence[str] | None
     lease: timedelta
     images: Sequence[str] | None = None  # claim only these image ids
@@ -44,6 +44,11 @@ class ClaimedItems:
         return len({member.image_id for member in self.members})
 
 
+def as_names(source: str | Sequence[str] | None) -> Sequence[str] | None:
+    """Return one name or several as a sequence; None is every source."""
+    return [source] if isinstance(source, str) else source
+
+
 def has_claimable(connection: Connection, request: ClaimRequest, now: datetime) -> bool:
     """Return whether ``claim_items`` would find work."""
     plan_by_index(connection, sort=False)
@@ -56,10 +61,13 @@ def has_claimable(connection: Connection, request: ClaimRequest, now: datetime) 
 
 def sources_in_turn(connection: Connection, request: ClaimRequest) -> list[str]:
     """Return the sources, the one whose last batch is the oldest first."""
-    if request.source is not None:
-        return [request.source]
+    if request.sources is not None and len(request.sources) == 1:
+        return list(request.sources)
     last = select(func.max(batches.c.created_at)).where(batches.c.source == sources.c.source).scalar_subquery()
-    return list(connection.execute(select(sources.c.source).order_by(last.asc().nulls_first())).scalars())
+    named = select(sources.c.source).order_by(last.asc().nulls_first(), sources.c.source)
+    if request.sources is not None:
+        named = named.where(sources.c.source.in_(request.sources))
+    return list(connection.execute(named).scalars())
 
 
 def claim_items(

@@ -46,7 +46,7 @@ from cropline.state.model import (
     StateReport,
     WorkState,
 )
-from cropline.state.queue import ClaimRequest
+from cropline.state.queue import ClaimRequest, as_names
 
 
 class State:
@@ -144,26 +144,27 @@ class State:
         *,
         limit: int,
         owner: str,
-        source: str | None = None,
+        source: str | Sequence[str] | None = None,
         profiles: Sequence[str] | None = None,
         images: Sequence[str] | None = None,
     ) -> Batch | None:
         """Lease a batch: a whole stale one, even above the limit; else up to ``limit`` images, newest captured first.
 
         Due retries get a tenth of a batch and the places that new images leave free. Return None when there is no work.
+        The source, of those named or of all, whose last batch is the oldest has its turn.
         ``images`` (ids) claims only these and no stale batch, so that a backfill does only its own work.
         """
-        request = ClaimRequest(limit, owner, source, profiles, self.lease, images)
+        request = ClaimRequest(limit, owner, as_names(source), profiles, self.lease, images)
         return batches.claim(self._database, request)
 
     def resume(self, *, owner: str, source: str | None = None) -> Batch | None:
         """Lease a whole stale batch; None when there is none. ``claim`` does the same first."""
-        request = ClaimRequest(0, owner, source, None, self.lease)
+        request = ClaimRequest(0, owner, as_names(source), None, self.lease)
         return batches.resume(self._database, request)
 
-    def has_work(self, source: str | None = None) -> bool:
+    def has_work(self, source: str | Sequence[str] | None = None) -> bool:
         """Return whether a claim would find work now. Takes no lock: an idle poll needs only this one query."""
-        return batches.has_work(self._database, source)
+        return batches.has_work(self._database, as_names(source))
 
     def renew(self, batch: Batch) -> None:
         """Renew the lease for lease_s from now. Raise StaleLease when another attempt owns the batch."""

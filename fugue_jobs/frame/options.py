@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from cropline.config.pictures import PictureLimits
 from cropline.config.profile import Profile
-from cropline.config.settings import FetchSettings, Settings, load_settings
+from cropline.config.settings import FetchSettings, Settings, load_installation
 from cropline.config.storage import StorageSettings
 from cropline.core.errors import OptionError, StorageError
 from cropline.core.scrub import one_line
@@ -94,7 +94,7 @@ def read_options(
     """Return the parsed options, completed from the settings. Raise OptionError with one line."""
     if unknown:
         raise OptionError(f"{min(unknown)}: no such option")
-    settings = load_settings()
+    settings = load_installation()
     recipe, functions = with_function(_profile(profile, settings), function, extras, version)
     if not isinstance(prefix, str):
         raise OptionError("prefix: must be text")

@@ -11,6 +11,7 @@ import pytest
 import flows.running
 import flows.watch
 from cropline.core.errors import ApiUnavailable, StorageError
+from cropline.config.settings import Settings
 from cropline.pipeline.funnel import Funnel
 from flows.running import drained_on_failure
 
@@ -50,8 +51,8 @@ def test_a_cancelled_intake_does_not_process_the_backlog() -> None:
 def test_a_watch_survives_an_unexpected_error(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(flows.watch, "is_rate_limited", lambda: False)
-    run: Any = SimpleNamespace(funnel=Funnel())
+    monkeypatch.setattr(flows.watch, "is_rate_limited", lambda _name: False)
+    run: Any = SimpleNamespace(funnel=Funnel(), settings=Settings())
     loop = flows.watch._PollLoop(run, 0.1)
 
     def fail() -> bool:
