@@ -124,7 +124,7 @@ def _ask(run: Run, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     if not api.is_set or not rows:
         return found
     try:
-        source = image_api.open_source(api, leave())
+        source = image_api.open_source(api, leave(name=limit_of(run.settings)))
         answers = _by_id(source, rows) if source.finds else _listed(run, rows)
         for image_id, item in answers:
             found[image_id] = item  # noqa: PERF403 - items returned before the API failed count

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from cropline.cli import quarantine
-from cropline.cli.options import Source
+from cropline.cli.options import EverySource, Source
 
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="show the logs of the run")]
 Since = Annotated[str | None, typer.Option(help="captured at or after, ISO 8601; without an offset it is UTC")]
@@ -35,6 +35,7 @@ def add_to(app: typer.Typer) -> None:
     ):  # fmt: skip
         app.command()(command)
     app.add_typer(quarantine.app)
+    app.command()(check)
 
 
 def watch(
@@ -221,6 +222,20 @@ def move_state(
     from cropline.cli.move_state import run_move
 
     run_move(storage=storage, api=api, source=source)
+
+
+def check(
+    source: EverySource = None,
+    out: Annotated[
+        Path | None, typer.Option(help="file or folder for the picture; default: a new temporary folder")
+    ] = None,
+    photo: Annotated[bool, typer.Option(help="fetch one photo and draw its boxes")] = True,
+) -> None:
+    """Check settings, source, storage, database, engine and Prefect server. The exit code is 1 when something is wrong."""
+    from cropline.cli.check import run_check
+
+    if not run_check(source, out, photo=photo):
+        raise typer.Exit(1)
 
 
 def check_storage() -> None:

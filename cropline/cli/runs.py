@@ -11,7 +11,7 @@ from rich.table import Table
 
 from cropline.config.settings import Settings, load_installation, load_settings
 from cropline.core import store_probe
-from cropline.core.errors import CroplineError
+from cropline.core.errors import CroplineError, SettingsError
 from cropline.core.screen import Screen
 from cropline.core.scrub import visible
 from cropline.intake.image_api import check_is_set
@@ -71,11 +71,18 @@ def check_installation(source: str | None, *, needs_api: bool) -> Settings:
     if source is not None:
         settings = settings.of(source)
     for name in settings.source_names:
-        if needs_api:
-            check_is_set(settings.of(name).api)
+        if needs_api and not settings.of(name).api.is_set:
+            _refuse(settings, name)
     store_probe.require(settings.storage.spec)
     open_state(settings).close()
     return settings
+
+
+def _refuse(settings: Settings, name: str) -> None:
+    try:
+        check_is_set(settings.of(name).api)
+    except SettingsError as error:
+        raise SettingsError(f"source {name}: {error}" if settings.sources else str(error)) from None
 
 
 def watched(screen: Screen, name: str, max_batches: int | None = None, source: str | None = None) -> Funnel:

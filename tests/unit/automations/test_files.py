@@ -16,7 +16,7 @@ from prefect.utilities.callables import parameter_schema
 from automations.apply import read_file
 from automations.deploy import deploy
 from automations.form import form_schema
-from automations.prefect_yaml import check, deployments, refuse_mistakes
+from automations.prefect_yaml import check, deployments, for_sources, refuse_mistakes
 from cropline.core.errors import SettingsError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -153,3 +153,36 @@ def test_an_unset_or_missing_server_is_reported(url: str, says: str) -> None:
         pytest.raises(SettingsError, match=f"^PREFECT_API_URL: {says}"),
     ):
         deploy(PREFECT_YAML)
+
+
+def test_several_sources_have_one_poll_and_one_watch_each_and_share_the_others() -> None:
+    made = {entry["name"]: entry for entry in for_sources(deployments(PREFECT_YAML), ["acme", "Zeta_EU"])}
+    assert set(made) == {
+        "poll-acme", "poll-zeta-eu", "watch-acme", "watch-zeta-eu", "process", "backfill", "replay", "forget", "maintain",
+    }  # fmt: skip
+    assert made["poll-zeta-eu"]["parameters"] == {"source": "Zeta_EU", "max_batches": None}
+    assert made["poll-acme"]["tags"] == ["cropline", "source:acme"]
+    assert made["poll-acme"]["schedules"] == made["poll-zeta-eu"]["schedules"] != []
+
+
+def test_a_poll_that_names_no_source_is_refused_when_there_are_several() -> None:
+    entry = {"name": "mine", "entrypoint": "flows.poll:poll", "parameters": {"max_batches": 3}}
+    with pytest.raises(SettingsError, match="deployment 'mine': there are several sources; add source"):
+        for_sources([entry], ["acme", "zeta"])
+    named = entry | {"parameters": {"source": "acme"}}
+    assert for_sources([named], ["acme", "zeta"]) == [named]
+
+
+def test_the_form_offers_the_sources_by_name() -> None:
+    from flows.backfill import backfill
+
+    schema = parameter_schema(backfill.fn).model_dump()
+    assert form_schema(backfill, schema, ["acme", "zeta"])["properties"]["source"] == {
+        "default": None,
+        "description": "name of one of several sources (CROPLINE_SOURCES); empty: the only one",
+        "enum": ["acme", "zeta"],
+        "position": 7,
+        "title": "Source",
+        "type": "string",
+    }
+    assert "enum" not in form_schema(backfill, schema)["properties"]["source"]

@@ -10,8 +10,8 @@ import pytest
 
 import flows.running
 import flows.watch
-from cropline.core.errors import ApiUnavailable, StorageError
 from cropline.config.settings import Settings
+from cropline.core.errors import ApiUnavailable, StorageError
 from cropline.pipeline.funnel import Funnel
 from flows.running import drained_on_failure
 
