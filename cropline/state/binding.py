@@ -24,16 +24,22 @@ def bind(database: Database, storage: str, source: str, api: str | None) -> None
 
     Raise StateError when it is bound to another. ``api`` None: do not check the API.
     """
-    storage, api = place(storage), normal(api) if api else None
-    while True:
-        with database.reading() as connection:
-            bound, known = _bound(connection), _api(connection, source)
-        _check(bound.storage, storage, "storage", "CROPLINE_STORAGE__URL", "--storage")
-        _check(known, api, f"image API of {source}", "CROPLINE_API__URL", "--api")
-        if bound.storage is not None and (api is None or known is not None):
-            return  # an idle poll writes nothing
+    while not check(database, storage, source, api):
         with database.atomic() as connection:
-            _put(connection, storage, source, api, again=False)
+            _put(connection, place(storage), source, normal(api) if api else None, again=False)
+
+
+def check(database: Database, storage: str, source: str, api: str | None) -> bool:
+    """Return whether the database is bound to this storage and the source to this API. Writes nothing.
+
+    Raise StateError when it is bound to another.
+    """
+    storage, api = place(storage), normal(api) if api else None
+    with database.reading() as connection:
+        bound, known = _bound(connection), _api(connection, source)
+    _check(bound.storage, storage, "storage", "CROPLINE_STORAGE__URL", "--storage")
+    _check(known, api, f"image API of {source}", "CROPLINE_API__URL", "--api")
+    return bound.storage is not None and (api is None or known is not None)
 
 
 def move(database: Database, storage: str | None, source: str, api: str | None) -> None:

@@ -266,12 +266,12 @@ def migrate(database: Database) -> None:
     Raise SchemaTooNew when a newer cropline migrated it, StateError when the database cannot be used.
     """
     with database.reading() as connection:
-        if _version(connection) == len(MIGRATIONS):
+        if version_of(connection) == len(MIGRATIONS):
             return
     with database.atomic() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(select(func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
-        version = _version(connection)
+        version = version_of(connection)
         if version > len(MIGRATIONS):
             raise SchemaTooNew(
                 f"the state database has schema {version} of a newer cropline; this one knows {len(MIGRATIONS)}"
@@ -288,7 +288,8 @@ def _apply(database: Database, connection: Connection, version: int) -> None:
         connection.execute(insert(schema_version).values(version=number, applied_at=database.now(connection)))
 
 
-def _version(connection: Connection) -> int:
+def version_of(connection: Connection) -> int:
+    """Return the version of the schema; 0 for an empty database."""
     if not inspect(connection).has_table(schema_version.name):
         return 0
     return connection.execute(select(func.max(schema_version.c.version))).scalar() or 0

@@ -1,0 +1,153 @@
+"""``cropline check``: one screen that names the setting of each mistake, and writes nothing but its probe."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from cropline.cli.check import run_check
+from cropline.core.errors import SettingsError
+from demo.server import DemoServer
+
+
+@pytest.fixture(scope="module")
+def api(photo_cache: Path) -> Iterator[DemoServer]:
+    with DemoServer(photos=3, megapixels=0.3, cache_dir=photo_cache) as server:
+        yield server
+
+
+@pytest.fixture
+def folder(api: DemoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, and the settings of a good installation in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setenv("COLUMNS", "160")
+    put(monkeypatch, API__URL=api.base_url, API__TOKEN=api.token, FETCH__ALLOW_LOOPBACK="true", API__RETRIES="0")
+    return tmp_path
+
+
+def put(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(f"CROPLINE_{name}", value)
+
+
+def checked(
+    capsys: pytest.CaptureFixture[str], *, out: Path | None = None, source: str | None = None
+) -> tuple[bool, str]:
+    good = run_check(source, out, photo=out is not None)
+    return good, capsys.readouterr().out
+
+
+def test_a_good_installation_is_told_and_nothing_but_the_probe_is_written(
+    folder: Path, api: DemoServer, capsys: pytest.CaptureFixture[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    pictures = tmp_path_factory.mktemp("pictures")
+    good, text = checked(capsys, out=pictures)
+    assert good, text
+    assert [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()] == []
+    assert "CROPLINE_API__URL" in text
+    assert api.token not in text
+    item = api.control.images()[0]
+    assert f'"id": "{item["id"]}"' in text, "the item as it came"
+    assert f"image_id: {item['id']}" in text, "the row that it became"
+    for part in (
+        "storage",
+        "database",
+        "engine",
+        "Prefect",
+        "listing",
+        "page",
+        "rows",
+        "times",
+        "clock",
+        "photo",
+        "boxes",
+    ):
+        assert f" {part} " in text, part
+    with Image.open(pictures / "check-cameras.png") as picture:
+        assert picture.format == "PNG"
+        assert picture.width > 100
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"API__URL": ""}, ["CROPLINE_API__URL"]),
+        ({"API__URL": "http://127.0.0.1:9"}, ["listing", "cannot be reached", "CROPLINE_API__URL"]),
+        ({"API__TOKEN": "hunter2"}, ["401", "CROPLINE_API__TOKEN"]),
+        ({"API__FIELDS__UPDATED_AT": "nope"}, ["updated_at_present: 3 of 3", "CROPLINE_API__FIELDS__UPDATED_AT"]),
+        ({"API__COORDINATES": "pixels"}, ["said to be in pixels", "CROPLINE_API__COORDINATES"]),
+        ({"FETCH__ALLOWED_HOSTS": '["a.example"]'}, ["url_host_allowed", "CROPLINE_FETCH__ALLOWED_HOSTS"]),
+        ({"STORAGE__URL": "file:///proc/nothing"}, ["storage", "CROPLINE_STORAGE__URL"]),
+        ({"STATE__URL": "postgresql+psycopg://me:hunter2@127.0.0.1:9/x"}, ["database", "CROPLINE_STATE__URL"]),
+    ],
+)
+def test_each_mistake_is_a_line_that_names_its_setting(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    values: dict[str, str],
+    says: list[str],
+) -> None:
+    put(monkeypatch, **values)
+    good, text = checked(capsys)
+    assert not good
+    wrong = "\n".join(part.split("\nok")[0] for part in text.split("\nwrong ")[1:])
+    for part in says:
+        assert part in wrong, text
+    assert "hunter2" not in text
+
+
+def test_several_sources_are_checked_one_by_one_with_their_own_variables(
+    folder: Path, api: DemoServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good_one = {"url": api.base_url, "token": api.token}
+    sources: dict[str, Any] = {"acme": {"api": good_one}, "zeta-eu": {"api": good_one | {"token": "wrong"}}}
+    put(monkeypatch, SOURCES=json.dumps(sources))
+    good, text = checked(capsys)
+    assert not good
+    acme, zeta = text.partition("source acme")[2].split("source zeta-eu")
+    assert "wrong" not in acme
+    assert "CROPLINE_SOURCES__ZETA_EU__API__TOKEN" in zeta
+    assert checked(capsys, source="acme")[0]
+    with pytest.raises(SettingsError, match="no source 'other'"):
+        run_check("other", None, photo=False)
+
+
+def test_the_place_of_each_setting_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "cropline.toml").write_text("[api]\npage_size = 2\n[batch]\nimages = 7\n")
+    (folder / ".env").write_text("CROPLINE_API__PAGE_SIZE=3\n")
+    _, text = checked(capsys)
+    lines = {line.split()[0]: line.split()[1:] for line in text.split("\n\n")[0].splitlines()}
+    assert lines["CROPLINE_API__PAGE_SIZE"] == ["3", ".env"]
+    assert lines["batch.images"] == ["7", "cropline.toml"]
+    assert lines["CROPLINE_API__TOKEN"] == ["***", "environment"]
+    assert lines["CROPLINE_ENGINE__KIND"] == ["native", "default"]
+
+
+def reader(since: str, settings: Any) -> Iterator[list[dict[str, Any]]]:
+    box = {"id": "b0", "xmin": 0.1, "ymin": 0.2, "xmax": 0.4, "ymax": 0.6, "label": "cola"}
+    at = "2026-04-10T08:00:00Z"
+    photo = os.environ["PHOTO_URL"]
+    yield [{"id": "p0", "etag": "v0", "url": photo, "captured_at": at, "updated_at": at, "store_id": "s", "camera_id": "c",
+            "boxes": [box]}]  # fmt: skip
+
+
+def test_a_source_of_another_kind_is_checked_too(
+    folder: Path, api: DemoServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PHOTO_URL", api.control.images()[0]["url"])
+    put(monkeypatch, API__KIND="python", API__READER="tests.integration.test_check:reader")
+    good, text = checked(capsys, out=folder)
+    assert good, text
+    assert "tests.integration.test_check:reader" in text
+    assert "b0: 0.1, 0.2, 0.4, 0.6  cola" in text
+    assert (folder / "check-cameras.png").is_file()
