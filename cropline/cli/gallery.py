@@ -14,7 +14,7 @@ from typing import Any
 from cropline.cli.photo_view import cut, view_row
 from cropline.cli.services import ends_on_signals
 from cropline.cli.show import announced
-from cropline.config.settings import Settings, load_settings
+from cropline.config.settings import Settings, load_installation
 from cropline.core.errors import CroplineError, SettingsError
 from cropline.core.screen import Screen
 from cropline.core.store_spec import StoreSpec
@@ -33,7 +33,7 @@ def run_gallery(host: str, port: int, token: str | None, cache: Path | None, cac
     """Serve the gallery until Ctrl-C or SIGTERM. Raises SettingsError for an address that cannot be used or is open."""
     if host not in _LOOPBACK and not token:
         raise SettingsError(f"--host {host}: others can reach this address; protect it with --token")
-    with serving(load_settings(), host, port, token, cache or default_cache(), cache_mb) as address:
+    with serving(load_installation(), host, port, token, cache or default_cache(), cache_mb) as address:
         screen = Screen()
         screen.print(f"gallery at {address}{f'/?token={token}' if token else ''}; press Ctrl-C to end", soft_wrap=True)
         with ends_on_signals():
@@ -111,9 +111,10 @@ def photo_jpeg(settings: Settings, row: dict[str, Any]) -> bytes:
 
     A crop process decodes it: any photo may be hostile. Raises PhotoGone.
     """
+    own = settings.of(row["source"]) if row["source"] in settings.source_names else settings
     with tempfile.TemporaryDirectory(prefix="cropline-") as folder:
         image = view_row(0, "") | announced(settings, row)
-        (view,) = cut([image], StoreSpec(Path(folder).as_uri()), settings.fetch, settings.pictures)
+        (view,) = cut([image], StoreSpec(Path(folder).as_uri()), own.fetch, own.pictures)
         if view["status"] != "written":
             raise PhotoGone(f"the photo cannot be fetched again: {view['reason']}: {view['detail']}")
         return Path(folder, view["key"]).read_bytes()

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cropline.config.settings import load_settings
+from cropline.config.settings import load_installation, load_settings
 from cropline.core.errors import CatalogueError, OptionError, SettingsError
 from cropline.core.request import in_utc
 from cropline.core.screen import Screen
@@ -51,7 +51,7 @@ def run_timeline(slot: Slot, since: datetime, until: datetime, out: Path) -> Non
     from cropline.gallery.strip import draw_strip, with_changes
     from cropline.gallery.thumbnails import Thumbnails
 
-    settings = load_settings()
+    settings = load_installation()
     rows = Queries(settings.storage.spec).camera(slot.source, slot.camera, since, until)
     moments = timeline(rows, _start(rows, slot, since, until))
     if len(moments) > _MOST:
