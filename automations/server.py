@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_URL
 
 from cropline.core.errors import SettingsError
+
+
+def address() -> str:
+    """Return PREFECT_API_URL, which may be empty."""
+    return PREFECT_API_URL.value() or ""
+
+
+def missing_deployments(wanted: Sequence[str]) -> list[str]:
+    """Return those of the deployments' names that are not on the server. Raise SettingsError when none answers."""
+    with server() as client:
+        found = {deployment.name for deployment in client.read_deployments()}
+    return [name for name in wanted if name not in found]
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import shutil
 from importlib.util import find_spec
 
 from cropline.cli.findings import Finding
+from cropline.config.places import normal_name
 from cropline.config.settings import Settings
 from cropline.core import store_probe
 from cropline.core.errors import CroplineError
@@ -19,7 +20,6 @@ _PACKAGES = {
     "dask": ("distributed", "dask"),
     "ray": ("ray", "ray"),
 }
-_ANSWER_S = 10
 
 
 def storage(settings: Settings) -> Finding:
@@ -73,27 +73,18 @@ def _java_path() -> str:
 
 def prefect(settings: Settings) -> Finding:
     """Ask the Prefect server at PREFECT_API_URL whether it is healthy, and whether the deployments are there."""
-    from prefect.settings import PREFECT_API_URL
+    from automations.server import address, missing_deployments
 
-    url = PREFECT_API_URL.value()
+    url = one_line(address())
     if not url:
         return Finding("note", "Prefect", "PREFECT_API_URL is not set: each command starts a server for itself")
-    import httpx
-
-    try:
-        httpx.get(f"{url}/health", timeout=_ANSWER_S, trust_env=False).raise_for_status()
-    except httpx.HTTPError as error:
-        text = f"no server answers at {one_line(url)} ({type(error).__name__})"
-        return Finding("wrong", "Prefect", text, "PREFECT_API_URL: the server's address, http(s)://host[:port]/api")
-    return Finding("ok", "Prefect", f"{one_line(url)}{_deployed(settings)}")
-
-
-def _deployed(settings: Settings) -> str:
-    from automations.server import server
-    from cropline.config.places import normal_name
-
     wanted = [f"poll-{normal_name(name)}" for name in settings.source_names] if settings.sources else ["poll"]
-    with server() as client:
-        found = {deployment.name for deployment in client.read_deployments()}
-    missing = [name for name in wanted if name not in found]
-    return f"; not deployed: {', '.join(missing)} (cropline deploy)" if missing else f"; deployed: {', '.join(wanted)}"
+    try:
+        missing = missing_deployments(wanted)
+    except CroplineError as error:
+        return Finding(
+            "wrong", "Prefect", str(error), "PREFECT_API_URL: the server's address, http(s)://host[:port]/api"
+        )
+    if missing:
+        return Finding("note", "Prefect", f"{url} answers; not deployed: {', '.join(missing)}", "cropline deploy")
+    return Finding("ok", "Prefect", f"{url}; deployed: {', '.join(wanted)}")
