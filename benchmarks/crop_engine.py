@@ -19,6 +19,13 @@ regions_37_anywhere_vs_pillow  the same with the bed's own boxes
 job_37_vs_floor, job_1_vs_floor  as vs_floor, with 37 shelf boxes per photo and with one
 peak_rss_one_mb, peak_rss_one_pillow_mb  the job with one shelf box on 64 photos; the same without cropline-regions
 
+Lossless crops (a profile with lossless: true), which are copied out of the photo's bits; 0 without cropline-regions:
+
+lossless_vs_default  seconds of the whole job by the default profile / by the lossless one, in turns, the bed's boxes
+lossless_shelf_vs_default  the same with shelf boxes
+lossless_vs_plain  as vs_plain, by the lossless profile
+lossless_bytes  bytes of the lossless crops / bytes of the default ones
+
 The whole job is run_crop_job through Fugue's native engine, two crop processes, default profile. Methods are measured
 in turns in one run; the best round of each counts, since other load only slows things down.
 """
@@ -31,6 +38,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +103,12 @@ class Bed:
         self._round = 0
 
     def order(
-        self, count: int = PHOTOS, boxes: int = 1_000, store: str | None = None, shelf: bool = False
+        self,
+        count: int = PHOTOS,
+        boxes: int = 1_000,
+        store: str | None = None,
+        shelf: bool = False,
+        lossless: bool = False,
     ) -> dict[str, Any]:
         """Return a whole job. Its image ids are new each time, so that no file is overwritten."""
         self._round += 1
@@ -102,6 +116,7 @@ class Bed:
         return {
             "store": store or self.out.as_uri(),
             "endpoint": self.address if store else None,
+            "profile": {"lossless": lossless},
             "images": [
                 (
                     f"{self._round}-{number}",
@@ -138,7 +153,8 @@ def main() -> None:
         seconds = measure(bed)
         peaks = [peak_rss_mb(bed.order(count)) for count in (PHOTOS, MANY)]
         regions = measure_regions(bed, folder)
-    report(seconds, peaks, regions, photos, server)
+        lossless = measure_lossless(bed)
+    report(seconds, peaks, regions, lossless, photos, server)
 
 
 def measure(bed: Bed) -> dict[str, float]:
@@ -188,6 +204,23 @@ def measure_regions(bed: Bed, folder: Path) -> dict[str, float]:
     return figures
 
 
+def measure_lossless(bed: Bed) -> dict[str, float]:
+    """Return seconds and bytes of the whole job by both profiles: ``default``, ``lossless``, and with shelf boxes."""
+    if find_spec("cropline_regions") is None:
+        return {}
+    ways = {
+        "default": bed.order,
+        "lossless": partial(bed.order, lossless=True),
+        "default_shelf": partial(bed.order, shelf=True),
+        "lossless_shelf": partial(bed.order, shelf=True, lossless=True),
+    }
+    with worker("benchmarks.whole_job") as ours:
+        ours.ask(bed.order(4))
+        rounds = [{way: ours.ask(order()) for way, order in ways.items()} for _ in range(ROUNDS)]
+    found = {way: min(each[way]["seconds"] for each in rounds) for way in ways}
+    return found | {f"{way}_bytes": rounds[0][way]["bytes"] for way in ways}
+
+
 def peak_rss_mb(order: dict[str, Any], path: Path | None = None) -> float:
     """Return the peak memory of a new process that runs this one job."""
     with worker("benchmarks.whole_job", path=path) as ours:
@@ -195,7 +228,12 @@ def peak_rss_mb(order: dict[str, Any], path: Path | None = None) -> float:
 
 
 def report(
-    seconds: dict[str, float], peaks: list[float], regions: dict[str, float], photos: list[BedPhoto], server: str
+    seconds: dict[str, float],
+    peaks: list[float],
+    regions: dict[str, float],
+    lossless: dict[str, float],
+    photos: list[BedPhoto],
+    server: str,
 ) -> None:
     boxes = len(photos[0].boxes)
     crops, sampled = PHOTOS * boxes, SAMPLE * boxes
@@ -212,6 +250,12 @@ def report(
         "rss_growth": peaks[1] / peaks[0],
     }
     figures |= regions
+    figures |= {
+        "lossless_vs_default": lossless["default"] / lossless["lossless"] if lossless else 0.0,
+        "lossless_shelf_vs_default": lossless["default_shelf"] / lossless["lossless_shelf"] if lossless else 0.0,
+        "lossless_vs_plain": crops / lossless["lossless"] * seconds["plain"] / sampled if lossless else 0.0,
+        "lossless_bytes": lossless["lossless_bytes"] / lossless["default_bytes"] if lossless else 0.0,
+    }
     figures |= {f"{way}_s": value for way, value in seconds.items()}
     result: dict[str, Any] = {name: round(value, 3) for name, value in figures.items()} | {"server": server}
     RESULT.parent.mkdir(exist_ok=True)

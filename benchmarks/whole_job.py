@@ -24,24 +24,25 @@ def serve() -> None:
     for line in sys.stdin:
         order = json.loads(line)
         wanted = sum(len(boxes) for _, _, boxes in order["images"])
-        images, claims = tables(order.pop("images"))
+        images, claims = tables(order.pop("images"), order.pop("profile", None))
         job = crop_job(**order)
         started = time.monotonic()
         crops = run_whole_job(images, claims, job)
         seconds = time.monotonic() - started
-        if crops != wanted:
-            raise RuntimeError(f"{crops} of {wanted} crops were written")
-        print(json.dumps({"seconds": seconds, "peak_rss_mb": family_peak_mb()}), flush=True)
+        written = crops["status"].to_pylist().count("written")
+        if written != wanted:
+            raise RuntimeError(f"{written} of {wanted} crops were written")
+        size = sum(crops["bytes"].to_pylist())
+        print(json.dumps({"seconds": seconds, "bytes": size, "peak_rss_mb": family_peak_mb()}), flush=True)
 
 
-def run_whole_job(images: pa.Table, claims: pa.Table, job: CropJob) -> int:
-    """Run the job, including Fugue's start the first time. Return the number of crops written."""
+def run_whole_job(images: pa.Table, claims: pa.Table, job: CropJob) -> pa.Table:
+    """Run the job, including Fugue's start the first time. Return its rows (schemas.CROPS)."""
     from cropline.config.settings import EngineSettings
     from cropline.core.schemas import STORES
     from fugue_jobs.engines.run import run_crop_job
 
-    crops = run_crop_job(images, claims, STORES.empty_table(), job, EngineSettings())
-    return int(crops["status"].to_pylist().count("written"))
+    return run_crop_job(images, claims, STORES.empty_table(), job, EngineSettings())
 
 
 def crop_job(store: str, endpoint: str | None, packed: list[list[Any]] | None = None) -> CropJob:
@@ -55,8 +56,8 @@ def crop_job(store: str, endpoint: str | None, packed: list[list[Any]] | None = 
     return CropJob(spec, FetchSettings(allow_loopback=True), PictureLimits(), processes=2, packed=kinds)
 
 
-def tables(ordered: list[Any]) -> tuple[pa.Table, pa.Table]:
-    """Return (image rows, claims) for the job, from (image id, url, boxes) each."""
+def tables(ordered: list[Any], fields: dict[str, Any] | None = None) -> tuple[pa.Table, pa.Table]:
+    """Return (image rows, claims) for the job, from (image id, url, boxes) each, by a profile of these fields."""
     import pyarrow as pa
 
     from cropline.config.profile import Profile
@@ -64,7 +65,7 @@ def tables(ordered: list[Any]) -> tuple[pa.Table, pa.Table]:
 
     left_out = ("work", "store_name", "city", "region", "store_format")
     shape = pa.schema([field for field in schemas.IMAGES if field.name not in left_out])
-    profile = Profile()
+    profile = Profile(**fields or {})
     work = {"profile": "default", "profile_hash": profile.hash, "recipe": profile.recipe}
     images = [_image_row(number, *image) for number, image in enumerate(ordered)]
     claims = [

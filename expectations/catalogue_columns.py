@@ -36,7 +36,7 @@ def crop_frame(crops: pa.Table) -> pd.DataFrame:
     """One row per crop row, in order."""
     import pandas as pd
 
-    names = [*_WORK, "box_index", "status", *_WRITTEN, *_REGION[:6]]
+    names = [*_WORK, "box_index", "status", *_WRITTEN, *_REGION[:6], "box_left", "box_top"]
     table = crops.select(names).to_pandas()
     written = table["status"] == "written"
     return pd.DataFrame(
@@ -93,14 +93,16 @@ def _inside(table: pd.DataFrame) -> pd.Series[bool]:
 
 
 def _size_matches(table: pd.DataFrame) -> pd.Series[bool]:
-    """Whether the crop has its region's size, or is shrunk in proportion, each side rounded to a pixel."""
+    """Whether the crop has its region's size, contains it at its place, or is shrunk in proportion, rounded to a pixel."""
     across, down = table["right"] - table["left"], table["bottom"] - table["top"]
     width, height = table["width"], table["height"]
     same = (width == across) & (height == down)
     scale = np.maximum(width, height) / np.maximum(across, down)
     rounding = ((width - across * scale).abs() <= 0.5) | (width == 1)
     rounding &= ((height - down * scale).abs() <= 0.5) | (height == 1)
-    return same | ((scale < 1) & rounding)
+    left, top = table["box_left"], table["box_top"]
+    contains = (left >= 0) & (top >= 0) & (left + across <= width) & (top + down <= height)
+    return same | ((scale < 1) & rounding) | contains
 
 
 def _flags(values: pd.Series[bool]) -> npt.NDArray[np.int64]:

@@ -89,6 +89,8 @@ class CropOutcome(NamedTuple):
     top: int | None = None
     right: int | None = None
     bottom: int | None = None
+    box_left: int | None = None
+    box_top: int | None = None
     luminance: float | None = None
     sharpness: float | None = None
     flags: str | None = None

@@ -177,10 +177,14 @@ def crop(
     format: Annotated[
         Literal["jpeg", "png", "webp", "avif"] | None,
         typer.Option(
-            help="file format; this and the next five options change the chosen profiles, or the default recipe without --profile"
+            help="file format; this and the next seven options change the chosen profiles, or the default recipe without --profile"
         ),
     ] = None,
     quality: Annotated[int | None, typer.Option(help="1 to 100, for jpeg, webp and avif")] = None,
+    effort: Annotated[int | None, typer.Option(help="more makes smaller files and takes longer; see docs/profiles.md")] = None,
+    lossless: Annotated[
+        bool, typer.Option("--lossless", help="webp: keep every pixel; jpeg: copy the photo's bits")
+    ] = False,
     max_side: Annotated[int | None, typer.Option(help="pixels; a crop with a longer side is scaled down to it")] = None,
     min_side: Annotated[int | None, typer.Option(help="pixels; a box with a shorter side is skipped")] = None,
     padding: Annotated[float | None, typer.Option(help="margin on each side, as a fraction of the box's side")] = None,
@@ -207,6 +211,8 @@ def crop(
     changes = {
         "format": format,
         "quality": quality,
+        "effort": effort,
+        "lossless": lossless or None,
         "max_side": max_side,
         "min_side": min_side,
         "padding": padding,

@@ -35,7 +35,7 @@ from cropline.reports.contact_sheet import Tile
 _PICTURE, _LIST = "boxes.jpg", "crops.json"
 _SHOWN = (
     *("profile", "box_index", "box_id", "label", "status", "reason", "detail", "file", "width", "height", "bytes"),
-    *("sha256", "left", "top", "right", "bottom", "luminance", "sharpness", "flags"),
+    *("sha256", "left", "top", "right", "bottom", "box_left", "box_top", "luminance", "sharpness", "flags"),
 )
 _ROWS_SHOWN = 60
 _OUR_NAME = re.compile(r"[a-z0-9_-]{1,40}/[0-9]{4}[A-Za-z0-9_-]*[.](?:jpg|png|webp|avif)")
@@ -131,7 +131,8 @@ def _profiles(settings: Settings, options: CropOptions) -> dict[str, Profile]:
         return {name: Profile(**profile.model_dump() | options.changes) for name, profile in chosen.items()}
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise SettingsError(f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}") from None
+        option = f"--{str(first['loc'][0]).replace('_', '-')}: " if first["loc"] else ""
+        raise SettingsError(option + first["msg"].removeprefix("Value error, ")) from None
 
 
 def _bytes(options: CropOptions, settings: Settings) -> bytes:

@@ -26,6 +26,8 @@ _IN_EVERY_RECIPE = frozenset(
 )
 # The most effort of each format: fugue_jobs/imaging/encode.py passes it to Pillow.
 _MOST_EFFORT = {"jpeg": 1, "png": 9, "webp": 6, "avif": 10}
+# What nobody can choose for crops that are copied bits.
+_NOT_LOSSLESS = ("max_side", "quality", "subsampling", "matte", "effort", "steps")
 
 
 class Profile(Group):
@@ -33,7 +35,14 @@ class Profile(Group):
 
     format: Literal["jpeg", "png", "webp", "avif"] = Field("jpeg", description="format of the crops")
     quality: int = Field(90, ge=1, le=100, description="jpeg, webp, avif")
-    lossless: bool = Field(False, description="webp only")
+    lossless: bool = Field(
+        False,
+        description="webp: keep every pixel; jpeg: copy the photo's bits, so the crop is neither decoded nor encoded "
+        "(docs/profiles.md)",
+    )
+    lossless_upright: bool = Field(
+        False, description="lossless jpeg: turn the crop upright instead of writing EXIF's orientation"
+    )
     subsampling: Literal["4:4:4", "4:2:2", "4:2:0"] = Field("4:2:0", description="jpeg only")
     padding: float = Field(0.0, ge=0, le=2, description="fraction of the box's side added on each side")
     min_side: int = Field(0, ge=0, le=20_000, description="px; a crop with a shorter side is skipped")
@@ -70,6 +79,22 @@ class Profile(Group):
         if self.effort is not None and self.effort > most:
             raise ValueError(f"effort of {self.format} is 0 to {most}, not {self.effort}")
         return self
+
+    @model_validator(mode="after")
+    def _copies_bits_of_photos(self) -> Self:
+        if not self.copies_bits:
+            if self.lossless_upright:
+                raise ValueError("lossless_upright needs lossless and format jpeg")
+            return self
+        changed = [name for name in _NOT_LOSSLESS if getattr(self, name) != type(self).model_fields[name].get_default()]
+        if changed:
+            raise ValueError(f"a lossless jpeg copies the photo's bits: leave out {', '.join(changed)}")
+        return self
+
+    @property
+    def copies_bits(self) -> bool:
+        """Whether crops are cut out of the photo's bits, without decoding and encoding."""
+        return self.lossless and self.format == "jpeg"
 
     @property
     def extension(self) -> str:

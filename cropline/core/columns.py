@@ -60,6 +60,8 @@ CATALOGUE_COLUMNS = {
     "top": "top edge of the cut in the upright photo, px",
     "right": "right edge of the cut in the upright photo, px",
     "bottom": "bottom edge of the cut in the upright photo, px",
+    "box_left": "left edge of the cut in the crop, px, where a lossless crop is larger than the cut; null otherwise",
+    "box_top": "top edge of the cut in the crop, px, of a lossless crop; null otherwise",
     "xmin": BOX_COLUMNS["xmin"],
     "ymin": BOX_COLUMNS["ymin"],
     "xmax": BOX_COLUMNS["xmax"],
@@ -70,7 +72,8 @@ CATALOGUE_COLUMNS = {
     "image_height": "height of the upright photo as decoded, px",
     "image_sha256": "SHA-256 of the bytes that were fetched, hex",
     "image_bytes": "size of the photo that was fetched, bytes",
-    "decoder": "what decoded the photo: regions, or pillow with the reason; null when nothing was decoded",
+    "decoder": "what decoded the photo: regions, or pillow with the reason; bits when lossless crops were cut undecoded; "
+    "null when there was no photo",
     "image_phash": "perceptual hash of the photo, one letter per cell of a 16 x 16 grid; null unless all its boxes were cut",
     "luminance": "mean luma of the crop, 0 to 255",
     "sharpness": "variance of the crop's Laplacian: low is blurred",

@@ -134,6 +134,8 @@ CROPS = pa.schema(
         ("top", pa.int64()),
         ("right", pa.int64()),
         ("bottom", pa.int64()),
+        ("box_left", pa.int64()),
+        ("box_top", pa.int64()),
         ("xmin", pa.float64()),
         ("ymin", pa.float64()),
         ("xmax", pa.float64()),

@@ -31,6 +31,7 @@ _FROM: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "captured_date": (_MADE, ("captured_at",), ()),
     "key": (_MADE, ("source", "image_id", "content_hash", "boxes"), ("name", "hash")),
     **dict.fromkeys(("left", "top", "right", "bottom", "width", "height"), (_MADE, _PICTURE, ("recipe",))),
+    **dict.fromkeys(("box_left", "box_top"), (_MADE, _PICTURE, ("recipe",))),
     **dict.fromkeys(("bytes", "sha256", "luminance", "sharpness", "flags", "status"), (_MADE, _PICTURE, ("recipe",))),
     **dict.fromkeys(("reason", "detail", "retry_after_s"), (_MADE, _PICTURE, ("recipe",))),
     "format": (_MADE, (), ("recipe",)),

@@ -44,11 +44,12 @@ def contact_sheet(tiles: Sequence[Tile], *, columns: int = 8) -> bytes:
 
 
 def _place(sheet: Image, draw: ImageDraw, tile: Tile, left: int, top: int) -> None:
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(io.BytesIO(tile.data)) as opened:
-            picture = opened.convert("RGB")
+            # A lossless crop may have a tag that turns it.
+            picture = ImageOps.exif_transpose(opened).convert("RGB")
         picture.thumbnail((_CELL_WIDTH - 16, _CELL_HEIGHT - 16), Image.Resampling.LANCZOS)
     except Exception:  # noqa: BLE001 - of bytes that are damaged Pillow raises nearly anything
         draw.text((left + 10, top + 10), "cannot be shown", fill=_ACCENT, font=_font(13))

@@ -40,6 +40,8 @@ def with_function(
             if value is not None:
                 raise OptionError(f"{option}: needs function=")
         return profile, ()
+    if profile.copies_bits:
+        raise OptionError("function: a lossless jpeg profile copies the photo's bits, and a function needs pixels")
     columns = dict(_columns(extras))
     pickled: Pickled = ()
     try:

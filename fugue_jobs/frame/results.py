@@ -30,12 +30,14 @@ _AFTER = (
     ("right", pa.int64()),
     ("bottom", pa.int64()),
 )
-
+# Of lossless crops, which are larger than the cut.
+_IN_CROP = (("box_left", pa.int64()), ("box_top", pa.int64()))
 
 def result_schema(options: Options, *, nested: bool = False) -> pa.Schema:
     """Return the columns that are appended to a frame; lists with one value per box where boxes are nested."""
     where = ("key", pa.string()) if options.store is not None else ("data", pa.binary())
-    fields = [(options.prefix + name, kind) for name, kind in (*_BEFORE, where, *_AFTER)]
+    place = _IN_CROP if options.profile.copies_bits else ()
+    fields = [(options.prefix + name, kind) for name, kind in (*_BEFORE, where, *_AFTER, *place)]
     fields += [(name, arrow_type(kind)) for name, kind in options.extras.items()]
     return pa.schema([(name, pa.list_(kind) if nested else kind) for name, kind in fields])
 

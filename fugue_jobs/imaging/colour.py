@@ -79,6 +79,32 @@ def _coloured(plain: Image.Image, meaning: Meaning, keep_icc: bool) -> Coloured:
         return Coloured(_without_profile(plain), None, "icc_ignored")
 
 
+class Untouched(NamedTuple):
+    """How a crop that keeps the photo's values says its colours: by this profile (None: sRGB)."""
+
+    icc: bytes | None
+    note: str | None = None
+
+
+def untouched(mode: str, icc: bytes | None, keep_icc: bool) -> Untouched | None:
+    """Return how crops of a photo of this mode (RGB or L) keep its values; None when they must be converted."""
+    if icc is None:
+        return Untouched(None)
+    ignored = Untouched(None, "icc_ignored")
+    if len(icc) > _MOST_ICC:
+        return ignored
+    try:
+        space, is_srgb = _describe(icc)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError, struct.error):
+        return ignored
+    if mode in _SPACES.get(space, ()):
+        return Untouched(icc) if keep_icc else Untouched(None) if is_srgb else None
+    # Greys can be converted by an RGB profile, but a grey file cannot carry it.
+    if mode == "L" and space == "RGB ":
+        return Untouched(None) if is_srgb else None
+    return ignored
+
+
 def flatten(image: Image.Image, matte: str) -> Image.Image:
     """Return RGBA on the matte (``#rrggbb``), as RGB; RGB is returned unchanged."""
     if image.mode == "RGB":

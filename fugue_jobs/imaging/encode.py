@@ -44,11 +44,17 @@ class Recipe:
     matte: str
     colour: str
     effort: int | None = None
+    lossless_upright: bool = False
     steps: tuple[Step, ...] = ()
 
     @property
     def extension(self) -> str:
         return "jpg" if self.format == "jpeg" else self.format
+
+    @property
+    def copies_bits(self) -> bool:
+        """Whether crops are to be cut out of the photo's bits, without decoding and encoding."""
+        return self.lossless and self.format == "jpeg"
 
     @property
     def keeps_icc(self) -> bool:

@@ -48,6 +48,11 @@ class Region(NamedTuple):
         return self.bottom - self.top
 
 
+def turn_of(orientation: int) -> tuple[bool, bool, bool]:
+    """Return whether turning upright swaps x and y, then mirrors x, then mirrors y."""
+    return _TURNS[orientation]
+
+
 class Placement(NamedTuple):
     """A box's place in the upright picture. ``clipped``: the unpadded box was partly outside."""
 

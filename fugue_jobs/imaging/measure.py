@@ -4,12 +4,17 @@ Measuring every pixel would cost a tenth of the job. The samples are so small th
 would cost twice as much as the steps, so the code uses the core image (``Image.im``).
 """
 
+from __future__ import annotations
+
 from operator import mul
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageFilter
 
-_GRID = 32  # px per side of the grid of single pixels whose brightness is averaged
+if TYPE_CHECKING:
+    from PIL._imaging import ImagingCore
+
+GRID = 32  # px per side of the grid of single pixels whose brightness is averaged
 _WINDOW = 40  # px per side of the window in the crop's middle, at full resolution, where edges are measured
 _OFFSET = 128
 _LAPLACE = ImageFilter.Kernel((3, 3), (0, 1, 0, 1, -4, 1, 0, 1, 0), scale=1, offset=_OFFSET).filterargs
@@ -18,7 +23,7 @@ _SQUARES = [(level - _OFFSET) ** 2 for level in range(256)]
 
 def sample(crop: Image.Image) -> Image.Image:
     """Return the luma of a regular grid of at most 32 x 32 pixels of an RGB or RGBA crop."""
-    size = min(crop.width, _GRID), min(crop.height, _GRID)
+    size = min(crop.width, GRID), min(crop.height, GRID)
     pixels: Any = crop.im
     if crop.size != size:
         pixels = pixels.resize(size, Image.Resampling.NEAREST, (0, 0, *crop.size))
@@ -38,11 +43,21 @@ def sharpness(crop: Image.Image) -> float:
 
     0 for crops under 3 px per side. Edges beyond 127 grey levels count as 127.
     """
-    if min(crop.size) < 3:
+    window: Any = crop.im.crop(middle(*crop.size))
+    return sharpness_of(window.convert("L"))
+
+
+def middle(width: int, height: int) -> tuple[int, int, int, int]:
+    """Return the window of a crop of this size in which sharpness is measured."""
+    left, top = max(0, (width - _WINDOW) // 2), max(0, (height - _WINDOW) // 2)
+    return left, top, min(width, left + _WINDOW), min(height, top + _WINDOW)
+
+
+def sharpness_of(window: ImagingCore) -> float:
+    """Return the sharpness of a crop from the luma of its middle."""
+    if min(window.size) < 3:
         return 0.0
-    left, top = max(0, (crop.width - _WINDOW) // 2), max(0, (crop.height - _WINDOW) // 2)
-    window: Any = crop.im.crop((left, top, min(crop.width, left + _WINDOW), min(crop.height, top + _WINDOW)))
-    edges = window.convert("L").filter(*_LAPLACE)
+    edges: Any = window.filter(*_LAPLACE)
     width, height = int(edges.size[0]), int(edges.size[1])
     # The outermost pixels have no neighbours: the filter leaves them unchanged.
     inner = edges.crop((1, 1, width - 1, height - 1))

@@ -17,6 +17,7 @@ from fugue_jobs.imaging.decode import UPRIGHT, Photo
 from fugue_jobs.imaging.encode import Recipe, encode, read_recipe, sha256, shrunk_size
 from fugue_jobs.imaging.geometry import Edges, Region, to_stored, to_upright
 from fugue_jobs.imaging.headers import Limits
+from fugue_jobs.imaging.lossless import DECODER, REENCODED, Bits, open_bits
 from fugue_jobs.imaging.meaning import Meaning
 from fugue_jobs.imaging.passes import Placing, passes, place_box, regions
 from fugue_jobs.work import CropOutcome, ImageWork, failed
@@ -71,8 +72,13 @@ def cut(
     """
     recipes = [_recipe_or_failure(order.recipe) for order in work.orders]
     repeated = _repeated_ids(work)
+    copied: set[tuple[int, int]] = set()
+    for piece in _copies(photo, work, recipes, limits, repeated, on_progress):
+        copied.add((piece.outcome.order, piece.outcome.box_index))
+        yield piece
     for scale, numbers in passes(photo, work, recipes, limits.size_mismatch):
-        if all(work.orders[number].only == frozenset() for number in numbers):
+        numbers = [number for number in numbers if _wants_more(work, number, copied)]
+        if not numbers:
             continue
         on_progress()
         photo.load(canvas, scale, _wanted(photo, work, [recipes[number] for number in numbers], limits, scale))
@@ -81,7 +87,7 @@ def cut(
             flags = (*photo.notes, "duplicate_box_id") if work.boxes[index].box_id in repeated else photo.notes
             seen: _Seen = {}
             for number in numbers:
-                if not work.orders[number].wants(index):
+                if not work.orders[number].wants(index) or (number, index) in copied:
                     continue
                 recipe = recipes[number]
                 if isinstance(recipe, PhotoFailure):
@@ -93,6 +99,103 @@ def cut(
                     yield Cut(failed(number, index, failure), None)
 
 
+def _copies(
+    photo: Photo,
+    work: ImageWork,
+    recipes: list[Recipe | PhotoFailure],
+    limits: CropLimits,
+    repeated: set[str],
+    on_progress: Callable[[], None],
+) -> Iterator[Cut]:
+    """Yield the crops of lossless profiles that can be cut out of the photo's bits."""
+    lossless = [
+        (number, recipe)
+        for number, recipe in enumerate(recipes)
+        if isinstance(recipe, Recipe) and recipe.copies_bits and _wants_more(work, number, set())
+    ]
+    if not lossless:
+        return
+    width, height = photo.upright_size
+    wanted = [
+        to_stored(region, width, height, photo.orientation)
+        for _, recipe in lossless
+        for region in regions(photo, work, recipe, _placing(limits))
+    ]
+    bits = open_bits(photo, wanted)
+    if bits is None:
+        return
+    photo.decoder = DECODER
+    for index in range(len(work.boxes)):
+        on_progress()
+        flags = (*photo.flags, "duplicate_box_id") if work.boxes[index].box_id in repeated else photo.flags
+        for number, recipe in lossless:
+            if not work.orders[number].wants(index):
+                continue
+            try:
+                piece = _copy_one(photo, work, limits, recipe, (number, index), flags, bits)
+            except PhotoFailure as failure:
+                piece = Cut(failed(number, index, failure), None)
+            if piece is not None:
+                yield piece
+
+
+def _copy_one(
+    photo: Photo,
+    work: ImageWork,
+    limits: CropLimits,
+    recipe: Recipe,
+    position: tuple[int, int],
+    flags: tuple[str, ...],
+    bits: Bits,
+) -> Cut | None:
+    region, outcome, notes = _placed(photo, work, limits, recipe, position, flags)
+    if outcome.reason is not None:
+        return Cut(outcome, None)
+    copied = bits.copy(region, recipe)
+    if copied is None:
+        return None
+    place = copied.region
+    outcome = outcome._replace(
+        status="written",
+        bytes=len(copied.data),
+        sha256=sha256(copied.data),
+        width=place.width,
+        height=place.height,
+        format=recipe.format,
+        box_left=region.left - place.left,
+        box_top=region.top - place.top,
+        luminance=measure.luminance(copied.sample),
+        sharpness=copied.sharpness,
+        flags=_join((*notes, copied.note) if copied.note else notes),
+    )
+    return Cut(outcome, copied.data, copied.sample)
+
+
+def _wants_more(work: ImageWork, number: int, done: set[tuple[int, int]]) -> bool:
+    """Return whether this order has boxes that are not done."""
+    order = work.orders[number]
+    return any(order.wants(index) and (number, index) not in done for index in range(len(work.boxes)))
+
+
+def _placed(
+    photo: Photo,
+    work: ImageWork,
+    limits: CropLimits,
+    recipe: Recipe,
+    position: tuple[int, int],
+    flags: tuple[str, ...],
+) -> tuple[Region, CropOutcome, tuple[str, ...]]:
+    """Return a box's region, its outcome, and its flags. The outcome has a reason when the box is not cut."""
+    placement, fitted = place_box(photo, work, recipe, position[1], _placing(limits))
+    region = placement.region
+    notes = (*flags, *([fitted] if fitted else []), *(["clipped"] if placement.clipped else []))
+    outcome = CropOutcome(*position, "skipped", **region._asdict())
+    if min(region.width, region.height) < recipe.min_side:
+        detail = f"{region.width} x {region.height} px, the profile wants {recipe.min_side}"
+        outcome = outcome._replace(reason="below_min_side", detail=detail, flags=_join(notes))
+    return region, outcome, notes
+
+
 def _cut_one(
     photo: Photo,
     work: ImageWork,
@@ -102,13 +205,11 @@ def _cut_one(
     flags: tuple[str, ...],
     seen: _Seen,
 ) -> Cut:
-    placement, fitted = place_box(photo, work, recipe, position[1], _placing(limits))
-    region = placement.region
-    notes = (*flags, *([fitted] if fitted else []), *(["clipped"] if placement.clipped else []))
-    outcome = CropOutcome(*position, "skipped", **region._asdict())
-    if min(region.width, region.height) < recipe.min_side:
-        detail = f"{region.width} x {region.height} px, the profile wants {recipe.min_side}"
-        return Cut(outcome._replace(reason="below_min_side", detail=detail, flags=_join(notes)), None)
+    region, outcome, notes = _placed(photo, work, limits, recipe, position, flags)
+    if outcome.reason is not None:
+        return Cut(outcome, None)
+    if recipe.copies_bits:
+        notes = (*notes, REENCODED)
     key = (region, recipe.keeps_icc)
     if key not in seen:
         seen[key] = _piece(photo, region, keep_icc=recipe.keeps_icc)

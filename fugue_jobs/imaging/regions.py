@@ -35,17 +35,22 @@ def decode_regions(
     image: ImageFile, data: bytes, wanted: Sequence[Edges], scale: int, memory: Callable[[int], bytearray]
 ) -> Decoded:
     """Decode the wanted pixels of a JPEG that Pillow has opened but not loaded. Edges are in the picture at 1/scale."""
-    extension, reason = _extension()
-    if extension is None:
+    found, reason = _extension()
+    if found is None:
         return Decoded(reason=reason)
     if image.mode not in ("RGB", "L") or len(image.tile) != 1:
         return Decoded(reason="colour_space")
     if not wanted:
         return Decoded(reason="no_boxes")
     try:
-        return Decoded(dict(zip(wanted, extension.decode(data, wanted, scale=scale, memory=memory), strict=True)))
-    except extension.Undecoded as refused:
+        return Decoded(dict(zip(wanted, found.decode(data, wanted, scale=scale, memory=memory), strict=True)))
+    except found.Undecoded as refused:
         return Decoded(reason=str(refused.reason))
+
+
+def extension() -> Any:
+    """Return cropline-regions; None where it cannot be used."""
+    return _extension()[0]
 
 
 @cache

@@ -31,6 +31,11 @@
 #define SLACK (BLOCKS * (27 + 63 * 31) / 8 + 32)
 #define CUT_HEADER 64     /* the most bytes of a cut before its bits */
 
+/* The place in a block of each coefficient of a table in a file. */
+static const uint8_t ZIGZAG[DCTSIZE2] = {
+    0,  1,  8,  16, 9,  2,  3,  10, 17, 24, 32, 25, 18, 11, 4,  5,  12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6,  7,  14, 21, 28,
+    35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63};
+
 struct huffman {
   int32_t limit[17], first[17]; /* per length: end of its codes, left-aligned to 16 bits; index of its first code minus that code */
   uint8_t values[256];
@@ -50,6 +55,7 @@ struct component {
 struct mcu {
   uint32_t at; /* its first bit */
   int16_t dc[COMPONENTS]; /* the predictors before it */
+  int16_t luma; /* of the MCU before it: the mean of the first component's DC values */
 };
 
 struct cutter {
@@ -320,8 +326,9 @@ static inline int skip_ac(struct reader *reader, const struct huffman *table) {
 /* At a restart or at the end: the rest of a byte is padding; a whole byte would be excess. */
 static int ends_at(uint64_t at, uint64_t byte) { return (at + 7) / 8 == byte; }
 
-static inline int note(struct mcu *mcu, uint64_t at, const int *predicted) {
+static inline int note(struct mcu *mcu, uint64_t at, const int *predicted, int luma) {
   mcu->at = (uint32_t)at;
+  mcu->luma = (int16_t)luma; /* the predictors are in range, so their mean is */
   for (int i = 0; i < COMPONENTS; i++) {
     mcu->dc[i] = (int16_t)predicted[i];
     if (mcu->dc[i] != predicted[i]) return -1;
@@ -344,25 +351,27 @@ static int walk(struct cutter *cutter) {
   struct reader reader = reader_at(cutter->bits, 0);
   struct mcu *mcu = cutter->mcus;
   uint32_t passed = 0, left = cutter->interval;
-  int predicted[COMPONENTS] = {0};
+  int predicted[COMPONENTS] = {0}, of_luma = 0;
+  for (int block = 0; block < cutter->blocks; block++) of_luma += cutter->owner[block] == 0;
   uint64_t at = 0;
-  note(mcu++, at, predicted);
+  note(mcu++, at, predicted, 0);
   for (uint64_t number = 0; number < count; number++) {
+    int sums[COMPONENTS] = {0};
     for (int block = 0; block < cutter->blocks; block++) {
-      int difference;
+      int difference, owner = cutter->owner[block];
       if (read_dc(&reader, dc[block], &difference)) return -1;
-      predicted[cutter->owner[block]] += difference;
+      sums[owner] += predicted[owner] += difference;
       if (skip_ac(&reader, ac[block])) return -1;
     }
     at = position(&reader, cutter->bits);
-    if (at > cutter->bit_count || note(mcu++, at, predicted)) return -1;
+    if (at > cutter->bit_count || note(mcu++, at, predicted, sums[0] / of_luma)) return -1;
     if (passed == cutter->restart_count || --left > 0) continue;
     if (!ends_at(at, cutter->restarts[passed])) return -1;
     at = (uint64_t)cutter->restarts[passed++] * 8;
     reader = reader_at(cutter->bits, at);
     left = cutter->interval;
     memset(predicted, 0, sizeof predicted);
-    note(mcu++, at, predicted);
+    note(mcu++, at, predicted, 0);
   }
   return cutter->rows < cutter->all_rows || ends_at(at, cutter->bit_count / 8) ? 0 : -1;
 }
@@ -530,6 +539,77 @@ static uint8_t *put_header(const struct cutter *cutter, const struct cut *cut, u
   return out;
 }
 
+static uint8_t *put_segment(uint8_t *out, uint8_t marker, size_t length) {
+  *out++ = 0xFF, *out++ = marker;
+  *out++ = (uint8_t)((length + 2) >> 8), *out++ = (uint8_t)(length + 2);
+  return out;
+}
+
+static uint8_t *put_quantisation(uint8_t *out, int number, const JQUANT_TBL *table, int *extended) {
+  int wide = 0;
+  for (int i = 0; i < DCTSIZE2; i++) wide |= table->quantval[i] > 255;
+  *extended |= wide;
+  out = put_segment(out, 0xDB, (size_t)1 + DCTSIZE2 * (wide ? 2 : 1));
+  *out++ = (uint8_t)(wide << 4 | number);
+  for (int i = 0; i < DCTSIZE2; i++) {
+    UINT16 value = table->quantval[ZIGZAG[i]];
+    if (wide) *out++ = (uint8_t)(value >> 8);
+    *out++ = (uint8_t)value;
+  }
+  return out;
+}
+
+static uint8_t *put_huffman(uint8_t *out, int number, const JHUFF_TBL *table) {
+  size_t count = 0;
+  for (int length = 1; length <= 16; length++) count += table->bits[length];
+  if (count > 256) return NULL;
+  out = put_segment(out, 0xC4, 17 + count);
+  *out++ = (uint8_t)number;
+  memcpy(out, table->bits + 1, 16);
+  memcpy(out + 16, table->huffval, count);
+  return out + 16 + count;
+}
+
+size_t cutter_tables(const struct cutter *cutter, const struct jpeg_decompress_struct *photo, uint8_t *out, int *extended) {
+  uint8_t *at = out;
+  *extended = 0;
+  unsigned written[3] = {0}; /* quantisation, DC, AC: a bit for each number */
+  for (const struct component *each = cutter->component; each < cutter->component + cutter->components; each++) {
+    if (each->quantisation >= NUM_QUANT_TBLS || photo->quant_tbl_ptrs[each->quantisation] == NULL) return 0;
+    if (!(written[0] >> each->quantisation & 1))
+      at = put_quantisation(at, each->quantisation, photo->quant_tbl_ptrs[each->quantisation], extended);
+    *extended |= each->dc > 1 || each->ac > 1;
+    if (!(written[1] >> each->dc & 1)) at = put_huffman(at, each->dc, photo->dc_huff_tbl_ptrs[each->dc]);
+    if (at != NULL && !(written[2] >> each->ac & 1)) at = put_huffman(at, 0x10 | each->ac, photo->ac_huff_tbl_ptrs[each->ac]);
+    if (at == NULL) return 0;
+    written[0] |= 1u << each->quantisation, written[1] |= 1u << each->dc, written[2] |= 1u << each->ac;
+  }
+  return (size_t)(at - out);
+}
+
+static int level(const struct jpeg_decompress_struct *photo, const struct component *component, int dc) {
+  /* A DC coefficient is eight times the block's mean. */
+  int mean = (int)((int64_t)dc * photo->quant_tbl_ptrs[component->quantisation]->quantval[0] / DCTSIZE) + CENTERJSAMPLE;
+  return mean < 0 ? 0 : mean > MAXJSAMPLE ? MAXJSAMPLE : mean;
+}
+
+int cutter_has(const struct cutter *cutter, const struct cut *cut) {
+  return cut->left < cut->right && cut->top < cut->bottom && cut->right <= cutter->columns && cut->bottom <= cutter->rows;
+}
+
+void cutter_levels(const struct cutter *cutter, const struct jpeg_decompress_struct *photo, J_COLOR_SPACE space,
+                   const struct cut *cut, uint8_t *out) {
+  static const int of_rgb[COMPONENTS] = {299, 587, 114};
+  for (uint64_t row = cut->top; row < cut->bottom; row++)
+    for (uint64_t column = cut->left; column < cut->right; column++) {
+      const struct mcu *end = noted(cutter, row * cutter->columns + column) + 1;
+      int sum = 0;
+      /* RGB is not subsampled in practice: the last block of each colour is its only one. */
+      for (int i = 0; space == JCS_RGB && i < COMPONENTS; i++) sum += of_rgb[i] * level(photo, &cutter->component[i], end->dc[i]);
+      *out++ = (uint8_t)(space == JCS_RGB ? (sum + 500) / 1000 : level(photo, &cutter->component[0], end->luma));
+    }
+}
+
 /* Space for a cut: its bits, all of them stuffed, and the corrected differences. put() refuses what does not fit. */
 static int make_room(struct cutter *cutter, const struct cut *cut) {
   uint64_t bytes = CUT_HEADER, runs = cutter->interval ? (cut->right - cut->left) / cutter->interval + 2 : 1;
@@ -547,8 +627,7 @@ static int make_room(struct cutter *cutter, const struct cut *cut) {
 }
 
 const uint8_t *cutter_cut(struct cutter *cutter, const struct cut *cut, size_t *length) {
-  if (cut->left >= cut->right || cut->top >= cut->bottom || cut->right > cutter->columns || cut->bottom > cutter->rows)
-    return NULL;
+  if (!cutter_has(cutter, cut)) return NULL;
   if (cut->width > 65535 || cut->height > 65535 || make_room(cutter, cut)) return NULL;
   struct writer writer = {put_header(cutter, cut, cutter->out), cutter->out + cutter->capacity, 0, 0, 0};
   int16_t predicted[COMPONENTS] = {0};

@@ -24,6 +24,20 @@ struct cutter *cutter_open(struct jpeg_decompress_struct *photo, const uint8_t *
 /* The rectangle as a JPEG without tables: they are the photo's. Valid until the next cut. NULL: it cannot be cut. */
 const uint8_t *cutter_cut(struct cutter *cutter, const struct cut *cut, size_t *length);
 
+#define CUT_TABLES 4096 /* more than the segments of all tables take */
+
+/* Writes the segments of the tables that a cut needs to be a file, before its frame. Returns their length; 0: one is
+ * missing. *extended: the frame is not baseline, which has 8-bit quantisation and two tables of a kind. */
+size_t cutter_tables(const struct cutter *cutter, const struct jpeg_decompress_struct *photo, uint8_t *out, int *extended);
+
+/* Whether the MCUs of the rectangle are known. */
+int cutter_has(const struct cutter *cutter, const struct cut *cut);
+
+/* Writes the mean luma of each known MCU of the rectangle, row by row, from the DC coefficients alone.
+ * cutter_tables() came before. `space`: the photo's colours; RGB is weighed. */
+void cutter_levels(const struct cutter *cutter, const struct jpeg_decompress_struct *photo, J_COLOR_SPACE space,
+                   const struct cut *cut, uint8_t *out);
+
 enum walked { WALK_WHOLE, WALK_SHORT, WALK_BAD, WALK_NO_MEMORY };
 
 /* Steps over up to `wanted` MCUs in these bytes without stuffing; an MCU has this many blocks (10 at most) with their tables.

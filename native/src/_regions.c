@@ -14,6 +14,7 @@
 #include <dlfcn.h>
 #include <setjmp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <jerror.h>
@@ -38,7 +39,12 @@
   X(jpeg_read_coefficients)                                                                                          \
   X(jpeg_read_scanlines)                                                                                             \
   X(jpeg_abort_decompress)                                                                                           \
-  X(jpeg_destroy_decompress)
+  X(jpeg_destroy_decompress)                                                                                         \
+  X(jpeg_CreateCompress)                                                                                             \
+  X(jpeg_copy_critical_parameters)                                                                                   \
+  X(jpeg_write_coefficients)                                                                                         \
+  X(jpeg_finish_compress)                                                                                            \
+  X(jpeg_destroy_compress)
 
 #define POINTER(name) static __typeof__(name) *lib_##name;
 FUNCTIONS(POINTER)
@@ -55,6 +61,15 @@ struct band { /* a rectangle of the picture */
 #endif
 };
 
+struct turn { /* of a cut by its blocks: swap x and y, then mirror x, then y */
+  int swap, mirror_x, mirror_y;
+  JDIMENSION width, height; /* of the turned picture */
+  struct jpeg_compress_struct jpeg;
+  struct jpeg_destination_mgr target;
+  uint8_t *out;
+  size_t capacity, length;
+};
+
 struct job {
   struct jpeg_decompress_struct jpeg;
   struct jpeg_error_mgr errors;
@@ -68,10 +83,13 @@ struct job {
   JDIMENSION mcu_width, mcu_height; /* pixels at this scale */
   const unsigned char *scan; /* start of the entropy-coded bytes */
   struct cutter *cutter; /* the photo's, when its boxes are cut out */
+  JDIMENSION picture_width, picture_height; /* at this scale */
   JDIMENSION photo_width, photo_height; /* at full scale, since the struct then describes a cut */
+  int grey; /* of a photo in colour only the luma is decoded */
   J_COLOR_SPACE space;
   struct band *bands;
   Py_ssize_t count;
+  struct turn turn;
 };
 
 /* ---- the bands' memory ---- */
@@ -194,7 +212,7 @@ static int acceptable(struct job *job) {
 
 /* Sets how the photo, or a cut of it, is decoded, once its header is read. */
 static void choose(struct job *job) {
-  job->jpeg.out_color_space = job->jpeg.num_components == 1 ? JCS_GRAYSCALE : JCS_EXT_RGBX;
+  job->jpeg.out_color_space = job->jpeg.num_components == 1 || job->grey ? JCS_GRAYSCALE : JCS_EXT_RGBX;
   job->jpeg.scale_num = 1;
   job->jpeg.scale_denom = job->scale;
 }
@@ -231,6 +249,8 @@ static int read_header(struct job *job) {
   if (acceptable(job)) return -1;
   choose(job);
   lib_jpeg_calc_output_dimensions(jpeg);
+  job->picture_width = jpeg->output_width;
+  job->picture_height = jpeg->output_height;
   /* A scan of one component is not interleaved: its sampling factors have no effect. */
   int alone = jpeg->num_components == 1;
   job->mcu_width = DCTSIZE / job->scale * (alone ? 1 : (JDIMENSION)jpeg->max_h_samp_factor);
@@ -340,26 +360,32 @@ static int decode_cut(struct job *job, const struct band *band, const unsigned c
   choose(job);
   lib_jpeg_start_decompress(jpeg);
   if (jpeg->output_width != band->right - band->left || jpeg->output_height != band->bottom - band->top ||
-      jpeg->output_components != (jpeg->num_components == 1 ? 1 : 4))
+      jpeg->output_components != (jpeg->num_components == 1 || job->grey ? 1 : 4))
     return refuse(job, "failed");
   if (warned(job) || read_rows(job, band)) return -1;
   return 0;
 }
 
-static int decode_cuts(struct job *job) {
+/* The band's bits as a JPEG without tables; NULL with job->reason set. */
+static const unsigned char *cut_band(struct job *job, const struct band *band, size_t *length) {
   JDIMENSION scale = job->scale;
+  /* At its right and lower edge the photo may end within a pixel of the scaled picture. */
+  JDIMENSION right = band->right * scale, bottom = band->bottom * scale;
+  if (right > job->photo_width) right = job->photo_width;
+  if (bottom > job->photo_height) bottom = job->photo_height;
+  struct cut cut = {band->left / job->mcu_width, band->top / job->mcu_height,
+                    divided_up(band->right, job->mcu_width), divided_up(band->bottom, job->mcu_height),
+                    right - band->left * scale, bottom - band->top * scale};
+  const unsigned char *bytes = cutter_cut(job->cutter, &cut, length);
+  if (bytes == NULL) job->reason = "failed";
+  return bytes;
+}
+
+static int decode_cuts(struct job *job) {
   for (const struct band *band = job->bands; band < job->bands + job->count; band++) {
-    /* At its right and lower edge the photo may end within a pixel of the scaled picture. */
-    JDIMENSION right = band->right * scale, bottom = band->bottom * scale;
-    if (right > job->photo_width) right = job->photo_width;
-    if (bottom > job->photo_height) bottom = job->photo_height;
-    struct cut cut = {band->left / job->mcu_width, band->top / job->mcu_height,
-                      divided_up(band->right, job->mcu_width), divided_up(band->bottom, job->mcu_height),
-                      right - band->left * scale, bottom - band->top * scale};
     size_t length;
-    const unsigned char *bytes = cutter_cut(job->cutter, &cut, &length);
-    if (bytes == NULL) return refuse(job, "failed");
-    if (decode_cut(job, band, bytes, length)) return -1;
+    const unsigned char *bytes = cut_band(job, band, &length);
+    if (bytes == NULL || decode_cut(job, band, bytes, length)) return -1;
   }
   return 0;
 }
@@ -369,6 +395,8 @@ static void release(struct job *job) {
   if (job->jpeg.mem != NULL) lib_jpeg_destroy_decompress(&job->jpeg);
   if (job->data.obj != NULL) PyBuffer_Release(&job->data);
   if (job->memory.obj != NULL) PyBuffer_Release(&job->memory);
+  if (job->turn.jpeg.mem != NULL) lib_jpeg_destroy_compress(&job->turn.jpeg);
+  free(job->turn.out);
   cutter_close(job->cutter);
   for (Py_ssize_t i = 0; i < job->count; i++) drop_band(&job->bands[i]);
   PyMem_Free(job->bands);
@@ -469,20 +497,21 @@ static int take_bands(struct job *job, PyObject *rows) {
   return 0;
 }
 
+static int take_rectangle(const struct job *job, PyObject *item, struct band *band) {
+  JDIMENSION width = job->picture_width, height = job->picture_height;
+  if (take_numbers(item, "IIII", &band->left, &band->top, &band->right, &band->bottom) != 0) return -1;
+  if (band->left < band->right && band->top < band->bottom && band->right <= width && band->bottom <= height &&
+      band->left % job->mcu_width == 0 && band->top % job->mcu_height == 0)
+    return 0;
+  PyErr_SetString(PyExc_ValueError, "rectangles are (left, top, right, bottom) within the picture, from whole MCUs on");
+  return -1;
+}
+
 /* The wanted rectangles as bands: within the picture, starting at a whole MCU. */
 static int take_rectangles(struct job *job, PyObject *rectangles) {
-  JDIMENSION width = job->jpeg.output_width, height = job->jpeg.output_height;
   if (open_bands(job, rectangles) != 0) return -1;
-  for (Py_ssize_t i = 0; i < job->count; i++) {
-    struct band *band = &job->bands[i];
-    if (take_numbers(PyTuple_GET_ITEM(rectangles, i), "IIII", &band->left, &band->top, &band->right, &band->bottom) != 0)
-      return -1;
-    if (band->left >= band->right || band->top >= band->bottom || band->right > width || band->bottom > height ||
-        band->left % job->mcu_width != 0 || band->top % job->mcu_height != 0) {
-      PyErr_SetString(PyExc_ValueError, "rectangles are (left, top, right, bottom) within the picture, from whole MCUs on");
-      return -1;
-    }
-  }
+  for (Py_ssize_t i = 0; i < job->count; i++)
+    if (take_rectangle(job, PyTuple_GET_ITEM(rectangles, i), &job->bands[i]) != 0) return -1;
   return 0;
 }
 
@@ -557,6 +586,383 @@ static PyObject *py_cut(PyObject *self, PyObject *args) {
   release(job);
   return answer;
 }
+
+/* ---- a photo whose boxes become files ---- */
+
+struct pieces { /* the Python object */
+  PyObject_HEAD
+  struct job *job;
+  int busy; /* another thread is inside a method, without the GIL */
+  int extended; /* not baseline */
+  size_t tables_length;
+  uint8_t tables[CUT_TABLES];
+};
+
+/* JFIF says YCbCr or grey to every decoder, Adobe's marker RGB. */
+static const uint8_t JFIF[] = {0xFF, 0xE0, 0, 16, 'J', 'F', 'I', 'F', 0, 1, 1, 0, 0, 1, 0, 1, 0, 0};
+static const uint8_t ADOBE_RGB[] = {0xFF, 0xEE, 0, 14, 'A', 'd', 'o', 'b', 'e', 0, 100, 0, 0, 0, 0, 0};
+
+/* Decodes the band's bits into its pixels. */
+static int decode_band(struct job *job) {
+  size_t length;
+  const unsigned char *bytes = cut_band(job, job->bands, &length);
+  return bytes == NULL ? -1 : decode_cut(job, job->bands, bytes, length);
+}
+
+/* Decodes the first MCU: libjpeg judges all tables then, which nothing else that makes a file reads. */
+static int try_tables(struct job *job) {
+  struct band *band = job->bands;
+  band->right = job->mcu_width < job->photo_width ? job->mcu_width : job->photo_width;
+  band->bottom = job->mcu_height < job->photo_height ? job->mcu_height : job->photo_height;
+  unsigned char *pixels = malloc((size_t)job->mcu_width * job->mcu_height * 4);
+  if (pixels == NULL) return refuse(job, "failed");
+  band->pixels = pixels;
+  int status = decode_band(job);
+  free(pixels);
+  band->pixels = NULL;
+  return status;
+}
+
+/* ---- turning a cut by its blocks, as jpegtran does ---- */
+
+/* libjpeg calls it when the memory is full: all of it, whatever the pointers say. */
+static boolean grow_target(j_compress_ptr jpeg) {
+  struct job *job = jpeg->client_data;
+  struct turn *turn = &job->turn;
+  size_t used = turn->capacity, capacity = used ? 2 * used : 1 << 16;
+  uint8_t *out = realloc(turn->out, capacity);
+  if (out == NULL) {
+    job->reason = "failed";
+    longjmp(job->on_error, 1);
+  }
+  turn->out = out;
+  turn->capacity = capacity;
+  turn->target.next_output_byte = out + used;
+  turn->target.free_in_buffer = capacity - used;
+  return TRUE;
+}
+
+static void start_target(j_compress_ptr jpeg) {
+  struct turn *turn = &((struct job *)jpeg->client_data)->turn;
+  turn->target.next_output_byte = turn->out;
+  turn->target.free_in_buffer = turn->capacity;
+  if (turn->capacity == 0) grow_target(jpeg); /* libjpeg writes before it asks */
+}
+
+static void end_target(j_compress_ptr jpeg) {
+  struct turn *turn = &((struct job *)jpeg->client_data)->turn;
+  turn->length = turn->capacity - turn->target.free_in_buffer;
+}
+
+static void turn_block(const struct turn *turn, const JCOEF *from, JCOEF *to) {
+  for (int v = 0; v < DCTSIZE; v++)
+    for (int u = 0; u < DCTSIZE; u++) {
+      JCOEF value = turn->swap ? from[u * DCTSIZE + v] : from[v * DCTSIZE + u];
+      int negative = (turn->mirror_x & u) ^ (turn->mirror_y & v);
+      to[v * DCTSIZE + u] = (JCOEF)(negative & 1 ? -value : value);
+    }
+}
+
+/* Columns and rows of blocks of a component, in whole MCUs. */
+static void blocks_of(const struct job *job, const jpeg_component_info *component, JDIMENSION *across, JDIMENSION *down) {
+  const struct jpeg_decompress_struct *jpeg = &job->jpeg;
+  int alone = jpeg->num_components == 1;
+  *across = divided_up(jpeg->image_width, job->mcu_width) * (alone ? 1u : (JDIMENSION)component->h_samp_factor);
+  *down = divided_up(jpeg->image_height, job->mcu_height) * (alone ? 1u : (JDIMENSION)component->v_samp_factor);
+}
+
+/* Row by row of the target: libjpeg zeroes rows that are used for the first time, and refuses to skip any. */
+static void turn_blocks(struct job *job, jvirt_barray_ptr from, jvirt_barray_ptr to, JDIMENSION across, JDIMENSION down) {
+  const struct turn *turn = &job->turn;
+  j_common_ptr common = (j_common_ptr)&job->jpeg;
+  JDIMENSION width = turn->swap ? down : across, height = turn->swap ? across : down;
+  for (JDIMENSION y = 0; y < height; y++) {
+    JBLOCKARRAY target = (*common->mem->access_virt_barray)(common, to, y, 1, TRUE);
+    for (JDIMENSION x = 0; x < width; x++) {
+      JDIMENSION column = turn->mirror_x ? width - 1 - x : x, row = turn->mirror_y ? height - 1 - y : y;
+      JBLOCKARRAY source = (*common->mem->access_virt_barray)(common, from, turn->swap ? column : row, 1, FALSE);
+      turn_block(turn, source[0][turn->swap ? row : column], target[0][x]);
+    }
+  }
+}
+
+/* The header of the turned picture, from that of the cut. */
+static void turn_header(struct job *job) {
+  struct turn *turn = &job->turn;
+  struct jpeg_compress_struct *out = &turn->jpeg;
+  lib_jpeg_copy_critical_parameters(&job->jpeg, out);
+  out->image_width = turn->width;
+  out->image_height = turn->height;
+  out->optimize_coding = TRUE; /* the photo's tables may lack codes */
+  for (int i = 0; i < out->num_components; i++) {
+    jpeg_component_info *component = &out->comp_info[i];
+    int across = component->h_samp_factor;
+    if (turn->swap) component->h_samp_factor = component->v_samp_factor, component->v_samp_factor = across;
+    if (out->num_components == 1) component->h_samp_factor = component->v_samp_factor = 1;
+  }
+  for (int i = 0; turn->swap && i < NUM_QUANT_TBLS; i++) {
+    JQUANT_TBL *table = out->quant_tbl_ptrs[i];
+    if (table == NULL) continue;
+    for (int v = 0; v < DCTSIZE; v++)
+      for (int u = 0; u < v; u++) {
+        UINT16 value = table->quantval[v * DCTSIZE + u];
+        table->quantval[v * DCTSIZE + u] = table->quantval[u * DCTSIZE + v];
+        table->quantval[u * DCTSIZE + v] = value;
+      }
+  }
+}
+
+/* Turns the band's bits into turn->out. */
+static int turn_band(struct job *job) {
+  struct jpeg_decompress_struct *jpeg = &job->jpeg;
+  struct turn *turn = &job->turn;
+  jvirt_barray_ptr turned[MAX_COMPONENTS];
+  size_t length;
+  const unsigned char *cut = cut_band(job, job->bands, &length);
+  if (cut == NULL) return -1;
+  if (turn->jpeg.mem != NULL) lib_jpeg_destroy_compress(&turn->jpeg);
+  turn->jpeg.mem = NULL;
+  if (setjmp(job->on_error)) return -1;
+  lib_jpeg_abort_decompress(jpeg);
+  lib_jpeg_mem_src(jpeg, cut, (unsigned long)length);
+  lib_jpeg_read_header(jpeg, TRUE);
+  jpeg->jpeg_color_space = job->space;
+  for (int i = 0; i < jpeg->num_components; i++) {
+    JDIMENSION across, down;
+    blocks_of(job, &jpeg->comp_info[i], &across, &down);
+    turned[i] = (*jpeg->mem->request_virt_barray)((j_common_ptr)jpeg, JPOOL_IMAGE, TRUE, turn->swap ? down : across,
+                                                  turn->swap ? across : down, MAX_SAMP_FACTOR);
+  }
+  jvirt_barray_ptr *read = lib_jpeg_read_coefficients(jpeg);
+  if (warned(job)) return -1;
+  for (int i = 0; i < jpeg->num_components; i++) {
+    JDIMENSION across, down;
+    blocks_of(job, &jpeg->comp_info[i], &across, &down);
+    turn_blocks(job, read[i], turned[i], across, down);
+  }
+  turn->jpeg.err = jpeg->err;
+  turn->jpeg.client_data = job;
+  lib_jpeg_CreateCompress(&turn->jpeg, JPEG_LIB_VERSION, sizeof turn->jpeg);
+  turn->target.init_destination = start_target;
+  turn->target.empty_output_buffer = grow_target;
+  turn->target.term_destination = end_target;
+  turn->jpeg.dest = &turn->target;
+  turn_header(job);
+  lib_jpeg_write_coefficients(&turn->jpeg, turned);
+  lib_jpeg_finish_compress(&turn->jpeg);
+  return 0;
+}
+
+static int enter(struct pieces *pieces) {
+  if (pieces->job == NULL || pieces->busy) {
+    PyErr_SetString(PyExc_RuntimeError, "the photo is not open, or another thread uses it");
+    return -1;
+  }
+  pieces->busy = 1;
+  return 0;
+}
+
+static PyObject *new_pieces(PyTypeObject *type, PyObject *args, PyObject *names) {
+  unsigned int bottom;
+  if (names != NULL && PyDict_GET_SIZE(names) != 0) {
+    PyErr_SetString(PyExc_TypeError, "Pieces takes no names");
+    return NULL;
+  }
+  struct pieces *pieces = (struct pieces *)type->tp_alloc(type, 0);
+  if (pieces == NULL) return NULL;
+  struct job *job = pieces->job = new_job();
+  if (job == NULL) goto failed;
+  job->scale = 1;
+  if (!PyArg_ParseTuple(args, "y*I", &job->data, &bottom) || run(job, read_header) != 0) goto failed;
+  job->bands = PyMem_Calloc(1, sizeof *job->bands);
+  if (job->bands == NULL) {
+    PyErr_NoMemory();
+    goto failed;
+  }
+  job->count = 1;
+  if (bottom == 0 || bottom > job->picture_height) {
+    PyErr_SetString(PyExc_ValueError, "the last row is not in the picture");
+    goto failed;
+  }
+  job->bands->bottom = bottom;
+  if (run(job, find_mcus) != 0) goto failed;
+  pieces->tables_length = cutter_tables(job->cutter, &job->jpeg, pieces->tables, &pieces->extended);
+  if (pieces->tables_length == 0) {
+    refuse(job, "corrupt");
+    raise_refusal(job);
+    goto failed;
+  }
+  if (run(job, try_tables) != 0) goto failed;
+  PyBuffer_Release(&job->data); /* the bits are copied */
+  return (PyObject *)pieces;
+failed:
+  Py_DECREF(pieces);
+  return NULL;
+}
+
+static void drop_pieces(PyObject *self) {
+  struct pieces *pieces = (struct pieces *)self;
+  PyTypeObject *type = Py_TYPE(self);
+  if (pieces->job != NULL) release(pieces->job);
+  type->tp_free(self);
+  Py_DECREF(type);
+}
+
+static PyObject *pieces_size(PyObject *self, void *unused) {
+  (void)unused;
+  const struct job *job = ((struct pieces *)self)->job;
+  return Py_BuildValue("IIII", job->picture_width, job->picture_height, job->mcu_width, job->mcu_height);
+}
+
+static PyObject *joined(const struct pieces *pieces, const Py_buffer *segments, const unsigned char *cut, size_t length) {
+  const struct job *job = pieces->job;
+  int rgb = job->space == JCS_RGB;
+  const uint8_t *colours = rgb ? ADOBE_RGB : JFIF;
+  size_t colours_length = rgb ? sizeof ADOBE_RGB : sizeof JFIF;
+  size_t added = colours_length + (size_t)segments->len + pieces->tables_length;
+  PyObject *file = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(length + added));
+  if (file == NULL) return NULL;
+  uint8_t *out = (uint8_t *)PyBytes_AS_STRING(file);
+  memcpy(out, cut, 2);
+  memcpy(out + 2, colours, colours_length);
+  memcpy(out + 2 + colours_length, segments->buf, (size_t)segments->len);
+  memcpy(out + 2 + added - pieces->tables_length, pieces->tables, pieces->tables_length);
+  memcpy(out + 2 + added, cut + 2, length - 2);
+  if (pieces->extended) out[2 + added + 1] = 0xC1;
+  return file;
+}
+
+static PyObject *pieces_file(PyObject *self, PyObject *args) {
+  struct pieces *pieces = (struct pieces *)self;
+  PyObject *rectangle, *file = NULL;
+  Py_buffer segments = {0};
+  if (!PyArg_ParseTuple(args, "Oy*", &rectangle, &segments)) return NULL;
+  if (enter(pieces) == 0) {
+    struct job *job = pieces->job;
+    const unsigned char *cut = NULL;
+    size_t length = 0;
+    if (take_rectangle(job, rectangle, job->bands) == 0) {
+      Py_BEGIN_ALLOW_THREADS;
+      cut = cut_band(job, job->bands, &length);
+      Py_END_ALLOW_THREADS;
+      file = cut == NULL ? raise_refusal(job) : joined(pieces, &segments, cut, length);
+    }
+    pieces->busy = 0;
+  }
+  PyBuffer_Release(&segments);
+  return file;
+}
+
+static PyObject *with_segments(const struct turn *turn, const Py_buffer *segments, size_t head) {
+  PyObject *file = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)turn->length + segments->len);
+  if (file == NULL) return NULL;
+  uint8_t *out = (uint8_t *)PyBytes_AS_STRING(file);
+  memcpy(out, turn->out, head);
+  memcpy(out + head, segments->buf, (size_t)segments->len);
+  memcpy(out + head + segments->len, turn->out + head, turn->length - head);
+  return file;
+}
+
+/* Whether the turned picture has the rectangle's MCUs: a mirrored side must be of whole MCUs, and may lose pixels of one. */
+static int fits(int mirrored, JDIMENSION side, JDIMENSION turned, JDIMENSION mcu) {
+  return mirrored ? side % mcu == 0 && turned <= side && turned > side - mcu : turned == side;
+}
+
+static PyObject *pieces_turned(PyObject *self, PyObject *args) {
+  struct pieces *pieces = (struct pieces *)self;
+  PyObject *rectangle, *file = NULL;
+  Py_buffer segments = {0};
+  struct turn asked = {0};
+  if (!PyArg_ParseTuple(args, "O(II)(ppp)y*", &rectangle, &asked.width, &asked.height, &asked.swap, &asked.mirror_x,
+                        &asked.mirror_y, &segments))
+    return NULL;
+  if (enter(pieces) == 0) {
+    struct job *job = pieces->job;
+    struct band *band = job->bands;
+    if (take_rectangle(job, rectangle, band) == 0) {
+      JDIMENSION across = asked.swap ? asked.height : asked.width, down = asked.swap ? asked.width : asked.height;
+      if (!fits(asked.swap ? asked.mirror_y : asked.mirror_x, band->right - band->left, across, job->mcu_width) ||
+          !fits(asked.swap ? asked.mirror_x : asked.mirror_y, band->bottom - band->top, down, job->mcu_height)) {
+        PyErr_SetString(PyExc_ValueError, "the rectangle cannot be turned to this size");
+      } else {
+        struct turn *turn = &job->turn;
+        turn->swap = asked.swap, turn->mirror_x = asked.mirror_x, turn->mirror_y = asked.mirror_y;
+        turn->width = asked.width, turn->height = asked.height;
+        if (run(job, turn_band) == 0)
+          file = with_segments(turn, &segments, 2 + (job->space == JCS_RGB ? sizeof ADOBE_RGB : sizeof JFIF));
+      }
+    }
+    pieces->busy = 0;
+  }
+  PyBuffer_Release(&segments);
+  return file;
+}
+
+static PyObject *pieces_levels(PyObject *self, PyObject *rectangle) {
+  struct pieces *pieces = (struct pieces *)self;
+  PyObject *levels = NULL;
+  if (enter(pieces) != 0) return NULL;
+  struct job *job = pieces->job;
+  const struct band *band = job->bands;
+  if (take_rectangle(job, rectangle, job->bands) == 0) {
+    struct cut cut = {band->left / job->mcu_width, band->top / job->mcu_height, divided_up(band->right, job->mcu_width),
+                      divided_up(band->bottom, job->mcu_height), 0, 0};
+    if (!cutter_has(job->cutter, &cut)) PyErr_SetString(PyExc_ValueError, "the rectangle is below the last row");
+    else levels = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(cut.right - cut.left) * (cut.bottom - cut.top));
+    if (levels != NULL) cutter_levels(job->cutter, &job->jpeg, job->space, &cut, (uint8_t *)PyBytes_AS_STRING(levels));
+  }
+  pieces->busy = 0;
+  return levels;
+}
+
+static PyObject *pieces_grey(PyObject *self, PyObject *rectangle) {
+  struct pieces *pieces = (struct pieces *)self;
+  PyObject *pixels = NULL;
+  if (enter(pieces) != 0) return NULL;
+  struct job *job = pieces->job;
+  struct band *band = job->bands;
+  if (take_rectangle(job, rectangle, band) == 0) {
+    size_t size = (size_t)(band->right - band->left) * (band->bottom - band->top);
+    pixels = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
+    unsigned char *place = pixels == NULL ? NULL : (unsigned char *)PyBytes_AS_STRING(pixels);
+    job->grey = 1;
+    if (pixels != NULL && (open_band(band, place, size) != 0 || run(job, decode_band) != 0)) Py_CLEAR(pixels);
+    if (pixels != NULL) close_band(band, place, size);
+    drop_band(band);
+    memset(band, 0, sizeof *band);
+  }
+  pieces->busy = 0;
+  return pixels;
+}
+
+static PyMethodDef pieces_methods[] = {
+    {"file", pieces_file, METH_VARARGS,
+     "file((left, top, right, bottom), segments) -> the rectangle, which begins with whole MCUs, as a JPEG file with these\n"
+     "segments. The photo's bits are copied."},
+    {"turned", pieces_turned, METH_VARARGS,
+     "turned((left, top, right, bottom), (width, height), (swap, mirror_x, mirror_y), segments) -> the same, turned by its\n"
+     "blocks: x and y are swapped, then x is mirrored, then y. A mirrored side has whole MCUs, and may then lose pixels of one."},
+    {"levels", pieces_levels, METH_O, "levels((left, top, right, bottom)) -> a luma byte for each MCU that it touches."},
+    {"grey", pieces_grey, METH_O, "grey((left, top, right, bottom)) -> its decoded luma."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef pieces_members[] = {
+    {"size", pieces_size, NULL, "(width, height) px of the photo, and those of an MCU", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot pieces_slots[] = {
+    {Py_tp_new, new_pieces},
+    {Py_tp_dealloc, drop_pieces},
+    {Py_tp_methods, pieces_methods},
+    {Py_tp_getset, pieces_members},
+    {Py_tp_doc, "Pieces(data, bottom): a photo whose MCUs are known down to this row. For one thread at a time."},
+    {0, NULL},
+};
+
+static PyType_Spec pieces_spec = {
+    "cropline_regions._regions.Pieces", sizeof(struct pieces), 0, Py_TPFLAGS_DEFAULT, pieces_slots};
 
 /* (counts, values) of a Huffman table, as in a DHT segment. */
 static int take_table(PyObject *item, JHUFF_TBL *table) {
@@ -676,5 +1082,9 @@ PyMODINIT_FUNC PyInit__regions(void) {
     Py_DECREF(made);
     return NULL;
   }
+  PyObject *pieces = PyType_FromSpec(&pieces_spec);
+  int added = pieces == NULL ? -1 : PyModule_AddObjectRef(made, "Pieces", pieces);
+  Py_XDECREF(pieces);
+  if (added < 0) Py_CLEAR(made);
   return made;
 }

@@ -156,6 +156,8 @@ def test_loopback_needs_its_flag_whatever_the_settings_say(server: PhotoServer, 
     [
         (("--profile", "nope"), "--profile nope: is not in CROPLINE_PROFILES, which has default"),
         (("--quality", "101"), "--quality: "),
+        (("--effort", "2"), "effort of jpeg is 0 to 1, not 2"),
+        (("--lossless", "--max-side", "90"), "a lossless jpeg copies the photo's bits: leave out max_side"),
         (("--out", "photo.jpg"), "--out photo.jpg: cannot be written to"),
         (("--boxes", "gone.json"), "--boxes gone.json: cannot be read"),
     ],

@@ -10,6 +10,8 @@ Cuts: the bits of each box are copied out of the photo and decoded as a separate
 decodes the rows and columns that hold boxes, and skips the rows between. Cuts are tried first where they
 cost less; a photo that cannot be cut may still be decoded in bands.
 
+Pieces: rectangles of a JPEG become files with the same bits; nothing is decoded (_pieces.py).
+
 Importing raises ImportError when this Pillow's JPEG library cannot be used; its message says why.
 """
 
@@ -21,9 +23,11 @@ from typing import Literal, NamedTuple
 from PIL import Image, _imaging
 
 from cropline_regions import _plan, _regions
+from cropline_regions._pieces import Pieces, Turn, Turning
 from cropline_regions._plan import MARGIN, Box
+from cropline_regions._undecoded import Undecoded
 
-__all__ = ["MARGIN", "Band", "Box", "Undecoded", "decode", "scan_damage", "size", "walk"]
+__all__ = ["MARGIN", "Band", "Box", "Pieces", "Turn", "Turning", "Undecoded", "decode", "scan_damage", "size", "walk"]
 
 walk = _regions.walk
 scan_damage = _regions.scan_damage
@@ -35,19 +39,6 @@ try:
     _regions.bind(_imaging.__file__)
 except OSError as error:
     raise ImportError(str(error)) from None
-
-
-class Undecoded(Exception):
-    """This JPEG is not supported: Pillow decodes it, or fails on it. ``reason`` is one word, ``detail`` has more.
-
-    progressive, arithmetic, precision, lossless, several_scans, components, colour_space, tables: unsupported kinds of JPEG.
-    corrupt: libjpeg warned of the data, or it does not end as it should. failed: libjpeg gave up.
-    """
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(f"{reason}: {detail}" if detail else reason)
-        self.reason = reason
-        self.detail = detail
 
 
 class Band(NamedTuple):

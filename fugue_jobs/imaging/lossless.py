@@ -1,0 +1,141 @@
+"""Cuts boxes out of a JPEG's bits, for profiles with ``lossless``: the crop is neither decoded nor encoded.
+
+What cannot be cut so is decoded and encoded like any crop, with the flag ``reencoded``. docs/decisions/0031-lossless-crops.md
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from PIL import Image
+
+from cropline.core.errors import EngineError
+from fugue_jobs.imaging import measure
+from fugue_jobs.imaging.colour import Untouched, untouched
+from fugue_jobs.imaging.decode import UPRIGHT, Photo
+from fugue_jobs.imaging.geometry import Region, to_stored, to_upright, turn_of
+from fugue_jobs.imaging.jpeg_damage import is_suspect
+from fugue_jobs.imaging.regions import extension
+
+if TYPE_CHECKING:
+    from fugue_jobs.imaging.encode import Recipe
+
+REENCODED = "reencoded"
+"""The flag of a crop of a lossless profile that was decoded and encoded all the same."""
+DECODER = "bits"
+"""Says in the column ``decoder`` that nothing was decoded."""
+_SEGMENT = 65_533  # bytes of a segment, without marker and length
+_ICC = b"ICC_PROFILE\0"
+_ORIENTATION = 0x0112
+
+
+class Copied(NamedTuple):
+    """A crop with the photo's bits. ``region``: its place in the upright photo. ``sample``: of its box, see measure.py."""
+
+    data: bytes
+    region: Region
+    sample: Image.Image
+    sharpness: float
+    note: str | None
+
+
+class Bits:
+    """A JPEG whose MCUs are known. For one thread."""
+
+    def __init__(self, photo: Photo, pieces: Any) -> None:
+        self._photo, self._pieces = photo, pieces
+        self._icc = photo.image.info.get("icc_profile")
+
+    def copy(self, region: Region, recipe: Recipe) -> Copied | None:
+        """Return the crop of this region of the upright photo; None where it must be decoded.
+
+        Left and top edges move out to whole MCUs, in the stored picture or, when it is turned, in the upright one.
+        """
+        colours = untouched(self._photo.image.mode, self._icc, recipe.keeps_icc)
+        try:
+            return None if colours is None else self._copy(region, recipe, colours)
+        except extension().Undecoded:
+            return None
+
+    def _copy(self, region: Region, recipe: Recipe, colours: Untouched) -> Copied | None:
+        width, height = self._photo.upright_size
+        turned = self._photo.orientation
+        box = to_stored(region, width, height, turned)
+        icc = _icc_segments(colours.icc) if colours.icc else b""
+        if turned == 1 or not recipe.lossless_upright:
+            outer = Region(*self._pieces.outer(box))
+            data = self._pieces.file(outer, icc if turned == 1 else _orientation_segment(turned) + icc)
+        else:
+            turn = extension().Turn(*turn_of(turned))
+            turning = self._pieces.turning(box, turn)
+            if turning is None:
+                return None
+            outer = Region(*turning.rectangle)
+            data = self._pieces.turned(turning, turn, icc)
+            across, down = turning.size
+        place = Region(*map(int, to_upright(outer, width, height, turned)))
+        if turned != 1 and recipe.lossless_upright:
+            place = Region(place.left, place.top, place.left + across, place.top + down)
+        return Copied(data, place, self._sample(outer, box), self._sharpness(outer), colours.note)
+
+    def _sample(self, outer: Region, box: Region) -> Image.Image:
+        """Return the mean luma of parts of the box, upright, from a pixel for each MCU of ``outer``."""
+        levels = self._pieces.levels(outer)
+        across, down = self._pieces.across, self._pieces.down
+        # The last MCUs may be partly outside of the photo: then their level is missing.
+        edges = (
+            min((box.left - outer.left) / across, levels.width - 1),
+            min((box.top - outer.top) / down, levels.height - 1),
+            min((box.right - outer.left) / across, levels.width),
+            min((box.bottom - outer.top) / down, levels.height),
+        )
+        size = min(levels.width, measure.GRID), min(levels.height, measure.GRID)
+        sample: Image.Image = levels.resize(size, Image.Resampling.BOX, edges)
+        turn = UPRIGHT.get(self._photo.orientation)
+        return sample if turn is None else sample.transpose(turn)
+
+    def _sharpness(self, outer: Region) -> float:
+        left, top, right, bottom = measure.middle(outer.width, outer.height)
+        window = (outer.left + left, outer.top + top, outer.left + right, outer.top + bottom)
+        x, y, right, bottom = self._pieces.outer(window)
+        grey = self._pieces.grey((x, y, right, bottom))
+        return measure.sharpness_of(grey.im.crop((window[0] - x, window[1] - y, right - x, bottom - y)))
+
+
+def open_bits(photo: Photo, wanted: Sequence[Region]) -> Bits | None:
+    """Return the photo's bits for these regions of the stored picture; None when it must be decoded.
+
+    Raise EngineError on a machine without cropline-regions: a lossless profile there would mean something else.
+    """
+    found = extension()
+    if found is None or not hasattr(found, "Pieces"):
+        raise EngineError(
+            "a lossless jpeg profile needs cropline-regions (native/README.md) on every machine that cuts, "
+            "in this version; it is not usable here"
+        )
+    if not wanted or photo.kind != "JPEG" or not photo.can_scale or is_suspect(photo.data):
+        return None
+    try:
+        return Bits(photo, found.Pieces(photo.data, max(region.bottom for region in wanted)))
+    except found.Undecoded:
+        return None
+
+
+def _icc_segments(icc: bytes) -> bytes:
+    room = _SEGMENT - len(_ICC) - 2
+    parts = [icc[at : at + room] for at in range(0, len(icc), room)]
+    return b"".join(
+        _segment(0xE2, _ICC + bytes([number, len(parts)]) + part) for number, part in enumerate(parts, start=1)
+    )
+
+
+def _orientation_segment(orientation: int) -> bytes:
+    """Return EXIF that says the orientation and nothing else."""
+    entry = struct.pack("<HHIHxx", _ORIENTATION, 3, 1, orientation)
+    return _segment(0xE1, b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + entry + bytes(4))
+
+
+def _segment(marker: int, content: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content
