@@ -39,7 +39,11 @@ CROP_RULES = (
     ),
     Rule("region_in_picture", "left", "region_outside", NONE, "A crop's region is in its picture and has an area"),
     Rule(
-        "size_matches_region", "width", "size_differs", NONE, "A crop has its region's size, or is shrunk in proportion"
+        "size_matches_region",
+        "width",
+        "size_differs",
+        NONE,
+        "A crop has its region's size, contains it, or is shrunk in proportion",
     ),
 )
 

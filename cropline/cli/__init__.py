@@ -181,7 +181,9 @@ def crop(
         ),
     ] = None,
     quality: Annotated[int | None, typer.Option(help="1 to 100, for jpeg, webp and avif")] = None,
-    effort: Annotated[int | None, typer.Option(help="more makes smaller files and takes longer; see docs/profiles.md")] = None,
+    effort: Annotated[
+        int | None, typer.Option(help="more makes smaller files and takes longer; see docs/profiles.md")
+    ] = None,
     lossless: Annotated[
         bool, typer.Option("--lossless", help="webp: keep every pixel; jpeg: copy the photo's bits")
     ] = False,

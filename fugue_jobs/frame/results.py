@@ -33,6 +33,7 @@ _AFTER = (
 # Of lossless crops, which are larger than the cut.
 _IN_CROP = (("box_left", pa.int64()), ("box_top", pa.int64()))
 
+
 def result_schema(options: Options, *, nested: bool = False) -> pa.Schema:
     """Return the columns that are appended to a frame; lists with one value per box where boxes are nested."""
     where = ("key", pa.string()) if options.store is not None else ("data", pa.binary())

@@ -94,6 +94,20 @@ def test_a_good_batch_breaks_nothing() -> None:
     }
 
 
+def test_a_lossless_crop_contains_its_box() -> None:
+    def broken(**changes: Any) -> list[str]:
+        rows = good_batch()
+        rows[0].update(changes)
+        return list(judge(rows, []).broken)
+
+    assert not broken(width=312, height=209, box_left=12, box_top=9)
+    assert not broken(width=315, height=209, box_left=0, box_top=9)
+    for changes in ({"width": 311}, {"height": 208}, {"box_left": -1}, {"box_top": None}):
+        assert broken(**{"width": 312, "height": 209, "box_left": 12, "box_top": 9} | changes) == [
+            "size_matches_region"
+        ]
+
+
 def test_claimed_boxes_are_counted_for_each_work_item() -> None:
     counts = {row["image_id"]: row["boxes"] for row in claimed().to_pylist()}
     assert counts == {"img-0": 3, "img-1": 2, "img-2": 0}

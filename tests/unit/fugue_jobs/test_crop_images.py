@@ -227,6 +227,20 @@ def test_rows_come_in_the_order_of_the_images_boxes_and_profiles(server: PhotoSe
     assert len(keys) == 24
 
 
+def test_rows_of_lossless_crops_say_where_the_box_is(server: PhotoServer, tmp_path: Path) -> None:
+    if not hasattr(pytest.importorskip("cropline_regions"), "Pieces"):
+        pytest.skip("cropline-regions is of an earlier version")
+    profiles = {"copy": Profile(lossless=True), "default": Profile()}
+    found = run(jobs.job(tmp_path), table([jobs.image(0, server.url("good.jpg"), BOXES)], profiles))
+    copies, others = found[:2], found[2:]
+    assert [(row["box_left"], row["box_top"]) for row in copies] == [(0, 8), (0, 0)]
+    assert [(row["box_left"], row["box_top"]) for row in others] == [(None, None)] * 2
+    for row in copies:
+        crop = Image.open(io.BytesIO((tmp_path / row["key"]).read_bytes()))
+        assert crop.size == (row["width"], row["height"])
+        assert crop.quantization == Image.open(io.BytesIO(server.photos["good.jpg"])).quantization  # type: ignore[attr-defined]
+
+
 def test_rows_of_a_slice_are_the_slices_rows(server: PhotoServer, tmp_path: Path) -> None:
     rows = [jobs.image(number, server.url("good.jpg"), None if number == 2 else BOXES) for number in range(5)]
     found = run(jobs.job(tmp_path), table(rows).slice(1, 3))
