@@ -49,9 +49,9 @@ def commit_of(spec: StoreSpec, batch_id: str, built_on: int, newest: int) -> Com
     It is the next version unless other writers were faster. Commits older than the log's retention are not found.
     """
     for version in range(built_on + 1, min(newest, built_on + _MOST_COMMITS_BETWEEN) + 1):
-        actions = _actions(spec, version)
+        actions = read_actions(spec, version)
         if any(action.get("txn", {}).get("appId") == batch_id for action in actions or ()):
-            return Commit(version, _info(actions or []).get("cropline.rows"))
+            return Commit(version, read_info(actions or []).get("cropline.rows"))
     return Commit(None, None)
 
 
@@ -65,7 +65,7 @@ def has_unknown_commits(spec: StoreSpec, memory: Memory, newest: int) -> bool:
     if newest - first >= _ENTRIES_AT_MOST:
         return True
     for version in range(first, newest + 1):
-        actions = _actions(spec, version)
+        actions = read_actions(spec, version)
         if actions is None or _is_unknown(actions, memory):
             return True
     return False
@@ -74,20 +74,22 @@ def has_unknown_commits(spec: StoreSpec, memory: Memory, newest: int) -> bool:
 def _is_unknown(actions: list[dict[str, Any]], memory: Memory) -> bool:
     if not any(action["add"].get("dataChange", True) for action in actions if "add" in action):
         return False
-    info = _info(actions)
+    info = read_info(actions)
     batch = info.get("cropline.batch")
     if batch is not None:
         return batch not in memory.knows([batch])
     return STEP not in info and info.get("operation") not in _BRINGS_NOTHING
 
 
-def _actions(spec: StoreSpec, version: int) -> list[dict[str, Any]] | None:
+def read_actions(spec: StoreSpec, version: int) -> list[dict[str, Any]] | None:
+    """Return the actions of a commit. None: the log has no entry of this version."""
     key = f"_delta_log/{version:020d}.json"
     if not storage.exists(spec, key):
         return None
     return [json.loads(line) for line in storage.read(spec, key).splitlines()]
 
 
-def _info(actions: list[dict[str, Any]]) -> dict[str, Any]:
+def read_info(actions: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what a commit tells about itself: its time (``timestamp``, ms), its operation, its properties."""
     info: dict[str, Any] = next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
     return info

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from cropline.catalogue import Catalogue, sql
+from cropline.catalogue.versions import Version
 from cropline.core.errors import OptionError
 from cropline.core.scrub import one_line
 from cropline.core.store_spec import StoreSpec
@@ -25,6 +26,7 @@ def read_crops(
     columns: Sequence[str] | None = ...,
     frame: Literal["pandas"] = ...,
     storage: str | StoreSpec | None = ...,
+    version: Version | None = ...,
 ) -> pd.DataFrame: ...
 @overload
 def read_crops(
@@ -33,6 +35,7 @@ def read_crops(
     columns: Sequence[str] | None = ...,
     frame: Literal["arrow"],
     storage: str | StoreSpec | None = ...,
+    version: Version | None = ...,
 ) -> pa.Table: ...
 @overload
 def read_crops(
@@ -41,6 +44,7 @@ def read_crops(
     columns: Sequence[str] | None = ...,
     frame: Literal["duckdb"],
     storage: str | StoreSpec | None = ...,
+    version: Version | None = ...,
 ) -> duckdb.DuckDBPyRelation: ...
 @overload
 def read_crops(
@@ -49,6 +53,7 @@ def read_crops(
     columns: Sequence[str] | None = ...,
     frame: object,
     storage: str | StoreSpec | None = ...,
+    version: Version | None = ...,
 ) -> Any: ...
 def read_crops(
     where: str | None = None,
@@ -56,6 +61,7 @@ def read_crops(
     columns: Sequence[str] | None = None,
     frame: object = "pandas",
     storage: str | StoreSpec | None = None,
+    version: Version | None = None,
 ) -> Any:
     """Return the catalogue's current rows, one per box and profile, as a DataFrame.
 
@@ -64,6 +70,7 @@ def read_crops(
     columns: the columns to read; default all.
     frame: "pandas", "arrow", "duckdb" (a relation in memory), or a Spark session, which returns a Spark DataFrame.
     storage: the storage's URL; default that of the settings (CROPLINE_STORAGE__...).
+    version: a version of the catalogue, or a time with a zone: the rows that were current then. Default the newest.
 
     Raise OptionError for an invalid condition or column, CatalogueError when there is no catalogue.
     """
@@ -72,7 +79,7 @@ def read_crops(
     session = frame if hasattr(frame, "createDataFrame") else None
     if session is None and frame not in _FRAMES:
         raise OptionError(f"frame: {frame!r} is neither one of {', '.join(_FRAMES)} nor a Spark session")
-    database = sql.connect(Catalogue(_spec(storage)).reader())
+    database = sql.connect(Catalogue(_spec(storage)).read_version(version).rows)
     try:
         # Passed as an expression, not as SQL text of a statement: it cannot end the statement and begin another.
         rows = database.table(sql.TABLE)

@@ -16,11 +16,11 @@ _UTC = "SET TimeZone = 'UTC'"
 _ALONE = ("SET python_enable_replacements = false", "SET enable_external_access = false")
 
 
-def connect(rows: pa.RecordBatchReader) -> duckdb.DuckDBPyConnection:
-    """Return a database in memory whose one table (TABLE) is these rows. The rows can be read once."""
+def connect(rows: pa.RecordBatchReader, path: str = ":memory:") -> duckdb.DuckDBPyConnection:
+    """Return a database, by default in memory, whose one table (TABLE) is these rows. The rows can be read once."""
     import duckdb
 
-    database = duckdb.connect(":memory:")
+    database = duckdb.connect(path)
     database.register(TABLE, rows)
     for statement in (_UTC, *_ALONE):
         database.execute(statement)

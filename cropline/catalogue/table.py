@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
-from cropline.catalogue import commits, delta, duplicates, history, maintenance, pack_places
+from cropline.catalogue import commits, delta, duplicates, history, maintenance, pack_places, versions
 from cropline.catalogue.failed_recrops import newest, stay
 from cropline.catalogue.history import PastRows
 from cropline.catalogue.log import Memory, commit_of, has_unknown_commits
@@ -37,6 +37,7 @@ from cropline.catalogue.rows import (
     scan_images,
     to_catalogue,
 )
+from cropline.catalogue.versions import VersionRows, Version
 from cropline.core.errors import CatalogueError, StaleLease
 from cropline.core.store_spec import StoreSpec
 
@@ -294,18 +295,22 @@ class Catalogue:
         with delta.catalogue_errors("write", self._spec):
             return None if delta.open_table(self._spec) is None else self._until_committed(commit)
 
-    def reader(self) -> pa.RecordBatchReader:
-        """Return all current rows as a stream of record batches. Raise CatalogueError when there is no table.
+    def read_version(self, version: Version | None = None, columns: Sequence[str] | None = None) -> VersionRows:
+        """Return one version of the table, to be read as a stream; by default the newest, with all columns.
 
-        It is not a pyarrow dataset: files that a delete rewrote have string views, which dataset filters do
-        not support.
+        Raise CatalogueError when there is no table or no such version.
         """
         with delta.catalogue_errors("read", self._spec):
             table = delta.open_table(self._spec)
             if table is None:
                 raise CatalogueError(f"there is no catalogue yet at {self._spec.url}")
-            reader: pa.RecordBatchReader = pa.RecordBatchReader.from_stream(table.scan())
-            return reader
+            newest = int(table.version())
+            number = versions.resolve(self._spec, newest, version)
+            if number != newest:
+                table = delta.open_table(self._spec, version=number) or table
+            # Not a pyarrow dataset: files of earlier releases may have string views, which its filters do not support.
+            rows = pa.RecordBatchReader.from_stream(table.scan(list(columns) if columns else None))
+            return VersionRows(number, versions.committed_at(self._spec, number), rows)
 
     def columns(self) -> pa.Schema:
         """Return CATALOGUE, then the columns of users that the table has."""

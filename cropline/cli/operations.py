@@ -166,12 +166,38 @@ def export(
         Literal["folder", "webdataset", "parquet", "coco"], typer.Option("--format", help="layout of the export")
     ] = "folder",
     limit: Annotated[int | None, typer.Option(min=1, help="export at most this many crops, the first by key")] = None,
+    sample: Annotated[int | None, typer.Option(min=1, help="export this many crops, chosen at random")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="for --sample and --split: the same seed chooses the same")] = 0,
     profile: Profiles = None,
+    version: Annotated[
+        str | None,
+        typer.Option(help="version of the catalogue, as a number or as a time in ISO 8601 (UTC); default: the newest"),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="parts and their shares, such as: train=0.8,val=0.2; all crops of a photo are in one part"),
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(help="with --split: a column whose values stay together, such as store_id")
+    ] = None,
+    categories: Annotated[
+        Path | None,
+        typer.Option(
+            help="coco: JSON file with the ids of labels; new labels are added to it; without it ids may change"
+        ),
+    ] = None,
+    with_photos: Annotated[
+        bool, typer.Option("--with-photos", help="coco: fetch the photos again; without it the crops are the images")
+    ] = False,
 ) -> None:
     """Copy crops and their catalogue rows into a local folder."""
     from cropline.cli.export import run_export
+    from cropline.cli.versions import read_version
+    from cropline.export import Choice
 
-    run_export(out, where, kind, limit, profile or ())
+    wanted = read_version(version, "--version") if version is not None else None
+    choice = Choice(where, tuple(profile or ()), limit, sample, seed, wanted)
+    run_export(out, choice, kind, split=split, by=by, categories=categories, with_photos=with_photos)
 
 
 def deploy(

@@ -41,9 +41,9 @@ def image_row(
     }
 
 
-def view_row(number: int, url: str) -> dict[str, Any]:
-    """Return a row that cuts the whole photo, upright and scaled down, as one box."""
-    return image_row(_VIEW, number, url, [_WHOLE], {_VIEW: _VIEW_PROFILE})
+def view_row(number: int, url: str, profile: Profile = _VIEW_PROFILE) -> dict[str, Any]:
+    """Return a row that cuts the whole photo, upright, as one box; scaled down unless a profile says otherwise."""
+    return image_row(_VIEW, number, url, [_WHOLE], {_VIEW: profile})
 
 
 def cut(

@@ -14,6 +14,8 @@ KINDS = {"shards": "tar", "parquet": "parquet"}
 class Sample:
     """One crop. ``name`` is unique in its pack and has no dot. ``facts`` are what a reader gets beside the picture.
 
+    They are JSON values, and in Parquet also times.
+
     The picture's ``sha256`` is one of the facts.
     """
 

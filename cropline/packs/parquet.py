@@ -44,22 +44,34 @@ _FACTS = pa.schema(
 _PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
-def _features() -> dict[str, Any]:
+def _features(columns: pa.Schema) -> dict[str, Any]:
     """The metadata by which ``datasets`` shows pictures instead of bytes."""
-    plain = {pa.string(): "string", pa.int64(): "int64"}
-    facts = {field.name: {"dtype": plain[field.type], "_type": "Value"} for field in _FACTS}
+    facts = {field.name: _feature(field.type) for field in columns}
     return {"info": {"features": {"image": {"_type": "Image"}, **facts}}}
 
 
-SCHEMA = pa.schema([("image", _PICTURE), *_FACTS]).with_metadata({"huggingface": json.dumps(_features())})
+def _feature(kind: pa.DataType) -> Any:
+    """A type as ``datasets`` writes it."""
+    if pa.types.is_list(kind):
+        return {"feature": _feature(kind.value_type), "_type": "List"}
+    if pa.types.is_struct(kind):
+        return {kind.field(at).name: _feature(kind.field(at).type) for at in range(kind.num_fields)}
+    names = {pa.float64(): "float64", pa.float32(): "float32", pa.date32(): "date32"}
+    return {"dtype": names.get(kind, str(kind)), "_type": "Value"}
+
+
+def _schema(columns: pa.Schema) -> pa.Schema:
+    metadata = {"huggingface": json.dumps(_features(columns))}
+    return pa.schema([pa.field("image", _PICTURE), *columns]).with_metadata(metadata)
 
 
 class ParquetPack:
-    """See pack.Pack. At most one row group of pictures is in memory."""
+    """See pack.Pack. At most one row group of pictures is in memory. ``facts``: the columns beside the picture."""
 
-    def __init__(self, file: BinaryIO, more: pa.Schema | None = None) -> None:
+    def __init__(self, file: BinaryIO, facts: pa.Schema = _FACTS) -> None:
         self._file = file
-        self._schema = pa.schema([*SCHEMA, *(more or ())], SCHEMA.metadata if more is None else None)
+        self._facts = facts
+        self._schema = _schema(facts)
         columns = [path for path in _leaves(self._schema) if path != "image.bytes"]
         self._writer = pq.ParquetWriter(
             file,
@@ -102,9 +114,8 @@ class ParquetPack:
     def _flush(self) -> None:
         samples, self._waiting, self._held = self._waiting, [], 0
         pictures = [{"bytes": s.data, "path": f"{s.name}.{s.extension}"} for s in samples]
-        columns = [pictures, *([s.facts.get(name) for s in samples] for name in self._schema.names[1:])]
-        arrays = [pa.array(column, field.type) for column, field in zip(columns, self._schema, strict=True)]
-        rows = pa.table(arrays, schema=self._schema)
+        columns = [pictures, *([s.facts.get(name) for s in samples] for name in self._facts.names)]
+        rows = pa.table([pa.array(c, f.type) for c, f in zip(columns, self._schema, strict=True)], schema=self._schema)
         begin = self._file.tell()
         self._writer.write_table(rows)
         end = self._file.tell()

@@ -18,6 +18,8 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from cropline.core.columns import Column
+
 ROOT = Path(__file__).resolve().parents[2]
 MADE = "Made from the code by `make docs`.\n"
 
@@ -239,6 +241,15 @@ def tables_page() -> str:
     return "\n".join(parts)
 
 
-def _columns(schema: pa.Schema, meanings: dict[str, str]) -> list[str]:
-    rows = [f"| `{field.name}` | {_cell(str(field.type)[:40])} | {_cell(meanings[field.name])} |" for field in schema]
-    return ["| column | type | meaning |", "|---|---|---|", *rows, ""]
+def _columns(schema: pa.Schema, described: dict[str, Column]) -> list[str]:
+    return [
+        "| column | type | meaning | unit | null | example |",
+        "|---|---|---|---|---|---|",
+        *(_column(field, described[field.name]) for field in schema),
+        "",
+    ]
+
+
+def _column(field: pa.Field, column: Column) -> str:
+    cells = (column.meaning, column.unit, column.null or "never", f"`{column.example}`")
+    return f"| `{field.name}` | {_cell(str(field.type)[:40])} | {' | '.join(_cell(cell) for cell in cells)} |"

@@ -170,12 +170,12 @@ def workspace(
     tmp_path: Path, camera_api: DemoServer, prefect_server: None, forks: ForkServer, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Workspace]:
     """A workspace whose settings are in the environment, as a user sets them."""
-    with _settled(tmp_path, camera_api, forks, monkeypatch) as here:
+    with settled(tmp_path, camera_api, forks, monkeypatch) as here:
         yield here
 
 
 @contextmanager
-def _settled(folder: Path, api: DemoServer, forks: ForkServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+def settled(folder: Path, api: DemoServer, forks: ForkServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
     for name in [name for name in os.environ if name.startswith("CROPLINE_")]:
         monkeypatch.delenv(name)
     # Children use the session's server too; their own servers would outlive them when they are killed.
@@ -214,7 +214,7 @@ def undisturbed(
 ) -> Ledger:
     """Return the ledger after one undisturbed poll of the steady API."""
     folder = tmp_path_factory.mktemp("clean")
-    with pytest.MonkeyPatch.context() as patch, _settled(folder, steady_api, forks, patch) as here:
+    with pytest.MonkeyPatch.context() as patch, settled(folder, steady_api, forks, patch) as here:
         here.set(LINEAGE__TRANSPORT="none")
         here.poll()
         ledger = books(here.place)
@@ -227,7 +227,7 @@ def disturbed(
     tmp_path: Path, undisturbed: Ledger, steady_api: DemoServer, forks: ForkServer, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Workspace]:
     """A separate workspace on the same API; leases are short, so that the next run need not wait for them."""
-    with _settled(tmp_path, steady_api, forks, monkeypatch) as here:
+    with settled(tmp_path, steady_api, forks, monkeypatch) as here:
         here.set(LINEAGE__TRANSPORT="none", STATE__LEASE_S="0.2", STATE__BACKOFF_S="0.001")
         yield here
 

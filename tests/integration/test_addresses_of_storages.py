@@ -20,7 +20,7 @@ from cropline.core import storage, store_probe
 from cropline.core.errors import SettingsError
 from cropline.core.store_spec import StoreSpec
 from cropline.erasure.traces import Packs, collect, remove
-from cropline.export import export
+from cropline.export import Choice, Layout, export
 from cropline.packs import Sample, Spool, pack_folder
 from fugue_jobs.pool.storing import CropStore
 from fugue_jobs.work import CropOutcome
@@ -80,7 +80,7 @@ def _use(spec: StoreSpec, out: Path) -> None:
     catalogue.append(pa.concat_tables(rows), batch_id="b1", attempt=1, flow_run="f", committed_at=datetime.now(UTC))
     for row in catalogue.rows().to_pylist():
         assert open_crop(row, spec).read() == data
-    assert export(spec, out, where=None, kind="folder").crops == 2
+    assert export(spec, out, Choice(), Layout("folder")).crops == 2
     remove(
         spec,
         "cameras",

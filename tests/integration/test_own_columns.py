@@ -74,11 +74,11 @@ def test_they_reach_the_catalogue_trace_and_exports(workspace: Workspace, shop: 
     ]  # fmt: skip
 
     spec = workspace.settings.storage.spec
-    export(spec, tmp_path / "folder", where="sku = 'tall'", kind="folder")
+    export(spec, tmp_path / "folder", Choice("sku = 'tall'"), Layout("folder"))
     lines = [json.loads(line) for line in (tmp_path / "folder" / "metadata.jsonl").read_text().splitlines()]
     assert {(line["sku"], line["price"]) for line in lines} == {("tall", 1.5)}
     assert all(line["embedding"][1] is None for line in lines)
-    export(spec, tmp_path / "parquet", where="sku IS NOT NULL", kind="parquet")
+    export(spec, tmp_path / "parquet", Choice("sku IS NOT NULL"), Layout("parquet"))
     table = pq.read_table(tmp_path / "parquet" / "000000.parquet")
     assert table.schema.field("embedding").type == pa.list_(pa.float32())
     assert table.select(["sku", "price"]).to_pylist()[0]["price"] in (1.5, 2.5)

@@ -31,7 +31,7 @@ from cropline.config.settings import FetchSettings
 from cropline.core import storage
 from cropline.core.store_spec import StoreSpec
 from cropline.erasure.selection import Selection
-from cropline.export import export
+from cropline.export import Choice, Layout, export
 from cropline.maintenance import CleanupResult
 from cropline.maintenance.uploads import end_uploads
 from fugue_jobs.pool.crop_pool import CropPool
@@ -167,7 +167,7 @@ def test_all_output_kinds_are_written_read_erased_swept_and_exported(
     assert workspace.place.objects("crops") | workspace.place.objects("shards") == before
     assert [entry["Key"] for entry in client.list_multipart_uploads(Bucket=bucket)["Uploads"]] == ["not-ours.tar"]
 
-    done = export(workspace.settings.storage.spec, tmp_path / "out", where=f"image_id <> '{gone}'", kind="folder")
+    done = export(workspace.settings.storage.spec, tmp_path / "out", Choice(f"image_id <> '{gone}'"), Layout("folder"))
     files = [path for path in (tmp_path / "out" / "images").rglob("*") if path.is_file()]
     hashes = Counter(hashlib.sha256(path.read_bytes()).hexdigest() for path in files)
     assert hashes == Counter(name[3] for name in others.elements())

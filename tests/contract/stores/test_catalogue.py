@@ -19,7 +19,7 @@ from cropline.core import storage
 from cropline.core.errors import StaleLease
 from cropline.core.store_spec import StoreSpec
 from cropline.erasure.traces import Packs, collect, remove
-from cropline.export import export
+from cropline.export import Choice, Layout, export
 from cropline.maintenance import remove_orphans
 from cropline.packs import Sample, Spool, pack_folder
 from cropline.state import State
@@ -103,7 +103,7 @@ def test_a_photo_is_exported_and_forgotten_and_orphans_are_swept(
         for row in _stored(spec, image, kind)
     ]
     append(catalogue, pa.Table.from_pylist(rows, schema=crops(["a"]).schema), "batch-1")
-    assert export(spec, tmp_path / "out", where="image_id <> 'c'", kind="folder").crops == 2
+    assert export(spec, tmp_path / "out", Choice("image_id <> 'c'"), Layout("folder")).crops == 2
 
     gone = ["a", "b"]
     packs = Packs(spec, "cameras", gone)

@@ -24,7 +24,8 @@ from cropline.core.keys import crop_key
 from cropline.core.schemas import CROPS
 from cropline.core.storage import write
 from cropline.core.store_spec import StoreSpec
-from cropline.export import FORMATS, export
+from cropline.export import FORMATS, Choice, Exported, Layout
+from cropline.export import export as write_export
 from cropline.packs import Sample, Spool, pack_folder
 from tests.photos import drawn, encoded
 from tests.unit.cropline.catalogue.test_catalogue import NOW
@@ -68,6 +69,12 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> StoreSpec:
     return spec
 
 
+def export(
+    spec: StoreSpec, out: Path, *, where: str | None, kind: str, profiles: tuple[str, ...] = (), **layout: Any
+) -> Exported:
+    return write_export(spec, out, Choice(where, profiles), Layout(kind, **layout))
+
+
 def _hashes(spec: StoreSpec, where: str) -> set[str]:
     rows = Catalogue(spec).rows().to_pylist()
     return {row["sha256"] for row in rows if row["status"] == "written" and eval(where, {}, row)}
@@ -99,27 +106,14 @@ def test_a_parquet_export_holds_the_pictures(spec: StoreSpec, tmp_path: Path) ->
         assert picture.size == (40, 30)
 
 
-def test_coco_has_the_photos_and_the_regions_that_were_cut(spec: StoreSpec, tmp_path: Path) -> None:
-    export(spec, tmp_path / "out", where=None, kind="coco")
-    coco = json.loads((tmp_path / "out/annotations.json").read_text())
-    assert [photo["file_name"] for photo in coco["images"]] == ["photo 0", "photo 1", "photo 2"]
-    assert {category["name"] for category in coco["categories"]} == {"cola 0", "cola 1"}
-    assert [box["bbox"] for box in coco["annotations"]] == [[0, 5, 40, 30], [10, 5, 40, 30]] * 3
-    photos, labels = {p["id"] for p in coco["images"]}, {c["id"] for c in coco["categories"]}
-    for box in coco["annotations"]:
-        assert (box["image_id"] in photos, box["category_id"] in labels) == (True, True)
-        with Image.open(tmp_path / "out" / box["crop"]) as picture:
-            assert [*picture.size] == box["bbox"][2:]
-
-
 IN_ZONE = """
 import sys
 from pathlib import Path
 import cropline
 from cropline.core.store_spec import StoreSpec
-from cropline.export import export
+from cropline.export import Layout, Choice, export
 where = "captured_at >= '2026-11-02 07:00:00' and captured_at < '2026-11-02 09:00:00'"
-export(StoreSpec(sys.argv[1]), Path(sys.argv[2]), where=where, kind="folder")
+export(StoreSpec(sys.argv[1]), Path(sys.argv[2]), Choice(where), Layout("folder"))
 rows = cropline.read_crops(where, storage=sys.argv[1], frame="arrow")
 print(rows.num_rows, rows["captured_at"].type, rows["captured_at"][0].as_py().isoformat())
 """
@@ -164,11 +158,13 @@ def test_crops_of_one_box_by_several_profiles_are_all_there(tmp_path: Path, kind
         write(spec, key, data)
     table = pa.Table.from_pylist(rows, schema=CROPS)
     Catalogue(spec).append(table, batch_id="b1", attempt=1, flow_run="run", committed_at=NOW)
+    with pytest.raises(ExportError, match=r"of the profiles long-\S+, long-\S+, long-\S+, so boxes .* name one with"):
+        export(spec, tmp_path / "out", where=None, kind=kind)
     if kind == "coco":
-        with pytest.raises(ExportError, match=r"profiles long-\S+ and long-\S+: name one with --profile$"):
-            export(spec, tmp_path / "out", where=None, kind=kind)
+        with pytest.raises(ExportError, match=r"one annotation per box.*: name one with --profile$"):
+            export(spec, tmp_path / "out", where=None, kind=kind, profiles=tuple(pictures))
         pictures = dict(list(pictures.items())[:1])
-    export(spec, tmp_path / "out", where=None, kind=kind, profiles=list(pictures))
+    export(spec, tmp_path / "out", where=None, kind=kind, profiles=tuple(pictures))
     if kind == "webdataset":
         found = [s["jpg"] for s in webdataset.WebDataset(str(tmp_path / "out/000000.tar"), shardshuffle=False)]
     elif kind == "parquet":
@@ -204,45 +200,20 @@ def test_json_is_strict_and_names_values_that_are_not_numbers(tmp_path: Path) ->
     assert len(_strict((tmp_path / "coco/annotations.json").read_text())["annotations"]) == 3
 
 
-def test_coco_names_photos_uniquely_and_each_label_once(tmp_path: Path) -> None:
-    spec = StoreSpec((tmp_path / "store").as_uri())
-    data = encoded(drawn(40, 30, seed=1))
-    photos = [
-        ("cams", "p", "v1"),
-        ("cams", "p", "v2"),
-        ("other", "p", "v1"),
-        ("cams", "q", "v1"),
-        ("x", "cams/p@v1", ""),
-    ]
-    rows = [
-        _row(0, 0, data, source=source, image_id=image, version=version, key=f"crops/d/{number}.jpg", label=label)
-        for number, ((source, image, version), label) in enumerate(zip(photos, ("", None, "unlabelled", "a", "a"), strict=True))
-    ]  # fmt: skip
-    for row in rows:
-        write(spec, row["key"], data)
-    table = pa.Table.from_pylist(rows, schema=CROPS)
-    Catalogue(spec).append(table, batch_id="b1", attempt=1, flow_run="run", committed_at=NOW)
-    export(spec, tmp_path / "out", where=None, kind="coco")
-    coco = _strict((tmp_path / "out/annotations.json").read_text())
-    names = [photo["file_name"] for photo in coco["images"]]
-    assert names == ["cams/p@v1#1", "cams/p@v2", "other/p@v1", "q", "cams/p@v1"]
-    assert [entry["name"] for entry in coco["categories"]] == ["unlabelled", "a"]
-
-
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from cropline.export import export
+from cropline.export import Choice, Layout, export
 from cropline.core.store_spec import StoreSpec
 written = 0
 def watch(frame, event, arg):
     global written
-    if event == "return" and frame.f_code.co_qualname.endswith("write") and "/export/" in frame.f_code.co_filename:
+    if event == "return" and frame.f_code.co_name == "add" and frame.f_code.co_filename.endswith("/export/record.py"):
         written += 1
         if written == 4:
             os.kill(os.getpid(), signal.SIGKILL)
 sys.setprofile(watch)
-export(StoreSpec(sys.argv[1]), Path(sys.argv[2]), where=None, kind=sys.argv[3])
+export(StoreSpec(sys.argv[1]), Path(sys.argv[2]), Choice(), Layout(sys.argv[3]))
 """
 
 

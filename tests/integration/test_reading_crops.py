@@ -1,0 +1,73 @@
+"""What readers get from one poll with all output kinds side by side: exports with photos, described columns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cropline.core.columns import CATALOGUE_COLUMNS
+from demo.server import DemoServer
+from tests.integration.commands import cropline
+from tests.integration.conftest import Workspace, settled
+from tests.integration.fork_server import ForkServer
+
+PROFILES = {"objects": {}, "shards": {"output": "shards"}, "parquet": {"output": "parquet", "max_side": 64}}
+
+
+@pytest.fixture(scope="module")
+def polled(
+    steady_api: DemoServer, prefect_server: None, forks: ForkServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Workspace]:
+    """A workspace after one poll."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        settled(tmp_path_factory.mktemp("readers"), steady_api, forks, patch) as here,
+    ):
+        here.set(LINEAGE__TRANSPORT="none", PROFILES=json.dumps(PROFILES))
+        here.poll()
+        yield here
+
+
+def test_columns_that_are_said_to_be_never_null_are_never_null(polled: Workspace) -> None:
+    never = [name for name, column in CATALOGUE_COLUMNS.items() if not column.null]
+    assert "committed_at" in never
+    assert [(name, row["key"]) for row in polled.rows() for name in never if row[name] is None] == []
+
+
+def test_coco_with_photos_fetches_them_again_upright(
+    polled: Workspace, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    told = cropline(
+        capsys, "export", str(tmp_path / "out"), "--format", "coco", "--profile", "objects", "--with-photos"
+    )
+    assert told.code == 0, told.err
+    coco = json.loads((tmp_path / "out/annotations.json").read_text())
+    rows = [row for row in polled.rows() if row["profile"] == "objects" and row["status"] == "written"]
+    assert len(coco["annotations"]) == len(rows)
+    assert {image["photo_id"] for image in coco["images"]} == {row["image_id"] for row in rows}
+    sizes = {row["image_id"]: (row["image_width"], row["image_height"]) for row in rows}
+    for image in coco["images"]:
+        with Image.open(tmp_path / "out" / image["file_name"]) as photo:
+            assert photo.size == sizes[image["photo_id"]] == (image["width"], image["height"])
+            assert not photo.getexif()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--with-photos"], "--with-photos is for --format coco"),
+        (["--by", "store_id"], "give --split too"),
+        (["--version", "yesterday"], "neither the number of a version nor a time"),
+        ([], "of the profiles objects, parquet, shards, so boxes are there more than once: name one with --profile"),
+    ],
+)
+def test_options_that_do_not_fit_are_named(
+    polled: Workspace, capsys: pytest.CaptureFixture[str], tmp_path: Path, options: list[str], told: str
+) -> None:
+    ended = cropline(capsys, "export", str(tmp_path / "out"), *options)
+    assert ended.code == 2
+    assert told in " ".join(ended.err.split())
