@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from cropline.catalogue.describing import STATISTICS_PROPERTY
 from cropline.catalogue.rows import CATALOGUE, PARTITION, STATISTICS, with_own
 from cropline.core.clouds import delta_address, delta_options
+from cropline.core.columns import described
 from cropline.core.errors import CatalogueError, StorageError
 from cropline.core.scrub import one_line
 from cropline.core.store_probe import require
@@ -32,7 +34,7 @@ _STACK, _STACK_A_CLAUSE = 16 << 20, 8 << 10  # bytes; only touched pages use mem
 _CONFIGURATION = {
     # A reader replays the commits since the last checkpoint, but every checkpoint lists all files and batches again.
     "delta.checkpointInterval": "50",
-    "delta.dataSkippingStatsColumns": ",".join(STATISTICS),
+    STATISTICS_PROPERTY: ",".join(STATISTICS),
     # A superseded image rewrites its whole file: with large files a small correction would be expensive.
     "delta.targetFileSize": str(32 * 1024 * 1024),
     "delta.logRetentionDuration": "interval 30 days",
@@ -82,7 +84,7 @@ def open_or_create(spec: StoreSpec) -> DeltaTable:
     try:
         return DeltaTable.create(
             delta_address(spec),
-            CATALOGUE,
+            described(CATALOGUE),
             mode="error",
             partition_by=[PARTITION],
             name="cropline",
@@ -104,7 +106,7 @@ def add_columns(table: DeltaTable, schema: pa.Schema) -> DeltaTable:
     known = {field.name for field in table.schema().fields}
     missing = [field for field in schema if field.name not in known]
     if missing:
-        fields: list[Field] = list(Schema.from_arrow(pa.schema(missing)).fields)
+        fields: list[Field] = list(Schema.from_arrow(described(pa.schema(missing))).fields)
         table.alter.add_columns(fields)
     return table
 

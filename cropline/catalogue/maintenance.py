@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from cropline.catalogue.describing import describe
 from cropline.core.errors import CatalogueError
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ def maintain(
 ) -> MaintenanceResult:
     """Run Catalogue.maintain, which checks ``vacuum_after`` first. Raise delta-rs' errors unchanged."""
     before = len(table.file_uris())
+    if not dry_run:
+        describe(table)
     if compact and not dry_run:
         table.optimize.compact()
     vacuumed = 0

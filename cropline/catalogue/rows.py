@@ -53,6 +53,7 @@ STATISTICS = (
     "store_id",
     "camera_id",
     "status",
+    "committed_at",
 )
 
 _IMAGES_A_SCAN = 5_000

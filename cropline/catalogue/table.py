@@ -37,7 +37,7 @@ from cropline.catalogue.rows import (
     scan_images,
     to_catalogue,
 )
-from cropline.catalogue.versions import VersionRows, Version
+from cropline.catalogue.versions import Version, VersionRows
 from cropline.core.errors import CatalogueError, StaleLease
 from cropline.core.store_spec import StoreSpec
 

@@ -231,11 +231,17 @@ class EventBuilder:
     def _manifests(
         self, key: str | None, inputs: dict[str, Any] | None, outputs: dict[str, Any] | None = None
     ) -> dict[str, Any]:
+        from cropline.core.columns import MANIFEST_COLUMNS
         from cropline.core.schemas import MANIFEST
 
         layer = facets.storage(self._spec.scheme, "parquet")
         return self._files(
-            "manifests", key, inputs=inputs, outputs=outputs, schema=facets.schema(MANIFEST), storage=layer
+            "manifests",
+            key,
+            inputs=inputs,
+            outputs=outputs,
+            schema=facets.schema(MANIFEST, MANIFEST_COLUMNS),
+            storage=layer,
         )
 
     def _quarantine(self, key: str | None, outputs: dict[str, Any]) -> dict[str, Any]:
@@ -265,6 +271,7 @@ class EventBuilder:
 
     def _catalogue(self, rows: int, version: int, superseded: int) -> dict[str, Any]:
         from cropline.catalogue import CATALOGUE
+        from cropline.core.columns import CATALOGUE_COLUMNS
 
         settings = self._settings
         # Version 0 is the empty table, which the first batch's commit created.
@@ -272,7 +279,7 @@ class EventBuilder:
         return datasets.dataset(
             datasets.stored(self._spec, "catalogue"),
             outputs={"outputStatistics": facets.output_statistics(rows)},
-            schema=facets.schema(CATALOGUE),
+            schema=facets.schema(CATALOGUE, CATALOGUE_COLUMNS),
             version=facets.dataset_version(str(version)),
             storage=facets.storage("delta", "parquet"),
             lifecycleStateChange=facets.lifecycle(change) if change else None,

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from cropline.core.columns import Column
+
 Facet = dict[str, Any]
 
 SPEC = "https://openlineage.io/spec"
@@ -138,20 +140,22 @@ def documentation(text: str) -> Facet:
     return facet("DocumentationJobFacet", description=text)
 
 
-def schema(columns: pa.Schema) -> Facet:
-    """The columns with their Arrow types. Structs and lists of structs carry their fields."""
-    return facet("SchemaDatasetFacet", fields=_fields(columns))
+def schema(columns: pa.Schema, described: Mapping[str, Column] | None = None) -> Facet:
+    """The columns with their Arrow types, and with what describes them. Structs and lists of structs carry their fields."""
+    return facet("SchemaDatasetFacet", fields=_fields(columns, described or {}))
 
 
-def _fields(columns: Iterable[pa.Field]) -> list[dict[str, Any]]:
+def _fields(columns: Iterable[pa.Field], described: Mapping[str, Column]) -> list[dict[str, Any]]:
     import pyarrow as pa
 
     found = []
     for position, column in enumerate(columns, 1):
         kind = column.type
         inner = kind.value_type if pa.types.is_list(kind) else kind
-        nested = _fields([inner.field(i) for i in range(inner.num_fields)]) if pa.types.is_struct(inner) else []
+        nested = _fields([inner.field(i) for i in range(inner.num_fields)], {}) if pa.types.is_struct(inner) else []
         entry = {"name": column.name, "type": _type_name(kind), "ordinal_position": position}
+        if column.name in described:
+            entry["description"] = described[column.name].comment
         found.append({**entry, "fields": nested} if nested else entry)
     return found
 

@@ -12,7 +12,7 @@ import pytest
 import cropline
 from cropline.cli.trace import chain
 from cropline.core.errors import CroplineError
-from cropline.export.export import export
+from cropline.export import Choice, Layout, export
 from tests.contract import jobs
 from tests.integration.conftest import Workspace
 

@@ -469,3 +469,14 @@ def test_an_erasure_is_a_separate_run_with_its_changes(tmp_path: Path) -> None:
     }
     nothing = erasure_ended(given, "e-2", START, END, ErasureTotals(2, 0, 0, None))
     assert not any("lifecycleStateChange" in data["facets"] for data in nothing["outputs"])
+
+
+def test_the_schema_of_the_catalogue_describes_every_column() -> None:
+    from cropline.catalogue import CATALOGUE
+    from cropline.core.columns import CATALOGUE_COLUMNS
+    from cropline.lineage import facets
+
+    fields = facets.schema(CATALOGUE, CATALOGUE_COLUMNS)["fields"]
+    assert {field["name"]: field["description"] for field in fields} == {
+        name: column.comment for name, column in CATALOGUE_COLUMNS.items()
+    }
