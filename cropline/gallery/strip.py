@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cropline.gallery.slots import Moment, Row, most_changed
@@ -21,37 +21,51 @@ _CELL, _GAP, _CAPTION, _COLUMNS = 132, 8, 34, 12
 _PAPER, _CARD, _INK, _QUIET, _ACCENT = "#f4f2ee", "#ffffff", "#23262b", "#6b6f76", "#d9480f"
 
 
+@dataclass(frozen=True)
+class _Look:
+    """What two crops are compared by: ``bits``, a difference hash, and ``colours``, the mean colours of 16 parts."""
+
+    bits: int
+    colours: bytes
+
+    def change(self, before: _Look) -> float:
+        """Return 0 to 1: the greater of the share of other bits, and the mean difference of colours (a half is all)."""
+        shape = (self.bits ^ before.bits).bit_count() / (_HASH * _HASH)
+        apart = sum(abs(one - other) for one, other in zip(self.colours, before.colours, strict=True))
+        return max(shape, min(1.0, 2 * apart / len(self.colours) / 255))
+
+
 def with_changes(moments: Sequence[Moment], picture: Picture) -> list[Moment]:
-    """Return the moments with ``change``: the share of bits in which the difference hashes of two neighbours differ.
+    """Return the moments with ``change``, how much each crop differs from the one before.
 
     A moment without a picture is skipped: the next one is compared with the last picture before it.
     """
-    before: int | None = None
+    before: _Look | None = None
     found = []
     for moment in moments:
-        bits = _hash(moment, picture)
-        if bits is not None and before is not None:
-            moment = replace(moment, change=(bits ^ before).bit_count() / (_HASH * _HASH))
-        before = before if bits is None else bits
-        found.append(moment)
+        look = _look(moment, picture)
+        if look is not None and before is not None:
+            found.append(replace(moment, change=look.change(before)))
+        else:
+            found.append(moment)
+        before = look or before
     return found
 
 
-def _hash(moment: Moment, picture: Picture) -> int | None:
-    """Return the difference hash of a crop: one bit per cell, set where it is darker than its right neighbour."""
+def _look(moment: Moment, picture: Picture) -> _Look | None:
     if moment.row is None or moment.why:
         return None
     try:
-        small = open_picture(picture(moment.row)).convert("L").resize((_HASH + 1, _HASH))
+        shown = open_picture(picture(moment.row))
     except NoPicture:
         return None
-    pixels = small.tobytes()
+    pixels = shown.convert("L").resize((_HASH + 1, _HASH)).tobytes()
     bits = 0
     for y in range(_HASH):
         for x in range(_HASH):
             at = y * (_HASH + 1) + x
             bits = bits << 1 | (pixels[at] + 4 < pixels[at + 1])  # 4: noise of a flat area is no edge
-    return bits
+    return _Look(bits, shown.resize((4, 4)).tobytes())
 
 
 def draw_strip(moments: Sequence[Moment], picture: Picture) -> bytes:

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from cropline.gallery.slots import iou, nudge, timeline
-from tests.unit.cropline.gallery.shelves import MORNING, box, failed
+from cropline.gallery.strip import with_changes
+from tests.unit.cropline.gallery.shelves import MORNING, box, failed, picture
 
 
 def at(minutes: int) -> dict[str, Any]:
@@ -76,3 +77,16 @@ def test_another_profile_is_not_mixed_in() -> None:
 )
 def test_overlap_is_common_over_total_area(other: tuple[float, float, float, float], overlap: float) -> None:
     assert iou((0, 0, 1, 1), other) == pytest.approx(overlap)
+
+
+def test_another_colour_and_another_pattern_are_changes_and_the_same_picture_is_none() -> None:
+    photos = [shelf(name, minutes) for minutes, name in enumerate("abcd")]
+    drawn = {"a": picture("red"), "b": picture("red"), "c": picture("blue"), "d": picture("blue", 7)}
+    moments = timeline(rows(*photos), rows(photos[0])[0])
+    changes = [moment.change for moment in with_changes(moments, lambda row: drawn[row["image_id"]])]
+    assert changes[0] is None
+    assert changes[1] == 0
+    assert changes[2] is not None
+    assert changes[2] > 0.5
+    assert changes[3] is not None
+    assert changes[3] > 0.3
