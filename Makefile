@@ -14,7 +14,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export HAS_DLT_TELEMETRY := 0
 export RUNTIME__DLTHUB_TELEMETRY := false
 
-.PHONY: help demo test test-slow test-engines lint format bench chaos up sanitize lock wheels docs clean
+.PHONY: image help demo test test-slow test-engines lint format bench chaos up sanitize lock wheels docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -96,8 +96,14 @@ lock: $(BIN)/.installer  ## resolve the requirements again, with hashes
 	@$(UV) $(COMPILE) --extra all pyproject.toml -o requirements/run.lock
 	@$(UV) $(COMPILE) --extra dev pyproject.toml -o requirements/dev.lock
 	@$(UV) $(COMPILE) --extra all --extra dask --extra ray pyproject.toml -o requirements/engines.lock
+	@$(UV) $(COMPILE) --extra all --extra kafka --extra kubernetes pyproject.toml -o requirements/image.lock
 	@$(UV) $(COMPILE) requirements/installer.in -o requirements/installer.lock
 	@$(UV) $(COMPILE) --no-deps requirements/readers.in -o requirements/readers.lock
+
+# BUILDER: docker, podman or buildah. BASE: another base image with Python 3.11.
+BUILDER ?= docker
+image:  ## the container image; make image BUILDER=podman BASE=...
+	@$(BUILDER) build $(if $(BASE),--build-arg BASE=$(BASE)) --build-arg VERSION=$(shell git describe --always --dirty 2>/dev/null) -t cropline .
 
 clean:  ## remove everything that the targets create
 	@rm -rf $(VENV) demo-output cropline-up benchmarks/results .mypy_cache .ruff_cache .pytest_cache .hypothesis
