@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from automations.apply import apply_files
+from cropline.config.settings import load_installation
 from cropline.core.errors import CroplineError
 
 ZOMBIES = Path(__file__).with_name("zombies.yaml")
@@ -20,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--notify", metavar="TYPE/NAME", help="notification block that alerts are sent through")
     given = parser.parse_args(arguments)
     try:
-        for name, done in apply_files(given.files or [ZOMBIES], given.notify):
+        for name, done in apply_files(given.files or [ZOMBIES], given.notify, settings=load_installation()):
             print(f"{done:<10} {name}")  # noqa: T201
     except CroplineError as error:
         print(f"automations: {error}", file=sys.stderr)  # noqa: T201

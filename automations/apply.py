@@ -14,7 +14,9 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.events.schemas.automations import Automation, AutomationCore
 from pydantic import ValidationError
 
+from automations.environments import in_environment
 from automations.server import server
+from cropline.config.settings import Settings
 from cropline.core.errors import SettingsError
 
 _BLOCK = "{{ notify }}"
@@ -22,19 +24,19 @@ _BLOCK = "{{ notify }}"
 Done = Literal["created", "updated", "unchanged"]
 
 
-def apply_files(paths: Sequence[Path], notify: str | None = None) -> list[tuple[str, Done]]:
+def apply_files(paths: Sequence[Path], notify: str | None = None, *, settings: Settings) -> list[tuple[str, Done]]:
     """Return (name, what was done) for each automation of the files. ``notify``: a notification block, type-slug/name.
 
     Raise SettingsError when a file is not a list of automations, or needs a block that is not given or not found.
     """
     with server() as client:
         block = _block_id(notify) if notify else None
-        wanted = [automation for path in paths for automation in read_file(path, block)]
+        wanted = [automation for path in paths for automation in read_file(path, block, settings)]
         return [(automation.name, _put(client, automation)) for automation in wanted]
 
 
-def read_file(path: Path, block: str | None) -> list[AutomationCore]:
-    """Return the automations of one file. ``block``: id of the notification block for its actions."""
+def read_file(path: Path, block: str | None, settings: Settings) -> list[AutomationCore]:
+    """Return the automations of one file, for the settings' environment. ``block``: id of the notification block."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -47,7 +49,8 @@ def read_file(path: Path, block: str | None) -> list[AutomationCore]:
         loaded = yaml.safe_load(text.replace(_BLOCK, block or ""))
     except yaml.YAMLError as error:
         raise SettingsError(f"{path}: not valid YAML ({_first_line(error)})") from None
-    return [_automation(path, entry) for entry in (loaded if isinstance(loaded, list) else [loaded])]
+    entries = in_environment(loaded if isinstance(loaded, list) else [loaded], settings)
+    return [_automation(path, entry) for entry in entries]
 
 
 def _without_comments(text: str) -> str:

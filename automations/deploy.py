@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,7 @@ from prefect.states import Crashed
 
 from automations.__main__ import ZOMBIES
 from automations.apply import apply_files
+from automations.environments import TAG, for_environment, refuse_other_pools
 from automations.form import form_schema
 from automations.prefect_yaml import deployments, for_sources, is_template, refuse_mistakes
 from automations.server import server
@@ -42,6 +44,7 @@ from cropline.core.store_probe import require
 from tasks.rate_limit import limit_of
 
 _SECONDS = 180
+_JOB_TEMPLATE = Path(__file__).with_name("kubernetes_job.json")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,16 +77,20 @@ def deploy(file: Path | None = None, *, crash_leftovers: bool = False) -> None:
     entries = deployments(path)
     if settings.sources:
         entries = for_sources(entries, settings.source_names)
+    entries = for_environment(entries, settings)
+    if settings.pool_type != "process" and not settings.image:
+        raise SettingsError(f"CROPLINE_IMAGE: a work pool of the type {settings.pool_type} needs the image of the runs")
     with server() as client:
+        refuse_other_pools(client, entries)
         for name in sorted({entry["work_pool"]["name"] for entry in entries}):
-            _say(f"work pool {name}", _ensure_pool(client, name))
+            _say(f"work pool {name}", _ensure_pool(client, name, settings.pool_type))
             if crash_leftovers:
                 _say(f"runs that a dead worker left Running in {name}", f"{_crash_running(client, name)} crashed")
         for source in settings.source_names:
             own = settings.of(source)
             _say(f"rate limit {limit_of(own)}", _ensure_limit(client, limit_of(own), own.api.calls_per_s))
         paused = _paused(client)
-        for name in _drop_other_sources(client, deployments(path), entries):
+        for name in _drop_other_sources(client, for_environment(deployments(path), settings), entries, settings):
             _say(f"deployment {name}", "removed")
     _run_prefect(path, entries)
     with server() as client:
@@ -95,7 +102,7 @@ def deploy(file: Path | None = None, *, crash_leftovers: bool = False) -> None:
                 client.update_deployment(deployment.id, DeploymentUpdate(paused=True))
                 _say(f"deployment {entry['name']}", "still paused")
             _drop_other_schedules(client, deployment, entry)
-    for name, done in apply_files([ZOMBIES]):
+    for name, done in apply_files([ZOMBIES], settings=settings):
         _say(f"automation {name!r}", done)
 
 
@@ -117,12 +124,19 @@ def _say(what: str, done: str) -> None:
     print(f"{done:<12} {what}", flush=True)  # noqa: T201
 
 
-def _ensure_pool(client: SyncPrefectClient, name: str) -> str:
+def _ensure_pool(client: SyncPrefectClient, name: str, kind: str) -> str:
+    """Make the pool if it is missing. A Kubernetes pool gets cropline's job template."""
     try:
-        client.read_work_pool(name)
+        found = client.read_work_pool(name)
     except ObjectNotFound:
-        client.create_work_pool(WorkPoolCreate(name=name, type="process"))
+        template = json.loads(_JOB_TEMPLATE.read_text(encoding="utf-8")) if kind == "kubernetes" else {}
+        client.create_work_pool(WorkPoolCreate(name=name, type=kind, base_job_template=template))
         return "created"
+    if found.type != kind:
+        raise SettingsError(
+            f"the work pool {name} has the type {found.type}, not {kind}: set CROPLINE_POOL_TYPE, or another "
+            "CROPLINE_ENVIRONMENT"
+        )
     return "unchanged"
 
 
@@ -167,7 +181,10 @@ def _paused(client: SyncPrefectClient) -> set[str]:
 
 
 def _drop_other_sources(
-    client: SyncPrefectClient, templates: Sequence[dict[str, Any]], entries: Sequence[dict[str, Any]]
+    client: SyncPrefectClient,
+    templates: Sequence[dict[str, Any]],
+    entries: Sequence[dict[str, Any]],
+    settings: Settings,
 ) -> list[str]:
     """Remove deployments of templates for sources that are no more, or from before there were several.
 
@@ -181,7 +198,7 @@ def _drop_other_sources(
         if (name := points.get(deployment.entrypoint or "")) is not None
         and deployment.name not in wanted
         and (deployment.name == name or "source" in (deployment.parameters or {}))
-        and "cropline" in (deployment.tags or ())
+        and settings.named(TAG) in (deployment.tags or ())
     ]
     for deployment in others:
         client.delete_deployment(deployment.id)

@@ -36,7 +36,7 @@ def show_plan(run: Run, plan: Plan, limits: Limits) -> Estimate:
     with harmless("the plan"):
         show(
             "markdown",
-            f"{run.context.flow_name}-plan",
+            run.settings.named(f"{run.context.flow_name}-plan"),
             plan_markdown(run.context.run_name, estimated),
             estimated.verdict,
         )
@@ -51,7 +51,7 @@ def execute_plan(run: Run, plan: Plan, limits: Limits) -> str | None:
         quarantine_task(run, plan)
     budget = Budget(limits)
     progress = Progress(plan.work_items)
-    board = ProgressBoard(run.context.flow_name, run.context.run_name, progress)
+    board = ProgressBoard(run.settings.named(run.context.flow_name), run.context.run_name, progress)
     parts = slices(plan.work_items, run.settings.batch.images, budget)
     at_once = limits.concurrency
     # Closing the generator releases open batches, whatever ends the loop.

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
+from socket import gethostname
 from tempfile import gettempdir
 from typing import Annotated
 
@@ -95,8 +97,15 @@ def bare_run(flow: str, source: str | None = None, *, all_sources: bool = False)
     settings = load_installation() if all_sources and source is None else load_settings(source)
     if runtime.deployment.id is not None:
         refuse_fleeting_places(settings, Path.cwd())
+    get_run_logger().info("%s", _ran_with(settings))
     with Run(settings, _context(flow, settings.engine.kind), progress_callback()) as run:
         yield run
+
+
+def _ran_with(settings: Settings) -> str:
+    """Return what a run ran with: a worker that was not restarted has the version and settings of its start."""
+    where = f", environment {settings.environment}" if settings.environment else ""
+    return f"cropline {version('cropline')} on {gethostname()}, settings {settings.digest}{where}"
 
 
 def refuse_fleeting_places(settings: Settings, here: Path) -> None:

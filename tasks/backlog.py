@@ -32,7 +32,7 @@ def _draw(run: Run) -> None:
 
     report = run.state.report(last_batches=0)
     samples = run.state.backlog_samples(report.at - LOOK_BACK)
-    show("markdown", "backlog", backlog_markdown(report, samples), backlog_verdict(report))
+    show("markdown", run.settings.named("backlog"), backlog_markdown(report, samples), backlog_verdict(report))
 
 
 def _emit_when_old(run: Run) -> None:
@@ -54,6 +54,9 @@ def emit(what: str, run: Run, message: str) -> None:
     source = names[0] if len(names) == 1 else "all"
     emit_event(
         f"cropline.{what}",
-        resource={"prefect.resource.id": f"cropline.source.{source}", "prefect.resource.name": f"{source}: {message}"},
+        resource={
+            "prefect.resource.id": run.settings.resource("source", source),
+            "prefect.resource.name": f"{source}: {message}",
+        },
         payload={"message": message},
     )

@@ -44,7 +44,7 @@ def show_erasure(run: Run, photos: Selection, result: ErasureResult, dry_run: bo
         link = web_links([("receipt", where)], run.spec, run.settings.storage.browse_url).get("receipt")
         lines.append(f"[Receipt]({link}): `{where}`" if link else f"Receipt: `{where}`")
     with harmless("the summary"):
-        show("markdown", "forget-summary", "\n\n".join(lines) + "\n", verdict)
+        show("markdown", run.settings.named("forget-summary"), "\n\n".join(lines) + "\n", verdict)
 
 
 def recall_erasures(run: Run) -> None:

@@ -79,4 +79,9 @@ def show_maintenance(run: Run, done: MaintenanceResult | None, results: Sequence
     verdict = maintenance_verdict(done)
     table = maintenance_table(results, dry_run)
     with harmless("the summary"):
-        show("markdown", "maintain-summary", f"## {run.context.run_name}\n\n**{verdict}**\n\n{table}\n", verdict)
+        show(
+            "markdown",
+            run.settings.named("maintain-summary"),
+            f"## {run.context.run_name}\n\n**{verdict}**\n\n{table}\n",
+            verdict,
+        )

@@ -19,7 +19,7 @@ LIMIT = "cropline-image-api"
 
 def limit_of(settings: Settings) -> str:
     """Return the name of one source's limit; several sources have one each."""
-    return f"{LIMIT}-{normal_name(settings.api.source)}" if settings.sources else LIMIT
+    return settings.named(f"{LIMIT}-{normal_name(settings.api.source)}" if settings.sources else LIMIT)
 
 
 def leave(limited: bool | None = None, *, name: str = LIMIT) -> Callable[[], None]:

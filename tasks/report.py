@@ -58,8 +58,16 @@ def _report(run: Run) -> UUID | None:
     if summary.failures:
         with harmless("the table of failures"):
             failures = json.dumps(summary.failures)
-            show("table", f"{context.flow_name}-failures", failures, f"{context.run_name}: what failed", run.shown)
-    return show("markdown", f"{context.flow_name}-summary", markdown(summary), summary.verdict, run.shown)
+            show(
+                "table",
+                run.settings.named(f"{context.flow_name}-failures"),
+                failures,
+                f"{context.run_name}: what failed",
+                run.shown,
+            )
+    return show(
+        "markdown", run.settings.named(f"{context.flow_name}-summary"), markdown(summary), summary.verdict, run.shown
+    )
 
 
 report_task = task(name="report", task_run_name="report", **STEP)(report)

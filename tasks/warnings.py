@@ -26,7 +26,7 @@ def warn(run: Run, found: Sequence[Drift]) -> list[tuple[str, str]]:
         emit_event(
             event=f"cropline.drift.{drift.kind}",
             resource={
-                "prefect.resource.id": f"cropline.camera.{run.settings.api.source}.{camera}",
+                "prefect.resource.id": run.settings.resource("camera", f"{run.settings.api.source}.{camera}"),
                 "prefect.resource.name": camera,
             },
             payload={"message": message, "evidence": _evidence(drift)},

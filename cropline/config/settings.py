@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -41,6 +41,7 @@ from cropline.config.sources import GROUPS, SourceSettings, over_common
 from cropline.config.state import StateSettings
 from cropline.config.storage import StorageSettings
 from cropline.core.errors import SettingsError
+from cropline.core.keys import digest
 from cropline.core.own_columns import step_columns
 
 
@@ -73,6 +74,18 @@ class Settings(BaseSettings):
         {},
         description="several sources by name, each with its own settings over the common ones; empty: one source, api",
     )
+    environment: str = Field(
+        "",
+        pattern=r"^([a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?)?$",
+        description="a name such as staging: it begins the names of pool, deployments, limits, automations, artifacts and "
+        "tags, so that several environments can share a Prefect server; empty: no prefix",
+    )
+    image: str = Field(
+        "", pattern=r"^[\w./:@-]*$", description="container image of the runs, for work pools of Docker and Kubernetes"
+    )
+    pool_type: Literal["process", "docker", "kubernetes"] = Field(
+        "process", description="type of the work pool that cropline deploy makes"
+    )
     config: str = Field("", description="TOML file with settings; empty is ./cropline.toml, if it exists")
 
     @classmethod
@@ -104,6 +117,19 @@ class Settings(BaseSettings):
     def source_names(self) -> tuple[str, ...]:
         """The names of the sources, of one or of several."""
         return tuple(self.sources) or (self.api.source,)
+
+    def named(self, name: str) -> str:
+        """Return a name on the Prefect server: with this environment's prefix, if it has one."""
+        return f"{self.environment}-{name}" if self.environment else name
+
+    def resource(self, kind: str, name: str) -> str:
+        """Return the id of what a Prefect event is about: cropline.source.acme, cropline.staging.source.acme."""
+        return ".".join(["cropline", *([self.environment] if self.environment else []), kind, name])
+
+    @property
+    def digest(self) -> str:
+        """Eight characters that change with any setting; secrets do not enter it."""
+        return digest(self.model_dump_json())[:8]
 
     def of(self, source: str) -> Settings:
         """Return the settings of one source. Raise SettingsError, which lists the sources, for an unknown one."""

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import inspect
+import json
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import yaml
 from prefect import Flow
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.utilities.callables import parameter_schema
 
 from automations.apply import read_file
 from automations.deploy import deploy
+from automations.environments import for_environment, refuse_other_pools
 from automations.form import form_schema
 from automations.prefect_yaml import check, deployments, for_sources, refuse_mistakes
+from cropline.config.settings import Settings
 from cropline.core.errors import SettingsError
+from tasks.rate_limit import limit_of
 
 ROOT = Path(__file__).resolve().parents[3]
 PREFECT_YAML = ROOT / "prefect.yaml"
@@ -104,23 +111,23 @@ def test_unknown_top_level_keys_and_duplicate_names_are_reported(tmp_path: Path)
 
 
 def test_the_shipped_automations_are_read() -> None:
-    (zombies,) = read_file(ROOT / "automations" / "zombies.yaml", None)
+    (zombies,) = read_file(ROOT / "automations" / "zombies.yaml", None, Settings())
     assert zombies.actions[0].type == "change-flow-run-state"
-    alerts = read_file(ROOT / "automations" / "alerts.yaml", BLOCK)
+    alerts = read_file(ROOT / "automations" / "alerts.yaml", BLOCK, Settings())
     assert len({alert.name for alert in alerts}) == len(alerts) == 6
     assert {str(alert.actions[0].block_document_id) for alert in alerts} == {BLOCK}  # type: ignore[union-attr]
 
 
 def test_every_alert_has_a_runbook() -> None:
     guide = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-    for alert in read_file(ROOT / "automations" / "alerts.yaml", BLOCK):
+    for alert in read_file(ROOT / "automations" / "alerts.yaml", BLOCK, Settings()):
         what = alert.name.removeprefix("cropline alert: ")
         assert f"\n### {what[0].upper()}{what[1:]}\n" in guide, what
 
 
 def test_alerts_without_a_block_are_refused() -> None:
     with pytest.raises(SettingsError, match="needs a notification block; give --notify"):
-        read_file(ROOT / "automations" / "alerts.yaml", None)
+        read_file(ROOT / "automations" / "alerts.yaml", None, Settings())
 
 
 @pytest.mark.parametrize(
@@ -136,7 +143,7 @@ def test_broken_automations_are_refused(tmp_path: Path, text: str, told: str) ->
     path = tmp_path / "a.yaml"
     path.write_text(text)
     with pytest.raises(SettingsError) as caught:
-        read_file(path, None)
+        read_file(path, None, Settings())
     assert told in str(caught.value)
 
 
@@ -186,3 +193,62 @@ def test_the_form_offers_the_sources_by_name() -> None:
         "type": "string",
     }
     assert "enum" not in form_schema(backfill, schema)["properties"]["source"]
+
+
+def test_an_environment_has_its_own_names_tags_events_and_pool() -> None:
+    settings = Settings(environment="staging", image="registry.example.com/cropline:1")
+    made = {entry["name"]: entry for entry in for_environment(deployments(PREFECT_YAML), settings)}
+    assert all(name.startswith("staging-") for name in made)
+    poll = made["staging-poll"]
+    assert poll["tags"] == ["staging-cropline"]
+    assert poll["work_pool"]["name"] == "staging-cropline"
+    assert poll["work_pool"]["job_variables"]["image"] == "registry.example.com/cropline:1"
+    assert made["staging-process"]["triggers"][0]["match"] == {"prefect.resource.id": "cropline.staging.source.*"}
+    assert limit_of(settings) == "staging-cropline-image-api"
+    assert settings.resource("source", "acme") == "cropline.staging.source.acme"
+
+
+def test_automations_of_an_environment_watch_its_runs_only() -> None:
+    settings = Settings(environment="staging")
+    for file in ("zombies.yaml", "alerts.yaml"):
+        text = (ROOT / "automations" / file).read_text()
+        ours = read_file(ROOT / "automations" / file, BLOCK, settings)
+        theirs = read_file(ROOT / "automations" / file, BLOCK, Settings())
+        assert {one.name for one in ours}.isdisjoint({one.name for one in theirs})
+        shown = json.dumps([one.model_dump(mode="json") for one in ours])
+        assert ("prefect.tag.cropline" in text) == ("prefect.tag.staging-cropline" in shown)
+        assert '"prefect.tag.cropline"' not in shown
+        assert "cropline.source." not in shown
+
+
+def test_without_an_environment_the_files_stay_as_they_are() -> None:
+    entries = deployments(PREFECT_YAML)
+    assert for_environment(entries, Settings()) == entries
+
+
+@dataclass
+class _Server:
+    """What refuse_other_pools asks of a Prefect client."""
+
+    found: list[tuple[str, str, str | None]]
+
+    def read_deployments(self) -> list[SimpleNamespace]:
+        return [
+            SimpleNamespace(name=name, entrypoint=entrypoint, work_pool_name=pool)
+            for name, entrypoint, pool in self.found
+        ]
+
+
+def test_a_deployment_in_another_pool_is_refused_and_others_are_not() -> None:
+    entries = deployments(PREFECT_YAML)
+    for held in ([], [("poll", "flows.poll:poll", "cropline")], [("poll", "other:poll", "elsewhere")]):
+        refuse_other_pools(cast("SyncPrefectClient", _Server(held)), entries)
+    taken = _Server([("poll", "flows.poll:poll", "elsewhere")])
+    with pytest.raises(SettingsError, match="poll is in the work pool elsewhere, not cropline: another environment"):
+        refuse_other_pools(cast("SyncPrefectClient", taken), entries)
+
+
+def test_the_digest_of_settings_changes_with_a_setting_and_not_with_a_secret() -> None:
+    one, other = Settings(api={"url": "http://a.example"}), Settings(api={"url": "http://b.example"})
+    assert one.digest == Settings(api={"url": "http://a.example"}).digest != other.digest
+    assert Settings(api={"token": "one"}).digest == Settings(api={"token": "two"}).digest

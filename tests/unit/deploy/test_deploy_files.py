@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import kubernetes_validate
 import pytest
@@ -70,6 +71,7 @@ def test_executor_pods_have_a_template_that_is_valid() -> None:
 @pytest.mark.slow
 def test_a_flow_run_becomes_a_job_that_starts_prefect_in_the_image() -> None:
     """Rendered as the Kubernetes worker does. backoffLimit 0: Prefect alone tries again."""
+    from prefect.client.schemas.objects import FlowRun
     from prefect.utilities.templating import apply_values
     from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
 
@@ -77,10 +79,7 @@ def test_a_flow_run_becomes_a_job_that_starts_prefect_in_the_image() -> None:
     defaults = {name: entry.get("default") for name, entry in template["variables"]["properties"].items()}
     values = {"image": "registry.example.com/cropline:1", "env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}}
     made = KubernetesWorkerJobConfiguration(**apply_values(template["job_configuration"], defaults | values))
-    made.command = "prefect flow-run execute"
-    made._populate_command()
-    made._populate_env()
-    made._populate_generate_name_if_not_present()
+    made.prepare_for_flow_run(FlowRun(flow_id=uuid4()))
     job = made.job_manifest
     for name in ("completions", "parallelism"):
         # Prefect asks for them in the pod, where Kubernetes knows no such field and drops it.

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from cropline.config.settings import ApiSettings
+from cropline.config.settings import ApiSettings, Settings
 from cropline.config.state import StateSettings
 from cropline.core.errors import ApiRefused, ApiUnavailable
 from cropline.intake.sources.base import Page
@@ -33,7 +33,7 @@ def item(number: int, minute: int) -> dict[str, Any]:
 
 def run_of(state: State, **changes: Any) -> Any:
     api = ApiSettings(**({"url": "http://cameras.example", "max_pages": 2} | changes))
-    return SimpleNamespace(state=state, settings=SimpleNamespace(api=api, sources={}), on_progress=lambda *_: None)
+    return SimpleNamespace(state=state, settings=Settings(api=api), on_progress=lambda *_: None)
 
 
 def read(state: State, items: list[dict[str, Any]], size: int = 2, begun: str = "2026-11-22T00:00:00+00:00") -> Any:
