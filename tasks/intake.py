@@ -7,11 +7,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from cropline.core.errors import ManifestRejected
+from cropline.intake.image_api import unread
 from cropline.pipeline.funnel import Funnel
 from cropline.pipeline.run import Run
 from cropline.reports.problems import problem_lines
 from tasks.land import Landed, land, land_task
-from tasks.poll import Polled, poll, poll_task
+from tasks.poll import Polled, poll, poll_task, remember_files
 from tasks.register import register, register_task
 from tasks.run_status import emit_on_failure
 from tasks.validate import Validated, validate, validate_task, without_validation
@@ -65,8 +66,14 @@ def take_in(run: Run, look_back: timedelta | None, steps: IntakeSteps = SHOWN) -
 def _take_in(run: Run, part: Funnel, look_back: timedelta | None, steps: IntakeSteps) -> None:
     polled = steps.poll(run, look_back)
     part.polled, part.repeated = polled.items, polled.items - polled.fresh
-    if not polled.fresh:
-        return
+    if polled.fresh:
+        _land(run, part, polled, steps)
+    remember_files(run, polled)
+    if polled.problems:
+        raise unread(polled.problems)
+
+
+def _land(run: Run, part: Funnel, polled: Polled, steps: IntakeSteps) -> None:
     landed = steps.land(run, polled)
     part.landed, part.manifest = landed.rows, landed.key
     if run.settings.api.group_by_image:

@@ -282,7 +282,9 @@ def _announced(run: Run, asked: Asked) -> Announced:
     api = run.settings.api
     if asked.announced == "manifests":
         return landed(run.spec, api.source, asked.photos)
-    pages = image_api.pages(api, start_of(asked.photos, api), leave(name=limit_of(run.settings)))
+    pages = image_api.pages(
+        api, start_of(asked.photos, api), leave(name=limit_of(run.settings)), run.settings.bucket_spec
+    )
     group = partial(grouped_rows, api=api, spec=run.spec, places=partial(places, run)) if api.group_by_image else None
     return polled(pages, api, asked.photos, run.folder, asked.limits.api_calls, group)
 

@@ -6,26 +6,35 @@ Prefect does not retry it: the API client retries requests, and the next schedul
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from prefect import task
+from prefect import get_run_logger, task
 
 from cropline.core.errors import ApiRefused, ApiUnavailable
+from cropline.core.scrub import visible
 from cropline.intake import image_api, manifest
-from cropline.intake.sources.base import Page
+from cropline.intake.photo_places import check_photo_place
+from cropline.intake.sources.base import Leave, Page, Source
 from cropline.pipeline.run import Run
 from tasks.options import STEP
 from tasks.rate_limit import leave, limit_of
 
+_AT_ONCE = 5_000
+
 
 @dataclass(frozen=True)
 class Polled:
-    """The result of one poll. ``spool`` holds the unseen items in the API's order, one JSON document per line."""
+    """The result of one poll. ``spool`` holds the unseen items in the API's order, one JSON document per line.
+
+    ``read``: the files that were read to their ends, one JSON list (name, version) per line. ``problems``: what could
+    not be read.
+    """
 
     spool: Path
     items: int
@@ -33,6 +42,9 @@ class Polled:
     since: str
     cursor: str  # where the next poll begins, before its overlap: everything up to it was read
     complete: bool  # False: stopped at max_pages, and the next poll continues
+    read: Path | None = None
+    list_after: str | None = None
+    problems: Sequence[str] = ()
 
 
 def poll(run: Run, look_back: timedelta | None = None) -> Polled:
@@ -45,16 +57,23 @@ def poll(run: Run, look_back: timedelta | None = None) -> Polled:
     saved = state.cursor(api.source) or api.start
     overlap = api.overlap if look_back is None else look_back
     since = (_moment(saved) - overlap).isoformat() if state.cursor(api.source) else saved
-    reader = _Reader(run, _moment(saved))
-    spool = run.folder / "items.ndjson"
+    spool, read = run.folder / "items.ndjson", run.folder / "read.ndjson"
     with (
         spool.open("w", encoding="utf-8") as file,
+        read.open("w", encoding="utf-8") as names,
         _pause_kept(run),
-        closing(image_api.open_source(api, leave(name=limit_of(run.settings))).pages(since)) as pages,
     ):
-        complete = reader.read(pages, file)
+        source = open_source(run, leave(name=limit_of(run.settings)))
+        reader = _Reader(run, _moment(saved), names, by_time=source.by_time)
+        with closing(source.pages(since)) as pages:
+            complete = reader.read(pages, file)
+    for line in source.notes:
+        get_run_logger().warning("%s", visible(line))
     cursor = reader.newest if complete else reader.passed
-    return Polled(spool, reader.items, reader.fresh, since, cursor.isoformat(), complete)
+    return Polled(
+        spool, reader.items, reader.fresh, since, cursor.isoformat(), complete, read, reader.list_after,
+        tuple(source.problems),
+    )  # fmt: skip
 
 
 poll_task = task(name="poll", task_run_name="poll the image API", **STEP | {"retries": 0})(poll)
@@ -67,14 +86,47 @@ def anything_new(run: Run, limited: bool) -> bool:
     """
     api, state = run.settings.api, run.state
     since = state.cursor(api.source) or api.start
-    with (
-        _pause_kept(run),
-        closing(image_api.open_source(api, leave(limited, name=limit_of(run.settings))).pages(since)) as pages,
-    ):
+    with _pause_kept(run):
+        source = open_source(run, leave(limited, name=limit_of(run.settings)))
+    with _pause_kept(run), closing(source.pages(since)) as pages:
         for page in pages:
+            if not source.by_time:
+                return True
             digests = [manifest.taken(item, api.max_item_bytes)[0] for item in page.items]
             return bool(state.unseen(api.source, digests))
-    return False
+    return bool(source.problems)  # a poll then fails, and says why
+
+
+class ReadFiles:
+    """The files that polls of a source have read (sources.base.Memory)."""
+
+    def __init__(self, run: Run) -> None:
+        self._run, self._source = run, run.settings.api.source
+
+    def unread(self, files: Mapping[str, str]) -> set[str]:
+        return self._run.state.unread_files(self._source, files)
+
+    def list_after(self) -> str | None:
+        return self._run.state.list_after(self._source)
+
+
+def open_source(run: Run, before_each: Leave) -> Source:
+    """Return the source of the run, which leaves out the files that earlier polls have read."""
+    check_photo_place(run.settings)
+    memory = None if run.once else ReadFiles(run)
+    return image_api.open_source(run.settings.api, before_each, memory, run.settings.bucket_spec)
+
+
+def remember_files(run: Run, polled: Polled) -> None:
+    """Record that the files of a poll were read, once their items are registered. Repeating it changes nothing."""
+    source = run.settings.api.source
+    if polled.read is None or run.once:
+        return
+    with polled.read.open(encoding="utf-8") as file:
+        while part := dict(json.loads(line) for line in islice(file, _AT_ONCE)):
+            run.state.remember_files(source, part)
+    if polled.list_after is not None:
+        run.state.remember_files(source, {}, polled.list_after)
 
 
 @contextmanager
@@ -98,8 +150,10 @@ def _pause_kept(run: Run) -> Iterator[None]:
 class _Reader:
     """Reads one page at a time, and holds no item longer than its page."""
 
-    def __init__(self, run: Run, newest: datetime) -> None:
+    def __init__(self, run: Run, newest: datetime, names: TextIO | None = None, *, by_time: bool = True) -> None:
         self._run, self._api = run, run.settings.api
+        self._names, self._by_time = names, by_time
+        self.list_after: str | None = None
         self._now = datetime.now(UTC)
         self._digests: set[str] = set()
         self._last: datetime | None = None
@@ -117,6 +171,13 @@ class _Reader:
         """
         with_news = 0
         for page in pages:
+            if not self._by_time:
+                self._take(page, file)
+                with_news += 1
+                # What was read to its end is not read again, so each stop brings the next poll further.
+                if page.read and with_news >= self._api.max_pages:
+                    return False
+                continue
             if page.begins:
                 self._last, self._ascending = None, True
                 self.newest = self.passed = self._began_at
@@ -137,11 +198,21 @@ class _Reader:
         fresh = dict(manifest.taken(item, self._api.max_item_bytes) for item in page.items)
         self.items += len(page.items)
         self._note(page.items)
+        if self._names is not None:
+            self._names.writelines(json.dumps(pair) + "\n" for pair in page.read.items())
+        self.list_after = page.list_after if page.list_after is not None else self.list_after
+        if not self._by_time:
+            # An unread file is landed whole: a row that returns to its earlier form is a correction.
+            self._spool(fresh, set(fresh) - self._digests, file)
+            return
         unseen = self._run.state.unseen(self._api.source, list(fresh)) - self._digests
         known = fresh.keys() - unseen - self._digests
         unseen |= self._run.state.readdressed(self._api.source, self._addresses(known, fresh))
+        self._spool(fresh, unseen, file)
+
+    def _spool(self, items: dict[str, Any], unseen: set[str], file: TextIO) -> None:
         self._digests |= unseen
-        for digest, item in fresh.items():
+        for digest, item in items.items():
             if digest in unseen:
                 self.fresh += 1
                 file.write(json.dumps(item, ensure_ascii=True) + "\n")

@@ -124,7 +124,7 @@ def _ask(run: Run, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     if not api.is_set or not rows:
         return found
     try:
-        source = image_api.open_source(api, leave(name=limit_of(run.settings)))
+        source = image_api.open_source(api, leave(name=limit_of(run.settings)), None, run.settings.bucket_spec)
         answers = _by_id(source, rows) if source.finds else _listed(run, rows)
         for image_id, item in answers:
             found[image_id] = item  # noqa: PERF403 - items returned before the API failed count
@@ -148,7 +148,9 @@ def _listed(run: Run, rows: Sequence[dict[str, Any]]) -> Iterator[tuple[str, dic
         spans.append((None, None))
     left = api.max_pages
     for first, last in spans:
-        for page in image_api.pages(api, image_api.since(api, first), leave(name=limit_of(run.settings))):
+        for page in image_api.pages(
+            api, image_api.since(api, first), leave(name=limit_of(run.settings)), run.settings.bucket_spec
+        ):
             left -= 1
             newest: datetime | None = None
             for item in page:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from prefect import task
@@ -29,6 +29,8 @@ _COLUMNS = (
     "captured_at", "updated_at", "store_id", "camera_id", "url",
 )  # fmt: skip
 
+_NEVER = datetime(1, 1, 1, tzinfo=UTC)
+
 
 def register(run: Run, polled: Polled, validated: Validated) -> Registered:
     """Make new and changed images pending, store what was seen, and move the cursor, in one transaction."""
@@ -40,11 +42,13 @@ def register(run: Run, polled: Polled, validated: Validated) -> Registered:
         Registration(
             source=settings.api.source,
             manifest=validated.manifest,
-            cursor=polled.cursor,
+            cursor=None if run.once else polled.cursor,
             rows=_candidates(rows, run, validated),
             item_digests=_digests(rows, polled, run),
             # Twice the overlap: the API may repeat an item a little late.
-            forget_digests_before=datetime.fromisoformat(polled.cursor) - 2 * settings.api.overlap,
+            forget_digests_before=_NEVER
+            if run.once
+            else datetime.fromisoformat(polled.cursor) - 2 * settings.api.overlap,
             profiles={name: (profile.hash, profile.recipe) for name, profile in settings.profiles.items()},
             events=run.events(validated.events),
             urls={
@@ -69,6 +73,8 @@ register_task = task(name="register", task_run_name="register {validated.rows} r
 def _digests(rows: pa.Table, polled: Polled, run: Run) -> list[tuple[str, datetime | None]]:
     """Return each polled item's digest and updated_at. Rows of several items do not name them, so the spool is read."""
     api = run.settings.api
+    if api.kind in ("files", "bucket"):
+        return []  # files are remembered instead
     if not api.group_by_image:
         return list(zip(rows["item_digest"].to_pylist(), rows["updated_at"].to_pylist(), strict=True))
     with polled.spool.open(encoding="utf-8") as file:

@@ -98,12 +98,26 @@ def demo(
 
 
 @app.command()
-def poll(source: EverySource = None, max_batches: MaxBatches = None, verbose: Verbose = False) -> None:
-    """Poll the image API once and crop what is new. Of several sources, each is polled first; then they take turns."""
+def poll(
+    source: EverySource = None,
+    max_batches: MaxBatches = None,
+    files: Annotated[
+        str | None,
+        typer.Option(
+            "--from", help="read these files once instead of the source: a path or the URL of a storage, also a glob"
+        ),
+    ] = None,
+    format: Annotated[
+        Literal["csv", "parquet", "jsonl", "json", "coco", "label_studio"] | None,
+        typer.Option(help="format of the files of --from; default: by the ending of a name"),
+    ] = None,
+    verbose: Verbose = False,
+) -> None:
+    """Poll the source once and crop what is new. Of several sources, each is polled first; then they take turns."""
     from cropline.cli.runs import run_poll
 
     quiet_prefect(verbose)
-    run_poll(source, max_batches)
+    run_poll(source, max_batches, files, format or "")
 
 
 @app.command()

@@ -20,6 +20,7 @@ from cropline.core.errors import ApiUnavailable, CroplineError
 from cropline.core.failures import FAILURES
 from cropline.core.scrub import one_line, scrub
 from cropline.intake import image_api, manifest
+from cropline.intake.photo_places import check_photo_place
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,7 +47,7 @@ def check_source(settings: Settings, picture: Path | None) -> SourceCheck:
     """Check one source. ``picture``: the PNG to write; None fetches no photo."""
     api = settings.api
     found = SourceCheck(api.source)
-    items = _page(api, found)
+    items = _page(settings, found)
     if not items:
         return found
     rows = [manifest.manifest_row(position, item, api) for position, item in enumerate(items[:_ROWS])]
@@ -58,10 +59,15 @@ def check_source(settings: Settings, picture: Path | None) -> SourceCheck:
     return found
 
 
-def _page(api: ApiSettings, found: SourceCheck) -> list[Any]:
+def _page(settings: Settings, found: SourceCheck) -> list[Any]:
+    api = settings.api
     try:
-        with closing(image_api.open_source(api).pages(api.start)) as pages:
+        check_photo_place(settings)
+        source = image_api.open_source(api, spec_of=settings.bucket_spec)
+        with closing(source.pages(api.start)) as pages:
             page = next(pages, None)
+        if page is None:
+            image_api.check_whole(source)
     except CroplineError as error:
         to_do = "" if "CROPLINE_" in str(error) else _to_do(api, error)
         found.findings.append(Finding("wrong", "listing", str(error), to_do))

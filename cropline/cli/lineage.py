@@ -79,7 +79,7 @@ def _words(drawing: _Drawing) -> Iterator[str]:
 
 
 def _host(settings: Settings) -> str:
-    return urlsplit(settings.api.url).hostname or ""
+    return (urlsplit(settings.api.url).hostname or "") if settings.api.kind == "rest" else settings.api.kind
 
 
 def _of_run(settings: Settings, flow_run: str) -> _Drawing | None:

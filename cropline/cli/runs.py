@@ -5,28 +5,35 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from cropline.config.settings import Settings, load_installation, load_settings
+from cropline.config.settings import Settings, files_instead, load_installation, load_settings
 from cropline.core import store_probe
 from cropline.core.errors import CroplineError, SettingsError
 from cropline.core.screen import Screen
 from cropline.core.scrub import visible
 from cropline.intake.image_api import check_is_set
+from cropline.intake.photo_places import check_photo_place
 from cropline.pipeline.funnel import Funnel
 from cropline.pipeline.run import OnProgress, open_state, report_progress_to
 from cropline.reports.places import places
 from cropline.reports.problems import problem_lines
 
 
-def run_poll(source: str | None, max_batches: int | None) -> None:
+def run_poll(source: str | None, max_batches: int | None, files: str | None = None, form: str = "") -> None:
     """Poll a source, or each of several, and print what was done.
 
     Of several, each is polled before the first photo is cropped; then they take turns. A source that cannot be polled
-    does not stop the others: its error is raised at the end.
+    does not stop the others: its error is raised at the end. ``files``: read once instead of one source.
     """
+    if files is not None:
+        settings = check_settings(source, needs_api=False)
+        files_instead(settings.api, files, form)
+        _show(settings, [("poll", watched(Screen(), "poll", max_batches, source, files=files, files_format=form))])
+        return
     settings = check_installation(source, needs_api=True)
     if len(settings.source_names) == 1:
         _show(settings, [("poll", watched(Screen(), "poll", max_batches, source))])
@@ -71,28 +78,33 @@ def check_installation(source: str | None, *, needs_api: bool) -> Settings:
     if source is not None:
         settings = settings.of(source)
     for name in settings.source_names:
-        if needs_api and not settings.of(name).api.is_set:
-            _refuse(settings, name)
+        if needs_api:
+            _check_source(settings, name)
     store_probe.require(settings.storage.spec)
     open_state(settings).close()
     return settings
 
 
-def _refuse(settings: Settings, name: str) -> None:
+def _check_source(settings: Settings, name: str) -> None:
     try:
         check_is_set(settings.of(name).api)
+        check_photo_place(settings.of(name))
     except SettingsError as error:
         raise SettingsError(f"source {name}: {error}" if settings.sources else str(error)) from None
 
 
-def watched(screen: Screen, name: str, max_batches: int | None = None, source: str | None = None) -> Funnel:
+def watched(
+    screen: Screen, name: str, max_batches: int | None = None, source: str | None = None, **options: Any
+) -> Funnel:
     """Run the flow with a progress bar."""
     from flows.poll import poll
     from flows.process import process
 
     with progress_of(screen, name) as on_progress, report_progress_to(on_progress):
-        flow = poll if name == "poll" else process
-        return flow(max_batches=max_batches, source=source)
+        if name == "poll":
+            funnel: Funnel = poll(max_batches=max_batches, source=source, **options)
+            return funnel
+        return process(max_batches=max_batches, source=source)
 
 
 @contextmanager

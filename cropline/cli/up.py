@@ -172,6 +172,8 @@ def _own_settings(root: Path) -> dict[str, str]:
     config = config_file()
     if config is not None:
         own["CROPLINE_CONFIG"] = str(config.resolve())
+    if settings.api.kind in ("files", "bucket"):
+        own["CROPLINE_API__URL"] = settings.api.url
     return own | {"CROPLINE_STORAGE__URL": settings.storage.url, "CROPLINE_STATE__URL": state}
 
 

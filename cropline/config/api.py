@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
-from typing import Literal, Self
-from urllib.parse import urlsplit
+from typing import Any, Literal, Self
+from urllib.parse import quote, urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, JsonValue, SecretStr, ValidationInfo, field_validator, model_validator
 
 from cropline.config.auth import AuthSettings, check_header_name, check_header_value
 from cropline.config.field_map import FieldMap as FieldMap
+from cropline.config.files import check_files_url, with_defaults
 from cropline.config.group import Group
 from cropline.config.named_function import find_named
 
@@ -31,10 +32,31 @@ class ApiSettings(Group):
     source: str = Field(
         "cameras", description="the name of this API in keys, tables and lineage", pattern=r"^[A-Za-z0-9_.-]{1,64}$"
     )
-    kind: Literal["rest", "python"] = Field(
-        "rest", description="what is polled: rest is an HTTP API, python a generator function of yours (reader)"
+    kind: Literal["rest", "files", "bucket", "python"] = Field(
+        "rest",
+        description="what is polled: rest is an HTTP API, files are tables and annotations, bucket is photos with side-cars, "
+        "python a generator function of yours (reader)",
     )
-    url: str = Field("", description="base address, http(s)://host[:port][/path]")
+    url: str = Field(
+        "",
+        description="rest: base address, http(s)://host[:port][/path]; files, bucket: a path or the URL of a storage, which "
+        "may have a glob",
+    )
+    format: Literal["", "csv", "parquet", "jsonl", "json", "coco", "yolo", "label_studio"] = Field(
+        "", description="files: their format; bucket: that of the side-cars; empty goes by the ending of a name"
+    )
+    sidecar: str = Field(
+        "",
+        description="bucket: name of a photo's side-car from the photo's folder, or with / from the prefix; {stem} {name} "
+        "{folder} are filled in; empty is {stem}.json, or YOLO's labels/",
+    )
+    key_pattern: str = Field(
+        "", description="bucket: a regular expression on a photo's name; its named groups become fields of the item"
+    )
+    keys_by_time: bool = Field(
+        False,
+        description="bucket: names sort by time, so a poll lists only behind those that were read; overlap bounds late ones",
+    )
     reader: str = Field(
         "",
         description="kind python: package.module:function, or an entry point of the group cropline.sources; "
@@ -117,7 +139,10 @@ class ApiSettings(Group):
         "iso", description="format of the items' times: iso, epoch_s, epoch_ms, or a strptime pattern"
     )
     time_zone: str = Field("UTC", description="time zone of times without an offset, such as Europe/Berlin")
-    url_base: str = Field("", description="base of relative photo URLs; empty accepts absolute ones only")
+    url_base: str = Field(
+        "",
+        description="base of relative photo URLs, http(s) or the URL of a storage; empty: absolute ones only, or below the file",
+    )
     box_format: Literal["xyxy", "xywh", "cxcywh", "polygon"] = Field(
         "xyxy", description="meaning of the fields xmin, ymin, xmax, ymax, in this order; polygon reads fields.polygon"
     )
@@ -148,12 +173,15 @@ class ApiSettings(Group):
         """The source's place as a URL: the state belongs to it. None when no source is set."""
         if self.kind == "python":
             return f"python:///{self.reader}" if self.reader else None
+        if self.kind != "rest" and self.url and "://" not in self.url:
+            return f"file://{quote(self.url)}"
         return self.url or None
 
     @property
     def place(self) -> str:
         """The source for messages: an address without its query, which may hold a key, or a function."""
-        return self.reader if self.kind == "python" else self.listing
+        places = {"rest": self.listing, "python": self.reader}
+        return places.get(self.kind, self.url)
 
     @property
     def zone(self) -> ZoneInfo:
@@ -185,9 +213,16 @@ class ApiSettings(Group):
             raise ValueError("must be in the years 1970 to 9000")
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_defaults_of_kind(cls, data: Any) -> Any:
+        return with_defaults(data) if isinstance(data, dict) else data
+
     @field_validator("url")
     @classmethod
-    def _is_http(cls, value: str) -> str:
+    def _is_address(cls, value: str, info: ValidationInfo) -> str:
+        if value and info.data.get("kind") in ("files", "bucket"):
+            return check_files_url(value)
         if value and not is_plain_http(value):
             raise ValueError(
                 "must be http(s)://host[:port][/path], without user, query or fragment; a key goes into "
@@ -199,7 +234,27 @@ class ApiSettings(Group):
     @classmethod
     def _is_base(cls, value: str) -> str:
         if value and not is_plain_http(value):
-            raise ValueError("must be http(s)://host[:port][/path], without user, query or fragment")
+            if not value.startswith(("http:", "https:")) and not re.search(r"[*?\[]", value):
+                return check_files_url(value)
+            raise ValueError(
+                "must be http(s)://host[:port][/path], without user, query or fragment, or the URL of a storage"
+            )
+        return value
+
+    @field_validator("key_pattern")
+    @classmethod
+    def _is_regex(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"not a regular expression ({error})") from None
+        return value
+
+    @field_validator("sidecar")
+    @classmethod
+    def _is_sidecar(cls, value: str) -> str:
+        if value.endswith("{name}") or set(re.findall(r"{[^}]*}", value)) - {"{stem}", "{name}", "{folder}"}:
+            raise ValueError("must be the name of a file with {stem}, {name} or {folder} in it, such as {stem}.json")
         return value
 
     @field_validator("images_path")
@@ -266,6 +321,8 @@ class ApiSettings(Group):
             raise ValueError(f"auth kind {self.auth.kind} needs token")
         if self.auth.kind in ("basic", "oauth2") and self.secret_token:
             raise ValueError(f"auth kind {self.auth.kind} takes no token")
+        if self.kind == "files" and self.url.lower().endswith(".json") and not self.format:
+            raise ValueError("a .json file needs format: coco, label_studio, or json for a list of items")
         if self.box_format == "polygon" and not self.fields.polygon:
             raise ValueError("box_format polygon needs fields.polygon")
         return self

@@ -43,6 +43,8 @@ from cropline.config.storage import StorageSettings
 from cropline.core.errors import SettingsError
 from cropline.core.keys import digest
 from cropline.core.own_columns import step_columns
+from cropline.core.store_address import read_address
+from cropline.core.store_spec import StoreSpec
 
 
 class Settings(BaseSettings):
@@ -113,6 +115,16 @@ class Settings(BaseSettings):
         step_columns((name, step.columns) for name, profile in value.items() for step in profile.steps)
         return value
 
+    def bucket_spec(self, bucket: str) -> StoreSpec:
+        """Return how to open a bucket that is read: one in the storage's cloud is on the storage's server.
+
+        ``bucket``: its address, such as s3://name. Photos in buckets are read by the same rule.
+        """
+        cloud = read_address(bucket).cloud
+        own = self.storage.spec if self.storage.spec.address.cloud == cloud else None
+        endpoint = self.fetch.bucket_endpoints.get(cloud) or (own.endpoint if own else None)
+        return StoreSpec(bucket, endpoint, own.region if own else None, own.account if own else None)
+
     @property
     def source_names(self) -> tuple[str, ...]:
         """The names of the sources, of one or of several."""
@@ -139,6 +151,15 @@ class Settings(BaseSettings):
             return self
         own = self.sources[source]
         return self.model_copy(update={"sources": {source: own}} | {name: getattr(own, name) for name in GROUPS})
+
+
+def files_instead(api: ApiSettings, files: str, form: str) -> ApiSettings:
+    """Return the settings of a source of files with the mapping of another source. Raise SettingsError."""
+    given = api.model_dump(exclude_unset=True) | {"kind": "files", "url": files}
+    try:
+        return ApiSettings.model_validate(given | ({"format": form} if form else {}))
+    except ValidationError as error:
+        raise SettingsError(f"--from: {'; '.join(_explain(mistake) for mistake in error.errors())}") from None
 
 
 def load_settings(source: str | None = None, **groups: Any) -> Settings:

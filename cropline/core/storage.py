@@ -9,6 +9,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -226,6 +227,47 @@ def list_written(spec: StoreSpec, prefix: str) -> list[tuple[datetime, str]]:
             for page in obstore.list(open_store(spec), prefix=prefix)
             for meta in page
         ]
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise _failed("list", spec, error, prefix) from error
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One object of a listing. ``version`` changes when the object is written again."""
+
+    key: str
+    size: int
+    modified: datetime
+    version: str
+
+
+def head(spec: StoreSpec, key: str) -> Listed | None:
+    """Return one object's facts; None when it does not exist. Raise StorageError."""
+    import obstore
+
+    try:
+        return _listed(obstore.head(open_store(spec), key))
+    except (FileNotFoundError, obstore.exceptions.NotFoundError):
+        return None
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise _failed("look at", spec, error, key) from error
+
+
+def _listed(meta: Any) -> Listed:
+    version = meta["e_tag"] or f"{meta['last_modified'].isoformat()} {meta['size']}"
+    return Listed(meta["path"], meta["size"], meta["last_modified"], version)
+
+
+def list_objects(spec: StoreSpec, prefix: str, after: str | None = None) -> Iterator[Listed]:
+    """Yield the objects of a bucket below prefix, a page of the store at a time, in the order of their keys.
+
+    ``after``: begin behind this key; the store skips what is before. Raise StorageError.
+    """
+    import obstore
+
+    try:
+        for page in obstore.list(open_store(spec), prefix=prefix, offset=after):
+            yield from map(_listed, page)
     except (OSError, obstore.exceptions.BaseError) as error:
         raise _failed("list", spec, error, prefix) from error
 

@@ -25,6 +25,7 @@ from cropline.intake.item_url import photo_url
 from cropline.intake.item_values import UNREADABLE, read_text, read_time, read_whole
 from cropline.intake.json_bytes import LEFT_OUT, left_out
 from cropline.intake.plain_values import plain
+from cropline.intake.stamps import base_of
 from cropline.intake.user_map import OUR_NAMES, MapError, mapped
 
 if TYPE_CHECKING:
@@ -115,7 +116,12 @@ def address(item: Any, api: ApiSettings) -> tuple[str, str] | None:
     url = read_text(_reader(item, api)("url")) if isinstance(item, dict) else None
     if name is None or not isinstance(url, str) or "?" not in url:
         return None
-    return name, digest(photo_url(url, api.url_base))
+    return name, digest(photo_url(url, base_of(item, api)))
+
+
+def field_of(item: dict[str, Any], name: str, api: ApiSettings) -> Any:
+    """Return the value of one of our fields as the item has it; None when it has none."""
+    return _reader(item, api)(name)
 
 
 def manifest_row(position: int, item: Any, api: ApiSettings) -> dict[str, Any]:
@@ -145,7 +151,7 @@ def manifest_row(position: int, item: Any, api: ApiSettings) -> dict[str, Any]:
             value = own[name] if name in own else _getter(getattr(api.fields, name))(item)
             row[name] = _readable(convert(value), name, unreadable)
     if row["url"] is not None:
-        row["url"] = photo_url(row["url"], api.url_base)
+        row["url"] = photo_url(row["url"], base_of(item, api))
     in_boxes = api.model_copy(update={"fields": OUR_NAMES}) if "boxes" in own else api
     found = own["boxes"] if "boxes" in own else _getter(api.fields.boxes)(item)
     if found is None and api.group_by_image:

@@ -6,9 +6,10 @@ tables as names. Names stay the same from run to run: a manifest is a version of
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from cropline.core.clouds import account_of
 from cropline.core.store_spec import StoreSpec
@@ -51,6 +52,9 @@ def api(settings: Settings) -> Name:
     """The image API: its host, and the path of the listing without its query."""
     if settings.api.kind == "python":
         return "python", settings.api.reader
+    if settings.api.kind != "rest":
+        bucket, path = re.fullmatch(r"([a-z0-9]+://[^/]*)/?(.*)", settings.api.address or "file:///").groups()  # type: ignore[union-attr]
+        return ("file", f"/{unquote(path)}") if bucket == "file://" else (bucket, path)
     parts = urlsplit(settings.api.listing)
     host = parts.hostname or "unset"
     port = f":{parts.port}" if parts.port else ""

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
-from cropline.config.settings import Settings
+from cropline.config.settings import Settings, files_instead
 from cropline.core import store_probe
 from cropline.core.errors import RunStopped
 from cropline.core.keys import canonical_json
@@ -96,6 +96,7 @@ class Run:
         self.on_progress = _counting(self.funnel, on_progress)
         self.spec = settings.storage.spec
         self.event_builder = EventBuilder(settings, context)
+        self.once = False  # files are read beside the source: they are not remembered, and the cursor stays
         self.half = Funnel()  # counts of an intake that failed; only a failed run reports them
         self.near: dict[str, Path] = {}  # storage key -> local file of the newest landed manifest
         self.committing = threading.Lock()  # batches of one run are committed one at a time
@@ -156,6 +157,11 @@ class Run:
     def emit(self, events: Sequence[dict[str, Any]]) -> None:
         """Put lineage events into the outbox in a separate transaction."""
         self.state.enqueue_events(self.events(events))
+
+    def read_once(self, files: str, form: str) -> None:
+        """Read these files instead of the source, with its mapping. Raise SettingsError."""
+        self.settings = self.settings.model_copy(update={"api": files_instead(self.settings.api, files, form)})
+        self.once = True
 
     def begin(self) -> Heartbeat:
         """Emit the run's START event. Return a context manager that renews the run's lease."""

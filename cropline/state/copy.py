@@ -21,6 +21,7 @@ from cropline.state.tables import (
     manifests,
     outbox,
     profiles,
+    read_files,
     recent_items,
     runs,
     sources,
@@ -29,7 +30,7 @@ from cropline.state.tables import (
 
 # Without the tallies, which triggers keep, and the schema's version, which the migrations write.
 _TABLES: tuple[Table, ...] = (
-    sources, profiles, manifests, recent_items, batches, images, outbox, backfills, backlog_samples,
+    sources, profiles, manifests, recent_items, read_files, batches, images, outbox, backfills, backlog_samples,
     erasures, tombstones, runs,
 )  # fmt: skip
 _ROWS_AT_ONCE = 1_000

@@ -257,6 +257,18 @@ MIGRATIONS: tuple[Migration, ...] = (
             """,
         ),
     ),
+    # The files that a source of files has read, and the key after which it lists.
+    Migration(
+        (
+            """
+            CREATE TABLE read_files (
+                source {text} NOT NULL, name {text} NOT NULL, version {text} NOT NULL, read_at {time} NOT NULL,
+                PRIMARY KEY (source, name)
+            )
+            """,
+            "ALTER TABLE sources ADD COLUMN list_after {text}",
+        ),
+    ),
 )
 
 

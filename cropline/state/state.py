@@ -15,6 +15,7 @@ from cropline.state import (
     binding,
     metrics,
     outbox,
+    read_files,
     register,
     reports,
     requeue,
@@ -126,6 +127,18 @@ class State:
     def unseen(self, source: str, digests: Sequence[str]) -> set[str]:
         """Return the digests that were not landed within the overlap window."""
         return register.unseen(self._database, source, digests)
+
+    def unread_files(self, source: str, files: Mapping[str, str]) -> set[str]:
+        """Return the names of those files (name -> version) that no poll has read in this version."""
+        return read_files.unread(self._database, source, files)
+
+    def remember_files(self, source: str, files: Mapping[str, str], list_after: str | None = None) -> None:
+        """Record files as read. ``list_after``: files up to this name are never listed again."""
+        read_files.remember(self._database, source, files, list_after)
+
+    def list_after(self, source: str) -> str | None:
+        """Return the name up to which all files of a source were read."""
+        return read_files.list_after(self._database, source)
 
     def readdressed(self, source: str, addresses: Mapping[str, tuple[str, str]]) -> set[str]:
         """Return the items (by digest: image id, address digest) with a new address that their work item needs."""

@@ -163,6 +163,7 @@ sources = Table(
     Column("erasing_until", UtcTime),
     Column("api", AnyText),  # the address of its image API; null until a run names one
     Column("quiet_until", UtcTime),  # the API asked for no request before
+    Column("list_after", AnyText),  # a bucket whose keys sort by time: all keys up to this one were read
 )
 
 # One row: what this database is bound to, and what it knows of the catalogue there.
@@ -197,6 +198,16 @@ recent_items = Table(
     Column("updated_at", UtcTime, nullable=False),
     Column("url", AnyText),  # keys.digest of the last announced address; null: it has no query
     Column("image_id", AnyText),  # null: unknown, or the item is one box of several
+)
+
+# Files whose items were registered. A source lists them, and reads those that are not here in this version.
+read_files = Table(
+    "read_files",
+    metadata,
+    Column("source", AnyText, primary_key=True),
+    Column("name", AnyText, primary_key=True),
+    Column("version", AnyText, nullable=False),
+    Column("read_at", UtcTime, nullable=False),
 )
 
 batches = Table(

@@ -19,12 +19,14 @@ class Page:
 
     A page is yielded only when it is known that no item is missing between the pages so far. ``begins``: the
     listing was started here, for the first time or again, so its order begins again. ``read``: files that end with
-    this page, and their versions; the next poll leaves them out once the page's items are registered.
+    this page, and their versions; the next poll leaves them out once the page's items are registered. ``list_after``:
+    everything up to this name was read, and is not listed again.
     """
 
     items: list[Any]
     begins: bool = False
     read: Mapping[str, str] = field(default_factory=dict)
+    list_after: str | None = None
 
 
 class Memory(Protocol):
@@ -32,6 +34,10 @@ class Memory(Protocol):
 
     def unread(self, files: Mapping[str, str]) -> set[str]:
         """Return the names of those files whose version was not registered yet."""
+        ...
+
+    def list_after(self) -> str | None:
+        """Return the last ``list_after`` of a page."""
         ...
 
 
@@ -54,4 +60,9 @@ class Source(Protocol):
     @property
     def problems(self) -> Sequence[str]:
         """What ``pages`` could not read, one line each. When it is empty, an end without an error is complete."""
+        ...
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What is not read yet and needs no repair, one line each."""
         ...

@@ -20,6 +20,7 @@ class PythonSource:
 
     by_time = True
     finds = False
+    notes: Sequence[str] = ()
     problems: Sequence[str] = ()
 
     def __init__(self, api: ApiSettings, leave: Leave = lambda: None) -> None:

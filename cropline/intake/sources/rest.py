@@ -36,6 +36,7 @@ class RestSource:
     """One listing of one API."""
 
     by_time = True
+    notes: Sequence[str] = ()
     problems: Sequence[str] = ()  # an incomplete listing raises an error
 
     def __init__(self, api: ApiSettings, leave: Leave = lambda: None) -> None:

@@ -33,7 +33,7 @@ def item(number: int, minute: int) -> dict[str, Any]:
 
 def run_of(state: State, **changes: Any) -> Any:
     api = ApiSettings(**({"url": "http://cameras.example", "max_pages": 2} | changes))
-    return SimpleNamespace(state=state, settings=Settings(api=api), on_progress=lambda *_: None)
+    return SimpleNamespace(state=state, settings=Settings(api=api), once=False, on_progress=lambda *_: None)
 
 
 def read(state: State, items: list[dict[str, Any]], size: int = 2, begun: str = "2026-11-22T00:00:00+00:00") -> Any:

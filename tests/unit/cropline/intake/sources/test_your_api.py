@@ -17,6 +17,7 @@ from tests.unit.cropline.intake.sources.shapes import SHAPES, Shape
 __all__ = ["listing"]
 
 DOC = (Path(__file__).parents[5] / "docs" / "your-api.md").read_text()
+FILES_DOC = (Path(__file__).parents[5] / "docs" / "your-files.md").read_text()
 WORKED = re.findall(r"^### (.+?)\n\n```json\n(.*?)```\n\n```sh\n(.*?)```", DOC, re.MULTILINE | re.DOTALL)
 
 
@@ -101,12 +102,14 @@ def test_every_setting_of_the_listing_is_in_the_guide() -> None:
         "retries",
         "orientation",
     }
+    of_files = {"format", "sidecar", "key_pattern", "keys_by_time"}
     missing = [
         name
         for name in ApiSettings.model_fields
-        if name not in general and not re.search(rf"\b{name.upper()}\b|`{name.upper()}__", DOC)
+        if name not in general and name not in of_files and not re.search(rf"\b{name.upper()}\b|`{name.upper()}__", DOC)
     ]
     assert missing == []
+    assert [name for name in of_files if f"| `{name.upper()}` |" not in FILES_DOC] == []
 
 
 def test_there_are_six_worked_shapes() -> None:

@@ -1,0 +1,1 @@
+"""Formats of files: each module turns an open file into items. Not here: finding files (sources/files.py)."""
