@@ -120,6 +120,8 @@ def _outcomes(
 ) -> Iterator[tuple[int, ImageOutcome]]:
     assignment = Assignment(job.store, job.fetch, job.pictures, job.packed)
     size = job.processes or usable_cores()
+    # Each process has a connection of its own.
+    size = min(size, job.fetch.connections_per_host or size)
     pool = borrow_pool(assignment, size)
     try:
         yield from pool.run(works, job.batch, check)

@@ -23,7 +23,10 @@ os.environ.update(
 )
 
 # Files that share one slow server of the session run on the same xdist worker.
-_WITH = {"tests/e2e/test_worker_death.py": "tests/e2e/test_operations.py"}
+_WITH = {
+    "tests/e2e/test_worker_death.py": "tests/e2e/test_operations.py",
+    "tests/contract/test_cluster_trouble.py": "tests/contract/test_engines.py",
+}
 
 _connect = socket.socket.connect
 

@@ -39,6 +39,9 @@ class ConnectSettings(Group):
     token: SecretStr = Field(
         SecretStr(""), description="bearer token; it is sent over TLS only, except to this machine"
     )
+    stall_timeout_s: int = Field(
+        1_200, ge=1, description="time limit in which no task of a batch begins or ends; then the batch is released"
+    )
 
     @field_validator("url")
     @classmethod

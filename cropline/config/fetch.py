@@ -44,6 +44,10 @@ def read_bucket(entry: str) -> AllowedBucket:
     return AllowedBucket(cloud, address.bucket, address.prefix, address.account)
 
 
+# Connections to one host from one worker without a limit of the user's.
+CONNECTIONS_PER_WORKER = 8
+
+
 class FetchSettings(Group):
     """How photos are downloaded, and where they may come from."""
 
@@ -82,11 +86,12 @@ class FetchSettings(Group):
     token: SecretStr = Field(SecretStr(""), description="bearer token sent with photo requests to token_host only")
     token_host: str = Field("", description="the only host[:port] that gets the token")
     auth: AuthSettings = Field(AuthSettings(), description="authentication at token_host, as for the image API")
-    connections_per_host: int = Field(
-        8,
+    connections_per_host: int | None = Field(
+        None,
         ge=1,
         le=256,
-        description="connections at one time, shared by the crop processes of a run (on a cluster: of a worker); each process has one",
+        description="connections to one host at one time, over all workers of a batch; empty: 8 for each worker, at least "
+        "one for each crop process",
     )
 
     @field_validator("allowed_hosts")

@@ -15,6 +15,7 @@ CroplineError                  base of all; ``code`` is stable, ``str()`` is saf
 ├── CatalogueError             the Delta table could not be read or written
 ├── ExportError                an export cannot be made: its condition is invalid, or its folder cannot be written
 ├── EngineError                the engine setting names something that cannot run here
+│   └── SessionLost            the cluster restarted, is gone, or closed the session; a new session may work
 ├── NothingCameThrough         every item of the run was bad or failed
 ├── RunStopped                 the run ends, and so does the batch in progress
 └── NotReconciled              boxes in != written + failed + skipped
@@ -89,6 +90,10 @@ class ExportError(CroplineError):
 
 class EngineError(CroplineError):
     code = "engine"
+
+
+class SessionLost(EngineError):
+    """The message says what was lost and where."""
 
 
 class NothingCameThrough(CroplineError):

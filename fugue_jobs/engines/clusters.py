@@ -15,6 +15,7 @@ from cropline.core.scrub import one_line
 
 if TYPE_CHECKING:
     from fugue_jobs.engines.manifests import Images
+    from fugue_jobs.engines.packages import Packages
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,8 @@ Result = TypeVar("Result")
 # A hung cluster must not delay the cancellation of a run.
 STOP_S = 8
 CHECK_S = 1
+# A session that says nothing for so long is lost. Longer than a pause of a busy JVM.
+ANSWER_S = 20
 
 _WAITED = "SparkException: Exception thrown in awaitResult:"
 
@@ -30,9 +33,23 @@ _WAITED = "SparkException: Exception thrown in awaitResult:"
 class Cluster(Protocol):
     """A session on a cluster: what runs the job's script, and how its work is watched and ended."""
 
+    where: str  # the cluster and its address, for messages
+
     @property
     def engine(self) -> Any:
         """The Fugue execution engine. Fugue has no types."""
+
+    def check_session(self) -> None:
+        """Ask the cluster whether this session can run work. Raise SessionLost with the reason if it cannot.
+
+        It costs a few ms when it can. It may never return; the caller gives up after ANSWER_S.
+        """
+
+    def packages(self) -> dict[str, Packages]:
+        """The packages of each worker that was not asked before (packages.installed), by the worker's name."""
+
+    def ship(self) -> None:
+        """Send our own code to the workers, once per session."""
 
     def frame(self, table: Images) -> Any:
         """The table as a frame of this cluster."""
@@ -47,7 +64,10 @@ class Cluster(Protocol):
         """End what has run since begin()."""
 
     def stop(self) -> None:
-        """Leave the cluster, and end it if we started it."""
+        """Leave the cluster, and end it if we started it. A lost session is only forgotten here."""
+
+    def give_up(self) -> None:
+        """Called before stop() when the cluster does not answer: stop() must not ask it anything."""
 
     def executors(self, since: float) -> tuple[tuple[float, float], ...]:
         """(start, end) of every executor that existed after ``since``, Unix seconds; empty when unknown."""
@@ -87,6 +107,25 @@ def in_own_thread(work: Callable[[], Result], check: Callable[[], None]) -> Resu
     while not wait([outcome], CHECK_S).done:
         check()
     return outcome.result()
+
+
+def done_within(seconds: float, ask: Callable[[], None]) -> bool:
+    """Return whether ``ask`` returned in time, in another thread. Raise what it raised."""
+    outcome: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            ask()
+        except BaseException as error:  # noqa: BLE001 - raised in the waiting thread
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(None)
+
+    threading.Thread(target=run, name="ask cluster", daemon=True).start()
+    if not wait([outcome], seconds).done:
+        return False
+    outcome.result()
+    return True
 
 
 def end_within(seconds: float, *steps: Callable[[], None]) -> None:

@@ -85,6 +85,23 @@ def sizes(images: Images) -> pa.Table:
     return _sized(images["manifest"], images["manifest_row"], images)
 
 
+def narrowed(images: Images, claimed: pa.Table) -> Images:
+    """Return the images of these claims only."""
+    if isinstance(images, ManifestRows):
+        return ManifestRows.of(images.store, claimed, dict(images.near))
+    return rows_of(images, claimed)
+
+
+def rows_of(table: pa.Table, claimed: pa.Table) -> pa.Table:
+    """Return the rows of a table with manifest and manifest_row that these claims name."""
+    wanted = set(_places(claimed))
+    return table.filter(pa.array([place in wanted for place in _places(table)], pa.bool_()))
+
+
+def _places(table: pa.Table) -> Iterator[tuple[str, int]]:
+    return zip(*(table[name].to_pylist() for name in _HERE), strict=True)
+
+
 def load_rows(images: Images) -> pa.Table:
     """Return the image rows, read here if they are not loaded."""
     return images.table() if isinstance(images, ManifestRows) else images

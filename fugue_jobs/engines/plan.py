@@ -5,7 +5,9 @@ The figures are from docs/decisions/0007-engines.md.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,8 @@ _UNKNOWN_BYTES = 2_600_000
 # lost one costs little.
 PARTITION_S = 4.0
 _MOST_PARTITIONS = 10_000
+# Crop rows that a cluster returns at a time, some 70 MB: a driver's JVM or a Connect server holds them all.
+PIECE_CROPS = 100_000
 
 
 @dataclass(frozen=True)
@@ -36,19 +40,36 @@ class Cost:
 
 def cost(counts: pa.Table, claimed: pa.Table) -> Cost:
     """Return the cost of the claimed images, by their bytes and crops. counts: manifests.COUNTS."""
+    crops, seconds = 0, 0.0
+    for size, pieces in _sizes(counts, claimed):
+        crops += pieces
+        if pieces:
+            seconds += _IMAGE_S + _BYTE_S * min(size or _UNKNOWN_BYTES, 100_000_000) + _CROP_S * pieces
+    return Cost(claimed.num_rows, crops, seconds)
+
+
+def pieces(counts: pa.Table, claimed: pa.Table, most_crops: int = PIECE_CROPS) -> list[pa.Table]:
+    """Return the claims in tables of at most so many crops; an image with more is alone. At least one table."""
+    edges, crops = [0], 0
+    for row, (_, more) in enumerate(_sizes(counts, claimed)):
+        if crops and crops + more > most_crops:
+            edges.append(row)
+            crops = 0
+        crops += more
+    edges.append(claimed.num_rows)
+    return [claimed.slice(first, end - first) for first, end in pairwise(edges)]
+
+
+def _sizes(counts: pa.Table, claimed: pa.Table) -> Iterator[tuple[int | None, int]]:
+    """Yield (bytes, crops) of each claimed image. Boxes that are not to be cut count too."""
     import pyarrow.compute as pc
 
     known = {(row["manifest"], row["manifest_row"]): (row["bytes"], row["boxes"]) for row in counts.to_pylist()}
     # The number of profiles is enough: the recipes are not needed here.
     profiles = pc.fill_null(pc.list_value_length(claimed["work"]), 0)
-    crops, seconds = 0, 0.0
     for row in claimed.select(["manifest", "manifest_row"]).append_column("profiles", profiles).to_pylist():
         size, boxes = known[row["manifest"], row["manifest_row"]]
-        pieces = boxes * row["profiles"]
-        crops += pieces
-        if pieces:
-            seconds += _IMAGE_S + _BYTE_S * min(size or _UNKNOWN_BYTES, 100_000_000) + _CROP_S * pieces
-    return Cost(claimed.num_rows, crops, seconds)
+        yield size, boxes * row["profiles"]
 
 
 def partitions(batch: Cost, wanted: int) -> int:

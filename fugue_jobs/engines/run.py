@@ -1,35 +1,34 @@
 """Runs the crop job on the chosen engine: one script, in process or on DuckDB, Spark, Spark Connect, Dask or Ray.
 
-It chooses the engine and keeps its session. It imports Fugue, DuckDB and Spark only when a call needs
-them, so that importing this module is cheap.
+It imports Fugue, DuckDB and Spark only when a call needs them, so that importing this module is cheap.
 """
 
 from __future__ import annotations
 
-import atexit
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cropline.core.errors import CroplineError, EngineError
 from cropline.core.own_columns import OwnColumn, claimed_columns
 from cropline.core.scrub import one_line
 from cropline.pipeline.funnel import EngineUse
+from fugue_jobs.engines.sessions import stop_engines, with_session
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from cropline.config.settings import EngineSettings
     from fugue_jobs.crop_images import CropJob
-    from fugue_jobs.engines.clusters import Cluster
     from fugue_jobs.engines.manifests import Images
     from fugue_jobs.engines.plan import Cost
+    from fugue_jobs.engines.sessions import Session
 
     Spans = tuple[tuple[float, float], ...]
+
+__all__ = ["DISTRIBUTED", "run_crop_job", "stop_engines"]
 
 log = logging.getLogger(__name__)
 
@@ -72,10 +71,11 @@ def run_crop_job(
     Several threads may call this; on a cluster they share its session.
 
     Raise EngineError: a claimed image without its manifest row, a repeated store, an engine that cannot
-    run, a script that breaks its contract. After any exception, including a signal's, no work of the
+    run, a script that breaks its contract, a claimed box without a row. After any exception, including a signal's, no work of the
     job runs on the cluster, except parts that Dask's workers are running.
     """
     from fugue_jobs.engines import plan
+    from fugue_jobs.engines.dry_run import check_returned
     from fugue_jobs.engines.manifests import sizes
     from fugue_jobs.engines.script import check_columns
     from fugue_jobs.rows import crops_schema, in_order, typed
@@ -94,10 +94,12 @@ def run_crop_job(
     batch = _Batch(images, counts, claimed, stores, job, settings, cost, waiting, check, frames or {}, known)
     started = time.time()
     ran = _run_distributed(batch) if kind in DISTRIBUTED else _run_here(batch, on_image)
+    check_columns(ran.crops.schema, columns, known)
+    crops = in_order(typed(ran.crops, columns))
+    check_returned(crops, counts, claimed, engine.script)
     if on_engine is not None:
         on_engine(EngineUse(kind, reason, ran.partitions, time.time() - started, ran.executors))
-    check_columns(ran.crops.schema, columns, known)
-    return in_order(typed(ran.crops, columns))
+    return crops
 
 
 def _columns(claimed: pa.Table) -> tuple[OwnColumn, ...]:
@@ -127,7 +129,17 @@ class _Batch:
 
         if self.settings.kind not in DISTRIBUTED:
             return 0  # one call, parallel by its crop processes
-        return plan.partitions(self.cost, self.settings.partitions)
+        planned = plan.partitions(self.cost, self.settings.partitions)
+        # Parts that run at the same time share the connections to a host, and each needs one.
+        return min(planned, self.job.fetch.connections_per_host or planned)
+
+    @property
+    def part_of_job(self) -> CropJob:
+        """The job of one part: one slot of the cluster, and its share of the connections."""
+        fetch, parts = self.job.fetch, self.partitions
+        if fetch.connections_per_host is not None:
+            fetch = fetch.model_copy(update={"connections_per_host": max(1, fetch.connections_per_host // parts)})
+        return replace(self.job, processes=self.job.processes or 1, fetch=fetch)
 
 
 @dataclass(frozen=True)
@@ -153,29 +165,55 @@ def _run_here(batch: _Batch, on_image: Callable[[int], None] | None) -> _EngineR
 
 
 def _run_distributed(batch: _Batch) -> _EngineResult:
+    import pyarrow as pa
+
     from fugue_jobs.crop_images import crop_images
-    from fugue_jobs.engines.clusters import cause, in_own_thread
+    from fugue_jobs.engines import plan
 
     if batch.settings.kind == "emr-serverless":
         return _run_on_emr(batch)
-    # A task has one slot: its core runs one crop process.
-    transformer = crop_images(replace(batch.job, processes=batch.job.processes or 1))
+    most_executors = plan.most_executors(batch.cost, batch.waiting, batch.settings.spark)
     started = time.time()
-    with _borrowed(batch) as kept:
-        cluster = kept.cluster
-        try:
-            crops = in_own_thread(lambda: _run_on(cluster, batch, transformer), lambda: _check(batch, cluster))
-            return _EngineResult(crops, batch.partitions, cluster.executors(started))
-        except BaseException as error:
-            _abandon(kept)
-            if isinstance(error, CroplineError) or not isinstance(error, Exception):
-                raise
-            raise EngineError(f"the job failed on {batch.settings.kind}: {cause(error)}") from error
+    spans: dict[Session, Spans] = {}
+    crops = []
+    pieces = _pieces(batch)
+    for piece in pieces:
+
+        def work(session: Session, piece: _Batch = piece) -> pa.Table:
+            returned = _run_watched(session, piece, crop_images(piece.part_of_job))
+            spans[session] = session.cluster.executors(started)
+            return returned
+
+        crops.append(with_session(batch.settings, most_executors, work))
+    executors = tuple(sorted(span for found in spans.values() for span in found))
+    return _EngineResult(pa.concat_tables(crops), sum(piece.partitions for piece in pieces), executors)
 
 
-def _check(batch: _Batch, cluster: Cluster) -> None:
-    batch.check()
-    cluster.check()
+def _pieces(batch: _Batch) -> list[_Batch]:
+    """Divide a large batch: a cluster's driver holds what one script returns."""
+    from fugue_jobs.engines import plan
+    from fugue_jobs.engines.manifests import narrowed, rows_of
+
+    claims = plan.pieces(batch.counts, batch.claimed)
+    if len(claims) == 1:
+        return [batch]
+    counts = [rows_of(batch.counts, claimed) for claimed in claims]
+    return [
+        replace(
+            batch, images=narrowed(batch.images, claimed), counts=count, claimed=claimed, cost=plan.cost(count, claimed)
+        )
+        for claimed, count in zip(claims, counts, strict=True)
+    ]
+
+
+def _run_watched(session: Session, batch: _Batch, transformer: Any) -> pa.Table:
+    from fugue_jobs.engines.clusters import in_own_thread
+
+    def check() -> None:
+        batch.check()
+        session.cluster.check()
+
+    return in_own_thread(lambda: _run_on(session, batch, transformer), check)
 
 
 def _run_on_emr(batch: _Batch) -> _EngineResult:
@@ -201,13 +239,14 @@ def _here(table: Images) -> pa.Table:
     return load_rows(table)
 
 
-def _run_on(cluster: Cluster, batch: _Batch, transformer: Any) -> pa.Table:
-    cluster.begin()
-    return _run(batch, lambda: cluster.engine, transformer, cluster.frame)
+def _run_on(session: Session, batch: _Batch, transformer: Any) -> pa.Table:
+    session.begin()
+    return _run(batch, lambda: session.cluster.engine, transformer, session.cluster.frame)
 
 
 def _run(batch: _Batch, engine: Callable[[], Any], transformer: Any, as_frame: Callable[[Images], Any]) -> pa.Table:
-    from fugue_jobs.engines.script import dry_run, read_script
+    from fugue_jobs.engines.dry_run import dry_run
+    from fugue_jobs.engines.script import read_script
 
     script = read_script(batch.settings.script)
     inputs = {"images": batch.images, "claimed": batch.claimed, "stores": batch.stores}
@@ -252,108 +291,3 @@ def _check_keys(counts: pa.Table, claimed: pa.Table, stores: pa.Table) -> None:
     ids = stores["store_id"].to_pylist()
     if len(set(ids)) < len(ids):
         raise EngineError("the stores table has a store_id twice: the join would double its images")
-
-
-_EXTRAS = {"spark": "spark", "spark-connect": "spark", "emr-serverless": "spark", "dask": "dask", "ray": "ray"}
-
-
-@dataclass
-class _Kept:
-    """The cluster session of this process, kept because starting one takes seconds. Threads share it."""
-
-    settings: EngineSettings
-    cluster: Cluster
-    users: int = 0
-    ended: bool = False
-
-
-@dataclass
-class _Keeper:
-    kept: _Kept | None = None
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-
-_keeper = _Keeper()
-
-
-@contextmanager
-def _borrowed(batch: _Batch) -> Iterator[_Kept]:
-    """Yield the kept session if its settings are the same, else a new one. A session in use stays open."""
-    from fugue_jobs.engines import plan
-
-    wanted = batch.settings.model_copy(
-        update={"script": None, "partitions": 0, "stores": None, "processes": 0, "frames": {}}
-    )
-    with _keeper.lock:
-        mine = _keeper.kept
-        if mine is None or mine.settings != wanted:
-            _keeper.kept = None
-            if mine is not None and not mine.users:
-                mine.cluster.stop()
-            mine = _Kept(wanted, _started(wanted, plan.most_executors(batch.cost, batch.waiting, wanted.spark)))
-            _keeper.kept = mine
-        mine.users += 1
-    try:
-        yield mine
-    finally:
-        with _keeper.lock:
-            mine.users -= 1
-            unused = not mine.users and _keeper.kept is not mine and not mine.ended
-        if unused:
-            mine.cluster.stop()
-
-
-def _started(settings: EngineSettings, most_executors: int) -> Cluster:
-    try:
-        return _opened(settings, most_executors)
-    except ImportError as error:
-        raise EngineError(
-            f"engine {settings.kind} needs a package that is not installed here, {error.name}: "
-            f"pip install 'cropline[{_EXTRAS[settings.kind]}]'"
-        ) from error
-
-
-def _opened(settings: EngineSettings, most_executors: int) -> Cluster:
-    match settings.kind:
-        case "spark":
-            from fugue_jobs.engines.spark import SparkCluster
-
-            return SparkCluster(settings, most_executors)
-        case "spark-connect":
-            from fugue_jobs.engines.spark_connect import ConnectCluster
-
-            return ConnectCluster(settings)
-        case "dask":
-            from fugue_jobs.engines.dask import DaskCluster
-
-            return DaskCluster(settings)
-        case _:
-            from fugue_jobs.engines.ray import RayCluster
-
-            return RayCluster(settings)
-
-
-def _abandon(kept: _Kept) -> None:
-    """End the work of a failed or cancelled job, and its session, whose state is unknown.
-
-    Jobs of other threads on it fail too; their batches are resumed.
-    """
-    from fugue_jobs.engines.clusters import STOP_S, end_within
-
-    with _keeper.lock:
-        if _keeper.kept is kept:
-            _keeper.kept = None
-        ended, kept.ended = kept.ended, True
-    if not ended:
-        end_within(STOP_S, kept.cluster.cancel, kept.cluster.stop)
-
-
-def stop_engines() -> None:
-    """End the kept cluster session, if any; the next job starts another."""
-    with _keeper.lock:
-        kept, _keeper.kept = _keeper.kept, None
-    if kept is not None:
-        kept.cluster.stop()
-
-
-atexit.register(stop_engines)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from cropline.core.errors import EngineError
+from cropline.core.errors import EngineError, SessionLost
 from fugue_jobs.engines.clusters import cause, check_reachable
+from fugue_jobs.engines.driver_jvm import DriverJvm, master_addresses
 from fugue_jobs.engines.manifests import IMAGE_ROWS, Images, ManifestRows
+from fugue_jobs.engines.packages import Packages, installed
 from fugue_jobs.engines.shipping import zips
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ DEFAULTS = {
     # Safe: a photo that is cut twice writes the same bytes to the same keys. A task counts as slow only after a while.
     "spark.speculation": "true",
     "spark.speculation.minTaskRuntime": "60s",
+    # Out of heap memory the JVM would live on, without the threads that died: it ends, and a new one starts.
+    "spark.driver.extraJavaOptions": "-XX:+ExitOnOutOfMemoryError",
     # Each row holds dozens of boxes: with Spark's 10,000 rows a batch would have tens of MB.
     "spark.sql.execution.arrow.maxRecordsPerBatch": "512",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
@@ -38,14 +43,15 @@ class SparkCluster:
     def __init__(self, settings: EngineSettings, most_executors: int) -> None:
         from fugue_spark import SparkExecutionEngine
 
-        check_reachable("Spark master", _addresses(settings.master), settings.spark.connect_timeout_s)
+        self.where = f"Spark on {settings.master}"
+        check_reachable("Spark master", master_addresses(settings.master), settings.spark.connect_timeout_s)
         self._own = True
+        self._asked = self._sent = False
         self._grant_timeout_s = settings.spark.grant_timeout_s
         self._without_since = time.monotonic()
         self.session: Any = self._open(settings, most_executors)
-        # Send our own packages: workers need only the third-party wheels.
-        for path in zips(settings.ship):
-            self.session.sparkContext.addPyFile(str(path))
+        self._ship = settings.ship
+        self._jvm = DriverJvm(self.session.sparkContext)
         self.engine = SparkExecutionEngine(self.session)
 
     def _open(self, settings: EngineSettings, most_executors: int) -> Any:
@@ -53,6 +59,9 @@ class SparkCluster:
         from pyspark.sql import SparkSession
 
         running = SparkContext._active_spark_context
+        if running is not None and DriverJvm(running).death is not None:
+            DriverJvm(running).forget()
+            running = None
         if running is not None:
             if running.master != settings.master:
                 raise EngineError(f"a Spark application already runs here on {running.master}, not {settings.master}")
@@ -78,18 +87,47 @@ class SparkCluster:
         """Return the table as Fugue's frame on this cluster."""
         return as_spark_frame(self.session, table)
 
+    def check_session(self) -> None:
+        """Raise SessionLost when the JVM has died, or when the application has ended or its master does not know it."""
+        why = self._jvm.death or self._jvm.ended()
+        if why is not None:
+            raise SessionLost(f"{self.where}: {why}")
+
+    def packages(self) -> dict[str, Packages]:
+        """Ask workers once. With executors that come and go, some may not be among them."""
+        if self._asked:
+            return {}
+        found = worker_packages(self.session, max(1, self.session.sparkContext.defaultParallelism))
+        self._asked = True
+        return found
+
+    def ship(self) -> None:
+        """Send our own packages: workers need only the third-party wheels."""
+        if not self._sent:
+            for path in zips(self._ship):
+                self.session.sparkContext.addPyFile(str(path))
+            self._sent = True
+
     def begin(self) -> None:
         """Start a job group: cancel() ends what runs in it."""
         self.session.sparkContext.setJobGroup(GROUP, "crops of a batch", interruptOnCancel=True)
         self._without_since = time.monotonic()
 
     def check(self) -> None:
-        """Raise EngineError when there was no executor for too long. Called while work waits or runs."""
+        """Raise EngineError when there was no executor for too long, SessionLost when the JVM or the application is gone.
+
+        Called while work waits or runs.
+        """
+        if self._jvm.death is not None:
+            raise SessionLost(f"{self.where}: {self._jvm.death}")
         context = self.session.sparkContext
         now = time.monotonic()
         if context.master.startswith("local") or context._jsc.sc().statusStore().executorList(True).size() > 1:
             self._without_since = now  # the list includes the driver
-        elif now - self._without_since > self._grant_timeout_s:
+            return
+        # Without executors it may be the master that forgot us: it would give us none for ever.
+        self.check_session()
+        if now - self._without_since > self._grant_timeout_s:
             asked = context.getConf()
             raise EngineError(
                 f"{context.master} provided no executor in {self._grant_timeout_s} s; one asks for "
@@ -103,9 +141,16 @@ class SparkCluster:
         self.session.sparkContext.cancelJobGroup(GROUP)
 
     def stop(self) -> None:
-        """End the application, unless it was started elsewhere."""
-        if self._own:
+        """End the application, unless it was started elsewhere. Forget a dead JVM: PySpark would use it for ever."""
+        if self._jvm.death is not None:
+            self._jvm.forget()
+        elif self._own:
             self.session.stop()
+
+    def give_up(self) -> None:
+        """End a JVM that does not answer, if we started it."""
+        if self._own:
+            self._jvm.kill()
 
     def executors(self, since: float) -> tuple[tuple[float, float], ...]:
         """Return (start, end) of every executor that existed after ``since``. Earlier times are cut off."""
@@ -154,13 +199,6 @@ def autoscaled(spark: SparkSettings, most_executors: int) -> dict[str, str]:
     }
 
 
-def _addresses(master: str) -> list[tuple[str, int]]:
-    if not master.startswith("spark://"):
-        return []
-    parts = [urlsplit(f"//{entry}") for entry in master.removeprefix("spark://").split(",")]
-    return [(part.hostname or "", part.port or 7077) for part in parts]
-
-
 def as_spark_frame(session: Any, table: Images) -> Any:
     """Return the table as a frame of the session. Workers read rows that are in manifests.
 
@@ -173,3 +211,26 @@ def as_spark_frame(session: Any, table: Images) -> Any:
     if table.num_rows:
         return session.createDataFrame(table)
     return session.createDataFrame([], schema=from_arrow_schema(table.schema))
+
+
+def worker_packages(session: Any, tasks: int) -> dict[str, Packages]:
+    """Run so many small tasks, and return the packages of each machine that ran one, by host name.
+
+    The function needs nothing installed but Python and PySpark's own worker.
+    """
+    from pyspark.sql.types import StringType
+
+    # pyspark.sql.functions would look for a classic session.
+    connect = type(session).__module__.startswith("pyspark.sql.connect")
+    functions: Any = import_module("pyspark.sql.connect.functions" if connect else "pyspark.sql.functions")
+    found = installed()
+
+    def asked(_: int) -> str:
+        import json
+        import socket
+
+        return json.dumps([socket.gethostname(), found()])
+
+    asking = functions.udf(asked, StringType(), useArrow=False)
+    rows = session.range(0, tasks, 1, tasks).select(asking("id").alias("told")).collect()
+    return dict(json.loads(row["told"]) for row in rows)

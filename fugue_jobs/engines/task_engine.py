@@ -29,6 +29,7 @@ from fugue_jobs.engines.manifests import load_rows
 
 if TYPE_CHECKING:
     from fugue_jobs.engines.manifests import Images
+    from fugue_jobs.engines.packages import Packages
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Task:
 
 class TaskCluster(ABC):
     """The cluster of this process. It runs one batch at a time."""
+
+    where: str
 
     def __init__(self, kind: str, grant_timeout_s: int) -> None:
         self._kind = kind
@@ -69,12 +72,28 @@ class TaskCluster(ABC):
         """Run the task on each part. Return the results in order. The first error ends it."""
 
     @abstractmethod
+    def check_session(self) -> None:
+        """See clusters.Cluster."""
+
+    @abstractmethod
+    def packages(self) -> dict[str, Packages]:
+        """See clusters.Cluster."""
+
+    @abstractmethod
+    def ship(self) -> None:
+        """See clusters.Cluster."""
+
+    @abstractmethod
     def cancel(self) -> None:
         """End what run() has in progress."""
 
     @abstractmethod
     def stop(self) -> None:
         """Leave the cluster, and end it if we started it."""
+
+    @abstractmethod
+    def give_up(self) -> None:
+        """See clusters.Cluster."""
 
     def frame(self, table: Images) -> pa.Table:
         """Return the rows, read here: DuckDB joins them in this process."""

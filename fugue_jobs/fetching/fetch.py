@@ -6,7 +6,7 @@ nothing of a URL but its scheme, host and port.
 
 import socket
 import threading
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +18,7 @@ import requests
 import urllib3
 from requests.structures import CaseInsensitiveDict
 
+from cropline.config.fetch import CONNECTIONS_PER_WORKER
 from cropline.config.settings import FetchSettings
 from cropline.core.errors import SettingsError
 from cropline.core.failures import PhotoFailure
@@ -36,6 +37,10 @@ __all__ = ["Fetcher", "Photo"]
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # Bytes that a response may have besides its body; chunk framing may add a quarter of the body.
 FRAMING = 1_000_000
+# Hosts whose last photo is remembered.
+REMEMBERED_HOSTS = 256
+# A host that was found to refuse everything is not asked again for so long.
+REFUSES_S = 30
 
 
 class Fetcher:
@@ -57,13 +62,15 @@ class Fetcher:
         self._settings = settings
         self._auth = PhotoAuth(settings)
         self._stored = StoredPhotos(settings, store)
-        self._slots = _Slots(settings.connections_per_host)
+        self._connections = settings.connections_per_host or CONNECTIONS_PER_WORKER
+        self._slots = _Slots(self._connections)
+        self._hosts = _Hosts()
         networks = tuple(map(read_private_network, settings.private_networks))
         if settings.ca_file is not None:
             _check_here(settings.ca_file)
         self._adapter = PinnedAdapter(
             Dialler(resolve, connect, Opened(settings.allow_loopback, networks)),
-            connections_per_host=settings.connections_per_host,
+            connections_per_host=self._connections,
             most_received=settings.max_bytes * 5 // 4 + FRAMING,
             ca_file=settings.ca_file,
         )
@@ -120,30 +127,50 @@ class Fetcher:
 
     def _ask(self, target: Target, end: float, *, with_token: bool, signed: bool) -> Body | str:
         """Send one request. Return a body, or the target of a redirect."""
-        response = self._send(target, end, with_token=with_token)
-        try:
+        with _released(self._send(target, end, with_token=with_token)) as response:
             if response.status_code == 200:
-                return read_body(response, self._settings.max_bytes)
+                body = read_body(response, self._settings.max_bytes)
+                self._hosts.served(target, with_token)
+                return body
             refused = None if response.status_code in REDIRECTS else refusal(target, response, signed=signed)
             drain(response)
-            if refused is not None:
-                raise refused
+        if refused is None:
             return response.headers.get("Location", "")
-        finally:
-            if response.raw.connection is not None:
-                response.raw.close()
-            response.raw.release_conn()
+        if response.status_code == 403 and not signed and self._refuses_all(target.origin, end):
+            detail = f"{target.origin} answered 403, also to a photo that it served before"
+            raise PhotoFailure("http_429", detail)
+        raise refused
 
-    def _send(self, target: Target, end: float, *, with_token: bool) -> requests.Response:
+    def _refuses_all(self, origin: str, end: float) -> bool:
+        """Return whether a host that served photos now refuses them too, as hosts do that ban busy clients.
+
+        One more request tells a ban from a photo that is refused by itself. A host that never answered is not asked.
+        """
+        known = self._hosts.last(origin)
+        if known is None or self._hosts.refuses(origin):
+            return known is not None
+        target, with_token = known
+        try:
+            with _released(self._send(target, end, with_token=with_token, head_only=True)) as response:
+                refuses = response.status_code >= 400
+        except (PhotoFailure, *WIRE_ERRORS):
+            refuses = True
+        if refuses:
+            self._hosts.refused(origin)
+        return refuses
+
+    def _send(self, target: Target, end: float, *, with_token: bool, head_only: bool = False) -> requests.Response:
         request = requests.PreparedRequest()
         request.method, request.url = "GET", target.url
         request.headers = CaseInsensitiveDict(
             {"User-Agent": "cropline", "Accept": "*/*", "Accept-Encoding": "identity"}
         )
+        if head_only:
+            request.headers["Range"] = "bytes=0-0"  # not HEAD, which some hosts refuse
         if with_token:
             self._auth.sign(request, target)
         # Once per kept connection, which the host may have closed, and once on a new one.
-        for attempts_left in range(self._settings.connections_per_host, -1, -1):
+        for attempts_left in range(self._connections, -1, -1):
             left = end - monotonic()
             if left <= 0:
                 raise PhotoFailure("timeout", f"{target.origin} took longer than {self._settings.timeout_s:g} s")
@@ -163,6 +190,47 @@ def _check_here(ca_file: Path) -> None:
     except ValueError as error:
         where = f"{socket.gethostname()}; every machine that crops needs it at this place"
         raise SettingsError(f"CROPLINE_FETCH__CA_FILE: {error} on {where}") from None
+
+
+@contextmanager
+def _released(response: requests.Response) -> Iterator[requests.Response]:
+    """Close a connection whose response is not read to its end; keep the others for the next request."""
+    try:
+        yield response
+    finally:
+        if response.raw.connection is not None:
+            response.raw.close()
+        response.raw.release_conn()
+
+
+class _Hosts:
+    """What each host served last, and since when it refuses that too."""
+
+    def __init__(self) -> None:
+        self._served: OrderedDict[str, tuple[Target, bool]] = OrderedDict()
+        self._refused: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def served(self, target: Target, with_token: bool) -> None:
+        with self._lock:
+            self._served[target.origin] = (target, with_token)
+            self._served.move_to_end(target.origin)
+            self._refused.pop(target.origin, None)
+            if len(self._served) > REMEMBERED_HOSTS:
+                gone, _ = self._served.popitem(last=False)
+                self._refused.pop(gone, None)
+
+    def last(self, origin: str) -> tuple[Target, bool] | None:
+        with self._lock:
+            return self._served.get(origin)
+
+    def refused(self, origin: str) -> None:
+        with self._lock:
+            self._refused[origin] = monotonic()
+
+    def refuses(self, origin: str) -> bool:
+        with self._lock:
+            return monotonic() - self._refused.get(origin, -REFUSES_S) < REFUSES_S
 
 
 class _Slots:

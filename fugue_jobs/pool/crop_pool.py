@@ -78,17 +78,11 @@ class _WorkerSlot:
         return len(self.jobs) < AHEAD and not any(job.alone for job in self.jobs.values())
 
 
-def _shared(assignment: Assignment, size: int) -> Assignment:
-    """Return the assignment of one of ``size`` processes: its share of the connections per host, at least one."""
-    share = max(1, assignment.fetch.connections_per_host // size)
-    return assignment._replace(fetch=assignment.fetch.model_copy(update={"connections_per_host": share}))
-
-
 class CropPool:
     """Crop processes for one assignment. For one thread at a time; they live until close()."""
 
     def __init__(self, assignment: Assignment, size: int) -> None:
-        self._assignment = _shared(assignment, size)
+        self._assignment = assignment.shared(size)
         self._size = size
         self._slots: list[_WorkerSlot] = []
         self._waiting: deque[_Job] = deque()
@@ -142,6 +136,11 @@ class CropPool:
             yield from self._receive(CHECK_S if check is not None else None)
             if check is not None:
                 check()
+
+    def rest(self) -> None:
+        """Close idle connections: a host that limits them counts them."""
+        for slot in self._slots:
+            slot.child.send(("rest",))
 
     def close(self) -> None:
         """End all processes at once; their unfinished images are lost."""
@@ -344,8 +343,7 @@ class CropPool:
 
 def _sooner(patience: float | None, at_most_s: float | None) -> float | None:
     """Return the shorter of two waits; None is unlimited."""
-    waits = [wait_s for wait_s in (patience, at_most_s) if wait_s is not None]
-    return min(waits, default=None)
+    return min((wait_s for wait_s in (patience, at_most_s) if wait_s is not None), default=None)
 
 
 # At most one idle pool is kept, so that a flow's next batch finds running processes.
@@ -365,6 +363,8 @@ def borrow_pool(assignment: Assignment, size: int) -> CropPool:
 def return_pool(assignment: Assignment, size: int, pool: CropPool) -> None:
     """Keep an undamaged pool for the next batch."""
     close_idle_pools()
+    if assignment.fetch.connections_per_host is not None:
+        pool.rest()
     _idle.append((assignment, size, pool))
 
 

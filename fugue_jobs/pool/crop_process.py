@@ -21,6 +21,7 @@ from queue import SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cropline.config.fetch import CONNECTIONS_PER_WORKER
 from cropline.core.errors import CroplineError, EngineError
 from cropline.core.failures import PhotoFailure
 from fugue_jobs.fetching.local_images import local_image
@@ -58,6 +59,11 @@ class Assignment(NamedTuple):
     packed: Packed = ()
     functions: tuple[tuple[str, bytes], ...] = ()  # pickled functions, by the name that steps use
     files: str | None = None  # the folder below which images may be local files
+
+    def shared(self, size: int) -> Assignment:
+        """Return the assignment of one of ``size`` processes: its share of the connections per host, at least one."""
+        share = max(1, (self.fetch.connections_per_host or CONNECTIONS_PER_WORKER) // size)
+        return self._replace(fetch=self.fetch.model_copy(update={"connections_per_host": share}))
 
 
 class ByteBudget:
@@ -144,6 +150,10 @@ class Stages:
     def seal(self) -> None:
         """Run incomplete batches and store open packs: no more images come for now."""
         self._to_decode.put(None)
+
+    def rest(self) -> None:
+        """Close idle connections."""
+        self._fetcher.close()
 
     def allow(self) -> None:
         """Let the large photo be decoded: the parent's answer to ``asks``."""
@@ -312,6 +322,8 @@ def serve(pipe: Connection) -> None:
             stages.take(message[1], message[2], message[3])
         elif message[0] == "seal":
             stages.seal()
+        elif message[0] == "rest":
+            stages.rest()
         else:
             stages.allow()
 

@@ -12,7 +12,7 @@ import time
 import urllib.request
 import venv
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,13 @@ def server_process(
             yield process
         finally:
             # The process group: also a worker's executors and their Python workers.
-            os.killpg(process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # a test may have ended it
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def kill_server(process: subprocess.Popen[bytes]) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(START_S)
 
 
 def wait_for_log(process: subprocess.Popen[bytes], log: Path, pattern: str) -> re.Match[str]:
@@ -121,6 +127,7 @@ class StandaloneCluster:
     web: str
     python: Path
     workers: list[Worker] = field(default_factory=list)
+    restart_master: Callable[[], None] = lambda: None
 
     def state(self) -> Any:
         """Return the state that the master reports."""
@@ -167,13 +174,24 @@ def standalone_cluster(folder: Path, python: Path, workers: int = 2) -> Iterator
     """Start a master and its workers, and wait until they are registered."""
     with ExitStack() as stack:
         port, web = free_port(), free_port()
-        log = folder / "master.log"
         arguments = ["--host", "127.0.0.1", "--port", str(port), "--webui-port", str(web)]
-        master = stack.enter_context(
-            server_process(spark_class("org.apache.spark.deploy.master.Master", *arguments), folder, log)
+        command = spark_class("org.apache.spark.deploy.master.Master", *arguments)
+        masters: list[subprocess.Popen[bytes]] = []
+
+        def start_master() -> None:
+            log = folder / f"master-{len(masters)}.log"
+            masters.append(stack.enter_context(server_process(command, folder, log)))
+            wait_for_log(masters[-1], log, "I have been elected leader")
+
+        def restart_master() -> None:
+            kill_server(masters[-1])
+            start_master()
+            eventually("workers register again", lambda: cluster.alive_workers() == len(cluster.workers), START_S)
+
+        start_master()
+        cluster = StandaloneCluster(
+            f"spark://127.0.0.1:{port}", f"http://127.0.0.1:{web}", python, restart_master=restart_master
         )
-        wait_for_log(master, log, "I have been elected leader")
-        cluster = StandaloneCluster(f"spark://127.0.0.1:{port}", f"http://127.0.0.1:{web}", python)
         for number in range(workers):
             cluster.workers.append(stack.enter_context(_worker(folder, cluster.master, number)))
         eventually("workers register", lambda: cluster.alive_workers() == workers, START_S)
@@ -192,16 +210,19 @@ def _worker(folder: Path, master: str, number: int) -> Iterator[Worker]:
 
 
 @contextmanager
-def connect_server(folder: Path, python: Path, master: str = "local[2]") -> Iterator[str]:
-    """Start a Connect server on a free port and yield its sc:// address. Its workers run ``python``."""
-    port, log = free_port(), folder / "connect.log"
+def connect_server(folder: Path, python: Path, master: str = "local[2]", port: int = 0, **more: str) -> Iterator[str]:
+    """Start a Connect server, by default on a free port, and yield its sc:// address. Its workers run ``python``.
+
+    more: settings of Spark, with _ for each dot.
+    """
+    port, log = port or free_port(), folder / "connect.log"
     conf = {
         "spark.connect.grpc.binding.port": str(port),
         "spark.connect.grpc.binding.address": "127.0.0.1",
         "spark.ui.enabled": "false",
         "spark.sql.shuffle.partitions": "2",
         "spark.sql.warehouse.dir": str(folder / "warehouse"),
-    }
+    } | {name.replace("_", "."): value for name, value in more.items()}
     options = [part for name, value in conf.items() for part in ("--conf", f"{name}={value}")]
     name = "org.apache.spark.sql.connect.service.SparkConnectServer"
     command = [

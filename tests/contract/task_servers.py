@@ -8,9 +8,9 @@ from tests.contract.spark_servers import free_port, server_process, wait_for_log
 
 
 @contextmanager
-def dask_cluster(folder: Path, python: Path) -> Iterator[str]:
-    """Start a scheduler and one worker of two threads; yield the scheduler's address."""
-    address = f"tcp://127.0.0.1:{free_port()}"
+def dask_cluster(folder: Path, python: Path, port: int = 0) -> Iterator[str]:
+    """Start a scheduler and one worker of two threads; yield the scheduler's address, by default with a free port."""
+    address = f"tcp://127.0.0.1:{port or free_port()}"
     scheduler = [str(python), "-m", "distributed.cli.dask_scheduler", "--host", address, "--no-dashboard"]
     # The default is HTTP on port 8787 of every network, as for any other scheduler on this machine.
     scheduler += ["--dashboard-address", "127.0.0.1:0"]

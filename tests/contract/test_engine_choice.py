@@ -158,6 +158,8 @@ BREACHES = [
         jobs.OWN.format(where="", end="YIELD DATAFRAME").replace("{{ crops_schema }}", OLD_SCHEMA),
         r"crops lack the columns decoder, image_phash: .*SCHEMA \{\{ crops_schema \}\}",
     ),
+    ("", "own.fsql is empty: write one"),
+    ("-- later\n/* or never */\n", "own.fsql is empty: write one"),
 ]
 
 
@@ -171,6 +173,53 @@ def test_a_script_that_breaks_its_contract_is_refused_before_anything_is_fetched
     with pytest.raises(EngineError, match=told):
         run(server, tmp_path / "out", {"script": str(path)})
     assert not server.served
+
+
+def filtered(condition: str) -> str:
+    """Return a script with a filter after crop_images."""
+    some = jobs.OWN.format(where="", end="").replace("crops =", "some =")
+    return f"{some} crops = SELECT * FROM some WHERE {condition} YIELD DATAFRAME"
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "status = 'written'",
+        "status <> 'skipped'",
+        "status <> 'failed'",
+        "key IS NOT NULL",
+        "key IS NULL",
+        "width >= 32 OR width IS NULL",
+        "bytes < 1000000 OR bytes IS NULL",
+        "luminance > 0.1 OR luminance IS NULL",
+        "luminance < 0.9 OR luminance IS NULL",
+        "reason IS NULL OR reason <> 'below_min_side'",
+        "image_width IS NOT NULL",
+        "image_width < 10000 OR image_width IS NULL",
+        "flags IS NULL",
+    ],
+)
+def test_a_filter_after_the_crops_is_refused_before_anything_is_fetched(
+    server: PhotoServer, tmp_path: Path, condition: str
+) -> None:
+    path = tmp_path / "own.fsql"
+    path.write_text(filtered(condition))
+    server.served.clear()
+    images = rows(server, 1)
+    given = jobs.images(images), jobs.claims(images, PROFILES), jobs.stores("s0"), jobs.job(tmp_path)
+    with pytest.raises(EngineError, match="^the script loses [0-9]+ of 4 boxes, for example"):
+        run_crop_job(*given, EngineSettings(script=str(path)))
+    assert not server.served
+
+
+def test_a_script_that_drops_what_only_the_real_rows_have_ends_the_batch(server: PhotoServer, tmp_path: Path) -> None:
+    path = tmp_path / "own.fsql"
+    path.write_text(filtered("reason IS NULL OR reason <> 'http_404'"))
+    images = [*rows(server, 2), jobs.image(2, server.url("missing.jpg"), [jobs.box("a", 0, 0, 1, 1)])]
+    given = jobs.images(images), jobs.claims(images, PROFILES), jobs.stores("s0"), jobs.job(tmp_path / "out")
+    told = rf"^the script {path} loses 2 of 10 boxes, for example \('manifests/one.parquet', 2, 0, 'default'\)$"
+    with pytest.raises(EngineError, match=told):
+        run_crop_job(*given, EngineSettings(script=str(path)))
 
 
 def test_a_missing_script_is_reported(server: PhotoServer, tmp_path: Path) -> None:

@@ -16,15 +16,15 @@ from cropline.core.errors import EngineError, SettingsError
     [("spark", "spark"), ("spark-connect", "spark"), ("dask", "dask"), ("ray", "ray")],
 )
 def test_an_engine_names_its_extra(kind: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fugue_jobs.engines import run
+    from fugue_jobs.engines import sessions
 
     def missing(*_: object) -> NoReturn:
         raise ModuleNotFoundError("No module named 'x'", name="x")
 
-    monkeypatch.setattr(run, "_opened", missing)
+    monkeypatch.setattr(sessions, "_opened", missing)
     settings = {"kind": kind} | ({"connect": {"url": "sc://127.0.0.1:1"}} if kind == "spark-connect" else {})
     with pytest.raises(EngineError, match=rf"engine {kind} needs .* x: pip install 'cropline\[{extra}\]'"):
-        run._started(EngineSettings.model_validate(settings), 1)
+        sessions._started(EngineSettings.model_validate(settings), 1)
 
 
 def test_judging_manifests_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

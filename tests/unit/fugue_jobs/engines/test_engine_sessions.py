@@ -12,9 +12,9 @@ import pyarrow as pa
 import pytest
 
 from cropline.config.settings import EngineSettings
-from cropline.core.errors import CroplineError, EngineError, StaleLease
+from cropline.core.errors import CroplineError, EngineError, SessionLost, StaleLease
 from cropline.core.schemas import CLAIM, CROPS, STORES
-from fugue_jobs.engines import run
+from fugue_jobs.engines import clusters, run, sessions
 from fugue_jobs.engines.manifests import IMAGE_ROWS
 from tests.contract import jobs
 
@@ -24,10 +24,20 @@ class Cluster:
 
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.lost = ""
         self.go = threading.Event()
+
+    where = "the fake cluster at h:1"
 
     def check(self) -> None:
         """Pass: there is a worker."""
+
+    def check_session(self) -> None:
+        if self.lost:
+            raise SessionLost(f"{self.where} {self.lost}")
+
+    def give_up(self) -> None:
+        self.calls.append("give up")
 
     def cancel(self) -> None:
         self.calls.append("cancel")
@@ -41,19 +51,19 @@ class Cluster:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Cluster]]:
-    clusters: list[Cluster] = []
+    started: list[Cluster] = []
 
     def start(_settings: EngineSettings, _most: int) -> Cluster:
-        clusters.append(Cluster())
-        return clusters[-1]
+        started.append(Cluster())
+        return started[-1]
 
-    def work(cluster: Cluster, *_: Any) -> pa.Table:
-        assert cluster.go.wait(20)
+    def work(session: Any, *_: Any) -> pa.Table:
+        assert session.cluster.go.wait(20)
         return CROPS.empty_table()
 
-    monkeypatch.setattr(run, "_opened", start)
+    monkeypatch.setattr(sessions, "_opened", start)
     monkeypatch.setattr(run, "_run_on", work)
-    yield clusters
+    yield started
     run.stop_engines()
 
 
@@ -113,3 +123,103 @@ def test_any_other_failure_is_an_engine_error(opened: list[Cluster], monkeypatch
     with pytest.raises(EngineError, match="out of memory"):
         _run()
     assert opened[0].calls == ["cancel", "stop"]
+
+
+def _runs(opened: list[Cluster], monkeypatch: pytest.MonkeyPatch, work: Callable[[Cluster], None]) -> None:
+    """Let jobs run ``work`` instead of waiting."""
+
+    def run_on(session: Any, *_: Any) -> pa.Table:
+        work(session.cluster)
+        return CROPS.empty_table()
+
+    monkeypatch.setattr(run, "_run_on", run_on)
+
+
+def test_a_lost_session_is_replaced_before_the_batch_runs(
+    opened: list[Cluster], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ran: list[Cluster] = []
+    _runs(opened, monkeypatch, ran.append)
+    _run()
+    opened[0].lost = "was restarted"
+    _run()
+    assert ran == opened
+    assert [cluster.calls for cluster in opened] == [["stop"], []]
+    assert caplog.messages == ["the fake cluster at h:1 was restarted. The batch continues in a new session"]
+
+
+def test_a_batch_whose_session_is_lost_runs_once_more_and_then_ends(
+    opened: list[Cluster], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(cluster: Cluster) -> None:
+        cluster.lost = "was restarted"
+        raise ConnectionRefusedError("111")
+
+    _runs(opened, monkeypatch, lose)
+    with pytest.raises(EngineError) as told:
+        _run()
+    assert str(told.value) == (
+        "the fake cluster at h:1 was restarted. This was the second try; the first ended with: the same"
+    )
+    assert len(opened) == 2
+    assert run.stop_engines() is None
+    assert [cluster.calls for cluster in opened] == [["stop"], ["stop"]]
+
+
+def test_a_cluster_that_cannot_be_reached_again_is_named_with_what_was_lost(
+    opened: list[Cluster], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _runs(opened, monkeypatch, lambda cluster: None)
+    _run()
+    opened[0].lost = "is gone"
+
+    def none_answers(*_: Any) -> Cluster:
+        raise EngineError("no fake cluster answers at h:1")
+
+    monkeypatch.setattr(sessions, "_opened", none_answers)
+    with pytest.raises(EngineError, match=r"^no fake cluster answers at h:1\. .* the fake cluster at h:1 is gone$"):
+        _run()
+
+
+def test_a_session_that_does_not_answer_is_lost(opened: list[Cluster], monkeypatch: pytest.MonkeyPatch) -> None:
+    never = threading.Event()
+    _runs(opened, monkeypatch, lambda cluster: None)
+    _run()
+    monkeypatch.setattr(clusters, "ANSWER_S", 0.1)
+    monkeypatch.setattr(opened[0], "check_session", never.wait)
+    _run()
+    never.set()
+    assert [cluster.calls for cluster in opened] == [["give up", "stop"], []]
+
+
+def test_threads_whose_session_is_lost_share_the_new_one(
+    opened: list[Cluster], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = threading.Barrier(2)
+
+    def lose_the_first(cluster: Cluster) -> None:
+        if cluster is opened[0]:
+            together.wait(20)
+            cluster.lost = "was restarted"
+            raise ConnectionRefusedError("111")
+
+    _runs(opened, monkeypatch, lose_the_first)
+    with ThreadPoolExecutor(2) as threads:
+        done = [threads.submit(_run) for _ in range(2)]
+        assert [one.result(20).num_rows for one in done] == [0, 0]
+    assert [cluster.calls for cluster in opened] == [["stop"], []]
+
+
+def test_a_failure_on_a_session_that_works_is_not_repeated(
+    opened: list[Cluster], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[Cluster] = []
+
+    def fail(cluster: Cluster) -> None:
+        ran.append(cluster)
+        raise RuntimeError("a bug")
+
+    _runs(opened, monkeypatch, fail)
+    with pytest.raises(EngineError, match="^the job failed on dask: a bug$"):
+        _run()
+    assert len(ran) == 1

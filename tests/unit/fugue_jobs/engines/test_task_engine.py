@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cropline.core.errors import EngineError
+from fugue_jobs.engines.packages import Packages
 from fugue_jobs.engines.task_engine import Task, TaskCluster, partition_rows
 
 
@@ -29,9 +30,18 @@ class InProcess(TaskCluster):
         self.parts = parts
         return [task(part) for part in parts]
 
+    def check_session(self) -> None: ...
+
+    def packages(self) -> dict[str, Packages]:
+        return {}
+
+    def ship(self) -> None: ...
+
     def cancel(self) -> None: ...
 
     def stop(self) -> None: ...
+
+    def give_up(self) -> None: ...
 
 
 ROWS = pa.table(

@@ -382,3 +382,43 @@ def test_small_chunks_within_the_framing_limit_pass() -> None:
         Fetcher(timed(timeout_s=30)) as fetcher,
     ):
         assert fetcher.fetch(server.url()).data == body
+
+
+class Banning:
+    """A host that refuses every request from the ``ban``-th on, and always refuses /private."""
+
+    def __init__(self, ban: int, status: int = 403) -> None:
+        self.asked, self.ban, self.status = 0, ban, status
+
+    def __call__(self, exchange: Exchange) -> None:
+        self.asked += 1
+        refused = self.asked >= self.ban or exchange.path == "/private"
+        exchange.send(head(self.status, "Content-Length: 0") if refused else ok())
+
+
+def outcomes(fetcher: Fetcher, urls: list[str]) -> list[str]:
+    return [together(fetcher, [url])[0] for url in urls]
+
+
+def test_photos_refused_by_a_host_that_bans_us_are_tried_later() -> None:
+    host = Banning(ban=3)
+    with serving(host) as server, Fetcher(timed(timeout_s=20)) as fetcher:
+        assert outcomes(fetcher, [server.url(f"/{n}") for n in range(6)]) == ["photo"] * 2 + ["http_429"] * 4
+        with pytest.raises(PhotoFailure) as told:
+            fetcher.fetch(server.url("/9"))
+    assert told.value.detail == f"http://127.0.0.1:{server.port} answered 403, also to a photo that it served before"
+    assert server.paths.count("/1") == 2, "a photo that it served, once more, shows the ban"
+    assert host.asked == 8
+
+
+def test_a_photo_that_is_refused_by_itself_is_not_tried_again() -> None:
+    with serving(Banning(ban=99)) as server, Fetcher(timed(timeout_s=20)) as fetcher:
+        urls = [server.url(path) for path in ("/private", "/1", "/private", "/2")]
+        assert outcomes(fetcher, urls) == ["http_4xx", "photo", "http_4xx", "photo"]
+
+
+def test_a_host_that_never_served_anything_is_not_asked_twice() -> None:
+    host = Banning(ban=1)
+    with serving(host) as server, Fetcher(timed(timeout_s=20)) as fetcher:
+        assert outcomes(fetcher, [server.url("/1"), server.url("/2")]) == ["http_4xx"] * 2
+    assert host.asked == 2

@@ -100,6 +100,23 @@ def test_the_processes_share_the_capped_connections_to_a_host(tmp_path: Path) ->
     assert host.most_open == 2
 
 
+def test_an_idle_pool_holds_no_connection_to_a_host_that_limits_them(tmp_path: Path) -> None:
+    with serving(ok()) as host:
+        asked = [work_for(Box("a", 0, 0, 1, 1), url=host.url())]
+        fetch = FetchSettings(allow_loopback=True, connections_per_host=2)
+        limited = assignment(tmp_path)._replace(fetch=fetch)
+        pool = borrow_pool(limited, 1)
+        for _ in range(2):
+            assert len(list(pool.run(asked))) == 1
+            return_pool(limited, 1, pool)
+            end = time.monotonic() + 20
+            while host.open_now:
+                assert time.monotonic() < end
+                time.sleep(0.01)
+            assert borrow_pool(limited, 1) is pool
+        pool.close()
+
+
 def test_a_photo_whose_decoding_hangs_fails_alone(server: PhotoServer, tmp_path: Path) -> None:
     names = ["1.jpg", "slow.jpg", "2.jpg", "3.jpg", "4.jpg", "5.jpg"]
     with CropPool(assignment(tmp_path, decode_timeout_s=1.0), 1) as pool:

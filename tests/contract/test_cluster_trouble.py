@@ -1,0 +1,213 @@
+"""Cluster trouble: a session that is lost between batches or within one, on every engine where that can happen.
+
+Each test starts servers, so a whole story is one test. With the marker slow: those that restart a JVM server.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from cropline.config.profile import Profile
+from cropline.config.settings import EngineSettings, FetchSettings
+from cropline.core.errors import EngineError
+from fugue_jobs.engines import sessions
+from fugue_jobs.engines.run import run_crop_job, stop_engines
+from tests.contract import jobs
+from tests.contract.spark_servers import connect_server, eventually, free_port, standalone_cluster
+from tests.contract.task_servers import dask_cluster
+from tests.integration.spark_photos import HoldingServer, holding_server
+from tests.photos import drawn, encoded
+
+pytestmark = pytest.mark.timeout(900)
+
+BOXES = [jobs.box("a", 0.1, 0.2, 0.5, 0.6), jobs.box("b", 0, 0, 1, 1)]
+PROFILES = {"png": Profile(format="png")}
+LIMIT_S = 240
+
+
+@dataclass
+class Trouble:
+    """An engine, what happens to its cluster, and what is told of it."""
+
+    engine: dict[str, Any]
+    happens: Callable[[], None]
+    told: str
+    gone: Callable[[], None] | None = None
+    gone_told: str = ""
+    servers: ExitStack = field(default_factory=ExitStack)
+
+
+def driver_jvm() -> Trouble:
+    def kill() -> None:
+        from pyspark import SparkContext
+
+        os.kill(SparkContext._gateway.proc.pid, signal.SIGKILL)
+
+    engine = {"kind": "spark", "conf": {"spark.sql.shuffle.partitions": "2", "spark.driver.memory": "700m"}}
+    told = r"Spark on local\[2\]: the driver's JVM was killed \(SIGKILL\).*spark\.driver\.memory="
+    return Trouble(engine, kill, told)
+
+
+def expired_connect_session(url: str) -> Trouble:
+    def expire() -> None:
+        # What the server does after a quiet hour, and an administrator at any time.
+        from pyspark.sql.connect.session import SparkSession
+
+        kept = sessions._keeper.kept
+        assert kept is not None
+        mine = kept.cluster.session  # type: ignore[attr-defined]
+        other = SparkSession.builder.remote(f"{url}/;session_id={mine.session_id}").create()
+        other.client.release_session()
+        other.client.close()
+
+    told = rf"the Spark Connect server at {url.removeprefix('sc://')} closed the session: it expired"
+    return Trouble({"kind": "spark-connect", "connect": {"url": url}}, expire, told)
+
+
+class Restartable:
+    """A server on one port."""
+
+    def __init__(self, start: Callable[[int], Any]) -> None:
+        self._port, self._start = free_port(), start
+        self._running = ExitStack()
+        self.address: str = self._running.enter_context(start(self._port))
+
+    def restart(self) -> None:
+        self.stop()
+        self._running.enter_context(self._start(self._port))
+
+    def stop(self) -> None:
+        self._running.close()
+        eventually("its port is free", self._is_free, 60)
+
+    def _is_free(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self._port)) != 0
+
+
+def restarted_dask(folder: Path, python: Path) -> Trouble:
+    server = Restartable(lambda port: dask_cluster(folder, python, port))
+    engine = {"kind": "dask", "dask": {"scheduler": server.address, "connect_timeout_s": 5}}
+    where = f"the Dask scheduler at {server.address}"
+    trouble = Trouble(engine, server.restart, rf"{where} (was restarted|is gone)", server.stop)
+    trouble.gone_told = rf"^no Dask scheduler answers at {server.address.removeprefix('tcp://')}\. .* {where} is gone"
+    trouble.servers.callback(server.stop)
+    return trouble
+
+
+def restarted_connect(folder: Path, python: Path) -> Trouble:
+    server = Restartable(lambda port: connect_server(folder, python, port=port))
+    at = server.address.removeprefix("sc://")
+    told = rf"(the Spark Connect server at {at} was restarted|no Spark Connect server answers at {at})"
+    engine = {"kind": "spark-connect", "connect": {"url": server.address}}
+    gone_told = rf"^no Spark Connect server answers at {at}\. This was the second try"
+    trouble = Trouble(engine, server.restart, told, server.stop, gone_told)
+    trouble.servers.callback(server.stop)
+    return trouble
+
+
+def restarted_master(folder: Path, python: Path) -> Trouble:
+    servers = ExitStack()
+    cluster = servers.enter_context(standalone_cluster(folder, python, workers=1))
+    engine = {
+        "kind": "spark",
+        "master": cluster.master,
+        "conf": {"spark.sql.shuffle.partitions": "2"},
+        "spark": {"python": str(python), "max_executors": 1},
+    }
+    told = rf"Spark on {cluster.master}: the master (was restarted: it does not know the application|is gone)"
+    return Trouble(engine, cluster.restart_master, told, servers=servers)
+
+
+SLOW = pytest.mark.slow
+
+
+@pytest.fixture(
+    params=[
+        "driver-jvm",
+        "connect-expired",
+        "dask",
+        pytest.param("connect-restarted", marks=SLOW),
+        pytest.param("spark-cluster", marks=SLOW),
+    ]
+)
+def trouble(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Trouble]:
+    name = request.param
+    stop_engines()
+    if name == "driver-jvm":
+        made = driver_jvm()
+    elif name == "connect-expired":
+        made = expired_connect_session(request.getfixturevalue("spark_connect_url"))
+    else:
+        if name == "dask":
+            pytest.importorskip("distributed", reason="Dask is not installed: make test-engines")
+        python = request.getfixturevalue("worker_python")
+        start = {"dask": restarted_dask, "connect-restarted": restarted_connect, "spark-cluster": restarted_master}
+        (tmp_path / "servers").mkdir()
+        made = start[name](tmp_path / "servers", python)
+    with made.servers:
+        yield made
+        stop_engines()
+
+
+@pytest.fixture
+def photos() -> Iterator[HoldingServer]:
+    with holding_server(encoded(drawn(320, 240))) as server:
+        yield server
+
+
+def run(photos: HoldingServer, names: list[str], folder: Path, engine: dict[str, Any]) -> pa.Table:
+    rows = [jobs.image(number, photos.url(name), BOXES) for number, name in enumerate(names)]
+    return run_crop_job(
+        jobs.images(rows),
+        jobs.claims(rows, PROFILES),
+        jobs.stores(),
+        jobs.job(folder, processes=1, fetch=FetchSettings(allow_loopback=True, timeout_s=110)),
+        EngineSettings.model_validate(engine | {"partitions": 2}),
+    )
+
+
+def assert_each_box_once(crops: pa.Table, images: int, folder: Path) -> None:
+    rows = crops.to_pylist()
+    assert {row["status"] for row in rows} == {"written"}
+    assert [(row["manifest_row"], row["box_index"]) for row in rows] == [(i, b) for i in range(images) for b in (0, 1)]
+    assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == {
+        row["key"] for row in rows
+    }
+
+
+def test_a_lost_session_is_replaced_between_batches_and_within_one(
+    trouble: Trouble, photos: HoldingServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    free, held = ["a.jpg", "b.jpg"], ["held-a.jpg", "held-b.jpg"]
+    assert_each_box_once(run(photos, free, tmp_path / "first", trouble.engine), 2, tmp_path / "first")
+    assert not caplog.messages
+    trouble.happens()
+    assert_each_box_once(run(photos, free, tmp_path / "second", trouble.engine), 2, tmp_path / "second")
+    (lost,) = [text for text in caplog.messages if "continues in a new session" in text]
+    assert re.match(trouble.told, lost), lost
+    caplog.clear()
+    with ThreadPoolExecutor(1) as driver:
+        job = driver.submit(run, photos, held, tmp_path / "third", trouble.engine)
+        eventually("a photo is fetched", lambda: photos.held >= 1 or job.done(), LIMIT_S)
+        trouble.happens()
+        photos.release.set()
+        assert_each_box_once(job.result(LIMIT_S), 2, tmp_path / "third")
+    (lost,) = [text for text in caplog.messages if "continues in a new session" in text]
+    assert re.match(trouble.told, lost), lost
+    if trouble.gone is not None:
+        trouble.gone()
+        with pytest.raises(EngineError, match=trouble.gone_told):
+            run(photos, free, tmp_path / "fourth", trouble.engine)
