@@ -9,20 +9,27 @@ batch_NAME_s      a second such batch in the same process: the cost of a batch b
 worth_spark_images  backlog from which a cluster with twice this machine's cores is faster, start-up included; decides
                   CROPLINE_ENGINE__AUTO__IMAGES
 
+session_check_NAME_ms   asking a kept session before a batch, the median of 50: spark, cluster, connect, dask; at most 50
+session_check_ms  the largest of them
+recover_NAME_s    a batch of one small photo after the cluster was restarted (spark: its JVM killed), session included
+recover_s         the largest of them
+
 driver_peak_mb, driver_growth   memory of the process that drives a batch, and what a backlog adds to it: driver.py
 
 ``PHOTOS`` (1000) photos of the bed, 2.6 MB with 37 boxes each; ``ROUNDS`` (2), the best counts. ``ONLY=startups``,
-``ONLY=rates`` or ``ONLY=driver`` measures one part and keeps the file's other values.
+``ONLY=rates``, ``ONLY=restarts`` or ``ONLY=driver`` measures one part and keeps the file's other values.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,7 +38,8 @@ from typing import Any
 from benchmarks.bed import BedPhoto, draw_bed, serve
 from benchmarks.driver import memory
 from benchmarks.whole_job import crop_job, tables
-from tests.contract.spark_servers import connect_server, python_without_cropline, standalone_cluster
+from tests.contract.spark_servers import Restartable, connect_server, python_without_cropline, standalone_cluster
+from tests.contract.task_servers import dask_cluster
 
 PHOTOS = int(os.environ.get("PHOTOS", "1000"))
 ROUNDS = int(os.environ.get("ROUNDS", "2"))
@@ -51,7 +59,7 @@ def main() -> None:
         _, address = stack.enter_context(serve(photos[0].path.parent, folder / "sink"))
         bed = (address, photos, folder / "out")
         figures: dict[str, float] = json.loads(RESULT.read_text()) if ONLY and RESULT.exists() else {}
-        for name, measure in (("startups", startups), ("rates", rates), ("driver", driver)):
+        for name, measure in (("startups", startups), ("rates", rates), ("restarts", restarts), ("driver", driver)):
             if ONLY in ("", name):
                 figures |= measure(bed, folder)
                 keep(figures, len(photos[0].boxes))
@@ -115,6 +123,47 @@ def rates(bed: Bed, _folder: Path) -> dict[str, float]:
     }
 
 
+def restarts(bed: Bed, folder: Path) -> dict[str, float]:
+    """Return the time of a check of a kept session, and of the first batch after a restart, for each engine."""
+    found: dict[str, float] = {}
+    python = python_without_cropline(folder / "python-restarts")
+    names = ("spark", "cluster", "connect", *(["dask"] if find_spec("distributed") else []))
+    for name in names:
+        home = folder / f"restarts-{name}"
+        home.mkdir()
+        with ExitStack() as stack:
+            engine, restart = restartable(name, home, python, stack)
+            jobs = stack.enter_context(Jobs(engine))
+            jobs.ask(order(bed, 1, f"restarts-{name}-0", boxes=1))
+            found[f"session_check_{name}_ms"] = jobs.ask({"checks": 50}) * 1_000
+            if restart is None:
+                jobs.ask({"kill_jvm": True})
+            else:
+                restart()
+            found[f"recover_{name}_s"] = jobs.ask(order(bed, 1, f"restarts-{name}-1", boxes=1))
+    found["session_check_ms"] = max(found[f"session_check_{name}_ms"] for name in names)
+    found["recover_s"] = max(found[f"recover_{name}_s"] for name in names)
+    return found
+
+
+def restartable(
+    name: str, home: Path, python: Path, stack: ExitStack
+) -> tuple[dict[str, Any], Callable[[], None] | None]:
+    """Return an engine and what restarts its servers; None for a JVM of the measuring process."""
+    if name == "spark":
+        return {"kind": "spark"}, None
+    if name == "cluster":
+        cluster = stack.enter_context(standalone_cluster(home, python, workers=1))
+        spark = {"python": str(python), "max_executors": 1}
+        return {"kind": "spark", "master": cluster.master, "spark": spark}, cluster.restart_master
+    start = {"connect": connect_server, "dask": dask_cluster}[name]
+    server = Restartable(lambda port: start(home, python, port=port))
+    stack.callback(server.stop)
+    if name == "dask":
+        return {"kind": "dask", "dask": {"scheduler": server.address}}, server.restart
+    return {"kind": "spark-connect", "connect": {"url": server.address}}, server.restart
+
+
 def driver(bed: Bed, folder: Path) -> dict[str, float]:
     """See driver.py."""
     return memory(bed[0], bed[1][0], folder)
@@ -176,6 +225,9 @@ def serve_jobs(engine: dict[str, Any]) -> None:
     settings = EngineSettings.model_validate(engine)
     for line in sys.stdin:
         job = json.loads(line)
+        if "images" not in job:
+            print(_asked(job), flush=True)
+            continue
         images, claims = tables(job["images"])
         started = time.monotonic()
         crops = run_crop_job(
@@ -191,6 +243,26 @@ def serve_jobs(engine: dict[str, Any]) -> None:
             raise RuntimeError("not every crop was written")
         print(seconds, flush=True)
     stop_engines()
+
+
+def _asked(job: dict[str, Any]) -> float:
+    """Kill this process's JVM, or return the median seconds of a check of the kept session."""
+    from fugue_jobs.engines import sessions
+
+    if "kill_jvm" in job:
+        from pyspark import SparkContext
+
+        SparkContext._gateway.proc.kill()
+        return 0.0
+    kept = sessions._keeper.kept
+    if kept is None:
+        raise RuntimeError("no session is kept")
+    seconds = []
+    for _ in range(job["checks"]):
+        began = time.perf_counter()
+        sessions._check(kept.cluster)
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
 
 
 def crop_job_of(store: str, processes: int) -> Any:

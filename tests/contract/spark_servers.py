@@ -12,7 +12,7 @@ import time
 import urllib.request
 import venv
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,16 @@ def python_without_cropline(folder: Path) -> Path:
     )
     assert tried.stdout.split() == ["fugue", "pyarrow", "PIL", "obstore"], tried.stdout + tried.stderr
     return python
+
+
+def python_without(folder: Path, *prefixes: str) -> Path:
+    """Return an interpreter with our wheels but those whose files begin with a prefix, and none of our code."""
+    venv.create(folder, symlinks=True, with_pip=False)
+    own = folder / f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
+    for entry in Path(sysconfig.get_path("purelib")).iterdir():
+        if not entry.name.endswith(".pth") and not entry.name.startswith(prefixes):
+            (own / entry.name).symlink_to(entry)
+    return folder / "bin" / "python"
 
 
 def plain_environment(**more: str) -> dict[str, str]:
@@ -91,6 +101,27 @@ def server_process(
             # The process group: also a worker's executors and their Python workers.
             with suppress(ProcessLookupError):  # a test may have ended it
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+class Restartable:
+    """A server on one port."""
+
+    def __init__(self, start: Callable[[int], AbstractContextManager[str]]) -> None:
+        self._port, self._start = free_port(), start
+        self._running = ExitStack()
+        self.address: str = self._running.enter_context(start(self._port))
+
+    def restart(self) -> None:
+        self.stop()
+        self._running.enter_context(self._start(self._port))
+
+    def stop(self) -> None:
+        self._running.close()
+        eventually("its port is free", self._is_free, 60)
+
+    def _is_free(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self._port)) != 0
 
 
 def kill_server(process: subprocess.Popen[bytes]) -> None:

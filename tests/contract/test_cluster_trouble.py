@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -25,7 +24,7 @@ from cropline.core.errors import EngineError
 from fugue_jobs.engines import sessions
 from fugue_jobs.engines.run import run_crop_job, stop_engines
 from tests.contract import jobs
-from tests.contract.spark_servers import connect_server, eventually, free_port, standalone_cluster
+from tests.contract.spark_servers import Restartable, connect_server, eventually, standalone_cluster
 from tests.contract.task_servers import dask_cluster
 from tests.integration.spark_photos import HoldingServer, holding_server
 from tests.photos import drawn, encoded
@@ -74,27 +73,6 @@ def expired_connect_session(url: str) -> Trouble:
 
     told = rf"the Spark Connect server at {url.removeprefix('sc://')} closed the session: it expired"
     return Trouble({"kind": "spark-connect", "connect": {"url": url}}, expire, told)
-
-
-class Restartable:
-    """A server on one port."""
-
-    def __init__(self, start: Callable[[int], Any]) -> None:
-        self._port, self._start = free_port(), start
-        self._running = ExitStack()
-        self.address: str = self._running.enter_context(start(self._port))
-
-    def restart(self) -> None:
-        self.stop()
-        self._running.enter_context(self._start(self._port))
-
-    def stop(self) -> None:
-        self._running.close()
-        eventually("its port is free", self._is_free, 60)
-
-    def _is_free(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self._port)) != 0
 
 
 def restarted_dask(folder: Path, python: Path) -> Trouble:

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from cropline.core.errors import EngineError
 from fugue_jobs.engines.run import stop_engines
-from tests.contract.spark_servers import descendants, eventually, python_without_cropline
+from tests.contract.spark_servers import descendants, eventually, python_without, python_without_cropline
 from tests.contract.task_servers import dask_cluster
 from tests.integration.spark_photos import HoldingServer, holding_server
 from tests.integration.test_spark_cluster import LIMIT_S, assert_each_box_once, cancel, run
@@ -65,6 +66,22 @@ def test_cancelling_drops_the_parts_that_have_not_begun(
     finally:
         child.kill()
         child.communicate()
+
+
+def test_a_worker_without_pillow_is_named_and_lives_on(photos: HoldingServer, tmp_path: Path) -> None:
+    stop_engines()
+    (tmp_path / "dask").mkdir()
+    python = python_without(tmp_path / "venv", "PIL", "pillow")
+    with dask_cluster(tmp_path / "dask", python) as address:
+        engine = {"kind": "dask", "partitions": 2, "dask": {"scheduler": address}}
+        with pytest.raises(
+            EngineError, match=rf"^the Dask scheduler at {address}: worker tcp://\S+ lacks pillow: install"
+        ):
+            run(photos, ["free.jpg"], tmp_path / "out", engine)
+        with distributed.Client(address, set_as_default=False) as client:
+            assert len(client.nthreads()) == 1
+            assert client.submit(sum, [1, 2]).result(60) == 3
+    assert not photos.asked
 
 
 # Lambdas, because they are sent to processes that do not have this module.
