@@ -79,7 +79,7 @@ def read_crops(
     session = frame if hasattr(frame, "createDataFrame") else None
     if session is None and frame not in _FRAMES:
         raise OptionError(f"frame: {frame!r} is neither one of {', '.join(_FRAMES)} nor a Spark session")
-    database = sql.connect(Catalogue(_spec(storage)).read_version(version).rows)
+    database = sql.connect(Catalogue(storage_spec(storage)).read_version(version).rows)
     try:
         # Passed as an expression, not as SQL text of a statement: it cannot end the statement and begin another.
         rows = database.table(sql.TABLE)
@@ -98,7 +98,8 @@ def read_crops(
     return table if frame == "arrow" else table.to_pandas()
 
 
-def _spec(storage: str | StoreSpec | None) -> StoreSpec:
+def storage_spec(storage: str | StoreSpec | None) -> StoreSpec:
+    """Return the storage of a URL; by default that of the settings."""
     if isinstance(storage, StoreSpec):
         return storage
     from cropline.config.settings import load_installation

@@ -31,7 +31,7 @@ MaxBytes = Annotated[int | None, typer.Option(min=1, help="stop after this many 
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the app."""
     for command in (
-        watch, plan, backfill, replay, maintain, forget, export, deploy, up, copy_state, move_state, check_storage, metrics, gallery, timeline,
+        watch, plan, backfill, replay, maintain, forget, export, changes, deploy, up, copy_state, move_state, check_storage, metrics, gallery, timeline,
     ):  # fmt: skip
         app.command()(command)
     app.add_typer(quarantine.app)
@@ -198,6 +198,25 @@ def export(
     wanted = read_version(version, "--version") if version is not None else None
     choice = Choice(where, tuple(profile or ()), limit, sample, seed, wanted)
     run_export(out, choice, kind, split=split, by=by, categories=categories, with_photos=with_photos)
+
+
+def changes(
+    since: Annotated[
+        str | None,
+        typer.Option(help="a version of the catalogue, as a number or a time in ISO 8601 (UTC); default: from nothing"),
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="a version, as --since; default: the newest")] = None,
+    cursor: Annotated[
+        Path | None, typer.Option(help="a file with the last version: it is read first, and written at the end")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="a file, .parquet or JSON lines; default: JSON lines on standard output")
+    ] = None,
+) -> None:
+    """List what was added, updated, superseded or erased between two versions of the catalogue."""
+    from cropline.cli.changes import run_changes
+
+    run_changes(since, until, cursor, out)
 
 
 def deploy(

@@ -77,7 +77,7 @@ def coco(out: Path, ids: Mapping[str, int], photos: SavedPhotos | None) -> Itera
             place: Photo | str = name
             image = {"file_name": name, "width": row["width"], "height": row["height"]}
             # A lossless crop may be larger than its cut.
-            cut = row["box_left"] is not None
+            cut = row.get("box_left") is not None
             box = [row["box_left"], row["box_top"], width, height] if cut else [0, 0, row["width"], row["height"]]
             more = {"photo_bbox": [row["left"], row["top"], width, height]}
         elif photo in photos.names:

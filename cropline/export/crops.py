@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +28,7 @@ class Crop(NamedTuple):
     @property
     def facts(self) -> dict[str, Any]:
         """``values`` as JSON values: times in ISO 8601, bytes in Base64, decimals as text."""
-        return {name: _json(value) for name, value in self.values.items()}
+        return json_values(self.values)
 
     @property
     def no_numbers(self) -> int:
@@ -48,6 +48,11 @@ Write = Callable[[Crop], bool]
 def is_told(column: str) -> bool:
     """Return whether exports have this column of the catalogue."""
     return column not in _NOT_TOLD
+
+
+def json_values(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row as JSON values: times in ISO 8601, bytes in Base64, decimals as text, NaN and infinite as null."""
+    return {name: _json(_number(value)) for name, value in row.items()}
 
 
 def json_text(value: Any) -> str:

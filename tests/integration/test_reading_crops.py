@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -71,3 +72,20 @@ def test_options_that_do_not_fit_are_named(
     ended = cropline(capsys, "export", str(tmp_path / "out"), *options)
     assert ended.code == 2
     assert told in " ".join(ended.err.split())
+
+
+def test_a_consumer_with_a_cursor_gets_each_change_once(
+    polled: Workspace, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    cursor = tmp_path / "cursor"
+    first = cropline(capsys, "changes", "--cursor", str(cursor))
+    lines = [json.loads(line) for line in first.out.splitlines()]
+    rows = polled.rows()
+    assert sorted(line["key"] or "" for line in lines) == sorted(row["key"] or "" for row in rows)
+    assert first.err == f"{len(rows)} changes; go on with --since {cursor.read_text().strip()}\n"
+    again = cropline(capsys, "changes", "--cursor", str(cursor), "--out", str(tmp_path / "c.parquet"))
+    assert again.err.startswith("0 changes; ")
+    cropline(capsys, "changes", "--since", "0", "--out", str(tmp_path / "all.parquet"))
+    assert pq.read_table(tmp_path / "all.parquet").num_rows == len(rows)
+    (tmp_path / "bad").write_text("v1")
+    assert "does not hold the number" in cropline(capsys, "changes", "--cursor", str(tmp_path / "bad")).err
