@@ -20,6 +20,7 @@ from cropline.core.scrub import one_line, visible
 from cropline.lineage import EventKind, RunContext
 from cropline.pipeline.run import Run, progress_callback
 from cropline.reports.problems import check_came_through, problem_lines
+from tasks.assets import emit_assets
 from tasks.backlog import emit, note_backlog
 from tasks.forget import recall_erasures
 from tasks.publish import publish, publish_task
@@ -66,6 +67,7 @@ def open_run(flow: str, source: str | None = None, *, all_sources: bool = False)
         else:
             publish_task(run)
             report_task(run)
+            emit_assets(run)
         note_backlog(run)
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,6 +18,7 @@ import boto3
 import pyarrow as pa
 import pytest
 from moto.server import ThreadedMotoServer
+from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter
 from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
@@ -31,6 +33,8 @@ from tests.contract.state.servers import Postgres
 from tests.integration.faulty_proxy import FaultyProxy, faulty_proxy
 from tests.integration.fork_server import ForkedRun, ForkServer, fork_server
 from tests.integration.oracle import Ledger, Place, books
+
+_EVENTS_WAIT_S = 60
 
 
 @pytest.fixture(scope="session")
@@ -281,3 +285,18 @@ def artifact_text(key: str) -> str:
     wanted = ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
     with get_client(sync_client=True) as client:  # Artifact.get leaves its connection open
         return str(client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.CREATED_DESC, limit=1)[0].data)
+
+
+def prefect_events(name: str, since: datetime, count: int = 1) -> list[Any]:
+    """Return Prefect's events as soon as its server has stored ``count`` of them."""
+    wanted = EventFilter(
+        event=EventNameFilter(name=[name]),
+        occurred=EventOccurredFilter(since=since, until=datetime.now(UTC) + timedelta(minutes=5)),
+    )
+    from prefect.client.orchestration import get_client
+
+    until = datetime.now(UTC) + timedelta(seconds=_EVENTS_WAIT_S)
+    with get_client(sync_client=True) as client:
+        while len(found := client.read_events(wanted, limit=50).events) < count and datetime.now(UTC) < until:
+            pass
+    return found

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import io
 import random
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from prefect.client.orchestration import get_client
-from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter
 
 from cropline.core import storage
 from cropline.core.phash import LETTERS
-from tests.integration.conftest import Workspace, artifact_text
-
-WAIT_S = 20
+from tests.integration.conftest import Workspace, artifact_text, prefect_events
 
 
 def test_a_photo_sent_again_in_other_bytes_is_shown_with_its_evidence(workspace: Workspace) -> None:
@@ -60,19 +56,6 @@ def test_a_photo_sent_again_in_other_bytes_is_shown_with_its_evidence(workspace:
     for fact in (photo["camera_id"], photo["store_id"], f"image_id {photo['image_id']}", "like sent-before"):
         assert fact in message, (fact, message)
         assert fact in artifact_text("poll-summary").replace("\\", "")
-    (event,) = _events("cropline.drift.near_duplicate", since=before)
+    (event,) = prefect_events("cropline.drift.near_duplicate", since=before)
     assert event.payload["evidence"]["like"] == "sent-before"
     assert event.resource.id == f"cropline.camera.cams.{photo['store_id']}.{photo['camera_id']}"
-
-
-def _events(name: str, since: datetime) -> list:
-    """Return Prefect's events as soon as its server has stored them."""
-    wanted = EventFilter(
-        event=EventNameFilter(name=[name]),
-        occurred=EventOccurredFilter(since=since, until=datetime.now(UTC) + timedelta(minutes=5)),
-    )
-    until = datetime.now(UTC) + timedelta(seconds=WAIT_S)
-    with get_client(sync_client=True) as client:
-        while not (found := client.read_events(wanted, limit=50).events) and datetime.now(UTC) < until:
-            pass
-    return found

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
+from datetime import UTC, datetime
 
 import requests
 from PIL import Image, ImageOps
 
 from cropline.state import State
-from tests.integration.conftest import Workspace, artifact_text, picture
+from tests.integration.conftest import Workspace, artifact_text, picture, prefect_events
 
 
 def _plain_crop(photo: bytes, box: dict[str, float]) -> Image.Image:
@@ -158,6 +159,20 @@ def test_lineage_has_every_run_and_batch_once(workspace: Workspace) -> None:
     assert kinds == {
         (f"cropline.{job}", kind): 1 for job in ("poll", "validate", "crop") for kind in ("START", "COMPLETE")
     }
+
+
+def test_a_run_shows_what_it_made_in_the_event_feed(workspace: Workspace) -> None:
+    before = datetime.now(UTC)
+    funnel = workspace.poll()
+    root = workspace.settings.storage.spec.uri("")
+    made = {
+        event.resource.id.removeprefix(root): event
+        for event in prefect_events("prefect.asset.materialization.succeeded", since=before, count=3)
+    }
+    assert set(made) == {funnel.manifest, "crops/", "catalogue"}
+    assert made["catalogue"].payload["version"] == funnel.catalogue_version
+    assert made["crops/"].payload["written"] == funnel.written
+    assert f"{root}{funnel.manifest}" in [each.id for each in made["crops/"].related]
 
 
 def test_the_report_opens_without_a_server_and_shows_the_counts(workspace: Workspace) -> None:
