@@ -35,6 +35,7 @@ def add_to(app: typer.Typer) -> None:
     ):  # fmt: skip
         app.command()(command)
     app.add_typer(quarantine.app)
+    app.command()(init)
     app.command()(check)
 
 
@@ -267,6 +268,60 @@ def move_state(
     from cropline.cli.move_state import run_move
 
     run_move(storage=storage, api=api, source=source)
+
+
+def init(
+    url: Annotated[
+        str, typer.Option(help="address of the listing as it works in a browser; default: it is asked for")
+    ] = "",
+    out: Annotated[Path, typer.Option(help="the file to write; it must not exist")] = Path("cropline.toml"),
+    token_env: Annotated[
+        str, typer.Option(help="name of the variable with the token or password; default: CROPLINE_API__TOKEN")
+    ] = "",
+    auth: Annotated[
+        str, typer.Option(help="bearer, header:NAME, query:NAME or basic; default: the usual ones are tried")
+    ] = "",
+    user: Annotated[str, typer.Option(help="the user, with --auth basic")] = "",
+    method: Annotated[Literal["GET", "POST"], typer.Option(help="method of the listing")] = "GET",
+    body: Annotated[
+        str, typer.Option(help="with --method POST: the body, JSON with {since} {cursor} {page} {offset} {limit}")
+    ] = "",
+    header: Annotated[
+        list[str] | None, typer.Option(help="NAME=VARIABLE: a header, and the variable with its value; can be repeated")
+    ] = None,
+    url_base: Annotated[str, typer.Option(help="base of relative addresses of photos")] = "",
+    source: Annotated[str, typer.Option(help="name of the source in keys, tables and lineage")] = "",
+    storage: Annotated[str, typer.Option(help="CROPLINE_STORAGE__URL, to be written too")] = "",
+    state: Annotated[str, typer.Option(help="CROPLINE_STATE__URL, to be written too; without a password")] = "",
+    value: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="KEY=VALUE of the file, such as api.time_zone=Europe/Berlin; can be repeated"),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="accept every proposal, and ask nothing")] = False,
+    check_it: Annotated[bool, typer.Option("--check/--no-check", help="run cropline check afterwards")] = True,
+) -> None:
+    """Look at one page of an API, propose its settings, write cropline.toml, and check it. It never writes a secret."""
+    from cropline.cli.init import InitOptions, run_init
+
+    options = InitOptions(
+        url,
+        out,
+        token_env,
+        auth,
+        user,
+        method,
+        body,
+        header or (),
+        url_base,
+        source,
+        storage,
+        state,
+        value or (),
+        yes,
+        check_it,
+    )
+    if not run_init(options):
+        raise typer.Exit(1)
 
 
 def check(
