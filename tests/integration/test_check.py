@@ -1,7 +1,8 @@
-"""``cropline check``: one screen that names the setting of each mistake, and writes nothing but its probe."""
+"""``cropline check`` names the setting of each mistake and writes only its probe; ``cropline init`` writes good settings."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ import pytest
 from PIL import Image
 
 from cropline.cli.check import run_check
+from cropline.cli.init import InitOptions, run_init
+from cropline.config.settings import load_settings
 from cropline.core.errors import SettingsError
 from demo.server import DemoServer
 
@@ -151,3 +154,82 @@ def test_a_source_of_another_kind_is_checked_too(
     assert "tests.integration.test_check:reader" in text
     assert "b0: 0.1, 0.2, 0.4, 0.6  cola" in text
     assert (folder / "check-cameras.png").is_file()
+
+
+def init(api: DemoServer, folder: Path, **more: Any) -> bool:
+    options = {
+        "url": f"{api.base_url}/v1/images",
+        "out": folder / "cropline.toml",
+        "token_env": "MY_TOKEN",
+        "pause_s": 0.0,
+    }
+    return run_init(InitOptions(**(options | more)))
+
+
+@pytest.fixture
+def bare(folder: Path, api: DemoServer, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder without settings; MY_TOKEN is the token."""
+    for name in [name for name in os.environ if name.startswith("CROPLINE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MY_TOKEN", api.token)
+    monkeypatch.setenv("CROPLINE_CONFIG", "")  # restored after the test: the command sets it
+    monkeypatch.delenv("CROPLINE_CONFIG")
+    monkeypatch.setattr("sys.stdin", io.StringIO())  # no terminal
+    return folder
+
+
+def test_init_writes_a_file_without_a_secret_that_passes_its_check_and_is_never_overwritten(
+    bare: Path, api: DemoServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert init(api, bare, storage=(bare / "out").as_uri(), values=["batch.images=7", "api.source=shelves"])
+    shown, written = capsys.readouterr().out, (bare / "cropline.toml").read_text()
+    assert api.token not in shown + written
+    assert "next_cursor is " in shown, "the evidence of the paginator"
+    settings = load_settings()
+    assert settings.api.secret_token == api.token
+    assert (settings.api.source, settings.batch.images) == ("shelves", 7)
+    assert settings.fetch.allowed_hosts == (api.base_url.removeprefix("http://"),)
+    with pytest.raises(SettingsError, match=r"cropline\.toml exists; move it away"):
+        init(api, bare)
+    assert (bare / "cropline.toml").read_text() == written
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"url": ""}, "^--url: give the address of the listing"),
+        ({"token_env": "NO_SUCH"}, "^--token-env: the variable NO_SUCH is not set"),
+        ({"auth": "digest"}, "^--auth: must be bearer"),
+        ({"body": "[1]"}, "^--body: must be a JSON object"),
+        ({"values": ["api.page_size=none"]}, "^CROPLINE_API__PAGE_SIZE: Input should be a valid integer.*--set"),
+        ({"out": Path("/proc/nothing/x.toml")}, "^--out /proc/nothing/x.toml: cannot be written"),
+    ],
+)
+def test_init_refuses_a_mistake_in_one_line_and_writes_no_file(
+    bare: Path, api: DemoServer, more: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(SettingsError, match=says) as caught:
+        init(api, bare, **more)
+    assert "\n" not in str(caught.value)
+    assert list(bare.iterdir()) == []
+
+
+def test_on_a_terminal_init_asks_for_what_is_missing_and_for_what_is_uncertain(
+    bare: Path, api: DemoServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def answer(text: str, default: str = "", **_how: Any) -> str:
+        asked.append(text)
+        if text.startswith("Address"):
+            return f"{api.base_url}/v1/images"
+        return api.token if text.startswith("Token") else "false" if "loopback" in text else default
+
+    monkeypatch.setattr("typer.prompt", answer)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    init(api, bare, url="", token_env="", check=False)
+    assert [text.split()[0] for text in asked] == ["Address", "Token", "fetch.allow_loopback"]
+    written = (bare / "cropline.toml").read_text()
+    assert "allow_loopback = false" in written
+    assert api.token not in written
+    assert "token" not in written, "CROPLINE_API__TOKEN is read without being named"

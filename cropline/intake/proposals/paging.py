@@ -26,8 +26,10 @@ _NEXT_CURSORS = (
 )
 _TOTALS = ("total", "totalcount", "hits", "count", "totalitems", "totalresults", "itemcount")
 _MORE = ("hasmore", "hasnextpage", "hasnext", "more")
-_FUTURE, _PAST = datetime(2100, 1, 1, tzinfo=UTC), datetime(1971, 1, 1, tzinfo=UTC)
-_FORMATS = ("iso_z", "epoch_s", "epoch_ms", "date")
+# Not midnight, which a parameter that takes dates only would accept.
+_FUTURE, _PAST = datetime(2100, 1, 1, 1, 2, 3, tzinfo=UTC), datetime(1971, 1, 1, 1, 2, 3, tzinfo=UTC)
+# Milliseconds first: as seconds, 2100 would lie in the past of an API that counts milliseconds.
+_FORMATS = ("iso_z", "epoch_ms", "epoch_s", "date")
 Count = Callable[[Any], list[Any]]
 
 
