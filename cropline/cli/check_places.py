@@ -78,7 +78,8 @@ def prefect(settings: Settings) -> Finding:
     url = one_line(address())
     if not url:
         return Finding("note", "Prefect", "PREFECT_API_URL is not set: each command starts a server for itself")
-    wanted = [f"poll-{normal_name(name)}" for name in settings.source_names] if settings.sources else ["poll"]
+    own = [f"poll-{normal_name(name)}" for name in settings.source_names] if settings.sources else ["poll"]
+    wanted = [settings.named(name) for name in own]
     try:
         missing = missing_deployments(wanted)
     except CroplineError as error:
