@@ -135,6 +135,20 @@ _MASTER = re.compile(
 _OF_THE_JOB = {"images", "claimed", "stores", "crops", "crop_images", "crops_schema", "partitions"}
 
 
+# Spark reports a wrong value of these late, or without their name.
+_SPARK_COUNTS = frozenset(
+    {
+        "spark.sql.shuffle.partitions",
+        "spark.sql.execution.arrow.maxRecordsPerBatch",
+        "spark.default.parallelism",
+        "spark.task.cpus",
+        "spark.task.maxFailures",
+        "spark.executor.cores",
+        "spark.cores.max",
+    }
+)
+
+
 class EngineSettings(Group):
     """Where the crop job runs."""
 
@@ -199,6 +213,9 @@ class EngineSettings(Group):
             raise ValueError(f"{wrong[0]!r} is not a Spark setting: their names begin with spark.")
         if "spark.master" in value or "spark.remote" in value:
             raise ValueError("spark.master and spark.remote have their own settings: master, connect.url")
+        for name in sorted(_SPARK_COUNTS & value.keys()):
+            if not re.fullmatch(r"[1-9][0-9]{0,8}", value[name]):
+                raise ValueError(f"{name} must be a whole number of at least 1, not {value[name]!r}")
         return value
 
     @model_validator(mode="after")

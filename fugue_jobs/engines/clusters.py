@@ -146,10 +146,29 @@ def end_within(seconds: float, *steps: Callable[[], None]) -> None:
     thread.join(seconds)
 
 
+# What Spark reports without the setting that is behind it.
+_HINTS = (
+    (
+        r"TaskResultLost|bigger than spark\.driver\.maxResultSize",
+        "the rows of a batch are larger than spark.driver.maxResultSize of CROPLINE_ENGINE__CONF, or an executor left",
+    ),
+    (
+        r"OutOfMemoryError|exit code 137|Exit status: 137",
+        "give executors more memory (spark.executor.memory, spark.executor.memoryOverhead in CROPLINE_ENGINE__CONF)",
+    ),
+)
+
+
 def cause(error: BaseException) -> str:
     """Return one line from Spark's long texts: our own error on a worker, else Python's error there, else Java's error
-    behind py4j, else the first line.
+    behind py4j, else the first line. With the setting that is behind it, where it is known.
     """
+    told = _line(error)
+    hints = [hint for pattern, hint in _HINTS if re.search(pattern, str(error))]
+    return f"{told} ({hints[0]})" if hints else told
+
+
+def _line(error: BaseException) -> str:
     text = str(error).strip()
     ours = re.search(r"^cropline\.core\.errors\.\w+: (.+)$", text, re.MULTILINE)
     if ours:
@@ -163,4 +182,8 @@ def cause(error: BaseException) -> str:
         return one_line(inner[1])
     lines = text.split("\n")
     behind = len(lines) > 1 and lines[0].startswith("An error occurred while calling")
-    return one_line(lines[1].removeprefix(": ") if behind else lines[0]) or type(error).__name__
+    first = lines[1].removeprefix(": ") if behind else lines[0]
+    deeper = getattr(error, "_cause", None)
+    if first.endswith(":") and isinstance(deeper, BaseException):
+        return f"{one_line(first)} {_line(deeper)}"
+    return one_line(first) or type(error).__name__

@@ -26,6 +26,14 @@ WRONG = [
     ({"RAY__ADDRESS": "http://host:6379"}, "CROPLINE_ENGINE__RAY__ADDRESS: must be host:port or ray://host:port"),
     ({"SPARK__MIN_EXECUTORS": "5", "SPARK__MAX_EXECUTORS": "2"}, "max_executors is below"),
     ({"SPARK__EXECUTORS": "5"}, "CROPLINE_ENGINE__SPARK__EXECUTORS: unknown setting"),
+    (
+        {"CONF": '{"spark.sql.shuffle.partitions": "many"}'},
+        "spark.sql.shuffle.partitions must be a whole number of at least 1, not 'many'",
+    ),
+    (
+        {"CONF": '{"spark.sql.execution.arrow.maxRecordsPerBatch": "0"}'},
+        "spark.sql.execution.arrow.maxRecordsPerBatch must be a whole number of at least 1, not '0'",
+    ),
 ]
 
 

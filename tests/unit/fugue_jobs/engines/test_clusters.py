@@ -57,3 +57,22 @@ Caused by: java.io.IOException: error=2, No such file or directory
 
 def test_the_cause_of_a_failed_spark_job_is_reported() -> None:
     assert 'Cannot run program "/nope/python": error=2' in cause(RuntimeError(AWAITED))
+
+
+LOST_RESULT = """An error occurred while calling o56.getResult.
+: org.apache.spark.SparkException: Exception thrown in awaitResult:
+Caused by: org.apache.spark.SparkException: Job aborted due to stage failure: Lost task 0.0: TaskResultLost (result lost \
+from block manager)
+"""
+
+
+def test_a_result_that_is_too_large_names_its_setting() -> None:
+    told = cause(RuntimeError(LOST_RESULT))
+    assert told.startswith("org.apache.spark.SparkException: Job aborted")
+    assert "spark.driver.maxResultSize of CROPLINE_ENGINE__CONF" in told
+
+
+def test_the_cause_behind_an_error_that_says_only_where_it_was_is_told() -> None:
+    error = RuntimeError("Error while instantiating 'SessionStateBuilder':")
+    error._cause = ValueError("spark.sql.x should be int, but was many")  # type: ignore[attr-defined]
+    assert cause(error) == "Error while instantiating 'SessionStateBuilder': spark.sql.x should be int, but was many"

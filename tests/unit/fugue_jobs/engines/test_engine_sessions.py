@@ -11,10 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from cropline.config.settings import EngineSettings
+from cropline.config.profile import Profile
+from cropline.config.settings import EngineSettings, FetchSettings
 from cropline.core.errors import CroplineError, EngineError, SessionLost, StaleLease
 from cropline.core.schemas import CLAIM, CROPS, STORES
-from fugue_jobs.engines import clusters, run, sessions
+from fugue_jobs.engines import clusters, plan, run, sessions
 from fugue_jobs.engines.manifests import IMAGE_ROWS
 from tests.contract import jobs
 
@@ -223,3 +224,50 @@ def test_a_failure_on_a_session_that_works_is_not_repeated(
     with pytest.raises(EngineError, match="^the job failed on dask: a bug$"):
         _run()
     assert len(ran) == 1
+
+
+def _batch(images: int, boxes: int = 2) -> tuple[pa.Table, pa.Table, pa.Table]:
+    rows = [jobs.image(n, f"http://h/{n}.jpg", [jobs.box("a", 0, 0, 1, 1)] * boxes) for n in range(images)]
+    return jobs.images(rows), jobs.claims(rows, {"p": Profile()}), jobs.stores()
+
+
+def test_a_large_batch_returns_in_pieces_and_a_lost_session_repeats_one_of_them(
+    opened: list[Cluster], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[int]] = []
+
+    def run_on(session: Any, batch: Any, *_: Any) -> pa.Table:
+        asked.append(batch.claimed["manifest_row"].to_pylist())
+        assert batch.images["manifest_row"].to_pylist() == batch.counts["manifest_row"].to_pylist() == asked[-1]
+        if len(asked) == 2:
+            session.cluster.lost = "was restarted"
+            raise ConnectionRefusedError("111")
+        rows = [
+            {"manifest": jobs.MANIFEST, "manifest_row": row, "box_index": box, "profile": "p"}
+            for row in asked[-1]
+            for box in (0, 1)
+        ]
+        return pa.Table.from_pylist(rows, schema=CROPS)
+
+    monkeypatch.setattr(run, "_run_on", run_on)
+    monkeypatch.setattr(plan.pieces, "__defaults__", (4,))
+    crops = run.run_crop_job(*_batch(5), jobs.job(Path("/nowhere")), EngineSettings(kind="dask"))
+    assert asked == [[0, 1], [2, 3], [2, 3], [4]]
+    assert crops["manifest_row"].to_pylist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+
+
+@pytest.mark.parametrize(("limit", "parts", "each"), [(None, 20, None), (8, 8, 1), (1, 1, 1), (45, 20, 2), (20, 20, 1)])
+def test_the_parts_of_a_batch_share_its_connections(
+    opened: list[Cluster], monkeypatch: pytest.MonkeyPatch, limit: int | None, parts: int, each: int | None
+) -> None:
+    seen: list[Any] = []
+
+    def run_on(_session: Any, batch: Any, *_: Any) -> pa.Table:
+        seen.append((batch.partitions, batch.part_of_job.fetch.connections_per_host, batch.part_of_job.processes))
+        raise RuntimeError("enough")
+
+    monkeypatch.setattr(run, "_run_on", run_on)
+    job = jobs.job(Path("/nowhere"), processes=0, fetch=FetchSettings(connections_per_host=limit))
+    with pytest.raises(EngineError, match="enough"):
+        run.run_crop_job(*_batch(40), job, EngineSettings(kind="dask", partitions=20))
+    assert seen == [(parts, each, 1)]

@@ -62,3 +62,13 @@ def test_auto_cuts_a_small_backlog_in_process_and_sends_a_burst_to_the_cluster()
     assert plan.choose(calm, 500, auto) == ("native", "small: 1,000 images wait, at most 1,000 are cut in process")
     assert plan.choose(burst, 501, auto) == ("spark", "burst: 1,001 images wait, more than 1,000")
     assert plan.choose(dense, 0, auto) == ("spark", "burst: 40,001 boxes in the batch, more than 40,000")
+
+
+def test_a_batch_is_divided_into_pieces_of_a_bounded_number_of_crops() -> None:
+    counts, claimed = tables(10, 3, 1_000_000)  # six crops each
+    found = plan.pieces(counts, claimed, most_crops=20)
+    assert [piece.num_rows for piece in found] == [3, 3, 3, 1]
+    assert pa.concat_tables(found).equals(claimed)
+    assert [piece.num_rows for piece in plan.pieces(counts, claimed, most_crops=1)] == [1] * 10
+    assert plan.pieces(counts, claimed) == [claimed]
+    assert [piece.num_rows for piece in plan.pieces(counts, claimed.slice(0, 0))] == [0]
