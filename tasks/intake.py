@@ -11,6 +11,7 @@ from cropline.intake.image_api import unread
 from cropline.pipeline.funnel import Funnel
 from cropline.pipeline.run import Run
 from cropline.reports.problems import problem_lines
+from tasks.delete import delete_announced
 from tasks.land import Landed, land, land_task
 from tasks.poll import Polled, poll, poll_task, remember_files
 from tasks.register import register, register_task
@@ -66,6 +67,7 @@ def take_in(run: Run, look_back: timedelta | None, steps: IntakeSteps = SHOWN) -
 def _take_in(run: Run, part: Funnel, look_back: timedelta | None, steps: IntakeSteps) -> None:
     polled = steps.poll(run, look_back)
     part.polled, part.repeated = polled.items, polled.items - polled.fresh
+    part.deleted = delete_announced(run, polled)
     if polled.fresh:
         _land(run, part, polled, steps)
     remember_files(run, polled)

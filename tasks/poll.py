@@ -45,6 +45,8 @@ class Polled:
     read: Path | None = None
     list_after: str | None = None
     problems: Sequence[str] = ()
+    deleted: Sequence[str] = ()  # ids of photos whose last item says that they were deleted
+    present: Sequence[str] = ()  # ... and those whose last item does not, if deleted photos are kept
 
 
 def poll(run: Run, look_back: timedelta | None = None) -> Polled:
@@ -72,7 +74,7 @@ def poll(run: Run, look_back: timedelta | None = None) -> Polled:
     cursor = reader.newest if complete else reader.passed
     return Polled(
         spool, reader.items, reader.fresh, since, cursor.isoformat(), complete, read, reader.list_after,
-        tuple(source.problems),
+        tuple(source.problems), sorted(reader.deleted), sorted(reader.present),
     )  # fmt: skip
 
 
@@ -92,7 +94,11 @@ def anything_new(run: Run, limited: bool) -> bool:
         for page in pages:
             if not source.by_time:
                 return True
-            digests = [manifest.taken(item, api.max_item_bytes)[0] for item in page.items]
+            gone = {manifest.image_id(item, api) or "" for item in page.items if manifest.is_deleted(item, api)}
+            if gone and state.known_images(api.source, sorted(gone)):
+                return True
+            there = [item for item in page.items if not manifest.is_deleted(item, api)]
+            digests = [manifest.taken(item, api.max_item_bytes)[0] for item in there]
             return bool(state.unseen(api.source, digests))
     return bool(source.problems)  # a poll then fails, and says why
 
@@ -159,6 +165,7 @@ class _Reader:
         self._last: datetime | None = None
         self._began_at = newest
         self.items = self.fresh = 0
+        self.deleted, self.present = set[str](), set[str]()
         self.newest = newest
         self.passed = newest  # an update time that a newer one followed: an ascending listing was read up to it
         self._ascending = True
@@ -195,7 +202,8 @@ class _Reader:
         return True
 
     def _take(self, page: Page, file: TextIO) -> None:
-        fresh = dict(manifest.taken(item, self._api.max_item_bytes) for item in page.items)
+        there = [item for item in page.items if not self._note_deleted(item)]
+        fresh = dict(manifest.taken(item, self._api.max_item_bytes) for item in there)
         self.items += len(page.items)
         self._note(page.items)
         if self._names is not None:
@@ -209,6 +217,22 @@ class _Reader:
         known = fresh.keys() - unseen - self._digests
         unseen |= self._run.state.readdressed(self._api.source, self._addresses(known, fresh))
         self._spool(fresh, unseen, file)
+
+    def _note_deleted(self, item: Any) -> bool:
+        """Note whether an item says that its photo was deleted. The last item of a photo counts."""
+        if not self._api.deleted:
+            return False
+        name, gone = manifest.image_id(item, self._api), manifest.is_deleted(item, self._api)
+        if name is None:
+            return False  # it is quarantined
+        if gone:
+            self.deleted.add(name)
+            self.present.discard(name)
+        else:
+            self.deleted.discard(name)
+            if self._api.on_delete == "keep":
+                self.present.add(name)
+        return gone
 
     def _spool(self, items: dict[str, Any], unseen: set[str], file: TextIO) -> None:
         self._digests |= unseen

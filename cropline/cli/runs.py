@@ -135,7 +135,7 @@ def progress_of(screen: Screen, name: str) -> Iterator[OnProgress]:
 
 
 # Lines that are shown only when they are not zero.
-_RARE = frozenset({"corrected", "rewritten", "refreshed", "not_refreshed"})
+_RARE = frozenset({"deleted", "corrected", "rewritten", "refreshed", "not_refreshed"})
 
 
 def funnel_table(runs: Sequence[tuple[str, Funnel]]) -> Table:
@@ -160,6 +160,7 @@ def funnel_table(runs: Sequence[tuple[str, Funnel]]) -> Table:
         ("  good crop kept", "stayed"),
         ("skipped", "skipped"),
         ("rows rewritten", "rewritten"),
+        ("deleted by the source", "deleted"),
         ("addresses refreshed", "refreshed"),
         ("  not refreshed", "not_refreshed"),
     ):

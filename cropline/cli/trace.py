@@ -35,6 +35,7 @@ def show_trace(what: str, source: str | None = None) -> None:
         _show_image(settings, names, what, screen)
         return
     refuse_forgotten(settings, row["source"], row["image_id"])
+    _show_deleted(settings, row["source"], row["image_id"], screen)
     for name, text in chain(row, _url(settings, row), _profile(settings, row)):
         screen.print(f"[bold]{name:<10}[/bold] {plain(text)}", markup=True, soft_wrap=True)
 
@@ -45,6 +46,7 @@ def _show_image(settings: Settings, names: Sequence[str], image_id: str, screen:
     for name in names:
         refuse_forgotten(settings, name, image_id)
         past = catalogue.image_history(name, image_id)
+        _show_deleted(settings, name, image_id, screen)
         if past and len(names) > 1:
             screen.print(f"[bold]{name}[/bold]", markup=True)
         for line in versions(past):
@@ -55,6 +57,13 @@ def _show_image(settings: Settings, names: Sequence[str], image_id: str, screen:
             f"no crop and no image {visible(image_id)} in {settings.storage.spec.uri('catalogue')}; give a crop's object key or "
             f"address as the catalogue has it, or the id of an image of {', '.join(names)}"
         )
+
+
+def _show_deleted(settings: Settings, source: str, image_id: str, screen: Screen) -> None:
+    with State.open(settings.state) as state:
+        moment = state.deleted_at(source, image_id)
+    if moment is not None:
+        screen.print(f"deleted by {source}, as a poll read at {_moment(moment)}; its crops are kept", soft_wrap=True)
 
 
 def refuse_forgotten(settings: Settings, source: str, image_id: str) -> None:

@@ -12,6 +12,7 @@ from pydantic import Field, JsonValue, SecretStr, ValidationInfo, field_validato
 
 from cropline.config.auth import AuthSettings, check_header_name, check_header_value
 from cropline.config.field_map import FieldMap as FieldMap
+from cropline.config.field_map import check_jmespath
 from cropline.config.files import check_files_url, with_defaults
 from cropline.config.group import Group
 from cropline.config.named_function import find_named
@@ -135,6 +136,14 @@ class ApiSettings(Group):
     timeout_s: float = Field(30, gt=0, le=3_600, description="time limit for one page in total")
     retries: int = Field(5, ge=0, le=20, description="number of retries after 429, 5xx and timeouts")
     fields: FieldMap = FieldMap()
+    deleted: str = Field(
+        "",
+        description="JMESPath of what is true, or any value but false, in an item whose photo was deleted; empty: none",
+    )
+    on_delete: Literal["forget", "keep"] = Field(
+        "forget",
+        description="a deleted photo: forget erases what was made from it, for ever; keep only marks it as deleted",
+    )
     time_format: str = Field(
         "iso", description="format of the items' times: iso, epoch_s, epoch_ms, or a strptime pattern"
     )
@@ -250,6 +259,11 @@ class ApiSettings(Group):
             raise ValueError(f"not a regular expression ({error})") from None
         return value
 
+    @field_validator("deleted")
+    @classmethod
+    def _is_path_of_deleted(cls, value: str) -> str:
+        return check_jmespath(value)
+
     @field_validator("sidecar")
     @classmethod
     def _is_sidecar(cls, value: str) -> str:
@@ -323,6 +337,8 @@ class ApiSettings(Group):
             raise ValueError(f"auth kind {self.auth.kind} takes no token")
         if self.kind == "files" and self.url.lower().endswith(".json") and not self.format:
             raise ValueError("a .json file needs format: coco, label_studio, or json for a list of items")
+        if self.deleted and self.group_by_image:
+            raise ValueError("deleted does not go with group_by_image: an item is one box, not a photo")
         if self.box_format == "polygon" and not self.fields.polygon:
             raise ValueError("box_format polygon needs fields.polygon")
         return self

@@ -38,17 +38,22 @@ class FieldMap(Group):
     @field_validator("*")
     @classmethod
     def _is_jmespath(cls, value: str) -> str:
-        if not value:
-            return value  # empty: the field is null
-        import jmespath
-        from jmespath.exceptions import ArityError, JMESPathError, JMESPathTypeError, UnknownFunctionError
+        return check_jmespath(value)
 
-        try:
-            jmespath.compile(value).search({})
-        except (UnknownFunctionError, ArityError) as error:
-            raise ValueError(f"not a JMESPath expression: {value!r}: {error}") from error
-        except JMESPathTypeError:
-            pass  # the functions fail on this empty item, but may work on real ones
-        except JMESPathError as error:
-            raise ValueError(f"not a JMESPath expression: {value!r}") from error
+
+def check_jmespath(value: str) -> str:
+    """Return a path, empty for none. Raise ValueError when it is no JMESPath."""
+    if not value:
         return value
+    import jmespath
+    from jmespath.exceptions import ArityError, JMESPathError, JMESPathTypeError, UnknownFunctionError
+
+    try:
+        jmespath.compile(value).search({})
+    except (UnknownFunctionError, ArityError) as error:
+        raise ValueError(f"not a JMESPath expression: {value!r}: {error}") from error
+    except JMESPathTypeError:
+        pass  # the functions fail on this empty item, but may work on real ones
+    except JMESPathError as error:
+        raise ValueError(f"not a JMESPath expression: {value!r}") from error
+    return value

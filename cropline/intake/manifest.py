@@ -119,6 +119,14 @@ def address(item: Any, api: ApiSettings) -> tuple[str, str] | None:
     return name, digest(photo_url(url, base_of(item, api)))
 
 
+def is_deleted(item: Any, api: ApiSettings) -> bool:
+    """Return whether an item says that its photo was deleted. False, 0, "false", "0", "" and null do not say so."""
+    if not api.deleted or not isinstance(item, dict):
+        return False
+    value = _getter(api.deleted)(item)
+    return value is not UNREADABLE and bool(value) and str(value).strip().lower() not in ("false", "0", "no", "")
+
+
 def field_of(item: dict[str, Any], name: str, api: ApiSettings) -> Any:
     """Return the value of one of our fields as the item has it; None when it has none."""
     return _reader(item, api)(name)

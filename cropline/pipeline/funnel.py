@@ -41,6 +41,7 @@ class Funnel:
     polled: int = 0  # items that the API returned
     repeated: int = 0  # of these, items seen before: from the overlap, or repeated by the API
     joined: int = 0  # items that were merged with others of the same photo
+    deleted: int = 0  # photos that their source announced as deleted, and that were erased or marked now
     landed: int = 0  # rows of the manifest
     valid: int = 0
     superseded: int = 0  # rows for which the same manifest has a newer version or a repeat
@@ -84,7 +85,7 @@ class Funnel:
 
     @property
     def nothing_new(self) -> bool:
-        return self.landed == 0 and self.batches == 0
+        return self.landed == 0 and self.batches == 0 and self.deleted == 0
 
     @property
     def crops_per_s(self) -> float:

@@ -134,6 +134,7 @@ def _steps(funnel: Funnel) -> list[tuple[str, str, str]]:
     )
     rare = (
         ("rewritten", funnel.rewritten, "rows with other metadata; nothing was fetched or cropped"),
+        ("deleted", funnel.deleted, "photos that their source deleted"),
         ("URLs refreshed", funnel.refreshed, "fresh URLs from the image API"),
         ("not refreshed", funnel.not_refreshed, "photos with an expired URL and no fresh one"),
     )

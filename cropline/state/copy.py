@@ -16,6 +16,7 @@ from cropline.state.tables import (
     backlog_samples,
     batches,
     binding,
+    deleted_images,
     erasures,
     images,
     manifests,
@@ -31,7 +32,7 @@ from cropline.state.tables import (
 # Without the tallies, which triggers keep, and the schema's version, which the migrations write.
 _TABLES: tuple[Table, ...] = (
     sources, profiles, manifests, recent_items, read_files, batches, images, outbox, backfills, backlog_samples,
-    erasures, tombstones, runs,
+    erasures, tombstones, deleted_images, runs,
 )  # fmt: skip
 _ROWS_AT_ONCE = 1_000
 

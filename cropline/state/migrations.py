@@ -269,6 +269,17 @@ MIGRATIONS: tuple[Migration, ...] = (
             "ALTER TABLE sources ADD COLUMN list_after {text}",
         ),
     ),
+    # Photos that their source deleted and whose crops are kept.
+    Migration(
+        (
+            """
+            CREATE TABLE deleted_images (
+                source {text} NOT NULL, image_id {text} NOT NULL, deleted_at {time} NOT NULL,
+                PRIMARY KEY (source, image_id)
+            )
+            """,
+        ),
+    ),
 )
 
 

@@ -13,6 +13,7 @@ from cropline.state import (
     backlog,
     batches,
     binding,
+    deletions,
     metrics,
     outbox,
     read_files,
@@ -425,6 +426,23 @@ class State:
         """Restore an erasure and its tombstones from its receipt. Return its images that have work items again."""
         erasure = Erasure(erasure_id, source, selection, began_at, resumed=False)
         return tombstones.recall(self._database, erasure, ended_at, image_ids)
+
+    def mark_deleted(self, source: str, image_ids: Sequence[str]) -> int:
+        """Mark images that their source deleted, and whose crops are kept. Return how many were not marked before."""
+        return deletions.mark(self._database, source, image_ids)
+
+    def unmark_deleted(self, source: str, image_ids: Sequence[str]) -> None:
+        """Remove the mark of images that their source announces again."""
+        if deletions.any_marked(self._database, source):
+            deletions.unmark(self._database, source, image_ids)
+
+    def deleted_at(self, source: str, image_id: str) -> datetime | None:
+        """Return when a poll read that an image was deleted and its crops kept; None when it was not."""
+        return deletions.marked_at(self._database, source, image_id)
+
+    def known_images(self, source: str, image_ids: Sequence[str]) -> set[str]:
+        """Return those of the images that have work items."""
+        return deletions.known(self._database, source, image_ids)
 
     def forgotten(self, source: str, image_ids: Sequence[str]) -> set[str]:
         """Return those of the images that were erased: registering them does nothing."""

@@ -210,6 +210,15 @@ read_files = Table(
     Column("read_at", UtcTime, nullable=False),
 )
 
+# Images that their source deleted and whose crops are kept.
+deleted_images = Table(
+    "deleted_images",
+    metadata,
+    Column("source", AnyText, primary_key=True),
+    Column("image_id", AnyText, primary_key=True),
+    Column("deleted_at", UtcTime, nullable=False),  # when a poll read it
+)
+
 batches = Table(
     "batches",
     metadata,

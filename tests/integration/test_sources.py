@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from typer.testing import CliRunner
 
 from cropline.cli import app
 from cropline.core.errors import ApiRefused, SettingsError
+from cropline.intake import user_code
 from cropline.state import State
 from tests.integration.conftest import Workspace
 
@@ -135,3 +138,59 @@ def test_a_generator_function_is_polled_from_its_cursor(workspace: Workspace, mo
     assert workspace.poll().nothing_new
     asked = (folder / "since").read_text().split()
     assert asked == ["1970-01-01T00:00:00+00:00", "2026-11-20T07:50:00+00:00"], "the cursor less the overlap"
+
+
+@pytest.fixture
+def feed(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """A generator function as the source; the fixture sets what it yields."""
+    folder = workspace.folder / "code"
+    draw(folder, "a.jpg")
+    (folder / "listed_by_tests.py").write_text(
+        "import json, pathlib\n"
+        "def photos(since, settings):\n"
+        "    yield json.loads((pathlib.Path(__file__).parent / 'feed.json').read_text())\n"
+    )
+    monkeypatch.syspath_prepend(str(folder))
+    roots = json.dumps([str(folder)])
+    workspace.set(API__KIND="python", API__URL="", API__READER="listed_by_tests:photos", FETCH__LOCAL_ROOTS=roots)
+
+    def say(*items: dict[str, Any]) -> None:
+        photo = {"etag": "1", "captured_at": TIME, "updated_at": TIME, "url": f"file://{folder}/a.jpg"}
+        whole = [item if "gone" in item else photo | {"boxes": boxes("cola")} | item for item in items]
+        (folder / "feed.json").write_text(json.dumps(whole))
+
+    yield say
+    sys.modules.pop("listed_by_tests", None)
+    user_code.load_function.cache_clear()
+
+
+def test_a_photo_that_its_source_deleted_is_erased_and_does_not_come_back(
+    workspace: Workspace, feed: Callable[..., None]
+) -> None:
+    workspace.set(API__DELETED="gone")
+    feed({"id": "a"}, {"id": "b"}, {"id": "c", "gone": "2026-11-20"}, {"id": "d"})
+    assert workspace.poll().deleted == 0, "c was never here"
+    assert crops(workspace) == {("a", "cola"), ("b", "cola"), ("d", "cola")}
+    feed({"id": "a", "gone": True}, {"id": "b"}, {"id": "d"})
+    assert workspace.poll().deleted == 1
+    assert crops(workspace) == {("b", "cola"), ("d", "cola")}
+    assert {name for name in workspace.objects() if "/a" in name} == set()
+    later = {"updated_at": "2026-11-20T09:00:00Z"}
+    feed({"id": "a"} | later, {"id": "e"} | later, {"id": "e", "gone": True})
+    workspace.poll()
+    assert crops(workspace) == {("b", "cola"), ("d", "cola")}, "a stays erased, and e was announced and deleted at once"
+    assert workspace.poll().nothing_new
+
+
+def test_a_deleted_photo_may_be_kept_and_marked(workspace: Workspace, feed: Callable[..., None]) -> None:
+    workspace.set(API__DELETED="gone", API__ON_DELETE="keep")
+    feed({"id": "a"})
+    workspace.poll()
+    feed({"id": "a", "gone": True})
+    assert [workspace.poll().deleted for _ in range(2)] == [1, 0]
+    assert crops(workspace) == {("a", "cola")}
+    said = CliRunner().invoke(app, ["trace", "a"], catch_exceptions=False).output
+    assert "deleted by cams, as a poll read at" in said
+    feed({"id": "a"})
+    workspace.poll()
+    assert "deleted by" not in CliRunner().invoke(app, ["trace", "a"], catch_exceptions=False).output

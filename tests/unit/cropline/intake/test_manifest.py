@@ -160,3 +160,15 @@ def test_an_item_that_is_too_long_is_mapped_and_not_kept(monkeypatch: pytest.Mon
     monkeypatch.setattr("cropline.intake.manifest.MAX_RAW", 50)
     row = manifest.manifest_row(0, {"id": "a", "note": "x" * 50}, ApiSettings())
     assert (row["image_id"], row["raw"]) == ("a", None)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(True, True), ("2026-11-22", True), (1, True), ({"by": "me"}, True)]
+    + [(value, False) for value in (None, False, 0, "", "false", "False", "0", "no", [], {})],
+)
+def test_an_item_says_whether_its_photo_was_deleted(value: Any, said: bool) -> None:
+    api = ApiSettings(url="http://cameras.example", deleted="meta.gone")
+    assert manifest.is_deleted(ITEM | {"meta": {"gone": value}}, api) is said
+    assert not manifest.is_deleted(ITEM, api)
+    assert not manifest.is_deleted(ITEM | {"gone": value}, API)
