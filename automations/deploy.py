@@ -197,7 +197,7 @@ def _drop_other_sources(
         for deployment in client.read_deployments()
         if (name := points.get(deployment.entrypoint or "")) is not None
         and deployment.name not in wanted
-        and (deployment.name == name or "source" in (deployment.parameters or {}))
+        and (deployment.name == name or any(tag.startswith("source:") for tag in deployment.tags or ()))
         and settings.named(TAG) in (deployment.tags or ())
     ]
     for deployment in others:

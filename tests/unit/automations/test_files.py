@@ -252,3 +252,28 @@ def test_the_digest_of_settings_changes_with_a_setting_and_not_with_a_secret() -
     one, other = Settings(api={"url": "http://a.example"}), Settings(api={"url": "http://b.example"})
     assert one.digest == Settings(api={"url": "http://a.example"}).digest != other.digest
     assert Settings(api={"token": "one"}).digest == Settings(api={"token": "two"}).digest
+
+
+def test_a_source_that_is_no_more_loses_its_deployments_and_nothing_else_is_touched() -> None:
+    from uuid import uuid4
+
+    from prefect.client.schemas.responses import DeploymentResponse
+
+    from automations.deploy import _drop_other_sources
+
+    def on_server(name: str, point: str, *tags: str) -> DeploymentResponse:
+        return DeploymentResponse(id=uuid4(), name=name, flow_id=uuid4(), entrypoint=point, tags=["cropline", *tags])
+
+    there = [
+        on_server("poll", "flows.poll:poll"),
+        on_server("poll-acme", "flows.poll:poll", "source:acme"),
+        on_server("poll-gone", "flows.poll:poll", "source:gone"),
+        on_server("poll-by-hand", "flows.poll:poll"),
+        on_server("process", "flows.process:process"),
+    ]
+    deleted = []
+    client: Any = SimpleNamespace(read_deployments=lambda: there, delete_deployment=deleted.append)
+    file = deployments(PREFECT_YAML)
+    names = _drop_other_sources(client, file, for_sources(file, ["acme"]), Settings())
+    assert names == ["poll", "poll-gone"]
+    assert deleted == [there[0].id, there[2].id]
