@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 NAMES = (
+    "budget",
     "control_path",
     "crop_engine",
     "encoders",

@@ -120,6 +120,7 @@ def candidate_rows(numbers: list[int], first_row: int, manifest: str = NEW_MANIF
         "camera_id": [f"camera-{n % 4000}" for n in numbers],
         "state": ["pending"] * count,
         "reason": [None] * count,
+        "metadata": [None] * count,
     }
     return pa.Table.from_pydict(columns, schema=CANDIDATES)
 

@@ -25,24 +25,27 @@ def serve() -> None:
         order = json.loads(line)
         wanted = sum(len(boxes) for _, _, boxes in order["images"])
         images, claims = tables(order.pop("images"), order.pop("profile", None))
+        kind = order.pop("engine", "native")
         job = crop_job(**order)
-        started = time.monotonic()
-        crops = run_whole_job(images, claims, job)
-        seconds = time.monotonic() - started
+        started, cpu = time.monotonic(), family_cpu_s()
+        crops = run_whole_job(images, claims, job, kind)
+        seconds, cpu = time.monotonic() - started, family_cpu_s() - cpu
         written = crops["status"].to_pylist().count("written")
         if written != wanted:
             raise RuntimeError(f"{written} of {wanted} crops were written")
         size = sum(crops["bytes"].to_pylist())
-        print(json.dumps({"seconds": seconds, "bytes": size, "peak_rss_mb": family_peak_mb()}), flush=True)
+        print(
+            json.dumps({"seconds": seconds, "cpu_s": cpu, "bytes": size, "peak_rss_mb": family_peak_mb()}), flush=True
+        )
 
 
-def run_whole_job(images: pa.Table, claims: pa.Table, job: CropJob) -> pa.Table:
+def run_whole_job(images: pa.Table, claims: pa.Table, job: CropJob, kind: str) -> pa.Table:
     """Run the job, including Fugue's start the first time. Return its rows (schemas.CROPS)."""
     from cropline.config.settings import EngineSettings
     from cropline.core.schemas import STORES
     from fugue_jobs.engines.run import run_crop_job
 
-    return run_crop_job(images, claims, STORES.empty_table(), job, EngineSettings())
+    return run_crop_job(images, claims, STORES.empty_table(), job, EngineSettings.model_validate({"kind": kind}))
 
 
 def crop_job(store: str, endpoint: str | None, packed: list[list[Any]] | None = None) -> CropJob:
@@ -95,6 +98,21 @@ def family_peak_mb() -> float:
     pid = os.getpid()
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return sum(_peak_mb(int(child)) for child in [pid, *children])
+
+
+def family_cpu_s() -> float:
+    """Return the CPU seconds of this process and of everything below it, ended processes included."""
+    ticks, pids = 0, [os.getpid()]
+    while pids:
+        pid = pids.pop()
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+            children = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has just ended: its parent has its ticks
+        ticks += sum(map(int, fields[11:15]))
+        pids += [int(child) for found in children for child in found]
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _peak_mb(pid: int) -> float:

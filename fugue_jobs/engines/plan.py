@@ -1,6 +1,6 @@
 """Plans a batch: its estimated cost, its number of parts, and whether it is worth a cluster.
 
-The figures are from docs/decisions/0007-engines.md.
+docs/decisions/0007-engines.md
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
     from cropline.config.engine import AutoSettings, SparkSettings
 
-# CPU seconds of one core, measured on photos of 2.6 MB (9 to 11 MP) with 37 boxes. Only the ratios matter.
-_IMAGE_S = 0.01
-_BYTE_S = 27e-9
-_CROP_S = 0.0022
+# CPU seconds of one core, for photos of 2.6 MB (9 to 11 MP): 43 ms with 37 boxes. `make bench ONLY=budget` has the stages: a
+# byte is fetched, hashed and walked over; a crop is decoded, encoded, measured and stored.
+_IMAGE_S = 0.002
+_BYTE_S = 4.5e-9
+_CROP_S = 0.0008
 _UNKNOWN_BYTES = 2_600_000
 # Long enough to hide a task's start of 0.1 s. Short enough that new executors find work and that a
 # lost one costs little.

@@ -129,14 +129,18 @@ def to_upright(edges: Edges, width: int, height: int, turned: int) -> Edges:
 
 
 def _in_pixels(box: Box, width: int, height: int, coordinates: str, turned: int) -> Edges:
-    numbers = (box.xmin, box.ymin, box.xmax, box.ymax)
-    if any(number is None or not math.isfinite(number) for number in numbers):
+    xmin, ymin, xmax, ymax = box.xmin, box.ymin, box.xmax, box.ymax
+    if xmin is None or ymin is None or xmax is None or ymax is None or not _finite(xmin, ymin, xmax, ymax):
         raise PhotoFailure("box_not_finite", "a coordinate is missing, NaN or infinite")
-    xmin, ymin, xmax, ymax = (float(number) for number in numbers if number is not None)
+    xmin, ymin, xmax, ymax = float(xmin), float(ymin), float(xmax), float(ymax)
     if coordinates != "normalised":
         return xmin, ymin, xmax, ymax
     across, down = (height, width) if swaps_sides(turned) else (width, height)
     return xmin * across, ymin * down, xmax * across, ymax * down
+
+
+def _finite(xmin: float, ymin: float, xmax: float, ymax: float) -> bool:
+    return math.isfinite(xmin) and math.isfinite(ymin) and math.isfinite(xmax) and math.isfinite(ymax)
 
 
 def _scaled(edges: Edges, across: Ratio, down: Ratio) -> Edges:

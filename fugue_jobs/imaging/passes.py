@@ -29,8 +29,8 @@ def passes(
 ) -> Iterator[tuple[int, list[int]]]:
     """Yield (scale, numbers of the recipes) for each decode that the photo needs, the largest picture first."""
     # Not the setting's min_iou: a box that it refuses must not change the others' bytes.
-    placing = Placing(0.0, size_mismatch)
-    scales = [_scale(photo, work, recipe, placing) for recipe in recipes]
+    places = Places(photo, work, Placing(0.0, size_mismatch))
+    scales = [_scale(photo, places, recipe) for recipe in recipes]
     for scale in sorted(set(scales)):
         yield scale, [number for number, own in enumerate(scales) if own == scale]
 
@@ -42,44 +42,59 @@ class Placing(NamedTuple):
     size_mismatch: str
 
 
-def place_box(
-    photo: Photo, work: ImageWork, recipe: Recipe, index: int, placing: Placing
-) -> tuple[Placement, str | None]:
-    """Return a box's place in the upright photo, and a flag. Raise PhotoFailure size_mismatch or ``box_*``."""
-    width, height = photo.upright_size
-    fit = fit_boxes(work, photo.upright_size, photo.orientation, placing.size_mismatch)
-    placement = place(
-        work.boxes[index],
-        width,
-        height,
-        coordinates=work.coordinates,
-        turned=photo.orientation if work.orientation == "stored" else 1,
-        padding=recipe.padding,
-        min_iou=placing.min_iou,
-        across=fit.across,
-        down=fit.down,
-    )
-    return placement, fit.flag
+class Places:
+    """The places of a photo's boxes in the upright photo. Each is computed once; profiles of one padding share it.
+
+    The photo's orientation must be known: of a format other than JPEG, its pixels are decoded first.
+    """
+
+    def __init__(self, photo: Photo, work: ImageWork, placing: Placing) -> None:
+        self._photo, self._work, self._placing = photo, work, placing
+        self._known: dict[tuple[int, float], tuple[Placement, str | None]] = {}
+
+    def of(self, recipe: Recipe, index: int) -> tuple[Placement, str | None]:
+        """Return a box's place, and a flag. Raise PhotoFailure size_mismatch or ``box_*``."""
+        key = (index, recipe.padding)
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = self._place(recipe.padding, index)
+        return found
+
+    def regions(self, recipe: Recipe) -> Iterator[Region]:
+        """Yield the regions of the upright photo that become crops by this recipe."""
+        for index in range(len(self._work.boxes)):
+            try:
+                region = self.of(recipe, index)[0].region
+            except PhotoFailure:
+                continue
+            if min(region.width, region.height) >= recipe.min_side:
+                yield region
+
+    def _place(self, padding: float, index: int) -> tuple[Placement, str | None]:
+        photo, work = self._photo, self._work
+        width, height = photo.upright_size
+        fit = fit_boxes(work, photo.upright_size, photo.orientation, self._placing.size_mismatch)
+        placement = place(
+            work.boxes[index],
+            width,
+            height,
+            coordinates=work.coordinates,
+            turned=photo.orientation if work.orientation == "stored" else 1,
+            padding=padding,
+            min_iou=self._placing.min_iou,
+            across=fit.across,
+            down=fit.down,
+        )
+        return placement, fit.flag
 
 
-def _scale(photo: Photo, work: ImageWork, recipe: Recipe | PhotoFailure, placing: Placing) -> int:
+def _scale(photo: Photo, places: Places, recipe: Recipe | PhotoFailure) -> int:
     if isinstance(recipe, PhotoFailure) or recipe.max_side is None or not photo.can_scale:
         return 1
-    found = list(regions(photo, work, recipe, placing))
+    found = list(places.regions(recipe))
     if sum(region.width * region.height for region in found) < _WORTH * photo.pixels:
         return 1
     return next((scale for scale in _SCALES if all(_spares(region, scale, recipe) for region in found)), 1)
-
-
-def regions(photo: Photo, work: ImageWork, recipe: Recipe, placing: Placing) -> Iterator[Region]:
-    """Yield the regions of the upright photo that become crops by this recipe."""
-    for index in range(len(work.boxes)):
-        try:
-            region = place_box(photo, work, recipe, index, placing)[0].region
-        except PhotoFailure:
-            continue
-        if min(region.width, region.height) >= recipe.min_side:
-            yield region
 
 
 def _spares(region: Region, scale: int, recipe: Recipe) -> bool:

@@ -19,7 +19,7 @@ from fugue_jobs.imaging.geometry import Edges, Region, to_stored, to_upright
 from fugue_jobs.imaging.headers import Limits
 from fugue_jobs.imaging.lossless import DECODER, REENCODED, Bits, open_bits
 from fugue_jobs.imaging.meaning import Meaning
-from fugue_jobs.imaging.passes import Placing, passes, place_box, regions
+from fugue_jobs.imaging.passes import Places, Placing, passes
 from fugue_jobs.work import CropOutcome, ImageWork, failed
 
 
@@ -72,8 +72,9 @@ def cut(
     """
     recipes = [_recipe_or_failure(order.recipe) for order in work.orders]
     repeated = _repeated_ids(work)
+    places = Places(photo, work, Placing(limits.min_iou, limits.size_mismatch))
     copied: set[tuple[int, int]] = set()
-    for piece in _copies(photo, work, recipes, limits, repeated, on_progress):
+    for piece in _copies(photo, work, recipes, places, repeated, on_progress):
         copied.add((piece.outcome.order, piece.outcome.box_index))
         yield piece
     for scale, numbers in passes(photo, work, recipes, limits.size_mismatch):
@@ -81,7 +82,7 @@ def cut(
         if not numbers:
             continue
         on_progress()
-        photo.load(canvas, scale, _wanted(photo, work, [recipes[number] for number in numbers], limits, scale))
+        photo.load(canvas, scale, _wanted(photo, places, [recipes[number] for number in numbers], scale))
         for index in range(len(work.boxes)):
             on_progress()
             flags = (*photo.notes, "duplicate_box_id") if work.boxes[index].box_id in repeated else photo.notes
@@ -94,7 +95,7 @@ def cut(
                     yield Cut(failed(number, index, recipe), None)
                     continue
                 try:
-                    yield _cut_one(photo, work, limits, recipe, (number, index), flags, seen)
+                    yield _cut_one(photo, places, recipe, (number, index), flags, seen)
                 except PhotoFailure as failure:
                     yield Cut(failed(number, index, failure), None)
 
@@ -103,7 +104,7 @@ def _copies(
     photo: Photo,
     work: ImageWork,
     recipes: list[Recipe | PhotoFailure],
-    limits: CropLimits,
+    places: Places,
     repeated: set[str],
     on_progress: Callable[[], None],
 ) -> Iterator[Cut]:
@@ -119,7 +120,7 @@ def _copies(
     wanted = [
         to_stored(region, width, height, photo.orientation)
         for _, recipe in lossless
-        for region in regions(photo, work, recipe, _placing(limits))
+        for region in (places.regions(recipe) if photo.kind == "JPEG" else ())
     ]
     bits = open_bits(photo, wanted)
     if bits is None:
@@ -132,7 +133,7 @@ def _copies(
             if not work.orders[number].wants(index):
                 continue
             try:
-                piece = _copy_one(photo, work, limits, recipe, (number, index), flags, bits)
+                piece = _copy_one(places, recipe, (number, index), flags, bits)
             except PhotoFailure as failure:
                 piece = Cut(failed(number, index, failure), None)
             if piece is not None:
@@ -140,15 +141,9 @@ def _copies(
 
 
 def _copy_one(
-    photo: Photo,
-    work: ImageWork,
-    limits: CropLimits,
-    recipe: Recipe,
-    position: tuple[int, int],
-    flags: tuple[str, ...],
-    bits: Bits,
+    places: Places, recipe: Recipe, position: tuple[int, int], flags: tuple[str, ...], bits: Bits
 ) -> Cut | None:
-    region, outcome, notes = _placed(photo, work, limits, recipe, position, flags)
+    region, outcome, notes = _placed(places, recipe, position, flags)
     if outcome.reason is not None:
         return Cut(outcome, None)
     copied = bits.copy(region, recipe)
@@ -178,15 +173,10 @@ def _wants_more(work: ImageWork, number: int, done: set[tuple[int, int]]) -> boo
 
 
 def _placed(
-    photo: Photo,
-    work: ImageWork,
-    limits: CropLimits,
-    recipe: Recipe,
-    position: tuple[int, int],
-    flags: tuple[str, ...],
+    places: Places, recipe: Recipe, position: tuple[int, int], flags: tuple[str, ...]
 ) -> tuple[Region, CropOutcome, tuple[str, ...]]:
     """Return a box's region, its outcome, and its flags. The outcome has a reason when the box is not cut."""
-    placement, fitted = place_box(photo, work, recipe, position[1], _placing(limits))
+    placement, fitted = places.of(recipe, position[1])
     region = placement.region
     notes = (*flags, *([fitted] if fitted else []), *(["clipped"] if placement.clipped else []))
     outcome = CropOutcome(*position, "skipped", **region._asdict())
@@ -198,14 +188,13 @@ def _placed(
 
 def _cut_one(
     photo: Photo,
-    work: ImageWork,
-    limits: CropLimits,
+    places: Places,
     recipe: Recipe,
     position: tuple[int, int],
     flags: tuple[str, ...],
     seen: _Seen,
 ) -> Cut:
-    region, outcome, notes = _placed(photo, work, limits, recipe, position, flags)
+    region, outcome, notes = _placed(places, recipe, position, flags)
     if outcome.reason is not None:
         return Cut(outcome, None)
     if recipe.copies_bits:
@@ -286,7 +275,7 @@ def _piece(photo: Photo, region: Region, *, keep_icc: bool) -> _Piece:
 
 
 def _wanted(
-    photo: Photo, work: ImageWork, recipes: list[Recipe | PhotoFailure], limits: CropLimits, scale: int
+    photo: Photo, places: Places, recipes: list[Recipe | PhotoFailure], scale: int
 ) -> list[tuple[int, int, int, int]]:
     """Return a JPEG's rectangles to crop, in stored pixels at 1/scale. Other formats have no known orientation yet."""
     if photo.kind != "JPEG":
@@ -296,12 +285,8 @@ def _wanted(
         _outer(to_stored(region, width, height, photo.orientation), scale)
         for recipe in recipes
         if isinstance(recipe, Recipe)
-        for region in regions(photo, work, recipe, _placing(limits))
+        for region in places.regions(recipe)
     ]
-
-
-def _placing(limits: CropLimits) -> Placing:
-    return Placing(limits.min_iou, limits.size_mismatch)
 
 
 def _outer(stored: Region, scale: int) -> tuple[int, int, int, int]:

@@ -91,13 +91,13 @@ class Pieces:
         right = max(left + 1, min(right, self._shown(self.width, self.across)))
         bottom = max(top + 1, min(bottom, self._shown(self.height, self.down)))
         size = -(-right // self.across) - left // self.across, -(-bottom // self.down) - top // self.down
-        return Image.frombytes("L", size, self._pieces.levels((left, top, right, bottom)))
+        return _grey(size, self._pieces.levels((left, top, right, bottom)))
 
     def grey(self, rectangle: Box) -> Image.Image:
         """Return the decoded luma of the rectangle."""
         left, top, right, bottom = rectangle
         try:
-            return Image.frombytes("L", (right - left, bottom - top), self._pieces.grey(rectangle))
+            return _grey((right - left, bottom - top), self._pieces.grey(rectangle))
         except _regions.Refusal as refusal:
             raise Undecoded(*refusal.args) from None
 
@@ -105,3 +105,8 @@ class Pieces:
     def _shown(side: int, mcu: int) -> int:
         """Return the pixels of the MCUs whose blocks all begin inside the picture."""
         return (-(-(side + _BLOCK) // mcu) - 1) * mcu
+
+
+def _grey(size: tuple[int, int], pixels: bytes) -> Image.Image:
+    """Return an image over these bytes, without a copy."""
+    return Image.frombuffer("L", size, pixels, "raw", "L", 0, 1)
