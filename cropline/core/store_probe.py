@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from time import sleep
 from typing import TYPE_CHECKING
 
 from cropline.core import storage
@@ -27,6 +28,8 @@ RECORD = ".cropline/probe.json"
 _CHECKS = 1  # version of the checks; a higher number probes every store again
 _FOLDER = ".cropline/probe-"
 _AT_ONCE = 4
+_TRIES = 3
+_WAIT_S = 1.0  # between tries of an overloaded store; the second wait is twice as long
 _DATA = b"0123456789"
 _LISTS = "a list must show a new object at once: use a consistent store without a cache in front of it"
 
@@ -48,29 +51,58 @@ class Promise:
 _Check = Callable[["ObjectStore", str], str | None]
 
 
+class _Unclear(Exception):
+    """A lost reply looks the same: a request was executed, and its repetition by the client found it done."""
+
+
+class _Stumbled(StorageError):
+    """The store is down or overloaded."""
+
+
 def probe(spec: StoreSpec) -> tuple[Promise, ...]:
     """Check every feature with about 20 requests. Raise StorageError when the store is down or refuses all writes.
 
+    What a lost reply or an overloaded store may have caused is checked again, in a fresh folder, before it counts.
     The probe deletes its keys, as far as the store allows it.
     """
+    for tried in range(1, _TRIES + 1):
+        try:
+            found, unclear = _probe_once(spec)
+        except _Stumbled:
+            if tried == _TRIES:
+                raise
+            sleep(_WAIT_S * tried)
+            continue
+        broken = {promise.name for promise in found if promise.broken}
+        if tried == _TRIES or not broken or broken - unclear:
+            break
+    return found
+
+
+def _probe_once(spec: StoreSpec) -> tuple[tuple[Promise, ...], set[str]]:
+    """Return the promises, and the names of those that may be broken because a reply was lost."""
     import obstore
 
     store = open_store(spec, within_s=storage.HASTY_S)
     folder = f"{_FOLDER}{secrets.token_hex(8)}"
     storage.write(spec, f"{folder}/b", _DATA)
+    found, unclear = [], set()
     with _cleared(spec, store, folder):
-        found = []
         for name, remedy, check in _promises(spec):
             try:
                 broken = check(store, folder)
             except NotImplementedError:
                 broken = "the store's client cannot do it"
+            except _Unclear as error:
+                broken = str(error)
+                unclear.add(name)
             except (OSError, obstore.exceptions.BaseError) as error:
                 if _STUMBLED.search(str(error)):
-                    raise StorageError(f"cannot check {spec.url}: {told_by(error) or type(error).__name__}") from error
+                    why = told_by(error) or type(error).__name__
+                    raise _Stumbled(f"cannot check {spec.url}: {why}") from error
                 broken = f"the store answers {told_by(error) or type(error).__name__}"
             found.append(Promise(name, remedy, broken))
-    return tuple(found)
+    return tuple(found), unclear
 
 
 def require(spec: StoreSpec, *, again: bool = False) -> None:
@@ -153,7 +185,10 @@ def _creates_once(store: ObjectStore, folder: str) -> str | None:
     import obstore
 
     key = f"{folder}/a"
-    obstore.put(store, key, b"first", mode="create")
+    try:
+        obstore.put(store, key, b"first", mode="create")
+    except obstore.exceptions.AlreadyExistsError:
+        raise _Unclear("the store says that a new key exists") from None
     try:
         obstore.put(store, key, b"second", mode="create")
     except obstore.exceptions.AlreadyExistsError:
@@ -177,7 +212,9 @@ def _one_of_many_creates(store: ObjectStore, folder: str) -> str | None:
 
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="probe") as pool:
         won = [data for data in pool.map(create, range(_AT_ONCE)) if data is not None]
-    if len(won) != 1:
+    if not won:
+        raise _Unclear(f"of {_AT_ONCE} concurrent PUTs, none got the answer that it created the object")
+    if len(won) > 1:
         return f"of {_AT_ONCE} concurrent PUTs, {len(won)} got the answer that they created the object"
     kept = bytes(obstore.get(store, key).bytes())
     return None if kept == won[0] else "the store keeps other bytes than those of the PUT that won"
@@ -217,7 +254,10 @@ def _deletes(store: ObjectStore, folder: str) -> str | None:
     import obstore
 
     key = f"{folder}/b"
-    obstore.delete(store, key)
+    try:
+        obstore.delete(store, key)
+    except (FileNotFoundError, obstore.exceptions.NotFoundError):
+        raise _Unclear("the store says that an object is missing before it is deleted") from None
     try:
         obstore.head(store, key)
     except (FileNotFoundError, obstore.exceptions.NotFoundError):

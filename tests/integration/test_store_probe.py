@@ -120,6 +120,41 @@ def refuses_deletes(self: Proxy) -> bool:
     return (self.command == "DELETE" or self.path.endswith("?delete")) and self.answer(403, answer)
 
 
+def once(self: Proxy, key: str) -> bool:
+    """Return whether this is the first create-if-absent of a key of this name."""
+    first = "If-None-Match" in self.headers and self.path.partition("?")[0].endswith(key) and key not in self.seen
+    self.seen += [key] * first
+    return first
+
+
+def loses_a_reply(self: Proxy, key: str) -> bool:
+    """The request is executed, but the client never learns it."""
+    if not once(self, key):
+        return False
+    connection = HTTPConnection(self.behind)
+    connection.request(self.command, self.path, self.body, dict(self.headers))
+    connection.getresponse().read()
+    connection.close()
+    self.close_connection = True
+    return True
+
+
+def loses_the_reply_of_a_create(self: Proxy) -> bool:
+    return loses_a_reply(self, "/a")
+
+
+def loses_the_reply_of_the_winner(self: Proxy) -> bool:
+    return loses_a_reply(self, "/race")
+
+
+def is_away_for_a_moment(self: Proxy) -> bool:
+    """The client itself repeats a request once."""
+    if "If-None-Match" not in self.headers or len(self.seen) >= 2:
+        return False
+    self.seen.append(self.path)
+    return self.answer(503, b"<Error><Code>SlowDown</Code></Error>")
+
+
 def is_away(self: Proxy) -> bool:
     answer = b"<Error><Code>SlowDown</Code></Error>"
     return "If-None-Match" in self.headers and self.answer(503, answer)
@@ -132,6 +167,11 @@ def s3() -> Iterator[str]:
     host, port = moto.get_host_and_port()
     yield f"{host}:{port}"
     moto.stop()
+
+
+@pytest.fixture(autouse=True)
+def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_probe, "_WAIT_S", 0)
 
 
 @pytest.fixture
@@ -212,6 +252,19 @@ def test_an_unreachable_store_is_not_reported_as_lacking_a_guarantee(behind: Cal
     spec = behind(is_away)
     with pytest.raises(StorageError, match=f"^cannot check {spec.url}: SlowDown$"):
         store_probe.probe(spec)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [loses_the_reply_of_a_create, loses_the_reply_of_the_winner, is_away_for_a_moment],
+    ids=lambda fault: fault.__name__,
+)
+def test_a_sound_store_passes_though_a_reply_is_lost_or_it_is_overloaded_for_a_moment(
+    behind: Callable[[Fault], StoreSpec], s3: str, fault: Fault
+) -> None:
+    spec = behind(fault)
+    store_probe.require(spec)
+    assert _left(spec, s3) == ["below/.cropline/probe.json"]
 
 
 def test_a_good_store_is_probed_once_and_the_probe_leaves_no_object(
