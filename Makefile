@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 # Test processes. More than two cores: many tests wait for a server or a lease.
-WORKERS ?= 3
+WORKERS ?= 4
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 COMPILE := pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header

@@ -26,6 +26,8 @@ os.environ.update(
 _WITH = {
     "tests/e2e/test_worker_death.py": "tests/e2e/test_operations.py",
     "tests/contract/test_cluster_trouble.py": "tests/contract/test_engines.py",
+    "tests/contract/test_engine_choice.py": "tests/contract/test_engines.py",
+    "tests/contract/test_frames.py": "tests/contract/test_engines.py",
 }
 
 _connect = socket.socket.connect

@@ -28,8 +28,8 @@ from cropline.core import storage
 from cropline.core.errors import NothingCameThrough
 from cropline.pipeline.funnel import Funnel
 from cropline.state import State
-from demo.server import DemoServer
 from tests.contract.state.servers import Postgres
+from tests.integration.cameras import Cameras, cameras
 from tests.integration.faulty_proxy import FaultyProxy, faulty_proxy
 from tests.integration.fork_server import ForkedRun, ForkServer, fork_server
 from tests.integration.oracle import Ledger, Place, books
@@ -46,7 +46,7 @@ def prefect_server() -> Iterator[None]:
     """
     with (
         temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
-        prefect_test_harness(server_startup_timeout=120),
+        prefect_test_harness(server_startup_timeout=280),
     ):
         yield
 
@@ -58,9 +58,9 @@ def photo_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def camera_api(photo_cache: Path) -> Iterator[DemoServer]:
+def camera_api(photo_cache: Path) -> Iterator[Cameras]:
     """Serve six small photos over real HTTP."""
-    with DemoServer(photos=6, megapixels=0.3, cache_dir=photo_cache) as api:
+    with cameras(photos=6, megapixels=0.3, cache_dir=photo_cache) as api:
         yield api
 
 
@@ -69,7 +69,7 @@ class Workspace:
     """A user's environment, output and state. Tests may add ``extra`` settings before a run."""
 
     folder: Path
-    api: DemoServer
+    api: Cameras
     forks: ForkServer
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -171,7 +171,7 @@ def forks() -> Iterator[ForkServer]:
 
 @pytest.fixture
 def workspace(
-    tmp_path: Path, camera_api: DemoServer, prefect_server: None, forks: ForkServer, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, camera_api: Cameras, prefect_server: None, forks: ForkServer, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Workspace]:
     """A workspace whose settings are in the environment, as a user sets them."""
     with settled(tmp_path, camera_api, forks, monkeypatch) as here:
@@ -179,7 +179,8 @@ def workspace(
 
 
 @contextmanager
-def settled(folder: Path, api: DemoServer, forks: ForkServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+def settled(folder: Path, api: Cameras, forks: ForkServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+    """Yield a workspace in this folder; ``monkeypatch`` restores the environment."""
     for name in [name for name in os.environ if name.startswith("CROPLINE_")]:
         monkeypatch.delenv(name)
     # Children use the session's server too; their own servers would outlive them when they are killed.
@@ -195,7 +196,7 @@ def settled(folder: Path, api: DemoServer, forks: ForkServer, monkeypatch: pytes
         "FETCH__TIMEOUT_S": "3",
         "STORAGE__URL": (folder / "output").as_uri(),
         "STATE__URL": f"sqlite:///{folder / 'state.db'}",
-        "ENGINE__PROCESSES": "2",
+        "ENGINE__PROCESSES": "1",
     }
     for name, value in values.items():
         monkeypatch.setenv(f"CROPLINE_{name}", value)  # monkeypatch restores the variables that Workspace.set changes
@@ -206,15 +207,15 @@ def settled(folder: Path, api: DemoServer, forks: ForkServer, monkeypatch: pytes
 
 
 @pytest.fixture(scope="session")
-def steady_api(photo_cache: Path) -> Iterator[DemoServer]:
+def steady_api(photo_cache: Path) -> Iterator[Cameras]:
     """Serve six small photos that no test changes, so that one undisturbed run is the reference for all."""
-    with DemoServer(photos=6, megapixels=0.3, cache_dir=photo_cache) as api:
+    with cameras(photos=6, megapixels=0.3, cache_dir=photo_cache) as api:
         yield api
 
 
 @pytest.fixture(scope="session")
 def undisturbed(
-    steady_api: DemoServer, prefect_server: None, forks: ForkServer, tmp_path_factory: pytest.TempPathFactory
+    steady_api: Cameras, prefect_server: None, forks: ForkServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Ledger:
     """Return the ledger after one undisturbed poll of the steady API."""
     folder = tmp_path_factory.mktemp("clean")
@@ -228,7 +229,7 @@ def undisturbed(
 
 @pytest.fixture
 def disturbed(
-    tmp_path: Path, undisturbed: Ledger, steady_api: DemoServer, forks: ForkServer, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, undisturbed: Ledger, steady_api: Cameras, forks: ForkServer, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Workspace]:
     """A separate workspace on the same API; leases are short, so that the next run need not wait for them."""
     with settled(tmp_path, steady_api, forks, monkeypatch) as here:

@@ -13,18 +13,18 @@ from cropline.catalogue import Catalogue
 from cropline.config.settings import load_installation
 from cropline.core.errors import ApiUnavailable, SettingsError, StateError
 from cropline.state import State
-from demo.server import DemoServer
+from tests.integration.cameras import Cameras, cameras
 from tests.integration.conftest import Workspace
 
 
 @pytest.fixture
-def zeta(photo_cache: Path) -> Iterator[DemoServer]:
-    with DemoServer(photos=3, megapixels=0.3, cache_dir=photo_cache) as api:
+def zeta(photo_cache: Path) -> Iterator[Cameras]:
+    with cameras(photos=3, megapixels=0.3, cache_dir=photo_cache) as api:
         yield api
 
 
 @pytest.fixture
-def two(workspace: Workspace, zeta: DemoServer) -> Workspace:
+def two(workspace: Workspace, zeta: Cameras) -> Workspace:
     """The workspace with two sources: acme is its camera API, zeta has three photos of the same ids."""
     acme = {"api": {"url": workspace.api.base_url, "token": workspace.api.token}}
     other = {"api": {"url": zeta.base_url, "token": zeta.token}}
@@ -36,7 +36,7 @@ def rows_by_source() -> Counter[str]:
     return Counter(Catalogue(load_installation().storage.spec).rows()["source"].to_pylist())
 
 
-def test_each_source_is_polled_by_its_name_and_process_takes_turns(two: Workspace, zeta: DemoServer) -> None:
+def test_each_source_is_polled_by_its_name_and_process_takes_turns(two: Workspace, zeta: Cameras) -> None:
     from flows.poll import poll
     from flows.process import process
 
@@ -59,7 +59,7 @@ def test_each_source_is_polled_by_its_name_and_process_takes_turns(two: Workspac
 
 
 def test_the_state_belongs_to_each_sources_api_and_a_move_is_of_one(
-    two: Workspace, zeta: DemoServer, capsys: pytest.CaptureFixture[str]
+    two: Workspace, zeta: Cameras, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from cropline.cli.move_state import run_move
     from flows.poll import poll
@@ -82,7 +82,7 @@ def test_the_state_belongs_to_each_sources_api_and_a_move_is_of_one(
 
 
 def test_the_command_polls_all_and_one_that_fails_stops_no_other(
-    two: Workspace, zeta: DemoServer, capsys: pytest.CaptureFixture[str]
+    two: Workspace, zeta: Cameras, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from cropline.cli.runs import run_poll
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.server import DemoServer
+from tests.integration.cameras import Cameras
 from tests.integration.commands import cropline
 
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial.md"
@@ -18,7 +18,7 @@ _ADDRESS, _TOKEN = "http://127.0.0.1:8765", "demo-token"
 
 @pytest.mark.usefixtures("prefect_server")
 def test_the_tutorial_runs_as_written(
-    tmp_path: Path, steady_api: DemoServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, steady_api: Cameras, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = TUTORIAL.read_text(encoding="utf-8")
     assert _ADDRESS in text
