@@ -13,6 +13,8 @@ export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export HAS_DLT_TELEMETRY := 0
 export RUNTIME__DLTHUB_TELEMETRY := false
+# Hundreds of processes import our modules: they are compiled once, not by each of them.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: image help demo test test-slow test-engines lint format bench chaos up sanitize lock wheels docs clean
 
