@@ -98,10 +98,12 @@ class Bits:
 
     def _sharpness(self, outer: Region) -> float:
         left, top, right, bottom = measure.middle(outer.width, outer.height)
+        width, height = right - left, bottom - top
+        if min(width, height) < 3:
+            return 0.0
         window = (outer.left + left, outer.top + top, outer.left + right, outer.top + bottom)
-        x, y, right, bottom = self._pieces.outer(window)
-        grey = self._pieces.grey((x, y, right, bottom))
-        return measure.sharpness_of(grey.im.crop((window[0] - x, window[1] - y, right - x, bottom - y)))
+        squares: int = self._pieces.edges(window)
+        return round(squares / ((width - 2) * (height - 2)), 2)
 
 
 def open_bits(photo: Photo, wanted: Sequence[Region]) -> Bits | None:
@@ -110,7 +112,7 @@ def open_bits(photo: Photo, wanted: Sequence[Region]) -> Bits | None:
     Raise EngineError on a machine without cropline-regions: a lossless profile there would mean something else.
     """
     found = extension()
-    if found is None or not hasattr(found, "Pieces"):
+    if not hasattr(getattr(found, "Pieces", None), "edges"):
         raise EngineError(
             "a lossless jpeg profile needs cropline-regions (native/README.md) on every machine that cuts, "
             "in this version; it is not usable here"

@@ -7,12 +7,9 @@ would cost twice as much as the steps, so the code uses the core image (``Image.
 from __future__ import annotations
 
 from operator import mul
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image, ImageFilter
-
-if TYPE_CHECKING:
-    from PIL._imaging import ImagingCore
 
 GRID = 32  # px per side of the grid of single pixels whose brightness is averaged
 _WINDOW = 40  # px per side of the window in the crop's middle, at full resolution, where edges are measured
@@ -43,24 +40,19 @@ def sharpness(crop: Image.Image) -> float:
 
     0 for crops under 3 px per side. Edges beyond 127 grey levels count as 127.
     """
-    window: Any = crop.im.crop(middle(*crop.size))
-    return sharpness_of(window.convert("L"))
-
-
-def middle(width: int, height: int) -> tuple[int, int, int, int]:
-    """Return the window of a crop of this size in which sharpness is measured."""
-    left, top = max(0, (width - _WINDOW) // 2), max(0, (height - _WINDOW) // 2)
-    return left, top, min(width, left + _WINDOW), min(height, top + _WINDOW)
-
-
-def sharpness_of(window: ImagingCore) -> float:
-    """Return the sharpness of a crop from the luma of its middle."""
-    if min(window.size) < 3:
+    if min(crop.size) < 3:
         return 0.0
-    edges: Any = window.filter(*_LAPLACE)
+    window: Any = crop.im.crop(middle(*crop.size))
+    edges: Any = window.convert("L").filter(*_LAPLACE)
     width, height = int(edges.size[0]), int(edges.size[1])
     # The outermost pixels have no neighbours: the filter leaves them unchanged.
     inner = edges.crop((1, 1, width - 1, height - 1))
     # The mean of a Laplacian is close to zero, so its mean square is its variance.
     squares: int = sum(map(mul, _SQUARES, inner.histogram()))
     return round(squares / ((width - 2) * (height - 2)), 2)
+
+
+def middle(width: int, height: int) -> tuple[int, int, int, int]:
+    """Return the window of a crop of this size in which sharpness is measured."""
+    left, top = max(0, (width - _WINDOW) // 2), max(0, (height - _WINDOW) // 2)
+    return left, top, min(width, left + _WINDOW), min(height, top + _WINDOW)

@@ -915,24 +915,66 @@ static PyObject *pieces_levels(PyObject *self, PyObject *rectangle) {
   return levels;
 }
 
+/* The decoded luma of the band, as bytes. */
+static PyObject *decode_grey(struct job *job) {
+  struct band *band = job->bands;
+  size_t size = (size_t)(band->right - band->left) * (band->bottom - band->top);
+  PyObject *pixels = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
+  if (pixels == NULL) return NULL;
+  unsigned char *place = (unsigned char *)PyBytes_AS_STRING(pixels);
+  job->grey = 1;
+  if (open_band(band, place, size) != 0 || run(job, decode_band) != 0) Py_CLEAR(pixels);
+  if (pixels != NULL) close_band(band, place, size);
+  drop_band(band);
+  memset(band, 0, sizeof *band);
+  return pixels;
+}
+
 static PyObject *pieces_grey(PyObject *self, PyObject *rectangle) {
   struct pieces *pieces = (struct pieces *)self;
   PyObject *pixels = NULL;
   if (enter(pieces) != 0) return NULL;
-  struct job *job = pieces->job;
-  struct band *band = job->bands;
-  if (take_rectangle(job, rectangle, band) == 0) {
-    size_t size = (size_t)(band->right - band->left) * (band->bottom - band->top);
-    pixels = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
-    unsigned char *place = pixels == NULL ? NULL : (unsigned char *)PyBytes_AS_STRING(pixels);
-    job->grey = 1;
-    if (pixels != NULL && (open_band(band, place, size) != 0 || run(job, decode_band) != 0)) Py_CLEAR(pixels);
-    if (pixels != NULL) close_band(band, place, size);
-    drop_band(band);
-    memset(band, 0, sizeof *band);
-  }
+  if (take_rectangle(pieces->job, rectangle, pieces->job->bands) == 0) pixels = decode_grey(pieces->job);
   pieces->busy = 0;
   return pixels;
+}
+
+/* The sum of the squares of the Laplacian of width x height px, at least 3 x 3, each limited to a signed byte. */
+static unsigned long long edges_of(const uint8_t *pixels, size_t stride, size_t width, size_t height) {
+  unsigned long long sum = 0;
+  for (size_t y = 1; y + 1 < height; y++)
+    for (size_t x = 1; x + 1 < width; x++) {
+      const uint8_t *at = pixels + y * stride + x;
+      int edge = at[-1] + at[1] + *(at - stride) + at[stride] - 4 * *at;
+      edge = edge < -128 ? -128 : edge > 127 ? 127 : edge;
+      sum += (unsigned)(edge * edge);
+    }
+  return sum;
+}
+
+static PyObject *pieces_edges(PyObject *self, PyObject *args) {
+  struct pieces *pieces = (struct pieces *)self;
+  PyObject *answer = NULL;
+  unsigned int left, top, right, bottom;
+  if (!PyArg_ParseTuple(args, "(IIII)", &left, &top, &right, &bottom) || enter(pieces) != 0) return NULL;
+  struct job *job = pieces->job;
+  unsigned int aside = left % job->mcu_width, above = top % job->mcu_height;
+  PyObject *outer = Py_BuildValue("(IIII)", left - aside, top - above, right, bottom);
+  if (outer != NULL && take_rectangle(job, outer, job->bands) == 0) {
+    if (left >= right || top >= bottom || right - left < 3 || bottom - top < 3) {
+      PyErr_SetString(PyExc_ValueError, "a window has at least 3 x 3 px");
+    } else {
+      PyObject *pixels = decode_grey(job);
+      size_t stride = (size_t)(right - left) + aside;
+      if (pixels != NULL)
+        answer = PyLong_FromUnsignedLongLong(edges_of((const uint8_t *)PyBytes_AS_STRING(pixels) + above * stride + aside,
+                                                      stride, right - left, bottom - top));
+      Py_XDECREF(pixels);
+    }
+  }
+  Py_XDECREF(outer);
+  pieces->busy = 0;
+  return answer;
 }
 
 static PyMethodDef pieces_methods[] = {
@@ -943,6 +985,8 @@ static PyMethodDef pieces_methods[] = {
      "turned((left, top, right, bottom), (width, height), (swap, mirror_x, mirror_y), segments) -> the same, turned by its\n"
      "blocks: x and y are swapped, then x is mirrored, then y. A mirrored side has whole MCUs, and may then lose pixels of one."},
     {"levels", pieces_levels, METH_O, "levels((left, top, right, bottom)) -> a luma byte for each MCU that it touches."},
+    {"edges", pieces_edges, METH_VARARGS,
+     "edges((left, top, right, bottom)) -> the sum of squares of the Laplacian of the window's decoded luma."},
     {"grey", pieces_grey, METH_O, "grey((left, top, right, bottom)) -> its decoded luma."},
     {NULL, NULL, 0, NULL},
 };

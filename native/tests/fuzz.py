@@ -140,6 +140,8 @@ def try_pieces(data: bytes, chance: random.Random) -> str:
         try:
             pieces.levels(outer)
             pieces.grey(outer)
+            if min(box[2] - box[0], box[3] - box[1]) >= 3:
+                pieces.edges(box)
             file = whole(pieces.file(outer, b"\xff\xfe\x00\x03!"))
             turned = None if turning is None else pieces.turned(turning, turn)
         except (regions.Undecoded, ValueError):

@@ -138,6 +138,24 @@ def test_levels_are_the_mean_luma_of_mcus(kind: str) -> None:
     assert pieces.grey(box).tobytes() == luma(data).crop(box).tobytes()
 
 
+@pytest.mark.parametrize("kind", SAMPLINGS)
+def test_edges_are_the_squares_of_the_laplacian_anywhere(kind: str) -> None:
+    data = sampled(160, 128, 4, kind, quality=95)
+    pieces, grey = regions.Pieces(data, 128), luma(data)
+    for window in ((0, 0, 3, 3), (37, 41, 77, 81), (120, 88, 160, 128), (31, 33, 71, 36)):
+        at = grey.crop(window).load()
+        width, height = window[2] - window[0], window[3] - window[1]
+        edges = [
+            at[x - 1, y] + at[x + 1, y] + at[x, y - 1] + at[x, y + 1] - 4 * at[x, y]
+            for y in range(1, height - 1)
+            for x in range(1, width - 1)
+        ]
+        assert pieces.edges(window) == sum(max(-128, min(127, edge)) ** 2 for edge in edges)
+    for wrong in ((0, 0, 2, 9), (9, 9, 3, 30), (0, 0, 3, 129), (159, 0, 162, 3), (2**31, 2**31, 3, 3)):
+        with pytest.raises((ValueError, OverflowError)):
+            pieces.edges(wrong)
+
+
 def luma(data: bytes) -> Image.Image:
     image = Image.open(io.BytesIO(data))
     image.draft("L", image.size)

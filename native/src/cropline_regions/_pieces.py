@@ -93,6 +93,16 @@ class Pieces:
         size = -(-right // self.across) - left // self.across, -(-bottom // self.down) - top // self.down
         return _grey(size, self._pieces.levels((left, top, right, bottom)))
 
+    def edges(self, window: Box) -> int:
+        """Return the sum of the squares of the Laplacian of the window's luma: only its own MCUs are decoded.
+
+        The window has at least 3 x 3 px and may begin anywhere. Each value is limited to -128..127.
+        """
+        try:
+            return self._pieces.edges(window)
+        except _regions.Refusal as refusal:
+            raise Undecoded(*refusal.args) from None
+
     def grey(self, rectangle: Box) -> Image.Image:
         """Return the decoded luma of the rectangle."""
         left, top, right, bottom = rectangle
