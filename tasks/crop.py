@@ -15,7 +15,7 @@ from prefect import get_run_logger, task
 
 from cropline.core.errors import NotReconciled
 from cropline.intake.script_frames import read_frames
-from cropline.intake.stores import read_stores
+from cropline.intake.stores import read_store_columns, read_stores, with_store_columns
 from cropline.pipeline.funnel import Funnel
 from cropline.pipeline.reuse import reuse_crops
 from cropline.pipeline.run import Run
@@ -48,6 +48,7 @@ def crop(run: Run, batch: Batch, check: Callable[[], None]) -> Cut:
     import pyarrow as pa
 
     from cropline.catalogue import Catalogue
+    from cropline.core.schemas import CROPS
     from fugue_jobs.crop_images import CropJob
     from fugue_jobs.engines.manifests import ManifestRows
     from fugue_jobs.engines.run import run_crop_job
@@ -62,12 +63,14 @@ def crop(run: Run, batch: Batch, check: Callable[[], None]) -> Cut:
         if profile.output != "objects"
     )
     stores = read_stores(run.spec, settings.engine.stores)
+    of_stores = read_store_columns(run.spec, settings.engine.stores)
     kept, claims = _reused(run, batch, stores)
     frames = read_frames(run.spec, settings.engine.frames)
     adds = settings.engine.script is not None or any(
         step.columns for p in settings.profiles.values() for step in p.steps
     )
-    known = Catalogue(run.spec).columns() if adds else None
+    columns = Catalogue(run.spec).columns() if adds or of_stores is not None else None
+    known = columns if adds else None
     job = CropJob(run.spec, settings.fetch, settings.pictures, settings.engine.processes, packed, batch.batch_id)
     nothing_to_cut = 0 < kept.num_rows == expected
     used: list[EngineUse] = []
@@ -88,8 +91,12 @@ def crop(run: Run, batch: Batch, check: Callable[[], None]) -> Cut:
             known=known,
         )
 
+    def joined(rows: pa.Table) -> pa.Table:
+        return rows if columns is None else with_store_columns(rows, of_stores, columns)
+
+    joined(CROPS.empty_table())  # a column of another type is refused before anything is fetched
     if nothing_to_cut:
-        return Cut(in_order(kept), images.counts, (), 0.0)
+        return Cut(joined(in_order(kept)), images.counts, (), 0.0)
     crops = cut(images, claims, lambda rows: run.on_progress("crops", rows, expected))
     crops = _again_with_fresh_urls(run, batch, claims, crops, cut)
     seconds = time.monotonic() - started
@@ -105,7 +112,7 @@ def crop(run: Run, batch: Batch, check: Callable[[], None]) -> Cut:
         came_out = f"the job returned {crops.num_rows} rows and {kept.num_rows} were kept"
         raise NotReconciled(f"batch {batch.batch_id}: expected {expected} rows, but {came_out}")
     whole = in_order(pa.concat_tables([crops, kept], promote_options="default")) if kept.num_rows else crops
-    return Cut(whole, images.counts, tuple(used), seconds)
+    return Cut(joined(whole), images.counts, tuple(used), seconds)
 
 
 crop_task = task(

@@ -1,5 +1,6 @@
 """The stores table: reading it, and the cameras that it lists."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from cropline.core.errors import ManifestError
 from cropline.core.store_spec import StoreSpec
-from cropline.intake.stores import read_cameras, read_stores
+from cropline.intake.stores import read_cameras, read_store_columns, read_stores, with_store_columns
 
 
 def table(path: Path, **columns: list[Any]) -> str:
@@ -106,3 +107,53 @@ def test_a_file_that_is_no_parquet_is_one_line(tmp_path: Path, data: bytes) -> N
 def test_a_table_that_is_nowhere_is_one_line(tmp_path: Path, where: str) -> None:
     with pytest.raises(ManifestError, match=r"^stores table [^\n]*$"):
         read_stores(StoreSpec(tmp_path.as_uri()), where)
+
+
+def _own(tmp_path: Path, **columns: Any) -> pa.Table | None:
+    pq.write_table(pa.table({"store_id": ["s1", "s2"], **columns}), tmp_path / "own.parquet")
+    return read_store_columns(StoreSpec(tmp_path.as_uri()), str(tmp_path / "own.parquet"))
+
+
+def test_own_columns_keep_their_types_and_join_each_row_by_its_store(tmp_path: Path) -> None:
+    own = _own(
+        tmp_path,
+        city=["x", "y"],
+        cameras=[["c"], []],
+        area_m2=pa.array([120, None], pa.int32()),
+        opened=pa.array([datetime(2020, 1, 1), None], pa.timestamp("ns")),
+        label=pa.array(["a", "b"]).dictionary_encode(),
+    )
+    assert own is not None
+    assert {field.name: str(field.type) for field in own.schema} == {
+        "store_id": "string", "area_m2": "int32", "opened": "timestamp[us, tz=UTC]", "store_label": "string",
+    }  # fmt: skip
+    rows = pa.table({"store_id": ["s2", None, "s1", "other", "s1"], "box": [0, 1, 2, 3, 4]})
+    joined = with_store_columns(rows, own, pa.schema([]))
+    assert joined["box"].to_pylist() == [0, 1, 2, 3, 4]
+    assert joined["area_m2"].to_pylist() == [None, None, 120, None, 120]
+    assert joined["store_label"].to_pylist() == ["b", None, "a", None, "a"]
+    assert with_store_columns(joined, own, joined.schema).equals(joined), "joined again it is the same"
+
+
+def test_a_table_without_own_columns_has_none(tmp_path: Path) -> None:
+    assert _own(tmp_path, region=["n", "s"]) is None
+    assert read_store_columns(StoreSpec(tmp_path.as_uri()), None) is None
+
+
+@pytest.mark.parametrize(
+    ("column", "says"),
+    [
+        ({"wait": pa.array([1, 2], pa.duration("s"))}, "the catalogue cannot store wait, which is duration"),
+        ({"no name": ["a", "b"]}, "cannot have a column 'no name': rename it"),
+        ({"label": ["a", "b"], "store_label": ["a", "b"]}, "two columns store_label"),
+    ],
+)
+def test_a_column_that_the_catalogue_cannot_have_is_named(tmp_path: Path, column: dict[str, Any], says: str) -> None:
+    with pytest.raises(ManifestError, match=f"stores table .*own.parquet.*{says}"):
+        _own(tmp_path, **column)
+
+
+def test_a_column_that_the_catalogue_has_as_another_type_is_named(tmp_path: Path) -> None:
+    own = _own(tmp_path, area=[1, 2])
+    with pytest.raises(ManifestError, match="column area is int64, but the catalogue has it as string: rename it"):
+        with_store_columns(pa.table({"store_id": ["s1"]}), own, pa.schema([("area", pa.string())]))
