@@ -11,7 +11,14 @@ from cropline.catalogue import MaintenanceResult
 from cropline.maintenance.result import CleanupResult
 from flows.running import open_run, run_name
 from tasks.forget import finish_erasures
-from tasks.maintain import delete_expired, delete_orphans, maintain_catalogue, maintenance_failed, show_maintenance
+from tasks.maintain import (
+    delete_expired,
+    delete_orphans,
+    maintain_catalogue,
+    maintenance_failed,
+    rewrite_dead_packs,
+    show_maintenance,
+)
 from tasks.run_status import emit_on_failure
 
 
@@ -31,7 +38,8 @@ def maintain(
     """Keep the catalogue fast to read, and remove what is no longer needed.
 
     **What it does.** Removes crops older than their profile's `retention_days`, and manifests, quarantine and
-    reports older than `CROPLINE_RETENTION__...` says (nothing unless set). Merges small files of the
+    reports older than `CROPLINE_RETENTION__...` says (nothing unless set). Rewrites packs in which more than
+    30 % of the crops are superseded. Merges small files of the
     catalogue, deletes files that no version of the last `keep_days` days needs, and shortens the table's log.
     Then removes orphans: crops that no version of the catalogue names, older than
     `CROPLINE_RETENTION__ORPHANS` and than any open batch. Finishes erasures (`cropline forget`) of photos
@@ -47,7 +55,7 @@ def maintain(
         if not dry_run:
             finish_erasures(run)
         with emit_on_failure(run, maintenance_failed(run)):
-            aged = delete_expired(run, dry_run)
+            aged = [*delete_expired(run, dry_run), *rewrite_dead_packs(run, dry_run)]
             done = maintain_catalogue(run, keep_days, dry_run)
             results = [*aged, *delete_orphans(run, dry_run)]
         show_maintenance(run, done, results, dry_run)

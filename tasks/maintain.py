@@ -65,6 +65,14 @@ def delete_expired(run: Run, dry_run: bool) -> list[CleanupResult]:
     return [*expire_crops(run.spec, run.settings, dry_run=dry_run), *deleted]
 
 
+@task(name="rewrite packs", task_run_name="rewrite packs", **STEP)
+def rewrite_dead_packs(run: Run, dry_run: bool) -> list[CleanupResult]:
+    """Rewrite packs in which many crops are superseded. An erasure that runs takes precedence."""
+    from cropline.maintenance import rewrite_packs
+
+    return [rewrite_packs(run.spec, run.state, dry_run=dry_run)]
+
+
 @task(name="delete orphans", task_run_name="delete orphans", **STEP)
 def delete_orphans(run: Run, dry_run: bool) -> list[CleanupResult]:
     """Remove crops and packs that no version of the catalogue names."""

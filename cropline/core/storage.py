@@ -217,6 +217,16 @@ def list_keys(spec: StoreSpec, prefix: str) -> list[str]:
         raise _failed("list", spec, error, prefix) from error
 
 
+def list_sizes(spec: StoreSpec, prefix: str) -> dict[str, int]:
+    """Return key -> size (bytes) of everything below prefix."""
+    import obstore
+
+    try:
+        return {meta["path"]: meta["size"] for page in obstore.list(open_store(spec), prefix=prefix) for meta in page}
+    except (OSError, obstore.exceptions.BaseError) as error:
+        raise _failed("list", spec, error, prefix) from error
+
+
 def list_written(spec: StoreSpec, prefix: str) -> list[tuple[datetime, str]]:
     """Return (time of the last write, key) of all keys below prefix."""
     import obstore

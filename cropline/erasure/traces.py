@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from cropline.catalogue import Catalogue
 from cropline.core import keys, storage
-from cropline.erasure.packs import rewrite
 from cropline.packs import index_key
 from cropline.packs.reading import holds, list_packs
+from cropline.pipeline.pack_rewrite import rewrite
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -4,12 +4,13 @@ import sys
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 from deltalake import DeltaTable
 
 import cropline
 
 root = Path(sys.argv[1]).resolve()
-crops = DeltaTable(str(root / "catalogue")).to_pyarrow_dataset()  # or, with DuckDB's extension: delta_scan('...')
+crops = pa.table(DeltaTable(str(root / "catalogue")).scan())  # or, with DuckDB's extension: delta_scan('...')
 print(duckdb.sql("SELECT store_id, captured_date, count(*) AS crops FROM crops WHERE status = 'written' GROUP BY ALL"))
 
 worst = duckdb.sql("SELECT * FROM crops WHERE status = 'written' ORDER BY sharpness LIMIT 3").to_arrow_table()

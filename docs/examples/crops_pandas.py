@@ -3,13 +3,12 @@
 import sys
 from pathlib import Path
 
-from deltalake import DeltaTable
 from PIL import Image
 
 import cropline
 
 root = Path(sys.argv[1]).resolve()
-frame = DeltaTable(str(root / "catalogue")).to_pandas(filters=[("status", "=", "written")])
+frame = cropline.read_crops("status = 'written'", storage=root.as_uri())
 print(frame.groupby("label", dropna=False)["bytes"].agg(["count", "mean"]).head())
 
 first = frame.sort_values("key").iloc[0].to_dict()

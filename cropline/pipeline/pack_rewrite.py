@@ -1,6 +1,6 @@
 """Rewrites a pack without the crops of some photos: its other crops and their rows move to a new pack, in one commit.
 
-The old pack is removed afterwards (traces.py).
+The old pack is removed afterwards: by an erasure at once, else by maintenance, when no version of the catalogue names it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def _moved(spec: StoreSpec, pack: str, rows: pa.Table, source: str, gone: Collec
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    forgotten = pc.and_(pc.equal(rows["source"], source), pc.is_in(rows["image_id"], pa.array(sorted(gone))))
+    forgotten = pc.and_(
+        pc.equal(rows["source"], source), pc.is_in(rows["image_id"], pa.array(sorted(gone), pa.string()))
+    )
     stay = rows.filter(pc.invert(forgotten))
     if not len(stay):
         return stay

@@ -1,0 +1,114 @@
+"""Rewrites packs in which too many crops are dead: superseded, or expired. Readers of whole packs then read less.
+
+The old pack stays while a version of the catalogue names it; then it is an orphan. An erasure must not run meanwhile,
+since the new pack could get a crop that it removes: the lock of erasures is held.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cropline.catalogue import Catalogue, sql
+from cropline.core import storage
+from cropline.maintenance.result import CleanupResult
+from cropline.packs import index_key
+from cropline.packs.spool import SHARDS
+from cropline.pipeline.heartbeat import Heartbeat
+from cropline.pipeline.pack_rewrite import rewrite
+
+if TYPE_CHECKING:
+    from cropline.core.store_spec import StoreSpec
+    from cropline.state import State
+
+DEAD_SHARE = 0.3
+"""A pack is rewritten when more than this share of its crops is dead."""
+
+
+@dataclass(frozen=True)
+class _Pack:
+    key: str
+    source: str
+    live: int
+    live_bytes: int
+
+
+def rewrite_packs(spec: StoreSpec, state: State, *, dry_run: bool) -> CleanupResult:
+    """Rewrite the packs whose share of dead crops exceeds DEAD_SHARE. Return how many, and the bytes of dead crops."""
+    count = size = 0
+    sizes = storage.list_sizes(spec, f"{SHARDS}/")
+    packs = [pack for pack in _named(spec) if _may_be_dead(pack, sizes)]
+    for source in sorted({pack.source for pack in packs}):
+        with _lock(state, source, dry_run) as held:
+            for pack in packs if held else ():
+                if pack.source == source and _is_dead(pack, _crops(spec, pack.key)):
+                    if not dry_run:
+                        rewrite(spec, pack.key, source, (), held.renew)
+                    count += 1
+                    size += max(0, sizes[pack.key] - pack.live_bytes)
+    return CleanupResult("packs with many superseded crops, rewritten", count, size)
+
+
+def _named(spec: StoreSpec) -> list[_Pack]:
+    """Return the packs that current rows name. Reads four columns of the table."""
+    catalogue = Catalogue(spec)
+    if catalogue.version() is None:
+        return []
+    rows = catalogue.read_version(columns=["source", "shard", "bytes", "status"]).rows
+    with sql.connect(rows) as database:
+        found = database.sql(
+            f"SELECT shard, min(source), count(*), sum(bytes) FROM {sql.TABLE} "  # noqa: S608 - our own name
+            "WHERE shard IS NOT NULL AND status = 'written' GROUP BY 1 ORDER BY 1"
+        ).fetchall()
+    return [_Pack(*row) for row in found]
+
+
+def _may_be_dead(pack: _Pack, sizes: dict[str, int]) -> bool:
+    """Return whether it is worth counting its crops. Headers and facts are a part of its size too."""
+    return pack.key in sizes and pack.live_bytes < (1 - DEAD_SHARE) * sizes[pack.key]
+
+
+def _is_dead(pack: _Pack, crops: int) -> bool:
+    return crops - pack.live > DEAD_SHARE * crops
+
+
+def _crops(spec: StoreSpec, pack: str) -> int:
+    """Return how many crops a pack holds, dead ones too; without reading them."""
+    index = index_key(pack)
+    if index is not None:
+        return len(json.loads(storage.read(spec, index))["samples"]) if storage.exists(spec, index) else 1
+    import pyarrow.parquet as pq
+
+    with storage.open_object(spec, pack) as file, pq.ParquetFile(file) as parquet:
+        return int(parquet.metadata.num_rows)
+
+
+class _Lock:
+    def __init__(self, state: State, source: str, holder: str) -> None:
+        self._state, self._source, self._holder = state, source, holder
+
+    def renew(self) -> None:
+        """Raise StaleLease when another process has taken the lock over."""
+        if self._holder:
+            self._state.renew_erasure_lock(self._source, self._holder)
+
+
+@contextmanager
+def _lock(state: State, source: str, dry_run: bool) -> Iterator[_Lock | None]:
+    """Hold the lock of erasures; None while an erasure runs. A dry run needs none."""
+    holder = "" if dry_run else secrets.token_hex(8)
+    if dry_run:
+        yield _Lock(state, source, holder)
+    elif not state.acquire_erasure_lock(source, holder):
+        yield None
+    else:
+        lock = _Lock(state, source, holder)
+        try:
+            with Heartbeat(lock.renew, state.lease.total_seconds() / 3, f"packs of {source}"):
+                yield lock
+        finally:
+            state.release_erasure_lock(source, holder)
