@@ -44,7 +44,9 @@ def rewrite_packs(spec: StoreSpec, state: State, *, dry_run: bool) -> CleanupRes
     packs = [pack for pack in _named(spec) if _may_be_dead(pack, sizes)]
     for source in sorted({pack.source for pack in packs}):
         with _lock(state, source, dry_run) as held:
-            for pack in packs if held else ():
+            if held is None:
+                continue
+            for pack in packs:
                 if pack.source == source and _is_dead(pack, _crops(spec, pack.key)):
                     if not dry_run:
                         rewrite(spec, pack.key, source, (), held.renew)
