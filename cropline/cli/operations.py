@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cropline.cli import quarantine
+from cropline.cli import quarantine, trials
 from cropline.cli.options import EverySource, Source
 
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="show the logs of the run")]
@@ -34,6 +34,7 @@ def add_to(app: typer.Typer) -> None:
         watch, plan, backfill, replay, maintain, forget, export, changes, deploy, up, copy_state, move_state, check_storage, metrics, gallery, timeline,
     ):  # fmt: skip
         app.command()(command)
+    trials.add_to(app)
     app.add_typer(quarantine.app)
     app.command()(init)
     app.command()(check)

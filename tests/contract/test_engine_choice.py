@@ -234,7 +234,7 @@ def test_a_column_that_the_catalogue_cannot_store_is_refused_before_anything_is_
     server.served.clear()
     for column, told in (
         ("1 AS batch_id", "column batch_id: the catalogue has one of that name; rename it"),
-        ('1 AS "a b"', "column 'a b': a name has letters, digits and _; rename it"),
+        ("1 AS `A B`", "column 'A B': a name has letters, digits and _; rename it"),
         ("1 AS price", "column price is int32, but the catalogue has Price as double; rename it"),
     ):
         some = jobs.OWN.format(where="", end="").replace("crops =", "some =")

@@ -37,3 +37,10 @@ class Inverter:
 
     def __call__(self, images: list[Image.Image], rows: list[dict[str, Any]]) -> list[Image.Image]:
         return [inverted(image, row) for image, row in zip(images, rows, strict=True)]
+
+
+def judged(image: Image.Image, row: dict[str, Any]) -> tuple[Image.Image, dict[str, Any]]:
+    """Returns black crops; refuses one box."""
+    if row["label"] == "label of 1":
+        raise ValueError("no")
+    return Image.new("RGB", image.size), {"sku": "dark"}
