@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -55,18 +55,18 @@ def shadow_profile(
     settings, screen = load_settings(), Screen()
     name = _against(settings, profile, against)
     comparison, spent = _begin()
-    deadline = time.monotonic() + minutes * 60
+    deadline = monotonic() + minutes * 60
     with State.open(settings.state) as state:
         seen = {_done(item): None for item in state.find_images(states=["done"], profiles=[name], limit=_NEWEST)}
         screen.print(f"watching for photos that other runs crop by {name}; Ctrl-C ends it and shows the result")
         try:
-            while time.monotonic() < deadline:
+            while monotonic() < deadline:
                 done = state.find_images(states=["done"], profiles=[name], limit=_NEWEST)
                 new = [item for item in done if _done(item) not in seen]
                 seen |= {_done(item): None for item in new}
                 drawn = [item for item in new if _drawn(item.image_id) < share * _SHARES]
                 _run(list(_rows(settings, state, drawn, profile)), settings, comparison, spent)
-                time.sleep(min(every_s, max(0.0, deadline - time.monotonic())))
+                sleep(min(every_s, max(0.0, deadline - monotonic())))
         except KeyboardInterrupt:
             screen.print("")
     _finish(screen, comparison, spent, (f"{name}, current", profile), out)

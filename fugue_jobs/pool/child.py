@@ -96,6 +96,11 @@ class Child:
         self.pipe.close()
 
 
+def surroundings() -> tuple[dict[str, str], str]:
+    """Return what a process takes over at its start: the environment and the import path."""
+    return dict(os.environ), _search_path()
+
+
 def _search_path() -> str:
     """Return our import path plus the location of this code (a zip on Spark workers)."""
     home = str(Path(fugue_jobs.__file__).parent.parent)

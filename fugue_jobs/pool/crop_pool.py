@@ -22,7 +22,7 @@ from typing import Any, Self
 from cropline.core.errors import EngineError
 from cropline.core.failures import PhotoFailure
 from fugue_jobs.pool.blame import Applying, memory_mb, without
-from fugue_jobs.pool.child import Child
+from fugue_jobs.pool.child import Child, surroundings
 from fugue_jobs.pool.crop_process import OWN_PIXELS, Assignment
 from fugue_jobs.work import CropOutcome, ImageOutcome, ImageWork, failed, failed_photo
 
@@ -88,6 +88,7 @@ class CropPool:
         self._waiting: deque[_Job] = deque()
         self._asking: deque[tuple[_WorkerSlot, int]] = deque()
         self._losses = 0
+        self.surroundings = surroundings()  # a function may depend on a variable that was set since
         # All processes together may decode this many more pixels of large photos.
         self._spare = max(assignment.pictures.max_pixels - OWN_PIXELS, OWN_PIXELS * size // 2)
 
@@ -354,7 +355,7 @@ def borrow_pool(assignment: Assignment, size: int) -> CropPool:
     """Return a pool for this assignment: the idle one if it fits, else a new one. Then return_pool() or close it."""
     while idle := _taken():
         kept, kept_size, pool = idle
-        if kept == assignment and kept_size == size:
+        if kept == assignment and kept_size == size and pool.surroundings == surroundings():
             return pool
         pool.close()
     return CropPool(assignment, size)

@@ -64,7 +64,7 @@ def _card(
     lines = (
         " ".join(part for part in (found.label or "no label", share) if part),
         f"{found.image_id}, box {found.box_index}",
-        f"{_facts(pair.current)}  →  {_facts(pair.tried)}",
+        f"{_facts(pair.current)}  to  {_facts(pair.tried)}",
     )
     for line, text in enumerate(lines):
         colour = _INK if line == 0 else _QUIET

@@ -52,7 +52,7 @@ def test_they_compare_with_the_recipe_that_cut_the_photos_and_change_nothing(
             workspace.poll()
 
     with monkeypatch.context() as patch:
-        patch.setattr(trial.time, "sleep", sleep)
+        patch.setattr(trial, "sleep", sleep)
         trial.shadow_profile("default", 1.0, 60, None, tmp_path / "shadow")
     said = capsys.readouterr().out
     new = len(workspace.rows()) - len(before["rows"])
