@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cropline.core.errors import OptionError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 Frame = TypeVar("Frame")
 
+_REDRAWN_S = 0.25
 _TAKEN = "pandas, Arrow, a DuckDB relation, Spark, Dask, or a path to Parquet or CSV"
 
 
@@ -176,7 +178,10 @@ def _cut_here(rows: Rows, options: Options) -> Results:
 @contextmanager
 def _progress(total: int) -> Iterator[Emit | None]:
     """Show a progress bar in a terminal or a notebook."""
-    if not (sys.stderr.isatty() or "ipykernel" in sys.modules):
+    if "ipykernel" in sys.modules:
+        yield from _in_notebook(total)
+        return
+    if not sys.stderr.isatty():
         yield None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -187,6 +192,27 @@ def _progress(total: int) -> Iterator[Emit | None]:
     with Progress(*shown, console=Screen(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=total)
         yield lambda ended: bar.update(task, completed=ended)
+
+
+def _in_notebook(total: int) -> Iterator[Emit]:
+    """Show the browser's own progress bar: rich's needs ipywidgets in a notebook, and warns without them."""
+    from IPython.display import display
+
+    shown: Any = display({"text/html": ""}, raw=True, display_id=True)
+    last = 0.0
+
+    def tell(ended: int) -> None:
+        nonlocal last
+        if shown is not None and monotonic() - last > _REDRAWN_S:
+            last = monotonic()
+            bar = f'cropping <progress value="{ended}" max="{total}"></progress> {ended:,} of {total:,}'
+            shown.update({"text/html": bar}, raw=True)
+
+    try:
+        yield tell
+    finally:
+        if shown is not None:
+            shown.update({"text/html": ""}, raw=True)
 
 
 def _refuse_engine(engine: object, kind: str) -> None:
