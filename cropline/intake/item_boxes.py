@@ -13,6 +13,7 @@ from typing import Any
 from cropline.config.api import ApiSettings
 from cropline.config.field_map import FieldMap
 from cropline.intake.item_values import UNREADABLE, read_number, read_text
+from cropline.intake.json_bytes import read_json
 
 Getter = Callable[[Any], Any]
 Given = tuple[str | None, Any]
@@ -24,7 +25,9 @@ _ROOT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def given_boxes(value: Any, fields: FieldMap) -> list[Given] | None:
-    """Return the boxes one by one; None when the form is unknown."""
+    """Return the boxes one by one; None when the form is unknown. A text may be the JSON of a form."""
+    if isinstance(value, str):
+        value = _from_json(value)
     if isinstance(value, dict):
         names = {match[0] for name in (*_FIELDS, "polygon") if (match := _ROOT.match(getattr(fields, name)))}
         if not names & set(value):
@@ -36,6 +39,15 @@ def given_boxes(value: Any, fields: FieldMap) -> list[Given] | None:
             return None
         return [(None, dict(zip(lists, parts, strict=True))) for parts in zip(*lists.values(), strict=True)]
     return _each([(None, box) for box in value]) if isinstance(value, list) else None
+
+
+def _from_json(text: str) -> Any:
+    if text.lstrip()[:1] not in ("[", "{"):
+        return None
+    try:
+        return read_json(text.encode("utf-8", "surrogatepass"))
+    except ValueError:
+        return None
 
 
 def _each(boxes: list[Given]) -> list[Given] | None:
@@ -102,7 +114,7 @@ def _corners(values: list[float | None], box_format: str) -> Corners:
 def _polygon(value: Any) -> Corners | None:
     """Return the bounding box of [[x, y], ...], a flat list of numbers, several of these, or objects with x and y.
 
-    A missing x or y of an object is 0: some services leave out zeros.
+    A missing x or y of an object is 0: some services leave out zeros. A text is JSON, or numbers as in SVG's points.
     """
     if value is None:
         return (None,) * 4
@@ -114,10 +126,15 @@ def _polygon(value: Any) -> Corners | None:
 
 
 def _points(value: Any) -> list[tuple[float, float]] | None:
+    if isinstance(value, str):
+        value = _from_json(value) or re.split(r"[\s,]+", value.strip())
     if not isinstance(value, list) or not value:
         return None
     if all(isinstance(part, dict) for part in value):
-        return _pairs([part.get(name, 0) for part in value for name in ("x", "y")])
+        small = [{name.lower(): number for name, number in part.items()} for part in value]
+        if not any("x" in part or "y" in part for part in small):
+            return None
+        return _pairs([part.get(name, 0) for part in small for name in ("x", "y")])
     if all(isinstance(part, list) for part in value):
         parts = [_pairs(part) if not any(isinstance(x, list) for x in part) else _points(part) for part in value]
         return None if any(part is None for part in parts) else [point for part in parts for point in part or ()]

@@ -22,6 +22,7 @@ from cropline.config.settings import Settings, files_instead
 from cropline.core import store_probe
 from cropline.core.errors import RunStopped
 from cropline.core.keys import canonical_json
+from cropline.intake.photo_places import check_named_files
 from cropline.lineage import EventBuilder, EventKind, event_id
 from cropline.pipeline.funnel import Funnel
 from cropline.pipeline.heartbeat import Heartbeat
@@ -162,6 +163,8 @@ class Run:
         """Read these files instead of the source, with its mapping. Raise SettingsError."""
         self.settings = self.settings.model_copy(update={"api": files_instead(self.settings.api, files, form)})
         self.once = True
+        if self.context.deployment is not None:
+            check_named_files(self.settings)
 
     def begin(self) -> Heartbeat:
         """Emit the run's START event. Return a context manager that renews the run's lease."""

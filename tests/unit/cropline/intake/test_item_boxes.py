@@ -52,6 +52,9 @@ def named(**changes: str) -> dict[str, Any]:
             {"segmentation": [[10, 20, 40, 30], [25, 60, 30, 30]]},
         ),
         ({"box_format": "polygon", **named(polygon="v")}, {"v": [{"x": 10, "y": 20}, {"x": "40", "y": 60}]}),
+        ({"box_format": "polygon", **named(polygon="v")}, {"v": [{"X": 10, "Y": 20}, {"X": 40, "Y": 60}]}),
+        ({"box_format": "polygon", **named(polygon="v")}, {"v": "10,20 40,20 40,60"}),
+        ({"box_format": "polygon", **named(polygon="v")}, {"v": "[[10, 20], [40, 60]]"}),
     ],
 )
 def test_one_box_in_every_format(changes: dict[str, Any], box: dict[str, Any]) -> None:
@@ -63,6 +66,12 @@ def test_a_left_out_coordinate_of_a_point_is_zero() -> None:
     points = [{"y": 20}, {"x": 40}, {}]
     got, _ = boxes_of([{"vertices": points}], box_format="polygon", **named(polygon="vertices"))
     assert got == [(None, None, 0, 0, 40, 20)]
+
+
+@pytest.mark.parametrize("points", [[{"lat": 1}, {"lat": 2}], [{}, {}], "", "10 20 30", "[[1, 2]", "a,b c,d", [[1, 2]]])
+def test_points_that_are_none_are_unreadable_and_not_zero(points: Any) -> None:
+    got, unreadable = boxes_of([{"v": points}], box_format="polygon", **named(polygon="v"))
+    assert (got, unreadable) == ([(None, None, None, None, None, None)], ["boxes[0].polygon"])
 
 
 def test_percent_become_parts_of_one() -> None:
@@ -80,6 +89,7 @@ def test_percent_become_parts_of_one() -> None:
         {"a": {"xmin": 10, "ymin": 20, "xmax": 40, "ymax": 60}, "b": {"xmin": 1, "ymin": 2, "xmax": 3, "ymax": 4}},
         {"a": [10, 20, 40, 60], "b": ["1", "2", "3", "4"]},
         {"xmin": [10, 1], "ymin": [20, 2], "xmax": [40, 3], "ymax": [60, 4], "id": ["a", "b"]},
+        "[[10, 20, 40, 60], [1, 2, 3, 4]]",
     ],
 )
 def test_boxes_as_lists_by_id_and_as_parallel_lists(boxes: Any) -> None:
