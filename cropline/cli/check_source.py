@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cropline.cli.findings import Finding
 from cropline.config.profile import Profile
-from cropline.config.settings import ApiSettings, Settings
+from cropline.config.settings import ApiSettings, FetchSettings, Settings
 from cropline.core.errors import ApiUnavailable, CroplineError
 from cropline.core.failures import FAILURES
 from cropline.core.scrub import one_line, scrub
@@ -53,7 +53,12 @@ def check_source(settings: Settings, picture: Path | None) -> SourceCheck:
     rows = [manifest.manifest_row(position, item, api) for position, item in enumerate(items[:_ROWS])]
     first = next((n for n, row in enumerate(rows) if row["boxes"]), 0)
     found.item, found.row = items[first], rows[first]
-    found.findings += [*_validated(settings, rows), *_units(api, rows), *_times(api, rows)]
+    found.findings += [
+        *_validated(settings, rows),
+        *_boxes_elsewhere(items, rows),
+        *_units(api, rows),
+        *_times(api, rows),
+    ]
     if picture is not None:
         _draw(settings, found, picture)
     return found
@@ -124,6 +129,21 @@ def _validated(settings: Settings, rows: Sequence[dict[str, Any]]) -> list[Findi
         Finding("wrong", "rows", f"{name}: {count} of {len(rows)} rows", told.get(name) or setting_of(name))
         for name, count in sorted(broken.items(), key=lambda pair: -pair[1])
     ]
+
+
+def _boxes_elsewhere(items: Sequence[Any], rows: Sequence[dict[str, Any]]) -> list[Finding]:
+    """When no row has boxes, look where else an item has some."""
+    from cropline.intake.proposals.boxes import find_boxes
+
+    if any(row["boxes"] for row in rows):
+        return []
+    form = find_boxes([item for item in items[:_ROWS] if isinstance(item, dict)])
+    if form is None:
+        return []
+    if form.per_item:
+        return [Finding("wrong", "boxes", "an item looks like one box", "CROPLINE_API__GROUP_BY_IMAGE=true")]
+    (where,) = [one.value for one in form.proposals if one.setting == "fields.boxes"]
+    return [Finding("wrong", "boxes", f"{where} looks like boxes", f"CROPLINE_API__FIELDS__BOXES={where}")]
 
 
 def _units(api: ApiSettings, rows: Sequence[dict[str, Any]]) -> list[Finding]:
@@ -210,7 +230,7 @@ def _draw(settings: Settings, found: SourceCheck, out: Path) -> None:
         images.append(whole | announced | meaning)
     with tempfile.TemporaryDirectory(prefix="cropline-") as folder:
         store = StoreSpec(Path(folder).as_uri())
-        rows = cut(images, store, settings.fetch, settings.pictures)
+        rows = cut(images, store, _with_endpoints(settings), settings.pictures)
         views = [one for one in rows if one["image_id"] == "view"]
         crops = [one for one in rows if one["image_id"] != "view"]
         if not views or views[0]["status"] != "written":
@@ -227,6 +247,15 @@ def _draw(settings: Settings, found: SourceCheck, out: Path) -> None:
         found.findings.append(Finding("wrong", "boxes", text, "CROPLINE_API__BOX_FORMAT, CROPLINE_API__COORDINATES"))
     elif crops:
         found.findings.append(Finding("ok", "boxes", f"{len(crops)} boxes are cut from the photo"))
+
+
+def _with_endpoints(settings: Settings) -> FetchSettings:
+    """Return how photos are fetched: those in the storage's cloud from the storage's server, as in a run."""
+    own = settings.storage.spec
+    if own.endpoint is None:
+        return settings.fetch
+    servers = {own.address.cloud: own.endpoint} | settings.fetch.bucket_endpoints
+    return settings.fetch.model_copy(update={"bucket_endpoints": servers})
 
 
 def _photo_failed(row: dict[str, Any], url: str) -> Finding:

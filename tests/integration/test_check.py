@@ -32,6 +32,7 @@ def folder(api: DemoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     monkeypatch.setenv("COLUMNS", "160")
     put(monkeypatch, API__URL=api.base_url, API__TOKEN=api.token, FETCH__ALLOW_LOOPBACK="true", API__RETRIES="0")
+    put(monkeypatch, STORAGE__URL=(tmp_path / "out").as_uri())
     return tmp_path
 
 
@@ -233,3 +234,19 @@ def test_on_a_terminal_init_asks_for_what_is_missing_and_for_what_is_uncertain(
     assert "allow_loopback = false" in written
     assert api.token not in written
     assert "token" not in written, "CROPLINE_API__TOKEN is read without being named"
+
+
+def test_files_are_checked_too(
+    folder: Path, api: DemoServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo = api.control.images()[0]["url"]
+    lines = ["id,url,captured_at,xmin,ymin,xmax,ymax,label", f"p0,{photo},2026-04-10T08:00:00Z,0.1,0.2,0.4,0.6,cola"]
+    (folder / "boxes.csv").write_text("\n".join(lines) + "\n")
+    put(monkeypatch, API__KIND="files", API__URL=str(folder / "boxes.csv"), API__TOKEN="", API__FIELDS__BOX_ID="")
+    good, text = checked(capsys)
+    assert not good
+    assert "-> CROPLINE_API__GROUP_BY_IMAGE=true" in text
+    put(monkeypatch, API__GROUP_BY_IMAGE="true")
+    good, text = checked(capsys, out=folder)
+    assert good, text
+    assert "0.1, 0.2, 0.4, 0.6  cola" in text
