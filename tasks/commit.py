@@ -21,7 +21,7 @@ from tasks.unknown_commits import emit_unknown_commits, memory, works_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from cropline.state import Batch, Counts
+    from cropline.state import Batch, Counts, Event
 
 
 def committed_crops(run: Run, batch: Batch) -> pa.Table | None:
@@ -79,13 +79,32 @@ def commit(run: Run, batch: Batch, crops: pa.Table, started_at: datetime, engine
         outcomes.outcomes(batch, became),
         counts=counted,
         catalogue_version=appended.version,
-        events=run.events(_cropped(run, batch, counted, became, appended.version, started_at, engine)),
+        events=[
+            *run.events(_cropped(run, batch, counted, became, appended.version, started_at, engine)),
+            *_own_events(run, batch, held, counted, appended.version),
+        ],
         unknown_batches=appended.unknown_batches,
     )
     return CommittedBatch(held, counted, appended.version)
 
 
 commit_task = task(name="commit", task_run_name="commit batch {batch.batch_id}", **STEP)(commit)
+
+
+def _own_events(run: Run, batch: Batch, rows: pa.Table, counted: Counts, version: int) -> list[Event]:
+    """Return cropline's own event of the batch, when the settings have a receiver."""
+    from cropline.catalogue import Catalogue
+    from cropline.core.keys import canonical_json
+    from cropline.lineage.own_events import batch_committed
+    from cropline.state import Event
+
+    if not run.settings.events.wanted:
+        return []
+    counts = {name: getattr(counted, name) for name in ("images", "boxes", "written", "failed", "skipped")}
+    event = batch_committed(
+        batch.source, batch.batch_id, rows, counts, Catalogue(run.spec).uri, version, datetime.now(UTC)
+    )
+    return [Event(event["id"], canonical_json(event))]
 
 
 def _cropped(

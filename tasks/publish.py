@@ -13,7 +13,8 @@ from cropline.pipeline.run import Run
 from tasks.options import STEP
 
 if TYPE_CHECKING:
-    from cropline.lineage import PublishResult
+    from cropline.lineage import Publisher, PublishResult
+    from cropline.lineage.webhook import Webhook
     from cropline.state import Event
 
 _AT_A_TIME = 500
@@ -22,20 +23,35 @@ _AT_A_TIME = 500
 def publish(run: Run) -> int:
     """Send pending events, oldest first. Return how many arrived. The others wait for the next run."""
     from cropline.lineage import Publisher
+    from cropline.lineage.webhook import Webhook
 
     end_expired_runs(run)
-    publisher = Publisher(run.settings.lineage, run.spec)
+    publisher, webhook = Publisher(run.settings.lineage, run.spec), Webhook(run.settings.events)
     sent = 0
     while events := run.state.pending_events(_AT_A_TIME):
-        result = publisher.publish([json.loads(event.payload) for event in events], [event.arrived for event in events])
+        result = _send(publisher, webhook, events)
         sent += _note(run, events, result)
         if not result.complete:
-            get_run_logger().warning("lineage: %s; the remaining events wait for the next run", result.reason)
+            get_run_logger().warning("events: %s; the remaining events wait for the next run", result.reason)
             break
     return sent
 
 
 publish_task = task(name="publish", task_run_name="publish lineage", **STEP)(publish)
+
+
+def _send(publisher: Publisher, webhook: Webhook, events: Sequence[Event]) -> PublishResult:
+    """Send lineage to the collector and cropline's own events to the webhook. One failure affects no other."""
+    from cropline.lineage import PublishResult
+    from cropline.lineage.own_events import is_own
+
+    payloads = [json.loads(event.payload) for event in events]
+    own = [at for at, payload in enumerate(payloads) if is_own(payload)]
+    others = sorted({*range(len(events))} - {*own})
+    lineage = publisher.publish([payloads[at] for at in others], [events[at].arrived for at in others])
+    told = webhook.publish([payloads[at] for at in own])
+    found = dict(zip([*others, *own], [*lineage.deliveries, *told.deliveries], strict=True))
+    return PublishResult(tuple(found[at] for at in range(len(events))))
 
 
 def _note(run: Run, events: Sequence[Event], result: PublishResult) -> int:

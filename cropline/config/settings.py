@@ -20,6 +20,7 @@ from cropline.config.api import ApiSettings as ApiSettings
 from cropline.config.api import FieldMap as FieldMap
 from cropline.config.batch import BatchSettings
 from cropline.config.engine import EngineSettings as EngineSettings
+from cropline.config.events import EventSettings
 from cropline.config.expectations import ExpectationSettings
 from cropline.config.fetch import FetchSettings as FetchSettings
 from cropline.config.group import Group as Group
@@ -71,6 +72,7 @@ class Settings(BaseSettings):
     batch: BatchSettings = BatchSettings()
     expectations: ExpectationSettings = ExpectationSettings()
     lineage: LineageSettings = LineageSettings()
+    events: EventSettings = EventSettings()
     retention: RetentionSettings = RetentionSettings()
     sources: dict[str, SourceSettings] = Field(
         {},

@@ -232,7 +232,8 @@ def _write_receipt(
                 file.write((",\n    " if number else "\n    ") + json.dumps(entry))
             file.write("\n  ]\n}\n")
         storage.write(spec, key, path)
-    emit(erasure, ErasureTotals(totals["images"], totals["rows"], totals["objects"], version))
+    gone = tuple(image.image_id for image in log.images())
+    emit(erasure, ErasureTotals(totals["images"], totals["rows"], totals["objects"], version, gone))
     state.end_erasure(erasure.erasure_id)
     storage.delete(spec, storage.list_keys(spec, log.folder))
     return key

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cropline.core.keys import canonical_json
 from cropline.lineage import event_id
 from cropline.lineage.erasure import ErasureTotals, erasure_began, erasure_ended
+from cropline.lineage.own_events import images_erased
 
 if TYPE_CHECKING:
     from cropline.config.settings import Settings
@@ -32,6 +33,12 @@ def event_emitter(settings: Settings, state: State) -> Emit:
             event = erasure_began(settings, erasure.erasure_id, erasure.began_at)
         else:
             event = erasure_ended(settings, erasure.erasure_id, erasure.began_at, datetime.now(UTC), totals)
-        state.enqueue_events([Event(event_id(event), canonical_json(event))])
+        own = []
+        if totals is not None and settings.events.wanted:
+            at, ids = datetime.now(UTC), totals.image_ids
+            own = list(images_erased(erasure.source, erasure.erasure_id, ids, totals.catalogue_version, at))
+        state.enqueue_events(
+            [Event(event_id(event), canonical_json(event)), *(Event(one["id"], canonical_json(one)) for one in own)]
+        )
 
     return emit

@@ -23,12 +23,16 @@ _ENGINE = "deltalake"
 
 @dataclass(frozen=True)
 class ErasureTotals:
-    """What an erasure removed. ``catalogue_version``: the version without it; None: there is no catalogue."""
+    """What an erasure removed. ``catalogue_version``: the version without it; None: there is no catalogue.
+
+    ``image_ids``: its photos, for cropline's own event; lineage does not hold them.
+    """
 
     images: int
     rows: int
     objects: int
     catalogue_version: int | None
+    image_ids: tuple[str, ...] = ()
 
 
 def erasure_began(settings: Settings, erasure_id: str, began_at: datetime) -> Event:

@@ -145,8 +145,20 @@ class Post:
     for the thread until its deadline, cuts the connection, and uses the results so far.
     """
 
-    def __init__(self, url: str, headers: dict[str, str], events: Sequence[Event]) -> None:
+    def __init__(
+        self,
+        url: str,
+        headers: dict[str, str],
+        events: Sequence[Event],
+        *,
+        sign: Callable[[bytes], dict[str, str]] | None = None,
+        to: str = "the collector",
+        endpoint: str = _ENDPOINT,
+    ) -> None:
         self._url = url
+        self._endpoint = endpoint
+        self._sign = sign or (lambda _body: {})
+        self._to = to
         self._headers = headers
         self._events = events
         self._done: list[Delivery] = []
@@ -164,7 +176,7 @@ class Post:
         if thread.is_alive():
             _cut(self._connection)
             if len(done) < len(self._events):
-                done.append(Delivery(False, "the collector did not answer in time"))
+                done.append(Delivery(False, f"{self._to} did not answer in time"))
         return done + [Delivery(False, NOT_REACHED, tried=False)] * (len(self._events) - len(done))
 
     def _run(self, deadline: float) -> None:
@@ -182,17 +194,17 @@ class Post:
             try:
                 status = self._post(json.dumps(event).encode(), deadline)
             except (OSError, _http_error(), ValueError) as error:
-                self._done.append(Delivery(False, one_line(f"cannot reach the collector: {type(error).__name__}")))
+                self._done.append(Delivery(False, one_line(f"cannot reach {self._to}: {type(error).__name__}")))
                 return
             self._done.append(
-                Delivery(True) if 200 <= status < 300 else Delivery(False, f"the collector answered {status}")
+                Delivery(True) if 200 <= status < 300 else Delivery(False, f"{self._to} answered {status}")
             )
             if status in (401, 403, 408, 429) or status >= 500:
                 return
 
     def _post(self, body: bytes, deadline: float) -> int:
         connection = self._connection = self._connection or _connect(self._url, max(0.05, deadline - time.monotonic()))
-        connection.request("POST", _path(self._url), body, self._headers)
+        connection.request("POST", _path(self._url, self._endpoint), body, self._headers | self._sign(body))
         response = connection.getresponse()
         response.read(65536)
         if not response.isclosed():  # so long a body is not an answer to an event
@@ -216,11 +228,12 @@ def _connect(url: str, timeout_s: float) -> HTTPConnection:
     return kind(parts.hostname or "", parts.port, timeout=timeout_s)
 
 
-def _path(url: str) -> str:
-    """The path of the endpoint: the url's own, or OpenLineage's usual one for a bare address."""
+def _path(url: str, usual: str) -> str:
+    """The path and query of the url, or the usual path for a bare address."""
     from urllib.parse import urlsplit
 
-    return urlsplit(url).path.rstrip("/") or _ENDPOINT
+    parts = urlsplit(url)
+    return (parts.path.rstrip("/") or usual) + (f"?{parts.query}" if parts.query else "")
 
 
 def _cut(connection: HTTPConnection | None) -> None:
