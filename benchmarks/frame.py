@@ -2,6 +2,7 @@
 
 frame_vs_job       seconds of the whole job (crop_engine) / seconds of cropline.crop on a pandas frame with one row per box, of
                    the same photos, crops going to files
+frame_vs_seed      crops/s of cropline.crop / crops/s of a plain loop that fetches, opens, crops and saves box by box
 noop_step_vs_none  seconds of cropline.crop / the same with a function that does nothing on every crop
 large_peak_vs_frame  peak memory of the calling process over a frame of a million rows / the memory of the returned frame, by
                    pandas' own count; its boxes cannot be cut, since a million crops take a quarter of an hour
@@ -17,6 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from benchmarks import crop_ways
 from benchmarks.bed import draw_bed, scratch, serve
 from benchmarks.crop_engine import Bed, worker
 
@@ -34,11 +36,16 @@ def main() -> None:
         with serve(photos[0].path.parent, sink) as (_, address):
             bed = Bed(photos, address, folder)
             seconds = measure(bed, folder)
+            sampled = bed.sample(f"{folder}/plain-")
+            seconds["plain"] = [crop_ways.plain(sampled) for _ in range(2)]
             with worker("benchmarks.frame_job") as large:
                 held = large.ask({"rows": ROWS, "url": f"{address}/photos/{photos[0].path.name}"})
     best = {name: min(own) for name, own in seconds.items()}
     figures: dict[str, Any] = {
         "frame_vs_job": round(best["job"] / best["frame"], 3),
+        "frame_vs_seed": round(
+            best["plain"] / len(sampled) / (best["frame"] / sum(len(photo.boxes) for photo in photos)), 1
+        ),
         "noop_step_vs_none": round(best["frame"] / best["step"], 3),
         "large_peak_vs_frame": round(held["peak_mb"] / held["frame_mb"], 3),
         **{f"large_{name}": round(value, 1) for name, value in held.items()},
