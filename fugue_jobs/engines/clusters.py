@@ -153,7 +153,7 @@ _HINTS = (
         "the rows of a batch are larger than spark.driver.maxResultSize of CROPLINE_ENGINE__CONF, or an executor left",
     ),
     (
-        r"OutOfMemoryError|exit code 137|Exit status: 137",
+        r"OutOfMemoryError|exit(ed with)? code 137|Exit status: 137",
         "give executors more memory (spark.executor.memory, spark.executor.memoryOverhead in CROPLINE_ENGINE__CONF)",
     ),
 )

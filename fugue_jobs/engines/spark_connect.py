@@ -17,7 +17,7 @@ from grpc import RpcError  # type: ignore[import-untyped]
 from pyspark.errors import PySparkAssertionError, PySparkException
 
 from cropline.core.errors import EngineError, SessionLost
-from fugue_jobs.engines.clusters import check_reachable
+from fugue_jobs.engines.clusters import STOP_S, check_reachable, end_within, in_own_thread
 from fugue_jobs.engines.packages import Packages
 from fugue_jobs.engines.shipping import zips
 from fugue_jobs.engines.spark import DEFAULTS, as_spark_frame, worker_packages
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 DEFAULT_PORT = 15002
 # A client does not see how many executors there are.
 _ASKED_TASKS = 8
+# A busy server opens a session in a few seconds.
+OPEN_S = 60
 # After this time without progress the server is looked at every second.
 _QUIET_S = 10
 
@@ -64,10 +66,26 @@ class ConnectCluster:
         self._ship = settings.ship
         self._asked = self._sent = self._lost = False
         self._progress = Progress()
-        try:
-            self.session: Any = SparkSession.builder.remote(_with_token(settings)).create()
+        self.session: Any = None
+        deadline = monotonic() + OPEN_S
+
+        def open_session() -> None:
+            self.session = SparkSession.builder.remote(_with_token(settings)).create()
             self._set(_settable(settings.conf))
             self.session.registerProgressHandler(self._progress)  # type: ignore[arg-type,unused-ignore]
+
+        def check() -> None:
+            if monotonic() > deadline:
+                raise EngineError(f"{self.where} accepts connections but opened no session in {OPEN_S} s")
+
+        try:
+            # In a thread: the client has no time limit.
+            in_own_thread(open_session, check)
+        except EngineError:
+            # Otherwise the client would ask the silent server again when this process ends.
+            self.give_up()
+            end_within(STOP_S, self.stop)
+            raise
         except (PySparkException, RpcError) as error:
             raise EngineError(f"{self.where}: {_why(error)}") from None
         self.engine = ConnectEngine(self.session)
@@ -137,6 +155,8 @@ class ConnectCluster:
 
     def stop(self) -> None:
         """Close the session. A lost one is closed on this side only."""
+        if self.session is None:
+            return
         if self._lost:
             self.session.release_session_on_close = False
             self.session.client.set_retry_policies([])  # its own requests that are under way end now
