@@ -30,7 +30,11 @@ class Finding:
 def settings_rows(settings: Settings, places: Sequence[Place]) -> list[tuple[str, str, str]]:
     """Return (setting, value, place) of every value that is set, and of some defaults. Secrets are masked."""
     rows = [
-        (setting_name(list(places), location).rpartition(": ")[2], _shown(value, location), place.name)
+        (
+            setting_name(list(places), location).rpartition(": ")[2],
+            _shown(_common(settings, place, location, value), location),
+            place.name,
+        )
         for location, value in _values(settings, ())
         if (place := place_of(list(places), location)) is not None
     ]
@@ -41,6 +45,18 @@ def settings_rows(settings: Settings, places: Sequence[Place]) -> list[tuple[str
                 value = getattr(value, str(part))
             rows.append((setting_name([], location), _shown(value, location), "default"))
     return rows
+
+
+def _common(settings: Settings, place: Place, location: Location, value: Any) -> Any:
+    """Return a common value of the API as it is written: with several sources it is below theirs, and nowhere else."""
+    if not settings.sources or location[0] != "api" or isinstance(value, SecretStr):
+        return value
+    if "headers" in location:
+        return MASK
+    found: Any = place.values
+    for part in location:
+        found = found[part] if isinstance(found, dict) else found
+    return found
 
 
 def _values(group: BaseModel, at: Location) -> Iterator[tuple[Location, Any]]:

@@ -113,9 +113,12 @@ def test_several_sources_are_checked_one_by_one_with_their_own_variables(
 ) -> None:
     good_one = {"url": api.base_url, "token": api.token}
     sources: dict[str, Any] = {"acme": {"api": good_one}, "zeta-eu": {"api": good_one | {"token": "wrong"}}}
-    put(monkeypatch, SOURCES=json.dumps(sources))
+    put(monkeypatch, SOURCES=json.dumps(sources), API__FIRST_PAGE="1", API__HEADERS='{"X-Key": "hunter2"}')
     good, text = checked(capsys)
     assert not good
+    assert "hunter2" not in text
+    common = {line.split()[0]: line.split()[1:] for line in text.split("\n\n")[0].splitlines()}
+    assert common["CROPLINE_API__FIRST_PAGE"] == ["1", "environment"]
     acme, zeta = text.partition("source acme")[2].split("source zeta-eu")
     assert "wrong" not in acme
     assert "CROPLINE_SOURCES__ZETA_EU__API__TOKEN" in zeta
