@@ -8,7 +8,7 @@ A table is built as maintenance leaves it: 365 days, 37 boxes a photo, 500 photo
 of its own and the median of five; commits are built and committed by the product.
 
 supersede_growth   seconds of a commit that supersedes 500 photos scattered over all days: large table over small one
-one_day_growth     the same for 500 photos of one day
+one_day_growth     the same for 500 photos of one day (of a few days where one has fewer)
 append_growth      the same for 500 new photos of one day
 find_ms            the slowest of: a crop by key, a photo by id, ten photos by id with their batches (large table)
 forget_s           an erasure of 10 photos in the catalogue (large table)
@@ -160,8 +160,8 @@ def _scattered(rows: int, turn: int) -> list[tuple[int, int]]:
 
 
 def _one_day(rows: int, turn: int) -> list[tuple[int, int]]:
-    a_day = images_a_day(rows)
-    return sorted({(100 + turn, n % a_day) for n in range(BATCH)})
+    a_day = images_a_day(rows)  # a small table has fewer a day: then of a few days
+    return sorted({((100 + 30 * turn + n // a_day) % DAYS, n % a_day) for n in range(BATCH)})
 
 
 def _new(_rows: int, turn: int) -> list[tuple[int, int]]:
