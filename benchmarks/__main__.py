@@ -8,6 +8,7 @@ import sys
 
 NAMES = (
     "budget",
+    "catalogue",
     "control_path",
     "crop_engine",
     "encoders",

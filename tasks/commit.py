@@ -63,6 +63,7 @@ def commit(run: Run, batch: Batch, crops: pa.Table, started_at: datetime, engine
         committed_at=datetime.now(UTC),
         superseding=batch.superseding,
         works=works_of(batch),
+        committed_in=batch.committed_in,
         memory=known,
     )
     if appended.unknown_batches:

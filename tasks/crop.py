@@ -160,11 +160,12 @@ def _reused(run: Run, batch: Batch, stores: pa.Table) -> tuple[pa.Table, pa.Tabl
 
     known = set(batch.superseding)
     # After a loss of the state the catalogue may hold rows that the state does not know.
-    unknown = set(works_of(batch)) - known if find_unknown_commits(run) else set()
+    others = find_unknown_commits(run)
+    unknown = set(works_of(batch)) - known if others else set()
     earlier = {image_id for _, image_id, _ in known | unknown}
     if not earlier:
         return CROPS.empty_table(), batch.images
-    rows = Catalogue(run.spec).images_rows(batch.source, earlier)
+    rows = Catalogue(run.spec).images_rows(batch.source, earlier, committed_in=None if others else batch.committed_in)
     again = batch.images.filter(pc.is_in(batch.images["image_id"], pa.array(sorted(earlier))))
     images = ManifestRows.of(run.spec, again, run.near).table()
     keeps = {name: profile.retention_days for name, profile in run.settings.profiles.items()}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from cropline.catalogue import delta, log_changes, versions
+from cropline.catalogue.rows import columns_of
 from cropline.catalogue.versions import Version
 from cropline.core.errors import CatalogueError
 from cropline.core.store_spec import StoreSpec
@@ -95,7 +96,7 @@ def changes_in(spec: StoreSpec, since: Version | None, until: Version | None = N
             raise CatalogueError(f"there is no catalogue yet at {spec.url}")
         newest = int(table.version())
         last = versions.resolve(spec, newest, until)
-        columns = delta.columns(table)
+        columns = columns_of(table)
         schema = pa.schema([*_HEAD, *columns])
         if since is None:
             whole = table if last == newest else delta.open_table(spec, version=last) or table

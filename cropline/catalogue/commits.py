@@ -1,20 +1,24 @@
-"""The parts of a batch's commit: its app transaction, the current rows of its work items, and the write."""
+"""The parts of a batch's commit: its app transaction, the rows that it replaces, and the write."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cropline.catalogue import delta
-from cropline.catalogue.log import DELETE, STEP
-from cropline.catalogue.rows import CATALOGUE, ImageProfile, find, joined, replacing, scan_images
+from cropline.catalogue import entries, pack_places
+from cropline.catalogue.data_files import write_rows
+from cropline.catalogue.entries import Entry
+from cropline.catalogue.failed_recrops import stay
+from cropline.catalogue.files import Snapshot
+from cropline.catalogue.log import STEP
+from cropline.catalogue.positions import Found, Wanted, locate, rows_of
+from cropline.catalogue.rows import ImageProfile, find, naming
 
 if TYPE_CHECKING:
-    from deltalake import CommitProperties, DeltaTable
+    from deltalake import DeltaTable
 
 
 def transaction(table: DeltaTable, batch_id: str, attempt: int = 2) -> int | None:
@@ -29,85 +33,68 @@ def transaction(table: DeltaTable, batch_id: str, attempt: int = 2) -> int | Non
     return known
 
 
-def properties(batch_id: str, transaction: int, attempt: int, rows: int) -> CommitProperties:
-    """Return the properties of a batch's commit: its app transaction and the entries in the log."""
-    from deltalake import CommitProperties, Transaction
+def put_batch(
+    snapshot: Snapshot, rows: pa.Table, found: Sequence[Found], *, batch_id: str, attempt: int, transaction: int
+) -> tuple[int, pa.Table]:
+    """Commit a batch: append its rows and bury those that were found, in one commit.
 
-    return CommitProperties(
-        app_transactions=[Transaction(batch_id, transaction, int(time.time() * 1000))],
-        custom_metadata={"cropline.batch": batch_id, "cropline.attempt": attempt, "cropline.rows": rows},
-        # The superseded rows were read from this version: delta-rs must not rebase the commit onto another.
-        max_commit_retries=0,
-    )
-
-
-def step(name: str) -> CommitProperties:
-    """Return the properties of a maintenance commit of cropline, which adds no new crops."""
-    from deltalake import CommitProperties
-
-    return CommitProperties(custom_metadata={STEP: name}, max_commit_retries=0)
+    Return the version and the rows (CATALOGUE) that it appended: good rows that stay, and crops that moved to another
+    pack, differ from ``rows``.
+    """
+    replaced = {work for part in found for work in part.all_works()}
+    failing = works_of(rows.filter(pc.field("status") == "failed")) & replaced
+    kept = stay(rows, rows_of(snapshot, _only(found, failing))) if failing else rows
+    placed = pack_places.with_current_places(snapshot, kept, batch_id, found)
+    info = {"cropline.batch": batch_id, "cropline.attempt": attempt, "cropline.rows": len(rows)}
+    return put(snapshot, placed, found, info, (batch_id, transaction)), placed
 
 
-def failing(rows: pa.Table, works: Collection[ImageProfile]) -> set[ImageProfile]:
-    """Return the work items with a failed box."""
-    return works_of(rows.filter(pc.field("status") == "failed")) & set(works) if works else set()
+def fence(snapshot: Snapshot, batch_id: str, attempt: int) -> int:
+    """Commit a fence: no earlier attempt can commit the batch from now on. Return the version."""
+    info = {"cropline.batch": batch_id, "cropline.attempt": attempt, "cropline.rows": 0}
+    return entries.put(snapshot, Entry("WRITE", parameters={"mode": "Append"}, info=info, txn=(batch_id, -attempt)))
+
+
+def put_mended(snapshot: Snapshot, rows: pa.Table, found: Sequence[Found]) -> int:
+    """Commit rows in place of those that were found, which were duplicated. Return the version."""
+    return put(snapshot, rows, found, {STEP: "mend"}, None)
+
+
+def put_moved(snapshot: Snapshot, rows: pa.Table, found: Sequence[Found]) -> int:
+    """Commit rows in place of those that were found: their crops moved to another pack. Return the version."""
+    actions = [*_burying(snapshot, found), *entries.added(write_rows(snapshot.spec, rows) if len(rows) else [])]
+    # It names no images in the log: their history does not change.
+    return entries.put(snapshot, Entry("WRITE", actions, {"mode": "Overwrite"}, {STEP: "rewrite a pack"}))
+
+
+def put(
+    snapshot: Snapshot, rows: pa.Table, found: Sequence[Found], info: dict[str, Any], txn: tuple[str, int] | None
+) -> int:
+    """Append rows (CATALOGUE) and bury those that were found, in one commit. Return the version.
+
+    The table has the rows' columns already.
+    """
+    added = entries.added(write_rows(snapshot.spec, rows)) if len(rows) else []
+    replaced = {work for part in found for work in part.all_works()}
+    parameters = {"mode": "Overwrite", "predicate": naming(replaced)} if replaced else {"mode": "Append"}
+    return entries.put(snapshot, Entry("WRITE", [*_burying(snapshot, found), *added], parameters, info, txn))
+
+
+def _burying(snapshot: Snapshot, found: Sequence[Found]) -> list[dict[str, Any]]:
+    return [
+        action for part in found for action in entries.buried(part.file, part.positions, part.file.rows(snapshot.spec))
+    ]
 
 
 def works_of(rows: pa.Table) -> set[ImageProfile]:
     """Return the work items of these rows."""
-    return set(_in_order(rows))
+    return set(zip(*(rows[name].to_pylist() for name in ("source", "image_id", "profile")), strict=True))
 
 
-def current(table: DeltaTable, works: Collection[ImageProfile]) -> pa.Table:
-    """Return the rows (CATALOGUE) of some work items in this version of the table."""
-    images: dict[str, set[str]] = {}
-    for source, image_id, _ in works:
-        images.setdefault(source, set()).add(image_id)
-    parts = [scan_images(table, source, ids) for source, ids in sorted(images.items())]
-    rows = joined(parts)
-    wanted = set(works)
-    return rows.filter(pa.array([work in wanted for work in _in_order(rows)], pa.bool_()))
+def located(snapshot: Snapshot, works: Collection[ImageProfile], batches: Collection[str] | None = None) -> list[Found]:
+    """Return where the current rows of some work items are. ``batches``: those that committed them, where known."""
+    return locate(snapshot, Wanted.of_works(works, batches))
 
 
-def _in_order(rows: pa.Table) -> Iterator[ImageProfile]:
-    return zip(*(rows[name].to_pylist() for name in ("source", "image_id", "profile")), strict=True)
-
-
-def put(
-    table: DeltaTable,
-    rows: pa.Table,
-    properties: CommitProperties,
-    batch_id: str,
-    superseding: Collection[ImageProfile],
-) -> None:
-    """Replace all rows of the superseded work items by a batch's rows (CATALOGUE), in one commit.
-
-    Columns of users that the table lacks are added before, in a commit that changes no row.
-    """
-    from deltalake import write_deltalake
-
-    delta.add_columns(table, rows.schema)
-    for field in delta.columns(table):
-        if field.name not in rows.column_names:
-            rows = rows.append_column(field, pa.nulls(len(rows), field.type))
-    if superseding:
-        where = replacing(batch_id, superseding)
-        delta.on_deep_stack(
-            lambda: write_deltalake(table, rows, mode="overwrite", predicate=where, commit_properties=properties),
-            len(superseding),
-        )
-    elif len(rows):
-        write_deltalake(table, rows, mode="append", commit_properties=properties)
-    else:
-        table.create_write_transaction([], "append", CATALOGUE, commit_properties=properties)
-
-
-def delete(table: DeltaTable, predicate: str) -> None:
-    """Delete the rows that match, in one commit.
-
-    delta-rs' own ``delete`` rewrites files with view types (string_view), which some readers refuse.
-    """
-    from deltalake import write_deltalake
-
-    nothing = delta.columns(table).empty_table()
-    write_deltalake(table, nothing, mode="overwrite", predicate=predicate, commit_properties=step(DELETE))
+def _only(found: Sequence[Found], works: Collection[ImageProfile]) -> list[Found]:
+    return [part for whole in found if (part := whole.only(works)) is not None]

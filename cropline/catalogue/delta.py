@@ -5,9 +5,7 @@ from __future__ import annotations
 import atexit
 import shutil
 import tempfile
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
@@ -17,7 +15,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from cropline.catalogue.describing import STATISTICS_PROPERTY
-from cropline.catalogue.rows import CATALOGUE, PARTITION, STATISTICS, with_own
+from cropline.catalogue.rows import CATALOGUE, PARTITION, STATISTICS
 from cropline.core.clouds import delta_address, delta_options
 from cropline.core.columns import described
 from cropline.core.errors import CatalogueError, StorageError
@@ -29,13 +27,12 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 NAME = "catalogue"
-_STACK, _STACK_A_CLAUSE = 16 << 20, 8 << 10  # bytes; only touched pages use memory
 
 _CONFIGURATION = {
     # A reader replays the commits since the last checkpoint, but every checkpoint lists all files and batches again.
     "delta.checkpointInterval": "50",
     STATISTICS_PROPERTY: ",".join(STATISTICS),
-    # A superseded image rewrites its whole file: with large files a small correction would be expensive.
+    # An erased photo rewrites its whole file (see compaction.py).
     "delta.targetFileSize": str(32 * 1024 * 1024),
     "delta.logRetentionDuration": "interval 30 days",
     "delta.deletedFileRetentionDuration": "interval 30 days",
@@ -103,17 +100,21 @@ def add_columns(table: DeltaTable, schema: pa.Schema) -> DeltaTable:
     """Add the columns of a schema that the table lacks: new ones of this version, or of users. Older rows have nulls."""
     from deltalake import Field, Schema
 
-    known = {field.name for field in table.schema().fields}
-    missing = [field for field in schema if field.name not in known]
+    missing = _missing(table, schema)
     if missing:
         fields: list[Field] = list(Schema.from_arrow(described(pa.schema(missing))).fields)
         table.alter.add_columns(fields)
     return table
 
 
-def columns(table: DeltaTable) -> pa.Schema:
-    """Return CATALOGUE, then the table's columns of users."""
-    return with_own(pa.schema(table.schema().to_arrow()))
+def lacks_columns(table: DeltaTable, schema: pa.Schema) -> bool:
+    """Return whether the table lacks a column of the schema."""
+    return bool(_missing(table, schema))
+
+
+def _missing(table: DeltaTable, schema: pa.Schema) -> list[pa.Field]:
+    known = {field.name for field in table.schema().fields}
+    return [field for field in schema if field.name not in known]
 
 
 @contextmanager
@@ -134,17 +135,3 @@ def _options(spec: StoreSpec) -> dict[str, str] | None:
         return delta_options(spec)
     except StorageError as error:
         raise CatalogueError(str(error)) from None
-
-
-def on_deep_stack(call: Callable[[], None], clauses: int) -> None:
-    """Run the call in a thread whose stack is large enough for a predicate with this many clauses.
-
-    delta-rs recurses once per clause: 10,000 overflow the usual 8 MB, and the process dies (SIGSEGV).
-    """
-    usual = threading.stack_size(_STACK + clauses * _STACK_A_CLAUSE)
-    try:
-        with ThreadPoolExecutor(1, thread_name_prefix="catalogue") as pool:
-            called = pool.submit(call)
-    finally:
-        threading.stack_size(usual)
-    called.result()

@@ -10,9 +10,12 @@ from typing import Any
 from cropline.core import storage
 from cropline.core.store_spec import StoreSpec
 
+LOG = "_delta_log"
+
 # Commit property that names a maintenance step of cropline; such a commit adds no new crops.
 STEP = "cropline.step"
 DELETE = "delete"  # the step that deletes rows: of an erasure, or by retention
+COMPACTION = "compact"  # rows move to other files; none comes, none goes
 
 # Limit of other commits between reading the table and committing a batch.
 _MOST_COMMITS_BETWEEN = 200
@@ -83,10 +86,13 @@ def _is_unknown(actions: list[dict[str, Any]], memory: Memory) -> bool:
 
 def read_actions(spec: StoreSpec, version: int) -> list[dict[str, Any]] | None:
     """Return the actions of a commit. None: the log has no entry of this version."""
-    key = f"_delta_log/{version:020d}.json"
-    if not storage.exists(spec, key):
-        return None
-    return [json.loads(line) for line in storage.read(spec, key).splitlines()]
+    data = storage.read_if_there(spec, entry_key(version))
+    return None if data is None else [json.loads(line) for line in data.splitlines() if line.strip()]
+
+
+def entry_key(version: int) -> str:
+    """Return the key of a version's entry, below the table."""
+    return f"{LOG}/{version:020d}.json"
 
 
 def read_info(actions: list[dict[str, Any]]) -> dict[str, Any]:

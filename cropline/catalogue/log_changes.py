@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cropline.catalogue import vectors
 from cropline.catalogue.log import DELETE, STEP, read_actions, read_info
 from cropline.catalogue.rows import PARTITION
 from cropline.core import storage
@@ -98,9 +99,12 @@ def _of_commit(version: int, actions: list[dict[str, Any]]) -> CommitChanges | N
 
 
 def _dead(action: dict[str, Any] | None) -> npt.NDArray[np.uint32]:
-    if action is None or not action.get("deletionVector"):
-        return np.empty(0, np.uint32)
-    raise CatalogueError("the catalogue has deletion vectors, which this version of cropline does not read")
+    vector = action.get("deletionVector") if action is not None else None
+    if not vector:
+        return vectors.none()
+    if not vectors.is_inline(vector):
+        raise CatalogueError("another tool deleted rows of the catalogue between these versions: read all rows once")
+    return vectors.positions(vector)
 
 
 def read_rows(spec: StoreSpec, rows: FileRows, schema: pa.Schema) -> Iterator[pa.Table]:

@@ -1,4 +1,4 @@
-"""Maintenance of the Delta table: compaction, vacuum, checkpoint. It changes no row."""
+"""Maintenance of the Delta table: compaction, vacuum, checkpoint. It changes no current row."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from cropline.catalogue import compaction, delta
 from cropline.catalogue.describing import describe
+from cropline.catalogue.files import Snapshot
 from cropline.core.errors import CatalogueError
+from cropline.core.store_spec import StoreSpec
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -37,15 +40,15 @@ def check_vacuum(after: timedelta | None) -> None:
 
 
 def maintain(
-    table: DeltaTable, compact: bool, vacuum_after: timedelta | None, checkpoint: bool, dry_run: bool
+    spec: StoreSpec, compact: bool, vacuum_after: timedelta | None, checkpoint: bool, dry_run: bool
 ) -> MaintenanceResult:
     """Run Catalogue.maintain, which checks ``vacuum_after`` first. Raise delta-rs' errors unchanged."""
-    before = len(table.file_uris())
+    before = len(_table(spec).file_uris())
     if not dry_run:
-        describe(table)
+        describe(_table(spec))
     if compact and not dry_run:
-        table.optimize.compact()
-    vacuumed = 0
+        compaction.compact(lambda: Snapshot(spec, _table(spec)))
+    table, vacuumed = _table(spec), 0
     if vacuum_after is not None:
         hours = math.ceil(vacuum_after / timedelta(hours=1))
         # A full vacuum also finds files of failed commits, and files removed before the log begins.
@@ -56,3 +59,10 @@ def maintain(
     return MaintenanceResult(
         before, len(table.file_uris()), vacuumed, checkpoint and not dry_run, table.version(), dry_run
     )
+
+
+def _table(spec: StoreSpec) -> DeltaTable:
+    table = delta.open_table(spec)
+    if table is None:
+        raise CatalogueError(f"there is no catalogue yet at {spec.url}")
+    return table

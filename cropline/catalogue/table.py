@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -20,21 +20,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
-from cropline.catalogue import commits, delta, duplicates, history, maintenance, pack_places, versions
-from cropline.catalogue.failed_recrops import newest, stay
+from cropline.catalogue import commits, delta, duplicates, history, maintenance, removal, versions
+from cropline.catalogue.failed_recrops import newest
+from cropline.catalogue.files import Snapshot
 from cropline.catalogue.history import PastRows
 from cropline.catalogue.log import Memory, commit_of, has_unknown_commits
+from cropline.catalogue.positions import Wanted, locate, rows_of
 from cropline.catalogue.rows import (
     CATALOGUE,
     ImageProfile,
     captured_before,
-    committed_before,
+    columns_of,
     equalling,
     find,
-    of_images,
     of_stores,
     scan,
-    scan_images,
     to_catalogue,
 )
 from cropline.catalogue.versions import Version, VersionRows
@@ -66,7 +66,7 @@ class Appended:
 class Catalogue:
     """The Delta table below a storage root. It holds no connection; every call sees the newest version.
 
-    All methods raise CatalogueError when the table cannot be read or written.
+    All methods raise CatalogueError when the table cannot be read or written, StorageError when its store fails.
     """
 
     def __init__(self, root: StoreSpec) -> None:
@@ -88,13 +88,15 @@ class Catalogue:
         committed_at: datetime,
         superseding: Collection[ImageProfile] = (),
         works: Collection[ImageProfile] = (),
+        committed_in: Collection[str] | None = None,
         memory: Memory | None = None,
     ) -> Appended:
         """Append a batch's rows (CROPS) and remove the rows that they supersede, in one commit, once.
 
         ``superseding``: work items of the batch that the table holds, according to the state. ``works``: all
-        of its work items; they are also looked up in the table when ``memory`` does not cover all commits. A
-        failure never removes a good row (see failed_recrops.py).
+        of its work items; they are also looked up in the table when ``memory`` does not cover all commits.
+        ``committed_in``: the batches that committed the superseded rows, where the state knows; few files hold them.
+        A failure never removes a good row (see failed_recrops.py).
 
         Safe when any number of processes do the same at once, and after a lost reply. Raise StaleLease when a
         later attempt has fenced the batch.
@@ -111,13 +113,18 @@ class Catalogue:
                 return Appended(version, False, unknown_batches=unknown)
             if known is not None and -known > attempt:
                 raise StaleLease(f"batch {batch_id}: attempt {attempt} lost its lease to attempt {-known}")
-            properties = commits.properties(batch_id, table.version(), attempt, len(rows))
+            if delta.lacks_columns(table, rows.schema):
+                # A commit of its own, which changes no row. Then everything is looked at again.
+                return commit(delta.add_columns(delta.open_or_create(self._spec), rows.schema))
             look = unknown or (memory is not None and memory.unknown_batches)
-            current = commits.current(table, works if look else commits.failing(rows, superseding))
-            replaced = {*superseding, *commits.works_of(current)}
-            placed = pack_places.with_current_places(table, stay(rows, current), batch_id) if replaced else rows
-            commits.put(table, placed, properties, batch_id, replaced)
-            return Appended(table.version(), True, placed, unknown)
+            snapshot = Snapshot(self._spec, table)
+            found = commits.located(
+                snapshot, {*superseding, *works} if look else superseding, None if look else committed_in
+            )
+            version, placed = commits.put_batch(
+                snapshot, rows, found, batch_id=batch_id, attempt=attempt, transaction=table.version()
+            )
+            return Appended(version, True, placed, unknown)
 
         with delta.catalogue_errors("write", self._spec):
             return self._until_committed(commit)
@@ -135,8 +142,7 @@ class Catalogue:
             if known is not None and -known > attempt:
                 raise StaleLease(f"batch {batch_id}: attempt {attempt} lost its lease to attempt {-known}")
             if known != -attempt:
-                properties = commits.properties(batch_id, -attempt, attempt, 0)
-                table.create_write_transaction([], "append", CATALOGUE, commit_properties=properties)
+                commits.fence(Snapshot(self._spec, table), batch_id, attempt)
             return False
 
         with delta.catalogue_errors("write", self._spec):
@@ -207,20 +213,29 @@ class Catalogue:
             held = PastRows(current, None) if len(current) else history.of_crop(self._spec, table, key)
             return None if held is None else {**held.rows.to_pylist()[0], "superseded_in": held.superseded_in}
 
-    def rows(self, where: Any = None, *, columns: Sequence[str] | None = None, version: int | None = None) -> pa.Table:
-        """Return the rows that match a pyarrow filter, at the newest or the given version. No rows without a table."""
+    def rows(self, *, columns: Sequence[str] | None = None, version: int | None = None, **equal: str) -> pa.Table:
+        """Return the rows whose columns equal some texts, at the newest or the given version. No rows without a table."""
         with delta.catalogue_errors("read", self._spec):
             table = delta.open_table(self._spec, version=version)
             if table is None:
-                empty = CATALOGUE.empty_table()
-                return empty.select(list(columns)) if columns is not None else empty
-            return _read(table, where, columns)
+                return CATALOGUE.empty_table().select(list(columns) if columns is not None else CATALOGUE.names)
+            return scan(table, equalling(**equal) if equal else None, columns)
 
-    def images_rows(self, source: str, image_ids: Collection[str]) -> pa.Table:
-        """Return the current rows (CATALOGUE) of some images of a source, for all profiles."""
+    def images_rows(
+        self, source: str, image_ids: Collection[str], *, committed_in: Collection[str] | None = None
+    ) -> pa.Table:
+        """Return the current rows (CATALOGUE) of some images of a source, for all profiles.
+
+        ``committed_in``: only rows of these batches. Few files hold them.
+        """
         with delta.catalogue_errors("read", self._spec):
             table = delta.open_table(self._spec)
-            return CATALOGUE.empty_table() if table is None else scan_images(table, source, image_ids)
+            if table is None or not image_ids:
+                return CATALOGUE.empty_table()
+            batches = None if committed_in is None else frozenset(committed_in)
+            wanted = Wanted({source: set(image_ids)}, batches=batches)
+            snapshot = Snapshot(self._spec, table)
+            return rows_of(snapshot, locate(snapshot, wanted))
 
     def shard_rows(self, shard: str) -> pa.Table:
         """Return the current rows (CATALOGUE) of the crops in a pack."""
@@ -235,33 +250,24 @@ class Catalogue:
         """
 
         def commit(table: DeltaTable) -> None:
-            from deltalake import write_deltalake
-
-            here = equalling(shard=shard)
-            rows = scan(table, here)
+            rows = scan(table, equalling(shard=shard))
             if not len(rows):
                 return
-            rewritten = rewrite(rows)
-            if len(rewritten):
-                (new,) = set(rewritten["shard"].to_pylist())
-                where = f"{here} OR {equalling(shard=new)}"
-                write_deltalake(
-                    table,
-                    rewritten,
-                    mode="overwrite",
-                    predicate=where,
-                    commit_properties=commits.step("rewrite a pack"),
-                )
-            else:
-                commits.delete(table, here)
+            snapshot, rewritten = Snapshot(self._spec, table), rewrite(rows)
+            found = commits.located(snapshot, commits.works_of(rows), rows["batch_id"].unique().to_pylist())
+            found = [part for whole in found if (part := whole.in_shard(snapshot, shard)) is not None]
+            commits.put_moved(snapshot, rewritten, found)
 
         with delta.catalogue_errors("write", self._spec):
             if delta.open_table(self._spec) is not None:
                 self._until_committed(commit)
 
-    def expired(self, profile: str, before: datetime) -> pa.Table:
-        """Return a profile's rows (CATALOGUE) that were committed before a time."""
-        return self._scan(committed_before(profile, _utc(before)))
+    def expired(self, profile: str, before: datetime) -> Iterator[pa.Table]:
+        """Yield a profile's current rows that were committed before a time, in parts: key, shard and bytes."""
+        with delta.catalogue_errors("read", self._spec):
+            table = delta.open_table(self._spec)
+            if table is not None:
+                yield from (rows for _, rows in removal.expired(Snapshot(self._spec, table), profile, _utc(before)))
 
     def images_of(self, source: str, stores: Sequence[str], before: datetime | None) -> set[str]:
         """Return the ids of a source's images with rows of some stores, or captured before a time."""
@@ -273,27 +279,30 @@ class Catalogue:
             table = delta.open_table(self._spec)
             return CATALOGUE.empty_table() if table is None else scan(table, predicate)
 
-    def expire(self, profile: str, before: datetime) -> None:
-        """Delete a profile's rows that were committed before a time."""
-        predicate = committed_before(profile, _utc(before))
+    def expire(self, profile: str, before: datetime) -> Iterator[pa.Table]:
+        """Remove the rows that ``expired`` yields, and yield them: each part when a commit has removed it."""
+
+        def commit(table: DeltaTable) -> pa.Table | None:
+            return removal.expire(Snapshot(self._spec, table), profile, _utc(before))
+
         with delta.catalogue_errors("write", self._spec):
-            if delta.open_table(self._spec) is not None:
-                self._until_committed(lambda table: commits.delete(table, predicate))
+            while delta.open_table(self._spec) is not None:
+                rows = self._until_committed(commit)
+                if rows is None:
+                    return
+                yield rows
 
     def forget_images(self, source: str, image_ids: Collection[str]) -> int | None:
-        """Delete the rows of these images. Return the version without them; None when there is no table.
+        """Delete the rows of these images, also those that are no longer current. Return the version without them.
 
-        Earlier versions hold them until ``maintain`` has vacuumed their files.
+        None when there is no table. Earlier versions hold them until ``maintain`` has vacuumed their files.
         """
-        predicate = of_images(source, image_ids)
-
-        def commit(table: DeltaTable) -> int:
-            if len(scan(table, predicate)):
-                commits.delete(table, predicate)
-            return int(table.version())
-
         with delta.catalogue_errors("write", self._spec):
-            return None if delta.open_table(self._spec) is None else self._until_committed(commit)
+            if delta.open_table(self._spec) is None:
+                return None
+            return self._until_committed(
+                lambda table: removal.forget(Snapshot(self._spec, table), {source: set(image_ids)})
+            )
 
     def read_version(self, version: Version | None = None, columns: Sequence[str] | None = None) -> VersionRows:
         """Return one version of the table, to be read as a stream; by default the newest, with all columns.
@@ -308,7 +317,7 @@ class Catalogue:
             number = versions.resolve(self._spec, newest, version)
             if number != newest:
                 table = delta.open_table(self._spec, version=number) or table
-            # Not a pyarrow dataset: files of earlier releases may have string views, which its filters do not support.
+            # Not a pyarrow dataset, which cannot leave out the dead rows of a file.
             rows = pa.RecordBatchReader.from_stream(table.scan(list(columns) if columns else None))
             return VersionRows(number, versions.committed_at(self._spec, number), rows)
 
@@ -316,7 +325,7 @@ class Catalogue:
         """Return CATALOGUE, then the columns of users that the table has."""
         with delta.catalogue_errors("read", self._spec):
             table = delta.open_table(self._spec)
-            return CATALOGUE if table is None else delta.columns(table)
+            return CATALOGUE if table is None else columns_of(table)
 
     def own_columns(self) -> pa.Schema:
         """Return the table's columns of users only."""
@@ -336,17 +345,17 @@ class Catalogue:
         checkpoint: bool = True,
         dry_run: bool = False,
     ) -> maintenance.MaintenanceResult:
-        """Merge small files, delete old ones, and shorten the log.
+        """Merge small files, remove dead rows from files, delete old files, and shorten the log.
 
         Files that a version younger than ``vacuum_after`` reads are kept (None: keep all). Safe beside
-        commits; a commit that rewrites the same files takes precedence. dry_run only counts.
+        commits; a commit that changes the same files takes precedence. dry_run only counts.
 
         Raise CatalogueError also when ``vacuum_after`` is under a day: running commits could lose their files.
         """
         maintenance.check_vacuum(vacuum_after)
         with delta.catalogue_errors("maintain", self._spec):
             return self._until_committed(
-                lambda table: maintenance.maintain(table, compact, vacuum_after, checkpoint, dry_run)
+                lambda _: maintenance.maintain(self._spec, compact, vacuum_after, checkpoint, dry_run)
             )
 
     def unknown_batches(self, memory: Memory) -> tuple[int, bool] | None:
@@ -365,21 +374,18 @@ class Catalogue:
         """
 
         def mend(table: DeltaTable, works: set[ImageProfile]) -> int:
-            held = commits.current(table, works)
+            snapshot = Snapshot(self._spec, table)
+            found = commits.located(snapshot, works)
+            held = rows_of(snapshot, found)
             right = newest(held)
             if not dry_run and len(right) < len(held):
-                commits.put(table, right, commits.step("mend"), "", works)
+                commits.put_mended(snapshot, right, found)
             return len(held) - len(right)
 
         with delta.catalogue_errors("maintain", self._spec):
             table = delta.open_table(self._spec)
             found = duplicates.duplicated(table) if table is not None else []
             return sum(self._until_committed(partial(mend, works=works)) for works in duplicates.portions(found))
-
-
-def _read(table: DeltaTable, where: Any, columns: Sequence[str] | None) -> pa.Table:
-    names = list(columns) if columns is not None else CATALOGUE.names
-    return table.to_pyarrow_dataset(schema=CATALOGUE).to_table(columns=names, filter=where)
 
 
 def _utc(moment: datetime) -> datetime:

@@ -89,9 +89,8 @@ def _of_run(settings: Settings, flow_run: str) -> _Drawing | None:
     if record is not None:
         names |= {"manifest": record.manifest or "", "quarantine": record.quarantine or ""}
         return _Drawing(record.title, flow_run, dict(record.counts), names)
-    import pyarrow.compute as pc
 
-    rows = Catalogue(spec).rows(pc.field("flow_run") == flow_run, columns=_COLUMNS)
+    rows = Catalogue(spec).rows(columns=_COLUMNS, flow_run=flow_run)
     if not len(rows):
         return None
     batches = sorted(set(rows["batch_id"].to_pylist()))

@@ -97,10 +97,15 @@ def read_if_there(spec: StoreSpec, key: str) -> bytes | None:
         raise _failed("read", spec, error, key) from error
 
 
-def open_object(spec: StoreSpec, key: str) -> io.RawIOBase:
-    """Return a seekable file of an object, for Parquet readers. Raise StorageError, also when it does not exist."""
+def open_object(spec: StoreSpec, key: str, *, size: int | None = None) -> io.RawIOBase:
+    """Return a seekable file of an object, for Parquet readers. A known ``size`` (bytes) saves a request.
+
+    Raise StorageError, also when it does not exist; with ``size`` when it is read.
+    """
     import obstore
 
+    if size is not None:
+        return _Object(spec, key, size)
     try:
         size = obstore.head(open_store(spec), key)["size"]
     except (OSError, obstore.exceptions.BaseError) as error:

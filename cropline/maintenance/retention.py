@@ -33,12 +33,14 @@ def expire_crops(spec: StoreSpec, settings: Settings, *, dry_run: bool) -> list[
         if profile.retention_days is None:
             continue
         before = datetime.now(UTC) - timedelta(days=profile.retention_days)
-        rows = catalogue.expired(name, before)
-        size = sum(number or 0 for number in rows["bytes"].to_pylist())
-        if not dry_run and len(rows):
-            catalogue.expire(name, before)
-            _delete_crops(spec, catalogue, rows.to_pylist())
-        results.append(CleanupResult(f"crops of {name} older than {profile.retention_days} days", len(rows), size))
+        count = size = 0
+        # A part at a time: a day may have millions of crops.
+        for rows in catalogue.expired(name, before) if dry_run else catalogue.expire(name, before):
+            count += len(rows)
+            size += sum(number or 0 for number in rows["bytes"].to_pylist())
+            if not dry_run:
+                _delete_crops(spec, catalogue, rows.to_pylist())
+        results.append(CleanupResult(f"crops of {name} older than {profile.retention_days} days", count, size))
     return results
 
 

@@ -201,5 +201,6 @@ def _batch(connection: Connection, row: Any, members: Iterable[Member]) -> Batch
         lease_until=row.lease_until,
         images=claim_table(row.source, ordered, recipes),
         superseding=[(row.source, m.image_id, m.profile) for m in ordered if m.catalogued is not None],
+        committed_in=frozenset(m.catalogued for m in ordered if m.catalogued is not None),
         rewriting=frozenset((m.image_id, m.profile) for m in ordered if m.rows_only),
     )

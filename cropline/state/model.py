@@ -82,6 +82,7 @@ class Batch:
     lease_until: datetime
     images: pa.Table  # schemas.CLAIM, sorted by image id; frozen: every attempt of a batch gets the same
     superseding: Sequence[tuple[str, str, str]]  # (source, image_id, profile) that the catalogue holds already
+    committed_in: frozenset[str] = frozenset()  # the batches that committed these
     rewriting: frozenset[tuple[str, str]] = frozenset()  # (image_id, profile): only the metadata of its rows changed
 
 

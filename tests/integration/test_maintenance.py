@@ -92,7 +92,8 @@ def test_crops_of_versions_that_can_still_be_read_stay(workspace: Workspace) -> 
 
 
 def _forget_old_versions(workspace: Workspace) -> None:
-    """As vacuum does after a month."""
+    """As compaction and vacuum do after a month."""
+    Catalogue(workspace.settings.storage.spec).maintain(vacuum_after=None)
     current = {Path(path).name for path in _files_of_newest(workspace)}
     for path in (workspace.folder / "output" / "catalogue").rglob("*.parquet"):
         if path.name not in current and "_delta_log" not in path.parts:

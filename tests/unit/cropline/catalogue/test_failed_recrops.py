@@ -11,10 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
 
 from cropline.catalogue import Appended, Catalogue, Memory
 from cropline.core.store_spec import StoreSpec
+from tests.delta_log import rows_in
 from tests.unit.cropline.catalogue.test_catalogue import NOW, crops
 
 BOX = {"xmin": 0.1, "ymin": 0.1, "xmax": 0.5, "ymax": 0.5}
@@ -46,8 +46,8 @@ def append(
 
 
 def held(tmp_path: Path) -> list[dict[str, Any]]:
-    """Return the table as its own reader sees it, not ours."""
-    rows = DeltaTable(str(tmp_path / "catalogue")).to_pyarrow_table().to_pylist()
+    """Return the table as others see it."""
+    rows = rows_in(tmp_path / "catalogue")
     return sorted(rows, key=lambda row: (row["image_id"], row["profile"], row["box_index"], row["batch_id"]))
 
 
@@ -138,7 +138,7 @@ def test_a_state_that_knows_every_commit_reads_the_log_and_no_row(
     for number in range(3):
         append(catalogue, crops([f"z{number}"]), f"old {number}")
     catalogue.maintain(vacuum_after=None)
-    monkeypatch.setattr("cropline.catalogue.commits.scan_images", None)
+    monkeypatch.setattr("cropline.catalogue.positions.open_file", None)
     old = [f"old {number}" for number in range(3)]
     assert not append(catalogue, crops(["a"]), "new", memory=knowing(*old)).unknown_batches
 

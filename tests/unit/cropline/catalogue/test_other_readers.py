@@ -1,4 +1,4 @@
-"""Other tools read the table after every kind of commit: its files have plain types."""
+"""Other tools read the table after every kind of commit: no dead row, plain types. Others refuse it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, QueryBuilder
+from deltalake.exceptions import DeltaProtocolError
 
 from cropline.catalogue import Catalogue
+from cropline.catalogue.reading import read_crops
 from cropline.core.store_spec import StoreSpec
+from tests.delta_log import rows_in
 from tests.java import java_home
 from tests.unit.cropline.catalogue.test_catalogue import NOW, append, crops
 
@@ -43,7 +45,7 @@ COMMITS: dict[str, tuple[Callable[[Catalogue], object], str]] = {
     "erase": (lambda c: c.forget_images("cameras", ["b"]), "acdef"),
     "move a pack": (lambda c: c.rewrite_shard("shards/old.tar", _moved), "acdef"),
     "append an old profile": (lambda c: append(c, crops(["o"], profile="old"), "6"), "acdefo"),
-    "expire": (lambda c: c.expire("old", NOW + timedelta(days=1)), "acdef"),
+    "expire": (lambda c: list(c.expire("old", NOW + timedelta(days=1))), "acdef"),
     "remove duplicates": (
         lambda c: (append(c, crops(["c"]), "7"), c.remove_duplicates()),
         "acdef",
@@ -56,7 +58,8 @@ COMMITS: dict[str, tuple[Callable[[Catalogue], object], str]] = {
 def daft_reads(folder: Path) -> list[str]:
     import daft
 
-    return list(daft.read_deltalake(str(folder / "catalogue")).where("status = 'written'").to_pydict()["image_id"])
+    rows = read_crops("status = 'written'", frame="arrow", storage=folder.as_uri())
+    return list(daft.from_arrow(rows).to_pydict()["image_id"])
 
 
 def polars_reads(folder: Path) -> list[str]:
@@ -73,12 +76,16 @@ def duckdb_reads(folder: Path) -> list[str]:
     return [row[0] for row in duckdb.sql("SELECT image_id FROM crops WHERE status = 'written'").fetchall()]
 
 
-def pyarrow_reads(folder: Path) -> list[str]:
-    table = DeltaTable(str(folder / "catalogue")).to_pyarrow_dataset().to_table(filter=ds.field("status") == "written")
-    return list(table["image_id"].to_pylist())
+def delta_reads(folder: Path) -> list[str]:
+    rows = QueryBuilder().register("crops", DeltaTable(str(folder / "catalogue")))
+    return list(pa.table(rows.execute("SELECT image_id FROM crops WHERE status = 'written'"))["image_id"].to_pylist())
 
 
-READERS = (daft_reads, polars_reads, duckdb_reads, pyarrow_reads)
+def log_reads(folder: Path) -> list[str]:
+    return [row["image_id"] for row in rows_in(folder / "catalogue") if row["status"] == "written"]
+
+
+READERS = (daft_reads, polars_reads, duckdb_reads, delta_reads, log_reads)
 
 
 @pytest.fixture(scope="module")
@@ -109,13 +116,24 @@ def test_every_reader_reads_the_table_after(steps: Callable[[str], Path], name: 
     assert types == {"string", "int64", "double", "timestamp[us, tz=UTC]"}
 
 
+def test_a_reader_that_cannot_leave_out_dead_rows_refuses_the_table(tmp_path: Path) -> None:
+    """From the first commit on: nobody builds on a reader that works until the first photo is superseded."""
+    import daft
+
+    append(Catalogue(StoreSpec(tmp_path.as_uri())), crops(["a"]), "1")
+    with pytest.raises(DeltaProtocolError, match="deletionVectors"):
+        DeltaTable(str(tmp_path / "catalogue")).to_pyarrow_dataset()
+    with pytest.raises(NotImplementedError, match="(?i)deletion vectors"):
+        daft.read_deltalake(str(tmp_path / "catalogue")).count_rows()
+
+
 ON_SPARK = """
 import sys
 from collections import Counter
 from pathlib import Path
-from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 from cropline.catalogue import Catalogue
+from cropline.catalogue.reading import read_crops
 from cropline.core.store_spec import StoreSpec
 from tests.unit.cropline.catalogue.test_other_readers import COMMITS
 
@@ -124,8 +142,7 @@ catalogue = Catalogue(StoreSpec(folder.as_uri()))
 spark = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
 for name, (does, images) in COMMITS.items():
     does(catalogue)
-    files = DeltaTable(str(folder / "catalogue")).file_uris()
-    rows = spark.read.parquet(*files).where("status = 'written'").select("image_id").collect()
+    rows = read_crops("status = 'written'", columns=["image_id"], frame=spark, storage=folder.as_uri()).collect()
     assert Counter(row[0] for row in rows) == Counter(image for image in images for _ in range(2)), name
 """
 

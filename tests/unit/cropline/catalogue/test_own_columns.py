@@ -39,7 +39,7 @@ def test_they_are_added_once_they_come_and_are_null_in_other_rows(catalogue: Cat
     append(catalogue, crops(["after"]), "batch-3")
     rows = {
         (row["image_id"], row["box_index"]): row
-        for row in DeltaTable(str(tmp_path / "catalogue")).to_pyarrow_table().to_pylist()
+        for row in pa.table(DeltaTable(str(tmp_path / "catalogue")).scan()).to_pylist()
     }
     assert len(rows) == 6
     assert [rows["a", 0][name] for name in OWN] == ["cola", 0.25, [0.5, 1.0], 3, b"\0\xff"]

@@ -1,0 +1,76 @@
+"""Remove rows: those of erased photos for good, from every file that holds them; those past their retention by vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cropline.catalogue import entries
+from cropline.catalogue.compaction import rewrite
+from cropline.catalogue.entries import Entry
+from cropline.catalogue.files import DataFile, Snapshot
+from cropline.catalogue.log import DELETE, STEP
+from cropline.catalogue.positions import Found, Wanted, locate, open_file, rows_of
+from cropline.catalogue.vectors import Positions
+
+EXPIRED = ("key", "shard", "bytes")
+_ROWS_A_COMMIT = 100_000  # at least, when there are as many; they are in memory at once
+
+
+def forget(snapshot: Snapshot, images: dict[str, set[str]]) -> int:
+    """Remove the rows of these images (source -> ids), dead ones too. Return the version without them."""
+    found = locate(snapshot, Wanted(images), dead=True)
+    if not found:
+        return snapshot.version
+    done = [rewrite(snapshot, [part.file], {part.file.path: part.positions}, data_change=True) for part in found]
+    removed = [entries.removed(part.file, data_change=True) for part in found]
+    added = entries.added([each.action for each in done if each.action is not None])
+    return entries.put(snapshot, Entry("DELETE", [*removed, *added], info={STEP: DELETE}))
+
+
+def expire(snapshot: Snapshot, profile: str, before: datetime) -> pa.Table | None:
+    """Bury some of a profile's rows that were committed before a time. Return them (EXPIRED); None without any."""
+    parts = []
+    for part in expired(snapshot, profile, before):
+        parts.append(part)
+        if sum(len(rows) for _, rows in parts) >= _ROWS_A_COMMIT:
+            break
+    if not parts:
+        return None
+    actions = [
+        action
+        for found, _ in parts
+        for action in entries.buried(found.file, found.positions, found.file.rows(snapshot.spec))
+    ]
+    entries.put(snapshot, Entry("DELETE", actions, info={STEP: DELETE}))
+    return pa.concat_tables([rows for _, rows in parts])
+
+
+def expired(snapshot: Snapshot, profile: str, before: datetime) -> Iterator[tuple[Found, pa.Table]]:
+    """Yield a profile's current rows that were committed before a time, file by file, with their EXPIRED columns."""
+    for file in snapshot.all():
+        bounds = file.stats.get("minValues", {}).get("profile"), file.stats.get("maxValues", {}).get("profile")
+        if None not in bounds and not bounds[0] <= profile <= bounds[1]:
+            continue
+        found = _expired_in(snapshot, file, profile, before)
+        if found.groups:
+            yield found, rows_of(snapshot, [found], EXPIRED)
+
+
+def _expired_in(snapshot: Snapshot, file: DataFile, profile: str, before: datetime) -> Found:
+    groups: dict[int, tuple[int, Positions]] = {}
+    start = 0
+    with open_file(snapshot.spec, file) as parquet:
+        for group in range(parquet.metadata.num_row_groups):
+            rows = parquet.read_row_group(group, columns=["profile", "committed_at"], use_threads=False)
+            old = pc.and_(pc.equal(rows["profile"].cast(pa.string()), profile), pc.less(rows["committed_at"], before))
+            held = np.flatnonzero(pc.fill_null(old, False).to_numpy(zero_copy_only=False)) + start
+            positions: Positions = held[~np.isin(held, file.dead)].astype(np.uint32)
+            if len(positions):
+                groups[group] = (start, positions)
+            start += len(rows)
+    return Found(file, groups, {})
