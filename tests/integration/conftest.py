@@ -208,8 +208,8 @@ def settled(folder: Path, api: Cameras, forks: ForkServer, monkeypatch: pytest.M
 
 @pytest.fixture(scope="session")
 def steady_api(photo_cache: Path) -> Iterator[Cameras]:
-    """Serve six small photos that no test changes, so that one undisturbed run is the reference for all."""
-    with cameras(photos=6, megapixels=0.3, cache_dir=photo_cache) as api:
+    """Serve three small photos that no test changes, so that one undisturbed run is the reference for all."""
+    with cameras(photos=3, megapixels=0.3, cache_dir=photo_cache) as api:
         yield api
 
 
@@ -220,7 +220,7 @@ def undisturbed(
     """Return the ledger after one undisturbed poll of the steady API."""
     folder = tmp_path_factory.mktemp("clean")
     with pytest.MonkeyPatch.context() as patch, settled(folder, steady_api, forks, patch) as here:
-        here.set(LINEAGE__TRANSPORT="none")
+        here.set(LINEAGE__TRANSPORT="none", API__PAGE_SIZE="2")
         here.poll()
         ledger = books(here.place)
     assert ledger.crops.total() == sum(len(row["boxes"]) for row in steady_api.control.images())
@@ -233,7 +233,7 @@ def disturbed(
 ) -> Iterator[Workspace]:
     """A separate workspace on the same API; leases are short, so that the next run need not wait for them."""
     with settled(tmp_path, steady_api, forks, monkeypatch) as here:
-        here.set(LINEAGE__TRANSPORT="none", STATE__LEASE_S="0.2", STATE__BACKOFF_S="0.001")
+        here.set(LINEAGE__TRANSPORT="none", API__PAGE_SIZE="2", STATE__LEASE_S="0.2", STATE__BACKOFF_S="0.001")
         yield here
 
 

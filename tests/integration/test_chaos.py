@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -13,11 +12,13 @@ from tests.integration.fork_server import ForkServer
 from tests.integration.oracle import Tally
 from tests.integration.state_backup import state_of_kind
 
+_SEED = 7  # a failure repeats; make chaos takes another seed each time
+
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_random_kills_lose_duplicate_and_orphan_no_crop(
     prefect_server: None, forks: ForkServer, tmp_path: Path, database: str
 ) -> None:
     with state_of_kind(database, tmp_path) as state:
-        result = chaos(5, 60, int(time.time()), PREFECT_API_URL.value(), forks, tmp_path, state)
+        result = chaos(4, 32, _SEED, PREFECT_API_URL.value(), forks, tmp_path, state)
     assert result == Tally()

@@ -5,13 +5,21 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
 
+import pytest
 import requests
 from PIL import Image, ImageOps
 
+from cropline.pipeline.funnel import Funnel
 from cropline.state import State
-from tests.integration.conftest import Workspace, artifact_text, picture, prefect_events
+from demo.stores import write_stores
+from tests.integration.cameras import cameras
+from tests.integration.conftest import Workspace, artifact_text, picture, prefect_events, settled
+from tests.integration.fork_server import ForkServer
 
 
 def _plain_crop(photo: bytes, box: dict[str, float]) -> Image.Image:
@@ -28,13 +36,41 @@ def _listed(workspace: Workspace) -> dict[str, dict]:
     return {row["id"]: row for row in workspace.api.control.images()}
 
 
-def test_crops_are_pixel_identical_to_the_plain_way(workspace: Workspace) -> None:
-    workspace.set(PROFILES='{"exact": {"format": "png"}}')
-    funnel = workspace.poll()
-    listed = _listed(workspace)
+class Polled(NamedTuple):
+    """What one poll with two profiles and a store table left, and its artifacts."""
+
+    here: Workspace
+    funnel: Funnel
+    artifacts: dict[str, str]
+    fetched: dict[str, int]  # requests by image id
+
+
+@pytest.fixture(scope="module")
+def polled(
+    tmp_path_factory: pytest.TempPathFactory, photo_cache: Path, prefect_server: None, forks: ForkServer
+) -> Iterator[Polled]:
+    """One poll for all tests that only read what it left."""
+    folder = tmp_path_factory.mktemp("polled")
+    write_stores(folder / "stores.parquet")
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        cameras(photos=6, megapixels=0.3, cache_dir=photo_cache) as api,
+        settled(folder, api, forks, patch) as here,
+    ):
+        here.set(
+            PROFILES='{"exact": {"format": "png"}, "thumb": {"format": "jpeg", "max_side": 64}}',
+            ENGINE__STORES=str(folder / "stores.parquet"),
+        )
+        funnel = here.poll()
+        artifacts = {key: artifact_text(key) for key in ("poll-summary", "backlog")}
+        yield Polled(here, funnel, artifacts, api.control.counts())
+
+
+def test_crops_are_pixel_identical_to_the_plain_way(polled: Polled) -> None:
+    listed = _listed(polled.here)
+    rows, objects = [row for row in polled.here.rows() if row["profile"] == "exact"], polled.here.objects()
+    assert 2 * len(rows) == polled.funnel.written == 2 * sum(len(row["boxes"]) for row in listed.values())
     photos = {name: requests.get(row["url"], timeout=10).content for name, row in listed.items()}
-    rows, objects = workspace.rows(), workspace.objects()
-    assert len(rows) == funnel.written == sum(len(row["boxes"]) for row in listed.values())
     for row in rows:
         box = listed[row["image_id"]]["boxes"][row["box_index"]]
         ours, plain = picture(objects[row["key"]]), _plain_crop(photos[row["image_id"]], box)
@@ -42,18 +78,49 @@ def test_crops_are_pixel_identical_to_the_plain_way(workspace: Workspace) -> Non
         assert ours.tobytes() == plain.tobytes(), row["key"]
 
 
-def test_every_box_is_accounted_for_and_every_row_has_its_object(workspace: Workspace) -> None:
-    funnel = workspace.poll()
-    rows, objects = workspace.rows(), workspace.objects()
+def test_every_box_is_accounted_for_and_every_row_has_its_object(polled: Polled) -> None:
+    funnel = polled.funnel
+    rows, objects = polled.here.rows(), polled.here.objects()
     assert funnel.boxes == funnel.written + funnel.failed + funnel.skipped == len(rows)
     assert {row["key"] for row in rows if row["status"] == "written"} == set(objects)
     assert all(row["bytes"] == len(objects[row["key"]]) for row in rows)
 
 
-def test_each_photo_is_fetched_once_whatever_its_boxes(workspace: Workspace) -> None:
-    workspace.poll()
-    ids = set(_listed(workspace))
-    assert workspace.api.control.counts() == dict.fromkeys(ids, 1)
+def test_two_profiles_are_cut_from_each_photo_which_is_fetched_once(polled: Polled) -> None:
+    rows = polled.here.rows()
+    half = polled.funnel.written // 2
+    assert Counter(row["profile"] for row in rows) == {"exact": half, "thumb": half}
+    assert all(max(row["width"], row["height"]) <= 64 for row in rows if row["profile"] == "thumb")
+    assert polled.fetched == dict.fromkeys(_listed(polled.here), 1)
+
+
+def test_store_metadata_is_joined_to_each_crop(polled: Polled) -> None:
+    rows = polled.here.rows()
+    assert rows
+    assert all(row["store_name"] and row["city"] and row["region"] for row in rows)
+
+
+def test_the_report_opens_without_a_server_and_shows_the_counts(polled: Polled) -> None:
+    assert polled.funnel.report is not None
+    page = (polled.here.folder / "output" / polled.funnel.report).read_text()
+    assert f"{polled.funnel.written:,} crops written from 6 images" in page
+    assert "data:image/jpeg;base64," in page
+    for address in ("http://", "https://", "<script"):
+        assert address not in page
+
+
+def test_the_run_summary_is_an_artifact_with_its_contact_sheet(polled: Polled) -> None:
+    text = polled.artifacts["poll-summary"]
+    assert "![contact sheet](data:image/jpeg;base64," in text
+    assert "![throughput over time](data:image/svg+xml;base64," in text
+    assert f"| written | {polled.funnel.written:,} |" in text
+
+
+def test_the_backlog_is_an_artifact_with_its_last_day(polled: Polled) -> None:
+    text = polled.artifacts["backlog"]
+    assert "**The backlog is empty.**" in text
+    assert "![backlog and age over the last day](data:image/svg+xml;base64," in text
+    assert "| done | 12 |" in text
 
 
 def test_a_second_poll_finds_nothing_new_and_writes_nothing(workspace: Workspace) -> None:
@@ -120,26 +187,6 @@ def test_new_and_late_photos_are_found_by_the_next_poll(workspace: Workspace) ->
     assert set(late) <= found
 
 
-def test_two_profiles_are_cut_from_one_fetch(workspace: Workspace) -> None:
-    workspace.set(PROFILES='{"full": {"format": "png"}, "thumb": {"format": "jpeg", "max_side": 64}}')
-    funnel = workspace.poll()
-    rows = workspace.rows()
-    assert Counter(row["profile"] for row in rows) == {"full": funnel.written // 2, "thumb": funnel.written // 2}
-    assert all(max(row["width"], row["height"]) <= 64 for row in rows if row["profile"] == "thumb")
-    assert set(workspace.api.control.counts().values()) == {1}
-
-
-def test_store_metadata_is_joined_to_each_crop(workspace: Workspace) -> None:
-    from demo.stores import write_stores
-
-    write_stores(workspace.folder / "stores.parquet")
-    workspace.set(ENGINE__STORES=str(workspace.folder / "stores.parquet"))
-    workspace.poll()
-    rows = workspace.rows()
-    assert rows
-    assert all(row["store_name"] and row["city"] and row["region"] for row in rows)
-
-
 def test_max_batches_leaves_the_rest_for_process(workspace: Workspace) -> None:
     from flows.poll import poll
 
@@ -161,6 +208,16 @@ def test_lineage_has_every_run_and_batch_once(workspace: Workspace) -> None:
     }
 
 
+def test_failures_are_a_table_that_says_how_to_look_at_each(workspace: Workspace) -> None:
+    gone = sorted(_listed(workspace))[0]
+    workspace.api.control.add_fault("image_missing", image_id=gone)
+    funnel = workspace.poll()
+    (row,) = json.loads(artifact_text("poll-failures"))
+    assert funnel.failed == len(_listed(workspace)[gone]["boxes"])
+    assert row["boxes"].endswith(f" and {funnel.failed - 3} more")
+    assert (row["reason"], row["look at it"]) == ("http_404", f"cropline show {gone}")
+
+
 def test_a_run_shows_what_it_made_in_the_event_feed(workspace: Workspace) -> None:
     before = datetime.now(UTC)
     funnel = workspace.poll()
@@ -173,39 +230,3 @@ def test_a_run_shows_what_it_made_in_the_event_feed(workspace: Workspace) -> Non
     assert made["catalogue"].payload["version"] == funnel.catalogue_version
     assert made["crops/"].payload["written"] == funnel.written
     assert f"{root}{funnel.manifest}" in [each.id for each in made["crops/"].related]
-
-
-def test_the_report_opens_without_a_server_and_shows_the_counts(workspace: Workspace) -> None:
-    funnel = workspace.poll()
-    assert funnel.report is not None
-    page = (workspace.folder / "output" / funnel.report).read_text()
-    assert f"{funnel.written:,} crops written from 6 images" in page
-    assert "data:image/jpeg;base64," in page
-    for address in ("http://", "https://", "<script"):
-        assert address not in page
-
-
-def test_the_run_summary_is_an_artifact_with_its_contact_sheet(workspace: Workspace) -> None:
-    funnel = workspace.poll()
-    text = artifact_text("poll-summary")
-    assert "![contact sheet](data:image/jpeg;base64," in text
-    assert "![throughput over time](data:image/svg+xml;base64," in text
-    assert f"| written | {funnel.written:,} |" in text
-
-
-def test_failures_are_a_table_that_says_how_to_look_at_each(workspace: Workspace) -> None:
-    gone = sorted(_listed(workspace))[0]
-    workspace.api.control.add_fault("image_missing", image_id=gone)
-    funnel = workspace.poll()
-    (row,) = json.loads(artifact_text("poll-failures"))
-    assert funnel.failed == len(_listed(workspace)[gone]["boxes"])
-    assert row["boxes"].endswith(f" and {funnel.failed - 3} more")
-    assert (row["reason"], row["look at it"]) == ("http_404", f"cropline show {gone}")
-
-
-def test_the_backlog_is_an_artifact_with_its_last_day(workspace: Workspace) -> None:
-    workspace.poll()
-    text = artifact_text("backlog")
-    assert "**The backlog is empty.**" in text
-    assert "![backlog and age over the last day](data:image/svg+xml;base64," in text
-    assert "| done | 6 |" in text
