@@ -350,6 +350,8 @@ static int walk(struct cutter *cutter) {
   }
   struct reader reader = reader_at(cutter->bits, 0);
   struct mcu *mcu = cutter->mcus;
+  /* No MCU reaches past the next restart, also where the walk ends before it. */
+  uint64_t limit = cutter->restart_count ? (uint64_t)cutter->restarts[0] * 8 : cutter->bit_count;
   uint32_t passed = 0, left = cutter->interval;
   int predicted[COMPONENTS] = {0}, of_luma = 0;
   for (int block = 0; block < cutter->blocks; block++) of_luma += cutter->owner[block] == 0;
@@ -364,10 +366,11 @@ static int walk(struct cutter *cutter) {
       if (skip_ac(&reader, ac[block])) return -1;
     }
     at = position(&reader, cutter->bits);
-    if (at > cutter->bit_count || note(mcu++, at, predicted, sums[0] / of_luma)) return -1;
+    if (at > limit || note(mcu++, at, predicted, sums[0] / of_luma)) return -1;
     if (passed == cutter->restart_count || --left > 0) continue;
     if (!ends_at(at, cutter->restarts[passed])) return -1;
     at = (uint64_t)cutter->restarts[passed++] * 8;
+    limit = passed < cutter->restart_count ? (uint64_t)cutter->restarts[passed] * 8 : cutter->bit_count;
     reader = reader_at(cutter->bits, at);
     left = cutter->interval;
     memset(predicted, 0, sizeof predicted);

@@ -287,6 +287,19 @@ def test_two_threads_are_refused_and_do_not_disturb_each_other() -> None:
     assert not wrong
 
 
+def test_an_mcu_that_reaches_past_a_restart_is_refused_above_the_end_of_its_interval() -> None:
+    # One MCU a row, a restart after every second one. Bytes are moved from before the first marker to behind it.
+    data = sampled(8, 80, 1, "444", restart=2)
+    begin, at = entropy(data), data.index(b"\xff\xd0", entropy(data))
+    early = begin + (at - begin) // 4
+    moved = data[:early] + b"\xff\xd0" + data[early:at] + data[at + 2 :]
+    for bottom in (8, 16, 80):
+        with pytest.raises(regions.Undecoded):
+            regions.Pieces(moved, bottom)
+    with pytest.raises(regions.Undecoded):
+        regions.decode(moved, [(0, 0, 8, 4)], margin=0, way="cuts")
+
+
 def test_a_truncated_photo_becomes_no_file() -> None:
     chance = random.Random(1)
     data = sampled(160, 120, 1, "420")
