@@ -12,6 +12,8 @@ TABLE = "crops"
 
 # Without it, `captured_at >= '2026-03-02 06:10'` means the time zone of the machine, and so do the times that come back.
 _UTC = "SET TimeZone = 'UTC'"
+# In ``python -c`` and a console, DuckDB draws a bar into standard output once a query takes two seconds.
+_QUIET = "SET enable_progress_bar = false"
 # Set once the catalogue is registered: from here on no file, network or Python variable can be reached.
 _ALONE = ("SET python_enable_replacements = false", "SET enable_external_access = false")
 
@@ -22,6 +24,6 @@ def connect(rows: pa.RecordBatchReader, path: str = ":memory:") -> duckdb.DuckDB
 
     database = duckdb.connect(path)
     database.register(TABLE, rows)
-    for statement in (_UTC, *_ALONE):
+    for statement in (_UTC, _QUIET, *_ALONE):
         database.execute(statement)
     return database

@@ -101,7 +101,7 @@ def test_serve_prints_its_address_and_serves_there(photo_cache: Path) -> None:
         try:
             address = process.stdout.readline().split()[0]
             headers = {"Authorization": "Bearer demo-token"}
-            statuses = [requests.get(address, headers=headers, timeout=10).status_code for _ in range(3)]
+            statuses = [requests.get(address, headers=headers, timeout=60).status_code for _ in range(3)]
         finally:
             process.send_signal(signal.SIGINT)
     assert statuses == [429, 429, 200]

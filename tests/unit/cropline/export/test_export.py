@@ -135,6 +135,21 @@ def test_a_time_in_a_condition_is_utc_whatever_the_machine(spec: StoreSpec, tmp_
     assert told == [("photo 1", "2026-11-02T08:00:00+00:00", NOW.isoformat())] * 2
 
 
+SETTING = """
+import pyarrow as pa
+from cropline.catalogue.sql import connect
+rows = pa.RecordBatchReader.from_batches(pa.schema([("a", pa.int64())]), [])
+database = connect(rows)
+print(database.execute("SELECT current_setting('enable_progress_bar')").fetchone())
+"""
+
+
+def test_a_slow_query_draws_no_bar_into_the_output() -> None:
+    """DuckDB draws one where Python runs no file, unless it is told not to."""
+    ran = subprocess.run([sys.executable, "-c", SETTING], capture_output=True, text=True, check=True)
+    assert ran.stdout == "(False,)\n"
+
+
 @pytest.mark.parametrize("kind", FORMATS)
 def test_the_same_export_is_the_same_bytes(spec: StoreSpec, tmp_path: Path, kind: str) -> None:
     def files(out: Path) -> dict[str, bytes]:
