@@ -99,8 +99,10 @@ def server_process(
             yield process
         finally:
             # The process group: also a worker's executors and their Python workers.
-            with suppress(ProcessLookupError):  # a test may have ended it
-                os.killpg(process.pid, signal.SIGKILL)
+            # Not if kill_server() waited for its end: its id may be another process group's by now.
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
 
 
 class Restartable:
