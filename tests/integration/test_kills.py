@@ -33,6 +33,18 @@ def test_killed_between_two_steps_it_ends_as_if_undisturbed(
     assert_same(disturbed, undisturbed)
 
 
+# A process that is stopped inside a transaction of SQLite would lock everybody out, which this test is not about.
+FREE_THE_DATABASE = """
+import os, sqlite3
+def free_the_database():
+    url = os.environ["CROPLINE_STATE__URL"]
+    if url.startswith("sqlite:///"):
+        database = sqlite3.connect(url.removeprefix("sqlite:///"), timeout=60, isolation_level=None)
+        database.execute("BEGIN IMMEDIATE")  # it waits for the heartbeats of the other threads
+        database.execute("ROLLBACK")
+"""
+
+
 def _wait_until(holds: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
@@ -45,7 +57,8 @@ def test_a_run_that_sleeps_through_its_lease_cannot_commit_when_it_wakes(
 ) -> None:
     disturbed.set(STATE__LEASE_S="1")
     # It stops itself after the crops and before its commit, where a late commit could do most harm.
-    sleeper = AT.format(function="commit", event="call", signal="SIGSTOP")
+    stops = AT.format(function="commit", event="call", signal="SIGSTOP")
+    sleeper = FREE_THE_DATABASE + stops.replace("os.kill(", "free_the_database(); os.kill(")
     child = disturbed.start(sleeper)
     try:
         _wait_until(lambda: "(stopped)" in Path(f"/proc/{child.pid}/status").read_text())
