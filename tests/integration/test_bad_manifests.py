@@ -103,7 +103,7 @@ FAULTS: dict[str, tuple[str, Callable[[Item], None], set[str]]] = {
     "updated as a number": ("updated_at", set_to(updated_at=1_700_000_000), {"updated_at_present", "fields_readable"}),
     "updated next year": ("updated_at", set_to(updated_at="2027-11-22T00:00:00Z"), {"updated_at_not_ahead"}),
     "boxes missing": ("boxes", set_to(boxes=None), {"boxes_present"}),
-    "boxes a text": ("boxes", set_to(boxes="[]"), {"boxes_present", "fields_readable"}),
+    "boxes a text": ("boxes", set_to(boxes="two"), {"boxes_present", "fields_readable"}),
     "boxes too many": ("boxes", more_boxes, {"boxes_not_too_many"}),
     "box id twice": ("boxes", one_id_twice, {"box_ids_unique"}),
     "box corner a text": ("boxes", first_box(xmin="left"), {"boxes_finite", "boxes_readable"}),
