@@ -115,9 +115,9 @@ SLOW = pytest.mark.slow
 
 @pytest.fixture(
     params=[
-        "driver-jvm",
+        pytest.param("driver-jvm", marks=SLOW),
         "connect-expired",
-        "dask",
+        pytest.param("dask", marks=SLOW),
         pytest.param("connect-restarted", marks=SLOW),
         pytest.param("spark-cluster", marks=SLOW),
     ]

@@ -15,7 +15,7 @@ from tests.integration.state_backup import state_of_kind
 _SEED = 7  # a failure repeats; make chaos takes another seed each time
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def test_random_kills_lose_duplicate_and_orphan_no_crop(
     prefect_server: None, forks: ForkServer, tmp_path: Path, database: str
 ) -> None:
