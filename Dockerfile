@@ -18,7 +18,7 @@ COPY . .
 RUN /opt/cropline/bin/uv pip install -q --no-cache --python /opt/cropline/bin/python --no-deps --no-build-isolation . ./native \
  && /opt/cropline/bin/python -c 'import cropline_regions' \
  # Only what runs: no installer, no tests of the libraries. Byte-compiled, since the root file system is read-only.
- && rm -rf /opt/cropline/bin/uv /opt/cropline/bin/uvx \
+ && rm -rf /opt/cropline/bin/uv /opt/cropline/bin/uvx /opt/cropline/bin/pip* /opt/cropline/lib/python3.11/site-packages/pip* \
  && find /opt/cropline -depth -type d -name tests -path '*/site-packages/*' -not -path '*/numpy/*' -exec rm -rf {} + \
  && /opt/cropline/bin/python -m compileall -q -j 0 /opt/cropline/lib >/dev/null || true
 
