@@ -3,7 +3,7 @@
 #   docker build -t cropline .
 #
 # BASE needs Python 3.11 with venv and Debian's apt. The last stage has no compiler and no pip cache.
-ARG BASE=docker.io/library/python:3.11-slim-bookworm
+ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=1
