@@ -29,7 +29,7 @@ _OF_THE_COMMIT = {
     "fingerprint", "box_index", "retry_after_s", "manifest", "manifest_row", "batch_id", "attempt", "flow_run",
     "committed_at", "recrop_reason", "recrop_detail", "recrop_failed_at",
 }  # fmt: skip
-# What a consumer needs to drop an erased crop. Nothing else of it is told.
+# The columns that a consumer needs to drop an erased crop. The others are left out.
 _OF_ERASED = {"source", "image_id", "profile", "box_id", "key"}
 _HEAD = [pa.field("change", pa.string()), pa.field("change_version", pa.int64())]
 
@@ -42,7 +42,7 @@ class Changes:
     added       a crop (or a failed or skipped box) that was not there; the row is current
     updated     the same crop with other values, such as another label or place in a pack; the row is current
     superseded  a row that is no longer current, for example because its photo has a newer version
-    erased      the crop was erased or has expired: drop it. Only source, image_id, profile, box_id and key are told
+    erased      the crop was erased or has expired: drop it. Only source, image_id, profile, box_id and key are set
 
     What came and went in between is not told. Iterate over rows (dicts) or ``batches``, once; or call ``to_arrow`` or
     ``to_pandas``.

@@ -36,7 +36,7 @@ def transaction(table: DeltaTable, batch_id: str, attempt: int = 2) -> int | Non
 def put_batch(
     snapshot: Snapshot, rows: pa.Table, found: Sequence[Found], *, batch_id: str, attempt: int, transaction: int
 ) -> tuple[int, pa.Table]:
-    """Commit a batch: append its rows and bury those that were found, in one commit.
+    """Commit a batch: append its rows and mark those that were found as dead, in one commit.
 
     Return the version and the rows (CATALOGUE) that it appended: good rows that stay, and crops that moved to another
     pack, differ from ``rows``.
@@ -62,7 +62,7 @@ def put_mended(snapshot: Snapshot, rows: pa.Table, found: Sequence[Found]) -> in
 
 def put_moved(snapshot: Snapshot, rows: pa.Table, found: Sequence[Found]) -> int:
     """Commit rows in place of those that were found: their crops moved to another pack. Return the version."""
-    actions = [*_burying(snapshot, found), *entries.added(write_rows(snapshot.spec, rows) if len(rows) else [])]
+    actions = [*_marking_dead(snapshot, found), *entries.added(write_rows(snapshot.spec, rows) if len(rows) else [])]
     # It names no images in the log: their history does not change.
     return entries.put(snapshot, Entry("WRITE", actions, {"mode": "Overwrite"}, {STEP: "rewrite a pack"}))
 
@@ -70,19 +70,21 @@ def put_moved(snapshot: Snapshot, rows: pa.Table, found: Sequence[Found]) -> int
 def put(
     snapshot: Snapshot, rows: pa.Table, found: Sequence[Found], info: dict[str, Any], txn: tuple[str, int] | None
 ) -> int:
-    """Append rows (CATALOGUE) and bury those that were found, in one commit. Return the version.
+    """Append rows (CATALOGUE) and mark those that were found as dead, in one commit. Return the version.
 
     The table has the rows' columns already.
     """
     added = entries.added(write_rows(snapshot.spec, rows)) if len(rows) else []
     replaced = {work for part in found for work in part.all_works()}
     parameters = {"mode": "Overwrite", "predicate": naming(replaced)} if replaced else {"mode": "Append"}
-    return entries.put(snapshot, Entry("WRITE", [*_burying(snapshot, found), *added], parameters, info, txn))
+    return entries.put(snapshot, Entry("WRITE", [*_marking_dead(snapshot, found), *added], parameters, info, txn))
 
 
-def _burying(snapshot: Snapshot, found: Sequence[Found]) -> list[dict[str, Any]]:
+def _marking_dead(snapshot: Snapshot, found: Sequence[Found]) -> list[dict[str, Any]]:
     return [
-        action for part in found for action in entries.buried(part.file, part.positions, part.file.rows(snapshot.spec))
+        action
+        for part in found
+        for action in entries.with_dead_rows(part.file, part.positions, part.file.rows(snapshot.spec))
     ]
 
 

@@ -163,7 +163,7 @@ def removed(file: DataFile, *, data_change: bool) -> dict[str, Any]:
     return {"remove": action}
 
 
-def buried(file: DataFile, positions: vectors.Positions, rows: int) -> list[dict[str, Any]]:
+def with_dead_rows(file: DataFile, positions: vectors.Positions, rows: int) -> list[dict[str, Any]]:
     """Return the actions that make some rows of a file dead. ``rows``: how many it holds, dead ones included."""
     dead = np.union1d(file.dead, positions).astype(np.uint32)
     gone = removed(file, data_change=True)

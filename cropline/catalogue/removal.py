@@ -44,7 +44,7 @@ def expire(snapshot: Snapshot, profile: str, before: datetime) -> pa.Table | Non
     actions = [
         action
         for found, _ in parts
-        for action in entries.buried(found.file, found.positions, found.file.rows(snapshot.spec))
+        for action in entries.with_dead_rows(found.file, found.positions, found.file.rows(snapshot.spec))
     ]
     entries.put(snapshot, Entry("DELETE", actions, info={STEP: DELETE}))
     return pa.concat_tables([rows for _, rows in parts])

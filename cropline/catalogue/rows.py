@@ -110,17 +110,17 @@ def naming(works: Collection[ImageProfile]) -> str:
 
 def equalling(**columns: str) -> str:
     """Return the SQL predicate of the rows whose columns equal these texts."""
-    return " AND ".join(f"{name} = {_quoted(value)}" for name, value in columns.items())
+    return " AND ".join(f"{name} = {quoted(value)}" for name, value in columns.items())
 
 
 def among(column: str, values: Collection[str]) -> str:
     """Return the SQL predicate of the rows whose column is one of these texts."""
-    return f"{column} IN ({', '.join(_quoted(value) for value in sorted(set(values)))})"
+    return f"{column} IN ({', '.join(quoted(value) for value in sorted(set(values)))})"
 
 
 def captured_before(source: str, moment: datetime) -> str:
     """Return the SQL predicate of a source's rows whose photos were captured before a time."""
-    return f"source = {_quoted(source)} AND captured_at < {_moment(moment)}"
+    return f"source = {quoted(source)} AND captured_at < {_moment(moment)}"
 
 
 def of_stores(source: str, stores: Collection[str]) -> str:
@@ -132,7 +132,7 @@ def _moment(moment: datetime) -> str:
     return f"arrow_cast({round(moment.timestamp() * 1_000_000)}, 'Timestamp(Microsecond, Some(\"UTC\"))')"
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """Return a SQL string literal.
 
     The grammar has no escape but the doubled quote; a test checks it with hostile ids.

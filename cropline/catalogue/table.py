@@ -114,7 +114,7 @@ class Catalogue:
             if known is not None and -known > attempt:
                 raise StaleLease(f"batch {batch_id}: attempt {attempt} lost its lease to attempt {-known}")
             if delta.lacks_columns(table, rows.schema):
-                # A commit of its own, which changes no row. Then everything is looked at again.
+                # The new columns are a commit of their own, which changes no row. Then start again on the new version.
                 return commit(delta.add_columns(delta.open_or_create(self._spec), rows.schema))
             look = unknown or (memory is not None and memory.unknown_batches)
             snapshot = Snapshot(self._spec, table)

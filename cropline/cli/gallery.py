@@ -20,7 +20,6 @@ from cropline.core.screen import Screen
 from cropline.core.store_spec import StoreSpec
 
 _ERASED_EVERY_S = 20
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class PhotoGone(CroplineError):
@@ -31,7 +30,9 @@ class PhotoGone(CroplineError):
 
 def run_gallery(host: str, port: int, token: str | None, cache: Path | None, cache_mb: int) -> None:
     """Serve the gallery until Ctrl-C or SIGTERM. Raises SettingsError for an address that cannot be used or is open."""
-    if host not in _LOOPBACK and not token:
+    from cropline.gallery.access import LOOPBACK
+
+    if host not in LOOPBACK and not token:
         raise SettingsError(f"--host {host}: others can reach this address; protect it with --token")
     with serving(load_installation(), host, port, token, cache or default_cache(), cache_mb) as address:
         screen = Screen()

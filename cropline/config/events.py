@@ -1,4 +1,4 @@
-"""Settings of cropline's own events: a webhook that is told of committed batches and of erasures."""
+"""Settings of cropline's own events: a webhook that receives committed batches and erasures."""
 
 from __future__ import annotations
 

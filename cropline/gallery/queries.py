@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from cropline.catalogue import CATALOGUE, delta
-from cropline.catalogue.rows import equalling
+from cropline.catalogue.rows import equalling, quoted
 from cropline.core.errors import CatalogueError
 from cropline.core.scrub import visible
 from cropline.gallery.filters import SORT_COLUMNS, CropFilter, Place, Sort, day_of, place_of
@@ -192,7 +192,7 @@ def _behind_identity(after: Place) -> str:
     same: list[str] = []
     for name in _IDENTITY:
         value = getattr(after, name)
-        text = f"{value:d}" if name == "box_index" else equalling(x=value).removeprefix("x = ")
+        text = f"{value:d}" if name == "box_index" else quoted(value)
         clauses.append(" AND ".join([*same, f"{name} > {text}"]))
         same.append(f"{name} = {text}")
     return " OR ".join(f"({clause})" for clause in clauses)

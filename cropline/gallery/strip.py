@@ -53,11 +53,8 @@ def with_changes(moments: Sequence[Moment], picture: Picture) -> list[Moment]:
 
 
 def _look(moment: Moment, picture: Picture) -> _Look | None:
-    if moment.row is None or moment.why:
-        return None
-    try:
-        shown = open_picture(picture(moment.row))
-    except NoPicture:
+    shown = _opened(moment, picture)
+    if shown is None:
         return None
     pixels = shown.convert("L").resize((_HASH + 1, _HASH)).tobytes()
     bits = 0
@@ -97,14 +94,20 @@ def draw_strip(moments: Sequence[Moment], picture: Picture) -> bytes:
 
 
 def _fitted(moment: Moment, picture: Picture) -> Image | None:
+    shown = _opened(moment, picture)
+    if shown is not None:
+        shown.thumbnail((_CELL - 8, _CELL - 8))
+    return shown
+
+
+def _opened(moment: Moment, picture: Picture) -> Image | None:
+    """Return the moment's crop; None in a gap, or when it cannot be shown."""
     if moment.row is None or moment.why:
         return None
     try:
-        shown = open_picture(picture(moment.row))
+        return open_picture(picture(moment.row))
     except NoPicture:
         return None
-    shown.thumbnail((_CELL - 8, _CELL - 8))
-    return shown
 
 
 def _wrapped(text: str) -> str:
