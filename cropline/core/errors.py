@@ -15,7 +15,8 @@ CroplineError                  base of all; ``code`` is stable, ``str()`` is saf
 ├── CatalogueError             the Delta table could not be read or written
 ├── ExportError                an export cannot be made: its condition is invalid, or its folder cannot be written
 ├── EngineError                the engine setting names something that cannot run here
-│   └── SessionLost            the cluster restarted, is gone, or closed the session; a new session may work
+│   ├── SessionLost            the cluster restarted, is gone, or closed the session; a new session may work
+│   └── NotReachable           nothing accepts a connection at the cluster's address
 ├── NothingCameThrough         every item of the run was bad or failed
 ├── RunStopped                 the run ends, and so does the batch in progress
 └── NotReconciled              boxes in != written + failed + skipped
@@ -94,6 +95,10 @@ class EngineError(CroplineError):
 
 class SessionLost(EngineError):
     """The message says what was lost and where."""
+
+
+class NotReachable(EngineError):
+    """The message says where. A server that restarts is not reachable for a while."""
 
 
 class NothingCameThrough(CroplineError):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from cropline.core.errors import EngineError
+from cropline.core.errors import NotReachable
 from cropline.core.scrub import one_line
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Cluster(Protocol):
 
 
 def check_reachable(what: str, addresses: Iterable[tuple[str, int]], timeout_s: float) -> None:
-    """Raise EngineError when no address accepts a connection. Spark itself would try for a minute or more."""
+    """Raise NotReachable when no address accepts a connection. Spark itself would try for a minute or more."""
     tried = list(addresses)
     for address in tried:
         try:
@@ -84,7 +84,7 @@ def check_reachable(what: str, addresses: Iterable[tuple[str, int]], timeout_s: 
         return
     if tried:
         names = ", ".join(f"{host}:{port}" for host, port in tried)
-        raise EngineError(f"no {what} answers at {names}")
+        raise NotReachable(f"no {what} answers at {names}")
 
 
 def in_own_thread(work: Callable[[], Result], check: Callable[[], None]) -> Result:

@@ -93,7 +93,7 @@ class DaskCluster(TaskCluster):
         new = [worker for worker in self._identity()["workers"] if worker not in self._asked]
         if not new:
             return {}
-        found: dict[str, Packages] = self._client.run(installed(), workers=new, on_error="ignore")
+        found: dict[str, Packages] = self._client.run(installed(self._ship), workers=new, on_error="ignore")
         self._asked |= set(found)
         return found
 

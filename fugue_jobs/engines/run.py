@@ -184,7 +184,7 @@ def _run_distributed(batch: _Batch) -> _EngineResult:
             spans[session] = session.cluster.executors(started)
             return returned
 
-        crops.append(with_session(batch.settings, most_executors, work))
+        crops.append(with_session(batch.settings, most_executors, work, batch.check))
     executors = tuple(sorted(span for found in spans.values() for span in found))
     return _EngineResult(pa.concat_tables(crops), sum(piece.partitions for piece in pieces), executors)
 

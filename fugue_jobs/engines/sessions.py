@@ -12,9 +12,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, TypeVar
 
-from cropline.core.errors import CroplineError, EngineError, SessionLost
+from cropline.core.errors import CroplineError, EngineError, NotReachable, SessionLost
 
 if TYPE_CHECKING:
     from cropline.config.settings import EngineSettings
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+# Between two tries to reach a cluster that restarts.
+RETRY_S = 1.0
 _EXTRAS = {"spark": "spark", "spark-connect": "spark", "emr-serverless": "spark", "dask": "dask", "ray": "ray"}
 
 
@@ -53,10 +56,13 @@ class _Keeper:
 _keeper = _Keeper()
 
 
-def with_session(settings: EngineSettings, most_executors: int, work: Callable[[Session], Result]) -> Result:
+def with_session(
+    settings: EngineSettings, most_executors: int, work: Callable[[Session], Result], check: Callable[[], None]
+) -> Result:
     """Run the work on the kept session, or on a new one. If the session is lost, run it once more on another.
 
-    The work must be repeatable: it may have run in part. most_executors: the limit for a new session.
+    The work must be repeatable: it may have run in part. most_executors: the limit for a new session. check: called
+    every second while a cluster that was lost cannot be reached; an exception from it ends the wait.
 
     Raise EngineError: no session can be opened, the work failed, or the second session was lost too. Other
     CroplineErrors and signals' exceptions are raised as they are.
@@ -68,10 +74,36 @@ def with_session(settings: EngineSettings, most_executors: int, work: Callable[[
         lost = error
     log.warning("%s. The batch continues in a new session", lost)
     try:
-        return _attempted(wanted, most_executors, work)
+        return _attempted_when_back(wanted, most_executors, work, check)
     except EngineError as error:
         first = "the same" if str(error) == str(lost) else str(lost)
         raise EngineError(f"{error}. This was the second try; the first ended with: {first}") from error
+
+
+def _attempted_when_back(
+    wanted: EngineSettings, most_executors: int, work: Callable[[Session], Result], check: Callable[[], None]
+) -> Result:
+    """Attempt the work. A server that restarts does not answer for some 20 s: try until the grant time has passed."""
+    limit_s, setting = _grant_time(wanted)
+    deadline = monotonic() + limit_s
+    while True:
+        try:
+            return _attempted(wanted, most_executors, work)
+        except NotReachable as error:
+            if monotonic() >= deadline:
+                raise EngineError(f"{error}, also after {limit_s} s (CROPLINE_ENGINE__{setting})") from error
+        # Outside the lock: a thread with another cluster need not wait.
+        check()
+        sleep(RETRY_S)
+
+
+def _grant_time(settings: EngineSettings) -> tuple[int, str]:
+    """Return the grant time of the engine, s, and its setting."""
+    if settings.kind == "dask":
+        return settings.dask.grant_timeout_s, "DASK__GRANT_TIMEOUT_S"
+    if settings.kind == "ray":
+        return settings.ray.grant_timeout_s, "RAY__GRANT_TIMEOUT_S"
+    return settings.spark.grant_timeout_s, "SPARK__GRANT_TIMEOUT_S"
 
 
 def _attempted(wanted: EngineSettings, most_executors: int, work: Callable[[Session], Result]) -> Result:

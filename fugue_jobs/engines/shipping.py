@@ -1,6 +1,8 @@
 """Our own code and the user's modules as zips or as folders, for workers that have only the third-party wheels."""
 
 import hashlib
+import re
+import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -11,6 +13,7 @@ from pathlib import Path
 import cropline
 import fugue_jobs
 from cropline.core.errors import EngineError
+from fugue_jobs.engines.packages import IMPORTED, SHIPPED
 
 # The subpackages of cropline that the crop code imports. The rest is for the machine that starts the job.
 _PACKAGES = (
@@ -19,7 +22,10 @@ _PACKAGES = (
     "fugue_jobs/imaging", "fugue_jobs/pool",
 )  # fmt: skip
 
-_COMPILED = (".so", ".pyd", ".dylib")
+_COMPILED = re.compile(r"\.(so|pyd|dll|dylib)(\.[0-9]+)*$")
+_OURS = frozenset({"cropline", "fugue_jobs"})
+# Each worker gets a copy, at each start of a session.
+MOST_BYTES = 100_000_000
 
 # The same code always produces the same zip.
 _TIMESTAMP = (1980, 1, 1, 0, 0, 0)
@@ -52,13 +58,13 @@ def zips(ship: Sequence[str]) -> list[Path]:
 
 @cache
 def _zipped_modules(names: tuple[str, ...]) -> Path:
-    home = Path(tempfile.mkdtemp(prefix="cropline-ship-"))
+    home = Path(tempfile.mkdtemp(prefix=SHIPPED))
     found = sorted({name: source for module in names for name, source in _files_of(module)}.items())
     # The name changes with the content: a cluster keeps files by their names.
     content = hashlib.sha256()
     for name, source in found:
         content.update(f"{name} {hashlib.sha256(source.read_bytes()).hexdigest()}".encode())
-    target = home / f"cropline-ship-{content.hexdigest()[:16]}.zip"
+    target = home / f"{SHIPPED}{content.hexdigest()[:16]}.zip"
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, source in found:
             archive.writestr(zipfile.ZipInfo(name, _TIMESTAMP), source.read_bytes())
@@ -67,20 +73,51 @@ def _zipped_modules(names: tuple[str, ...]) -> Path:
 
 def _files_of(module: str) -> Iterator[tuple[str, Path]]:
     """Yield (name in the zip, file) of a module or a package with its data files."""
-    spec = find_spec(module)
-    places = [Path(place) for place in spec.submodule_search_locations or ()] if spec else []
-    if not places and (spec is None or not spec.origin or not Path(spec.origin).is_file()):
-        raise EngineError(f"CROPLINE_ENGINE__SHIP: no module {module} is installed here")
-    alone = [] if places else [Path(str(spec.origin))] if spec else []
-    inside = [(source, place) for place in places for source in place.rglob("*") if source.is_file()]
-    for source, top in [*((source, source.parent) for source in alone), *((s, p.parent) for s, p in inside)]:
-        if source.suffix in _COMPILED:
-            raise EngineError(
-                f"CROPLINE_ENGINE__SHIP: {module} holds compiled code ({source.name}), which Python cannot load from a "
-                "zip: install it on the workers"
+    taken, top = 0, _home_of(module)
+    inside = [top] if top.is_file() else sorted(path for path in top.rglob("*") if path.is_file())
+    outside = top.parent if top.is_file() else top
+    for source in inside:
+        name = str(source.relative_to(top.parent))
+        if "__pycache__" in source.parts:
+            continue
+        if _COMPILED.search(source.name):
+            raise _refused(
+                f"{module} holds compiled code ({name}), which Python cannot load from a zip: install it on the workers"
             )
-        if "__pycache__" not in source.parts:
-            yield str(source.relative_to(top)), source
+        if not source.resolve().is_relative_to(outside.resolve()):
+            raise _refused(f"{module} holds a link that leads out of it ({name}): put a copy of the file there")
+        taken += source.stat().st_size
+        if taken > MOST_BYTES:
+            raise _refused(
+                f"{module} has more than {MOST_BYTES // 1_000_000} MB of files: install it on the workers, or keep its "
+                "data elsewhere"
+            )
+        yield name, source
+
+
+def _home_of(module: str) -> Path:
+    """Return the file of a module, or the folder of a package."""
+    if module in sys.stdlib_module_names:
+        raise _refused(f"{module} is a module of Python itself, and would hide it on the workers: rename yours")
+    if module in _OURS or module in IMPORTED:
+        raise _refused(
+            f"{module} is a package that the crop job imports, and would hide the workers' own: workers need it installed"
+        )
+    try:
+        spec = find_spec(module) if module != "__main__" else None
+    except ValueError:  # a module that was made, and not found, has no spec
+        spec = None
+    places = list(spec.submodule_search_locations or ()) if spec else []
+    if len(places) > 1:
+        raise _refused(f"{module} lies in {len(places)} folders: give it an __init__.py in one of them")
+    found = Path(places[0] if places else (spec.origin if spec else None) or "")
+    if spec is None or not (found.is_dir() if places else found.is_file()):
+        raise _refused(f"no module {module} is found here, as a file or a folder: install it, or see PYTHONPATH")
+    return found
+
+
+def _refused(why: str) -> EngineError:
+    return EngineError(f"CROPLINE_ENGINE__SHIP: {why}")
 
 
 @cache

@@ -17,6 +17,8 @@ from fugue_jobs.engines.packages import Packages, installed
 from fugue_jobs.engines.shipping import zips
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cropline.config.engine import SparkSettings
     from cropline.config.settings import EngineSettings
 
@@ -97,7 +99,10 @@ class SparkCluster:
         """Ask workers once. With executors that come and go, some may not be among them."""
         if self._asked:
             return {}
-        found = worker_packages(self.session, max(1, self.session.sparkContext.defaultParallelism))
+        context = self.session.sparkContext
+        # Local workers have this machine's modules.
+        ship = () if context.master.startswith("local") else self._ship
+        found = worker_packages(self.session, max(1, context.defaultParallelism), ship)
         self._asked = True
         return found
 
@@ -213,8 +218,8 @@ def as_spark_frame(session: Any, table: Images) -> Any:
     return session.createDataFrame([], schema=from_arrow_schema(table.schema))
 
 
-def worker_packages(session: Any, tasks: int) -> dict[str, Packages]:
-    """Run so many small tasks, and return the packages of each machine that ran one, by host name.
+def worker_packages(session: Any, tasks: int, ship: Sequence[str]) -> dict[str, Packages]:
+    """Run so many small tasks, and return the packages of each machine that ran one, by host name. ship: see installed.
 
     The function needs nothing installed but Python and PySpark's own worker.
     """
@@ -223,7 +228,7 @@ def worker_packages(session: Any, tasks: int) -> dict[str, Packages]:
     # pyspark.sql.functions would look for a classic session.
     connect = type(session).__module__.startswith("pyspark.sql.connect")
     functions: Any = import_module("pyspark.sql.connect.functions" if connect else "pyspark.sql.functions")
-    found = installed()
+    found = installed(ship)
 
     def asked(_: int) -> str:
         import json

@@ -121,7 +121,7 @@ class ConnectCluster:
         """Ask workers once."""
         if self._asked:
             return {}
-        found = worker_packages(self.session, _ASKED_TASKS)
+        found = worker_packages(self.session, _ASKED_TASKS, self._ship)
         self._asked = True
         return found
 

@@ -24,9 +24,9 @@ def dask_cluster(folder: Path, python: Path, port: int = 0) -> Iterator[str]:
 
 
 @contextmanager
-def ray_cluster(folder: Path, python: Path) -> Iterator[str]:
-    """Start a head node of two CPUs; yield its address."""
-    port, log = free_port(), folder / "ray.log"
+def ray_cluster(folder: Path, python: Path, port: int = 0) -> Iterator[str]:
+    """Start a head node of two CPUs; yield its address, by default with a free port."""
+    port, log = port or free_port(), folder / "ray.log"
     command = [str(python), "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port", str(port)]
     command += ["--num-cpus", "2", "--include-dashboard", "false", "--ray-client-server-port", str(free_port())]
     with server_process(command, folder, log) as process:

@@ -25,7 +25,7 @@ from fugue_jobs.engines import sessions
 from fugue_jobs.engines.run import run_crop_job, stop_engines
 from tests.contract import jobs
 from tests.contract.spark_servers import Restartable, connect_server, eventually, standalone_cluster
-from tests.contract.task_servers import dask_cluster
+from tests.contract.task_servers import dask_cluster, ray_cluster
 from tests.integration.spark_photos import HoldingServer, holding_server
 from tests.photos import drawn, encoded
 
@@ -45,7 +45,6 @@ class Trouble:
     told: str
     gone: Callable[[], None] | None = None
     gone_told: str = ""
-    takes_long: bool = False  # a batch that is under way does not wait for the restart
     servers: ExitStack = field(default_factory=ExitStack)
 
 
@@ -81,7 +80,18 @@ def restarted_dask(folder: Path, python: Path) -> Trouble:
     engine = {"kind": "dask", "dask": {"scheduler": server.address, "connect_timeout_s": 5}}
     where = f"the Dask scheduler at {server.address}"
     trouble = Trouble(engine, server.restart, rf"{where} (was restarted|is gone)", server.stop)
-    trouble.gone_told = rf"^no Dask scheduler answers at {server.address.removeprefix('tcp://')}\. .* {where} is gone"
+    at = server.address.removeprefix("tcp://")
+    trouble.gone_told = rf"^no Dask scheduler answers at {at}, also after 3 s \(.*\)\. .* {where} is gone"
+    trouble.servers.callback(server.stop)
+    return trouble
+
+
+def restarted_ray(folder: Path, python: Path) -> Trouble:
+    server = Restartable(lambda port: ray_cluster(folder, python, port))
+    where = f"the Ray cluster at {server.address}"
+    engine = {"kind": "ray", "ray": {"address": server.address}}
+    trouble = Trouble(engine, server.restart, rf"{where} (was restarted|is gone)", server.stop)
+    trouble.gone_told = rf"^no Ray cluster answers at {server.address}, also after 3 s \(.*\)\. .* {where} is gone"
     trouble.servers.callback(server.stop)
     return trouble
 
@@ -89,10 +99,11 @@ def restarted_dask(folder: Path, python: Path) -> Trouble:
 def restarted_connect(folder: Path, python: Path) -> Trouble:
     server = Restartable(lambda port: connect_server(folder, python, port=port))
     at = server.address.removeprefix("sc://")
-    told = rf"(the Spark Connect server at {at} was restarted|no Spark Connect server answers at {at})"
+    # A server that starts accepts connections for a while before it answers.
+    told = rf"(the Spark Connect server at {at} (was restarted|did not answer)|no Spark Connect server answers at {at})"
     engine = {"kind": "spark-connect", "connect": {"url": server.address}}
-    gone_told = rf"^no Spark Connect server answers at {at}\. This was the second try"
-    trouble = Trouble(engine, server.restart, told, server.stop, gone_told, takes_long=True)
+    gone_told = rf"^no Spark Connect server answers at {at}, also after 3 s \(.*\)\. This was the second try"
+    trouble = Trouble(engine, server.restart, told, server.stop, gone_told)
     trouble.servers.callback(server.stop)
     return trouble
 
@@ -118,6 +129,7 @@ SLOW = pytest.mark.slow
         pytest.param("driver-jvm", marks=SLOW),
         "connect-expired",
         pytest.param("dask", marks=SLOW),
+        pytest.param("ray", marks=SLOW),
         pytest.param("connect-restarted", marks=SLOW),
         pytest.param("spark-cluster", marks=SLOW),
     ]
@@ -130,10 +142,16 @@ def trouble(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Trouble]
     elif name == "connect-expired":
         made = expired_connect_session(request.getfixturevalue("spark_connect_url"))
     else:
-        if name == "dask":
-            pytest.importorskip("distributed", reason="Dask is not installed: make test-engines")
+        package = {"dask": "distributed", "ray": "ray"}.get(name)
+        if package is not None:
+            pytest.importorskip(package, reason=f"{name} is not installed: make test-engines")
         python = request.getfixturevalue("worker_python")
-        start = {"dask": restarted_dask, "connect-restarted": restarted_connect, "spark-cluster": restarted_master}
+        start = {
+            "dask": restarted_dask,
+            "ray": restarted_ray,
+            "connect-restarted": restarted_connect,
+            "spark-cluster": restarted_master,
+        }
         (tmp_path / "servers").mkdir()
         made = start[name](tmp_path / "servers", python)
     with made.servers:
@@ -168,7 +186,11 @@ def assert_each_box_once(crops: pa.Table, images: int, folder: Path) -> None:
 
 
 def test_a_lost_session_is_replaced_between_batches_and_within_one(
-    trouble: Trouble, photos: HoldingServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    trouble: Trouble,
+    photos: HoldingServer,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     free, held = ["a.jpg", "b.jpg"], ["held-a.jpg", "held-b.jpg"]
     assert_each_box_once(run(photos, free, tmp_path / "first", trouble.engine), 2, tmp_path / "first")
@@ -183,15 +205,11 @@ def test_a_lost_session_is_replaced_between_batches_and_within_one(
         eventually("a photo is fetched", lambda: photos.held >= 1 or job.done(), LIMIT_S)
         trouble.happens()
         photos.release.set()
-        if trouble.takes_long:
-            with pytest.raises(EngineError, match=trouble.gone_told):
-                job.result(LIMIT_S)
-            run(photos, held, tmp_path / "third", trouble.engine)
-        else:
-            assert_each_box_once(job.result(LIMIT_S), 2, tmp_path / "third")
+        assert_each_box_once(job.result(LIMIT_S), 2, tmp_path / "third")
     (lost,) = [text for text in caplog.messages if "continues in a new session" in text]
     assert re.match(trouble.told, lost), lost
     if trouble.gone is not None:
         trouble.gone()
+        monkeypatch.setattr(sessions, "_grant_time", lambda _: (3, "GRANT_TIMEOUT_S"))
         with pytest.raises(EngineError, match=trouble.gone_told):
             run(photos, free, tmp_path / "fourth", trouble.engine)

@@ -13,7 +13,7 @@ import pytest
 
 from cropline.config.profile import Profile
 from cropline.config.settings import EngineSettings, FetchSettings
-from cropline.core.errors import CroplineError, EngineError, SessionLost, StaleLease
+from cropline.core.errors import CroplineError, EngineError, NotReachable, SessionLost, StaleLease
 from cropline.core.schemas import CLAIM, CROPS, STORES
 from fugue_jobs.engines import clusters, plan, run, sessions
 from fugue_jobs.engines.manifests import IMAGE_ROWS
@@ -171,15 +171,66 @@ def test_a_cluster_that_cannot_be_reached_again_is_named_with_what_was_lost(
     opened: list[Cluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _runs(opened, monkeypatch, lambda cluster: None)
+    _run(dask={"grant_timeout_s": 100})
+    opened[0].lost = "is gone"
+
+    def none_answers(*_: Any) -> Cluster:
+        clock.append(clock[-1] + 40)
+        raise NotReachable("no fake cluster answers at h:1")
+
+    clock = [0.0]
+    monkeypatch.setattr(sessions, "monotonic", lambda: clock[-1])
+    monkeypatch.setattr(sessions, "RETRY_S", 0)
+    monkeypatch.setattr(sessions, "_opened", none_answers)
+    with pytest.raises(
+        EngineError,
+        match=r"^no fake cluster answers at h:1, also after 100 s \(CROPLINE_ENGINE__DASK__GRANT_TIMEOUT_S\)\. This was "
+        r"the second try; the first ended with: the fake cluster at h:1 is gone$",
+    ):
+        _run(dask={"grant_timeout_s": 100})
+    assert clock == [0, 40, 80, 120]
+
+
+def test_a_batch_waits_for_its_cluster_to_come_back_and_then_runs_on_it(
+    opened: list[Cluster], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[Cluster] = []
+
+    def lose_the_first(cluster: Cluster) -> None:
+        ran.append(cluster)
+        if cluster is opened[0]:
+            cluster.lost = "was restarted"
+            raise ConnectionRefusedError("111")
+
+    answers = iter([False, False, True])
+    open_it = sessions._opened
+
+    def sometimes(*given: Any) -> Any:
+        if opened and not next(answers):
+            raise NotReachable("no fake cluster answers at h:1")
+        return open_it(*given)
+
+    _runs(opened, monkeypatch, lose_the_first)
+    monkeypatch.setattr(sessions, "RETRY_S", 0)
+    monkeypatch.setattr(sessions, "_opened", sometimes)
+    asked: list[int] = []
+    assert _run(lambda: asked.append(1)).num_rows == 0
+    assert ran == opened
+    assert len(opened) == 2
+    assert len(asked) == 2
+
+
+def test_a_lost_lease_ends_the_wait_for_a_cluster(opened: list[Cluster], monkeypatch: pytest.MonkeyPatch) -> None:
+    _runs(opened, monkeypatch, lambda cluster: None)
     _run()
     opened[0].lost = "is gone"
 
     def none_answers(*_: Any) -> Cluster:
-        raise EngineError("no fake cluster answers at h:1")
+        raise NotReachable("no fake cluster answers at h:1")
 
     monkeypatch.setattr(sessions, "_opened", none_answers)
-    with pytest.raises(EngineError, match=r"^no fake cluster answers at h:1\. .* the fake cluster at h:1 is gone$"):
-        _run()
+    with pytest.raises(StaleLease):
+        _run(_lost)
 
 
 def test_a_session_that_does_not_answer_is_lost(opened: list[Cluster], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,3 +56,25 @@ def test_the_question_needs_nothing_installed_and_names_what_is_there() -> None:
         print(*pickle.loads(sys.stdin.buffer.read())())"""
     done = subprocess.run([sys.executable, "-c", code], input=asked, capture_output=True, check=True)
     assert set(NEEDED) <= set(done.stdout.decode().split())
+
+
+def test_a_module_that_the_worker_has_too_is_not_shipped() -> None:
+    def worker(place: str) -> dict[str, str]:
+        return HERE | {"module my_shop": place}
+
+    with pytest.raises(
+        EngineError,
+        match=r"^c: worker w has another module my_shop \(/opt/my_shop/__init__\.py\): take it out of CROPLINE_ENGINE__SHIP "
+        "if the workers' own is right, else uninstall it there$",
+    ):
+        compare("c", {"w": worker("/opt/my_shop/__init__.py"), "v": HERE}, worker("/src/my_shop/__init__.py"))
+    compare("c", {"w": worker("/src/my_shop.py")}, worker("/src/my_shop.py"))  # a shared disk
+    compare(
+        "c", {"w": worker("/dask/cropline-ship-0f.zip/my_shop.py")}, worker("/src/my_shop.py")
+    )  # an earlier session's
+
+
+def test_a_worker_tells_where_it_has_modules_that_are_to_be_shipped() -> None:
+    told = installed(["shelf_nowhere", "statistics"])()
+    assert told["module statistics"].endswith("statistics.py")
+    assert "module shelf_nowhere" not in told
