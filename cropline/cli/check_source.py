@@ -18,6 +18,7 @@ from cropline.config.profile import Profile
 from cropline.config.settings import ApiSettings, FetchSettings, Settings
 from cropline.core.errors import ApiUnavailable, CroplineError
 from cropline.core.failures import FAILURES
+from cropline.core.proxy import requests_proxies
 from cropline.core.scrub import one_line, scrub
 from cropline.intake import image_api, manifest
 from cropline.intake.photo_places import check_photo_place
@@ -197,6 +198,7 @@ def _skew(api: ApiSettings) -> timedelta | None:
 
     with requests.Session() as session:
         session.trust_env = False
+        session.proxies = requests_proxies(api.proxy_address)
         try:
             answer = session.head(api.listing, timeout=_DATE_S, allow_redirects=False)
             moment = parsedate_to_datetime(answer.headers["Date"])

@@ -16,6 +16,8 @@ from cropline.config.field_map import check_jmespath
 from cropline.config.files import check_files_url, with_defaults
 from cropline.config.group import Group
 from cropline.config.named_function import find_named
+from cropline.config.proxy import ProxyUrl
+from cropline.core.proxy import Proxy, read_proxy
 
 Paginator = Literal["cursor", "header_link", "page_number", "offset", "next_url", "single_page"]
 
@@ -76,6 +78,10 @@ class ApiSettings(Group):
     )
     token: SecretStr = Field(SecretStr(""), description="bearer token; empty sends none")
     auth: AuthSettings = AuthSettings()
+    proxy: ProxyUrl = Field(
+        SecretStr(""),
+        description="HTTP proxy for the API, http://[user:password@]host:port; HTTP_PROXY and its like are not read",
+    )
     method: Literal["GET", "POST"] = Field("GET", description="method of the requests for pages; POST sends body")
     params: dict[str, JsonValue] = Field({}, repr=False, description="query parameters of every request, a JSON object")
     headers: dict[str, SecretStr] = Field({}, description="headers of every request, a JSON object")
@@ -342,6 +348,11 @@ class ApiSettings(Group):
         if self.box_format == "polygon" and not self.fields.polygon:
             raise ValueError("box_format polygon needs fields.polygon")
         return self
+
+    @property
+    def proxy_address(self) -> Proxy | None:
+        """The proxy, parsed; None without one."""
+        return read_proxy(self.proxy.get_secret_value())
 
     @property
     def secret_token(self) -> str:

@@ -13,7 +13,9 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from cropline.config.auth import AuthSettings
 from cropline.config.group import Group
+from cropline.config.proxy import ProxyUrl
 from cropline.core.hosts import check_authorities, read_host, read_private_network
+from cropline.core.proxy import Proxy, read_proxy
 from cropline.core.store_address import read_address
 
 _T = TypeVar("_T")
@@ -62,6 +64,15 @@ class FetchSettings(Group):
     ca_file: Path | None = Field(
         None,
         description="PEM file, on every worker, of certificate authorities to trust besides the system's, for hosts on premises",
+    )
+    proxy: ProxyUrl = Field(
+        SecretStr(""),
+        description="HTTP proxy for photos, http://[user:password@]host:port; HTTP_PROXY and its like are not read",
+    )
+    proxy_resolves: bool = Field(
+        False,
+        description="the proxy resolves the photos' hosts, whose addresses cropline then cannot check: needs allowed_hosts; "
+        "otherwise the proxy is asked for addresses that were checked",
     )
     allow_loopback: bool = Field(False, description="allow 127.0.0.0/8 and ::1: for the demo and for tests")
     allowed_buckets: tuple[str, ...] = Field(
@@ -154,6 +165,10 @@ class FetchSettings(Group):
     def _belongs_together(self) -> Self:
         if self.private_networks and not self.allowed_hosts:
             raise ValueError("private_networks needs allowed_hosts: name the hosts that may resolve to them")
+        if self.proxy_resolves and not self.proxy.get_secret_value():
+            raise ValueError("proxy_resolves needs proxy")
+        if self.proxy_resolves and not self.allowed_hosts:
+            raise ValueError("proxy_resolves needs allowed_hosts: name the hosts that the proxy may be asked for")
         if self.secret_token and not self.token_host:
             raise ValueError("token needs token_host: name the host[:port] that gets it")
         if self.auth.kind and not self.token_host:
@@ -161,6 +176,11 @@ class FetchSettings(Group):
         if self.auth.kind in ("bearer", "header", "query") and not self.secret_token:
             raise ValueError(f"auth kind {self.auth.kind} needs token")
         return self
+
+    @property
+    def proxy_address(self) -> Proxy | None:
+        """The proxy, parsed; None without one."""
+        return read_proxy(self.proxy.get_secret_value())
 
     @property
     def secret_token(self) -> str:

@@ -29,6 +29,7 @@ from cropline.core.store_spec import StoreSpec
 from fugue_jobs.fetching.addresses import Opened, Resolver, Target, is_listed, read_location, read_url, system_resolver
 from fugue_jobs.fetching.answers import WIRE_ERRORS, Body, Photo, checked, drain, read_body, refusal, wire_failure
 from fugue_jobs.fetching.photo_auth import PhotoAuth
+from fugue_jobs.fetching.proxies import ProxyDialler, refused
 from fugue_jobs.fetching.stored_photos import StoredPhotos, is_stored
 from fugue_jobs.fetching.transport import Connect, Dialler, PinnedAdapter, StaleConnection, system_connect
 
@@ -68,11 +69,15 @@ class Fetcher:
         networks = tuple(map(read_private_network, settings.private_networks))
         if settings.ca_file is not None:
             _check_here(settings.ca_file)
+        direct = Dialler(resolve, connect, Opened(settings.allow_loopback, networks))
+        proxy = settings.proxy_address
+        self._relay = proxy if settings.proxy_resolves else None
         self._adapter = PinnedAdapter(
-            Dialler(resolve, connect, Opened(settings.allow_loopback, networks)),
+            ProxyDialler(proxy, settings.proxy_resolves, direct) if proxy else direct,
             connections_per_host=self._connections,
             most_received=settings.max_bytes * 5 // 4 + FRAMING,
             ca_file=settings.ca_file,
+            relay=self._relay,
         )
 
     def __enter__(self) -> Self:
@@ -132,14 +137,16 @@ class Fetcher:
                 body = read_body(response, self._settings.max_bytes)
                 self._hosts.served(target, with_token)
                 return body
-            refused = None if response.status_code in REDIRECTS else refusal(target, response, signed=signed)
+            refusing = None if response.status_code in REDIRECTS else refusal(target, response, signed=signed)
+            if response.status_code == 407 and self._relay:
+                refusing = refused(self._relay, 407)
             drain(response)
-        if refused is None:
+        if refusing is None:
             return response.headers.get("Location", "")
         if response.status_code == 403 and not signed and self._refuses_all(target.origin, end):
             detail = f"{target.origin} answered 403, also to a photo that it served before"
             raise PhotoFailure("http_429", detail)
-        raise refused
+        raise refusing
 
     def _refuses_all(self, origin: str, end: float) -> bool:
         """Return whether a host that served photos now refuses them too, as hosts do that ban busy clients.

@@ -28,7 +28,7 @@ class PhotoAuth:
         settings, auth = self._settings, self._settings.auth
         token = settings.secret_token
         # Unencrypted only to this machine: a manifest must not be able to move the token out of TLS.
-        private = target.scheme == "https" or target.is_local
+        private = target.scheme == "https" or (target.is_local and settings.proxy_address is None)
         if not (private and settings.token_host and is_origin(target, settings.token_host)):
             return
         match auth.kind:
@@ -51,7 +51,9 @@ class PhotoAuth:
 
         with self._lock:
             if self._oauth is None:
-                self._oauth = client_credentials(self._settings.auth, self._settings.timeout_s)
+                self._oauth = client_credentials(
+                    self._settings.auth, self._settings.timeout_s, self._settings.proxy_address
+                )
             if self._oauth.access_token is None or self._oauth.is_token_expired():
                 self._obtain()
             return str(self._oauth.access_token)

@@ -26,6 +26,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from cropline.core.failures import PhotoFailure
+from cropline.core.proxy import Proxy
 from fugue_jobs.fetching.addresses import Address, Opened, Resolver, checked_addresses
 
 # The number of hosts whose idle connections are kept.
@@ -102,6 +103,12 @@ def system_connect(address: Address, port: int, timeout_s: float) -> socket.sock
     return sock
 
 
+class Dial(Protocol):
+    """Opens a socket for one host, which TLS is then spoken on if ``tls``, or raises PhotoFailure."""
+
+    def dial(self, host: str, port: int, timeout_s: float, *, tls: bool) -> socket.socket: ...
+
+
 @dataclass(frozen=True)
 class Dialler:
     """Resolves a name once, checks every answer, and connects to a checked address: nothing can change in between."""
@@ -110,10 +117,13 @@ class Dialler:
     connect: Connect
     opened: Opened
 
-    def dial(self, host: str, port: int, timeout_s: float) -> socket.socket:
+    def dial(self, host: str, port: int, timeout_s: float, *, tls: bool) -> socket.socket:  # noqa: ARG002
         """A connected socket. Raises PhotoFailure: forbidden_address, connection or timeout."""
         deadline = monotonic() + timeout_s
-        addresses = self._addresses(host, port, timeout_s)
+        return self.connect_any(self.checked(host, port, timeout_s), port, deadline)
+
+    def connect_any(self, addresses: Sequence[Address], port: int, deadline: float) -> socket.socket:
+        """A socket connected to the first address that answers before ``deadline`` (monotonic seconds)."""
         failure = PhotoFailure("connection", "the host has no address")
         for tried, address in enumerate(addresses):
             # Each address gets a share of the time, so that a silent first one leaves time for the next.
@@ -128,13 +138,21 @@ class Dialler:
                 return _peer_checked(sock, address)
         raise failure
 
-    def _addresses(self, host: str, port: int, timeout_s: float) -> list[Address]:
-        try:
-            literal = [str(ip_address(host))]
-        except ValueError:
-            literal = []
-        answers = literal or _in_time(lambda: self.resolve(host, port), timeout_s)
-        return checked_addresses(answers, self.opened)
+    def checked(self, host: str, port: int, timeout_s: float) -> list[Address]:
+        """The host's addresses, all of which may be dialled."""
+        return checked_addresses(self.resolved(host, port, timeout_s), self.opened)
+
+    def resolved(self, host: str, port: int, timeout_s: float) -> Sequence[str]:
+        """The host's addresses, unchecked."""
+        return literal_address(host) or _in_time(lambda: self.resolve(host, port), timeout_s)
+
+
+def literal_address(host: str) -> list[str]:
+    """The address that the host is; none when it is a name."""
+    try:
+        return [str(ip_address(host))]
+    except ValueError:
+        return []
 
 
 def _peer_checked(sock: socket.socket, address: Address) -> socket.socket:
@@ -168,7 +186,7 @@ def _in_time(look_up: Callable[[], Sequence[str]], timeout_s: float) -> Sequence
     return outcome[0]
 
 
-def _pool_classes(dialler: Dialler, most_received: int) -> dict[str, type[HTTPConnectionPool]]:
+def _pool_classes(dialler: Dial, most_received: int) -> dict[str, type[HTTPConnectionPool]]:
     """Return urllib3's pools over this dialler's connections. They are closures, because urllib3 makes the objects."""
 
     class PinnedConnection(HTTPConnection):
@@ -176,7 +194,7 @@ def _pool_classes(dialler: Dialler, most_received: int) -> dict[str, type[HTTPCo
 
         def _new_conn(self) -> socket.socket:
             self.answered = False
-            return dialler.dial(self.host, self.port, _seconds(self.timeout))
+            return dialler.dial(self.host, self.port, _seconds(self.timeout), tls=False)
 
         def getresponse(self) -> Any:
             return _answer(self, super().getresponse, most_received)
@@ -186,7 +204,7 @@ def _pool_classes(dialler: Dialler, most_received: int) -> dict[str, type[HTTPCo
 
         def _new_conn(self) -> socket.socket:
             self.answered = False
-            return dialler.dial(self.host, self.port, _seconds(self.timeout))
+            return dialler.dial(self.host, self.port, _seconds(self.timeout), tls=True)
 
         def getresponse(self) -> Any:
             return _answer(self, super().getresponse, most_received)
@@ -225,12 +243,22 @@ def _answer(connection: Any, receive: Callable[[], Any], most_received: int) -> 
 
 
 class PinnedAdapter(HTTPAdapter):
-    """requests over those pools: no proxies, cookies or retries; certificates are always verified."""
+    """requests over those pools: no cookies or retries, no proxies of requests' own; certificates are always verified.
+
+    ``relay``: the proxy at the other end of http connections, which is sent whole URLs.
+    """
 
     def __init__(
-        self, dialler: Dialler, *, connections_per_host: int, most_received: int, ca_file: Path | None = None
+        self,
+        dialler: Dial,
+        *,
+        connections_per_host: int,
+        most_received: int,
+        ca_file: Path | None = None,
+        relay: Proxy | None = None,
     ) -> None:
         self._dialler = dialler
+        self._relay = relay
         self._most_received = most_received  # bytes of one response on the wire
         self._ca_file = ca_file
         super().__init__(pool_connections=KEPT_HOSTS, pool_maxsize=connections_per_host)
@@ -242,6 +270,16 @@ class PinnedAdapter(HTTPAdapter):
     def build_connection_pool_key_attributes(self, request: PreparedRequest, verify: Any, cert: Any = None) -> Any:
         host, options = super().build_connection_pool_key_attributes(request, verify, cert)
         return host, {**options, "ssl_context": self._tls} if host["scheme"] == "https" else options
+
+    def request_url(self, request: PreparedRequest, proxies: Any) -> str:
+        """Return what stands in the request line."""
+        url = str(request.url)
+        return url if self._relay and url.startswith("http:") else str(super().request_url(request, proxies))
+
+    def add_headers(self, request: PreparedRequest, **_kwargs: Any) -> None:
+        """Add the proxy's password, where the proxy reads the request."""
+        if self._relay and self._relay.authorization and str(request.url).startswith("http:"):
+            request.headers["Proxy-Authorization"] = self._relay.authorization
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         """No-op: the context holds the authorities, and reading them for each connection is slow."""

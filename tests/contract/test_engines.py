@@ -14,15 +14,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageOps
+from pydantic import SecretStr
 
 import cropline
 from cropline.config.profile import Profile
-from cropline.config.settings import EngineSettings
+from cropline.config.settings import EngineSettings, FetchSettings
 from cropline.core.errors import EngineError
 from cropline.core.schemas import CLAIM, CROPS
 from cropline.core.store_spec import StoreSpec
 from fugue_jobs.engines.run import run_crop_job, stop_engines
 from tests.contract import jobs
+from tests.http_proxy import proxying
 from tests.photos import PhotoServer, drawn, encoded, photo_server, with_orientation
 
 # Servers of the session start within the first test that needs them.
@@ -194,6 +196,21 @@ def test_no_stores_and_nothing_to_cut_are_batches_like_others(
     given = jobs.images(rows), jobs.claims(rows, PROFILES), jobs.stores()
     planned = engine.model_copy(update={"partitions": 0})
     assert run_crop_job(*given, jobs.job(tmp_path), planned).equals(CROPS.empty_table())
+
+
+def test_photos_come_through_the_proxy_of_the_settings(
+    engine: EngineSettings, server: PhotoServer, tmp_path: Path
+) -> None:
+    if engine.kind not in ("native", "spark") or engine.master.startswith("spark:"):
+        pytest.skip(
+            "crop processes are the same everywhere: one engine of this machine and one with workers are enough"
+        )
+    rows = [jobs.image(0, "http://93.184.216.34/1.jpg", GOOD)]
+    with proxying({"93.184.216.34:80": server.port}) as proxy:
+        job = jobs.job(tmp_path, fetch=FetchSettings(proxy=SecretStr(proxy.url)), processes=1)
+        crops = run_crop_job(jobs.images(rows), jobs.claims(rows, PROFILES), jobs.stores(), job, engine)
+    assert {row["status"] for row in crops.to_pylist()} == {"written"}
+    assert proxy.asked == ["CONNECT 93.184.216.34:80"]
 
 
 def test_a_users_own_script_is_run(engine: EngineSettings, server: PhotoServer, tmp_path: Path) -> None:

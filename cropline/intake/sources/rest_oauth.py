@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cropline.config.auth import AuthSettings
+from cropline.core.proxy import Proxy, requests_proxies
 
 if TYPE_CHECKING:
     from dlt.sources.helpers.rest_client.auth import OAuth2ClientCredentials
 
 
-def client_credentials(auth: AuthSettings, timeout_s: float) -> OAuth2ClientCredentials:
+def client_credentials(auth: AuthSettings, timeout_s: float, proxy: Proxy | None = None) -> OAuth2ClientCredentials:
     """Return an authentication that requests a token when it has none or its token is about to expire."""
     from dlt.sources.helpers.requests.session import Session
     from dlt.sources.helpers.rest_client.auth import OAuth2ClientCredentials
@@ -29,6 +30,7 @@ def client_credentials(auth: AuthSettings, timeout_s: float) -> OAuth2ClientCred
 
     session = Session(timeout=timeout_s, raise_for_status=False)
     session.trust_env = False
+    session.proxies = requests_proxies(proxy)
     return Checked(
         access_token_url=auth.token_url,
         client_id=auth.client_id.get_secret_value(),

@@ -16,6 +16,7 @@ from urllib.parse import urljoin, urlsplit
 
 from cropline.config.api import ApiSettings
 from cropline.core.errors import ApiError, ApiRefused, ApiUnavailable
+from cropline.core.proxy import requests_proxies
 from cropline.core.request_logs import hush_targets
 from cropline.intake.json_bytes import read_json
 from cropline.intake.sources.rest_auth import auth_of, is_same_server, without_param
@@ -74,7 +75,7 @@ class Wire:
             request_max_attempts=api.retries + 1,
             request_backoff_factor=0.5,
             request_max_retry_delay=LONGEST_WAIT.total_seconds(),
-            session_attrs={"trust_env": False},
+            session_attrs={"trust_env": False, "proxies": requests_proxies(api.proxy_address)},
         ).session
         self._auth = auth_of(api)
 
@@ -98,7 +99,7 @@ class Wire:
         except _AskedToWaitError as wait:
             failure = asked_to_wait(where, wait.seconds)
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-            failure = ApiUnavailable(f"{where} cannot be reached ({type(error).__name__})")
+            failure = ApiUnavailable(f"{where} cannot be reached{self._through(error)} ({type(error).__name__})")
         except requests.RequestException as error:
             failure = ApiRefused(f"{where} cannot be read ({type(error).__name__})")
         except ApiError as error:
@@ -111,6 +112,17 @@ class Wire:
             failure = ApiRefused(f"{where} answered something that is not JSON")
         # Raised outside the handler: the library's exception holds the whole URL and must not become the context.
         raise failure
+
+    def _through(self, error: Exception) -> str:
+        """Return the part of a message that names the proxy, where it is at fault. Its answer may quote a password."""
+        import requests
+
+        proxy = self._api.proxy_address
+        if proxy is None:
+            return ""
+        hint = ": check user and password in CROPLINE_API__PROXY" if "407" in str(error) else ""
+        at_fault = isinstance(error, requests.exceptions.ProxyError)
+        return f"; the proxy {proxy.shown} fails{hint}" if at_fault else f" through the proxy {proxy.shown}"
 
     def _follow(self, ask: Ask, *, once: bool) -> Response:
         url, params, method = ask.url, ask.params, self._api.method
@@ -219,7 +231,11 @@ class Wire:
         return target
 
     def _by_status(self, response: Response, where: str) -> Exception:
+        import requests
+
         status = response.status_code
+        if status == 407 and self._api.proxy_address:
+            return ApiUnavailable(f"{where} cannot be reached{self._through(requests.exceptions.ProxyError('407'))}")
         if status not in _TRANSIENT:
             return StatusError(status)
         seconds = retry_after(response.headers.get("Retry-After", ""))
