@@ -6,18 +6,21 @@ Importing GX takes seconds, so it is imported only inside a call.
 from __future__ import annotations
 
 import html
+import threading
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cropline.core.errors import ManifestError, SettingsError
+from expectations.kinds import kinds
 from expectations.manifest import Rule, Severity
 
 if TYPE_CHECKING:
     import great_expectations as gx
     import pandas as pd
     from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
+    from great_expectations.core.batch_definition import BatchDefinition
     from great_expectations.data_context.data_context.ephemeral_data_context import EphemeralDataContext
     from great_expectations.expectations.expectation import Expectation
 
@@ -51,8 +54,7 @@ def run_suite(name: str, frame: pd.DataFrame, rules: Sequence[Rule]) -> SuiteRun
 
     Raise ManifestError when GX could not evaluate an expectation: a missing answer is not a pass.
     """
-    batch = _open_context().data_sources.add_pandas(name).add_dataframe_asset("manifest")
-    ready = batch.add_batch_definition_whole_dataframe("all").get_batch(batch_parameters={"dataframe": frame})
+    ready = _frames().get_batch(batch_parameters={"dataframe": frame})
     by_name = {rule.name: rule for rule in rules}
     result = ready.validate(build_suite(name, rules), result_format="BASIC")
     # Finding the rows that broke a rule doubles its cost, and most rules hold, so only broken ones are run again.
@@ -104,6 +106,18 @@ def import_gx() -> Any:
     return great_expectations
 
 
+_ours = threading.local()
+
+
+def _frames() -> BatchDefinition[Any]:
+    """Return what takes a whole frame. GX keeps the last frame under the definition's name: each thread has its own."""
+    if not hasattr(_ours, "frames"):
+        asset = _open_context().data_sources.add_pandas("cropline").add_dataframe_asset("frames")
+        _ours.frames = asset.add_batch_definition_whole_dataframe("whole")
+    frames: BatchDefinition[Any] = _ours.frames
+    return frames
+
+
 def _open_context() -> EphemeralDataContext:
     library = import_gx()
     from great_expectations.data_context.types.base import (
@@ -121,15 +135,6 @@ def _open_context() -> EphemeralDataContext:
     return context
 
 
-_EXPECTATIONS = {
-    "not_null": "ExpectColumnValuesToNotBeNull",
-    "null": "ExpectColumnValuesToBeNull",
-    "unique": "ExpectColumnValuesToBeUnique",
-    "one_of": "ExpectColumnValuesToBeInSet",
-    "between": "ExpectColumnValuesToBeBetween",
-}
-
-
 def _expectation(rule: Rule) -> Expectation:
     # GX inserts a description into its pages as HTML.
     described = html.escape(rule.description, quote=False)
@@ -138,9 +143,7 @@ def _expectation(rule: Rule) -> Expectation:
         arguments |= {"min_value": rule.check.low, "max_value": rule.check.high}
     elif rule.check.kind == "one_of":
         arguments["value_set"] = list(rule.check.values)
-    kind = getattr(import_gx().expectations, _EXPECTATIONS[rule.check.kind])
-    expectation: Expectation = kind(**arguments, meta={"name": rule.name, "field": rule.field})
-    return expectation
+    return kinds()[rule.check.kind](**arguments, meta={"name": rule.name, "field": rule.field})
 
 
 def _keys(indices: Iterable[dict[str, Any]]) -> list[int]:

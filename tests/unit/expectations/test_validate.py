@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -108,3 +109,27 @@ def test_great_expectations_is_imported_only_by_a_call() -> None:
     heavy = "print(sorted({'great_expectations', 'pandas'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", f"{script}\n{heavy}"], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_configuration_is_made_again_only_after_a_field_has_changed() -> None:
+    from expectations.kinds import kinds
+
+    made = kinds()["between"](column="age", min_value=1)
+    before = made.configuration
+    assert made.configuration is before
+    assert before.kwargs == {"column": "age", "min_value": 1}
+    made.min_value = 2
+    assert made.configuration.kwargs == {"column": "age", "min_value": 2}
+    assert made.copy(update={"column": "size"}).configuration.kwargs == {"column": "size", "min_value": 2}
+
+
+def test_threads_that_validate_at_once_judge_their_own_frames() -> None:
+    import pandas as pd
+
+    rules = (Rule("age_known", "age", "age", Check("between", low=0), "The age is known"),)
+    frames = [
+        pd.DataFrame({"row": [0, 1, 2], "age": [1 if number == row else -1 for row in range(3)]}) for number in range(3)
+    ]
+    with ThreadPoolExecutor(3) as threads:
+        runs = list(threads.map(lambda frame: [run_suite("age", frame, rules).broken for _ in range(5)], frames))
+    assert runs == [[{"age_known": [row for row in range(3) if row != number]}] * 5 for number in range(3)]
