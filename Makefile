@@ -98,7 +98,7 @@ lock: $(BIN)/.installer  ## resolve the requirements again, with hashes
 	@$(UV) $(COMPILE) --extra all pyproject.toml -o requirements/run.lock
 	@$(UV) $(COMPILE) --extra dev pyproject.toml -o requirements/dev.lock
 	@$(UV) $(COMPILE) --extra all --extra dask --extra ray pyproject.toml -o requirements/engines.lock
-	@$(UV) $(COMPILE) --extra all --extra kafka --extra kubernetes pyproject.toml -o requirements/image.lock
+	@$(UV) $(COMPILE) --extra all --extra kafka --extra otlp --extra kubernetes pyproject.toml -o requirements/image.lock
 	@$(UV) $(COMPILE) requirements/installer.in -o requirements/installer.lock
 	@$(UV) $(COMPILE) --no-deps requirements/readers.in -o requirements/readers.lock
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -17,8 +18,9 @@ from pydantic import Field
 from cropline.config.settings import Settings, load_installation, load_settings
 from cropline.core.errors import CroplineError, ManifestRejected, SettingsError
 from cropline.core.scrub import one_line, visible
+from cropline.core.spans import Spans
 from cropline.lineage import EventKind, RunContext
-from cropline.pipeline.run import Run, progress_callback
+from cropline.pipeline.run import Run, open_spans, progress_callback
 from cropline.reports.problems import check_came_through, problem_lines
 from tasks.assets import emit_assets
 from tasks.backlog import emit, note_backlog
@@ -62,13 +64,14 @@ def open_run(flow: str, source: str | None = None, *, all_sources: bool = False)
                 _emit_failure(run, error)
                 raise
             _emit_end(run, "COMPLETE", None)
-        if run.funnel.nothing_new:
-            publish(run)  # an idle poll saves the cost of a task run
-        else:
-            publish_task(run)
-            report_task(run)
-            emit_assets(run)
-        note_backlog(run)
+        with run.spans.span("publish"):
+            if run.funnel.nothing_new:
+                publish(run)  # an idle poll saves the cost of a task run
+            else:
+                publish_task(run)
+                report_task(run)
+                emit_assets(run)
+            note_backlog(run)
 
 
 def _log_problems(run: Run) -> None:
@@ -99,15 +102,36 @@ def bare_run(flow: str, source: str | None = None, *, all_sources: bool = False)
     settings = load_installation() if all_sources and source is None else load_settings(source)
     if runtime.deployment.id is not None:
         refuse_fleeting_places(settings, Path.cwd())
-    get_run_logger().info("%s", _ran_with(settings))
-    with Run(settings, _context(flow, settings.engine.kind), progress_callback()) as run:
-        yield run
+    context = _context(flow, settings.engine.kind)
+    with _traced(settings, context) as spans:
+        context = replace(context, trace_id=spans.trace_id)
+        get_run_logger().info("%s", _ran_with(settings, spans.trace_id))
+        with Run(settings, context, progress_callback(), spans) as run:
+            yield run
 
 
-def _ran_with(settings: Settings) -> str:
+@contextmanager
+def _traced(settings: Settings, context: RunContext) -> Iterator[Spans]:
+    """Yield the run's spans, inside the one that covers all of it. A collector that fails is a warning in the log."""
+    spans = open_spans(
+        settings,
+        context.flow_run_id,
+        **{"host.name": gethostname(), "deployment.environment.name": settings.environment},
+    )
+    known = {"run": context.run_name, "deployment": context.deployment, "engine": context.engine}
+    try:
+        with spans.span(context.flow_name, **known):
+            yield spans
+    finally:
+        if lost := spans.close():
+            get_run_logger().warning("traces: %s", lost)
+
+
+def _ran_with(settings: Settings, trace_id: str) -> str:
     """Return what a run ran with: a worker that was not restarted has the version and settings of its start."""
     where = f", environment {settings.environment}" if settings.environment else ""
-    return f"cropline {version('cropline')} on {gethostname()}, settings {settings.digest}{where}"
+    traced = f", trace {trace_id}" if trace_id else ""
+    return f"cropline {version('cropline')} on {gethostname()}, settings {settings.digest}{where}{traced}"
 
 
 def refuse_fleeting_places(settings: Settings, here: Path) -> None:

@@ -65,7 +65,9 @@ def take_in(run: Run, look_back: timedelta | None, steps: IntakeSteps = SHOWN) -
 
 
 def _take_in(run: Run, part: Funnel, look_back: timedelta | None, steps: IntakeSteps) -> None:
-    polled = steps.poll(run, look_back)
+    with run.spans.span("poll", source=run.settings.api.source) as span:
+        polled = steps.poll(run, look_back)
+        span.note(items=polled.items, fresh=polled.fresh)
     part.polled, part.repeated = polled.items, polled.items - polled.fresh
     part.deleted = delete_announced(run, polled)
     if polled.fresh:
@@ -76,12 +78,16 @@ def _take_in(run: Run, part: Funnel, look_back: timedelta | None, steps: IntakeS
 
 
 def _land(run: Run, part: Funnel, polled: Polled, steps: IntakeSteps) -> None:
-    landed = steps.land(run, polled)
+    with run.spans.span("land") as span:
+        landed = steps.land(run, polled)
+        span.note(rows=landed.rows)
     part.landed, part.manifest = landed.rows, landed.key
     if run.settings.api.group_by_image:
         part.joined = polled.fresh - landed.rows
     validated = judge(run, part, landed.key, steps)
-    registered = steps.register(run, polled, validated)
+    with run.spans.span("register") as span:
+        registered = steps.register(run, polled, validated)
+        span.note(new=registered.new, changed=registered.changed, known=registered.known)
     part.new, part.changed, part.known = registered.new, registered.changed, registered.known
     part.corrected = registered.corrected
 
@@ -91,8 +97,9 @@ def judge(run: Run, part: Funnel, manifest_key: str, steps: IntakeSteps = SHOWN)
 
     Raise ManifestRejected when no row may be registered.
     """
-    with emit_on_failure(run, without_validation(run, manifest_key)):
+    with emit_on_failure(run, without_validation(run, manifest_key)), run.spans.span("validate") as span:
         validated = steps.validate(run, manifest_key)
+        span.note(valid=validated.counts.valid, quarantined=validated.counts.quarantined)
     part.add(validated.counts)
     if validated.rejected is not None:
         error = ManifestRejected(validated.rejected)

@@ -69,6 +69,18 @@ def process_batch(run: Run, batch: Batch, steps: BatchSteps = SHOWN) -> BatchRes
 
     Raise StaleLease soon after another run has taken over the batch, RunStopped after ``run.stop()``.
     """
+    known = {"batch": batch.batch_id, "attempt": batch.attempt, "source": batch.source, "images": batch.images.num_rows}
+    with run.spans.span("batch", **known) as span:
+        result = _process(run, batch, steps)
+        counts = result.counts
+        span.note(
+            boxes=counts.boxes, written=counts.written, failed=counts.failed, skipped=counts.skipped,
+            catalogue_version=result.catalogue_version,
+        )  # fmt: skip
+    return result
+
+
+def _process(run: Run, batch: Batch, steps: BatchSteps) -> BatchResult:
     run.add(Funnel(batches=1, resumed=int(batch.resumed)))
     lease_s = run.settings.state.lease_s
     with (
@@ -81,20 +93,28 @@ def process_batch(run: Run, batch: Batch, steps: BatchSteps = SHOWN) -> BatchRes
             run.check_stopped()
 
         held = committed_crops(run, batch) if batch.resumed else None
-        cut = steps.crop(run, batch, go_on) if held is None else None
+        cut = None
+        if held is None:
+            with run.spans.span("crop") as span:
+                cut = steps.crop(run, batch, go_on)
+                span.note(
+                    engine=cut.engines[0].kind if cut.engines else None, parts=sum(e.partitions for e in cut.engines)
+                )
         with run.committing:
             go_on()
             crops = held if cut is None else cut.crops
-            committed = steps.commit(
-                run, batch, crops, started_at, cut.engines[0].kind if cut and cut.engines else None
-            )
+            with run.spans.span("commit"):
+                committed = steps.commit(
+                    run, batch, crops, started_at, cut.engines[0].kind if cut and cut.engines else None
+                )
     counts = outcomes.funnel_of(batch, outcomes.became(committed.crops), committed.counts)
     counts.stayed = outcomes.stayed(committed.crops)
     counts.catalogue_version = committed.catalogue_version
     if cut is not None:
         counts.engines, counts.seconds = [*cut.engines], cut.seconds
     run.add(counts)
-    warnings = steps.check(run, batch, committed.crops, cut.counts if cut else None)
+    with run.spans.span("check"):
+        warnings = steps.check(run, batch, committed.crops, cut.counts if cut else None)
     run.add(Funnel(warnings=warnings))
     finish_erasures(run)
     return BatchResult(batch.batch_id, counts, cut, committed.catalogue_version)

@@ -25,6 +25,7 @@ from cropline.config.expectations import ExpectationSettings
 from cropline.config.fetch import FetchSettings as FetchSettings
 from cropline.config.group import Group as Group
 from cropline.config.lineage import LineageSettings
+from cropline.config.otlp import OtlpSettings
 from cropline.config.pictures import PictureLimits as PictureLimits
 from cropline.config.places import (
     ENV_FILE,
@@ -73,6 +74,7 @@ class Settings(BaseSettings):
     expectations: ExpectationSettings = ExpectationSettings()
     lineage: LineageSettings = LineageSettings()
     events: EventSettings = EventSettings()
+    otlp: OtlpSettings = OtlpSettings()
     retention: RetentionSettings = RetentionSettings()
     sources: dict[str, SourceSettings] = Field(
         {},

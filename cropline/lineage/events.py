@@ -57,6 +57,7 @@ class RunContext:
     engine: str
     engine_version: str
     prefect_url: str | None
+    trace_id: str = ""  # of the run's trace; empty: none
 
     @property
     def job(self) -> str:
@@ -167,6 +168,7 @@ def _prefect_tags(context: RunContext) -> dict[str, str | None]:
         "prefect.flow": context.flow_name,
         "prefect.deployment": context.deployment,
         "prefect.url": context.prefect_url,
+        "otel.trace_id": context.trace_id or None,
     }
 
 

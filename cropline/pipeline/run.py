@@ -22,6 +22,7 @@ from cropline.config.settings import Settings, files_instead
 from cropline.core import store_probe
 from cropline.core.errors import RunStopped
 from cropline.core.keys import canonical_json
+from cropline.core.spans import NO_SPANS, Spans
 from cropline.intake.photo_places import check_named_files
 from cropline.lineage import EventBuilder, EventKind, event_id
 from cropline.pipeline.funnel import Funnel
@@ -70,6 +71,15 @@ def _counting(funnel: Funnel, on_progress: OnProgress) -> OnProgress:
     return noted
 
 
+def open_spans(settings: Settings, flow_run_id: str, **attributes: str) -> Spans:
+    """Return the spans of a run; without a collector in the settings, none."""
+    if not settings.otlp.url:
+        return NO_SPANS
+    from cropline.pipeline.otlp import OtlpSpans
+
+    return OtlpSpans(settings.otlp, flow_run_id, {**attributes})
+
+
 def open_state(settings: Settings) -> State:
     """Open the state of a run. Raise StateError when it is unusable or belongs to another storage or API."""
     from cropline.state import State
@@ -90,9 +100,12 @@ class Run:
     Raises StateError or StorageError when the database or the output is unusable, or when they do not belong together.
     """
 
-    def __init__(self, settings: Settings, context: RunContext, on_progress: OnProgress) -> None:
+    def __init__(
+        self, settings: Settings, context: RunContext, on_progress: OnProgress, spans: Spans = NO_SPANS
+    ) -> None:
         self.settings = settings
         self.context = context
+        self.spans = spans
         self.funnel = Funnel()
         self.on_progress = _counting(self.funnel, on_progress)
         self.spec = settings.storage.spec

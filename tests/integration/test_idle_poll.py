@@ -24,7 +24,8 @@ from flows.poll import poll
 before = set(sys.modules)
 funnel = poll()
 loaded = {{name.partition(".")[0] for name in sys.modules}}
-print(json.dumps({{"nothing_new": funnel.nothing_new, "heavy": sorted(loaded & set({HEAVY!r}))}}))
+traces = sorted(name for name in sys.modules if name.startswith(("opentelemetry.sdk", "opentelemetry.exporter")))
+print(json.dumps({{"nothing_new": funnel.nothing_new, "heavy": sorted(loaded & set({HEAVY!r})), "traces": traces}}))
 """
 
 
@@ -36,3 +37,4 @@ def test_an_idle_poll_imports_no_heavy_library(workspace: Workspace) -> None:
     assert said["nothing_new"]
     # obstore proves that the output is writable before anything depends on it.
     assert said["heavy"] == ["obstore"]
+    assert said["traces"] == [], "no collector is set"
