@@ -21,6 +21,7 @@ from cropline.pipeline.run import Run
 from tasks.claim import freed_on_failure
 from tasks.options import STEP
 from tasks.refresh import refreshed_first
+from tasks.register import registered_profiles
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -179,7 +180,7 @@ def _write(run: Run, candidates: Sequence[dict[str, Any]]) -> None:
             rows=pa.Table.from_pylist(list(candidates), schema=CANDIDATES),
             item_digests=[],
             forget_digests_before=_KEEP_ALL_DIGESTS,
-            profiles={name: (profile.hash, profile.recipe) for name, profile in run.settings.profiles.items()},
+            profiles=registered_profiles(run),
         )
     )
     run.add(

@@ -49,7 +49,7 @@ def register(run: Run, polled: Polled, validated: Validated) -> Registered:
             forget_digests_before=_NEVER
             if run.once
             else datetime.fromisoformat(polled.cursor) - 2 * settings.api.overlap,
-            profiles={name: (profile.hash, profile.recipe) for name, profile in settings.profiles.items()},
+            profiles=registered_profiles(run),
             events=run.events(validated.events),
             urls={
                 digest_: digest(url)
@@ -65,6 +65,24 @@ def register(run: Run, polled: Polled, validated: Validated) -> Registered:
             },
         )
     )
+
+
+def registered_profiles(run: Run) -> dict[str, tuple[str, str]]:
+    """Return hash and recipe of each profile.
+
+    Raise EngineError for a step's column that the catalogue has with another type: once it is registered, such work
+    could only fail.
+    """
+    profiles = run.settings.profiles
+    if any(step.columns for profile in profiles.values() for step in profile.steps):
+        from cropline.catalogue import Catalogue
+        from cropline.core.own_columns import step_columns
+        from fugue_jobs.engines.script import check_columns
+        from fugue_jobs.rows import crops_schema
+
+        columns = step_columns((name, step.columns) for name, profile in profiles.items() for step in profile.steps)
+        check_columns(crops_schema(columns), columns, Catalogue(run.spec).columns())
+    return {name: (profile.hash, profile.recipe) for name, profile in profiles.items()}
 
 
 register_task = task(name="register", task_run_name="register {validated.rows} rows", **STEP)(register)

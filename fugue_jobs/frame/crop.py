@@ -47,8 +47,8 @@ def crop(
     """Crop every box of a frame. Return the same kind of frame: its own columns, then result columns.
 
     df: a pandas DataFrame, an Arrow table, a DuckDB relation, a Spark (or Spark Connect) or Dask
-    DataFrame, or the path of a Parquet or CSV file, for which a pandas DataFrame is returned. A row
-    holds one box, or all boxes of an image in one column of lists; then result columns hold lists too.
+    DataFrame, or the path of Parquet or CSV files (one, a folder, a glob, or such an address in a
+    bucket), for which a pandas DataFrame is returned. A row holds one box, or all boxes of an image in one column of lists; then result columns hold lists too.
 
     store: where crops are stored (a folder, file:///, s3://...); column ``crop_key`` has their keys.
     Without a store, column ``crop_data`` has their bytes.
@@ -103,7 +103,7 @@ def crop(
 def crop_frame(df: Any, options: Options, engine: object = None) -> Any:
     """Return the frame with its result columns, by parsed options."""
     if isinstance(df, str | Path):
-        return _crop_file(Path(df), options, engine)
+        return _crop_files(str(df), options, engine)
     module = type(df).__module__.partition(".")[0]
     if module == "pyspark":
         from fugue_jobs.frame.spark import crop_spark
@@ -140,12 +140,13 @@ def _crop_local(df: Any, options: Options, engine: object) -> Any:
     raise OptionError(f"df: a {type(df).__module__}.{type(df).__name__} is not supported; pass {_TAKEN}")
 
 
-def _crop_file(path: Path, options: Options, engine: object) -> Any:
+def _crop_files(where: str, options: Options, engine: object) -> Any:
     import pandas as pd
 
-    from fugue_jobs.frame.files import read_file
+    from cropline.config.settings import load_installation
+    from fugue_jobs.frame.files import read_files
 
-    table = read_file(path)
+    table = read_files(where, load_installation().bucket_spec)
     # Arrow types in pandas keep the file's types: integers with nulls, lists and zoned timestamps.
     return _crop_local(table.to_pandas(types_mapper=pd.ArrowDtype), options, engine)
 

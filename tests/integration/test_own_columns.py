@@ -84,13 +84,23 @@ def test_they_reach_the_catalogue_trace_and_exports(workspace: Workspace, shop: 
     assert table.select(["sku", "price"]).to_pylist()[0]["price"] in (1.5, 2.5)
 
 
-def test_a_column_of_another_type_than_the_catalogues_is_refused_before_anything_is_fetched(
+def test_a_column_of_another_type_than_the_catalogues_is_refused_before_anything_is_registered(
     workspace: Workspace, shop: None
 ) -> None:
     workspace.set(PROFILES=json.dumps({"sku": {"steps": [STEP]}}))
     workspace.poll()
+    before = workspace.rows()
     changed = STEP | {"columns": STEP["columns"] | {"sku": "long"}}  # type: ignore[operator]
     workspace.set(PROFILES=json.dumps({"sku": {"steps": [changed]}}))
     workspace.api.control.advance(photos=1)
     with pytest.raises(CroplineError, match="column sku is int64, but the catalogue has sku as string; rename it"):
         workspace.poll()
+
+    workspace.set(PROFILES=json.dumps({"sku": {"steps": [STEP]}}))
+    workspace.poll()
+    rows = workspace.rows()
+    assert len(rows) > len(before)
+    assert {row["profile_hash"] for row in rows} == {row["profile_hash"] for row in before}, (
+        "no work of the refused poll"
+    )
+    assert set(workspace.states().values()) == {"done"}
