@@ -1,4 +1,4 @@
-"""Sends lineage events to a Kafka topic, and waits for the broker's answer to each, within a time limit.
+"""Sends events to a Kafka topic, and waits for the broker's answer to each, within a time limit.
 
 The library is the extra cropline[kafka]. It is imported inside a call, because few people need it.
 """
@@ -8,11 +8,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cropline.core.scrub import one_line
 from cropline.lineage.delivery import NOT_REACHED, Delivery
-from cropline.lineage.events import Event
 
 if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message, Producer
@@ -22,8 +21,12 @@ _LATE = Delivery(False, "Kafka did not answer in time")
 _GIVEN_UP = ("_MSG_TIMED_OUT", "_PURGE_QUEUE", "_PURGE_INFLIGHT")
 
 
-def produce(config: Mapping[str, str], topic: str, events: Sequence[Event], deadline: float) -> list[Delivery]:
-    """Send the events and wait until the brokers have them. The run's id is the key, so a run's events stay in order.
+def produce(
+    config: Mapping[str, str], topic: str, events: Sequence[Mapping[str, Any]], deadline: float
+) -> list[Delivery]:
+    """Send the events and wait until the brokers have them. Events with one key stay in order.
+
+    The key is the run's id, or the source of an event of our own.
 
     ``config``: librdkafka's names. Errors of brokers are in the deliveries; none is raised.
     """
@@ -64,7 +67,9 @@ def _unheard(error: KafkaError) -> None:
     """No-op callback: each delivery reports the errors of brokers."""
 
 
-def _put(producer: Producer, topic: str, event: Event, number: int, deliveries: dict[int, Delivery]) -> None:
+def _put(
+    producer: Producer, topic: str, event: Mapping[str, Any], number: int, deliveries: dict[int, Delivery]
+) -> None:
     def answered(error: KafkaError | None, _message: Message) -> None:
         if error is None:
             deliveries[number] = Delivery(True)
@@ -74,12 +79,16 @@ def _put(producer: Producer, topic: str, event: Event, number: int, deliveries: 
             )
 
     try:
-        producer.produce(topic, json.dumps(event).encode(), key=event["run"]["runId"], on_delivery=answered)
+        producer.produce(topic, json.dumps(event).encode(), key=_key(event), on_delivery=answered)
     except BufferError:
         deliveries[number] = Delivery(False, "more events at once than the producer holds", tried=False)
     except Exception as error:  # noqa: BLE001 - KafkaException derives from Exception alone
         deliveries[number] = Delivery(False, f"Kafka: {_code(error)}")
     producer.poll(0)
+
+
+def _key(event: Mapping[str, Any]) -> str:
+    return str(event["run"]["runId"] if "run" in event else event["source"])
 
 
 def _code(error: Exception) -> str:

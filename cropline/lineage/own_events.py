@@ -5,6 +5,7 @@ They go through the same outbox as lineage. Pure functions.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ ERASED = "cropline.images.erased"
 _VERSION = 1
 _IDS = uuid5(NAMESPACE_DNS, "events.cropline")
 _IDS_AN_EVENT = 1_000
+_ID_BYTES_AN_EVENT = 400_000  # a message of Kafka has at most 1 MB
 
 
 def is_own(event: Mapping[str, Any]) -> bool:
@@ -53,8 +55,8 @@ def images_erased(
     source: str, erasure_id: str, image_ids: Sequence[str], version: int | None, at: datetime
 ) -> Iterator[dict[str, Any]]:
     """Yield the events of an erasure: its photos, which consumers must drop, in parts."""
-    parts = range(0, len(image_ids), _IDS_AN_EVENT)
-    for number, start in enumerate(parts, 1):
+    parts = list(_parts(image_ids))
+    for number, ids in enumerate(parts, 1):
         yield _event(
             ERASED,
             f"{erasure_id}#{number}",
@@ -63,9 +65,23 @@ def images_erased(
             erasure_id=erasure_id,
             part=number,
             parts=len(parts),
-            image_ids=list(image_ids[start : start + _IDS_AN_EVENT]),
+            image_ids=ids,
             catalogue_version=version,
         )
+
+
+def _parts(image_ids: Sequence[str]) -> Iterator[list[str]]:
+    part: list[str] = []
+    size = 0
+    for image_id in image_ids:
+        more = len(json.dumps(image_id))
+        if part and (len(part) == _IDS_AN_EVENT or size + more > _ID_BYTES_AN_EVENT):
+            yield part
+            part, size = [], 0
+        part.append(image_id)
+        size += more
+    if part:
+        yield part
 
 
 def _event(kind: str, named: str, at: datetime, **fields: Any) -> dict[str, Any]:

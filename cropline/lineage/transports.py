@@ -11,12 +11,11 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cropline.core.scrub import one_line
-from cropline.lineage.delivery import NOT_REACHED, Delivery, PublishResult
+from cropline.lineage.delivery import NOT_REACHED, Delivery, PublishResult, send_to_each
 from cropline.lineage.events import Event
 from cropline.lineage.stored import lines, store_lines
 
@@ -55,28 +54,8 @@ class Publisher:
         if kind == "none":
             return [Delivery(True)] * len(events)
         if kind == "composite":
-            return self._send_to_all(events, [set(names) for names in arrived] or [set() for _ in events], deadline)
+            return send_to_each(self._settings.transport_names, self._send_to_one, events, arrived, deadline)
         return self._send_to_one(kind, events, deadline)
-
-    def _send_to_all(self, events: Sequence[Event], has: Sequence[set[str]], deadline: float) -> list[Delivery]:
-        """Send to each transport separately, so that one failure affects no other.
-
-        Nothing is sent twice to the same one.
-        """
-        failed: dict[int, Delivery] = {}
-        transport_names = self._settings.transport_names
-        for number, name in enumerate(transport_names):
-            missing = [at for at in range(len(events)) if name not in has[at]]
-            now = time.monotonic()
-            until = now + max(0.0, deadline - now) / (len(transport_names) - number)
-            for at, delivery in zip(
-                missing, self._send_to_one(name, [events[at] for at in missing], until) if missing else (), strict=True
-            ):
-                if delivery.ok:
-                    has[at].add(name)
-                elif at not in failed or not failed[at].tried:
-                    failed[at] = replace(delivery, reason=f"{name}: {delivery.reason}")
-        return [replace(failed.get(at, Delivery(True)), arrived=tuple(sorted(names))) for at, names in enumerate(has)]
 
     def _send_to_one(self, name: str, events: Sequence[Event], deadline: float) -> list[Delivery]:
         settings = self._settings

@@ -1,4 +1,4 @@
-"""cropline's own events and the webhook: signed, at least once, bounded, and nothing in them that should not leave."""
+"""cropline's own events and their receivers: signed, at least once, bounded, and nothing in them that should not leave."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -18,8 +18,10 @@ from pydantic import ValidationError
 
 from cropline.catalogue import CATALOGUE
 from cropline.config.events import EventSettings
+from cropline.lineage.delivery import Delivery
 from cropline.lineage.own_events import batch_committed, images_erased, is_own
-from cropline.lineage.webhook import SIGNATURE, Webhook
+from cropline.lineage.receivers import Receivers
+from cropline.lineage.webhook import SIGNATURE
 
 AT = datetime(2026, 11, 22, 8, 40, tzinfo=UTC)
 SECRET = "a secret of the test"
@@ -65,6 +67,10 @@ def _settings(receiver: _Receiver, **more: Any) -> EventSettings:
     return EventSettings.model_validate({"url": url, "secret": SECRET} | more)
 
 
+def _receivers(settings: EventSettings) -> Receivers:
+    return Receivers(settings, lambda _event: Delivery(False, "there is no Prefect server"))
+
+
 def _committed() -> dict[str, Any]:
     row = {"source": "cams", "profile": "default", "label": "face", "captured_at": AT}
     rows = pa.Table.from_pylist([row, row | {"captured_at": None, "profile": "a"}], schema=CATALOGUE)
@@ -95,7 +101,7 @@ def test_an_erasure_tells_every_id_once_in_bounded_events() -> None:
 
 def test_each_event_arrives_signed_as_the_docs_check_it(receiver: _Receiver) -> None:
     events = [_committed(), *images_erased("cams", "e1", ["a"], 9, AT)]
-    assert Webhook(_settings(receiver)).publish(events).published == 2
+    assert _receivers(_settings(receiver)).publish(events).published == 2
     (code,) = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     scope: dict[str, Any] = {}
     exec(code, scope)
@@ -109,10 +115,10 @@ def test_each_event_arrives_signed_as_the_docs_check_it(receiver: _Receiver) -> 
 
 def test_a_receiver_that_fails_or_hangs_leaves_the_events_and_costs_little(receiver: _Receiver) -> None:
     receiver.status = 503
-    told = Webhook(_settings(receiver)).publish([_committed()])
+    told = _receivers(_settings(receiver)).publish([_committed()])
     assert (told.published, told.reason) == (0, "the webhook answered 503")
     receiver.wait.clear()
-    webhook = Webhook(_settings(receiver, timeout_s=0.2))
+    webhook = _receivers(_settings(receiver, timeout_s=0.2))
     began = time.monotonic()
     assert webhook.publish([_committed()]).reason == "the webhook did not answer in time"
     assert webhook.publish([_committed()]).published == 0
@@ -120,7 +126,31 @@ def test_a_receiver_that_fails_or_hangs_leaves_the_events_and_costs_little(recei
 
 
 def test_without_a_receiver_events_of_earlier_settings_are_done() -> None:
-    assert Webhook(EventSettings.model_validate({})).publish([_committed()]).complete
+    assert _receivers(EventSettings.model_validate({})).publish([_committed()]).complete
+
+
+def test_ids_of_any_length_make_events_that_kafka_takes() -> None:
+    ids = [f"{number:04d}" + "\N{SNOWMAN}" * 1_000 for number in range(300)]
+    events = list(images_erased("cams", "e1", ids, 9, AT))
+    assert max(len(json.dumps(event)) for event in events) < 500_000
+    assert [image for event in events for image in event["image_ids"]] == ids
+    assert {event["parts"] for event in events} == {len(events)}
+
+
+def test_a_receiver_that_has_an_event_does_not_get_it_again_when_another_failed(receiver: _Receiver) -> None:
+    emitted: list[str] = []
+
+    def emit(event: Mapping[str, Any]) -> Delivery:
+        emitted.append(event["id"])
+        return Delivery(True)
+
+    receiver.status = 500
+    first = Receivers(_settings(receiver, prefect=True), emit).publish([_committed()])
+    assert (first.published, first.reason) == (0, "webhook: the webhook answered 500")
+    receiver.status = 204
+    arrived = [told.arrived for told in first.deliveries]
+    assert Receivers(_settings(receiver, prefect=True), emit).publish([_committed()], arrived).complete
+    assert (len(receiver.got), emitted) == (2, [_committed()["id"]])
 
 
 @pytest.mark.parametrize(
@@ -129,6 +159,7 @@ def test_without_a_receiver_events_of_earlier_settings_are_done() -> None:
         ({"url": "http://h/x"}, "url needs secret"),
         ({"url": "http://h/x", "secret": "short"}, "of at least 16"),
         ({"url": "ftp://h/x", "secret": SECRET}, "url is not http"),
+        ({"kafka": {"acks": "all"}}, "bootstrap.servers"),
         ({"url": "http://user:pw@h/x", "secret": SECRET}, "url is not http"),
     ],
 )
