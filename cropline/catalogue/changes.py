@@ -1,36 +1,30 @@
 """What is new, changed or gone between two versions of the catalogue: ``cropline.changes``.
 
-Rows that came and went are copied from the commits to a DuckDB file, which finds what remains of them. A row that only
-moved to another file, or was committed again without a change, is not told.
+Rows that came and went are copied from the commits to a DuckDB file (log_changes.py), which finds what remains of them
+(net_changes.py). A row that only moved to another file, or was committed again without a change, is not told.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from cropline.catalogue import delta, log_changes, versions
+from cropline.catalogue.net_changes import NetChanges
 from cropline.catalogue.rows import columns_of
 from cropline.catalogue.versions import Version
 from cropline.core.errors import CatalogueError
 from cropline.core.store_spec import StoreSpec
 
 if TYPE_CHECKING:
-    import duckdb
     import pandas as pd
 
 _ROWS = 10_000
-# A row that differs only in these was committed again, because its photo was: the crop did not change.
-_OF_THE_COMMIT = {
-    "fingerprint", "box_index", "retry_after_s", "manifest", "manifest_row", "batch_id", "attempt", "flow_run",
-    "committed_at", "recrop_reason", "recrop_detail", "recrop_failed_at",
-}  # fmt: skip
-# The columns that a consumer needs to drop an erased crop. The others are left out.
-_OF_ERASED = {"source", "image_id", "profile", "box_id", "key"}
 _HEAD = [pa.field("change", pa.string()), pa.field("change_version", pa.int64())]
 
 
@@ -121,81 +115,15 @@ def _all(spec: StoreSpec, rows: Any, version: int, schema: pa.Schema) -> Iterato
 
 
 def _between(spec: StoreSpec, first: int, last: int, columns: pa.Schema, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    import duckdb
-
     with (
         tempfile.TemporaryDirectory(prefix="cropline-") as folder,
-        duckdb.connect(str(Path(folder) / "changes.duckdb")) as database,
+        closing(NetChanges(Path(folder), columns)) as net,
     ):
-        for setting in ("TimeZone = 'UTC'", "memory_limit = '1GB'", "preserve_insertion_order = false"):
-            database.execute(f"SET {setting}")
-        _copy(spec, first, last, columns, database)
-        for batch in database.sql(_query(columns.names)).to_arrow_reader(_ROWS):
+        with delta.catalogue_errors("read", spec):
+            for commit in log_changes.changes_of(spec, first, last):
+                for came, files in ((False, commit.removed), (True, commit.added)):
+                    for file in files:
+                        for rows in log_changes.read_rows(spec, file, columns):
+                            net.add(rows, commit.version, came=came, cause=commit.cause)
+        for batch in net.batches(_ROWS):
             yield pa.record_batch([batch[field.name].cast(field.type) for field in schema], schema=schema)
-
-
-def _copy(spec: StoreSpec, first: int, last: int, columns: pa.Schema, database: duckdb.DuckDBPyConnection) -> None:
-    """Copy the rows that came and went, with the version, to table ``told``."""
-    head = pa.schema([("_at", pa.int64()), ("_came", pa.bool_()), ("_cause", pa.string())])
-    whole = pa.schema([*head, *columns])
-    database.register("part", whole.empty_table())
-    database.execute("CREATE TABLE told AS SELECT * FROM part")
-    with delta.catalogue_errors("read", spec):
-        for commit in log_changes.changes_of(spec, first, last):
-            for came, files in ((False, commit.removed), (True, commit.added)):
-                for file in files:
-                    for rows in log_changes.read_rows(spec, file, columns):
-                        told = [pa.repeat(value, len(rows)) for value in (commit.version, came, commit.cause)]
-                        database.register("part", pa.table([*told, *rows.columns], schema=whole))
-                        database.execute("INSERT INTO told SELECT * FROM part")
-    database.unregister("part")
-
-
-def _query(names: list[str]) -> str:
-    """Return the query of the net changes. A crop is its key; a box without one is its place in the photo.
-
-    Duplicates of a crop may exist, so rows are counted: a crop was there if more of its rows went than came before.
-    """
-    compared = [_quoted(name) for name in names if name not in _OF_THE_COMMIT]
-    old, new = (", ".join(f"{name} := {row}.{name}" for name in compared) for row in ("old", "new"))
-    told = ", ".join(_told(_quoted(name), erased=name in _OF_ERASED) for name in names)
-    crop = "source, image_id, profile, _box"
-    return f"""
-        WITH boxes AS (
-            SELECT *, coalesce(key, concat(box_index, ' ', box_id)) AS _box, CASE WHEN _came THEN 1 ELSE -1 END AS _step
-            FROM told
-        ), numbered AS (
-            SELECT *,
-                sum(_step) OVER (PARTITION BY {crop} ORDER BY _at, _came ROWS UNBOUNDED PRECEDING) AS _level,
-                row_number() OVER (PARTITION BY {crop}, _came ORDER BY _at) AS _first,
-                row_number() OVER (PARTITION BY {crop}, _came ORDER BY _at DESC) AS _last
-            FROM boxes
-        ), crops AS (
-            SELECT {crop}, min(_level) < 0 AS was, greatest(0, -min(_level)) + sum(_step) > 0 AS now
-            FROM numbered GROUP BY ALL
-        ), net AS (
-            SELECT new, gone, CASE
-                    WHEN now AND NOT was THEN 'added'
-                    WHEN now AND struct_pack({old}) IS DISTINCT FROM struct_pack({new}) THEN 'updated'
-                    WHEN was AND NOT now THEN gone._cause
-                END AS change
-            FROM crops
-            LEFT JOIN (SELECT * FROM numbered WHERE _came AND _last = 1) AS new USING ({crop})
-            LEFT JOIN (SELECT * FROM numbered WHERE NOT _came AND _last = 1) AS gone USING ({crop})
-            LEFT JOIN (SELECT * FROM numbered WHERE NOT _came AND _first = 1) AS old USING ({crop})
-            WHERE NOT now OR new._at IS NOT NULL
-        )
-        SELECT change, CASE WHEN change IN ('added', 'updated') THEN new._at ELSE gone._at END AS change_version, {told}
-        FROM net WHERE change IS NOT NULL
-        ORDER BY change_version, source, image_id, profile, coalesce(new.box_index, gone.box_index)
-    """  # noqa: S608 - names of columns, in quotes
-
-
-def _told(name: str, *, erased: bool) -> str:
-    if erased:
-        return f"coalesce(new.{name}, gone.{name}) AS {name}"
-    return f"CASE change WHEN 'superseded' THEN gone.{name} WHEN 'erased' THEN NULL ELSE new.{name} END AS {name}"
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

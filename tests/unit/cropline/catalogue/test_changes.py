@@ -12,7 +12,7 @@ import pytest
 from deltalake import DeltaTable
 
 import cropline
-from cropline.catalogue import Catalogue
+from cropline.catalogue import Catalogue, net_changes
 from cropline.core import storage
 from cropline.core.errors import CatalogueError
 from cropline.core.store_spec import StoreSpec
@@ -85,6 +85,18 @@ def test_what_came_and_went_in_between_and_what_only_moved_is_not_told(catalogue
     assert len(DeltaTable(str(tmp_path / "catalogue")).file_uris()) == 1
     assert {(change, image, key[:2]) for change, image, key in told(tmp_path, 1)} == {("added", "b", "v2")}
     assert told(tmp_path, 3) == []
+
+
+def test_a_change_that_is_looked_at_in_many_parts_is_told_once(
+    catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(catalogue, crops(list("abc"), boxes=4), "1")
+    append(catalogue, crops(list("ab"), boxes=4, version="v2"), "2", superseding=_work("a", "b"))
+    whole = told(tmp_path, 1)
+    assert len(whole) == 16
+    monkeypatch.setattr(net_changes, "_ROWS_A_PART", 3)
+    monkeypatch.setattr(net_changes, "_ROWS_AN_INSERT", 5)
+    assert told(tmp_path, 1) == whole
 
 
 def test_from_nothing_every_current_row_is_added(catalogue: Catalogue, tmp_path: Path) -> None:
