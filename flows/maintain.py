@@ -16,6 +16,7 @@ from tasks.maintain import (
     delete_orphans,
     maintain_catalogue,
     maintenance_failed,
+    move_out,
     rewrite_dead_packs,
     show_maintenance,
 )
@@ -43,7 +44,8 @@ def maintain(
     catalogue, deletes files that no version of the last `keep_days` days needs, and shortens the table's log.
     Then removes orphans: crops that no version of the catalogue names, older than
     `CROPLINE_RETENTION__ORPHANS` and than any open batch. Finishes erasures (`cropline forget`) of photos
-    that were in an open batch. Polls may run beside it.
+    that were in an open batch. Moves photos that ended more than `CROPLINE_RETENTION__STATE_DAYS` ago out of the
+    state table, when the catalogue proves that it knows them. Polls may run beside it.
 
     **Start with a dry run** after a change of retention settings: its artifact counts what would be removed.
 
@@ -57,6 +59,6 @@ def maintain(
         with emit_on_failure(run, maintenance_failed(run)):
             aged = [*delete_expired(run, dry_run), *rewrite_dead_packs(run, dry_run)]
             done = maintain_catalogue(run, keep_days, dry_run)
-            results = [*aged, *delete_orphans(run, dry_run)]
+            results = [*aged, *delete_orphans(run, dry_run), *move_out(run, dry_run)]
         show_maintenance(run, done, results, dry_run)
         return done, results

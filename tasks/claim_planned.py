@@ -6,7 +6,7 @@ these.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -108,8 +108,17 @@ def _requeue(run: Run, part: Slice) -> None:
     for work in part.work_items:
         if work.action == "requeue" and work.state is not None:
             found.setdefault((work.profile, work.state), []).append(work.image_id)
+    if found:
+        _bring_back(run, part)
     for (profile, state), images in found.items():
         run.state.requeue(states=[state], sources=[run.settings.api.source], profiles=[profile], images=images)
+
+
+def _bring_back(run: Run, part: Slice) -> None:
+    from cropline.catalogue import Catalogue
+    from cropline.pipeline import known_photos
+
+    known_photos.bring_back(run.state, Catalogue(run.spec), run.settings.api.source, part.image_ids)
 
 
 def _landed(run: Run, plan: Plan, rows: Sequence[Row]) -> dict[int, Place]:
@@ -167,22 +176,29 @@ def _write(run: Run, candidates: Sequence[dict[str, Any]]) -> None:
     """Register without moving the cursor. The name is unique: the manifest may have been registered before."""
     import pyarrow as pa
 
+    from cropline.catalogue import Catalogue
     from cropline.core.keys import canonical_json, digest
+    from cropline.pipeline import known_photos
     from cropline.state import CANDIDATES, Registration
 
     told = ("image_id", "profile", "fingerprint", "metadata", "manifest", "manifest_row")
     work_items = digest(canonical_json([[row[name] for name in told] for row in candidates]))
-    registered = run.state.register(
-        Registration(
-            source=run.settings.api.source,
+
+    def registration(moves: int, unknown: Collection[str]) -> Registration:
+        return Registration(
+            source=source,
             manifest=f"{run.context.flow_name}/{run.context.flow_run_id}/{work_items[:16]}",
             cursor=None,
             rows=pa.Table.from_pylist(list(candidates), schema=CANDIDATES),
             item_digests=[],
             forget_digests_before=_KEEP_ALL_DIGESTS,
             profiles=registered_profiles(run),
+            moves=moves,
+            unknown=unknown,
         )
-    )
+
+    source, image_ids = run.settings.api.source, {row["image_id"] for row in candidates}
+    registered = known_photos.register(run.state, Catalogue(run.spec), source, image_ids, registration)
     run.add(
         Funnel(new=registered.new, changed=registered.changed, corrected=registered.corrected, known=registered.known)
     )

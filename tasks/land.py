@@ -53,7 +53,9 @@ def places(run: Run, image_ids: Sequence[str]) -> dict[str, tuple[str, int]]:
     """Return manifest and row of the photos that were registered before."""
     if not image_ids:
         return {}
-    limit = len(image_ids) * max(1, len(run.settings.profiles)) * 100
-    works = run.state.find_images(sources=[run.settings.api.source], images=list(image_ids), limit=limit)
+    from cropline.catalogue import Catalogue
+    from cropline.pipeline.known_photos import find_known
+
+    works = find_known(run.state, Catalogue(run.spec), run.settings.api.source, list(image_ids))
     newest = sorted(works, key=lambda work: (work.updated_at is not None, work.updated_at or work.first_seen))
     return {work.image_id: (work.manifest, work.manifest_row) for work in newest}

@@ -62,7 +62,15 @@ def delete_expired(run: Run, dry_run: bool) -> list[CleanupResult]:
     from cropline.maintenance import apply_retention, expire_crops
 
     deleted = apply_retention(run.spec, run.state, run.settings, dry_run=dry_run)
-    return [*expire_crops(run.spec, run.settings, dry_run=dry_run), *deleted]
+    return [*expire_crops(run.spec, run.state, run.settings, dry_run=dry_run), *deleted]
+
+
+@task(name="move out", task_run_name="move ended photos out of the state table", **STEP)
+def move_out(run: Run, dry_run: bool) -> list[CleanupResult]:
+    """Move photos that ended long ago out of the state table. The catalogue knows them."""
+    from cropline.maintenance import move_out_ended
+
+    return move_out_ended(run.spec, run.state, run.settings, dry_run=dry_run)
 
 
 @task(name="rewrite packs", task_run_name="rewrite packs", **STEP)

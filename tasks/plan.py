@@ -20,6 +20,7 @@ from cropline.backfill.listings import Announced, Listing, landed, polled, start
 from cropline.backfill.plan import Plan, ordered
 from cropline.backfill.remapping import remapped
 from cropline.backfill.request import Ended, From, Limits, Mode, Order, Photos
+from cropline.catalogue import Catalogue
 from cropline.core.errors import ManifestRejected, SettingsError
 from cropline.core.failures import FAILURES
 from cropline.core.request import in_utc
@@ -27,6 +28,7 @@ from cropline.intake import image_api
 from cropline.intake.grouping import grouped_rows
 from cropline.intake.stores import read_cameras, read_stores
 from cropline.pipeline.funnel import Funnel
+from cropline.pipeline.known_photos import find_known
 from cropline.pipeline.run import Run
 from cropline.state.requeue import WorkItemFilter
 from expectations.hints import setting_of
@@ -75,7 +77,7 @@ def plan(run: Run, asked: Asked, done_since: datetime | None) -> Plan:
     rules.check_budget(chosen)
     left: Counter[str] = Counter()
     selection = Selection(run.settings.api.source, asked.mode, profiles(run, asked.photos), done_since)
-    work_items = ordered(classify(chosen.good, selection, run.state, left), asked.order)
+    work_items = ordered(classify(chosen.good, selection, run.state, Catalogue(run.spec), left), asked.order)
     bad = _bad(run, chosen, left)
     return Plan(
         work_items=work_items,
@@ -211,7 +213,7 @@ def _good_now(run: Run, asked: Replayed, left: Counter[str]) -> _Again:
     left.update(chosen.outside)
     selection = Selection(run.settings.api.source, "missing", recipes, None)
     work_items = []
-    for work in classify(chosen.good, selection, run.state, left):
+    for work in classify(chosen.good, selection, run.state, Catalogue(run.spec), left):
         if work.action == "register":
             work_items.append(replace(work, why="good now"))
         else:
@@ -351,9 +353,8 @@ def _quarantined_versions(run: Run, rows: Iterable[Row]) -> dict[str, str]:
     ids = [row.image_id for row in rows]
     found: dict[str, str] = {}
     for start in range(0, len(ids), IDS_AT_ONCE):
-        work_items = run.state.find_images(
-            sources=[run.settings.api.source], images=ids[start : start + IDS_AT_ONCE], limit=IDS_AT_ONCE * 1_000
-        )
+        part = ids[start : start + IDS_AT_ONCE]
+        work_items = find_known(run.state, Catalogue(run.spec), run.settings.api.source, part)
         # A photo that is done or pending keeps its last good version; a bad one does not change it.
         found |= {work.image_id: work.version for work in work_items if work.state == "quarantined"}
         rest = {work.image_id for work in work_items if work.state != "quarantined"}

@@ -6,7 +6,7 @@ It removes duplicates.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -34,12 +34,15 @@ _NEVER = datetime(1, 1, 1, tzinfo=UTC)
 
 def register(run: Run, polled: Polled, validated: Validated) -> Registered:
     """Make new and changed images pending, store what was seen, and move the cursor, in one transaction."""
+    from cropline.catalogue import Catalogue
+    from cropline.pipeline import known_photos
     from cropline.state import Registration
 
     settings = run.settings
     rows = manifest.read(run.spec, validated.manifest, _COLUMNS, run.near.get(validated.manifest))
-    return run.state.register(
-        Registration(
+
+    def registration(moves: int, unknown: Collection[str]) -> Registration:
+        return Registration(
             source=settings.api.source,
             manifest=validated.manifest,
             cursor=None if run.once else polled.cursor,
@@ -63,8 +66,12 @@ def register(run: Run, polled: Polled, validated: Validated) -> Registered:
                 for digest_, image_id in zip(rows["item_digest"].to_pylist(), rows["image_id"].to_pylist(), strict=True)
                 if image_id
             },
+            moves=moves,
+            unknown=unknown,
         )
-    )
+
+    image_ids = {image_id for image_id in rows["image_id"].to_pylist() if image_id}
+    return known_photos.register(run.state, Catalogue(run.spec), settings.api.source, image_ids, registration)
 
 
 def registered_profiles(run: Run) -> dict[str, tuple[str, str]]:

@@ -8,7 +8,8 @@ of other metadata   metadata ... -          metadata ... register: its rows are 
 quarantined         good now     good now   good now     register
 pending             waiting      -          waiting      claim
 failed or dead      -            failed     failed       requeue
-done                -            -          again        requeue, unless this backfill has done it
+done                -            -          again        requeue, unless this backfill has done it; the same when
+                                                         it left the state table, as the catalogue knows it
 claimed             -            -          -            none: another run has it
 forgotten           -            -          -            none, ever
 """
@@ -24,8 +25,10 @@ from typing import TYPE_CHECKING, Literal
 from cropline.backfill.choose import Row
 from cropline.backfill.request import Mode
 from cropline.core.keys import fingerprint
+from cropline.pipeline.known_photos import find_known
 
 if TYPE_CHECKING:
+    from cropline.catalogue import Catalogue
     from cropline.state import ImageState, State, WorkState
 
 Action = Literal["register", "requeue", "claim"]
@@ -58,17 +61,15 @@ class Selection:
     done_since: datetime | None  # mode all: what was done after this time was done by this backfill
 
 
-def classify(rows: Sequence[Row], selection: Selection, state: State, left: Counter[str]) -> Iterator[WorkItem]:
+def classify(
+    rows: Sequence[Row], selection: Selection, state: State, catalogue: Catalogue, left: Counter[str]
+) -> Iterator[WorkItem]:
     """Yield the work items to do. ``left`` counts the others by reason; each row and profile is in one of the two."""
     for start in range(0, len(rows), IDS_AT_ONCE):
         part = rows[start : start + IDS_AT_ONCE]
         known = {
             (work.image_id, work.profile): work
-            for work in state.find_images(
-                sources=[selection.source],
-                images=[row.image_id for row in part],
-                limit=IDS_AT_ONCE * 1_000,
-            )
+            for work in find_known(state, catalogue, selection.source, [row.image_id for row in part])
         }
         gone = state.forgotten(selection.source, [row.image_id for row in part])
         for row in part:

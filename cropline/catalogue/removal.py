@@ -17,7 +17,7 @@ from cropline.catalogue.log import DELETE, STEP
 from cropline.catalogue.positions import Found, Wanted, locate, open_file, rows_of
 from cropline.catalogue.vectors import Positions
 
-EXPIRED = ("key", "shard", "bytes")
+EXPIRED = ("source", "image_id", "key", "shard", "bytes")
 _ROWS_A_COMMIT = 100_000  # at least, when there are as many; they are in memory at once
 
 

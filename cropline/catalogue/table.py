@@ -222,20 +222,25 @@ class Catalogue:
             return scan(table, equalling(**equal) if equal else None, columns)
 
     def images_rows(
-        self, source: str, image_ids: Collection[str], *, committed_in: Collection[str] | None = None
+        self,
+        source: str,
+        image_ids: Collection[str],
+        *,
+        committed_in: Collection[str] | None = None,
+        columns: Sequence[str] | None = None,
     ) -> pa.Table:
-        """Return the current rows (CATALOGUE) of some images of a source, for all profiles.
+        """Return the current rows (CATALOGUE, or some of its columns) of some images of a source, for all profiles.
 
-        ``committed_in``: only rows of these batches. Few files hold them.
+        ``committed_in``: where rows of these batches are. Few files hold them.
         """
         with delta.catalogue_errors("read", self._spec):
             table = delta.open_table(self._spec)
             if table is None or not image_ids:
-                return CATALOGUE.empty_table()
+                return CATALOGUE.empty_table() if columns is None else CATALOGUE.empty_table().select(list(columns))
             batches = None if committed_in is None else frozenset(committed_in)
             wanted = Wanted({source: set(image_ids)}, batches=batches)
             snapshot = Snapshot(self._spec, table)
-            return rows_of(snapshot, locate(snapshot, wanted))
+            return rows_of(snapshot, locate(snapshot, wanted), columns)
 
     def shard_rows(self, shard: str) -> pa.Table:
         """Return the current rows (CATALOGUE) of the crops in a pack."""
@@ -263,7 +268,7 @@ class Catalogue:
                 self._until_committed(commit)
 
     def expired(self, profile: str, before: datetime) -> Iterator[pa.Table]:
-        """Yield a profile's current rows that were committed before a time, in parts: key, shard and bytes."""
+        """Yield a profile's current rows that were committed before a time, in parts (removal.EXPIRED)."""
         with delta.catalogue_errors("read", self._spec):
             table = delta.open_table(self._spec)
             if table is not None:

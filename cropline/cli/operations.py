@@ -134,7 +134,7 @@ def maintain(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="count what would be removed, and do nothing")] = False,
     verbose: Verbose = False,
 ) -> None:
-    """Maintain the catalogue and the storage. It runs compaction, vacuum, retention and orphan removal."""
+    """Maintain the catalogue, the storage and the state. It runs compaction, vacuum, retention and orphan removal."""
     from cropline.cli.backfill import run_maintain
 
     _quiet(verbose)

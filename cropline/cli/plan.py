@@ -11,7 +11,7 @@ from rich.table import Table
 from cropline.config.profile import Profile
 from cropline.config.settings import Settings, load_settings
 from cropline.core.screen import Screen
-from cropline.state import ReasonCount, Recrop, State, WorkState
+from cropline.state import ReasonCount, Recrop, State, StateReport, WorkState
 
 # State -> text for work items that failed in it, and the command that tries them again.
 _AGAIN: dict[WorkState, tuple[str, str]] = {
@@ -37,18 +37,29 @@ def show_plan(source: str | None = None) -> None:
                 changed.append(name)
             table.add_row(*_row(settings, state, recrop))
             rewritten += state.rows_to_rewrite(settings.api.source, name)
-        failures = [count for count in state.report(last_batches=0).reasons if count.state in _AGAIN]
+        report = state.report(last_batches=0)
+        failures = [count for count in report.reasons if count.state in _AGAIN]
     screen.print(table)
     _show_failures(screen, failures)
     if rewritten:
         screen.print(f"\nThe metadata of {rewritten:,} work items changed. The next run rewrites their rows.")
+    if report.moved_out:
+        _show_moved_out(screen, report)
     if not changed:
-        if not failures:
+        if not failures and not report.moved_out:
             screen.print("\nEvery photo is cropped by the current profiles, or waits to be.")
         return
     chosen = " ".join(f"--profile {name}" for name in changed)
     screen.print(f"\nNothing was done. To do it: cropline backfill --from manifests {chosen}")
     screen.print("Crops by the earlier recipes stay until they are superseded, photo by photo.")
+
+
+def _show_moved_out(screen: Screen, report: StateReport) -> None:
+    screen.print(
+        f"\n{report.moved_out:,} photos are not counted here: they ended long ago and left the state table (see cropline status). "
+        "What the current profiles would cut of them: cropline backfill --from manifests --dry-run",
+        soft_wrap=True,
+    )
 
 
 def _show_failures(screen: Screen, failures: Sequence[ReasonCount]) -> None:

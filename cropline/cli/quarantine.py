@@ -195,24 +195,31 @@ def _found(
 ) -> Iterator[tuple[Entry, ReplayStatus]]:
     from itertools import islice
 
+    from cropline.catalogue import Catalogue
     from cropline.intake.quarantine import find
     from cropline.state import State
 
+    catalogue = Catalogue(settings.storage.spec)
     entries = find(settings.storage.spec, settings.api.source, wanted)
     with State.open(settings.state) as state:
         while part := list(islice(entries, 500)):
-            known = _updates(state, settings.api.source, part)
+            known = _updates(state, catalogue, settings.api.source, part)
             for entry in part:
                 entry_status = _status(entry, settings.profiles, known)
                 if entry_status in statuses:
                     yield entry, entry_status
 
 
-def _updates(state: Any, source: str, entries: Sequence[Entry]) -> dict[str, Any]:
+def _updates(state: Any, catalogue: Any, source: str, entries: Sequence[Entry]) -> dict[str, Any]:
     """Return image id -> ``updated_at`` of the good row in the state."""
+    from cropline.pipeline.known_photos import find_known
+
     ids = list(dict.fromkeys(entry.row["image_id"] for entry in entries if entry.row["image_id"]))
-    work_items = state.find_images(sources=[source], images=ids, limit=500_000) if ids else []
-    return {work.image_id: work.updated_at for work in work_items if work.state != "quarantined"}
+    return {
+        work.image_id: work.updated_at
+        for work in find_known(state, catalogue, source, ids)
+        if work.state != "quarantined"
+    }
 
 
 def _status(entry: Entry, profiles: Iterable[str], good: dict[str, Any]) -> ReplayStatus:

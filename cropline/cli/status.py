@@ -54,6 +54,7 @@ def _images(screen: Screen, report: StateReport) -> None:
     stale = f", of them stale: {report.stale_batches} (the next run resumes them)" if report.stale_batches else ""
     for name, text in (
         ("images", states or "none yet"),
+        *([("moved out", _moved_out(report))] if report.moved_out else []),
         ("backlog", f"{report.backlog:,}{age}"),
         ("open batches", f"{report.open_batches}{stale}"),
         ("lineage", f"{report.outbox:,} events to publish"),
@@ -61,6 +62,11 @@ def _images(screen: Screen, report: StateReport) -> None:
     ):
         screen.print(f"[bold]{name:<13}[/bold] {text}", markup=True)
     screen.print()
+
+
+def _moved_out(report: StateReport) -> str:
+    before = f" before {report.moved_before + timedelta(days=1):%Y-%m-%d}" if report.moved_before else ""
+    return f"{report.moved_out:,} photos that ended{before}; the catalogue knows them"
 
 
 def _why(state: str) -> str:

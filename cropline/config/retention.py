@@ -25,6 +25,13 @@ class RetentionSettings(Group):
     )
     quarantine_days: int | None = Field(None, ge=1, le=36_500, description="quarantined rows")
     reports_days: int | None = Field(None, ge=1, le=36_500, description="reports and contact sheets")
+    state_days: int | None = Field(
+        None,
+        ge=1,
+        le=36_500,
+        description="photos that are done leave the state table after this time; the catalogue knows them, so they are "
+        "recognised when they are announced again",
+    )
     orphans: timedelta = Field(
         timedelta(days=2),
         ge=timedelta(days=1),

@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 
+from cropline.catalogue import Catalogue
 from cropline.catalogue.crop_files import read_crop
 from cropline.config.settings import Settings
 from cropline.core.errors import CroplineError, OptionError, StorageError
@@ -25,6 +26,7 @@ from cropline.gallery.slots import Moment, csv_rows, most_changed, timeline
 from cropline.gallery.strip import draw_strip, with_changes
 from cropline.gallery.thumbnails import NoPicture, Thumbnails
 from cropline.gallery.views import Pages, commands, facts
+from cropline.pipeline.known_photos import moved_items
 from cropline.state import State
 
 PER_PAGE = 60
@@ -119,13 +121,16 @@ class _Gallery:
             raise NotFound("no such photo in the catalogue: it was never cropped, or it was erased")
         profiles = sorted({row["profile"] for row in rows})
         wanted = request.query_params.get("profile") or profiles[0]
+        states = self._state.image(source, image_id)
+        moved = [] if states else moved_items(self._state, Catalogue(self._store), source, [image_id])
         shown = [row for row in rows if row["profile"] == wanted] or rows
         return self.pages.show(
             "photo.html",
             row=shown[0],
             rows=shown,
             profiles=profiles,
-            states=self._state.image(source, image_id),
+            states=states or moved,
+            moved=bool(moved),
             around=self._around(shown[0]),
             versions=versions_of(self._store, source, image_id),
         )

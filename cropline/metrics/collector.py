@@ -62,6 +62,12 @@ def _work(now: StateMetrics) -> Iterator[Metric]:
         ("source", "state"),
         [((source, state), count) for source, state, count in now.work_items],
     )
+    yield _labelled(
+        "moved_out_photos",
+        "Photos that ended long ago and left the state table; the catalogue knows them.",
+        ("source",),
+        [((source,), count) for source, count in now.moved_out],
+    )
     age = (now.at - now.oldest_pending_since).total_seconds() if now.oldest_pending_since else 0
     yield _gauge("oldest_pending_seconds", "How long the oldest pending work item has waited; 0: none waits.", age)
     yield _labelled(

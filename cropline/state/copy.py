@@ -20,6 +20,7 @@ from cropline.state.tables import (
     erasures,
     images,
     manifests,
+    moved_out,
     outbox,
     profiles,
     read_files,
@@ -32,7 +33,7 @@ from cropline.state.tables import (
 # Without the tallies, which triggers keep, and the schema's version, which the migrations write.
 _TABLES: tuple[Table, ...] = (
     sources, profiles, manifests, recent_items, read_files, batches, images, outbox, backfills, backlog_samples,
-    erasures, tombstones, deleted_images, runs,
+    erasures, tombstones, deleted_images, moved_out, runs,
 )  # fmt: skip
 _ROWS_AT_ONCE = 1_000
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy import delete, select
 
 from cropline.state.database import Database
+from cropline.state.moved_out import find
 from cropline.state.tables import deleted_images, images
 from cropline.state.upsert import upsert
 
@@ -59,8 +60,8 @@ def any_marked(database: Database, source: str) -> bool:
 
 
 def known(database: Database, source: str, image_ids: Sequence[str]) -> set[str]:
-    """Return those of the images that have work items."""
-    found: set[str] = set()
+    """Return those of the images that have work items, or had until they moved out."""
+    found = set(find(database, source, image_ids).found)
     with database.reading() as connection:
         for start in range(0, len(image_ids), _IDS_A_QUERY):
             part = images.c.image_id.in_(image_ids[start : start + _IDS_A_QUERY])

@@ -52,6 +52,7 @@ class StateMetrics:
     erasures_open: int
     unknown_batches: bool
     flow_ends: Sequence[FlowEnd]
+    moved_out: Sequence[tuple[str, int]] = ()  # source, photos that left the table of work items
 
 
 def metrics(database: Database, *, window: timedelta) -> StateMetrics:
@@ -80,6 +81,10 @@ def metrics(database: Database, *, window: timedelta) -> StateMetrics:
             erasures_open=connection.execute(opened).scalar_one(),
             unknown_batches=bool(connection.execute(select(binding.c.unknown_batches)).scalar()),
             flow_ends=[FlowEnd(*row) for row in connection.execute(select(*flow_ends.c).order_by(*flow_ends.c[:2]))],
+            moved_out=[
+                (row.source, row.moved_out)
+                for row in connection.execute(select(sources.c.source, sources.c.moved_out).order_by(sources.c.source))
+            ],
         )
 
 

@@ -280,6 +280,19 @@ MIGRATIONS: tuple[Migration, ...] = (
             """,
         ),
     ),
+    # Photos that ended long ago and left the table of work items.
+    Migration(
+        (
+            """
+            CREATE TABLE moved_out (
+                photo BIGINT NOT NULL PRIMARY KEY, updated_at {time}, batch_id {text}
+            )
+            """,
+            "ALTER TABLE sources ADD COLUMN moved_out BIGINT NOT NULL DEFAULT 0",
+            "ALTER TABLE sources ADD COLUMN moved_before {time}",
+            "ALTER TABLE sources ADD COLUMN moves BIGINT NOT NULL DEFAULT 0",
+        ),
+    ),
 )
 
 

@@ -5,7 +5,7 @@ All times are timezone-aware UTC datetimes. Counts are of work items (an image a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
@@ -53,6 +53,8 @@ class Registration:
         default_factory=dict
     )  # digest of an item -> digest of its address, if that has a query
     image_ids: Mapping[str, str] = field(default_factory=dict)  # digest of an item -> its image id
+    moves: int = 0  # MovedPhotos.moves when its photos were looked up in the catalogue
+    unknown: Collection[str] = ()  # photos that moved out and that the catalogue no longer has
 
 
 @dataclass(frozen=True)
@@ -210,6 +212,8 @@ class StateReport:
         ReasonCount
     ]  # of work items that failed, are dead, quarantined, or done with failures; most frequent first
     unknown_batches: bool  # the catalogue holds batches that this database does not know
+    moved_out: int = 0  # photos that ended long ago and left the table; the catalogue knows them
+    moved_before: datetime | None = None  # since when the youngest of them was done
 
     @property
     def done_with_failures(self) -> int:

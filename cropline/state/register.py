@@ -28,6 +28,7 @@ from cropline.state.bulk import unnested
 from cropline.state.database import Database, plan_by_index
 from cropline.state.known import update_known
 from cropline.state.model import Registered, Registration
+from cropline.state.moved_out import check
 from cropline.state.outbox import enqueue
 from cropline.state.tables import (
     UtcTime,
@@ -126,7 +127,10 @@ def manifest_registered(database: Database, manifest: str) -> bool:
 
 
 def register(database: Database, registration: Registration) -> Registered:
-    """Register the whole manifest and move the cursor, or do nothing. See the table above."""
+    """Register the whole manifest and move the cursor, or do nothing. See the table above.
+
+    Raise MovedOut when photos of it left the table and were not looked up in the catalogue: look them up, and try again.
+    """
     from cropline.state.candidates import Staging
 
     position = _position(registration.cursor)
@@ -141,6 +145,7 @@ def register(database: Database, registration: Registration) -> Registered:
         _move_cursor(connection, registration.source, position, now)
         earlier = _earlier(connection, registration.manifest)
         if earlier is None:
+            check(connection, registration.source, registration.moves, registration.unknown)
             new, changed = _merge(connection, now)
             known = staging.rows - staging.quarantined - new - changed
             corrected = update_known(connection, now) if known else 0

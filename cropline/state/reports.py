@@ -41,6 +41,7 @@ def report(database: Database, *, last_batches: int) -> StateReport:
         opened = batches.c.state == constant("open")
         stale = func.count().filter(batches.c.lease_until <= now)
         leases = connection.execute(select(func.count(), stale).where(opened)).one()
+        moved = connection.execute(select(func.sum(sources.c.moved_out), func.max(sources.c.moved_before))).one()
         return StateReport(
             at=now,
             images=works,
@@ -58,6 +59,8 @@ def report(database: Database, *, last_batches: int) -> StateReport:
             oldest_event_at=events[1],
             reasons=_reasons(connection),
             unknown_batches=bool(connection.execute(select(binding.c.unknown_batches)).scalar()),
+            moved_out=int(moved[0] or 0),
+            moved_before=moved[1],
         )
 
 

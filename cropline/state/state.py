@@ -15,6 +15,7 @@ from cropline.state import (
     binding,
     deletions,
     metrics,
+    moved_out,
     outbox,
     read_files,
     register,
@@ -48,6 +49,7 @@ from cropline.state.model import (
     StateReport,
     WorkState,
 )
+from cropline.state.moved_out import MovedPhotos
 from cropline.state.queue import ClaimRequest, as_names
 
 
@@ -146,7 +148,10 @@ class State:
         return register.readdressed(self._database, source, addresses)
 
     def register(self, registration: Registration) -> Registered:
-        """Register a manifest: store work items, cursor, items and events, all of it once, or nothing."""
+        """Register a manifest: store work items, cursor, items and events, all of it once, or nothing.
+
+        Raise MovedOut when photos of it left the table meanwhile (pipeline/known_photos.py looks them up first).
+        """
         return register.register(self._database, registration)
 
     def manifest_registered(self, manifest: str) -> bool:
@@ -443,6 +448,22 @@ class State:
     def known_images(self, source: str, image_ids: Sequence[str]) -> set[str]:
         """Return those of the images that have work items."""
         return deletions.known(self._database, source, image_ids)
+
+    def old_photos(self, before: datetime) -> Iterator[tuple[str, list[ImageState]]]:
+        """Yield (source, work items), a part at a time: photos that ended before a time, with all of their work items."""
+        return moved_out.old_photos(self._database, before)
+
+    def move_out(self, source: str, items: Iterable[ImageState]) -> int:
+        """Move photos out of the table that still are as these work items; return how many. The catalogue knows them."""
+        return moved_out.move_out(self._database, source, items)
+
+    def moved_photos(self, source: str, image_ids: Collection[str]) -> MovedPhotos:
+        """Return those of the images that moved out."""
+        return moved_out.find(self._database, source, image_ids)
+
+    def bring_back(self, source: str, items: Sequence[ImageState]) -> None:
+        """Put work items of photos that moved out back into the table."""
+        moved_out.bring_back(self._database, source, items)
 
     def forgotten(self, source: str, image_ids: Sequence[str]) -> set[str]:
         """Return those of the images that were erased: registering them does nothing."""

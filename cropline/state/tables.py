@@ -164,6 +164,18 @@ sources = Table(
     Column("api", AnyText),  # the address of its image API; null until a run names one
     Column("quiet_until", UtcTime),  # the API asked for no request before
     Column("list_after", AnyText),  # a bucket whose keys sort by time: all keys up to this one were read
+    Column("moved_out", BigInteger, nullable=False, server_default="0"),  # photos that are in that table
+    Column("moved_before", UtcTime),  # since when the youngest of them was done
+    Column("moves", BigInteger, nullable=False, server_default="0"),  # transactions that moved photos out
+)
+
+# Photos that left the table of images: the catalogue has their work items.
+moved_out = Table(
+    "moved_out",
+    metadata,
+    Column("photo", BigInteger, primary_key=True, autoincrement=False),  # moved_out.photo_hash
+    Column("updated_at", UtcTime),
+    Column("batch_id", AnyText),  # that committed all of its rows; null: several did
 )
 
 # One row: what this database is bound to, and what it knows of the catalogue there.

@@ -21,7 +21,9 @@ from sqlalchemy.sql.elements import ColumnElement
 from cropline.core.errors import StaleLease
 from cropline.state.database import Database
 from cropline.state.model import Erasure
+from cropline.state.moved_out import drop
 from cropline.state.requeue import WorkItemFilter
+from cropline.state.source_lock import block_registrations
 from cropline.state.tables import UtcTime, constant, erasures, images, sources, tombstones
 from cropline.state.upsert import upsert
 
@@ -35,7 +37,7 @@ def begin(
     """Put tombstones on the named images and on those that a filter selects; continue an unfinished erasure."""
     with database.atomic() as connection:
         now = database.now(connection)
-        _block_registrations(connection, source)
+        block_registrations(connection, source)
         erasure = _unfinished(connection, source, selection) or _new(connection, source, selection, now)
         stone = upsert(connection, tombstones)
         replaced = {"erasure_id": stone.excluded.erasure_id, "erased_at": null()}
@@ -119,6 +121,8 @@ def mark_erased(database: Database, erasure_id: str, image_ids: Sequence[str]) -
                 )
                 .values(erased_at=now)
             )
+        source = connection.execute(select(erasures.c.source).where(erasures.c.erasure_id == erasure_id)).scalar()
+        drop(connection, source or "", image_ids)
 
 
 def acquire_lock(database: Database, source: str, holder: str, lease: timedelta) -> bool:
@@ -174,7 +178,7 @@ def recall(database: Database, erasure: Erasure, ended_at: datetime, image_ids: 
     Return its images that have work items here: they may have been cropped again.
     """
     with database.atomic() as connection:
-        _block_registrations(connection, erasure.source)
+        block_registrations(connection, erasure.source)
         of = {"erasure_id": erasure.erasure_id, "source": erasure.source}
         row = of | {"selection": erasure.selection, "began_at": erasure.began_at, "ended_at": ended_at}
         connection.execute(upsert(connection, erasures).on_conflict_do_nothing(), row)
@@ -198,12 +202,6 @@ def forgotten(database: Database, source: str, image_ids: Sequence[str]) -> set[
     """Return those of the images that have a tombstone."""
     with database.reading() as connection:
         return _ids(connection, tombstones.c.image_id, image_ids, tombstones.c.source == source)
-
-
-def _block_registrations(connection: Connection, source: str) -> None:
-    """Lock the source's row until the transaction ends, as a registration does before it merges."""
-    row = upsert(connection, sources).values(source=source)
-    connection.execute(row.on_conflict_do_update(index_elements=[sources.c.source], set_={"cursor": sources.c.cursor}))
 
 
 def _new(connection: Connection, source: str, selection: str, now: datetime) -> Erasure:

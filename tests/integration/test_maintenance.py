@@ -148,12 +148,13 @@ def test_crops_past_their_profiles_days_go_with_their_rows_and_are_not_cut_again
     workspace.set(PROFILES=profiles)
     workspace.poll()
     settings, spec = workspace.settings, workspace.settings.storage.spec
-    assert [taken.count for taken in expire_crops(spec, settings, dry_run=False)] == [0, 0]
-    _commit_days_ago(workspace, 8)
-    before = workspace.rows()
-    estimated = expire_crops(spec, settings, dry_run=True)
-    assert workspace.rows() == before
-    assert expire_crops(spec, settings, dry_run=False) == estimated
+    with State.open(settings.state) as state:
+        assert [taken.count for taken in expire_crops(spec, state, settings, dry_run=False)] == [0, 0]
+        _commit_days_ago(workspace, 8)
+        before = workspace.rows()
+        estimated = expire_crops(spec, state, settings, dry_run=True)
+        assert workspace.rows() == before
+        assert expire_crops(spec, state, settings, dry_run=False) == estimated
     assert [taken.count for taken in estimated] == [len(before) // 3] * 2
     assert {row["profile"] for row in workspace.rows()} == {"default"}
     assert {row["key"] for row in workspace.rows()} == set(workspace.objects())
@@ -219,7 +220,7 @@ def watch(frame, event, arg):
 with State.open(settings.state) as state:
     sys.setprofile(watch)
     apply_retention(spec, state, settings, dry_run=False)
-    expire_crops(spec, settings, dry_run=False)
+    expire_crops(spec, state, settings, dry_run=False)
     Catalogue(spec).maintain(vacuum_after=timedelta(days=30))
     remove_orphans(spec, state, safe=settings.retention.orphans, dry_run=False)
 """
