@@ -72,7 +72,7 @@ def test_a_scrape_shows_the_state(address: str) -> None:
 def test_the_docs_list_every_metric_with_its_labels_and_meaning(address: str) -> None:
     text = requests.get(address, timeout=10).text
     served = {family.name: family for family in text_string_to_metric_families(text)}
-    rows = re.findall(r"^\| `(\w+)` \| ([\w, ]*?) ?\| (.+) \|$", DOCS.read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| `(cropline_\w+)` \| ([\w, ]*?) ?\| (.+) \|$", DOCS.read_text(), re.MULTILINE)
     documented = {name.removesuffix("_info"): (labels, meaning) for name, labels, meaning in rows}
     needs_a_catalogue = {"cropline_catalogue_version", "cropline_catalogue_files", "cropline_catalogue_bytes"}
     assert set(documented) == {name.removesuffix("_info") for name in served} | needs_a_catalogue
