@@ -125,7 +125,7 @@ def crops_of(photos: list[tuple[int, int]], *, seed: int) -> pa.Table:
     return rows.set_column(at, "captured_at", text).select(CROPS.names).cast(CROPS)
 
 
-def build(folder: Path, rows: int) -> None:
+def build(folder: Path, rows: int, row_maker: Callable[..., pa.Table] = rows_of) -> None:
     """Build a table: a file a day, and one more each 300,000 rows."""
     from cropline.catalogue import delta, entries
     from cropline.catalogue.data_files import DataFileWriter, new_path
@@ -145,7 +145,7 @@ def build(folder: Path, rows: int) -> None:
             )
             for part in range(start, upto, BATCH):
                 photos = [(day, number) for number in range(part, min(part + BATCH, upto))]
-                writer.write(rows_of(sorted(photos, key=lambda photo: image_id(*photo)), seed=day * 100_000 + part))
+                writer.write(row_maker(sorted(photos, key=lambda photo: image_id(*photo)), seed=day * 100_000 + part))
             writer.close()
             actions.append(writer.action(path, target.stat().st_size, data_change=True))
     entries.put(Snapshot(spec, table), entries.Entry("WRITE", entries.added(actions), info={STEP: COMPACTION}))

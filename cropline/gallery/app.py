@@ -17,7 +17,10 @@ from cropline.catalogue import Catalogue
 from cropline.catalogue.crop_files import read_crop
 from cropline.config.settings import Settings
 from cropline.core.errors import CroplineError, OptionError, StorageError
+from cropline.core.scrub import visible
 from cropline.gallery.access import guard
+from cropline.gallery.failed import FIELDS as FAILED_FIELDS
+from cropline.gallery.failed import FailedPictures
 from cropline.gallery.filters import SORTS, parse, parse_place
 from cropline.gallery.queries import Queries, Row
 from cropline.gallery.runs import quarantined, runs_of, versions_of
@@ -63,6 +66,7 @@ def build(
         ("/quarantine", gallery.quarantine),
         ("/thumb/{reference}", gallery.thumb),
         ("/file/{reference}", gallery.file),
+        ("/failed/{reference}", gallery.failed),
         ("/photo.jpg", gallery.photo_file),
     ):
         app.add_api_route(path, page, methods=["GET"], response_class=HTMLResponse)
@@ -82,6 +86,7 @@ class _Gallery:
         self._state, self._thumbnails, self._photo_view = state, thumbnails, photo_view
         self._store = settings.storage.spec
         self._queries = Queries(self._store)
+        self._failed = FailedPictures(thumbnails, photo_view)
         self._signer = Signer()
         self.pages = Pages(_HERE / "templates", self._signer)
 
@@ -99,6 +104,7 @@ class _Gallery:
             page=page,
             one_day=shown[0] if shown and chosen.sort != "newest" and not (chosen.since or chosen.until) else None,
             newest_day=days[0] if days else None,
+            one_day_back=timedelta(days=1),
             first=not request.query_params.get("after"),
         )
 
@@ -176,6 +182,17 @@ class _Gallery:
             data = self._thumbnails.get(self._signed(reference))
         except NoPicture as error:
             return PlainTextResponse(str(error), 404)
+        return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, no-cache"})
+
+    def failed(self, reference: str) -> Response:
+        """The photo around a box that was not cut, when the photo is still there."""
+        row = self._signer.read(reference, FAILED_FIELDS)
+        if row is None or self._state.forgotten(row["source"], [row["image_id"]]):
+            raise NotFound("this address is not of this gallery; open the page again")
+        try:
+            data = self._failed.get(row)
+        except NoPicture as error:
+            return PlainTextResponse(visible(str(error)), 404)
         return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, no-cache"})
 
     def file(self, reference: str) -> Response:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -28,12 +29,25 @@ _IDENTITY = ("source", "image_id", "profile", "box_index")
 _CHOICES = 200  # of a filter's menu
 
 
+# Of these is a timeline: a month of a camera has tens of thousands of rows.
+_OF_TIMELINE = (
+    *_IDENTITY, "captured_at", "captured_date", "camera_id", "store_id", "store_name", "status", "reason", "box_id", "label",
+    "left", "top", "right", "bottom", "image_width", "image_height", "key", "shard", "offset", "bytes", "format", "sha256",
+)  # fmt: skip
+# Days that are read at once when the newest have no match: twice as many each time, up to this.
+_MOST_DAYS = 32
+
+
 @dataclass(frozen=True)
 class Page:
-    """Rows of one page. ``after``: the token of the next page, or None at the end."""
+    """Rows of one page. ``after``: the token of the next page, or None at the end.
+
+    ``searched``: the oldest day that was looked at, when the time for a page ended there; else None.
+    """
 
     rows: list[Row]
     after: str | None
+    searched: date | None = None
 
 
 @dataclass(frozen=True)
@@ -56,20 +70,24 @@ class Queries:
         """Return the days that have rows, newest first. Raises CatalogueError."""
         return self._days_of(self._table())
 
-    def page(self, chosen: CropFilter, after: Place | None, limit: int) -> Page:
-        """Return the next rows of a filter in its order. Raises CatalogueError."""
+    def page(self, chosen: CropFilter, after: Place | None, limit: int, within_s: float = 1.5) -> Page:
+        """Return the next rows of a filter in its order. Raises CatalogueError.
+
+        Newest first, it looks back day by day. A filter that matches few boxes ends after about ``within_s``.
+        """
         table = self._table()
         days = chosen.days(self._days_of(table))
         if chosen.sort != "newest":
             rows = self._ordered(table, chosen, days, after, limit + 1)
             return _page(rows, chosen.sort, limit)
         first, rows = day_of(after), []
-        for day in days:
-            if first is not None and day > first:
-                continue
-            rows += self._ordered(table, chosen, [day], after if day == first else None, limit + 1 - len(rows))
+        until = time.monotonic() + within_s
+        for part, rest in _parts([day for day in days if first is None or day <= first]):
+            rows += self._ordered(table, chosen, part, after, limit + 1 - len(rows))
             if len(rows) > limit:
                 break
+            if rest and time.monotonic() > until:
+                return Page(rows, None, part[-1])
         return _page(rows, chosen.sort, limit)
 
     def crop(self, source: str, image_id: str, profile: str, box_index: int, day: date | None) -> Row | None:
@@ -84,22 +102,49 @@ class Queries:
         return sorted(found, key=lambda row: (row["profile"], row["box_index"]))
 
     def camera(self, source: str, camera_id: str, since: datetime, until: datetime) -> list[Row]:
-        """Return the rows of one camera's photos with since <= captured_at < until, oldest first."""
+        """Return rows of one camera's photos with since <= captured_at < until, oldest first.
+
+        They have the columns of a timeline.
+        """
         table = self._table()
         first, last = since.astimezone(UTC).date(), (until - timedelta(microseconds=1)).astimezone(UTC).date()
         days = [day for day in self._days_of(table) if first <= day <= last]
         if not days:
             return []
         where = equalling(source=source, camera_id=camera_id)
-        rows = self._run(table, f"{_on_days(days)} AND {where}")
+        rows = self._run(table, f"{_on_days(days)} AND {where}", _OF_TIMELINE)
         inside = [row for row in rows if row["captured_at"] is not None and since <= row["captured_at"] < until]
         return sorted(inside, key=lambda row: (row["captured_at"], *(row[name] for name in _IDENTITY)))
 
-    def examples(self, reason: str, status: str, limit: int) -> list[Row]:
-        """Return one row of each of the newest photos with this reason."""
-        found = self.page(CropFilter(reason=reason, status=status), None, 100 * limit).rows
-        photos = {(row["source"], row["image_id"]): row for row in reversed(found)}
-        return list(photos.values())[::-1][:limit]
+    def examples(self, reasons: Collection[str], limit: int, within_s: float = 1.0) -> dict[str, list[Row]]:
+        """Return a failed box of each of the newest photos with each reason, at most ``limit`` a reason.
+
+        It ends after about ``within_s``: a reason that is rare, or long gone, may have none.
+        """
+        found: dict[str, list[Row]] = {reason: [] for reason in reasons}
+        table, until = self._table(), time.monotonic() + within_s
+        columns = ", ".join(f'"{name}"' for name in self._known(table, CATALOGUE.names))
+        for part, _ in _parts(self._days_of(table)):
+            missing = [reason for reason, rows in found.items() if len(rows) < limit]
+            if not missing or time.monotonic() > until:
+                break
+            where = f"{_on_days(part)} AND status = 'failed' AND reason IN ({', '.join(map(quoted, missing))})"
+            # One box of each photo, then the newest photos of each reason.
+            rows = self._execute(
+                table,
+                f"""
+                SELECT {columns} FROM (
+                    SELECT *, row_number() OVER (PARTITION BY reason ORDER BY captured_at DESC, image_id) AS nth_photo FROM (
+                        SELECT *, row_number() OVER (PARTITION BY reason, source, image_id ORDER BY profile, box_index) AS nth_box
+                        FROM crops WHERE {where}
+                    ) WHERE nth_box = 1
+                ) WHERE nth_photo <= {limit:d} ORDER BY captured_at DESC, image_id
+                """,  # noqa: S608 - days, and quoted reasons
+            )
+            for row in rows:
+                if len(found[row["reason"]]) < limit:
+                    found[row["reason"]].append(dict.fromkeys(CATALOGUE.names) | row)
+        return found
 
     def choices(self) -> Choices:
         """Return the values for the filter's menus."""
@@ -133,11 +178,16 @@ class Queries:
         order = ", ".join([f"{column} {'DESC' if falling else 'ASC'} NULLS LAST", *_IDENTITY])
         return self._run(table, f"{where} ORDER BY {order} LIMIT {limit:d}")
 
-    def _run(self, table: DeltaTable, where: str) -> list[Row]:
-        known = {field.name for field in table.schema().fields}
-        columns = ", ".join(f'"{name}"' for name in CATALOGUE.names if name in known)
+    def _run(self, table: DeltaTable, where: str, names: Sequence[str] = CATALOGUE.names) -> list[Row]:
+        columns = ", ".join(f'"{name}"' for name in self._known(table, names))
         found = self._execute(table, f"SELECT {columns} FROM crops WHERE {where}")  # noqa: S608 - see filters.py
-        return [dict.fromkeys(CATALOGUE.names) | row for row in found]
+        none = dict.fromkeys(names)
+        return [none | row for row in found]
+
+    @staticmethod
+    def _known(table: DeltaTable, names: Sequence[str]) -> list[str]:
+        known = {field.name for field in table.schema().fields}
+        return [name for name in names if name in known]
 
     def _execute(self, table: DeltaTable, sql: str) -> list[Row]:
         from deltalake import QueryBuilder
@@ -166,6 +216,14 @@ class Queries:
         with self._lock:
             self._days = (table.version(), days)
         return days
+
+
+def _parts(days: Sequence[date]) -> Iterator[tuple[Sequence[date], bool]]:
+    """Yield the days in parts of 1, 2, 4 ... days, each with whether there are more: most pages need only the first."""
+    start, count = 0, 1
+    while start < len(days):
+        yield days[start : start + count], start + count < len(days)
+        start, count = start + count, min(2 * count, _MOST_DAYS)
 
 
 def _page(rows: list[Row], sort: Sort, limit: int) -> Page:

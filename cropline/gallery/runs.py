@@ -23,13 +23,12 @@ _BATCHES, _REASONS, _EXAMPLES, _ROWS, _READ = 50, 20, 4, 100, 5_000
 def runs_of(state: State, store: StoreSpec, queries: Queries) -> dict[str, Any]:
     """Return the last batches, the reasons with examples, and the sources."""
     report = state.report(last_batches=_BATCHES)
-    reasons = []
-    for each in list(report.reasons)[:_REASONS]:
-        try:
-            examples = queries.examples(each.reason, "failed", _EXAMPLES) if each.reason else []
-        except CroplineError:
-            examples = []  # the catalogue has nothing of it yet; the counts are still right
-        reasons.append((each, examples))
+    shown = list(report.reasons)[:_REASONS]
+    try:
+        examples = queries.examples({each.reason for each in shown if each.reason}, _EXAMPLES)
+    except CroplineError:
+        examples = {}  # the catalogue has nothing of it yet; the counts are still right
+    reasons = [(each, examples.get(each.reason or "", [])) for each in shown]
     return {"report": report, "reasons": reasons, "store": store.url}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 Picture = Callable[[Row], bytes]
 """Takes a row and returns its thumbnail (an encoded picture). Raises NoPicture."""
 
+_AT_ONCE = 8
 _HASH = 8  # bits of a perceptual hash per side
 _CELL, _GAP, _CAPTION, _COLUMNS = 132, 8, 34, 12
 _PAPER, _CARD, _INK, _QUIET, _ACCENT = "#f4f2ee", "#ffffff", "#23262b", "#6b6f76", "#d9480f"
@@ -42,8 +44,10 @@ def with_changes(moments: Sequence[Moment], picture: Picture) -> list[Moment]:
     """
     before: _Look | None = None
     found = []
-    for moment in moments:
-        look = _look(moment, picture)
+    # Stores answer slowly and Pillow decodes outside of the interpreter's lock.
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="strip") as threads:
+        looks = list(threads.map(lambda moment: _look(moment, picture), moments))
+    for moment, look in zip(moments, looks, strict=True):
         if look is not None and before is not None:
             found.append(replace(moment, change=look.change(before)))
         else:

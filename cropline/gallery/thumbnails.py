@@ -30,15 +30,16 @@ class NoPicture(Exception):
     """The crop does not exist, or its bytes cannot be shown. The message says which."""
 
 
-def open_picture(data: bytes) -> Image:
-    """Return a crop as an RGB picture. Raises NoPicture."""
+def open_picture(data: bytes, *, draft: bool = True) -> Image:
+    """Return a crop as an RGB picture. ``draft``: a large one may be decoded smaller. Raises NoPicture."""
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as opened:
             if opened.width * opened.height > _MOST_PIXELS:
                 raise NoPicture("too large to show")
-            opened.draft("RGB", (2 * SIDE, 2 * SIDE))
+            if draft:
+                opened.draft("RGB", (2 * SIDE, 2 * SIDE))
             return opened.convert("RGB")
     except NoPicture:
         raise
@@ -90,6 +91,19 @@ class Thumbnails:
             small = shrunk(read_crop(self._store, row))
         self._keep(name, small, (row["source"], row["image_id"]))
         return small
+
+    def made(self, name: str, photo: tuple[str, str], make: Callable[[], bytes]) -> bytes:
+        """Return the cached picture of this name, or make and keep it. ``photo``: what it shows, see ``drop``."""
+        name = hashlib.sha256(name.encode()).hexdigest()
+        with self._lock:
+            if name in self._files:
+                self._files.move_to_end(name)
+        try:
+            return (self._folder / name).read_bytes()
+        except FileNotFoundError:
+            data = make()
+        self._keep(name, data, photo)
+        return data
 
     @property
     def photos(self) -> set[tuple[str, str]]:

@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cropline.core.scrub import visible
+from cropline.gallery.failed import FIELDS as FAILED_FIELDS
 
 if TYPE_CHECKING:
     from cropline.gallery.queries import Row
@@ -40,6 +41,7 @@ class Pages:
         )
         self._templates.globals.update(
             thumb=lambda row: f"/thumb/{signer.sign(row)}",
+            failed=lambda row: f"/failed/{signer.sign(row, FAILED_FIELDS)}",
             file=lambda row: f"/file/{signer.sign(row)}",
             crop_link=crop_link,
             photo_link=photo_link,

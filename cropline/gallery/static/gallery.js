@@ -17,6 +17,7 @@ window.addEventListener("pageshow", () => {
   for (const field of document.querySelectorAll("form :disabled")) field.disabled = false;
 });
 // A photo that cannot be fetched leaves the crops at their places.
-for (const picture of document.querySelectorAll("svg image")) {
+for (const picture of document.querySelectorAll("svg image, img.of-photo")) {
   picture.addEventListener("error", () => picture.remove());
+  if (picture.complete && picture.naturalWidth === 0) picture.remove();
 }
