@@ -60,7 +60,9 @@ def metrics(database: Database, *, window: timedelta) -> StateMetrics:
     with database.reading() as connection:
         now = database.now(connection)
         waiting = outbox.c.published_at.is_(None)
-        events = connection.execute(select(func.count(), func.min(outbox.c.enqueued_at)).where(waiting)).one()
+        # Counted in the index of waiting events: their rows hold payloads, and a collector may be down for days.
+        events = connection.execute(select(func.count(), func.min(outbox.c.id)).where(waiting)).one()
+        since = select(outbox.c.enqueued_at).where(outbox.c.id == events[1])
         stale = func.count().filter(batches.c.lease_until <= now)
         leases = connection.execute(select(func.count(), stale).where(batches.c.state == constant("open"))).one()
         oldest = select(func.min(images.c.since)).where(images.c.state == constant("pending"))
@@ -77,7 +79,7 @@ def metrics(database: Database, *, window: timedelta) -> StateMetrics:
             stale_batches=leases[1],
             cropped=_cropped(connection, now - window),
             events_waiting=events[0],
-            oldest_event_at=events[1],
+            oldest_event_at=connection.execute(since).scalar() if events[0] else None,
             erasures_open=connection.execute(opened).scalar_one(),
             unknown_batches=bool(connection.execute(select(binding.c.unknown_batches)).scalar()),
             flow_ends=[FlowEnd(*row) for row in connection.execute(select(*flow_ends.c).order_by(*flow_ends.c[:2]))],
