@@ -38,15 +38,34 @@ def timed(order: dict[str, Any]) -> dict[str, Any]:
     rows = [(url, *box) for _, url, boxes in order["images"] for box in boxes]
     frame = pd.DataFrame(rows, columns=["ImgUrl", "xmin", "ymin", "xmax", "ymax"])
     function = {"function": same, "version": "1"} if order["function"] else {}
+    session = spark() if order.get("engine") == "spark" else None
     started = time.monotonic()
-    out = cropline.crop(frame, store=order["store"], processes=2, **function)
+    if session is None:
+        out = cropline.crop(frame, store=order["store"], processes=2, **function)
+        status = out["crop_status"].tolist()
+    else:
+        cut = cropline.crop(session.createDataFrame(frame), store=order["store"])
+        status = cut.toArrow()["crop_status"].to_pylist()
     seconds = time.monotonic() - started
-    written = int((out["crop_status"] == "written").sum())
+    written = status.count("written")
     if written != len(rows):
         raise RuntimeError(f"{written} of {len(rows)} crops were written")
     # Otherwise the next round would only check crops that exist.
     shutil.rmtree(Path(url2pathname(urlsplit(order["store"]).path)) / "frames")
     return {"seconds": seconds}
+
+
+def spark() -> Any:
+    """Return the session of this process, with the settings that the job's has."""
+    from pyspark.sql import SparkSession
+
+    from cropline.config.settings import EngineSettings
+    from fugue_jobs.engines.spark import options
+
+    builder = SparkSession.builder.master(EngineSettings().master)
+    for name, value in options(EngineSettings(kind="spark"), 1).items():
+        builder = builder.config(name, value)
+    return builder.getOrCreate()
 
 
 def same(image: Any, row: Any) -> dict[str, Any]:  # noqa: ARG001 - a function's signature

@@ -48,7 +48,7 @@ def run_whole_job(images: pa.Table, claims: pa.Table, job: CropJob, kind: str) -
     return run_crop_job(images, claims, STORES.empty_table(), job, EngineSettings.model_validate({"kind": kind}))
 
 
-def crop_job(store: str, endpoint: str | None, packed: list[list[Any]] | None = None) -> CropJob:
+def crop_job(store: str, endpoint: str | None, packed: list[list[Any]] | None = None, processes: int = 2) -> CropJob:
     from cropline.config.pictures import PictureLimits
     from cropline.config.settings import FetchSettings
     from cropline.core.store_spec import StoreSpec
@@ -56,7 +56,7 @@ def crop_job(store: str, endpoint: str | None, packed: list[list[Any]] | None = 
 
     spec = StoreSpec(store, endpoint, "us-east-1" if endpoint else None)
     kinds = tuple((profile, kind, full) for profile, kind, full in packed or ())
-    return CropJob(spec, FetchSettings(allow_loopback=True), PictureLimits(), processes=2, packed=kinds)
+    return CropJob(spec, FetchSettings(allow_loopback=True), PictureLimits(), processes=processes, packed=kinds)
 
 
 def tables(ordered: list[Any], fields: dict[str, Any] | None = None) -> tuple[pa.Table, pa.Table]:

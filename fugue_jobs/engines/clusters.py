@@ -149,12 +149,21 @@ def end_within(seconds: float, *steps: Callable[[], None]) -> None:
 # What Spark reports without the setting that is behind it.
 _HINTS = (
     (
+        r"INVALID_DRIVER_MEMORY|INVALID_EXECUTOR_MEMORY",
+        "see spark.driver.memory and spark.executor.memory in CROPLINE_ENGINE__CONF",
+    ),
+    (
         r"TaskResultLost|bigger than spark\.driver\.maxResultSize",
         "the rows of a batch are larger than spark.driver.maxResultSize of CROPLINE_ENGINE__CONF, or an executor left",
     ),
     (
         r"OutOfMemoryError|exit(ed with)? code 137|Exit status: 137",
         "give executors more memory (spark.executor.memory, spark.executor.memoryOverhead in CROPLINE_ENGINE__CONF)",
+    ),
+    (
+        # All that a Connect server tells.
+        r'details = "Java heap space',
+        "the server's JVM ran out of memory: start it with a larger spark.driver.memory, or make batches and tables smaller",
     ),
 )
 
@@ -180,6 +189,10 @@ def _line(error: BaseException) -> str:
     inner = re.search(r"^Caused by: (.+)$", text, re.MULTILINE) if _WAITED in text else None
     if inner:
         return one_line(inner[1])
+    # gRPC's errors are objects in brackets, over several lines.
+    refused = re.search(r'^\s*details = "(.+)"$', text, re.MULTILINE) if text.startswith("<") else None
+    if refused:
+        return one_line(refused[1])
     lines = text.split("\n")
     behind = len(lines) > 1 and lines[0].startswith("An error occurred while calling")
     first = lines[1].removeprefix(": ") if behind else lines[0]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Frame = TypeVar("Frame")
 
 _REDRAWN_S = 0.25
-_TAKEN = "pandas, Arrow, a DuckDB relation, Spark, Dask, or a path to Parquet or CSV"
+_TAKEN = "pandas, Arrow, a DuckDB relation, Spark, Dask, Ray, or a path to Parquet or CSV"
 
 
 def crop(
@@ -47,15 +47,16 @@ def crop(
     """Crop every box of a frame. Return the same kind of frame: its own columns, then result columns.
 
     df: a pandas DataFrame, an Arrow table, a DuckDB relation, a Spark (or Spark Connect) or Dask
-    DataFrame, or the path of Parquet or CSV files (one, a folder, a glob, or such an address in a
-    bucket), for which a pandas DataFrame is returned. A row holds one box, or all boxes of an image in one column of lists; then result columns hold lists too.
+    DataFrame, a Ray Dataset, or the path of Parquet or CSV files (one, a folder, a glob, or such an
+    address in a bucket), for which a pandas DataFrame is returned. A row holds one box, or all boxes of
+    an image in one column of lists; then result columns hold lists too.
 
     store: where crops are stored (a folder, file:///, s3://...); column ``crop_key`` has their keys.
     Without a store, column ``crop_data`` has their bytes.
     profile: the crop recipe: a cropline.Profile, its fields, or the name of one in CROPLINE_PROFILES.
     engine: where a frame of this process is cut: here (None, "native", "duckdb"), on Spark (a session,
-    or "spark"), on Dask (a client, or "dask"), or on any other Fugue engine. Spark and Dask frames are
-    always cut on their own engine.
+    or "spark"), on Dask (a client, or "dask"), on Ray ("ray"), or on any other Fugue engine. Spark, Dask
+    and Ray frames are always cut on their own engine.
     boxes: "xyxy", "xywh" or "cxcywh" (from the centre).
     units: "normalised" (0..1 of the upright image), "pixels" or "percent".
     columns: maps roles to columns: {"image": "ImgUrl", "box": ["x", "y", "w", "h"], "label": "sku"}.
@@ -76,7 +77,7 @@ def crop(
     docs/failures.md), crop_detail, crop_key or crop_data, crop_sha256, crop_bytes, crop_width,
     crop_height, crop_format, and crop_left, _top, _right, _bottom in pixels of the upright image. A row
     that cannot be cut gets a reason; it raises no exception.
-    Spark and Dask are lazy: each action crops again, unless the frame is stored or persisted.
+    Spark, Dask and Ray are lazy: each action crops again, unless the frame is stored or persisted.
 
     Raise OptionError (a ValueError) before anything is fetched: a missing column, a result column that
     exists already, a wrong option, a box format that no box fits, a store that is not writable.
@@ -117,6 +118,12 @@ def crop_frame(df: Any, options: Options, engine: object = None) -> Any:
         _refuse_engine(engine, "Dask")
         check_store(options)
         return crop_dask(df, options)
+    if module == "ray":
+        from fugue_jobs.frame.ray import crop_ray
+
+        _refuse_engine(engine, "Ray")
+        check_store(options)
+        return crop_ray(df, options)
     return _crop_local(df, options, engine)
 
 

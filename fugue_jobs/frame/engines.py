@@ -23,6 +23,10 @@ def on_engine(engine: object, rows: Rows, options: Options) -> Results:
         engine = SparkSession.getActiveSession() or SparkSession.builder.getOrCreate()
     if engine == "dask":
         engine = _dask_client()
+    if engine == "ray":
+        from fugue_jobs.frame.ray import crop_rows as on_ray
+
+        return on_ray(rows, options)
     module = type(engine).__module__
     if module.startswith("pyspark.") and type(engine).__name__ == "SparkSession":
         from fugue_jobs.frame.spark import crop_rows as on_spark

@@ -49,6 +49,11 @@ class CropTables:
         for table in self(batches):
             yield from table.to_batches()
 
+    def whole(self, table: pa.Table) -> pa.Table:
+        """The same for clusters that run functions: one table in, one out."""
+        empty = crop_arrow(table.slice(0, 0), self.options, cut_part, whole=False).select(self.order)
+        return pa.concat_tables([empty, *self([table])])
+
 
 def cut_part(rows: Rows, options: Options) -> Results:
     """Cut a part of the rows on one core of a cluster."""

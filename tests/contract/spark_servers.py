@@ -11,7 +11,7 @@ import sysconfig
 import time
 import urllib.request
 import venv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -203,8 +203,13 @@ def descendants(ancestor: int, wanted: str) -> list[int]:
 
 
 @contextmanager
-def standalone_cluster(folder: Path, python: Path, workers: int = 2) -> Iterator[StandaloneCluster]:
-    """Start a master and its workers, and wait until they are registered."""
+def standalone_cluster(
+    folder: Path, python: Path, workers: int = 2, cores: int = 1, through: Mapping[int, list[str]] | None = None
+) -> Iterator[StandaloneCluster]:
+    """Start a master and its workers, and wait until they are registered.
+
+    cores: of each worker. through: a command, by number of a worker, that runs the rest of its command line.
+    """
     with ExitStack() as stack:
         port, web = free_port(), free_port()
         arguments = ["--host", "127.0.0.1", "--port", str(port), "--webui-port", str(web)]
@@ -226,17 +231,20 @@ def standalone_cluster(folder: Path, python: Path, workers: int = 2) -> Iterator
             f"spark://127.0.0.1:{port}", f"http://127.0.0.1:{web}", python, restart_master=restart_master
         )
         for number in range(workers):
-            cluster.workers.append(stack.enter_context(_worker(folder, cluster.master, number)))
+            cluster.workers.append(
+                stack.enter_context(_worker(folder, cluster.master, number, cores, (through or {}).get(number, [])))
+            )
         eventually("workers register", lambda: cluster.alive_workers() == workers, START_S)
         yield cluster
 
 
 @contextmanager
-def _worker(folder: Path, master: str, number: int) -> Iterator[Worker]:
+def _worker(folder: Path, master: str, number: int, cores: int, through: list[str]) -> Iterator[Worker]:
     work = folder / f"worker-{number}"
     work.mkdir()
-    arguments = ["--cores", "1", "--memory", "1g", "--host", "127.0.0.1", "--webui-port", "0", "--work-dir", str(work)]
-    command = spark_class("org.apache.spark.deploy.worker.Worker", *arguments, master)
+    arguments = ["--cores", str(cores), "--memory", "1g", "--host", "127.0.0.1", "--webui-port", "0"]
+    arguments += ["--work-dir", str(work)]
+    command = [*through, *spark_class("org.apache.spark.deploy.worker.Worker", *arguments, master)]
     options = "-Dspark.worker.cleanup.enabled=false"
     with server_process(command, folder, folder / f"worker-{number}.log", SPARK_WORKER_OPTS=options) as process:
         yield Worker(process, work)

@@ -10,7 +10,7 @@ import re
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,20 @@ def driver_jvm() -> Trouble:
     engine = {"kind": "spark", "conf": {"spark.sql.shuffle.partitions": "2", "spark.driver.memory": "700m"}}
     told = r"Spark on local\[2\]: the driver's JVM was killed \(SIGKILL\).*spark\.driver\.memory="
     return Trouble(engine, kill, told)
+
+
+def driver_heap() -> Trouble:
+    def fill() -> None:
+        from py4j.protocol import Py4JError
+        from pyspark import SparkContext
+
+        gateway = SparkContext._gateway
+        with suppress(Py4JError, OSError):  # the answer never comes
+            gateway.new_array(gateway.jvm.byte, 2_000_000_000)
+
+    engine = {"kind": "spark", "conf": {"spark.sql.shuffle.partitions": "2", "spark.driver.memory": "700m"}}
+    told = r"Spark on local\[2\]: the driver's JVM ran out of memory: give it more than spark\.driver\.memory=700m"
+    return Trouble(engine, fill, told)
 
 
 def expired_connect_session(url: str) -> Trouble:
@@ -127,6 +141,7 @@ SLOW = pytest.mark.slow
 @pytest.fixture(
     params=[
         pytest.param("driver-jvm", marks=SLOW),
+        pytest.param("driver-heap", marks=SLOW),
         "connect-expired",
         pytest.param("dask", marks=SLOW),
         pytest.param("ray", marks=SLOW),
@@ -139,6 +154,8 @@ def trouble(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Trouble]
     stop_engines()
     if name == "driver-jvm":
         made = driver_jvm()
+    elif name == "driver-heap":
+        made = driver_heap()
     elif name == "connect-expired":
         made = expired_connect_session(request.getfixturevalue("spark_connect_url"))
     else:

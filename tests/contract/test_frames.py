@@ -24,7 +24,10 @@ pytestmark = pytest.mark.timeout(600)
 PROFILE = Profile(format="png", max_side=100)
 BOXES = [(0.1, 0.2, 0.5, 0.6), (0.0, 0.0, 1.0, 1.0), (0.3, 0.3, 0.31, 0.32), (0.5, 0.2, 0.1, 0.6), (2.0, 2.0, 3.0, 3.0)]
 NAMES = ("6.jpg", "1.jpg", "missing.jpg", "broken.jpg", "busy.jpg")
-KINDS = ("pandas", "arrow", "duckdb", "parquet", "dask", "spark", "spark-connect", "pandas-on-spark", "pandas-on-dask")
+KINDS = (
+    "pandas", "arrow", "duckdb", "parquet", "dask", "ray", "spark", "spark-connect", "pandas-on-spark",
+    "pandas-on-dask", "pandas-on-ray",
+)  # fmt: skip
 # Values that every kind of frame can hold and must return.
 OWN = {
     "when": [datetime(2026, 11, 22, 8, 40, tzinfo=UTC)],
@@ -122,12 +125,20 @@ def _way(
     options: dict[str, Any] = {"profile": PROFILE}
     frame: Any = table
     as_arrow: Callable[[Any], pa.Table] = lambda out: pa.Table.from_pandas(out, preserve_index=False)  # noqa: E731
-    if kind in ("pandas", "parquet", "pandas-on-spark", "pandas-on-dask"):
+    if kind in ("pandas", "parquet", "pandas-on-spark", "pandas-on-dask", "pandas-on-ray"):
         frame = table.to_pandas(types_mapper=pd.ArrowDtype)
     if kind == "pandas-on-spark":
         options["engine"] = request.getfixturevalue("session")
     if kind == "pandas-on-dask":
         options |= {"engine": _client(request), "partitions": 2}
+    if kind.endswith("ray"):
+        ray = _ray(request)
+        options["partitions"] = 2
+    if kind == "pandas-on-ray":
+        options["engine"] = "ray"
+    if kind == "ray":
+        frame = ray.data.from_arrow([table.slice(0, 10), table.slice(10)])
+        as_arrow = lambda out: pa.concat_tables(ray.get(out.to_arrow_refs()))  # noqa: E731
     if kind == "arrow":
         as_arrow = lambda out: out  # noqa: E731
     if kind == "duckdb":
@@ -151,6 +162,16 @@ def _client(request: pytest.FixtureRequest) -> Any:
     client = distributed.Client(request.getfixturevalue("dask_scheduler"), set_as_default=False)
     request.addfinalizer(client.close)
     return client
+
+
+def _ray(request: pytest.FixtureRequest) -> Any:
+    address = request.getfixturevalue("ray_address")
+    import ray
+
+    # A notebook that has joined a cluster: its workers have no cropline.
+    ray.init(address=address, log_to_driver=False)
+    request.addfinalizer(ray.shutdown)
+    return ray
 
 
 def _spark(request: pytest.FixtureRequest, kind: str) -> Any:
@@ -209,6 +230,7 @@ def test_the_same_kind_of_frame_comes_back(run: Run, request: pytest.FixtureRequ
         "arrow": "pyarrow",
         "duckdb": ("duckdb", "_duckdb"),
         "dask": "dask",
+        "ray": "ray",
         "spark": "pyspark",
         "spark-connect": "pyspark",
     }

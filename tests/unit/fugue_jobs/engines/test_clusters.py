@@ -76,3 +76,25 @@ def test_the_cause_behind_an_error_that_says_only_where_it_was_is_told() -> None
     error = RuntimeError("Error while instantiating 'SessionStateBuilder':")
     error._cause = ValueError("spark.sql.x should be int, but was many")  # type: ignore[attr-defined]
     assert cause(error) == "Error while instantiating 'SessionStateBuilder': spark.sql.x should be int, but was many"
+
+
+# What Spark Connect 4.3 raised when its server's heap was full.
+FULL_SERVER = """<_MultiThreadedRendezvous of RPC that terminated with:
+\tstatus = StatusCode.UNKNOWN
+\tdetails = "Java heap space"
+\tdebug_error_string = "UNKNOWN:Java heap space"
+>"""
+
+
+def test_a_connect_server_without_memory_is_told_with_its_setting() -> None:
+    assert cause(RuntimeError(FULL_SERVER)) == (
+        "Java heap space (the server's JVM ran out of memory: start it with a larger spark.driver.memory, or make batches "
+        "and tables smaller)"
+    )
+
+
+def test_too_little_memory_for_a_driver_names_its_setting() -> None:
+    told = cause(
+        RuntimeError("[INVALID_DRIVER_MEMORY.SYSTEM_MEMORY] System memory 405471232 must be at least 471859200.")
+    )
+    assert told.endswith("(see spark.driver.memory and spark.executor.memory in CROPLINE_ENGINE__CONF)")
