@@ -10,6 +10,7 @@ claim_s          a claim of 20,000 images at that size, the median of five in a 
 commit_s         the commit of the last of them
 peak_rss_mb      of the process that registers, reading its candidates from Parquet
 idle_growth      a poll that finds nothing, report included, at the full size over the same at a tenth of it
+prune_s, ...     ROWS done photos leave the table: see state_prune.py; WORKS=0 measures this alone
 
 The server has a quarter of a 24 GB machine as shared_buffers and does not wait for the disk (fsync off).
 """
@@ -288,9 +289,12 @@ def run() -> dict[str, float]:
     )
     server.stop()
     server.start()
+    from benchmarks import state_prune
+
     try:
         with tempfile.TemporaryDirectory() as folder:
-            results = measure(server, Path(folder))
+            results = measure(server, Path(folder)) if WORKS else {}
+            results |= state_prune.measure(server, Path(folder))
     finally:
         server.close()
     RESULT.parent.mkdir(exist_ok=True)

@@ -18,17 +18,24 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, literal_column, select, update
 
 from cropline.core.keys import digest
+from cropline.state.bulk import one_of, unnested
 from cropline.state.database import Database, plan_by_index
 from cropline.state.model import ImageState
 from cropline.state.source_lock import block_registrations
-from cropline.state.tables import constant, images, moved_out, sources, tombstones
+from cropline.state.tables import constant, images, moved_out, profiles, sources, tombstones
 from cropline.state.upsert import upsert
 
 _IMAGE = [images.c[field.name] for field in fields(ImageState)]
+# What can change in a work item that is done, or was done again.
+_CHANGES = [
+    images.c[name]
+    for name in ("image_id", "profile", "state", "since", "fingerprint", "updated_at", "metadata", "committed_batch")
+]
 _IDS_A_QUERY = 1_000
 _ROWS_A_PART = 5_000
 _PAGES_A_PART = 300  # of PostgreSQL, 8 KB each: about as many rows
@@ -67,9 +74,9 @@ def old_photos(database: Database, before: datetime) -> Iterator[tuple[str, list
     for place in _places(database):
         with database.reading() as connection:
             old = select(*_IMAGE).where(place, *_may_leave(before))
-            items = [ImageState(*row) for row in connection.execute(old)]
+            items = [ImageState(*row) for row in connection.execute(old).all()]
             for source, part in groupby(sorted(items, key=_name), key=attrgetter("source")):
-                whole = _whole(connection, source, {item.image_id for item in part}, before)
+                whole = _whole(connection, source, list(part), before)
                 if whole:
                     yield source, whole
 
@@ -103,20 +110,29 @@ def _places(database: Database) -> list[ColumnElement[bool]]:
         return [and_(rowid > start, rowid <= start + _ROWS_A_PART) for start in range(0, int(last) + 1, _ROWS_A_PART)]
 
 
-def _whole(connection: Connection, source: str, image_ids: Collection[str], before: datetime) -> list[ImageState]:
+def _whole(connection: Connection, source: str, items: list[ImageState], before: datetime) -> list[ImageState]:
     """Return all work items of those photos of which each item may leave."""
+    if connection.execute(select(func.count(profiles.c.name.distinct()))).scalar_one() < 2:
+        return items
+    plan_by_index(connection)
     found: list[ImageState] = []
-    for part in _parts(sorted(image_ids)):
-        young = select(images.c.image_id).where(*_of(source, part), ~and_(*_may_leave(before)))
-        # Comparisons with null are unknown, not false: reason and committed_batch are tested for null.
-        stay = set(connection.execute(young).scalars())
-        wanted = [image_id for image_id in part if image_id not in stay]
-        found += [ImageState(*row) for row in connection.execute(select(*_IMAGE).where(*_of(source, wanted)))]
+    for part in _parts(sorted({item.image_id for item in items})):
+        all_of = [ImageState(*row) for row in connection.execute(select(*_IMAGE).where(*_of(connection, source, part)))]
+        for photo in _by_photo(all_of).values():
+            if all(_leaves(item, before) for item in photo.values()):
+                found += photo.values()
     return found
 
 
-def _of(source: str, image_ids: Sequence[str]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    return images.c.source == source, images.c.image_id.in_(image_ids)
+def _leaves(item: ImageState, before: datetime) -> bool:
+    done = item.state == "done" and item.reason is None and item.boxes > 0
+    return done and item.committed_batch is not None and item.since < before
+
+
+def _of(
+    connection: Connection, source: str, image_ids: Sequence[str]
+) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return images.c.source == source, one_of(connection, images.c.image_id, image_ids)
 
 
 def _parts(values: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -145,16 +161,20 @@ def _move_out(database: Database, source: str, photos: Mapping[str, Mapping[str,
         block_registrations(connection, source)
         plan_by_index(connection)
         # Locked in the order of the key, as commits do.
-        query = select(*_IMAGE).where(*_of(source, list(photos))).order_by(images.c.image_id, images.c.profile)
-        held = _by_photo(ImageState(*row) for row in connection.execute(query.with_for_update()))
-        leaving = {name: items for name, items in held.items() if items == photos[name]}
+        query = (
+            select(*_CHANGES)
+            .where(*_of(connection, source, list(photos)))
+            .order_by(images.c.image_id, images.c.profile)
+        )
+        held: dict[str, list[tuple[object, ...]]] = {}
+        for image_id, *values in connection.execute(query.with_for_update()).all():
+            held.setdefault(image_id, []).append(tuple(values))
+        leaving = {name: photos[name] for name, values in held.items() if values == _changeable(photos[name])}
         if not leaving:
             return 0
-        connection.execute(delete(images).where(*_of(source, list(leaving))))
+        connection.execute(delete(images).where(*_of(connection, source, list(leaving))))
         rows = [_remembered(source, name, list(items.values())) for name, items in leaving.items()]
-        stone = upsert(connection, moved_out)
-        told = {"updated_at": stone.excluded.updated_at, "batch_id": stone.excluded.batch_id}
-        connection.execute(stone.on_conflict_do_update(index_elements=[moved_out.c.photo], set_=told), rows)
+        _remember(connection, rows)
         newest = max(item.since for items in leaving.values() for item in items.values())
         last = connection.execute(select(sources.c.moved_before).where(sources.c.source == source)).scalar()
         connection.execute(
@@ -167,6 +187,21 @@ def _move_out(database: Database, source: str, photos: Mapping[str, Mapping[str,
             )
         )
         return len(leaving)
+
+
+def _changeable(items: Mapping[str, ImageState]) -> list[tuple[object, ...]]:
+    """Return the values of _CHANGES of a photo's work items. When these stand, no other value has changed."""
+    names = [column.name for column in _CHANGES[1:]]
+    return [tuple(getattr(item, name) for name in names) for _, item in sorted(items.items())]
+
+
+def _remember(connection: Connection, rows: list[dict[str, object]]) -> None:
+    statement: Any = upsert(connection, moved_out)
+    if connection.dialect.name == "postgresql":
+        told = unnested({column.name: column.type for column in moved_out.c}, rows)
+        statement, rows = statement.from_select(list(told.c.keys()), select(told)), []
+    new = {"updated_at": statement.excluded.updated_at, "batch_id": statement.excluded.batch_id}
+    connection.execute(statement.on_conflict_do_update(index_elements=[moved_out.c.photo], set_=new), rows)
 
 
 def _remembered(source: str, image_id: str, items: Sequence[ImageState]) -> dict[str, object]:
@@ -194,7 +229,7 @@ def _find(connection: Connection, source: str, image_ids: Collection[str]) -> di
     for part in _parts(sorted(set(image_ids))):
         names = {photo_hash(source, image_id): image_id for image_id in part}
         query = select(moved_out.c.photo, moved_out.c.updated_at, moved_out.c.batch_id)
-        for row in connection.execute(query.where(moved_out.c.photo.in_(list(names)))):
+        for row in connection.execute(query.where(one_of(connection, moved_out.c.photo, names))):
             found[names[row.photo]] = Remembered(row.updated_at, row.batch_id)
     return found
 
@@ -222,7 +257,7 @@ def drop(connection: Connection, source: str, image_ids: Collection[str]) -> Non
     gone = 0
     for part in _parts(sorted(set(image_ids))):
         hashes = [photo_hash(source, image_id) for image_id in part]
-        gone += connection.execute(delete(moved_out).where(moved_out.c.photo.in_(hashes))).rowcount
+        gone += connection.execute(delete(moved_out).where(one_of(connection, moved_out.c.photo, hashes))).rowcount
     if gone:
         which = update(sources).where(sources.c.source == source)
         connection.execute(which.values(moved_out=sources.c.moved_out - gone))
