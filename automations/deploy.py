@@ -37,7 +37,7 @@ from automations.apply import apply_files
 from automations.environments import TAG, for_environment, refuse_other_pools
 from automations.form import form_schema
 from automations.prefect_yaml import deployments, for_sources, is_template, refuse_mistakes
-from automations.server import server
+from automations.server import all_deployments, server
 from cropline.config.settings import Settings, load_installation
 from cropline.core.errors import CroplineError, SettingsError
 from cropline.core.store_probe import require
@@ -177,7 +177,7 @@ def _run_prefect(path: Path, entries: Sequence[dict[str, Any]]) -> None:
 
 def _paused(client: SyncPrefectClient) -> set[str]:
     """Return the names of paused deployments. Prefect's deploy would start them again, perhaps during an incident."""
-    return {deployment.name for deployment in client.read_deployments() if deployment.paused}
+    return {deployment.name for deployment in all_deployments(client) if deployment.paused}
 
 
 def _drop_other_sources(
@@ -194,7 +194,7 @@ def _drop_other_sources(
     wanted = {entry["name"] for entry in entries}
     others = [
         deployment
-        for deployment in client.read_deployments()
+        for deployment in all_deployments(client)
         if (name := points.get(deployment.entrypoint or "")) is not None
         and deployment.name not in wanted
         and (deployment.name == name or any(tag.startswith("source:") for tag in deployment.tags or ()))

@@ -10,6 +10,7 @@ from typing import Any
 
 from prefect.client.orchestration import SyncPrefectClient
 
+from automations.server import all_deployments
 from cropline.config.settings import Settings
 from cropline.core.errors import SettingsError
 
@@ -57,7 +58,7 @@ def refuse_other_pools(client: SyncPrefectClient, entries: Sequence[dict[str, An
     Prefect would move it without a word, and the workers of its pool would get no more runs.
     """
     wanted = {(entry["entrypoint"], entry["name"]): entry["work_pool"]["name"] for entry in entries}
-    for deployment in client.read_deployments():
+    for deployment in all_deployments(client):
         pool = wanted.get((deployment.entrypoint or "", deployment.name))
         if pool is not None and deployment.work_pool_name not in (None, pool):
             raise SettingsError(

@@ -8,6 +8,7 @@ lineage events that wait for a collector. Rows are written by SQL; the counts th
 
 scrape_ms_sqlite, scrape_ms_postgresql           the median of 20 scrapes over HTTP
 scrape_max_ms_sqlite, scrape_max_ms_postgresql   the slowest
+scrape_cpu_ms_sqlite, scrape_cpu_ms_postgresql   processor time of a scrape in this process, whatever else the machine does
 slow_s_sqlite, slow_s_postgresql                 reading the slow figures, which no scrape waits for
 """
 
@@ -100,19 +101,25 @@ def scrape(settings: Settings) -> dict[str, float]:
     """Return the milliseconds of scrapes and the seconds of the slow figures."""
     screen = Screen()
     with serving(settings, "127.0.0.1", 0, timedelta(hours=1), lambda error: screen.print(str(error))) as port:
-        times = []
+        times, busy = [], 0.0
         for _ in range(SCRAPES + 1):
-            started = time.monotonic()
+            started, spent = time.monotonic(), time.process_time()
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
                 text = answer.read().decode()
             times.append(1000 * (time.monotonic() - started))
+            busy += 1000 * (time.process_time() - spent)
     if "cropline_up 1.0" not in text or f"cropline_lineage_events_waiting {float(WAITING)}" not in text:
         raise SystemExit("the exporter could not read the state")
     with State.open(settings.state) as state:
         started = time.monotonic()
         Figures(state, settings.storage.spec, window=timedelta(hours=1), on_error=print).refresh()
         slow = time.monotonic() - started
-    return {"scrape_ms": statistics.median(times[1:]), "scrape_max_ms": max(times[1:]), "slow_s": slow}
+    return {
+        "scrape_ms": statistics.median(times[1:]),
+        "scrape_max_ms": max(times[1:]),
+        "scrape_cpu_ms": busy / (SCRAPES + 1),
+        "slow_s": slow,
+    }
 
 
 def main() -> None:

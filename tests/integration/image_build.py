@@ -50,7 +50,8 @@ def mirror() -> str:
     """Return the Debian mirror that apt uses here."""
     files = [*Path("/etc/apt/sources.list.d").glob("*"), Path("/etc/apt/sources.list")]
     text = "\n".join(file.read_text() for file in files if file.is_file())
-    found = re.search(r"^(?:URIs:\s*|deb\s+(?:\[[^]]*\]\s+)?)(\S+)", text, re.MULTILINE)
+    # Other vendors' repositories may stand beside Debian's.
+    found = re.search(r"^(?:URIs:\s*|deb\s+(?:\[[^]]*\]\s+)?)(\S+/debian)/?(?:\s|$)", text, re.MULTILINE)
     if found is None:
         raise RuntimeError("apt has no mirror here")
     return found[1]

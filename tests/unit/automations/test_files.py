@@ -232,10 +232,10 @@ class _Server:
 
     found: list[tuple[str, str, str | None]]
 
-    def read_deployments(self) -> list[SimpleNamespace]:
+    def read_deployments(self, *, sort: object, limit: int, offset: int) -> list[SimpleNamespace]:
         return [
             SimpleNamespace(name=name, entrypoint=entrypoint, work_pool_name=pool)
-            for name, entrypoint, pool in self.found
+            for name, entrypoint, pool in self.found[offset : offset + min(limit, 200)]
         ]
 
 
@@ -244,8 +244,12 @@ def test_a_deployment_in_another_pool_is_refused_and_others_are_not() -> None:
     for held in ([], [("poll", "flows.poll:poll", "cropline")], [("poll", "other:poll", "elsewhere")]):
         refuse_other_pools(cast("SyncPrefectClient", _Server(held)), entries)
     taken = _Server([("poll", "flows.poll:poll", "elsewhere")])
-    with pytest.raises(SettingsError, match="poll is in the work pool elsewhere, not cropline: another environment"):
-        refuse_other_pools(cast("SyncPrefectClient", taken), entries)
+    many = _Server([(f"other-{n}", "other:flow", "elsewhere") for n in range(450)] + taken.found)
+    for server in (taken, many):
+        with pytest.raises(
+            SettingsError, match="poll is in the work pool elsewhere, not cropline: another environment"
+        ):
+            refuse_other_pools(cast("SyncPrefectClient", server), entries)
 
 
 def test_the_digest_of_settings_changes_with_a_setting_and_not_with_a_secret() -> None:
@@ -272,7 +276,7 @@ def test_a_source_that_is_no_more_loses_its_deployments_and_nothing_else_is_touc
         on_server("process", "flows.process:process"),
     ]
     deleted = []
-    client: Any = SimpleNamespace(read_deployments=lambda: there, delete_deployment=deleted.append)
+    client: Any = SimpleNamespace(read_deployments=lambda **_: there, delete_deployment=deleted.append)
     file = deployments(PREFECT_YAML)
     names = _drop_other_sources(client, file, for_sources(file, ["acme"]), Settings())
     assert names == ["poll", "poll-gone"]
