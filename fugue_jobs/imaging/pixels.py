@@ -211,19 +211,22 @@ def _cut_one(
 
 def finish(piece: Cut, image: Image.Image | None) -> Cut:
     """Encode a crop after its steps: ``image`` where they returned one. Raise PhotoFailure."""
-    unfinished = piece.unfinished
+    unfinished, sample = piece.unfinished, piece.sample
     assert unfinished is not None
     if image is not None:
+        sample = None
         # A user's image may have any mode and any metadata.
         coloured = to_rgb(image.copy(), Meaning(), keep_icc=False)
         unfinished = unfinished._replace(crop=unfinished.crop._replace(image=coloured.image))
-    return _finished(piece.outcome, unfinished)
+    return _finished(piece.outcome, unfinished, sample)
 
 
-def _finished(outcome: CropOutcome, unfinished: Unfinished) -> Cut:
+def _finished(outcome: CropOutcome, unfinished: Unfinished, sample: Image.Image | None = None) -> Cut:
+    """``sample``: of the crop's pixels, if there is one already."""
     crop, recipe, notes = unfinished
     data, image = encode(crop, recipe)
-    sample = measure.sample(image)
+    if sample is None or image is not crop.image:
+        sample = measure.sample(image)
     return Cut(_written(outcome, data, image, sample, recipe, notes), data, sample)
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from cropline.core.failures import PhotoFailure
 from fugue_jobs.imaging.pixels import Cut, finish
-from fugue_jobs.pool.functions import Functions, InHand, facts
+from fugue_jobs.pool.board import InHand
+from fugue_jobs.pool.functions import Functions, facts
 from fugue_jobs.work import failed
 
 if TYPE_CHECKING:

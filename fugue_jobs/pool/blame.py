@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fugue_jobs.pool.functions import InHand
+    from fugue_jobs.pool.board import InHand
     from fugue_jobs.work import ImageWork
 
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4_096
-
-
-class Applying(NamedTuple):
-    """A call of a function in progress."""
-
-    hands: tuple[InHand, ...]
-    timeout_s: float
-    memory_mb: int
-    use: str
-    began: float
 
 
 def memory_mb(pid: int) -> int:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fugue_jobs
+from fugue_jobs.pool.board import Board
 
 if TYPE_CHECKING:
     from fugue_jobs.pool.crop_process import Assignment
@@ -42,13 +43,15 @@ class Child:
         for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
             ours.setsockopt(socket.SOL_SOCKET, option, limit)
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
-        with theirs:
+        with theirs, tempfile.TemporaryFile() as shared:
+            self.board = Board(shared.fileno())
+            passed = [theirs.fileno(), shared.fileno()]
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                [sys.executable, "-P", "-m", "fugue_jobs.pool.crop_process", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "fugue_jobs.pool.crop_process", *map(str, passed)],
                 stdin=subprocess.DEVNULL,
                 stdout=self._stderr,
                 stderr=self._stderr,
-                pass_fds=[theirs.fileno()],
+                pass_fds=passed,
                 env=os.environ | _ENVIRONMENT | {"PYTHONPATH": _search_path()},
             )
         self.pipe = Connection(ours.detach())

@@ -21,7 +21,8 @@ from typing import Any, Self
 
 from cropline.core.errors import EngineError
 from cropline.core.failures import PhotoFailure
-from fugue_jobs.pool.blame import Applying, memory_mb, without
+from fugue_jobs.pool.blame import memory_mb, without
+from fugue_jobs.pool.board import Applying
 from fugue_jobs.pool.child import Child, surroundings
 from fugue_jobs.pool.crop_process import OWN_PIXELS, Assignment
 from fugue_jobs.work import CropOutcome, ImageOutcome, ImageWork, failed, failed_photo
@@ -33,7 +34,7 @@ CHECK_S = 1.0  # interval of the caller's check
 SEAL_S = 900  # half a gigabyte over a slow line; the store's own timeouts are shorter
 STALL_S = 300  # beyond the fetch and decode limits: a process silent for this long is lost
 LOAD_S = 900  # a function may download its model over a slow line
-LOOK_S = 0.1  # interval of the memory check of a process that runs a function
+LOOK_S = 0.1  # interval of the time and memory checks of a process that runs functions
 MAX_LOSSES = 5  # processes lost in a row without a finished image: no process can work here
 # People and schedulers send these to whole process groups: no photo is to blame.
 _FROM_OUTSIDE = frozenset([signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -64,14 +65,24 @@ class _WorkerSlot:
     packed: dict[int, _Job] = field(default_factory=dict)  # all crops cut; done when their packs are stored
     sealing: bool = False  # was asked to store its open packs
     decoding: int | None = None
-    applying: Applying | None = None
     loading: str | None = None
+    calls: bool = False  # has loaded a function
+    looked_at: float = 0.0
     pixels: int = 0  # granted beyond OWN_PIXELS
     heard_at: float = field(default_factory=monotonic)
 
     @property
+    def applying(self) -> Applying | None:
+        """The call of a function that it is in."""
+        return self.child.board.applying() if self.calls else None
+
+    @property
+    def active_at(self) -> float:
+        return max(self.heard_at, self.child.board.ended_at) if self.calls else self.heard_at
+
+    @property
     def owes(self) -> bool:
-        return bool(self.jobs) or self.sealing or self.applying is not None
+        return bool(self.jobs) or self.sealing
 
     @property
     def can_take(self) -> bool:
@@ -194,15 +205,21 @@ class CropPool:
                 else:
                     yield from self._handle(slot, message)
         for slot in list(self._slots):
-            if slot.applying is not None:
-                yield from self._watch(slot, slot.applying)
-            elif slot.owes and monotonic() - slot.heard_at > self._limit(slot):
+            if slot.calls and slot.owes and monotonic() - slot.looked_at < LOOK_S:
+                continue
+            slot.looked_at = monotonic()
+            applying = slot.applying
+            if applying is not None:
+                yield from self._watch(slot, applying)
+            elif slot.owes and monotonic() - slot.active_at > self._limit(slot):
                 yield from self._overdue(slot)
 
     def _patience(self) -> float | None:
-        busy = [slot.heard_at + self._limit(slot) for slot in self._slots if slot.owes and slot.applying is None]
-        if any(slot.applying is not None for slot in self._slots):
-            busy.append(monotonic() + LOOK_S)
+        busy = [
+            LOOK_S + monotonic() if slot.calls else slot.heard_at + self._limit(slot)
+            for slot in self._slots
+            if slot.owes
+        ]
         return max(0.0, min(busy) - monotonic()) + 0.01 if busy else None
 
     def _limit(self, slot: _WorkerSlot) -> float:
@@ -220,12 +237,10 @@ class CropPool:
         if kind == "broken":
             raise EngineError(f"a crop process cannot work: {message[1]}\n{message[2]}".rstrip())
         slot.heard_at = monotonic()
-        if kind == "function":
-            slot.applying = Applying(message[1], message[2], message[3], message[4], slot.heard_at)
-        elif kind == "applied":
-            slot.applying = slot.loading = None
-        elif kind == "loading":
-            slot.loading = message[1]
+        if kind == "loading":
+            slot.loading, slot.calls = message[1], True
+        elif kind == "loaded":
+            slot.loading = None
         elif kind == "said":
             log.info("%s", message[1])
         elif kind == "decoding":
@@ -316,8 +331,9 @@ class CropPool:
 
     def _lost(self, slot: _WorkerSlot) -> Iterator[tuple[int, ImageOutcome]]:
         status = self._drop(slot)
-        if slot.applying is not None and -status not in _FROM_OUTSIDE:
-            yield from self._blame(slot, slot.applying, "function_died", "its process ended")
+        applying = slot.applying
+        if applying is not None and -status not in _FROM_OUTSIDE:
+            yield from self._blame(slot, applying, "function_died", "its process ended")
             return
         if slot.loading is not None:
             raise EngineError(f"the function {slot.loading} ended its process (status {status}) while it was loaded")

@@ -1,4 +1,4 @@
-"""One crop process, ``python -m fugue_jobs.pool.crop_process FD``: fetches, decodes, cuts and stores images.
+"""One crop process, ``python -m fugue_jobs.pool.crop_process PIPE BOARD``: fetches, decodes, cuts and stores images.
 
 Three stages overlap, each in its own threads: fetching, decoding (one photo at a time), storing. The parent
 restarts a process that hangs or dies, so this code does not guard against a bad decoder. To start fast, it
@@ -30,6 +30,7 @@ from fugue_jobs.imaging.decode import open_photo
 from fugue_jobs.imaging.photo_hash import PhotoHash
 from fugue_jobs.imaging.pixels import Cut, cut
 from fugue_jobs.pool.applying import Applier
+from fugue_jobs.pool.board import Board
 from fugue_jobs.pool.functions import Functions
 from fugue_jobs.pool.packing import Packed, Packer
 from fugue_jobs.pool.storing import CropsReturned, CropStore
@@ -124,14 +125,16 @@ class _Job:
 class Stages:
     """The threads of one process and the queues between them."""
 
-    def __init__(self, assignment: Assignment, fetcher: Fetcher, send: Callable[[tuple[Any, ...]], None]) -> None:
+    def __init__(
+        self, assignment: Assignment, fetcher: Fetcher, board: Board, send: Callable[[tuple[Any, ...]], None]
+    ) -> None:
         self._limits = assignment.pictures
         self._fetcher = fetcher
         self._files, self._max_bytes = assignment.files, assignment.fetch.max_bytes
         self._store = CropsReturned() if assignment.store is None else CropStore(assignment.store)
         self._packer = Packer(assignment.store, assignment.packed)
         self._send = send
-        self._applier = Applier(Functions(dict(assignment.functions), send), self._emit)
+        self._applier = Applier(Functions(dict(assignment.functions), board, send), self._emit)
         self._packed: set[int] = set()
         self._allowed = threading.Semaphore(0)
         self._to_fetch: SimpleQueue[_Job] = SimpleQueue()
@@ -291,7 +294,7 @@ def _unexpected(job: _Job, error: Exception) -> PhotoFailure:
     return PhotoFailure("internal_error", type(error).__name__)
 
 
-def serve(pipe: Connection) -> None:
+def serve(pipe: Connection, board: Board) -> None:
     """Read work from the pipe until the parent closes it."""
     lock = threading.Lock()
 
@@ -303,7 +306,7 @@ def serve(pipe: Connection) -> None:
         from fugue_jobs.fetching.fetch import Fetcher
 
         assignment: Assignment = pipe.recv()
-        stages = Stages(assignment, Fetcher(assignment.fetch, assignment.store), send)
+        stages = Stages(assignment, Fetcher(assignment.fetch, assignment.store), board, send)
     except EOFError:
         return
     except CroplineError as error:
@@ -334,7 +337,7 @@ def main() -> None:
     faulthandler.enable()
     warnings.simplefilter("ignore")
     try:
-        serve(Connection(int(sys.argv[1])))
+        serve(Connection(int(sys.argv[1])), Board(int(sys.argv[2])))
     finally:
         # Not sys.exit: a thread inside a decoder must not keep the process alive.
         os._exit(0)

@@ -1,7 +1,7 @@
 """User functions in a crop process: loads them once, calls them with a crop or a batch, checks results.
 
-An exception or a wrong result fails one crop. Before each call the parent gets the crops in hand, so
-that it knows which to blame when the process hangs or dies.
+An exception or a wrong result fails one crop. The crops of a call are on the board (board.py), so that the parent
+knows which to blame when the process hangs or dies.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from cropline.config.steps import target_of
 from cropline.core.errors import EngineError
 from cropline.core.failures import PhotoFailure
 from fugue_jobs.imaging.encode import Step
+from fugue_jobs.pool.board import Board, InHand
 from fugue_jobs.pool.values import checked
 from fugue_jobs.work import MAX_DETAIL, CropOutcome, ImageWork
 
@@ -29,14 +30,6 @@ BATCH = 32
 _MOST_SAID = 20_000
 _FACTS = ("source", "image_id", "version", "captured_at", "store_id", "camera_id")
 _OUTCOME = ("left", "top", "right", "bottom", "width", "height")
-
-
-class InHand(NamedTuple):
-    """Identifies a crop to the parent: the image's number, the order, the box."""
-
-    number: int
-    order: int
-    box: int
 
 
 class Given(NamedTuple):
@@ -55,8 +48,8 @@ class _Loaded(NamedTuple):
 class Functions:
     """The functions of one process, by their steps."""
 
-    def __init__(self, pickled: Mapping[str, bytes], send: Send) -> None:
-        self._pickled, self._send = dict(pickled), send
+    def __init__(self, pickled: Mapping[str, bytes], board: Board, send: Send) -> None:
+        self._pickled, self._board, self._send = dict(pickled), board, send
         self._loaded: dict[str, _Loaded] = {}
         self._said = 0
 
@@ -103,12 +96,12 @@ class Functions:
 
     @contextlib.contextmanager
     def _told(self, step: Step, hands: Sequence[InHand]) -> Iterator[None]:
-        self._send(("function", tuple(hands), step.timeout_s, step.memory_mb, step.use))
+        self._board.begin(tuple(hands), step.timeout_s, step.memory_mb, step.use)
         try:
             with self._heard(step):
                 yield
         finally:
-            self._send(("applied",))
+            self._board.end()
 
     @contextlib.contextmanager
     def _heard(self, step: Step) -> Iterator[None]:
@@ -134,7 +127,7 @@ class Functions:
             except BaseException as error:  # noqa: BLE001 - a module or class raises anything
                 raise EngineError(f"the function {step.use} cannot be loaded: {_line(error)}") from None
             finally:
-                self._send(("applied",))
+                self._send(("loaded",))
             if not callable(call):
                 raise EngineError(f"the function {step.use} cannot be called: it is a {type(call).__name__}")
             self._loaded[step.use] = _Loaded(call, isinstance(found, type))
