@@ -121,6 +121,53 @@ def test_its_crops_and_failures_are_those_of_the_native_engine(
     assert [(use.kind, use.partitions) for use in used] == [("emr-serverless", 2)]
 
 
+SHOP = """
+def read(image, row):
+    return {"sku": "cola" if image.width > 20 else "tea"}
+"""
+JOINED = """
+found = TRANSFORM west COARSE PREPARTITION {{ partitions }} USING crop_images SCHEMA {{ crops_schema }}
+crops = SELECT found.*, products.title FROM found LEFT JOIN products ON found.sku = products.sku YIELD DATAFRAME
+"""
+
+
+@pytest.mark.slow
+def test_frames_and_modules_of_the_user_travel_with_the_job_run(
+    photos: PhotoServer, s3: Any, store: StoreSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = python_without_cropline(tmp_path / "venv")
+    (tmp_path / "emr_shop.py").write_text(SHOP)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    script = tmp_path / "own.fsql"
+    script.write_text(jobs.OWN.format(where="", end="").rpartition("crops =")[0].replace("{{", "{") + JOINED)
+    step = {"use": "emr_shop:read", "columns": {"sku": "string"}}
+    profiles = {"sku": Profile.model_validate({"format": "png", "steps": [step]})}
+    rows = [jobs.image(0, photos.url("1.jpg"), [jobs.box("a", 0.1, 0.2, 0.5, 0.6), jobs.box("b", 0, 0, 0.05, 0.1)])]
+    given = jobs.landed(store, rows), jobs.claims(rows, profiles), jobs.stores()
+    products = pa.table({"sku": ["cola", "tea"], "title": ["Cola 0.5 l", "Tea"]})
+    engine = settings(script=str(script), ship=("emr_shop",))
+    with emr_server(tmp_path, s3, python=python) as emr:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_EMR_SERVERLESS", emr.url)
+        try:
+            crops = run_crop_job(*given, jobs.job(store, processes=1), engine, frames={"products": products})
+        except EngineError:
+            print(emr.log()[-4000:])
+            raise
+    assert [(row["sku"], row["title"]) for row in crops.to_pylist()] == [("cola", "Cola 0.5 l"), ("tea", "Tea")]
+    assert keys(s3, store, "jobs") == [], "nothing of the job run is left"
+
+
+def test_a_module_that_cannot_travel_is_refused_before_anything_is_stored(
+    photos: PhotoServer, s3: Any, store: StoreSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with emr_server(tmp_path, s3) as emr:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_EMR_SERVERLESS", emr.url)
+        with pytest.raises(EngineError, match="^CROPLINE_ENGINE__SHIP: no module emr_nowhere is found here"):
+            run(photos, store, settings(ship=("emr_nowhere",)))
+    assert emr.started == []
+    assert keys(s3, store, "jobs") == []
+
+
 def test_moto_accepts_the_job_run_request(photos: PhotoServer, s3: Any, store: StoreSpec) -> None:
     client = boto3.client("emr-serverless")
     application = client.create_application(name="crops", releaseLabel="emr-7.5.0", type="SPARK")["applicationId"]
