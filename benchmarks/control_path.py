@@ -130,11 +130,7 @@ def register(state: State, clock: Clock, numbers: range) -> None:
 
 def commit(state: State, batch: Batch) -> None:
     """Commit a batch in which everything was written, as tasks/commit.py does."""
-    told = [
-        Outcome(image["source"], image["image_id"], work["profile"], work["fingerprint"], ok=True)
-        for image in batch.images.to_pylist()
-        for work in image["work"]
-    ]
+    told = [Outcome(*work, ok=True) for work in batch.work_items()]
     images = batch.images.num_rows
     counts = Counts(images, BOXES * images, BOXES * images, 0, 0)
     events = [Event(f"{batch.batch_id}-{kind}", json.dumps({"facets": "x" * 4_000})) for kind in ("start", "complete")]

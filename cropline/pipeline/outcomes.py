@@ -54,14 +54,8 @@ def outcomes(batch: Batch, crops: pa.Table) -> list[Outcome]:
     """Return one outcome per claimed work item. A work item without rows has no boxes and is done."""
     failures = _failures(crops)
     return [
-        _outcome(
-            image["source"],
-            image["image_id"],
-            work,
-            failures.get((image["source"], image["image_id"], work["profile"]), []),
-        )
-        for image in batch.images.to_pylist()
-        for work in image["work"]
+        _outcome(source, image_id, profile, fingerprint, failures.get((source, image_id, profile), []))
+        for source, image_id, profile, fingerprint in batch.work_items()
     ]
 
 
@@ -75,15 +69,17 @@ def _failures(crops: pa.Table) -> dict[tuple[str, str, str], list[dict[str, Any]
     return found
 
 
-def _outcome(source: str, image_id: str, work: dict[str, str], failed: list[dict[str, Any]]) -> Outcome:
+def _outcome(source: str, image_id: str, profile: str, fingerprint: str, failed: list[dict[str, Any]]) -> Outcome:
+    if not failed:
+        return Outcome(source, image_id, profile, fingerprint, ok=True)
     transient = [row for row in failed if is_transient(row["reason"])]
     permanent = [row["reason"] for row in failed if not is_transient(row["reason"])]
     waits = [row["retry_after_s"] for row in transient if row["retry_after_s"] is not None]
     return Outcome(
         source=source,
         image_id=image_id,
-        profile=work["profile"],
-        fingerprint=work["fingerprint"],
+        profile=profile,
+        fingerprint=fingerprint,
         ok=not transient,
         transient_reason=_most_common(row["reason"] for row in transient),
         permanent_reason=_most_common(permanent),

@@ -144,7 +144,7 @@ def _resume(connection: Connection, request: ClaimRequest, now: datetime, which:
         return None
     _readdress(connection, taken.batch_id)
     members = connection.execute(select(*COLUMNS).where(images.c.batch_id == taken.batch_id, _CLAIMED))
-    return _batch(connection, taken, (Member(*row) for row in members))
+    return _batch(connection, taken, [Member(*row) for row in members.all()])
 
 
 def _readdress(connection: Connection, batch_id: str) -> None:
@@ -189,7 +189,7 @@ def _open(connection: Connection, request: ClaimRequest, source: str, claimed: C
 
 
 def _batch(connection: Connection, row: Any, members: Iterable[Member]) -> Batch:
-    ordered = sorted(members, key=lambda member: member[:2])
+    ordered = sorted(members)  # by image and profile, which are unique
     wanted = profiles.c.hash.in_(sorted({member.profile_hash for member in ordered}))
     recipes = {(found.name, found.hash): found.recipe for found in connection.execute(select(profiles).where(wanted))}
     return Batch(

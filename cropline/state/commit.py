@@ -32,12 +32,11 @@ _JITTER = 1.5
 class _ClaimedItem(NamedTuple):
     """One work item of the batch, as the table has it."""
 
-    wanted: str  # fingerprint
+    changed: bool  # another fingerprint is wanted now
+    corrected: bool  # it has other metadata now
     attempts: int
     claimed: str  # fingerprint
     boxes: int  # as claimed
-    metadata: str | None
-    claimed_metadata: str | None
     rows_only: int | None  # as claimed
 
 
@@ -133,15 +132,18 @@ def _members(connection: Connection, batch: Batch) -> dict[_Key, _ClaimedItem]:
     """Return the batch's work items, locked in the order of the key, as registrations lock them."""
     rows = connection.execute(
         select(
-            images.c.image_id, images.c.profile, images.c.fingerprint, images.c.attempts,
-            images.c.claimed_fingerprint, images.c.claimed_boxes, images.c.metadata, images.c.claimed_metadata,
-            images.c.claimed_rows_only,
+            images.c.image_id, images.c.profile,
+            # Compared here: a commit of thousands pays for each text that it reads.
+            images.c.fingerprint != images.c.claimed_fingerprint,
+            images.c.metadata.is_distinct_from(images.c.claimed_metadata),
+            images.c.attempts, images.c.claimed_fingerprint, images.c.claimed_boxes, images.c.claimed_rows_only,
         )
         .where(images.c.batch_id == batch.batch_id, images.c.state == constant("claimed"))
         .order_by(images.c.source, images.c.image_id, images.c.profile)
         .with_for_update()
     )  # fmt: skip
-    return {(row[0], row[1]): _ClaimedItem(*row[2:]) for row in rows}
+    # All at once: fetching row by row takes twice as long.
+    return {(image_id, profile): _ClaimedItem(*values) for image_id, profile, *values in rows.all()}
 
 
 def _matched(batch: Batch, members: Mapping[_Key, _ClaimedItem], told: Sequence[Outcome]) -> dict[_Key, Outcome]:
@@ -182,8 +184,8 @@ def _apply_outcomes(
     retries: Retries,
     now: datetime,
 ) -> Committed:
-    changed = {key for key, held in members.items() if held.wanted != held.claimed}
-    corrected = {key for key, held in members.items() if key not in changed and held.metadata != held.claimed_metadata}
+    changed = {key for key, held in members.items() if held.changed}
+    corrected = {key for key, held in members.items() if held.corrected and not held.changed}
     special = [
         _ended(members[key], outcome, retries, now) | ({} if key not in corrected else _ROWS_AGAIN)
         for key, outcome in outcomes.items()

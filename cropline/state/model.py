@@ -5,7 +5,7 @@ All times are timezone-aware UTC datetimes. Counts are of work items (an image a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
@@ -86,6 +86,16 @@ class Batch:
     superseding: Sequence[tuple[str, str, str]]  # (source, image_id, profile) that the catalogue holds already
     committed_in: frozenset[str] = frozenset()  # the batches that committed these
     rewriting: frozenset[tuple[str, str]] = frozenset()  # (image_id, profile): only the metadata of its rows changed
+
+    def work_items(self) -> Iterator[tuple[str, str, str, str]]:
+        """Yield (source, image id, profile, fingerprint) of its work items. Reads no other column."""
+        import pyarrow.compute as pc
+
+        works = self.images["work"].combine_chunks()
+        of = pc.list_parent_indices(works)
+        columns = [self.images[name].take(of) for name in ("source", "image_id")]
+        columns += [pc.struct_field(pc.list_flatten(works), name) for name in ("profile", "fingerprint")]
+        return zip(*(column.to_pylist() for column in columns), strict=True)
 
 
 @dataclass(frozen=True)
