@@ -115,13 +115,25 @@ class _Images:
         self._on_image(len(outcome.crops))
 
 
+def warm(job: CropJob, images: int) -> None:
+    """Start the crop processes of a batch that comes soon, one for each of its images at most. Does not wait for them."""
+    assignment, size = _assignment(job)
+    pool = borrow_pool(assignment, size)
+    pool.start(images)
+    return_pool(assignment, size, pool)
+
+
+def _assignment(job: CropJob) -> tuple[Assignment, int]:
+    """Return what the job's processes get, and how many there are."""
+    size = job.processes or usable_cores()
+    # Each process has a connection of its own.
+    return Assignment(job.store, job.fetch, job.pictures, job.packed), min(size, job.fetch.connections_per_host or size)
+
+
 def _outcomes(
     job: CropJob, works: Iterator[ImageWork], check: Callable[[], None] | None
 ) -> Iterator[tuple[int, ImageOutcome]]:
-    assignment = Assignment(job.store, job.fetch, job.pictures, job.packed)
-    size = job.processes or usable_cores()
-    # Each process has a connection of its own.
-    size = min(size, job.fetch.connections_per_host or size)
+    assignment, size = _assignment(job)
     pool = borrow_pool(assignment, size)
     try:
         yield from pool.run(works, job.batch, check)

@@ -26,8 +26,10 @@ from tasks.unknown_commits import find_unknown_commits, works_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from cropline.config.settings import Settings
     from cropline.pipeline.funnel import EngineUse
     from cropline.state import Batch
+    from fugue_jobs.crop_images import CropJob
     from fugue_jobs.engines.manifests import ManifestRows
 
 _WORK = ("image_id", "profile")
@@ -43,13 +45,33 @@ class Cut:
     seconds: float
 
 
+def warm_up(run: Run, images: int) -> None:
+    """Start the crop processes while the steps before ``crop`` run, where they run in this machine."""
+    if run.settings.engine.kind in ("native", "duckdb"):
+        from fugue_jobs.crop_images import warm
+
+        warm(_job(run.settings), images)
+
+
+def _job(settings: Settings, batch_id: str = "") -> CropJob:
+    from fugue_jobs.crop_images import CropJob
+
+    packed = tuple(
+        (name, profile.output, profile.shard_mb * 1_000_000)
+        for name, profile in sorted(settings.profiles.items())
+        if profile.output != "objects"
+    )
+    return CropJob(
+        settings.storage.spec, settings.fetch, settings.pictures, settings.engine.processes, packed, batch_id
+    )
+
+
 def crop(run: Run, batch: Batch, check: Callable[[], None]) -> Cut:
     """Cut the batch. ``check`` is called about once a second; an exception from it ends the job."""
     import pyarrow as pa
 
     from cropline.catalogue import Catalogue
     from cropline.core.schemas import CROPS
-    from fugue_jobs.crop_images import CropJob
     from fugue_jobs.engines.manifests import ManifestRows
     from fugue_jobs.engines.run import run_crop_job
     from fugue_jobs.rows import in_order
@@ -57,11 +79,6 @@ def crop(run: Run, batch: Batch, check: Callable[[], None]) -> Cut:
     settings = run.settings
     images = ManifestRows.of(run.spec, batch.images, run.near)
     expected = _boxes_in(images.counts, batch)
-    packed = tuple(
-        (name, profile.output, profile.shard_mb * 1_000_000)
-        for name, profile in sorted(settings.profiles.items())
-        if profile.output != "objects"
-    )
     stores = read_stores(run.spec, settings.engine.stores)
     of_stores = read_store_columns(run.spec, settings.engine.stores)
     kept, claims = _reused(run, batch, stores)
@@ -71,7 +88,7 @@ def crop(run: Run, batch: Batch, check: Callable[[], None]) -> Cut:
     )
     columns = Catalogue(run.spec).columns() if adds or of_stores is not None else None
     known = columns if adds else None
-    job = CropJob(run.spec, settings.fetch, settings.pictures, settings.engine.processes, packed, batch.batch_id)
+    job = _job(settings, batch.batch_id)
     nothing_to_cut = 0 < kept.num_rows == expected
     used: list[EngineUse] = []
     started = time.monotonic()

@@ -11,6 +11,7 @@ from cropline.intake.image_api import unread
 from cropline.pipeline.funnel import Funnel
 from cropline.pipeline.run import Run
 from cropline.reports.problems import problem_lines
+from tasks.crop import warm_up
 from tasks.delete import delete_announced
 from tasks.land import Landed, land, land_task
 from tasks.poll import Polled, poll, poll_task, remember_files
@@ -78,6 +79,7 @@ def _take_in(run: Run, part: Funnel, look_back: timedelta | None, steps: IntakeS
 
 
 def _land(run: Run, part: Funnel, polled: Polled, steps: IntakeSteps) -> None:
+    warm_up(run, polled.fresh)
     with run.spans.span("land") as span:
         landed = steps.land(run, polled)
         span.note(rows=landed.rows)

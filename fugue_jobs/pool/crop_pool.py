@@ -149,6 +149,11 @@ class CropPool:
             if check is not None:
                 check()
 
+    def start(self, images: int) -> None:
+        """Start the processes that so many images need, before there is work. Does not wait until they are ready."""
+        while len(self._slots) < min(self._size, images):
+            self._slots.append(_WorkerSlot(Child(self._assignment)))
+
     def rest(self) -> None:
         """Close idle connections: a host that limits them counts them."""
         for slot in self._slots:

@@ -18,7 +18,7 @@ from cropline.config.profile import Profile
 from cropline.config.settings import FetchSettings
 from cropline.core.failures import FAILURES
 from cropline.core.schemas import CROPS, IMAGES
-from fugue_jobs.crop_images import crop_images
+from fugue_jobs.crop_images import crop_images, warm
 from fugue_jobs.pool.crop_pool import close_idle_pools
 from tests.contract import jobs
 from tests.photos import PhotoServer, drawn, encoded, photo_server
@@ -113,6 +113,21 @@ def test_rows_stream_through_in_tables(server: PhotoServer, tmp_path: Path) -> N
     rows = [jobs.image(number, server.url("good.jpg"), BOXES) for number in range(7)]
     found = run(jobs.job(tmp_path), table(rows[:3]), table([]), table(rows[3:]))
     assert [row["manifest_row"] for row in found] == [number for number in range(7) for _ in range(4)]
+
+
+def test_processes_that_were_started_early_do_the_batch(server: PhotoServer, tmp_path: Path) -> None:
+    close_idle_pools()
+    job, others = jobs.job(tmp_path), children()
+    warm(job, 1)
+    early = children() - others
+    assert len(early) == 1, "no more than images"
+    assert run(job, table([jobs.image(0, server.url("good.jpg"), BOXES)]))
+    assert children() - others == early
+
+
+def children() -> set[str]:
+    tasks = Path("/proc/self/task").glob("*/children")
+    return {pid for found in tasks for pid in found.read_text().split()}
 
 
 def test_ids_of_any_kind_become_safe_and_distinct_files(server: PhotoServer, tmp_path: Path) -> None:
