@@ -6,6 +6,7 @@ runs in a mount namespace: the root read-only, /tmp and one folder writable, as 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -57,18 +58,15 @@ def mirror() -> str:
     return found[1]
 
 
-def _inspect(what: str) -> str:
-    return _run("buildah", "inspect", "--type", "image", "--format", what, _IMAGE)
-
-
 class Image:
     """The built image, mounted."""
 
-    def __init__(self, folder: Path, root: Path) -> None:
-        self.folder, self.root = folder, root
-        self.environment = _inspect('{{join .OCIv1.Config.Env "\\n"}}').splitlines()
-        self.labels = _inspect("{{json .OCIv1.Config.Labels}}")
-        self.user = _inspect("{{.OCIv1.Config.User}}")
+    def __init__(self, name: str, root: Path) -> None:
+        self.root = root
+        config = json.loads(_run("buildah", "inspect", "--type", "image", name))["OCIv1"]["config"]
+        self.environment: list[str] = config["Env"]
+        self.labels: dict[str, str] = config["Labels"]
+        self.user: str = config["User"]
 
     def run(self, out: Path, *command: str, timeout: float = 900) -> subprocess.CompletedProcess[str]:
         """Run a command by the image's entry point, with its own environment; ``out`` is mounted at /work."""
@@ -85,29 +83,34 @@ class Image:
 
 
 @contextmanager
-def built(folder: Path) -> Iterator[Image]:
-    """Build the image of this checkout; it and its containers are removed at the end."""
-    tar, containers = folder / "base.tar", []
-    _run(
-        "mmdebstrap", "--variant=minbase", "--include=ca-certificates,python3.11,python3.11-venv", "bookworm", str(tar), mirror()
-    )  # fmt: skip
+def mounted(folder: Path) -> Iterator[Image]:
+    """Build the image of this checkout and mount it; IMAGE names one that is there already, and then is not removed."""
+    there = os.environ.get("IMAGE", "")
+    name = there or _build(folder)
+    container = _run("buildah", "from", name)
     try:
-        base = _run("buildah", "from", "scratch")
-        containers.append(base)
+        yield Image(name, Path(_run("buildah", "mount", container)))
+    finally:
+        _run("buildah", "rm", container)
+        if not there:
+            _run("buildah", "rmi", _IMAGE, _BASE)
+
+
+def _build(folder: Path) -> str:
+    tar = folder / "base.tar"
+    packages = "--include=ca-certificates,python3.11,python3.11-venv"
+    _run("mmdebstrap", "--variant=minbase", packages, "bookworm", str(tar), mirror())
+    base = _run("buildah", "from", "scratch")
+    try:
         _run("buildah", "add", base, str(tar), "/")
         _run("buildah", "commit", "-q", base, _BASE)
-        _run(
-            "buildah", "bud", "--isolation", "chroot", "--layers=false", "--build-arg", f"BASE={_BASE}",
-            *_settings_of_this_machine(folder), "-t", _IMAGE, str(ROOT),
-        )  # fmt: skip
-        container = _run("buildah", "from", _IMAGE)
-        containers.append(container)
-        yield Image(folder, Path(_run("buildah", "mount", container)))
     finally:
-        for container in containers:
-            subprocess.run(["buildah", "rm", container], capture_output=True, check=False)
-        for image in (_IMAGE, _BASE):
-            subprocess.run(["buildah", "rmi", image], capture_output=True, check=False)
+        _run("buildah", "rm", base)
+    _run(
+        "buildah", "bud", "--isolation", "chroot", "--layers=false", "--build-arg", f"BASE={_BASE}",
+        *_settings_of_this_machine(folder), "-t", _IMAGE, str(ROOT),
+    )  # fmt: skip
+    return _IMAGE
 
 
 def _settings_of_this_machine(folder: Path) -> list[str]:
