@@ -30,6 +30,8 @@ class DemoSettings(BaseModel):
     seed: int = 7
     megapixels: Annotated[float, Field(ge=0.05, le=20)] = 9.0
     """The resolution of the middle camera model; the others have 0.92 and 1.12 of it. 0.3 makes tests fast."""
+    boxes: Annotated[int | None, Field(ge=1)] = None
+    """The most boxes of a photo, its first ones in shelf order; None announces all. A few make tests fast."""
     stores: Annotated[int, Field(ge=1, le=12)] = 6
     token: SecretStr = SecretStr("demo-token")
     """The bearer token. It protects invented photos, so the default is public. Signatures are derived from it."""

@@ -36,7 +36,7 @@ class Simulation:
         self.settings = settings
         self.log = AccessLog()
         self.faults = FaultBook(settings.faults)
-        self._world = World(settings.seed, settings.stores, settings.photos)
+        self._world = World(settings.seed, settings.stores, settings.photos, settings.boxes)
         self._pictures = Pictures(self._world, settings.megapixels, settings.cache_dir, settings.workers)
         self._lock = threading.Lock()
         token = settings.token.get_secret_value()

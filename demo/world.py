@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import islice
 from random import Random
 
 from demo.layout import Fixture, Layout, capture, planogram
@@ -107,8 +108,9 @@ class Photo:
 class World:
     """The dataset. Not thread-safe: its owner holds a lock."""
 
-    def __init__(self, seed: int, stores: int, photos: int) -> None:
+    def __init__(self, seed: int, stores: int, photos: int, boxes: int | None = None) -> None:
         self.seed = seed
+        self._boxes = boxes
         self.stores = tuple(Store(f"store-{n + 1:02d}", *_STORES[n]) for n in range(stores))
         self.cameras = tuple(_cameras(self.stores))
         self._dice = Random(f"{seed}:captures")
@@ -157,12 +159,12 @@ class World:
         return _layout(self.seed, photo.camera, photo.image_id, photo.emptied)
 
     def boxes(self, photo: Photo) -> list[Box]:
-        """Return the photo's boxes, in shelf order."""
+        """Return the photo's boxes, in shelf order; at most ``boxes`` of them."""
         dice = Random(f"{self.seed}:{photo.image_id}:scores")
         layout = self.layout(photo)
         moved = dict(photo.moved)
         boxes = []
-        for number, facing in enumerate(layout.seen(), start=1):
+        for number, facing in enumerate(islice(layout.seen(), self._boxes), start=1):
             box_id = f"b{number:02d}"
             left, right = (
                 max(0.0, facing.left) / layout.aspect,

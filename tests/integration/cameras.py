@@ -27,9 +27,12 @@ class Cameras:
 
 
 @contextmanager
-def cameras(photos: int, megapixels: float, cache_dir: Path) -> Iterator[Cameras]:
-    """Serve this many photos until the block ends. Equal arguments give equal photos, which are drawn once."""
-    settings = DemoSettings(photos=photos, megapixels=megapixels, cache_dir=cache_dir, workers=1)
+def cameras(photos: int, megapixels: float, cache_dir: Path, boxes: int | None = None) -> Iterator[Cameras]:
+    """Serve this many photos until the block ends. Equal arguments give equal photos, which are drawn once.
+
+    ``boxes``: the most of a photo; None: all of about forty.
+    """
+    settings = DemoSettings(photos=photos, megapixels=megapixels, boxes=boxes, cache_dir=cache_dir, workers=1)
     simulation = Simulation(settings)
     simulation.draw_ahead()
     app = create_app(simulation)

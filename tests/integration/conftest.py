@@ -59,8 +59,8 @@ def photo_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def camera_api(photo_cache: Path) -> Iterator[Cameras]:
-    """Serve six small photos over real HTTP."""
-    with cameras(photos=6, megapixels=0.3, cache_dir=photo_cache) as api:
+    """Serve six small photos of ten boxes over real HTTP."""
+    with cameras(photos=6, megapixels=0.3, boxes=10, cache_dir=photo_cache) as api:
         yield api
 
 
@@ -208,8 +208,11 @@ def settled(folder: Path, api: Cameras, forks: ForkServer, monkeypatch: pytest.M
 
 @pytest.fixture(scope="session")
 def steady_api(photo_cache: Path) -> Iterator[Cameras]:
-    """Serve three small photos that no test changes, so that one undisturbed run is the reference for all."""
-    with cameras(photos=3, megapixels=0.3, cache_dir=photo_cache) as api:
+    """Serve three small photos that no test changes, so that one undisturbed run is the reference for all.
+
+    Each has five boxes: a disturbed run does the same with five as with forty.
+    """
+    with cameras(photos=3, megapixels=0.3, boxes=5, cache_dir=photo_cache) as api:
         yield api
 
 

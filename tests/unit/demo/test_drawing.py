@@ -121,3 +121,10 @@ def test_every_product_can_be_drawn_at_any_size(height: int) -> None:
             assert drawn_pack.mode == "RGBA"
             assert drawn_pack.height == height
             assert drawn_pack.getextrema()[3][1] == 255
+
+
+def test_a_limit_of_boxes_keeps_the_first_ones_and_the_picture(tmp_path: Path) -> None:
+    whole, few = World(7, 6, 2), World(7, 6, 2, boxes=3)
+    for photo, same in zip(whole.photos(), few.photos(), strict=True):
+        assert few.boxes(same) == whole.boxes(photo)[:3]
+        assert drawn(tmp_path, few, same)[1] == drawn(tmp_path, whole, photo)[1]
