@@ -74,7 +74,7 @@ class Stack:
             "CROPLINE_FETCH__TIMEOUT_S": "600",
             "CROPLINE_STORAGE__URL": (folder / "output").as_uri(),
             "CROPLINE_STATE__URL": f"sqlite:///{folder / 'state.db'}",
-            "CROPLINE_ENGINE__PROCESSES": "2",
+            "CROPLINE_ENGINE__PROCESSES": "1",
             "PYTHONPATH": str(ROOT),
         }
 

@@ -133,3 +133,17 @@ def test_threads_that_validate_at_once_judge_their_own_frames() -> None:
     with ThreadPoolExecutor(3) as threads:
         runs = list(threads.map(lambda frame: [run_suite("age", frame, rules).broken for _ in range(5)], frames))
     assert runs == [[{"age_known": [row for row in range(3) if row != number]}] * 5 for number in range(3)]
+
+
+def test_great_expectations_is_imported_without_charts_and_statistics_which_work_when_asked_for() -> None:
+    script = """
+import sys
+from expectations.gx import import_gx
+import_gx()
+heavy = {"altair.vegalite", "scipy.stats._stats_py"}
+print(sorted(heavy & set(sys.modules)))
+import altair, scipy.stats
+print(scipy.stats.norm.cdf(0), altair.Chart.__name__, sorted(heavy & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[]", "0.5 Chart ['altair.vegalite', 'scipy.stats._stats_py']"]
