@@ -87,6 +87,9 @@ def _drop_tracebacks(error: BaseException | None) -> None:
 def demo(
     out: Annotated[Path, typer.Option(help="folder for everything that the demo writes")] = Path("demo-output"),
     photos: Annotated[int, typer.Option(min=1, max=5000, help="number of photos to simulate")] = 40,
+    megapixels: Annotated[
+        float, typer.Option(min=0.05, max=20, help="resolution of the photos; small ones are drawn faster")
+    ] = 9.0,
     faults: Annotated[bool, typer.Option(help="damage some photos and rows")] = True,
     verbose: Verbose = False,
 ) -> None:
@@ -94,7 +97,7 @@ def demo(
     from cropline.cli.demo import run_demo
 
     quiet_prefect(verbose)
-    run_demo(out, photos, with_faults=faults)
+    run_demo(out, photos, megapixels, with_faults=faults)
 
 
 @app.command()

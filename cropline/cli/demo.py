@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _MARK = ".cropline-demo"
 
 
-def run_demo(out: Path, photos: int, *, with_faults: bool) -> None:
+def run_demo(out: Path, photos: int, megapixels: float, *, with_faults: bool) -> None:
     """Poll twice; the second poll finds nothing new. Raises SettingsError when ``out`` is not a demo folder."""
     check_demo_installed()
     from demo.server import DemoServer
@@ -34,7 +34,7 @@ def run_demo(out: Path, photos: int, *, with_faults: bool) -> None:
     )
     watch = Stopwatch()
     with screen.status("drawing the photos"):
-        server = DemoServer(photos=photos, cache_dir=folder / "camera-photos")
+        server = DemoServer(photos=photos, megapixels=megapixels, cache_dir=folder / "camera-photos")
         with server as api:
             _point_at(api.base_url, api.token, folder)
             if with_faults:

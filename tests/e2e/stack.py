@@ -185,6 +185,12 @@ class Stack:
         body = {"deployments": {"name": {"any_": [deployment]}}, "sort": "EXPECTED_START_TIME_ASC"}
         return list(self.ask("POST", "/flow_runs/filter", body))
 
+    def waiting(self) -> list[str]:
+        """Return the ids of the runs that were asked for, by whomever, and that no worker has taken."""
+        states = {"type": {"any_": ["SCHEDULED", "PENDING"]}}
+        found = self.ask("POST", "/flow_runs/filter", {"flow_runs": {"state": states}})
+        return [run["id"] for run in found if not run["auto_scheduled"]]
+
     def artifacts(self, key: str) -> list[dict[str, Any]]:
         """Return the artifacts of a key, newest first."""
         body = {"artifacts": {"key": {"any_": [key]}}, "sort": "UPDATED_DESC"}

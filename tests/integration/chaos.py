@@ -99,12 +99,14 @@ def chaos(
     forks: ForkServer,
     folder: Path,
     state: SqliteState | PostgresState,
+    most_boxes: int | None = None,
 ) -> Tally:
-    """Stop ``kills`` runs, finish, count; lose the state, finish, count again."""
+    """Stop ``kills`` runs, finish, count; lose the state, finish, count again. ``most_boxes``: of a photo."""
     chance = random.Random(seed)
     print(f"seed={seed} kills={kills} images={images} on {state.url.partition(':')[0]}", flush=True)
     place = Place((folder / "output").as_uri(), state.url)
-    with DemoServer(photos=max(1, images // 4), megapixels=0.2, cache_dir=folder / "photos") as api:
+    photos = folder / "photos"
+    with DemoServer(photos=max(1, images // 4), megapixels=0.2, boxes=most_boxes, cache_dir=photos, workers=1) as api:
         settings = environment(api, place, server)
         added = len(api.control.images())
         began = time.monotonic()

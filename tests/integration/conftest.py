@@ -58,10 +58,14 @@ def photo_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def camera_api(photo_cache: Path) -> Iterator[Cameras]:
-    """Serve six small photos of ten boxes over real HTTP."""
-    with cameras(photos=6, megapixels=0.3, boxes=10, cache_dir=photo_cache) as api:
+def camera_api(photo_cache: Path, request: pytest.FixtureRequest) -> Iterator[Cameras]:
+    """Serve six small photos of ten boxes over real HTTP. ``all_boxes`` asks for all of about forty."""
+    most = getattr(request, "param", 10)
+    with cameras(photos=6, megapixels=0.3, boxes=most, cache_dir=photo_cache) as api:
         yield api
+
+
+all_boxes = pytest.mark.parametrize("camera_api", [None], indirect=True, ids=["all boxes"])
 
 
 @dataclass

@@ -14,13 +14,17 @@ from cropline.core import store_probe
 from cropline.core.errors import ApiUnavailable, CatalogueError, StateError, StorageError
 from tests.contract.state.servers import Postgres
 from tests.integration.collector import Collector
-from tests.integration.conftest import Workspace
+from tests.integration.conftest import Workspace, all_boxes
 from tests.integration.faulty_proxy import Fault, FaultyProxy
 from tests.integration.killing import assert_same, run_until_nothing_waits
 from tests.integration.oracle import Ledger, Tally, books, boxes
 
 
-@pytest.mark.parametrize("fault", ["slow down", "500", "503", "reset", "lost reply"])
+# One answer and one silence by default. Each kind at each single write: test_crash_matrix.py, test_catalogue_s3.py.
+@pytest.mark.parametrize(
+    "fault",
+    ["slow down", "lost reply", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("500", "503", "reset"))],
+)
 def test_a_store_that_fails_every_third_request_loses_nothing(
     disturbed: Workspace, undisturbed: Ledger, store: FaultyProxy, fault: Fault
 ) -> None:
@@ -151,6 +155,7 @@ def _refill(place: Path, megabytes: int) -> None:
     subprocess.run(["mount", "-o", f"remount,size={megabytes}m", str(place)], check=True)
 
 
+@all_boxes
 def test_a_full_disk_fails_boxes_or_the_run_and_loses_nothing(workspace: Workspace, small_disk: Path) -> None:
     workspace.set(
         STORAGE__URL=(small_disk / "output").as_uri(), STATE__BACKOFF_S="0.001", PROFILES='{"big": {"format": "png"}}'

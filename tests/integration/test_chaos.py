@@ -20,5 +20,5 @@ def test_random_kills_lose_duplicate_and_orphan_no_crop(
     prefect_server: None, forks: ForkServer, tmp_path: Path, database: str
 ) -> None:
     with state_of_kind(database, tmp_path) as state:
-        result = chaos(4, 32, _SEED, PREFECT_API_URL.value(), forks, tmp_path, state)
+        result = chaos(4, 32, _SEED, PREFECT_API_URL.value(), forks, tmp_path, state, most_boxes=8)
     assert result == Tally()

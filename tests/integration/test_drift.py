@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 
 from cropline.core import storage
 from cropline.core.phash import LETTERS
-from tests.integration.conftest import Workspace, artifact_text, prefect_events
+from tests.integration.conftest import Workspace, all_boxes, artifact_text, prefect_events
 
 
+@all_boxes
 def test_a_photo_sent_again_in_other_bytes_is_shown_with_its_evidence(workspace: Workspace) -> None:
     funnel = workspace.poll()
     assert funnel.warnings == []

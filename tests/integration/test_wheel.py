@@ -79,7 +79,7 @@ def test_cropline_says_its_version(python: Path, tmp_path: Path) -> None:
 
 
 def test_the_demo_runs_from_the_wheel_alone(python: Path, tmp_path: Path) -> None:
-    ended = _cropline(python, tmp_path, "demo", "--photos", "4", "--no-faults")
+    ended = _cropline(python, tmp_path, "demo", "--photos", "4", "--megapixels", "0.3", "--no-faults")
     assert ended.returncode == 0, ended.stderr[-3000:]
     assert "every photo is cropped once" in ended.stdout
     where = subprocess.run(
