@@ -161,6 +161,13 @@ _HINTS = (
         "give executors more memory (spark.executor.memory, spark.executor.memoryOverhead in CROPLINE_ENGINE__CONF)",
     ),
     (
+        # The executor's end is an older failure, which Spark does not name here.
+        r"MetadataFetchFailedException|FetchFailedException|maximum allowable number of times",
+        "executors that held the input of parts were lost again and again; if they were killed for their memory (exit code "
+        "137 in the cluster's log), give them more: spark.executor.memory, spark.executor.memoryOverhead in "
+        "CROPLINE_ENGINE__CONF",
+    ),
+    (
         # All that a Connect server tells.
         r'details = "Java heap space',
         "the server's JVM ran out of memory: start it with a larger spark.driver.memory, or make batches and tables smaller",

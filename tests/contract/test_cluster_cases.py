@@ -287,8 +287,9 @@ def test_a_photo_that_takes_too_much_memory_again_and_again_ends_the_batch_and_t
             run(rows, tmp_path, settings)
         print(f"killed {len(killed)} times: {told.value}")
         assert len(killed) >= 4, "spark.task.maxFailures"
+        # Whether a part or the exchange that it lost fails first is a matter of time.
         assert "137" in str(told.value)
-        assert "(give executors more memory (spark.executor.memory" in str(told.value)
+        assert "spark.executor.memory, spark.executor.memoryOverhead in CROPLINE_ENGINE__CONF" in str(told.value)
         # In the same process: with more memory the batch ends well, and nothing is there twice.
         crops = run(rows, tmp_path, settings).to_pylist()
     assert len(crops) == 1_000 + 7 * 2

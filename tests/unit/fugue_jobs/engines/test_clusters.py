@@ -98,3 +98,14 @@ def test_too_little_memory_for_a_driver_names_its_setting() -> None:
         RuntimeError("[INVALID_DRIVER_MEMORY.SYSTEM_MEMORY] System memory 405471232 must be at least 471859200.")
     )
     assert told.endswith("(see spark.driver.memory and spark.executor.memory in CROPLINE_ENGINE__CONF)")
+
+
+# Spark 4.3, when executors were killed again and again.
+LOST_INPUT = """Job aborted due to stage failure: ResultStage 8 (toArrow at run.py:280) has failed the maximum allowable number \
+of times: 4. Most recent failure reason: org.apache.spark.shuffle.MetadataFetchFailedException: Missing an output location"""
+
+
+def test_executors_that_are_lost_again_and_again_are_told() -> None:
+    told = cause(RuntimeError(LOST_INPUT))
+    assert told.startswith("Job aborted due to stage failure: ResultStage 8")
+    assert "exit code 137 in the cluster's log), give them more: spark.executor.memory" in told
