@@ -60,6 +60,13 @@ class ManifestRows:
         return pa.concat_tables([COUNTS.empty_table(), *parts])
 
     @property
+    def store_ids(self) -> pa.ChunkedArray:
+        """Return the store of each image: of the rows only this is read."""
+        near = dict(self.near)
+        parts = [manifest.read_rows(self.store, key, rows, ["store_id"], near.get(key)) for key, rows in self.rows]
+        return pa.chunked_array([chunk for part in parts for chunk in part["store_id"].chunks], pa.string())
+
+    @property
     def parts(self) -> pa.Table:
         """Return the references as rows for ``reader``, one per read of a worker."""
         parts = [
@@ -83,6 +90,12 @@ def sizes(images: Images) -> pa.Table:
     if isinstance(images, ManifestRows):
         return images.counts
     return _sized(images["manifest"], images["manifest_row"], images)
+
+
+def stores_of(images: Images, stores: pa.Table) -> pa.Table:
+    """Return the rows of ``stores`` (schemas.STORES) that these images name."""
+    named = images.store_ids if isinstance(images, ManifestRows) else images["store_id"]
+    return stores.filter(pc.is_in(stores["store_id"], value_set=pc.unique(named).drop_null()))
 
 
 def narrowed(images: Images, claimed: pa.Table) -> Images:

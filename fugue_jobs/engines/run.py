@@ -36,6 +36,10 @@ log = logging.getLogger(__name__)
 DISTRIBUTED = ("spark", "spark-connect", "emr-serverless", "dask", "ray")
 
 
+# More stores than this are narrowed to those of the batch, which costs another column of its manifests.
+_MOST_STORES = 10_000
+
+
 def _go_on() -> None:
     """The default check: does nothing."""
 
@@ -76,12 +80,14 @@ def run_crop_job(
     """
     from fugue_jobs.engines import plan
     from fugue_jobs.engines.dry_run import check_returned
-    from fugue_jobs.engines.manifests import sizes
+    from fugue_jobs.engines.manifests import sizes, stores_of
     from fugue_jobs.engines.script import check_columns
     from fugue_jobs.rows import crops_schema, in_order, typed
 
     counts = sizes(images)
     _check_keys(counts, claimed, stores)
+    if engine.script is None and stores.num_rows > _MOST_STORES:
+        stores = stores_of(images, stores)  # a million of them fill a driver's memory
     cost = plan.cost(counts, claimed)
     kind, reason = engine.kind, "set"
     if engine.kind == "auto":

@@ -56,26 +56,28 @@ def of_stores(server: PhotoServer) -> list[dict[str, Any]]:
     return [jobs.image(n, server.url("1.jpg"), boxes, store_id=f"s{n * 499_999}") for n in range(3)]
 
 
-def test_a_million_stores_are_too_many_for_a_small_connect_server_and_it_says_so(
+def test_a_million_stores_are_joined_on_a_small_connect_server(
     connect: dict[str, Any], server: PhotoServer, tmp_path: Path
 ) -> None:
-    with pytest.raises(
-        EngineError, match=r"the server's JVM ran out of memory: start it with a larger spark\.driver\.memory"
-    ):
-        run(of_stores(server), many_stores(1_000_000), tmp_path, connect)
-    # The server lives on.
-    crops = run(of_stores(server), many_stores(10), tmp_path, connect)
-    assert crops["status"].to_pylist() == ["written"] * 3
-
-
-def test_a_million_stores_are_joined_on_a_connect_server(
-    spark_connect_url: str, server: PhotoServer, tmp_path: Path
-) -> None:
-    engine = {"kind": "spark-connect", "connect": {"url": spark_connect_url}, "partitions": 4}
-    crops = run(of_stores(server), many_stores(1_000_000), tmp_path, engine).to_pylist()
+    crops = run(of_stores(server), many_stores(1_000_000), tmp_path, connect).to_pylist()
     assert [(row["status"], row["store_name"]) for row in crops] == [
         ("written", "Store number 0"), ("written", "Store number 499999"), ("written", "Store number 999998"),
     ]  # fmt: skip
+
+
+def test_a_table_that_is_too_large_for_a_connect_server_is_told_with_its_setting(
+    connect: dict[str, Any], server: PhotoServer, tmp_path: Path
+) -> None:
+    script = tmp_path / "own.fsql"  # a script of the user gets all stores
+    script.write_text(jobs.OWN.format(where="", end="YIELD DATAFRAME"))
+    own = connect | {"script": str(script)}
+    with pytest.raises(
+        EngineError, match=r"the server's JVM ran out of memory: start it with a larger spark\.driver\.memory"
+    ):
+        run(of_stores(server), many_stores(1_000_000), tmp_path / "out", own)
+    # The server lives on.
+    crops = run(of_stores(server), many_stores(10), tmp_path / "out", connect)
+    assert crops["status"].to_pylist() == ["written"] * 3
 
 
 def test_two_million_rows_come_back_through_a_small_connect_server(connect: dict[str, Any], tmp_path: Path) -> None:

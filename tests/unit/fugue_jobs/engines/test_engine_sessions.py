@@ -15,6 +15,7 @@ from cropline.config.profile import Profile
 from cropline.config.settings import EngineSettings, FetchSettings
 from cropline.core.errors import CroplineError, EngineError, NotReachable, SessionLost, StaleLease
 from cropline.core.schemas import CLAIM, CROPS, STORES
+from cropline.core.store_spec import StoreSpec
 from fugue_jobs.engines import clusters, plan, run, sessions
 from fugue_jobs.engines.manifests import IMAGE_ROWS
 from tests.contract import jobs
@@ -322,3 +323,28 @@ def test_the_parts_of_a_batch_share_its_connections(
     with pytest.raises(EngineError, match="enough"):
         run.run_crop_job(*_batch(40), job, EngineSettings(kind="dask", partitions=20))
     assert seen == [(parts, each, 1)]
+
+
+@pytest.mark.parametrize("landed", [True, False])
+def test_of_many_stores_only_those_of_the_batch_are_sent(
+    opened: list[Cluster], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, landed: bool
+) -> None:
+    seen: list[list[str]] = []
+
+    def run_on(_session: Any, batch: Any, *_: Any) -> pa.Table:
+        seen.append(batch.stores["store_id"].to_pylist())
+        raise RuntimeError("enough")
+
+    monkeypatch.setattr(run, "_run_on", run_on)
+    monkeypatch.setattr(run, "_MOST_STORES", 3)
+    ids = ["s7", None, "s7", "unknown", "s1"]
+    boxes = [jobs.box("a", 0, 0, 1, 1)]
+    rows = [jobs.image(n, f"http://h/{n}.jpg", boxes, store_id=store) for n, store in enumerate(ids)]
+    images = jobs.landed(StoreSpec(tmp_path.as_uri()), rows) if landed else jobs.images(rows)
+    script = tmp_path / "own.fsql"
+    script.write_text("own")
+    given = images, jobs.claims(rows, {"p": Profile()}), jobs.stores(*(f"s{n}" for n in range(9))), jobs.job(tmp_path)
+    for own in (None, str(script)):
+        with pytest.raises(EngineError, match="enough"):
+            run.run_crop_job(*given, EngineSettings(kind="dask", script=own))
+    assert seen == [["s1", "s7"], [f"s{n}" for n in range(9)]], "a script of the user may need them all"
