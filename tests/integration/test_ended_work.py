@@ -133,7 +133,14 @@ def test_what_is_not_exactly_in_the_catalogue_stays_and_a_dry_run_moves_nothing(
     assert _moved(here) == 2
 
 
-@pytest.mark.parametrize(("function", "event"), [("_remembered", "return"), ("_move_out", "return"), ("drop", "call")])
+@pytest.mark.parametrize(
+    ("function", "event"),
+    [
+        ("_remembered", "return"),
+        pytest.param("_move_out", "return", marks=pytest.mark.slow),
+        pytest.param("drop", "call", marks=pytest.mark.slow),
+    ],
+)
 def test_a_kill_leaves_each_photo_in_the_table_or_known_to_have_left(
     here: Workspace, api: SigningApi, function: str, event: str
 ) -> None:
