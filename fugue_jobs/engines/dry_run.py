@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from cropline.core.errors import EngineError
 from cropline.core.own_columns import OwnColumn
 from cropline.core.schemas import CROPS, IMAGES
+from fugue_jobs.engines.clusters import cause
 from fugue_jobs.engines.script import check_columns
 from fugue_jobs.rows import Ended, crop_rows, crops_schema, read_images
 from fugue_jobs.work import CropOutcome, ImageOutcome, ImageWork
@@ -80,7 +81,9 @@ def _crops_of(run: Callable[[Any], pa.Table], number: int, columns: Sequence[Own
     except EngineError:
         raise
     except Exception as error:  # a user's script may raise anything that Fugue, SQL or an engine can
-        raise EngineError(f"the script does not run: {type(error).__name__}: {_line(error)}") from error
+        # gRPC's errors are objects in brackets, over several lines.
+        told = cause(error) if str(error).startswith("<") else _line(error)
+        raise EngineError(f"the script does not run: {type(error).__name__}: {told}") from error
 
 
 def _check(crops: pa.Table, expected: Sequence[tuple[Any, ...]], columns: Sequence[OwnColumn]) -> None:
