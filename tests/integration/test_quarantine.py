@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from cropline.cli import app
 from cropline.core.errors import NothingCameThrough
 from cropline.intake.quarantine import QuarantineFilter, find
-from tests.integration.conftest import Workspace
+from tests.integration.conftest import Workspace, all_boxes
 
 
 def _cropline(*arguments: str) -> str:
@@ -25,6 +25,7 @@ def _rows(*arguments: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in _cropline("show", "--json", *arguments).splitlines()]
 
 
+@all_boxes
 def test_bad_rows_are_listed_shown_replayed_and_marked(workspace: Workspace) -> None:
     assert "Nothing in quarantine." in _cropline("list")
     listed = sorted(workspace.api.control.images(), key=lambda row: row["id"])
@@ -33,6 +34,7 @@ def test_bad_rows_are_listed_shown_replayed_and_marked(workspace: Workspace) -> 
     workspace.api.control.add_fault("row_bad_timestamp", image_id=mended)
     most = min(len(row["boxes"]) for row in listed[2:])
     few = {row["id"] for row in listed if len(row["boxes"]) > most} - {inverted, mended}
+    assert few, "some photos have too many"
     workspace.set(EXPECTATIONS__MAX_BOXES=str(most), EXPECTATIONS__MAX_QUARANTINED_FRACTION="1")
     workspace.poll()
 
