@@ -15,6 +15,7 @@ forget_s           an erasure of 10 photos in the catalogue (large table)
 peak_rss_mb        the largest process of all commits and look-ups, on either table
 maintain_rss_mb    of maintenance after these commits, on the large table; maintain_s how long it took
 stall_s            the slowest commit of 500 photos of one day beside that maintenance, less the median without it
+changes_rss_mb     of cropline.changes over all commits of the small table: every row came, some went
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cropline.catalogue import CATALOGUE, Catalogue
+from cropline.catalogue.changes import changes
 from cropline.core.schemas import CROPS
 from cropline.core.store_spec import StoreSpec
 
@@ -218,6 +220,9 @@ def measure(what: str, folder: Path, rows: int) -> dict[str, float]:
         took = [timed(lambda ids=ids: catalogue.forget_images("cameras", ids)) for ids in images]  # type: ignore[misc]
     elif what == "maintain":
         took = [timed(lambda: catalogue.maintain(vacuum_after=timedelta(days=30)))]
+    elif what == "changes":
+        told = changes(0, storage=folder.as_uri())
+        took = [timed(lambda: sum(map(len, told.batches())))]
     elif what == "beside":
         took = []
         for turn in range(200):
@@ -257,6 +262,7 @@ def main() -> None:
             for rows, folder in tables.items():
                 results[what, rows] = told = _result(_process(what, folder, rows))
                 print(f"{what:>10} {rows:>12,} rows: {told['s']:8.3f} s, at most {told['max_s']:8.3f} s, {told['rss_mb']:6.0f} MB", flush=True)  # fmt: skip
+        changed = _result(_process("changes", tables[SMALL], SMALL))
         large = tables[ROWS]
         beside = _process("beside", large, ROWS)
         maintained = _result(_process("maintain", large, ROWS))
@@ -277,6 +283,8 @@ def main() -> None:
         "find_ms": round(1000 * max(results[what, ROWS]["s"] for what in ("key", "photo", "photos")), 1),
         "forget_s": round(results["forget", ROWS]["s"], 2),
         "peak_rss_mb": round(max(told["rss_mb"] for told in results.values())),
+        "changes_rss_mb": round(changed["rss_mb"]),
+        "changes_s": round(changed["s"], 1),
         "maintain_rss_mb": round(maintained["rss_mb"]),
         "maintain_s": round(maintained["s"], 1),
         "stall_s": round(max(0.0, stalled["max_s"] - results["new", ROWS]["s"]), 2),

@@ -14,6 +14,7 @@ from tasks.forget import finish_erasures
 from tasks.maintain import (
     delete_expired,
     delete_orphans,
+    index_current_crops,
     maintain_catalogue,
     maintenance_failed,
     move_out,
@@ -40,7 +41,7 @@ def maintain(
 
     **What it does.** Removes crops older than their profile's `retention_days`, and manifests, quarantine and
     reports older than `CROPLINE_RETENTION__...` says (nothing unless set). Rewrites packs in which more than
-    30 % of the crops are superseded. Merges small files of the
+    30 % of the crops are superseded, and writes beside each pack which of its crops are current. Merges small files of the
     catalogue, deletes files that no version of the last `keep_days` days needs, and shortens the table's log.
     Then removes orphans: crops that no version of the catalogue names, older than
     `CROPLINE_RETENTION__ORPHANS` and than any open batch. Finishes erasures (`cropline forget`) of photos
@@ -58,6 +59,7 @@ def maintain(
             finish_erasures(run)
         with emit_on_failure(run, maintenance_failed(run)):
             aged = [*delete_expired(run, dry_run), *rewrite_dead_packs(run, dry_run)]
+            index_current_crops(run, dry_run)
             done = maintain_catalogue(run, keep_days, dry_run)
             results = [*aged, *delete_orphans(run, dry_run), *move_out(run, dry_run)]
         show_maintenance(run, done, results, dry_run)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from prefect import task
+from prefect import get_run_logger, task
 
 from cropline.catalogue import Catalogue, MaintenanceResult
 from cropline.maintenance.report import maintenance_table, maintenance_verdict
@@ -79,6 +79,15 @@ def rewrite_dead_packs(run: Run, dry_run: bool) -> list[CleanupResult]:
     from cropline.maintenance import rewrite_packs
 
     return [rewrite_packs(run.spec, run.state, dry_run=dry_run)]
+
+
+@task(name="index packs", task_run_name="index packs", **STEP)
+def index_current_crops(run: Run, dry_run: bool) -> None:
+    """Write beside each pack which of its crops are current."""
+    from cropline.maintenance import index_packs
+
+    if not dry_run and (changed := index_packs(run.spec, run.state)):
+        get_run_logger().info("%d indexes of packs were brought up to date", changed)
 
 
 @task(name="delete orphans", task_run_name="delete orphans", **STEP)

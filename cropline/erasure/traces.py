@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from cropline.catalogue import Catalogue
 from cropline.core import keys, storage
-from cropline.packs import index_key
+from cropline.packs import beside
 from cropline.packs.reading import holds, list_packs
 from cropline.pipeline.pack_rewrite import rewrite
 
@@ -92,9 +92,8 @@ def remove(spec: StoreSpec, source: str, portion: Portion, check_lock: Callable[
         rewrite(spec, pack, source, gone, check_lock)
     Catalogue(spec).forget_images(source, gone)
     packs = [pack for pack in portion.packs if not len(Catalogue(spec).shard_rows(pack))]
-    beside = [index for pack in packs if (index := index_key(pack)) is not None]
     objects = [key for image in portion.images for key in image.objects]
-    storage.delete(spec, [*objects, *packs, *beside, *portion.reports])
+    storage.delete(spec, [*objects, *packs, *(key for pack in packs for key in beside(pack)), *portion.reports])
 
 
 def _objects(spec: StoreSpec, source: str, image_ids: Sequence[str]) -> dict[str, list[str]]:

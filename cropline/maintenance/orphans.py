@@ -71,10 +71,11 @@ def remove_orphans(spec: StoreSpec, state: State, *, safe: timedelta, dry_run: b
     ]
 
 
-# A tar's index belongs to its tar. The third and fourth part of a crop's key name its photo.
+# What lies beside a pack belongs to it. The third and fourth part of a crop's key name its photo.
 _ORPHANS = """
     SELECT path, size FROM lying
-    WHERE regexp_replace(path, '^(shards/.*)[.]json$', '\\1.tar') NOT IN (SELECT key FROM named WHERE key IS NOT NULL)
+    WHERE path <> 'shards/current.json'
+      AND regexp_replace(regexp_replace(path, '[.]current[.]json$', ''), '^(shards/.*)[.]json$', '\\1.tar') NOT IN (SELECT key FROM named WHERE key IS NOT NULL)
       AND (split_part(path, '/', 1) = 'shards'
            OR split_part(path, '/', 3) || '/' || split_part(path, '/', 4) NOT IN (SELECT photo FROM held))
 """

@@ -7,18 +7,15 @@ since the new pack could get a crop that it removes: the lock of erasures is hel
 from __future__ import annotations
 
 import json
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cropline.catalogue import Catalogue, sql
 from cropline.core import storage
+from cropline.maintenance.lock import erasure_lock
 from cropline.maintenance.result import CleanupResult
 from cropline.packs import index_key
 from cropline.packs.spool import SHARDS
-from cropline.pipeline.heartbeat import Heartbeat
 from cropline.pipeline.pack_rewrite import rewrite
 
 if TYPE_CHECKING:
@@ -30,7 +27,9 @@ DEAD_SHARE = 0.3
 
 
 @dataclass(frozen=True)
-class _Pack:
+class NamedPack:
+    """A pack that current rows name, with the number and bytes of its current crops."""
+
     key: str
     source: str
     live: int
@@ -41,9 +40,9 @@ def rewrite_packs(spec: StoreSpec, state: State, *, dry_run: bool) -> CleanupRes
     """Rewrite the packs whose share of dead crops exceeds DEAD_SHARE. Return how many, and the bytes of dead crops."""
     count = size = 0
     sizes = storage.list_sizes(spec, f"{SHARDS}/")
-    packs = [pack for pack in _named(spec) if _may_be_dead(pack, sizes)]
+    packs = [pack for pack in named_packs(spec) if _may_be_dead(pack, sizes)]
     for source in sorted({pack.source for pack in packs}):
-        with _lock(state, source, dry_run) as held:
+        with erasure_lock(state, source, dry_run=dry_run) as held:
             if held is None:
                 continue
             for pack in packs:
@@ -55,7 +54,7 @@ def rewrite_packs(spec: StoreSpec, state: State, *, dry_run: bool) -> CleanupRes
     return CleanupResult("packs with many superseded crops, rewritten", count, size)
 
 
-def _named(spec: StoreSpec) -> list[_Pack]:
+def named_packs(spec: StoreSpec) -> list[NamedPack]:
     """Return the packs that current rows name. Reads four columns of the table."""
     catalogue = Catalogue(spec)
     if catalogue.version() is None:
@@ -66,15 +65,15 @@ def _named(spec: StoreSpec) -> list[_Pack]:
             f"SELECT shard, min(source), count(*), sum(bytes) FROM {sql.TABLE} "  # noqa: S608 - our own name
             "WHERE shard IS NOT NULL AND status = 'written' GROUP BY 1 ORDER BY 1"
         ).fetchall()
-    return [_Pack(*row) for row in found]
+    return [NamedPack(*row) for row in found]
 
 
-def _may_be_dead(pack: _Pack, sizes: dict[str, int]) -> bool:
+def _may_be_dead(pack: NamedPack, sizes: dict[str, int]) -> bool:
     """Return whether it is worth counting its crops. Headers and facts are a part of its size too."""
     return pack.key in sizes and pack.live_bytes < (1 - DEAD_SHARE) * sizes[pack.key]
 
 
-def _is_dead(pack: _Pack, crops: int) -> bool:
+def _is_dead(pack: NamedPack, crops: int) -> bool:
     return crops - pack.live > DEAD_SHARE * crops
 
 
@@ -87,30 +86,3 @@ def _crops(spec: StoreSpec, pack: str) -> int:
 
     with storage.open_object(spec, pack) as file, pq.ParquetFile(file) as parquet:
         return int(parquet.metadata.num_rows)
-
-
-class _Lock:
-    def __init__(self, state: State, source: str, holder: str) -> None:
-        self._state, self._source, self._holder = state, source, holder
-
-    def renew(self) -> None:
-        """Raise StaleLease when another process has taken the lock over."""
-        if self._holder:
-            self._state.renew_erasure_lock(self._source, self._holder)
-
-
-@contextmanager
-def _lock(state: State, source: str, dry_run: bool) -> Iterator[_Lock | None]:
-    """Hold the lock of erasures; None while an erasure runs. A dry run needs none."""
-    holder = "" if dry_run else secrets.token_hex(8)
-    if dry_run:
-        yield _Lock(state, source, holder)
-    elif not state.acquire_erasure_lock(source, holder):
-        yield None
-    else:
-        lock = _Lock(state, source, holder)
-        try:
-            with Heartbeat(lock.renew, state.lease.total_seconds() / 3, f"packs of {source}"):
-                yield lock
-        finally:
-            state.release_erasure_lock(source, holder)

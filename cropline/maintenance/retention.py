@@ -13,7 +13,7 @@ from cropline.catalogue import Catalogue
 from cropline.core import storage
 from cropline.maintenance.ended_work import bring_expiring_back
 from cropline.maintenance.result import CleanupResult
-from cropline.packs import index_key
+from cropline.packs import beside
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,7 +60,7 @@ def _delete_crops(spec: StoreSpec, catalogue: Catalogue, rows: list[dict[str, st
     # A pack may also hold crops that a newer batch reuses.
     packs = {row["shard"] for row in rows if row["shard"]}
     alone = [pack for pack in sorted(packs) if not len(catalogue.shard_rows(pack))]
-    storage.delete(spec, [*alone, *(index for pack in alone if (index := index_key(pack)) is not None)])
+    storage.delete(spec, [*alone, *(key for pack in alone for key in beside(pack))])
 
 
 def apply_retention(spec: StoreSpec, state: State, settings: Settings, *, dry_run: bool) -> list[CleanupResult]:

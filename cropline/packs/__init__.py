@@ -7,6 +7,17 @@ start quickly. docs/decisions/0012-packs.md says why packs are named by their co
 
 from cropline.packs.kinds import new_pack
 from cropline.packs.pack import KINDS, Pack, Sample, Sealed
-from cropline.packs.spool import Spool, index_key, pack_folder, sample_name
+from cropline.packs.spool import Spool, beside, index_key, pack_folder, sample_name
 
-__all__ = ["KINDS", "Pack", "Sample", "Sealed", "Spool", "index_key", "new_pack", "pack_folder", "sample_name"]
+__all__ = [
+    "KINDS",
+    "Pack",
+    "Sample",
+    "Sealed",
+    "Spool",
+    "beside",
+    "index_key",
+    "new_pack",
+    "pack_folder",
+    "sample_name",
+]

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 SHARDS = "shards"
 """Prefix of all packs' keys."""
 
+CURRENT = f"{SHARDS}/current.json"
+"""Says how new the indexes of current crops are (cropline/maintenance/current.py)."""
+
 _BUFFER = 1 << 20  # with the usual buffer, which is smaller than a crop, each crop would be a call
 _numbers = itertools.count()
 
@@ -45,6 +48,17 @@ def sample_name(key: str) -> tuple[str, str]:
 def index_key(shard: str) -> str | None:
     """The key of the index beside a pack, if its kind has one."""
     return f"{shard.removesuffix('.tar')}.json" if shard.endswith(".tar") else None
+
+
+def current_key(shard: str) -> str:
+    """The key of the index of a pack's current crops, which maintenance writes."""
+    return f"{shard}.current.json"
+
+
+def beside(shard: str) -> list[str]:
+    """The keys of all that may lie beside a pack, and goes with it."""
+    index = index_key(shard)
+    return [current_key(shard), *([index] if index is not None else [])]
 
 
 class Spool:

@@ -15,6 +15,8 @@ from PIL import Image
 
 from cropline import read_crops
 from cropline.core.columns import CATALOGUE_COLUMNS
+from cropline.maintenance import index_packs
+from cropline.state import State
 from demo.server import DemoServer
 from tests.integration.commands import cropline
 from tests.integration.conftest import Workspace, settled
@@ -41,6 +43,8 @@ def polled(
             LINEAGE__TRANSPORT="none", PROFILES=json.dumps(PROFILES), ENGINE__STORES=str(here.folder / "stores.parquet")
         )
         here.poll()
+        with State.open(here.settings.state) as state:
+            index_packs(here.settings.storage.spec, state)
         yield here
 
 
@@ -107,7 +111,9 @@ def _written(workspace: Workspace, profile: str | None = None) -> int:
     return sum(row["status"] == "written" and profile in (None, row["profile"]) for row in rows)
 
 
-@pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda snippet: re.findall(r"^(?:import|from) (\w+)", snippet)[-1])
+@pytest.mark.parametrize(
+    "snippet", SNIPPETS, ids=lambda snippet: re.findall(r"^(?:import|from) (\w+)", snippet, re.MULTILINE)[-1]
+)
 def test_every_snippet_of_the_page_reads_every_current_crop(
     polled: Workspace, snippet: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import json
+import os
+import re
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 import cropline
 from cropline.catalogue import Catalogue
@@ -15,7 +21,9 @@ from cropline.config.state import StateSettings
 from cropline.core import storage
 from cropline.core.schemas import CROPS
 from cropline.core.store_spec import StoreSpec
-from cropline.maintenance import rewrite_packs
+from cropline.erasure.erase import forget
+from cropline.erasure.selection import Selection
+from cropline.maintenance import index_packs, remove_orphans, rewrite_packs
 from cropline.packs import Sample, Spool, pack_folder
 from cropline.packs.reading import list_packs, opened, samples
 from cropline.state import State
@@ -33,11 +41,11 @@ def state(tmp_path: Path) -> Iterator[State]:
         yield opened_
 
 
-def _packed(spec: StoreSpec, kind: str) -> str:
+def _packed(spec: StoreSpec, kind: str, profile: str = "default", pictures: dict[str, bytes] = DATA) -> str:
     """Store one pack of ten crops, with their rows. Return its key."""
-    spool = Spool(spec, kind, pack_folder("default", "b1"))
+    spool = Spool(spec, kind, pack_folder(profile, "b1"))
     rows: list[dict[str, Any]] = []
-    for image, data in DATA.items():
+    for image, data in pictures.items():
         key = f"crops/default/cameras/{image}/v1/0000.jpg"
         spool.add(Sample(f"cameras/{image}/v1/0000", "jpg", {"key": key, "source": "cameras", "image_id": image}, data))
         rows.append(
@@ -105,3 +113,92 @@ def test_a_pack_of_few_dead_crops_and_one_of_a_running_erasure_stay(tmp_path: Pa
 
 def test_a_store_without_a_catalogue_has_nothing_to_rewrite(tmp_path: Path, state: State) -> None:
     assert rewrite_packs(StoreSpec((tmp_path / "none").as_uri()), state, dry_run=False).count == 0
+
+
+def _indexed(spec: StoreSpec) -> dict[str, set[str]]:
+    """Return each pack that has an index, with the photos of the crops that it names."""
+    keys = [key for key in storage.list_keys(spec, "shards/") if key.endswith((".tar.current.json", "et.current.json"))]
+    told = {key.removesuffix(".current.json"): json.loads(storage.read(spec, key))["keys"] for key in keys}
+    return {pack: {key.split("/")[3] for key in named} for pack, named in told.items()}
+
+
+@pytest.mark.parametrize("kind", ["shards", "parquet"])
+def test_an_index_names_the_current_crops_of_each_pack_and_how_new_it_is(
+    tmp_path: Path, state: State, kind: str
+) -> None:
+    spec = StoreSpec((tmp_path / "store").as_uri())
+    pack = _packed(spec, kind)
+    assert index_packs(spec, state) == 1
+    assert _indexed(spec) == {pack: set(IMAGES)}
+    _supersede(spec, IMAGES[:4])
+    assert index_packs(spec, state) == 1
+    assert _indexed(spec) == {pack: set(IMAGES[4:])}
+    told = json.loads(storage.read(spec, "shards/current.json"))
+    assert told["catalogue_version"] == Catalogue(spec).version()
+    assert index_packs(spec, state) == 0, "nothing changed, so nothing is written"
+    rewrite_packs(spec, state, dry_run=False)
+    index_packs(spec, state)
+    ((new, named),) = _indexed(spec).items()
+    assert (new != pack, named) == (True, set(IMAGES[4:]))
+
+
+def test_a_killed_or_hindered_run_claims_nothing_that_it_did_not_do(
+    tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = StoreSpec((tmp_path / "store").as_uri())
+    pack = _packed(spec, "shards")
+    index_packs(spec, state)
+    before = storage.read(spec, "shards/current.json")
+    _supersede(spec, IMAGES[:2])
+    assert state.acquire_erasure_lock("cameras", "an erasure")
+    assert index_packs(spec, state) == 0
+    assert (storage.read(spec, "shards/current.json"), _indexed(spec)) == (before, {pack: set(IMAGES)})
+    state.release_erasure_lock("cameras", "an erasure")
+    with monkeypatch.context() as killing:
+        killing.setattr(storage, "write", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            index_packs(spec, state)
+    assert storage.read(spec, "shards/current.json") == before
+    assert index_packs(spec, state) == 1
+    assert _indexed(spec) == {pack: set(IMAGES[2:])}
+
+
+def _killed(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_erased_crop_is_in_no_index_and_the_sweep_keeps_what_is_in_use(tmp_path: Path, state: State) -> None:
+    spec = StoreSpec((tmp_path / "store").as_uri())
+    pack = _packed(spec, "shards")
+    index_packs(spec, state)
+    for key in storage.list_keys(spec, "shards/"):
+        os.utime(tmp_path / "store" / key, (0, 0))
+    assert remove_orphans(spec, state, safe=timedelta(days=2), dry_run=False)[0].count == 0
+    forget(spec, state, "cameras", Selection(images=(IMAGES[0],)))
+    assert _indexed(spec) == {}
+    assert not storage.exists(spec, pack)
+    index_packs(spec, state)
+    assert list(_indexed(spec).values()) == [set(IMAGES[1:])]
+
+
+@pytest.mark.parametrize(
+    ("kind", "profile", "tool"), [("shards", "train", "webdataset"), ("parquet", "table", "datasets")]
+)
+def test_the_readers_on_the_page_leave_out_superseded_crops(
+    tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    kind: str, profile: str, tool: str,
+) -> None:  # fmt: skip
+    spec = StoreSpec((tmp_path / "store").as_uri())
+    drawn = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(drawn, "JPEG")
+    _packed(spec, kind, profile, dict.fromkeys(IMAGES, drawn.getvalue()))
+    _supersede(spec, IMAGES[:3])
+    index_packs(spec, state)
+    page = (Path(__file__).parents[4] / "docs" / "reading-crops.md").read_text(encoding="utf-8")
+    snippets = re.findall(
+        r"^```python\n(.*?)^```$", page.partition("## Current crops of packs")[2], re.MULTILINE | re.DOTALL
+    )
+    (snippet,) = (snippet for snippet in snippets if tool in snippet)
+    monkeypatch.chdir(tmp_path)
+    exec(snippet, {"storage": spec.url})
+    assert capsys.readouterr().out.startswith(f"crops of {profile}: 7")
