@@ -165,7 +165,13 @@ def test_all_output_kinds_are_written_read_erased_swept_and_exported(
         "unfinished files": 0,
         "unfinished uploads": 1,
     }
-    assert workspace.place.objects("crops") | workspace.place.objects("shards") == before
+    after = workspace.place.objects("crops") | workspace.place.objects("shards")
+    indexes = {key for key in after if key.endswith("current.json")}
+    assert indexes == {
+        "shards/current.json",
+        *(f"{row['shard']}.current.json" for row in workspace.rows() if row["shard"]),
+    }
+    assert {key: data for key, data in after.items() if key not in indexes} == before
     assert [entry["Key"] for entry in client.list_multipart_uploads(Bucket=bucket)["Uploads"]] == ["not-ours.tar"]
 
     choice = Choice(f"image_id <> '{gone}'", tuple(KINDS))
