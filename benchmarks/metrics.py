@@ -1,6 +1,6 @@
 """A scrape of the exporter over a large state database, on SQLite and on a real PostgreSQL.
 
-    python -m benchmarks.metrics                   10,000,000 work items: five minutes, 12 GB of disk
+    python -m benchmarks.metrics                   10,000,000 work items; writing them to SQLite takes about ten minutes
     ROWS=200000 python -m benchmarks.metrics       fewer
 
 The state has 3 % pending, 1 % failed and 1 % dead items, 20,000 batches of which a day's are in the window, and 100,000
