@@ -87,6 +87,7 @@ def readdress(database: Database, batch: Batch, moved: Mapping[tuple[str, int], 
         locked = select(1).where(batches.c.batch_id == batch.batch_id, batches.c.attempt == batch.attempt, _OPEN)
         if connection.execute(locked.with_for_update()).scalar() is None:
             raise StaleLease(f"batch {batch.batch_id}: attempt {batch.attempt} no longer owns it")
+        _lock_items(connection, batch.batch_id)
         for (manifest, row), (to_manifest, to_row) in sorted(moved.items()):
             mine = (images.c.batch_id == batch.batch_id, _CLAIMED)
             # Keep a place that was announced since: it is newer than the requested one.
@@ -152,16 +153,27 @@ def _readdress(connection: Connection, batch_id: str) -> None:
 
     Not when the metadata changed too: the catalogue may hold the batch's rows as they were claimed.
     """
+    mine = (images.c.batch_id == batch_id, _CLAIMED)
+    _lock_items(connection, batch_id)
     connection.execute(
         update(images)
         .where(
-            images.c.batch_id == batch_id,
-            _CLAIMED,
+            *mine,
             images.c.fingerprint == images.c.claimed_fingerprint,
             images.c.metadata.is_not_distinct_from(images.c.claimed_metadata),
         )
         .values(claimed_manifest=images.c.manifest, claimed_row=images.c.manifest_row)
     )
+
+
+def _lock_items(connection: Connection, batch_id: str) -> None:
+    """Lock the batch's work items in the order of the key, as registrations do.
+
+    An update locks rows as it meets them, so that it and a registration could each wait for the other.
+    """
+    items = select(images.c.image_id).where(images.c.batch_id == batch_id, _CLAIMED)
+    key = (images.c.source, images.c.image_id, images.c.profile)
+    connection.execute(items.order_by(*key).with_for_update()).all()
 
 
 def _claim_new(connection: Connection, request: ClaimRequest, now: datetime) -> Batch | None:

@@ -40,9 +40,11 @@ class Proxy(BaseHTTPRequestHandler):
         if self.fault():
             return
         connection = HTTPConnection(self.behind)
-        connection.request(self.command, self.path, self.body, dict(self.headers))
-        response = connection.getresponse()
-        data = response.read()
+        # Moto looks whether the object exists and then writes it: two PUTs at once could both create it.
+        with _one_at_a_time:
+            connection.request(self.command, self.path, self.body, dict(self.headers))
+            response = connection.getresponse()
+            data = response.read()
         told = [(name, value) for name, value in response.getheaders() if name.lower() not in _OWN]
         size = response.getheader("Content-Length", "0") if self.command == "HEAD" else str(len(data))
         self.answer(response.status, data, [*told, ("Content-Length", size)])
@@ -63,6 +65,7 @@ class Proxy(BaseHTTPRequestHandler):
         """Suppress the log."""
 
 
+_one_at_a_time = threading.Lock()
 _OWN = ("content-length", "transfer-encoding", "connection", "server", "date")
 
 
