@@ -1,7 +1,7 @@
 """Finds what remains of rows that came and went, in a DuckDB file. Its memory does not grow with their number.
 
-The rows are wide, so they are looked at by three numbers each: their crop, their values, their version. That is done in
-parts. Only then are the rows that are told read, and sorted on disk.
+The rows are wide. So three numbers of each are compared first, in parts: hashes of its crop and of its values, and its
+version. Then DuckDB reads only the rows of the result, and sorts them on disk.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, JsonValue, SecretStr, ValidationInfo, field_validator, model_validator
 
-from cropline.config.auth import AuthSettings, check_header_name, check_header_value
+from cropline.config.auth import AuthSettings, check_header_value, check_headers
 from cropline.config.field_map import FieldMap as FieldMap
 from cropline.config.field_map import check_jmespath
 from cropline.config.files import check_files_url, with_defaults
@@ -307,10 +307,7 @@ class ApiSettings(Group):
     @field_validator("headers")
     @classmethod
     def _are_headers(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
-        for name, secret in value.items():
-            check_header_name(name)
-            check_header_value(secret.get_secret_value())
-        return value
+        return check_headers(value)
 
     @field_validator("since_format")
     @classmethod

@@ -67,6 +67,14 @@ class AuthSettings(Group):
         return self
 
 
+def check_headers(value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+    """Return the headers. Raise ValueError for a name or a value that no header can have."""
+    for name, secret in value.items():
+        check_header_name(name)
+        check_header_value(secret.get_secret_value())
+    return value
+
+
 def check_header_name(name: str) -> str:
     """Raise ValueError when a header cannot have this name."""
     if not _HEADER_NAME.fullmatch(name):

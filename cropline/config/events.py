@@ -1,4 +1,4 @@
-"""Settings of cropline's own events: who is told of committed batches and erasures."""
+"""Settings of cropline's own events: which receivers get committed batches and erasures."""
 
 from __future__ import annotations
 

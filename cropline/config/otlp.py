@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from cropline.config.auth import check_header_name, check_header_value
+from cropline.config.auth import check_headers
 from cropline.config.group import Group
 from cropline.core.hosts import check_authorities
 
@@ -40,10 +40,7 @@ class OtlpSettings(Group):
     @field_validator("headers")
     @classmethod
     def _are_headers(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
-        for name, secret in value.items():
-            check_header_name(name)
-            check_header_value(secret.get_secret_value())
-        return value
+        return check_headers(value)
 
     @field_validator("ca_file")
     @classmethod

@@ -29,7 +29,7 @@ class Receivers:
     def publish(self, events: Sequence[Mapping[str, Any]], arrived: Sequence[Collection[str]] = ()) -> PublishResult:
         """Send the events in order. ``arrived``: for each event, the receivers that have it already.
 
-        Without a receiver nobody wants them any more: they count as arrived.
+        Without a receiver all events count as delivered, so that they leave the outbox.
         """
         started = time.monotonic()
         try:

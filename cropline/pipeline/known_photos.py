@@ -1,7 +1,7 @@
 """Photos that left the state table: recognised by the catalogue, and brought back before they are worked on again.
 
-The catalogue's rows give back the work item that made them (``work_items``). Photos move out only when this is the work
-item that stands in the table, so a decision on a photo is the same as if it had stayed.
+The catalogue's rows give back the work item that made them (``work_items``). Photos move out only when this equals the
+work item in the table. So the decision on a photo is the same as for one that stayed.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ class OtlpSpans:
             span.end()
 
     def close(self) -> str | None:
-        """Send the rest. The time is limited by a thread of its own, since the library's limit covers only a part."""
+        """Send the remaining spans in another thread, and wait a limited time: the library's own limit covers only a part."""
         if logging.getLogRecordFactory() == self._with_ids:
             logging.setLogRecordFactory(self._records)
         sending = threading.Thread(target=self._provider.shutdown, name="cropline-traces", daemon=True)

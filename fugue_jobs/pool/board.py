@@ -1,4 +1,4 @@
-"""The call of a function that a crop process is in, in memory that it shares with the pool.
+"""Which function call a crop process is in, written to memory that it shares with the pool.
 
 A message for each call cost more than many functions. The memory outlives the process, so that the pool finds the crops
 to blame when it dies.
@@ -38,8 +38,8 @@ class Applying(NamedTuple):
 class Board:
     """One writer, the crop process, and one reader, the pool.
 
-    The first number counts beginnings and ends: it is odd during a call. The second is the length of the call's text
-    after the head.
+    The first number counts beginnings and ends of calls: it is odd during a call. The second is the length of the
+    pickled call, which follows the head.
     """
 
     def __init__(self, fd: int) -> None:
@@ -49,14 +49,14 @@ class Board:
         self._numbers, self._ended = view[:8].cast("I"), view[8:_HEAD].cast("d")
 
     def begin(self, hands: tuple[InHand, ...], timeout_s: float, memory_mb: int, use: str) -> None:
-        """Say that a call begins."""
+        """Record that a call begins."""
         text = pickle.dumps(Applying(hands, timeout_s, memory_mb, use, monotonic()))
         self._memory[_HEAD : _HEAD + len(text)] = text
         self._numbers[1] = len(text)
         self._numbers[0] += 1
 
     def end(self) -> None:
-        """Say that the call has ended."""
+        """Record that the call has ended."""
         self._ended[0] = monotonic()
         self._numbers[0] += 1
 
