@@ -17,7 +17,6 @@ from uuid import uuid4
 import boto3
 import pyarrow as pa
 import pytest
-from moto.server import ThreadedMotoServer
 from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter
 from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
@@ -29,6 +28,7 @@ from cropline.core.errors import NothingCameThrough
 from cropline.pipeline.funnel import Funnel
 from cropline.state import State
 from tests.contract.state.servers import Postgres
+from tests.emulators.s3 import s3_server
 from tests.integration.cameras import Cameras, cameras
 from tests.integration.faulty_proxy import FaultyProxy, faulty_proxy
 from tests.integration.fork_server import ForkedRun, ForkServer, fork_server
@@ -247,11 +247,8 @@ def disturbed(
 @pytest.fixture(scope="session")
 def s3() -> Iterator[str]:
     """Return the address of an S3 server."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_server() as url:
+        yield url
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from uuid import uuid4
 import boto3
 import pyarrow as pa
 import pytest
-from moto.server import ThreadedMotoServer
 
 from cropline.catalogue import Catalogue
 from cropline.catalogue.crop_files import open_crop
@@ -24,6 +23,7 @@ from cropline.export import Choice, Layout, export
 from cropline.packs import Sample, Spool, pack_folder
 from fugue_jobs.pool.storing import CropStore
 from fugue_jobs.work import CropOutcome
+from tests.emulators.s3 import s3_server
 from tests.photos import drawn, encoded
 from tests.unit.cropline.catalogue.test_catalogue import crops
 from tests.unit.fugue_jobs.imaging.cutting import work_for
@@ -37,11 +37,8 @@ QUOTED = ["a#b/a?b", "a#", "a?"]
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
-    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    yield f"http://{host}:{port}"
-    moto.stop()
+    with s3_server() as url:
+        yield url
 
 
 @pytest.fixture(autouse=True)

@@ -11,11 +11,11 @@ from threading import Barrier
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from cropline.catalogue import Appended, Catalogue
 from cropline.core.errors import CatalogueError, StaleLease
 from cropline.core.store_spec import StoreSpec
+from tests.emulators.s3 import s3_server
 from tests.integration.faulty_proxy import Fault, faulty_proxy
 from tests.unit.cropline.catalogue.test_catalogue import append, crops, keys
 
@@ -24,11 +24,8 @@ SECRET = "CANARY-7f3a-secret"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    yield f"http://{host}:{port}"
-    moto.stop()
+    with s3_server() as url:
+        yield url
 
 
 @pytest.fixture

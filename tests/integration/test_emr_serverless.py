@@ -15,7 +15,6 @@ from uuid import uuid4
 import boto3
 import pyarrow as pa
 import pytest
-from moto.server import ThreadedMotoServer
 
 from cropline.config.profile import Profile
 from cropline.config.settings import EngineSettings, FetchSettings
@@ -25,6 +24,7 @@ from cropline.pipeline.funnel import EngineUse
 from fugue_jobs.engines.run import run_crop_job
 from tests.contract import jobs
 from tests.contract.spark_servers import python_without_cropline
+from tests.emulators.s3 import s3_server
 from tests.integration.emr_server import APPLICATION, ROLE, emr_server
 from tests.photos import PhotoServer, drawn, encoded, photo_server
 
@@ -36,11 +36,8 @@ LIMIT_S = 120
 @pytest.fixture(scope="module")
 def moto() -> Iterator[str]:
     """S3 and EMR Serverless as moto provides them."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_server() as url:
+        yield url
 
 
 @pytest.fixture

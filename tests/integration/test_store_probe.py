@@ -14,7 +14,6 @@ from uuid import uuid4
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from automations.deploy import _prove_storage
 from cropline.catalogue import Catalogue
@@ -22,6 +21,7 @@ from cropline.config.settings import Settings
 from cropline.core import storage, store_probe
 from cropline.core.errors import StorageError
 from cropline.core.store_spec import StoreSpec
+from tests.emulators.s3 import s3_server
 from tests.unit.cropline.catalogue.test_catalogue import crops
 
 Fault = Callable[["Proxy"], bool]
@@ -40,11 +40,9 @@ class Proxy(BaseHTTPRequestHandler):
         if self.fault():
             return
         connection = HTTPConnection(self.behind)
-        # Moto looks whether the object exists and then writes it: two PUTs at once could both create it.
-        with _one_at_a_time:
-            connection.request(self.command, self.path, self.body, dict(self.headers))
-            response = connection.getresponse()
-            data = response.read()
+        connection.request(self.command, self.path, self.body, dict(self.headers))
+        response = connection.getresponse()
+        data = response.read()
         told = [(name, value) for name, value in response.getheaders() if name.lower() not in _OWN]
         size = response.getheader("Content-Length", "0") if self.command == "HEAD" else str(len(data))
         self.answer(response.status, data, [*told, ("Content-Length", size)])
@@ -65,7 +63,6 @@ class Proxy(BaseHTTPRequestHandler):
         """Suppress the log."""
 
 
-_one_at_a_time = threading.Lock()
 _OWN = ("content-length", "transfer-encoding", "connection", "server", "date")
 
 
@@ -165,11 +162,8 @@ def is_away(self: Proxy) -> bool:
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
-    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    yield f"{host}:{port}"
-    moto.stop()
+    with s3_server() as url:
+        yield url.removeprefix("http://")
 
 
 @pytest.fixture(autouse=True)

@@ -8,22 +8,19 @@ from uuid import uuid4
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from cropline.core.store_spec import StoreSpec
 from tests.emulators.azurite import ACCOUNT, KEY, Azurite, azurite
 from tests.emulators.gcs import Gcs, gcs_server
+from tests.emulators.s3 import s3_server
 
 KINDS = ("file", "s3", "az", "gs")
 
 
 @pytest.fixture(scope="session")
 def s3() -> Iterator[str]:
-    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    yield f"http://{host}:{port}"
-    moto.stop()
+    with s3_server() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

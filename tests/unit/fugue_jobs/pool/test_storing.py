@@ -9,7 +9,6 @@ from pathlib import Path
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from cropline.core.failures import PhotoFailure
 from cropline.core.keys import crop_key
@@ -17,6 +16,7 @@ from cropline.core.storage import list_keys, read
 from cropline.core.store_spec import StoreSpec
 from fugue_jobs.pool.storing import CropStore
 from fugue_jobs.work import Box, CropOutcome
+from tests.emulators.s3 import s3_server
 from tests.unit.fugue_jobs.imaging.cutting import work_for
 
 OUTCOME = CropOutcome(0, 0, "written", format="png")
@@ -24,15 +24,11 @@ OUTCOME = CropOutcome(0, 0, "written", format="png")
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[StoreSpec]:
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, s3_server() as url:
         patch.setenv("AWS_ACCESS_KEY_ID", "test")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1").create_bucket(Bucket="crops")
-        yield StoreSpec("s3://crops/below", f"http://{host}:{port}", "us-east-1")
-    server.stop()
+        boto3.client("s3", endpoint_url=url, region_name="us-east-1").create_bucket(Bucket="crops")
+        yield StoreSpec("s3://crops/below", url, "us-east-1")
 
 
 def test_a_local_crop_is_where_the_store_reads_it(tmp_path: Path) -> None:
