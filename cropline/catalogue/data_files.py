@@ -45,6 +45,8 @@ class DataFileWriter:
         self._schema = pa.schema([field for field in schema if field.name != PARTITION])
 
         self._day, self._statistics = day, _Statistics()
+        self._waiting: list[pa.Table] = []
+        self._metadata: list[pq.FileMetaData] = []
         in_group = max(1, min(rows, GROUP_ROWS))
         self._writer = pq.ParquetWriter(
             target,
@@ -55,15 +57,26 @@ class DataFileWriter:
                 "key": {"ndv": in_group, "fpp": _FALSE_HITS},
                 "image_id": {"ndv": max(1, in_group // 4), "fpp": _FALSE_HITS},
             },
+            metadata_collector=self._metadata,
         )
 
     def write(self, rows: pa.Table) -> None:
-        """Add rows (CATALOGUE)."""
-        if len(rows):
-            self._statistics.add(rows)
-            self._writer.write_table(rows.select(self._schema.names), row_group_size=GROUP_ROWS)
+        """Add rows (CATALOGUE). They stay in memory until they fill a row group: every group costs each reader time."""
+        if not len(rows):
+            return
+        self._statistics.add(rows)
+        self._waiting.append(rows.select(self._schema.names))
+        count = sum(map(len, self._waiting))
+        if count >= GROUP_ROWS:
+            waiting = pa.concat_tables(self._waiting)
+            whole = count - count % GROUP_ROWS
+            self._writer.write_table(waiting.slice(0, whole), row_group_size=GROUP_ROWS)
+            self._waiting = [waiting.slice(whole)] if whole < count else []
 
     def close(self) -> None:
+        if self._waiting:
+            self._writer.write_table(pa.concat_tables(self._waiting), row_group_size=GROUP_ROWS)
+            self._waiting = []
         self._writer.close()
 
     def action(self, path: str, size: int, *, data_change: bool) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from cropline.catalogue import CATALOGUE, Catalogue, compaction, delta, entries, vectors
+from cropline.catalogue import CATALOGUE, Catalogue, compaction, data_files, delta, entries, vectors
 from cropline.catalogue.files import Snapshot
 from cropline.core.errors import CatalogueError
 from cropline.core.store_spec import StoreSpec
@@ -309,3 +309,28 @@ def _crc(data: bytes) -> int:
     import zlib
 
     return zlib.crc32(data)
+
+
+def test_files_of_few_rows_become_one_row_group(catalogue: Catalogue, tmp_path: Path) -> None:
+    """A row group for each of them would make the file's footer, which every look-up reads, grow with the commits."""
+    for number in range(3):
+        append(catalogue, crops([f"i{number}"]), f"batch-{number}")
+    maintenance(tmp_path)
+    (merged,) = files(tmp_path)
+    assert pq.ParquetFile(merged).metadata.num_row_groups == 1
+    assert plain_read(tmp_path) == keys(crops(["i0", "i1", "i2"]))
+
+
+def test_a_row_group_has_as_many_rows_as_it_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data_files, "GROUP_ROWS", 10)
+    rows = pa.Table.from_pylist(
+        [{"key": f"k{number}", "image_id": "a", "source": "s"} for number in range(33)], CATALOGUE
+    )
+    target = tmp_path / "part.parquet"
+    writer = data_files.DataFileWriter(target, CATALOGUE, None, rows=33)
+    for start, stop in [(0, 4), (4, 25), (25, 25), (25, 33)]:
+        writer.write(rows.slice(start, stop - start))
+    writer.close()
+    written = pq.ParquetFile(target)
+    assert [written.metadata.row_group(n).num_rows for n in range(written.num_row_groups)] == [10, 10, 10, 3]
+    assert written.read()["key"].to_pylist() == rows["key"].to_pylist()
