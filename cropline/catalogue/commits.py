@@ -15,7 +15,7 @@ from cropline.catalogue.failed_recrops import stay
 from cropline.catalogue.files import Snapshot
 from cropline.catalogue.log import STEP
 from cropline.catalogue.positions import Found, Wanted, locate, rows_of
-from cropline.catalogue.rows import ImageProfile, find, naming
+from cropline.catalogue.rows import ImageProfile, equalling, naming, scan
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -28,7 +28,7 @@ def transaction(table: DeltaTable, batch_id: str, attempt: int = 2) -> int | Non
     by its rows; 0 means a commit that can no longer be looked up.
     """
     known: int | None = table.transaction_version(batch_id)
-    if known is None and attempt > 1 and len(find(table, batch_id=batch_id)):
+    if known is None and attempt > 1 and len(scan(table, equalling(batch_id=batch_id), ["batch_id"])):
         return 0
     return known
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cropline.catalogue import blooms
 from cropline.catalogue.files import LAYOUT
 from cropline.catalogue.rows import PARTITION, STATISTICS
 from cropline.core import storage
@@ -55,7 +56,7 @@ class DataFileWriter:
             write_page_index=True,
             bloom_filter_options={
                 "key": {"ndv": in_group, "fpp": _FALSE_HITS},
-                "image_id": {"ndv": max(1, in_group // 4), "fpp": _FALSE_HITS},
+                "image_id": {"ndv": max(1, in_group // 4), "fpp": _FALSE_HITS},  # see blooms.COLUMNS
             },
             metadata_collector=self._metadata,
         )
@@ -80,7 +81,9 @@ class DataFileWriter:
         self._writer.close()
 
     def action(self, path: str, size: int, *, data_change: bool) -> dict[str, Any]:
-        """Return the add action."""
+        """Return the add action of the closed file."""
+        (metadata,) = self._metadata
+        filters = blooms.tag(metadata)
         return {
             "path": path,
             "partitionValues": {PARTITION: self._day.isoformat() if self._day else None},
@@ -88,7 +91,7 @@ class DataFileWriter:
             "modificationTime": int(time.time() * 1000),
             "dataChange": data_change,
             "stats": self._statistics.text(),
-            "tags": dict([LAYOUT]),
+            "tags": dict([LAYOUT] if filters is None else [LAYOUT, (blooms.TAG, filters)]),
         }
 
 

@@ -6,15 +6,17 @@ The predicate of a superseding commit names its images, and the version before i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from cropline.catalogue import delta
+from cropline.catalogue.files import Snapshot
 from cropline.catalogue.log import DELETE, STEP
-from cropline.catalogue.rows import find
+from cropline.catalogue.positions import row_of_crop, rows_of_image
+from cropline.core.errors import StorageError
 from cropline.core.keys import safe_name
 from cropline.core.store_spec import StoreSpec
 
@@ -36,7 +38,7 @@ def of_image(spec: StoreSpec, table: DeltaTable, source: str, image_id: str) -> 
     """Yield the image's rows before each commit that superseded it, newest first. Empty states are left out."""
     for version, names in _superseding(table):
         if image_id in names:
-            rows = _before(spec, version, source=source, image_id=image_id)
+            rows = _before(spec, version, lambda then: rows_of_image(then, source, image_id))
             if rows is None:
                 return
             if len(rows):
@@ -48,7 +50,7 @@ def of_crop(spec: StoreSpec, table: DeltaTable, key: str) -> PastRows | None:
     folders = set(key.split("/"))
     for version, names in _superseding(table):
         if any(safe_name(name) in folders for name in names):
-            rows = _before(spec, version, key=key)
+            rows = _before(spec, version, lambda then: row_of_crop(then, key))
             if rows is None:
                 return None
             if len(rows):
@@ -64,14 +66,19 @@ def _superseding(table: DeltaTable) -> Iterator[tuple[int, set[str]]]:
             yield entry["version"], {text.replace("''", "'") for text in _LITERAL.findall(predicate)}
 
 
-def _before(spec: StoreSpec, version: int, **equal: str) -> pa.Table | None:
+def _before(spec: StoreSpec, version: int, look: Callable[[Snapshot], pa.Table]) -> pa.Table | None:
     """Return rows of the version before the given one; None when maintenance has removed its files or its log."""
     from deltalake.exceptions import DeltaError
 
     try:
         table = delta.open_table(spec, version=version - 1)
-        return find(table, **equal) if table is not None else None
-    except (DeltaError, pa.ArrowException, OSError) as error:
-        if "not found" in str(error).lower():
+        return look(Snapshot(spec, table)) if table is not None else None
+    except (DeltaError, pa.ArrowException, OSError, StorageError) as error:
+        if _is_missing(error):
             return None
         raise
+
+
+def _is_missing(error: BaseException) -> bool:
+    missing = isinstance(error, FileNotFoundError) or "not found" in str(error).lower()
+    return missing or (error.__cause__ is not None and _is_missing(error.__cause__))

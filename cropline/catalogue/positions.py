@@ -5,7 +5,7 @@ delta-rs' own engine finds rows too, but not where they are; and it reads every 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cropline.catalogue import blooms
 from cropline.catalogue.files import DataFile, Ranges, Snapshot
 from cropline.catalogue.rows import CATALOGUE, PARTITION, ImageProfile, in_schema
 from cropline.core import storage
@@ -25,7 +26,11 @@ if TYPE_CHECKING:
 
 _FILES_AT_ONCE = 8
 _ROWS_OF_FILES_AT_ONCE = 4  # each holds a row group in memory
+_FILTERS_AT_ONCE = 32  # small reads of a store
 _WORK = ("source", "image_id", "profile")
+
+Groups = list[int] | None
+"""Row groups of a file that may hold what is looked for; None: each of them may."""
 
 
 @dataclass(frozen=True)
@@ -107,15 +112,50 @@ def locate(snapshot: Snapshot, wanted: Wanted, *, dead: bool = False) -> list[Fo
     """Return where the wanted rows are, file by file. With ``dead`` also those that are no longer current."""
     if not wanted.images:
         return []
-    files = snapshot.that_may_hold(wanted.ranges)
 
-    def look(file: DataFile) -> Found | None:
-        return _in_file(snapshot.spec, file, wanted, dead)
+    def look(file: DataFile, groups: Groups) -> Found | None:
+        return _in_file(snapshot.spec, file, groups, wanted, dead)
 
+    return _looked(snapshot, wanted.ranges, "image_id", look)
+
+
+def locate_crop(snapshot: Snapshot, key: str, batches: Collection[str] | None = None) -> list[Found]:
+    """Return where the current rows of a crop are: one, or none. ``batches``: those that committed it, where known."""
+    ranges = Ranges({"key": [key]} if batches is None else {"key": [key], "batch_id": sorted(batches)})
+
+    def look(file: DataFile, groups: Groups) -> Found | None:
+        return _crop_in_file(snapshot.spec, file, groups, ranges)
+
+    return _looked(snapshot, ranges, "key", look)
+
+
+def _looked(
+    snapshot: Snapshot, ranges: Ranges, column: str, look: Callable[[DataFile, Groups], Found | None]
+) -> list[Found]:
+    """Look into the files and row groups that may hold a column's values."""
+    files = _filtered(snapshot, ranges, column)
     if len(files) < 2:
-        return [found for file in files if (found := look(file)) is not None]
+        return [found for file, groups in files if (found := look(file, groups)) is not None]
     with ThreadPoolExecutor(_FILES_AT_ONCE, thread_name_prefix="catalogue") as pool:
-        return [found for found in pool.map(look, files) if found is not None]
+        return [found for found in pool.map(lambda one: look(*one), files) if found is not None]
+
+
+def _filtered(snapshot: Snapshot, ranges: Ranges, column: str) -> list[tuple[DataFile, Groups]]:
+    """Return the files that statistics and Bloom filters do not rule out, each with its row groups to look into."""
+    files = snapshot.that_may_hold(ranges)
+    if "batch_id" in ranges.values:
+        return [(file, None) for file in files]  # most of them hold rows
+    hashes, spec = blooms.hashes_of(ranges.values[column]), snapshot.spec
+
+    def groups_of(file: DataFile) -> Groups:
+        return blooms.groups_that_may_hold(spec, file.key, file.action.get("tags") or {}, column, hashes)
+
+    if spec.local_path is not None:
+        told = [groups_of(file) for file in files]
+    else:
+        with ThreadPoolExecutor(_FILTERS_AT_ONCE, thread_name_prefix="catalogue") as pool:
+            told = list(pool.map(groups_of, files))
+    return [(file, groups) for file, groups in zip(files, told, strict=True) if groups is None or groups]
 
 
 def rows_of(snapshot: Snapshot, found: Sequence[Found], columns: Sequence[str] | None = None) -> pa.Table:
@@ -128,6 +168,16 @@ def rows_of(snapshot: Snapshot, found: Sequence[Found], columns: Sequence[str] |
     return pa.concat_tables(parts)
 
 
+def rows_of_image(snapshot: Snapshot, source: str, image_id: str) -> pa.Table:
+    """Return the current rows (CATALOGUE) of one image, for all profiles."""
+    return rows_of(snapshot, locate(snapshot, Wanted({source: {image_id}})))
+
+
+def row_of_crop(snapshot: Snapshot, key: str) -> pa.Table:
+    """Return the current row (CATALOGUE) of a crop: one, or none."""
+    return rows_of(snapshot, locate_crop(snapshot, key))
+
+
 def open_file(spec: StoreSpec, file: DataFile, **options: Any) -> pq.ParquetFile:
     """Open a data file. Raise StorageError when it does not exist."""
     import pyarrow.parquet as pq
@@ -137,16 +187,16 @@ def open_file(spec: StoreSpec, file: DataFile, **options: Any) -> pq.ParquetFile
     return pq.ParquetFile(storage.open_object(spec, file.key, size=file.size), pre_buffer=True, **options)
 
 
-def _in_file(spec: StoreSpec, file: DataFile, wanted: Wanted, dead: bool) -> Found | None:
+def _in_file(spec: StoreSpec, file: DataFile, may_hold: Groups, wanted: Wanted, dead: bool) -> Found | None:
     groups: dict[int, tuple[int, npt.NDArray[np.uint32]]] = {}
     works: dict[int, list[ImageProfile]] = {}
     with open_file(spec, file, read_dictionary=["image_id"]) as parquet:
         ids, ranges = pa.array(wanted.ids, pa.string()), wanted.ranges
-        for group, start in _groups(parquet, ranges):
+        for group, start in _groups(parquet, ranges, may_hold):
             hits = _hits(parquet.read_row_group(group, columns=["image_id"], use_threads=False)["image_id"], ids)
             if not len(hits):
                 continue
-            told = parquet.read_row_group(group, columns=list(_WORK), use_threads=False).take(pa.array(hits))
+            told = _taken(parquet, group, list(_WORK), hits)
             places = list(zip(*(told[name].to_pylist() for name in _WORK), strict=True))
             mask = np.array([wanted.holds(*place) for place in places], np.bool_)
             if not dead and len(file.dead):
@@ -157,13 +207,27 @@ def _in_file(spec: StoreSpec, file: DataFile, wanted: Wanted, dead: bool) -> Fou
     return Found(file, groups, works) if groups else None
 
 
-def _groups(parquet: pq.ParquetFile, ranges: Ranges) -> Iterator[tuple[int, int]]:
+def _crop_in_file(spec: StoreSpec, file: DataFile, may_hold: Groups, ranges: Ranges) -> Found | None:
+    groups: dict[int, tuple[int, npt.NDArray[np.uint32]]] = {}
+    with open_file(spec, file) as parquet:
+        keys = pa.array(ranges.values["key"], pa.string())
+        for group, start in _groups(parquet, ranges, may_hold):
+            hits = _hits(parquet.read_row_group(group, columns=["key"], use_threads=False)["key"], keys) + start
+            current = hits[~np.isin(hits, file.dead)]
+            if len(current):
+                groups[group] = (start, current.astype(np.uint32))
+    return Found(file, groups, {}) if groups else None
+
+
+def _groups(parquet: pq.ParquetFile, ranges: Ranges, may_hold: Groups) -> Iterator[tuple[int, int]]:
     """Yield (row group, its first row) of the groups whose statistics do not rule the values out."""
     metadata, start = parquet.metadata, 0
     columns = {metadata.schema.column(number).name: number for number in range(metadata.num_columns)}
     for group in range(metadata.num_row_groups):
         told = metadata.row_group(group)
-        if all(_may_hold(told, columns[name], name, ranges) for name in ranges.values if name in columns):
+        if (may_hold is None or group in may_hold) and all(
+            _may_hold(told, columns[name], name, ranges) for name in ranges.values if name in columns
+        ):
             yield group, start
         start += told.num_rows
 
@@ -191,15 +255,24 @@ def _hits(column: pa.ChunkedArray, ids: pa.Array) -> npt.NDArray[np.int64]:
     return np.concatenate(found) if found else np.empty(0, np.int64)
 
 
+def _taken(parquet: pq.ParquetFile, group: int, columns: list[str], positions: npt.NDArray[np.int64]) -> pa.Table:
+    """Return some rows of a row group."""
+    rows = parquet.read_row_group(group, columns=columns, use_threads=False)
+    for number, column in enumerate(rows.schema):
+        if pa.types.is_string_view(column.type):  # by other writers; Arrow cannot take from it
+            rows = rows.set_column(number, column.name, rows[column.name].cast(pa.string()))
+    return rows.take(pa.array(positions))
+
+
 def _read(spec: StoreSpec, found: Found, schema: pa.Schema) -> pa.Table:
     parts = []
     with open_file(spec, found.file) as parquet:
-        held = [name for name in schema.names if name in parquet.schema_arrow.names]
+        names = set(parquet.schema_arrow.names)
+        held = [name for name in schema.names if name in names]
         # Without a column of the file the number of rows would be lost.
         read = held or ["image_id"]
         for group, (start, positions) in found.groups.items():
-            rows = parquet.read_row_group(group, columns=read, use_threads=False)
-            parts.append(rows.take(pa.array(positions.astype(np.int64) - start)))
+            parts.append(_taken(parquet, group, read, positions.astype(np.int64) - start))
     rows = pa.concat_tables(parts)
     if PARTITION in schema.names:
         rows = rows.append_column(PARTITION, partition_column(found.file, len(rows)))

@@ -55,9 +55,6 @@ STATISTICS = (
     "status",
     "committed_at",
 )
-
-# The engine compares lists of up to 20 values with a file's statistics.
-_PLACES_AT_MOST = 20
 ORDER = [(name, "ascending") for name in ("source", "image_id", "profile", "box_index")]
 
 
@@ -140,24 +137,6 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def find(table: DeltaTable, **equal: str) -> pa.Table:
-    """Return the rows (CATALOGUE) whose columns equal the given texts.
-
-    In a file with dead rows the engine cannot skip pages. So it first reads two columns, which say where the rows are.
-    """
-    predicate = equalling(**equal)
-    if "batch_id" in equal:
-        return scan(table, predicate)
-    places = scan(table, predicate, [PARTITION, "batch_id"])
-    days, batches = places[PARTITION].unique().to_pylist(), places["batch_id"].unique().to_pylist()
-    if not batches:
-        return columns_of(table).empty_table()
-    if len(days) > _PLACES_AT_MOST or len(batches) > _PLACES_AT_MOST or None in batches:
-        return scan(table, predicate)
-    on = " OR ".join(f"{PARTITION} = '{day}'" if day else f"{PARTITION} IS NULL" for day in days)
-    return scan(table, f"({on}) AND {among('batch_id', batches)} AND {predicate}")
-
-
 def scan(table: DeltaTable, predicate: str | None, columns: Sequence[str] | None = None) -> pa.Table:
     """Return the rows (CATALOGUE, or some of its columns) that match a predicate.
 
@@ -184,10 +163,12 @@ def with_own(schema: pa.Schema) -> pa.Schema:
 
 def in_schema(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     """Return the rows with these columns. Files of earlier versions lack some, and have other kinds of text."""
+    held = set(rows.column_names)
     for field in schema:
-        if field.name not in rows.column_names:
+        if field.name not in held:
             rows = rows.append_column(field, pa.nulls(len(rows), field.type))
-    return rows.select(schema.names).cast(schema)
+    rows = rows.select(schema.names)
+    return rows if rows.schema.equals(schema, check_metadata=True) else rows.cast(schema)
 
 
 def joined(tables: Sequence[pa.Table]) -> pa.Table:

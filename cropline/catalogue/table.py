@@ -25,14 +25,13 @@ from cropline.catalogue.failed_recrops import newest
 from cropline.catalogue.files import Snapshot
 from cropline.catalogue.history import PastRows
 from cropline.catalogue.log import Memory, commit_of, has_unknown_commits
-from cropline.catalogue.positions import Wanted, locate, rows_of
+from cropline.catalogue.positions import Wanted, locate, row_of_crop, rows_of, rows_of_image
 from cropline.catalogue.rows import (
     CATALOGUE,
     ImageProfile,
     captured_before,
     columns_of,
     equalling,
-    find,
     of_stores,
     scan,
     to_catalogue,
@@ -173,18 +172,16 @@ class Catalogue:
             known = commits.transaction(table, batch_id) if table is not None else None
             if table is None or known is None or known < 0:
                 return None
-            rows = find(table, batch_id=batch_id)
+            rows = scan(table, equalling(batch_id=batch_id))
             commit = commit_of(self._spec, batch_id, known, table.version())
             if commit.version is None or commit.rows == len(rows):
                 return rows
             then = delta.open_table(self._spec, version=commit.version)
-            return find(then, batch_id=batch_id) if then is not None else rows
+            return scan(then, equalling(batch_id=batch_id)) if then is not None else rows
 
     def image_rows(self, source: str, image_id: str) -> pa.Table:
         """Return the current rows (CATALOGUE) of one image, for all profiles; no rows for an unknown image."""
-        with delta.catalogue_errors("read", self._spec):
-            table = delta.open_table(self._spec)
-            return CATALOGUE.empty_table() if table is None else find(table, source=source, image_id=image_id)
+        return self.images_rows(source, [image_id])
 
     def image_history(self, source: str, image_id: str) -> list[PastRows]:
         """Return the image's rows over time, newest first: the current ones, then those that each commit superseded.
@@ -195,7 +192,7 @@ class Catalogue:
             table = delta.open_table(self._spec)
             if table is None:
                 return []
-            current = find(table, source=source, image_id=image_id)
+            current = rows_of_image(Snapshot(self._spec, table), source, image_id)
             past = history.of_image(self._spec, table, source, image_id)
             return [*([PastRows(current, None)] if len(current) else []), *past]
 
@@ -209,7 +206,7 @@ class Catalogue:
             table = delta.open_table(self._spec)
             if table is None:
                 return None
-            current = find(table, key=key)
+            current = row_of_crop(Snapshot(self._spec, table), key)
             held = PastRows(current, None) if len(current) else history.of_crop(self._spec, table, key)
             return None if held is None else {**held.rows.to_pylist()[0], "superseded_in": held.superseded_in}
 
