@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from expectations.docs_style import BASE, INDEX_PAGE, RUN_PAGE
@@ -21,12 +22,9 @@ if TYPE_CHECKING:
 
 def run_page(record: Record, runs: Sequence[SuiteRun], index: str) -> str:
     """Return the page of one run. ``index``: relative URL of the index page."""
-    from great_expectations.render.view.view import DefaultJinjaSectionView
-
     outcomes = [outcome for run in runs for outcome in run.outcomes]
-    environment = _with_our_pages(DefaultJinjaSectionView().env)
     sections = [(field, _section(runs, field)) for field in _fields(outcomes)]
-    page = environment.get_template("run.html")
+    page = _of_gx().get_template("run.html")
     broken = sorted((o for o in outcomes if not o.success), key=_by_weight)
     return page.render(record=record, broken=broken, outcomes=outcomes, sections=sections, index=index)
 
@@ -37,6 +35,14 @@ def index_page(records: Sequence[Record]) -> str:
 
     page = _with_our_pages(Environment(autoescape=True)).get_template("index.html")
     return page.render(records=records, recent=list(reversed(records[:60])))
+
+
+@cache
+def _of_gx() -> Environment:
+    """Return GX's environment with our pages. It is kept with its templates: to compile them takes longer than a page."""
+    from great_expectations.render.view.view import DefaultJinjaSectionView
+
+    return _with_our_pages(DefaultJinjaSectionView().env)
 
 
 def _with_our_pages(environment: Environment) -> Environment:

@@ -11,7 +11,7 @@ import pytest
 from cropline.config.expectations import ExpectationSettings
 from cropline.core.errors import ManifestError
 from cropline.core.schemas import MANIFEST
-from expectations.gx import run_suite
+from expectations.gx import _frames, build_suite, run_suite
 from expectations.manifest import Check, Rule
 from expectations.validate import Verdict, validate_manifest
 from tests.unit.expectations.rows import NOW, item, landed
@@ -99,6 +99,39 @@ def test_an_expectation_that_cannot_be_evaluated_is_no_pass() -> None:
     rules = (Rule("age_known", "age", "age", Check("between", low=0), "The age is known"),)
     with pytest.raises(ManifestError, match="age_known could not be evaluated"):
         run_suite("unit", pd.DataFrame({"row": [0]}), rules)
+
+
+@pytest.mark.parametrize("rows", [4, 0])
+def test_rules_that_hold_are_counted_as_great_expectations_counts_them(rows: int) -> None:
+    import pandas as pd
+
+    frame = pd.DataFrame(
+        {
+            "row": [0, 1, 2, 3],
+            "age": [1.0, None, None, 3.0],
+            "kind": ["a", None, "b", "a"],
+            "all": ["x"] * 4,
+            "none": pd.Series([None] * 4, dtype=object),
+            "one": [5, 6, 7, 8],
+        }
+    ).head(rows)
+    checks = {
+        "age": Check("between", low=0),
+        "kind": Check("one_of", values=("a", "b")),
+        "all": Check("not_null"),
+        "none": Check("null"),
+        "one": Check("unique"),
+    }
+    rules = [Rule(column, column, column, check, column) for column, check in checks.items()]
+    batch = _frames().get_batch(batch_parameters={"dataframe": frame})
+    plain = batch.validate(build_suite("plain", rules), result_format="BASIC")
+
+    run = run_suite("ours", frame, rules)
+    for ours, theirs in zip(run.result.results, plain.results, strict=True):
+        assert theirs.success
+        names = ["element_count", "unexpected_count", "missing_count"]
+        assert [ours.result.get(name) for name in names] == [theirs.result.get(name) for name in names]
+        assert ours.result["unexpected_percent"] == (theirs.result["unexpected_percent"] or 0)
 
 
 def test_great_expectations_is_imported_only_by_a_call() -> None:
