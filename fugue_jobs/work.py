@@ -61,7 +61,7 @@ class ImageWork(NamedTuple):
     # An image without a URL: its bytes, or a path below the configured folder.
     data: bytes | None = None
     path: str | None = None
-    rows: tuple[bytes, ...] = ()  # the frame's row of each box for user functions, pickled
+    rows: tuple[dict[str, object] | bytes, ...] = ()  # the frame's row of each box for functions: see applying.sent_row
     singly: bool = False  # call functions with one crop at a time: a call with several ended its process
 
     @property

@@ -9,7 +9,7 @@ from cropline.core.errors import EngineError
 from cropline.core.failures import PhotoFailure
 from fugue_jobs.frame.results import Results
 from fugue_jobs.frame.rows import Rows, is_path
-from fugue_jobs.pool.applying import pickled_row
+from fugue_jobs.pool.applying import sent_row
 from fugue_jobs.pool.crop_pool import borrow_pool, return_pool, usable_cores
 from fugue_jobs.pool.crop_process import Assignment
 from fugue_jobs.work import Box, CropOutcome, ImageWork, Order, failed_photo
@@ -89,7 +89,7 @@ def _work(rows: Rows, group: Ints, options: Options) -> ImageWork:
         orders=(Order(PROFILE, options.profile.hash, options.profile.recipe),),
         data=image if isinstance(image, bytes) else None,
         path=image if isinstance(image, str) and is_path(image) else None,
-        rows=tuple(pickled_row(dict(rows.facts(row))) for row in group.tolist()) if options.profile.steps else (),
+        rows=tuple(map(sent_row, rows.facts(group))) if options.profile.steps else (),
     )
 
 

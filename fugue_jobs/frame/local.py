@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -31,7 +31,7 @@ from fugue_jobs.frame.rows import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from fugue_jobs.frame.rows import Floats, Image, Ints
+    from fugue_jobs.frame.rows import Facts, Floats, Image, Ints
 
 Cutter = Callable[[Rows, Options], Results]
 """Turns rows into results, here or on a cluster."""
@@ -119,7 +119,7 @@ def _nested(
         lambda row: image(int(row_of[row])),
         as_edges(four, options),
         lambda row: read[row][1] if own_label is None else own_label(int(row_of[row])),
-        lambda row: own_facts(int(row_of[row])),
+        lambda rows: own_facts(row_of[rows]),
     )
     return FrameRows(rows, counts)
 
@@ -131,17 +131,22 @@ def _label(source: Source, columns: Columns) -> Callable[[int], str | None] | No
     return lambda row: None if _is_missing(values[row]) else str(values[row])
 
 
-def _facts(source: Source) -> Callable[[int], Mapping[str, Any]]:
+def _facts(source: Source) -> Facts:
     told: dict[str, Sequence[Any]] = {}
 
-    def facts(row: int) -> Mapping[str, Any]:
+    def facts(rows: Ints) -> list[dict[str, Any]]:
         if not told:
             told.update({str(name): source.values(name) for name in dict.fromkeys(source.names())})
-        values = {name: values[row] for name, values in told.items()}
-        # The image's bytes are left out: a function gets the crop.
-        return {name: None if isinstance(value, bytes | bytearray) else value for name, value in values.items()}
+        columns = [_told(values, rows) for values in told.values()]
+        return [dict(zip(told, row, strict=True)) for row in zip(*columns, strict=True)]
 
     return facts
+
+
+def _told(values: Sequence[Any], rows: Ints) -> list[Any]:
+    """Return these rows' values as plain Python, whatever the frame is. Bytes are left out: a function gets the crop."""
+    found = values[rows].tolist() if isinstance(values, np.ndarray) else [values[row] for row in rows.tolist()]
+    return [None if isinstance(value, bytes | bytearray) else value for value in found]
 
 
 def _is_missing(value: Any) -> bool:
@@ -215,7 +220,8 @@ class PandasSource:
         if table is not None:
             values: list[Any] = table.to_pylist()
             return values
-        array: Sequence[Any] = column.array
+        plain = isinstance(column.dtype, np.dtype) and column.dtype.kind in "biufO"
+        array: Sequence[Any] = column.to_numpy() if plain else column.array
         return array
 
     def _column(self, name: Hashable) -> Any:

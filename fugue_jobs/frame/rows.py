@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
+    Facts = Callable[[Ints], list[dict[str, Any]]]
 
 Image = str | bytes | None
-Facts = Callable[[int], Mapping[str, Any]]
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,31}://")
 
@@ -37,7 +37,7 @@ class Rows:
     """One row per box. ``edges``: xmin, ymin, xmax, ymax; NaN where a number is missing or invalid.
 
     ``codes`` has each row's image, numbered by first occurrence; ``image`` returns the image of a row.
-    ``facts`` returns the frame's own columns of a row, for functions.
+    ``facts`` returns the frame's own columns of some rows, for functions.
     """
 
     codes: Ints

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Bytes of pixels that may wait for a batch to fill.
 _WAITING = 64_000_000
+_PLAIN = frozenset((str, int, float, bool, type(None)))
 
 
 class Ticket(Protocol):
@@ -98,7 +99,7 @@ class Applier(Generic[T]):
             self._run(step, self._waiting.pop(step))
 
     def _run(self, step: Step, pieces: list[_Piece[T]]) -> None:
-        rows = [facts(piece.ticket.work, piece.cut.outcome) | _size(piece.image) for piece in pieces]
+        rows = [facts(piece.ticket.work, piece.cut.outcome, piece.image) for piece in pieces]
         given = self._functions.call(step, [piece.hand for piece in pieces], [piece.image for piece in pieces], rows)
         for piece, result in zip(pieces, given, strict=True):
             if result.failure is not None:
@@ -122,15 +123,21 @@ class Applier(Generic[T]):
         except Exception as error:  # noqa: BLE001 - a user's image can be broken in any way
             self._fail(piece, PhotoFailure("function_failed", f"its image cannot be encoded: {type(error).__name__}"))
         else:
-            outcome = done.outcome._replace(values=piece.values or None)
-            self._emit(piece.ticket, done._replace(outcome=outcome))
+            if piece.values:
+                done = done._replace(outcome=done.outcome._replace(values=piece.values))
+            self._emit(piece.ticket, done)
 
     def _fail(self, piece: _Piece[T], failure: PhotoFailure) -> None:
         self._emit(piece.ticket, Cut(failed(piece.cut.outcome.order, piece.cut.outcome.box_index, failure), None))
 
 
-def _size(image: Image.Image) -> dict[str, int]:
-    return {"width": image.width, "height": image.height}
+def sent_row(row: dict[str, Any]) -> dict[str, Any] | bytes:
+    """Return a frame's row as it goes to a crop process: as it is, or pickled.
+
+    Only values that nobody can change go as they are, and only such that every process can read: else one row could
+    change another, or end the process.
+    """
+    return row if all(type(value) in _PLAIN for value in row.values()) else pickled_row(row)
 
 
 def pickled_row(row: dict[str, Any]) -> bytes:

@@ -293,12 +293,13 @@ class CropPool:
 
     def _watch(self, slot: _WorkerSlot, applying: Applying) -> Iterator[tuple[int, ImageOutcome]]:
         """End a process whose function takes too much time or memory."""
-        if monotonic() - applying.began > applying.timeout_s:
+        limits = applying.limits
+        if monotonic() - applying.began > limits.timeout_s:
             self._drop(slot)
-            yield from self._blame(slot, applying, "function_timeout", f"longer than {applying.timeout_s:g} s")
-        elif memory_mb(slot.child.pid) > applying.memory_mb:
+            yield from self._blame(slot, applying, "function_timeout", f"longer than {limits.timeout_s:g} s")
+        elif memory_mb(slot.child.pid) > limits.memory_mb:
             self._drop(slot)
-            yield from self._blame(slot, applying, "function_died", f"its process took over {applying.memory_mb} MB")
+            yield from self._blame(slot, applying, "function_died", f"its process took over {limits.memory_mb} MB")
 
     def _blame(self, slot: _WorkerSlot, applying: Applying, code: str, why: str) -> Iterator[tuple[int, ImageOutcome]]:
         """Fail the crop in the function; of several, retry each alone. Do the process's other images again."""
@@ -309,7 +310,7 @@ class CropPool:
             if len(applying.hands) > 1:
                 job.work = job.work._replace(singly=True)
             else:
-                job.failed.append(failed(hand.order, hand.box, PhotoFailure(code, f"{applying.use}: {why}")))
+                job.failed.append(failed(hand.order, hand.box, PhotoFailure(code, f"{applying.limits.use}: {why}")))
                 job.work = without(job.work, hand)
         for job in jobs.values():
             if job.work.crops:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import io
 import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from PIL import Image
 
@@ -19,7 +20,8 @@ from cropline.config.steps import target_of
 from cropline.core.errors import EngineError
 from cropline.core.failures import PhotoFailure
 from fugue_jobs.imaging.encode import Step
-from fugue_jobs.pool.board import Board, InHand
+from fugue_jobs.pool.board import Board, InHand, Limits
+from fugue_jobs.pool.lent import Lent, settle
 from fugue_jobs.pool.values import checked
 from fugue_jobs.work import MAX_DETAIL, CropOutcome, ImageWork
 
@@ -29,7 +31,20 @@ BATCH = 32
 # The limit of printed text per crop process; the rest is dropped with a notice.
 _MOST_SAID = 20_000
 _FACTS = ("source", "image_id", "version", "captured_at", "store_id", "camera_id")
-_OUTCOME = ("left", "top", "right", "bottom", "width", "height")
+
+T = TypeVar("T")
+
+
+class Facts(NamedTuple):
+    """What a function is told about a crop: facts of the image, the box and the crop, and the frame's columns."""
+
+    told: dict[str, Any]
+    columns: dict[str, Any] | bytes
+
+    def row(self) -> dict[str, Any]:
+        """Return a row that the function may change."""
+        own = self.columns
+        return self.told | (own if isinstance(own, dict) else pickle.loads(own))  # noqa: S301 - sent by our own parent
 
 
 class Given(NamedTuple):
@@ -51,14 +66,14 @@ class Functions:
     def __init__(self, pickled: Mapping[str, bytes], board: Board, send: Send) -> None:
         self._pickled, self._board, self._send = dict(pickled), board, send
         self._loaded: dict[str, _Loaded] = {}
-        self._said = 0
+        self._listening = _Listening(send)
 
     def batch(self, step: Step) -> int:
         """Return how many crops one call takes. Raise EngineError when the function cannot be loaded."""
         return (step.batch or BATCH) if self._load(step).batched else 1
 
     def call(
-        self, step: Step, hands: Sequence[InHand], images: Sequence[Image.Image], rows: Sequence[Any]
+        self, step: Step, hands: Sequence[InHand], images: Sequence[Image.Image], rows: Sequence[Facts]
     ) -> list[Given]:
         """Return the step's result for each crop, from one call or one each. Exceptions become failures."""
         loaded = self._load(step)
@@ -71,57 +86,50 @@ class Functions:
                 return self._many(step, loaded, hands, images, rows)
         return [self._alone(step, loaded, *each) for each in zip(hands, images, rows, strict=True)]
 
-    def _one(self, step: Step, loaded: _Loaded, hand: InHand, image: Image.Image, row: Any) -> Given:
+    def _one(self, step: Step, loaded: _Loaded, hand: InHand, image: Image.Image, row: Facts) -> Given:
+        def asked(lent: list[Lent]) -> Given:
+            return _read(loaded.call(lent[0], row.row()), step)
+
         try:
-            with self._told(step, [hand]):
-                # A copy: other profiles may share the crop, and a function may draw on it.
-                return _read(loaded.call(image.copy(), _row(row)), step)
+            return self._in_hand(step, [hand], [image], asked)
         except BaseException as error:  # noqa: BLE001 - a function raises anything, even sys.exit
             return _failed(step, error)
 
-    def _alone(self, step: Step, loaded: _Loaded, hand: InHand, image: Image.Image, row: Any) -> Given:
+    def _alone(self, step: Step, loaded: _Loaded, hand: InHand, image: Image.Image, row: Facts) -> Given:
         try:
             return self._many(step, loaded, [hand], [image], [row])[0]
         except BaseException as error:  # noqa: BLE001 - a function raises anything, even sys.exit
             return _failed(step, error)
 
     def _many(
-        self, step: Step, loaded: _Loaded, hands: Sequence[InHand], images: Sequence[Image.Image], rows: Sequence[Any]
+        self, step: Step, loaded: _Loaded, hands: Sequence[InHand], images: Sequence[Image.Image], rows: Sequence[Facts]
     ) -> list[Given]:
-        with self._told(step, hands):
-            given = list(loaded.call([image.copy() for image in images], [_row(row) for row in rows]))
+        def asked(lent: list[Lent]) -> list[Given]:
+            given = list(loaded.call([*lent], [row.row() for row in rows]))
             if len(given) != len(hands):
                 raise TypeError(f"it returns {len(given)} results for {len(hands)} crops")
             return [_read(result, step) for result in given]
 
-    @contextlib.contextmanager
-    def _told(self, step: Step, hands: Sequence[InHand]) -> Iterator[None]:
-        self._board.begin(tuple(hands), step.timeout_s, step.memory_mb, step.use)
-        try:
-            with self._heard(step):
-                yield
-        finally:
-            self._board.end()
+        return self._in_hand(step, hands, images, asked)
 
-    @contextlib.contextmanager
-    def _heard(self, step: Step) -> Iterator[None]:
-        """Send what the function prints to the parent's log, up to a limit."""
-        said = _Bounded(_MOST_SAID - self._said)
+    def _in_hand(
+        self, step: Step, hands: Sequence[InHand], images: Sequence[Image.Image], asked: Callable[[list[Lent]], T]
+    ) -> T:
+        """Return what ``asked`` returns for the images. The crops are on the board meanwhile, and prints are logged."""
+        lent = [Lent(image) for image in images]
+        self._board.begin(hands, Limits(step.timeout_s, step.memory_mb, step.use))
         try:
-            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-                yield
+            with self._listening.to(step.use):
+                return asked(lent)
         finally:
-            text = said.getvalue()
-            if text.strip():
-                self._said += len(text)
-                more = " (the rest is not logged)" if self._said >= _MOST_SAID else ""
-                self._send(("said", f"{step.use}: {text.strip()}{more}"))
+            settle(lent)
+            self._board.end()
 
     def _load(self, step: Step) -> _Loaded:
         if step.use not in self._loaded:
             self._send(("loading", step.use))
             try:
-                with self._heard(step):
+                with self._listening.to(step.use):
                     found = self._find(step.use)
                     call = found() if isinstance(found, type) else found
             except BaseException as error:  # noqa: BLE001 - a module or class raises anything
@@ -143,31 +151,67 @@ class Functions:
         return found
 
 
+class _Listening:
+    """Sends what functions print to the parent's log, up to a limit. One for the process: one for each call cost more."""
+
+    def __init__(self, send: Send) -> None:
+        self._send, self._printed, self._use = send, _Bounded(_MOST_SAID), ""
+        self._streams = sys.stdout, sys.stderr
+
+    def to(self, use: str) -> _Listening:
+        """Return the context of one call of this function."""
+        self._use = use
+        return self
+
+    def __enter__(self) -> None:
+        self._streams = sys.stdout, sys.stderr
+        sys.stdout = sys.stderr = self._printed
+
+    def __exit__(self, *_: object) -> None:
+        sys.stdout, sys.stderr = self._streams
+        text = self._printed.take()
+        if text:
+            more = "" if self._printed.room else " (the rest is not logged)"
+            self._send(("said", f"{self._use}: {text}{more}"))
+
+
 class _Bounded(io.StringIO):
     def __init__(self, room: int) -> None:
         super().__init__()
-        self._room = room
+        self.room = room
 
     def write(self, text: str) -> int:
-        kept = text[: max(self._room, 0)]
-        self._room -= len(kept)
+        kept = text[: self.room]
+        self.room -= len(kept)
         super().write(kept)
         return len(text)
 
+    def take(self) -> str:
+        """Return what was written since the last time, and forget it."""
+        text = self.getvalue().strip()
+        self.seek(0)
+        self.truncate()
+        return text
 
-def facts(work: ImageWork, outcome: CropOutcome) -> dict[str, Any]:
-    """Return the row for a function: facts of the image, the box and the crop, plus the frame's pickled columns."""
+    def close(self) -> None:
+        """Stay open: a function that closes its output does not close that of the next."""
+
+
+def facts(work: ImageWork, outcome: CropOutcome, image: Image.Image) -> Facts:
+    """Return the facts for a function about a crop, whose pixels are ``image``."""
     box = work.boxes[outcome.box_index]
-    told = {name: getattr(work, name) for name in _FACTS} if work.source else {}
-    told |= box._asdict() | {"box_index": outcome.box_index, "profile": work.orders[outcome.order].profile}
-    told |= {name: getattr(outcome, name) for name in _OUTCOME if name not in ("width", "height")}
-    return told | ({"": work.rows[outcome.box_index]} if work.rows else {})
-
-
-def _row(told: Mapping[str, Any]) -> dict[str, Any]:
-    row = dict(told)
-    own = row.pop("", None)
-    return row | pickle.loads(own) if own is not None else row  # noqa: S301 - sent by our own parent
+    of_image = {name: getattr(work, name) for name in _FACTS} if work.source else {}
+    of_crop = {
+        "box_index": outcome.box_index,
+        "profile": work.orders[outcome.order].profile,
+        "left": outcome.left,
+        "top": outcome.top,
+        "right": outcome.right,
+        "bottom": outcome.bottom,
+        "width": image.width,
+        "height": image.height,
+    }
+    return Facts(of_image | box._asdict() | of_crop, work.rows[outcome.box_index] if work.rows else {})
 
 
 def _read(result: Any, step: Step) -> Given:
