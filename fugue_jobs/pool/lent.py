@@ -37,6 +37,16 @@ class Lent(Image.Image):
         self._im = pixels
         self._shared = False
 
+    def close(self) -> None:
+        """Return the pixels."""
+        super().close()
+        self._shared = False
+
+    def settle(self) -> None:
+        """Copy the pixels now, if that was not done: somebody keeps this image."""
+        if self._shared:
+            self.load()
+
     def __eq__(self, other: object) -> bool:
         # Pillow compares the classes first.
         return self.copy() == (other.copy() if isinstance(other, Lent) else other)
@@ -46,4 +56,4 @@ def settle(images: list[Lent]) -> None:
     """Copy the pixels of each image that somebody kept: the photo's memory is used again for the next one."""
     for image in images:
         if sys.getrefcount(image) > _OURS:
-            image.load()
+            image.settle()

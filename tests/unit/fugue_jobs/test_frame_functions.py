@@ -46,6 +46,7 @@ def frame(server: PhotoServer) -> pd.DataFrame:
 
 
 def mean(image: Image.Image, row: dict[str, Any]) -> dict[str, Any]:
+    assert type(row["xmin"]) is float, "a row is plain Python"
     return {"mean": float(np.asarray(image.convert("L")).mean()), "own": row["sku"], "width": row["width"]}
 
 

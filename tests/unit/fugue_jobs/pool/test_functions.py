@@ -59,6 +59,7 @@ def call(board: Board, sent: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPa
         lambda image: image.thumbnail((2, 2)),
         lambda image: image.putalpha(3),
         lambda image: image.close(),
+        lambda image: kept.append(image) or image.close(),
     ],
 )
 def test_drawing_on_the_image_changes_no_crop(call: Call, draws: Callable[[Image.Image], Any]) -> None:
@@ -110,6 +111,7 @@ def test_an_image_that_a_function_keeps_keeps_its_pixels(call: Call, keeps: Call
 
 def test_pixels_that_nobody_asks_for_are_not_copied(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     copied: list[Image.Image] = []
+    monkeypatch.setattr(Lent, "settle", copied.append)
     monkeypatch.setattr(Lent, "load", copied.append)
     assert call(lambda image, row: {"n": image.width}).values == {"n": 4}
     assert not copied
