@@ -196,7 +196,7 @@ def database_cpu_s(url: str) -> float:
     master = int((Path(folder[0]) / "postmaster.pid").read_text().split("\n", 1)[0])
     ticks = sum(_stat(master)[11:15])  # its own and those of ended children
     for child in Path(f"/proc/{master}/task/{master}/children").read_text().split():
-        with suppress(FileNotFoundError):  # it has just ended
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
             ticks += sum(_stat(int(child))[11:13])
     return ticks / os.sysconf("SC_CLK_TCK")
 

@@ -7,19 +7,21 @@ already. A takeover of an expired lease raises ``attempt``; the holder of the ol
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from cropline.core.errors import StaleLease
 from cropline.state.database import Database
-from cropline.state.membership import COLUMNS, Member, claim_table
 from cropline.state.model import Batch
 from cropline.state.queue import ClaimedItems, ClaimRequest, claim_items, has_claimable, sources_in_turn
 from cropline.state.tables import batches, constant, images, profiles
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # After this many attempts a batch is resumed only when there is nothing else, so one that kills its workers
 # blocks no other.
@@ -143,9 +145,12 @@ def _resume(connection: Connection, request: ClaimRequest, now: datetime, which:
     ).one_or_none()
     if taken is None:
         return None
+    from cropline.state.membership import COLUMNS, MEMBERS
+    from cropline.state.rows import fetch
+
     _readdress(connection, taken.batch_id)
-    members = connection.execute(select(*COLUMNS).where(images.c.batch_id == taken.batch_id, _CLAIMED))
-    return _batch(connection, taken, [Member(*row) for row in members.all()])
+    members = select(*COLUMNS).where(images.c.batch_id == taken.batch_id, _CLAIMED)
+    return _batch(connection, taken, fetch(connection, members, MEMBERS))
 
 
 def _readdress(connection: Connection, batch_id: str) -> None:
@@ -194,16 +199,24 @@ def _open(connection: Connection, request: ClaimRequest, source: str, claimed: C
         "created_at": claimed.now,
         "lease_until": claimed.now + request.lease,
         "images": claimed.images,
-        "works": len(claimed.members),
+        "works": claimed.works,
     }
+    import pyarrow as pa
+
     opened = connection.execute(insert(batches).values(values).returning(batches)).one()
-    return _batch(connection, opened, claimed.members)
+    return _batch(connection, opened, pa.concat_tables(claimed.members))
 
 
-def _batch(connection: Connection, row: Any, members: Iterable[Member]) -> Batch:
-    ordered = sorted(members)  # by image and profile, which are unique
-    wanted = profiles.c.hash.in_(sorted({member.profile_hash for member in ordered}))
+def _batch(connection: Connection, row: Any, members: pa.Table) -> Batch:
+    import pyarrow.compute as pc
+
+    from cropline.state.membership import claim_table
+
+    members = members.sort_by([("image_id", "ascending"), ("profile", "ascending")])  # which are unique
+    wanted = profiles.c.hash.in_(sorted(pc.unique(members["profile_hash"]).to_pylist()))
     recipes = {(found.name, found.hash): found.recipe for found in connection.execute(select(profiles).where(wanted))}
+    superseded = members.filter(pc.field("catalogued").is_valid())
+    rewritten = members.filter(pc.field("rows_only") != 0)
     return Batch(
         batch_id=row.batch_id,
         attempt=row.attempt,
@@ -211,8 +224,12 @@ def _batch(connection: Connection, row: Any, members: Iterable[Member]) -> Batch
         created_at=row.created_at,
         resumed=row.attempt > 1,
         lease_until=row.lease_until,
-        images=claim_table(row.source, ordered, recipes),
-        superseding=[(row.source, m.image_id, m.profile) for m in ordered if m.catalogued is not None],
-        committed_in=frozenset(m.catalogued for m in ordered if m.catalogued is not None),
-        rewriting=frozenset((m.image_id, m.profile) for m in ordered if m.rows_only),
+        images=claim_table(row.source, members, recipes),
+        superseding=[(row.source, image_id, profile) for image_id, profile in _names(superseded)],
+        committed_in=frozenset(pc.unique(superseded["catalogued"]).to_pylist()),
+        rewriting=frozenset(_names(rewritten)),
     )
+
+
+def _names(members: pa.Table) -> list[tuple[str, str]]:
+    return list(zip(members["image_id"].to_pylist(), members["profile"].to_pylist(), strict=True))

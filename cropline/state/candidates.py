@@ -1,12 +1,8 @@
-"""Candidates: the Arrow schema of registrations, and their fast staging (COPY on PostgreSQL, executemany on SQLite).
-
-Values that a database refuses are made storable first. register.py decides what a candidate does.
-"""
+"""Candidates: the Arrow schema of registrations, and their staging. register.py decides what a candidate does."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import BigInteger, Column, Connection, MetaData, Table, case, func, select
 
-from cropline.core.errors import StateError
 from cropline.core.keys import digest
-from cropline.state.tables import ESCAPES, AnyText, UtcTime
+from cropline.state.rows import stage, storable
+from cropline.state.tables import AnyText, UtcTime
 
 _UTC = pa.timestamp("us", tz="UTC")
 
@@ -89,10 +85,7 @@ class Staging:
         """Read all candidates once, a table at a time. Raise ValueError when they are not CANDIDATES of this source."""
         staged.create(self._connection, checkfirst=False)
         tables = (self._checked(table) for table in ([rows] if isinstance(rows, pa.Table) else rows))
-        if self._connection.dialect.name == "postgresql":
-            _copy(self._connection, tables)
-        else:
-            _insert(self._connection, tables)
+        stage(self._connection, staged, tables)
 
     def drop(self) -> None:
         """Drop the table, for the next registration on this connection."""
@@ -104,24 +97,19 @@ class Staging:
             raise ValueError(f"a registration of {self._source} holds candidates of another source")
         if not pc.all(pc.is_in(table["state"], pa.array(["pending", "quarantined"])), min_count=0).as_py():
             raise ValueError("a candidate is pending or quarantined")
-        table = _without_long_ids(_storable(table, nul=self._connection.dialect.name != "postgresql"))
+        table = _without_long_ids(storable(self._connection, _with_times_inside(table)))
         self.rows += table.num_rows
         self.quarantined += pc.sum(pc.equal(table["state"], "quarantined")).as_py() or 0
         return table
 
 
-def _storable(table: pa.Table, *, nul: bool) -> pa.Table:
-    """Replace values that a database or Python's datetime refuses; a time out of range becomes null."""
+def _with_times_inside(table: pa.Table) -> pa.Table:
+    """Make times null that a database or Python's datetime refuses."""
     for index, field in enumerate(table.schema):
         column = table.column(index)
         if field.type == _UTC:
             inside = pc.and_(pc.greater(column, pa.scalar(_EARLIEST, _UTC)), pc.less(column, pa.scalar(_LATEST, _UTC)))
             table = table.set_column(index, field, pc.if_else(inside, column, pa.scalar(None, _UTC)))
-        elif pa.types.is_string(field.type) and not nul:
-            for plain, stored in ESCAPES:
-                if pc.any(pc.match_substring(column, plain)).as_py():
-                    column = pc.replace_substring(column, plain, stored)
-            table = table.set_column(index, field, column)
     return table
 
 
@@ -141,35 +129,3 @@ def _without_long_ids(table: pa.Table) -> pa.Table:
                 reason=",".join([*reasons, _TOO_LONG]),
             )
     return pa.Table.from_pylist(rows, schema=table.schema)
-
-
-def _copy(connection: Connection, tables: Iterator[pa.Table]) -> None:
-    import pyarrow.csv as csv
-
-    # "needed" quotes every string and no null, so an empty string stays one.
-    options = csv.WriteOptions(include_header=False, quoting_style="needed")
-    driver: Any = connection.connection.driver_connection
-    expected = 0
-    with driver.cursor() as cursor:
-        with cursor.copy(f"COPY {staged.name} FROM STDIN (FORMAT csv)") as copy:
-            for table in tables:
-                expected += table.num_rows
-                for part in table.to_batches(max_chunksize=65_536):
-                    buffer = io.BytesIO()
-                    csv.write_csv(part, buffer, options)
-                    copy.write(buffer.getbuffer())
-        if cursor.rowcount != expected:
-            raise StateError(f"{expected} candidates were sent to the state database but {cursor.rowcount} arrived")
-
-
-def _insert(connection: Connection, tables: Iterator[pa.Table]) -> None:
-    statement = f"INSERT INTO {staged.name} VALUES ({', '.join('?' * len(CANDIDATES))})"  # noqa: S608 - our own names
-    for table in tables:
-        for part in table.to_batches(max_chunksize=65_536):
-            if part.num_rows:
-                columns = [_for_sqlite(column).to_pylist() for column in part.columns]
-                connection.exec_driver_sql(statement, list(zip(*columns, strict=True)))
-
-
-def _for_sqlite(column: pa.Array) -> pa.Array:
-    return pc.strftime(column, "%Y-%m-%dT%H:%M:%S+00:00") if column.type == _UTC else column

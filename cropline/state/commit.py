@@ -9,6 +9,7 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from operator import attrgetter
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -24,20 +25,21 @@ from cropline.state.outbox import enqueue
 from cropline.state.tables import AnyText, UtcTime, batches, constant, images, tallies
 from cropline.state.tombstones import delete_tombstoned
 
-_Key = tuple[str, str]  # image id, profile
-
+_KEY = attrgetter("image_id", "profile")
 _JITTER = 1.5
 
 
-class _ClaimedItem(NamedTuple):
-    """One work item of the batch, as the table has it."""
+class _Members(NamedTuple):
+    """The work items of the batch as the table has them, by image and profile. Columns: a commit pays for each object of a row."""
 
-    changed: bool  # another fingerprint is wanted now
-    corrected: bool  # it has other metadata now
-    attempts: int
-    claimed: str  # fingerprint
-    boxes: int  # as claimed
-    rows_only: int | None  # as claimed
+    image_ids: list[str]
+    profiles: list[str]
+    changed: list[int]  # 1: another fingerprint is wanted now
+    corrected: list[int]  # 1: it has other metadata now
+    attempts: list[int]
+    claimed: list[str]  # fingerprint
+    boxes: list[int]  # as claimed
+    rows_only: list[int | None]  # as claimed
 
 
 _END: dict[str, TypeEngine[Any]] = {
@@ -110,7 +112,7 @@ def commit(database: Database, batch: Batch, request: CommitRequest, retries: Re
         plan_by_index(connection)
         outcomes = _matched(batch, members, told)
         _reconcile(batch, members, request.counts)
-        delete_tombstoned(connection, batch.batch_id)
+        delete_tombstoned(connection, batch.batch_id, batch.source)
         committed = _apply_outcomes(connection, batch, members, outcomes, retries, now)
         _close(connection, batch, request, now)
         enqueue(connection, request.events, now)
@@ -128,45 +130,58 @@ def _fenced(connection: Connection, batch: Batch) -> bool:
     return bool(row.state == "committed")
 
 
-def _members(connection: Connection, batch: Batch) -> dict[_Key, _ClaimedItem]:
+def _members(connection: Connection, batch: Batch) -> _Members:
     """Return the batch's work items, locked in the order of the key, as registrations lock them."""
-    rows = connection.execute(
+    import pyarrow as pa
+
+    from cropline.state.rows import fetch
+
+    query = (
         select(
             images.c.image_id, images.c.profile,
             # Compared here: a commit of thousands pays for each text that it reads.
-            images.c.fingerprint != images.c.claimed_fingerprint,
-            images.c.metadata.is_distinct_from(images.c.claimed_metadata),
+            case((images.c.fingerprint != images.c.claimed_fingerprint, 1), else_=0),
+            case((images.c.metadata.is_distinct_from(images.c.claimed_metadata), 1), else_=0),
             images.c.attempts, images.c.claimed_fingerprint, images.c.claimed_boxes, images.c.claimed_rows_only,
         )
         .where(images.c.batch_id == batch.batch_id, images.c.state == constant("claimed"))
         .order_by(images.c.source, images.c.image_id, images.c.profile)
         .with_for_update()
     )  # fmt: skip
-    # All at once: fetching row by row takes twice as long.
-    return {(image_id, profile): _ClaimedItem(*values) for image_id, profile, *values in rows.all()}
+    texts = {"image_ids", "profiles", "claimed"}
+    schema = pa.schema([(name, pa.string() if name in texts else pa.int64()) for name in _Members._fields])
+    # Sorted again: PostgreSQL sorts texts as they are escaped.
+    rows = fetch(connection, query, schema).sort_by([("image_ids", "ascending"), ("profiles", "ascending")])
+    return _Members(*(column.to_pylist() for column in rows.columns))
 
 
-def _matched(batch: Batch, members: Mapping[_Key, _ClaimedItem], told: Sequence[Outcome]) -> dict[_Key, Outcome]:
-    """Return the outcomes by work item, exactly one for each."""
+def _matched(batch: Batch, members: _Members, told: Sequence[Outcome]) -> list[Outcome]:
+    """Return the outcomes in the order of the work items, exactly one for each."""
     name = f"batch {batch.batch_id}"
-    outcomes = {(outcome.image_id, outcome.profile): outcome for outcome in told}
-    if len(told) != len(members) or outcomes.keys() != members.keys():
+    outcomes = sorted(told, key=_KEY)
+    image_ids, profiles = [each.image_id for each in outcomes], [each.profile for each in outcomes]
+    if image_ids != members.image_ids or profiles != members.profiles:
         raise NotReconciled(
-            f"{name} holds {len(members)} work items; got {len(told)} outcomes for {len(outcomes)} of them"
+            f"{name} holds {len(members.claimed)} work items; got {len(told)} outcomes for {len(set(map(_KEY, told)))}"
+            " of them"
         )
-    for key, outcome in outcomes.items():
-        if outcome.source != batch.source or outcome.fingerprint != members[key].claimed:
-            raise NotReconciled(f"{name}: the outcome of {key[0]!r}, {key[1]} is not of the claimed fingerprint")
+    for outcome, claimed in zip(outcomes, members.claimed, strict=True):
+        if outcome.source != batch.source or outcome.fingerprint != claimed:
+            raise NotReconciled(
+                f"{name}: the outcome of {outcome.image_id!r}, {outcome.profile} is not of the claimed fingerprint"
+            )
         if not outcome.ok and outcome.transient_reason is None:
-            raise NotReconciled(f"{name}: the outcome of {key[0]!r}, {key[1]} is not ok but has no reason")
+            raise NotReconciled(
+                f"{name}: the outcome of {outcome.image_id!r}, {outcome.profile} is not ok but has no reason"
+            )
     return outcomes
 
 
-def _reconcile(batch: Batch, members: Mapping[_Key, _ClaimedItem], counts: Counts) -> None:
+def _reconcile(batch: Batch, members: _Members, counts: Counts) -> None:
     """Check that boxes in = written + failed + skipped, using the claimed numbers, not the caller's."""
-    boxes_of = {image_id: held.boxes for (image_id, _), held in members.items()}
+    boxes_of = dict(zip(members.image_ids, members.boxes, strict=True))
     images_in, boxes_in = len(boxes_of), sum(boxes_of.values())
-    due = sum(held.boxes for held in members.values())
+    due = sum(members.boxes)
     ended = counts.written + counts.failed + counts.skipped
     if (counts.images, counts.boxes, ended) != (images_in, boxes_in, due):
         raise NotReconciled(
@@ -179,17 +194,16 @@ def _reconcile(batch: Batch, members: Mapping[_Key, _ClaimedItem], counts: Count
 def _apply_outcomes(
     connection: Connection,
     batch: Batch,
-    members: Mapping[_Key, _ClaimedItem],
-    outcomes: Mapping[_Key, Outcome],
+    members: _Members,
+    outcomes: Sequence[Outcome],
     retries: Retries,
     now: datetime,
 ) -> Committed:
-    changed = {key for key, held in members.items() if held.changed}
-    corrected = {key for key, held in members.items() if held.corrected and not held.changed}
+    held = zip(outcomes, members.changed, members.corrected, members.attempts, members.rows_only, strict=True)
     special = [
-        _ended(members[key], outcome, retries, now) | ({} if key not in corrected else _ROWS_AGAIN)
-        for key, outcome in outcomes.items()
-        if key not in changed and (not outcome.ok or outcome.permanent_reason is not None or key in corrected)
+        _ended(outcome, attempts, rows_only, retries, now) | (_ROWS_AGAIN if corrected else {})
+        for outcome, changed, corrected, attempts, rows_only in held
+        if not changed and (corrected or not outcome.ok or outcome.permanent_reason is not None)
     ]
     if special:
         _end_items(connection, batch, special, now)
@@ -210,16 +224,19 @@ def _apply_outcomes(
     )
     ends = [row["new_state"] for row in special]
     failed, dead = ends.count("failed"), ends.count("dead")
-    again = len(changed) + len(corrected)
-    return Committed(len(members) - failed - dead - again, failed, dead, again, already=False)
+    both = zip(members.changed, members.corrected, strict=True)
+    again = sum(1 for changed, corrected in both if changed or corrected)
+    return Committed(len(outcomes) - failed - dead - again, failed, dead, again, already=False)
 
 
-def _ended(held: _ClaimedItem, outcome: Outcome, retries: Retries, now: datetime) -> dict[str, object]:
+def _ended(
+    outcome: Outcome, attempts: int, rows_only: int | None, retries: Retries, now: datetime
+) -> dict[str, object]:
     row: dict[str, object] = {"for_image": outcome.image_id, "for_profile": outcome.profile}
     if outcome.ok:
         return row | _end("done", outcome.permanent_reason, 0, None)
     # When only rows were rewritten, nothing was cut: the failure is an earlier one.
-    attempts = held.attempts if held.rows_only else held.attempts + 1
+    attempts = attempts if rows_only else attempts + 1
     if attempts >= retries.max_attempts:
         return row | _end("dead", outcome.transient_reason, attempts, None)
     retry_at = now + retries.wait(max(attempts, 1), outcome.retry_after_s)

@@ -28,6 +28,7 @@ _POSTGRES_CONNECT: dict[str, str | int] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
+_WORK_MEM = "64MB"  # a registration of 100,000 photos
 _POSTGRES_SESSION = (
     # A process that stopped in the middle of a transaction must not hold its locks for ever.
     "SET idle_in_transaction_session_timeout = '60s'",
@@ -102,6 +103,12 @@ def plan_by_index(connection: Connection, *, sort: bool = True) -> None:
     if connection.dialect.name == "postgresql":
         off = ["seqscan", "bitmapscan", "hashjoin", "mergejoin", *([] if sort else ["sort"])]
         connection.execute(select(*(func.set_config(f"enable_{kind}", "off", True) for kind in off)))
+
+
+def keep_in_memory(connection: Connection) -> None:
+    """Let sorts and the rows that triggers read stay in memory for the rest of the transaction, unless they are very many."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.set_config("work_mem", _WORK_MEM, True)))
 
 
 def _parse(url: str) -> URL:

@@ -1,32 +1,28 @@
-"""A batch's work items as an Arrow table (schemas.CLAIM)."""
+"""A batch's work items: as the state table has them (MEMBERS), and as the Arrow table of a batch (schemas.CLAIM)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from cropline.core.errors import StateError
+from cropline.core.schemas import CLAIM, WORK
 from cropline.state.tables import images
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-
-class Member(NamedTuple):
-    """One claimed work item.
-
-    A tuple: look-ups of columns by name would double the time of a query for 20,000 of them.
-    """
-
-    image_id: str
-    profile: str
-    profile_hash: str
-    fingerprint: str
-    manifest: str
-    manifest_row: int
-    catalogued: str | None  # the batch that committed it to the catalogue before
-    rows_only: int | None
-
+MEMBERS = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("profile", pa.string()),
+        ("profile_hash", pa.string()),
+        ("fingerprint", pa.string()),
+        ("manifest", pa.string()),
+        ("manifest_row", pa.int64()),
+        ("catalogued", pa.string()),  # the batch that committed it to the catalogue before; null: none
+        ("rows_only", pa.int64()),
+    ]
+)
 
 COLUMNS = (
     images.c.image_id, images.c.profile, images.c.claimed_hash, images.c.claimed_fingerprint,
@@ -34,44 +30,50 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def claim_table(source: str, members: Sequence[Member], recipes: Mapping[tuple[str, str], str]) -> pa.Table:
-    """Return one row per image, its work items nested. ``members`` must be sorted.
+def claim_table(source: str, members: pa.Table, recipes: Mapping[tuple[str, str], str]) -> pa.Table:
+    """Return one row per image, its work items nested. ``members``: MEMBERS, sorted by image and profile.
 
     Raise StateError when a recipe was never registered.
     """
-    import pyarrow as pa
-
-    from cropline.core.schemas import CLAIM, WORK
-
-    firsts: list[Member] = []
-    offsets: list[int] = []
-    for index, member in enumerate(members):
-        if not firsts or firsts[-1].image_id != member.image_id:
-            firsts.append(member)
-            offsets.append(index)
-    columns = [
-        [m.profile for m in members],
-        [m.profile_hash for m in members],
-        [m.fingerprint for m in members],
-        [_recipe(recipes, m) for m in members],
-        [None] * len(members),
-    ]
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, WORK, strict=True)]
+    firsts = _firsts(members["image_id"])
+    arrays = [members[name].combine_chunks() for name in ("profile", "profile_hash", "fingerprint")]
+    arrays += [_recipes(members, recipes), pa.nulls(members.num_rows, WORK.field("only").type)]
     works = pa.StructArray.from_arrays(arrays, fields=list(WORK))
+    heads = members.take(firsts)
     return pa.Table.from_arrays(
         [
-            pa.array([source] * len(firsts), pa.string()),
-            pa.array([m.image_id for m in firsts], pa.string()),
-            pa.array([m.manifest for m in firsts], pa.string()),
-            pa.array([m.manifest_row for m in firsts], pa.int64()),
-            pa.ListArray.from_arrays(pa.array([*offsets, len(members)], pa.int32()), works),
+            pa.repeat(pa.scalar(source, pa.string()), len(firsts)),
+            heads["image_id"],
+            heads["manifest"],
+            heads["manifest_row"],
+            pa.ListArray.from_arrays(pa.array([*firsts.to_pylist(), members.num_rows], pa.int32()), works),
         ],
         schema=CLAIM,
     )
 
 
-def _recipe(recipes: Mapping[tuple[str, str], str], member: Member) -> str:
+def _firsts(ids: pa.ChunkedArray) -> pa.Array:
+    """Return the positions at which another id begins."""
+    if len(ids) == 0:
+        return pa.array([], pa.int64())
+    other = pc.not_equal(ids.slice(1), ids.slice(0, len(ids) - 1)).combine_chunks()
+    return pc.indices_nonzero(pa.concat_arrays([pa.array([True]), other]))
+
+
+def _recipes(members: pa.Table, recipes: Mapping[tuple[str, str], str]) -> pa.Array:
+    """Return the recipe of each member. There are few pairs of profile and hash, and many members."""
+    profiles, hashes = (members[name].combine_chunks().dictionary_encode() for name in ("profile", "profile_hash"))
+    width = max(len(hashes.dictionary), 1)
+    pairs = pc.add(pc.multiply(profiles.indices.cast(pa.int64()), width), hashes.indices).dictionary_encode()
+    texts = [
+        _recipe(recipes, profiles.dictionary[pair // width].as_py(), hashes.dictionary[pair % width].as_py())
+        for pair in pairs.dictionary.to_pylist()
+    ]
+    return pa.array(texts, pa.string()).take(pairs.indices)
+
+
+def _recipe(recipes: Mapping[tuple[str, str], str], profile: str, profile_hash: str) -> str:
     try:
-        return recipes[member.profile, member.profile_hash]
+        return recipes[profile, profile_hash]
     except KeyError:
-        raise StateError(f"the recipe of profile {member.profile} was never registered") from None
+        raise StateError(f"the recipe of profile {profile} was never registered") from None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -98,9 +98,11 @@ class Batch:
         return zip(*(column.to_pylist() for column in columns), strict=True)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """The result of one work item. ok: final for this fingerprint, even when boxes failed for permanent reasons."""
+class Outcome(NamedTuple):
+    """The result of one work item. ok: final for this fingerprint, even when boxes failed for permanent reasons.
+
+    A tuple: a commit of thousands pays for each, and a frozen dataclass takes four times as long to make.
+    """
 
     source: str
     image_id: str

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Select, and_, column, exists, func, null, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from cropline.state.database import plan_by_index
-from cropline.state.membership import COLUMNS, Member
 from cropline.state.tables import batches, constant, images, profiles, sources
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # At least one in this many images of a batch is a due retry, if there is one: new work never starves retries.
 _RETRY_SHARE = 10
@@ -36,12 +38,19 @@ class ClaimedItems:
 
     batch_id: str
     now: datetime
-    members: list[Member] = field(default_factory=list)
+    members: list[pa.Table] = field(default_factory=list)  # membership.MEMBERS, in parts that have rows
+
+    @property
+    def works(self) -> int:
+        """The number of work items."""
+        return sum(part.num_rows for part in self.members)
 
     @property
     def images(self) -> int:
-        """The number of images."""
-        return len({member.image_id for member in self.members})
+        """The number of images. No two parts share one."""
+        import pyarrow.compute as pc
+
+        return sum(pc.count_distinct(part["image_id"]).as_py() for part in self.members)
 
 
 def as_names(source: str | Sequence[str] | None) -> Sequence[str] | None:
@@ -145,6 +154,10 @@ def _with_siblings(
 
 
 def _mark(connection: Connection, claimed: ClaimedItems, chosen: Select[Any]) -> None:
+    # Lazy: an idle poll needs no Arrow.
+    from cropline.state.membership import COLUMNS, MEMBERS
+    from cropline.state.rows import fetch
+
     found = chosen.cte("chosen")
     statement = (
         update(images)
@@ -164,8 +177,9 @@ def _mark(connection: Connection, claimed: ClaimedItems, chosen: Select[Any]) ->
         )
         .returning(*COLUMNS)
     )
-    # All at once: fetching row by row takes twice as long.
-    claimed.members += [Member(*row) for row in connection.execute(statement).all()]
+    part = fetch(connection, statement, MEMBERS)
+    if part.num_rows:
+        claimed.members.append(part)
 
 
 def _pending(request: ClaimRequest, table: Any = images) -> ColumnElement[bool]:

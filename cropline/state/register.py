@@ -16,20 +16,21 @@ A candidate of an erased image (tombstones.py) always does nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, delete, exists, func, insert, literal, null, or_, select, true, update
+from sqlalchemy import Connection, and_, case, exists, func, insert, literal, null, or_, select, true, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from cropline.core.errors import StateError
-from cropline.state.bulk import unnested
-from cropline.state.database import Database, plan_by_index
+from cropline.state.bulk import one_of
+from cropline.state.database import Database, keep_in_memory, plan_by_index
 from cropline.state.known import update_known
 from cropline.state.model import Registered, Registration
 from cropline.state.moved_out import check
 from cropline.state.outbox import enqueue
+from cropline.state.recent import remember_items
 from cropline.state.tables import (
     UtcTime,
     constant,
@@ -43,6 +44,7 @@ from cropline.state.tables import (
 )
 from cropline.state.upsert import upsert
 
+_KEY = ("source", "image_id", "profile")
 _WANTED = (
     "profile_hash", "version", "fingerprint", "manifest", "manifest_row", "boxes", "bytes",
     "captured_at", "updated_at", "store_id", "camera_id", "metadata",
@@ -74,20 +76,6 @@ def keep_quiet(database: Database, source: str, wait: timedelta) -> None:
         )
 
 
-def unseen(database: Database, source: str, digests: Sequence[str]) -> set[str]:
-    """Return the digests that no registration of this source has recorded within the overlap window."""
-    wanted = set(digests)
-    ordered = sorted(wanted)
-    with database.reading() as connection:
-        for start in range(0, len(ordered), _DIGESTS_A_QUERY):
-            found = select(recent_items.c.digest).where(
-                recent_items.c.source == source,
-                recent_items.c.digest.in_(ordered[start : start + _DIGESTS_A_QUERY]),
-            )
-            wanted.difference_update(connection.execute(found).scalars())
-    return wanted
-
-
 def readdressed(database: Database, source: str, addresses: Mapping[str, tuple[str, str]]) -> set[str]:
     """Return the items (by digest: image id, digest of the address) with a new address that their work item needs.
 
@@ -108,13 +96,13 @@ def readdressed(database: Database, source: str, addresses: Mapping[str, tuple[s
             part = ordered[start : start + _DIGESTS_A_QUERY]
             needing = select(images.c.image_id).where(
                 images.c.source == source,
-                images.c.image_id.in_([addresses[digest][0] for digest in part]),
+                one_of(connection, images.c.image_id, {addresses[digest][0] for digest in part}),
                 images.c.state.in_(undone),
             )
             wanted = set(connection.execute(needing).scalars())
             part = [digest for digest in part if addresses[digest][0] in wanted]
             known = select(recent_items.c.digest, recent_items.c.url).where(
-                recent_items.c.source == source, recent_items.c.digest.in_(part)
+                recent_items.c.source == source, one_of(connection, recent_items.c.digest, part)
             )
             found.update(digest for digest, url in connection.execute(known) if url != addresses[digest][1])
     return found
@@ -186,63 +174,85 @@ def _move_cursor(connection: Connection, source: str, position: datetime | None,
 
 
 def _merge(connection: Connection, now: datetime) -> tuple[int, int]:
-    """Upsert the staged candidates. Return (new, changed)."""
+    """Insert and update work items by the staged candidates. Return (new, changed).
+
+    Two statements, because ON CONFLICT would look up each new key once more. All that insert work items hold the lock of
+    the source, so no key appears between the two.
+    """
+    from cropline.state.candidates import staged
+
     plan_by_index(connection)
-    statement = upsert(connection, images)
-    wanted = statement.excluded
-    claimed = images.c.state == "claimed"
-    moment = literal(now, UtcTime)
-    statement = statement.from_select(
-        ["source", "image_id", "profile", "state", "reason", *_WANTED, "since", "first_seen", "attempts"],
-        _chosen(moment),
-    ).on_conflict_do_update(
-        index_elements=[images.c.source, images.c.image_id, images.c.profile],
-        set_={
-            **{name: wanted[name] for name in _WANTED},
-            "state": case((claimed, images.c.state), else_=wanted.state),
-            "since": case((claimed, images.c.since), else_=moment),
-            "reason": wanted.reason,
-            "attempts": 0,
-            "retry_at": null(),
-            "rows_only": null(),
-            "changed_at": moment,
-        },
-        where=_takes_over(wanted),
-    )
-    returning = statement.returning(images.c.state, images.c.changed_at)
+    keep_in_memory(connection)
+    inserted, new = _counted(connection, _inserted(now))
+    if inserted == connection.execute(select(func.count()).select_from(staged)).scalar_one():
+        return new, 0
+    _, changed = _counted(connection, _updated(now))
+    return new, changed
+
+
+def _counted(connection: Connection, statement: Any) -> tuple[int, int]:
+    """Run a statement on work items. Return how many it wrote, and how many of them are good."""
+    returning = statement.returning(images.c.state)
     if connection.dialect.name == "postgresql":
-        merged = returning.cte("merged")
-        good, fresh = merged.c.state != "quarantined", merged.c.changed_at.is_(None)
-        counts = select(func.count().filter(good, fresh), func.count().filter(good, ~fresh))
-        new, changed = connection.execute(counts).one()
-        return new, changed
-    # Checked in Python: SQLite 3.40 returns 0 for "x IS NULL" in RETURNING when another column is NOT NULL.
-    times = [row.changed_at for row in connection.execute(returning) if row.state != "quarantined"]
-    return times.count(None), len(times) - times.count(None)
+        written = returning.cte("written")
+        counts = select(func.count(), func.count().filter(written.c.state != "quarantined")).select_from(written)
+        every, good = connection.execute(counts).one()
+        return every, good
+    states = connection.execute(returning).scalars().all()
+    return len(states), len(states) - states.count("quarantined")
 
 
-def _chosen(now: ColumnElement[datetime]) -> Any:
-    """Return the best candidate per work item, in the order of the key, so that transactions lock rows in one order."""
+def _inserted(now: datetime) -> Any:
+    """Return the insert of the best candidate of each new work item, in the order of the key."""
     from cropline.state.candidates import best
 
-    ranked = best()
-    # Skip known items by reading them. ON CONFLICT alone would lock each first, and a lock is a write: for a
-    # million known items nearly every page of the table.
-    known = exists().where(
-        images.c.source == ranked.c.source,
-        images.c.image_id == ranked.c.image_id,
-        images.c.profile == ranked.c.profile,
-        images.c.fingerprint == ranked.c.fingerprint,
-        images.c.state != "quarantined",
-        ranked.c.state == "pending",
+    ranked, moment = best(), literal(now, UtcTime)
+    known = exists().where(*(images.c[name] == ranked.c[name] for name in _KEY))
+    names = [*_KEY, "state", "reason", *_WANTED]
+    chosen = (
+        select(*(ranked.c[name] for name in names), moment, moment, literal(0))
+        .where(~known, ~_forgotten(ranked))
+        .order_by(*(ranked.c[name] for name in _KEY))
     )
-    forgotten = exists().where(tombstones.c.source == ranked.c.source, tombstones.c.image_id == ranked.c.image_id)
-    names = ["source", "image_id", "profile", "state", "reason", *_WANTED]
+    return insert(images).from_select([*names, "since", "first_seen", "attempts"], chosen)
+
+
+def _updated(now: datetime) -> Any:
+    """Return the update of known work items that a candidate takes over. Others are only read: a lock is a write."""
+    from cropline.state.candidates import best
+
+    ranked, moment = best(), literal(now, UtcTime)
+    claimed = images.c.state == "claimed"
+    told = ("state", "reason", *_WANTED)
+    chosen = (
+        select(*(images.c[name] for name in _KEY), *(ranked.c[name].label(f"told_{name}") for name in told))
+        .join(ranked, and_(*(ranked.c[name] == images.c[name] for name in _KEY)))
+        .where(_takes_over(ranked.c), ~_forgotten(ranked))
+        # Locked in the order of the key, as commits do.
+        .order_by(*(images.c[name] for name in _KEY))
+        .with_for_update(of=images)
+        .subquery("chosen")
+    )
     return (
-        select(*(ranked.c[name] for name in names), now, now, literal(0))
-        .where(~known, ~forgotten)
-        .order_by(ranked.c.source, ranked.c.image_id, ranked.c.profile)
+        update(images)
+        .where(*(images.c[name] == chosen.c[name] for name in _KEY))
+        .values(
+            {
+                **{name: chosen.c[f"told_{name}"] for name in _WANTED},
+                "state": case((claimed, images.c.state), else_=chosen.c.told_state),
+                "since": case((claimed, images.c.since), else_=moment),
+                "reason": chosen.c.told_reason,
+                "attempts": 0,
+                "retry_at": null(),
+                "rows_only": null(),
+                "changed_at": moment,
+            }
+        )
     )
+
+
+def _forgotten(ranked: Any) -> ColumnElement[bool]:
+    return exists().where(tombstones.c.source == ranked.c.source, tombstones.c.image_id == ranked.c.image_id)
 
 
 def _takes_over(wanted: Any) -> ColumnElement[bool]:
@@ -280,7 +290,7 @@ def _remember(connection: Connection, registration: Registration, registered: Re
             corrected=registered.corrected,
         )
     )
-    _remember_items(connection, registration, now)
+    remember_items(connection, registration, now)
     recipes = [
         {"name": name, "hash": hash_, "recipe": recipe, "first_seen": now}
         for name, (hash_, recipe) in sorted(registration.profiles.items())
@@ -288,58 +298,3 @@ def _remember(connection: Connection, registration: Registration, registered: Re
     if recipes:
         connection.execute(upsert(connection, profiles).on_conflict_do_nothing(), recipes)
     enqueue(connection, registration.events, now)
-
-
-def _remember_items(connection: Connection, registration: Registration, now: datetime) -> None:
-    source, horizon = registration.source, registration.forget_digests_before
-    connection.execute(delete(recent_items).where(recent_items.c.source == source, recent_items.c.updated_at < horizon))
-    recent = {digest: at or now for digest, at in registration.item_digests if (at or now) >= horizon}
-    rows = [
-        {
-            "source": source,
-            "digest": digest,
-            "updated_at": recent[digest],
-            "url": registration.urls.get(digest),
-            "image_id": registration.image_ids.get(digest),
-        }
-        for digest in sorted(recent)
-    ]
-    if not rows:
-        return
-    _forget_replaced(connection, rows)
-    statement: Any = upsert(connection, recent_items)
-    if connection.dialect.name == "postgresql":
-        outcomes = unnested({column.name: column.type for column in recent_items.c}, rows)
-        statement, rows = statement.from_select(list(outcomes.c.keys()), select(outcomes)), []
-    told_last = statement.on_conflict_do_update(
-        index_elements=[recent_items.c.source, recent_items.c.digest],
-        set_={"url": statement.excluded.url},
-        where=recent_items.c.url.is_distinct_from(statement.excluded.url),
-    )
-    connection.execute(told_last, rows)
-
-
-def _forget_replaced(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Delete other items of the same image and the same update: when one of them comes again, it is a correction.
-
-    Items of other updates stay: an API that lists every change repeats them within the overlap.
-    """
-    known = [row for row in rows if row["image_id"] is not None]
-    for start in range(0, len(known), _DIGESTS_A_QUERY):
-        part = known[start : start + _DIGESTS_A_QUERY]
-        images = recent_items.c.image_id.in_([row["image_id"] for row in part])
-        here = [recent_items.c.source == part[0]["source"], images]
-        found = connection.execute(
-            select(recent_items.c.digest, recent_items.c.image_id, recent_items.c.updated_at).where(*here)
-        )
-        updates = {(row["image_id"], row["updated_at"]) for row in part}
-        landed = {row["digest"] for row in rows}
-        replaced = [
-            row.digest for row in found if (row.image_id, row.updated_at) in updates and row.digest not in landed
-        ]
-        if replaced:
-            connection.execute(
-                delete(recent_items).where(
-                    recent_items.c.source == part[0]["source"], recent_items.c.digest.in_(replaced)
-                )
-            )

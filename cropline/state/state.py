@@ -18,6 +18,7 @@ from cropline.state import (
     moved_out,
     outbox,
     read_files,
+    recent,
     register,
     reports,
     requeue,
@@ -129,7 +130,7 @@ class State:
 
     def unseen(self, source: str, digests: Sequence[str]) -> set[str]:
         """Return the digests that were not landed within the overlap window."""
-        return register.unseen(self._database, source, digests)
+        return recent.unseen(self._database, source, digests)
 
     def unread_files(self, source: str, files: Mapping[str, str]) -> set[str]:
         """Return the names of those files (name -> version) that no poll has read in this version."""

@@ -76,8 +76,11 @@ def delete_unclaimed(database: Database, erasure_id: str) -> int:
         return int(gone.rowcount)
 
 
-def delete_tombstoned(connection: Connection, batch_id: str) -> None:
+def delete_tombstoned(connection: Connection, batch_id: str, source: str) -> None:
     """Delete the batch's work items that have a tombstone, in the commit of the batch."""
+    # Without this every commit would look up each of its photos.
+    if connection.execute(select(tombstones.c.source).where(tombstones.c.source == source).limit(1)).scalar() is None:
+        return
     connection.execute(
         delete(images).where(
             images.c.batch_id == batch_id,

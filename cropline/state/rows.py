@@ -1,0 +1,98 @@
+"""Read and stage many rows as Arrow columns: a large claim or registration pays for each Python object of a row.
+
+fetch    Return the rows of a statement as a table.
+stage    Fill a temporary table, by COPY on PostgreSQL and executemany on SQLite. Values that a database refuses must be
+         made storable first.
+storable Escape what PostgreSQL cannot store in text (tables.AnyText reads it back).
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy import Connection, Executable, Table
+
+from cropline.core.errors import StateError
+from cropline.state.tables import ESCAPE, ESCAPES
+
+_ROWS_A_PART = 65_536
+
+
+def fetch(connection: Connection, statement: Executable, schema: pa.Schema) -> pa.Table:
+    """Return the rows of a statement, whose columns are texts and integers in the order of the schema."""
+    result = connection.execute(statement)
+    cursor: Any = result.cursor
+    # The driver's own rows: SQLAlchemy would process each value and make a second row of them.
+    rows = cursor.fetchall()
+    result.close()
+    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    if connection.dialect.name == "postgresql":
+        arrays = [_unescaped(array) if pa.types.is_string(array.type) else array for array in arrays]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _unescaped(texts: pa.Array) -> pa.Array:
+    if pc.any(pc.match_substring(texts, ESCAPE)).as_py():
+        for plain, stored in reversed(ESCAPES):
+            texts = pc.replace_substring(texts, stored, plain)
+    return texts
+
+
+def storable(connection: Connection, table: pa.Table) -> pa.Table:
+    """Escape the texts of a table that PostgreSQL could not store."""
+    if connection.dialect.name != "postgresql":
+        return table
+    for index, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            column = table.column(index)
+            for plain, stored in ESCAPES:
+                if pc.any(pc.match_substring(column, plain)).as_py():
+                    column = pc.replace_substring(column, plain, stored)
+            table = table.set_column(index, field, column)
+    return table
+
+
+def stage(connection: Connection, target: Table, tables: Iterable[pa.Table]) -> None:
+    """Insert storable rows into a temporary table that has the same columns in the same order."""
+    if connection.dialect.name == "postgresql":
+        _copy(connection, target, tables)
+    else:
+        _insert(connection, target, tables)
+
+
+def _copy(connection: Connection, target: Table, tables: Iterable[pa.Table]) -> None:
+    import pyarrow.csv as csv
+
+    # "needed" quotes every string and no null, so an empty string stays one.
+    options = csv.WriteOptions(include_header=False, quoting_style="needed")
+    driver: Any = connection.connection.driver_connection
+    expected = 0
+    with driver.cursor() as cursor:
+        with cursor.copy(f"COPY {target.name} FROM STDIN (FORMAT csv)") as copy:
+            for table in tables:
+                expected += table.num_rows
+                for part in table.to_batches(max_chunksize=_ROWS_A_PART):
+                    buffer = io.BytesIO()
+                    csv.write_csv(part, buffer, options)
+                    copy.write(buffer.getbuffer())
+        if cursor.rowcount != expected:
+            raise StateError(f"{expected} rows were sent to the state database but {cursor.rowcount} arrived")
+
+
+def _insert(connection: Connection, target: Table, tables: Iterable[pa.Table]) -> None:
+    statement = f"INSERT INTO {target.name} VALUES ({', '.join('?' * len(target.columns))})"  # noqa: S608 - our own names
+    for table in tables:
+        for part in table.to_batches(max_chunksize=_ROWS_A_PART):
+            if part.num_rows:
+                columns = [_for_sqlite(column).to_pylist() for column in part.columns]
+                connection.exec_driver_sql(statement, list(zip(*columns, strict=True)))
+
+
+def _for_sqlite(column: pa.Array) -> pa.Array:
+    # As tables.UtcTime writes it.
+    return pc.strftime(column, "%Y-%m-%dT%H:%M:%S+00:00") if pa.types.is_timestamp(column.type) else column
