@@ -74,7 +74,7 @@ def test_what_is_done_with_failures_is_told_from_what_is_done(state: State) -> N
     batch = state.claim(limit=3, owner="test")
     assert batch is not None
     ended = [
-        outcome if outcome.image_id != "b" else type(outcome)(**{**outcome.__dict__, "permanent_reason": "http_4xx"})
+        outcome if outcome.image_id != "b" else outcome._replace(permanent_reason="http_4xx")
         for outcome in outcomes(batch)
     ]
     state.commit(batch, ended, counts=counts(batch), catalogue_version=1)
