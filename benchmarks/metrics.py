@@ -128,7 +128,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="cropline-benchmark-") as scratch:
         for kind in wanted:
             started, folder = time.monotonic(), Path(scratch)
-            server = Postgres("shared_buffers = '1GB'", "max_wal_size = '8GB'") if kind == "postgresql" else None
+            server = Postgres("shared_buffers = '1GB'", "max_wal_size = '1GB'") if kind == "postgresql" else None
             url = server.fresh() if server else f"sqlite:///{folder}/state.db"
             settings = load_settings(storage={"url": folder.as_uri()}, state={"url": url})
             State.open(settings.state).close()
