@@ -66,6 +66,26 @@ def test_a_job_ends_with_what_its_check_raises(server: PhotoServer, tmp_path: Pa
         run(server, tmp_path, {"kind": kind}, check=check)
 
 
+def test_a_claim_without_its_manifest_row_is_an_error(server: PhotoServer, tmp_path: Path) -> None:
+    images = rows(server)
+    given = jobs.images(images[1:]), jobs.claims(images, PROFILES), jobs.stores(), jobs.job(tmp_path)
+    with pytest.raises(EngineError, match="no manifest row"):
+        run_crop_job(*given, EngineSettings())
+
+
+def test_a_store_described_twice_is_an_error(server: PhotoServer, tmp_path: Path) -> None:
+    images = rows(server)
+    given = jobs.images(images), jobs.claims(images, PROFILES), jobs.stores("s", "s"), jobs.job(tmp_path)
+    with pytest.raises(EngineError, match="store_id twice"):
+        run_crop_job(*given, EngineSettings())
+
+
+def test_an_engine_module_is_cheap_to_import() -> None:
+    code = "import sys, fugue_jobs.engines.run, fugue_jobs.engines.plan; print(*sorted({'fugue', 'pyspark', 'duckdb', 'pandas', 'pyarrow'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
 def test_auto_sends_a_burst_to_the_cluster(server: PhotoServer, tmp_path: Path) -> None:
     nowhere = f"spark://127.0.0.1:{free_port()}"
     with pytest.raises(EngineError, match="no Spark master answers"):

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 import tarfile
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
@@ -19,9 +18,9 @@ from pydantic import SecretStr
 import cropline
 from cropline.config.profile import Profile
 from cropline.config.settings import EngineSettings, FetchSettings
-from cropline.core.errors import EngineError
 from cropline.core.schemas import CLAIM, CROPS
 from cropline.core.store_spec import StoreSpec
+from fugue_jobs.crop_images import CropJob
 from fugue_jobs.engines.run import run_crop_job, stop_engines
 from tests.contract import jobs
 from tests.http_proxy import proxying
@@ -58,7 +57,31 @@ def server() -> Iterator[PhotoServer]:
         yield served
 
 
-@pytest.fixture(scope="module", params=["native", "duckdb", "spark", "spark-cluster", "spark-connect", "dask", "ray"])
+ENGINES = ("native", "duckdb", "spark", "spark-cluster", "spark-connect", "dask", "ray")
+# What runs in workers is the same code on each engine, and a job on a cluster takes seconds. By default these tests
+# run on few engines; make test-slow and make test-engines run them on the others too.
+ON_FEW = {
+    "test_no_stores_and_nothing_to_cut_are_batches_like_others": ("native", "duckdb", "spark-cluster", "spark-connect", "dask"),
+    "test_photos_come_through_the_proxy_of_the_settings": ("native", "spark"),
+    # The columns' test runs a script of the user on the others.
+    "test_a_users_own_script_is_run": ("native", "duckdb"),
+    "test_columns_of_steps_and_of_a_script_come_back_typed": ("native", "duckdb", "spark-cluster", "spark-connect", "dask"),
+    "test_every_engine_packs_the_crops_of_the_native_one": ("native", "spark-cluster"),
+    "test_packs_of_every_engine_are_read_by_their_own_formats_and_lie_in_their_batch": ("native", "spark-cluster"),
+    "test_only_the_boxes_that_are_left_to_cut_are_cut": ("native", "spark-cluster"),
+}  # fmt: skip
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "engine" in metafunc.fixturenames:
+        few = ON_FEW.get(metafunc.function.__name__, ENGINES)
+        # Ray runs only in make test-engines, which runs all of its tests.
+        marks = {name: [] if name in (*few, "ray") else [pytest.mark.slow] for name in ENGINES}
+        chosen = [pytest.param(name, marks=marks[name]) for name in ENGINES]
+        metafunc.parametrize("engine", chosen, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
 def engine(request: pytest.FixtureRequest) -> Iterator[EngineSettings]:
     settings: dict[str, Any] = {
         "kind": request.param.replace("-cluster", ""),
@@ -95,10 +118,17 @@ def batch(server: PhotoServer) -> list[dict[str, Any]]:
     ]
 
 
+def job_on(engine: EngineSettings, folder: Path, **changes: Any) -> CropJob:
+    """Return a job of two crop processes, or of one in each of a cluster's two parts."""
+    return jobs.job(folder, processes=2 if engine.kind in ("native", "duckdb") else 1, **changes)
+
+
 def run(server: PhotoServer, engine: EngineSettings, folder: Path) -> pa.Table:
     rows = batch(server)
     images = jobs.landed(StoreSpec(folder.as_uri()), rows)
-    return run_crop_job(images, jobs.claims(rows[:-1], PROFILES), jobs.stores("s1", "s2"), jobs.job(folder), engine)
+    return run_crop_job(
+        images, jobs.claims(rows[:-1], PROFILES), jobs.stores("s1", "s2"), job_on(engine, folder), engine
+    )
 
 
 @pytest.fixture(scope="module")
@@ -195,16 +225,12 @@ def test_no_stores_and_nothing_to_cut_are_batches_like_others(
     rows = batch(server)[7:9]  # without boxes: planned as one part
     given = jobs.images(rows), jobs.claims(rows, PROFILES), jobs.stores()
     planned = engine.model_copy(update={"partitions": 0})
-    assert run_crop_job(*given, jobs.job(tmp_path), planned).equals(CROPS.empty_table())
+    assert run_crop_job(*given, job_on(engine, tmp_path), planned).equals(CROPS.empty_table())
 
 
 def test_photos_come_through_the_proxy_of_the_settings(
     engine: EngineSettings, server: PhotoServer, tmp_path: Path
 ) -> None:
-    if engine.kind not in ("native", "spark") or engine.master.startswith("spark:"):
-        pytest.skip(
-            "crop processes are the same everywhere: one engine of this machine and one with workers are enough"
-        )
     rows = [jobs.image(0, "http://93.184.216.34/1.jpg", GOOD)]
     with proxying({"93.184.216.34:80": server.port}) as proxy:
         job = jobs.job(tmp_path, fetch=FetchSettings(proxy=SecretStr(proxy.url)), processes=1)
@@ -219,7 +245,7 @@ def test_a_users_own_script_is_run(engine: EngineSettings, server: PhotoServer, 
     path.write_text(jobs.OWN.format(where="", end="YIELD DATAFRAME"))
     given = jobs.landed(StoreSpec((tmp_path / "out").as_uri()), rows), jobs.claims(rows, PROFILES), jobs.stores("s1")
     own = engine.model_copy(update={"script": str(path)})
-    crops = run_crop_job(*given, jobs.job(tmp_path / "out"), own)
+    crops = run_crop_job(*given, job_on(engine, tmp_path / "out"), own)
     found = {(row["manifest_row"], row["city"], row["reason"]) for row in crops.to_pylist()}
     assert found == {(0, "BERGEN", None), (1, None, None), (2, None, "http_404")}
 
@@ -275,7 +301,7 @@ def test_columns_of_steps_and_of_a_script_come_back_typed(
         jobs.landed(StoreSpec((tmp_path / "out").as_uri()), rows),
         jobs.claims(rows, profiles),
         jobs.stores("s1"),
-        jobs.job(tmp_path / "out"),
+        job_on(engine, tmp_path / "out"),
         engine.model_copy(update={"script": str(script), "ship": (shop,)}),
         frames={"products": products},
     )
@@ -307,7 +333,7 @@ def packed_run(
     """Run the same batch into packs that are full after a few crops."""
     folder = tmp_path_factory.mktemp(f"{engine.kind}-packed")
     spec, rows = StoreSpec(folder.as_uri()), batch(server)
-    job = jobs.job(folder, packed=PACKED, batch="b-1")
+    job = job_on(engine, folder, packed=PACKED, batch="b-1")
     images = jobs.landed(spec, rows)
     return run_crop_job(
         images, jobs.claims(rows[:-1], PROFILES), jobs.stores("s1", "s2"), job, engine
@@ -354,37 +380,12 @@ def test_rows_hold_the_announced_values_without_signatures(this_run: Any) -> Non
     assert "canary" not in str(this_run[0].to_pylist())
 
 
-def test_a_claim_without_its_manifest_row_is_an_error(server: PhotoServer, tmp_path: Path) -> None:
-    rows = batch(server)
-    with pytest.raises(EngineError, match="no manifest row"):
-        run_crop_job(
-            jobs.images(rows[1:]), jobs.claims(rows, PROFILES), jobs.stores(), jobs.job(tmp_path), EngineSettings()
-        )
-
-
-def test_a_store_described_twice_is_an_error(server: PhotoServer, tmp_path: Path) -> None:
-    rows = batch(server)[:1]
-    with pytest.raises(EngineError, match="store_id twice"):
-        run_crop_job(
-            jobs.images(rows), jobs.claims(rows, PROFILES), jobs.stores("s", "s"), jobs.job(tmp_path), EngineSettings()
-        )
-
-
 def test_progress_is_reported_after_each_image(server: PhotoServer, tmp_path: Path) -> None:
     rows, told = batch(server)[:3], []
     run_crop_job(
         jobs.images(rows), jobs.claims(rows, PROFILES), jobs.stores(), jobs.job(tmp_path), EngineSettings(), told.append
     )
     assert sorted(told) == [4, 6, 6]
-
-
-def test_an_engine_module_is_cheap_to_import() -> None:
-    import subprocess
-    import sys
-
-    code = "import sys, fugue_jobs.engines.run, fugue_jobs.engines.plan; print(*sorted({'fugue', 'pyspark', 'duckdb', 'pandas', 'pyarrow'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
-    assert done.stdout.strip() == ""
 
 
 def test_only_the_boxes_that_are_left_to_cut_are_cut(
@@ -398,6 +399,6 @@ def test_only_the_boxes_that_are_left_to_cut_are_cut(
             work["only"] = only
     images = jobs.landed(StoreSpec(tmp_path.as_uri()), rows)
     claims = pa.Table.from_pylist(claimed, schema=CLAIM)
-    crops = run_crop_job(images, claims, jobs.stores("s1"), jobs.job(tmp_path), engine)
+    crops = run_crop_job(images, claims, jobs.stores("s1"), job_on(engine, tmp_path), engine)
     cut = sorted(zip(*(crops[name].to_pylist() for name in ("manifest_row", "profile", "box_index")), strict=True))
     assert cut == [(0, "png", 0), (0, "png", 2), (0, "small", 0), (0, "small", 1), (0, "small", 2), (1, "small", 1)]
