@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -115,21 +115,18 @@ class Snapshot:
     def that_may_hold(self, ranges: Ranges) -> list[DataFile]:
         """Return the files whose statistics do not rule these values out, in the order of their paths."""
         listed = pa.table(self.table.get_add_actions(flatten=True))
-        columns = {
-            name: [
-                listed[f"{bound}.{name}"].to_pylist()
-                if f"{bound}.{name}" in listed.column_names
-                else [None] * len(listed)
-                for bound in ("min", "max")
-            ]
-            for name in ranges.values
-        }
-        chosen = [
-            path
-            for number, path in enumerate(listed["path"].to_pylist())
-            if all(ranges.may_be_in(name, least[number], most[number]) for name, (least, most) in columns.items())
-        ]
-        return self.named(chosen)
+        for name, wanted in ranges.values.items():
+            if not wanted:
+                return []
+            if f"min.{name}" not in listed.column_names or f"max.{name}" not in listed.column_names:
+                continue
+            # Arrow leaves out what is before all values or after them; Python looks closely at the rest.
+            least, most = (listed[f"{bound}.{name}"].cast(pa.string()) for bound in ("min", "max"))
+            near = pc.and_(pc.less_equal(least, wanted[-1]), pc.greater_equal(most, wanted[0]))
+            listed = listed.filter(pc.fill_null(near, True))
+            bounds = zip(listed[f"min.{name}"].to_pylist(), listed[f"max.{name}"].to_pylist(), strict=True)
+            listed = listed.filter(pa.array([ranges.may_be_in(name, *pair) for pair in bounds], pa.bool_()))
+        return self.named(listed["path"].to_pylist())
 
     def named(self, paths: Collection[str]) -> list[DataFile]:
         """Return these files, with the actions that name them."""
@@ -176,13 +173,20 @@ def actions_of(spec: StoreSpec, version: int, wanted: set[str] | None) -> dict[s
     found: dict[str, dict[str, Any]] = {}
     for key in parts:
         found |= _checkpointed(spec, key, wanted)
-    with ThreadPoolExecutor(_READS_AT_ONCE, thread_name_prefix="catalogue-log") as pool:
-        versions = range(start + 1, version + 1)
-        for number, actions in zip(versions, pool.map(lambda v: read_actions(spec, v), versions), strict=True):
-            if actions is None:
-                raise CatalogueError(f"the catalogue's log at {spec.url} has no entry {number}")
-            _apply(found, actions, wanted)
+    for number, actions in _entries(spec, range(start + 1, version + 1)):
+        if actions is None:
+            raise CatalogueError(f"the catalogue's log at {spec.url} has no entry {number}")
+        _apply(found, actions, wanted)
     return found
+
+
+def _entries(spec: StoreSpec, versions: range) -> Iterator[tuple[int, list[dict[str, Any]] | None]]:
+    """Yield (version, its actions). A store's entries are read at once, since each waits for the network."""
+    if spec.local_path is not None:
+        yield from ((version, read_actions(spec, version)) for version in versions)
+        return
+    with ThreadPoolExecutor(_READS_AT_ONCE, thread_name_prefix="catalogue-log") as pool:
+        yield from zip(versions, pool.map(lambda version: read_actions(spec, version), versions), strict=True)
 
 
 def _apply(found: dict[str, dict[str, Any]], actions: list[dict[str, Any]], wanted: set[str] | None) -> None:
