@@ -183,16 +183,17 @@ class Catalogue:
         """Return the current rows (CATALOGUE) of one image, for all profiles; no rows for an unknown image."""
         return self.images_rows(source, [image_id])
 
-    def image_history(self, source: str, image_id: str) -> list[PastRows]:
+    def image_history(self, source: str, image_id: str, *, current: pa.Table | None = None) -> list[PastRows]:
         """Return the image's rows over time, newest first: the current ones, then those that each commit superseded.
 
-        It goes back as far as the log and the files are kept (30 days, see maintain).
+        ``current``: the former, where they are known. It goes back as far as the log and the files are kept (30 days, see maintain).
         """
         with delta.catalogue_errors("read", self._spec):
             table = delta.open_table(self._spec)
             if table is None:
                 return []
-            current = rows_of_image(Snapshot(self._spec, table), source, image_id)
+            if current is None:
+                current = rows_of_image(Snapshot(self._spec, table), source, image_id)
             past = history.of_image(self._spec, table, source, image_id)
             return [*([PastRows(current, None)] if len(current) else []), *past]
 

@@ -16,6 +16,7 @@ from cropline.core.screen import Screen
 from cropline.core.scrub import visible
 from cropline.core.store_spec import StoreSpec
 from cropline.intake import manifest
+from cropline.pipeline.photo_rows import rows_of_photo
 from cropline.reports.contact_sheet import Tile
 
 
@@ -51,7 +52,8 @@ def _found(image_id: str, source: str | None) -> tuple[Settings, list[dict[str, 
     installation = load_installation()
     names = installation.source_names if source is None else (installation.of(source).api.source,)
     catalogue = Catalogue(installation.storage.spec)
-    found = {name: rows for name in names if (rows := catalogue.image_rows(name, image_id).to_pylist())}
+    told = {name: rows_of_photo(catalogue, installation.state, name, image_id).to_pylist() for name in names}
+    found = {name: rows for name, rows in told.items() if rows}
     if not found:
         raise CatalogueError(f"no image {image_id} of {', '.join(names)} in the catalogue; see cropline status")
     if len(found) > 1:

@@ -16,6 +16,7 @@ from cropline.core.errors import CatalogueError, ManifestError
 from cropline.core.screen import Screen, plain
 from cropline.core.scrub import one_line, scrub, visible
 from cropline.intake import manifest
+from cropline.pipeline.photo_rows import rows_of_photo
 from cropline.state import State
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def _show_image(settings: Settings, names: Sequence[str], image_id: str, screen:
     catalogue, found = Catalogue(settings.storage.spec), False
     for name in names:
         refuse_forgotten(settings, name, image_id)
-        past = catalogue.image_history(name, image_id)
+        past = catalogue.image_history(name, image_id, current=rows_of_photo(catalogue, settings.state, name, image_id))
         _show_deleted(settings, name, image_id, screen)
         if past and len(names) > 1:
             screen.print(f"[bold]{name}[/bold]", markup=True)
