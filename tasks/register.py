@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import task
 
+from cropline.core.errors import EngineError
 from cropline.core.keys import digest, fingerprint, metadata_hash
 from cropline.intake import manifest
 from cropline.pipeline.run import Run
@@ -77,10 +78,17 @@ def register(run: Run, polled: Polled, validated: Validated) -> Registered:
 def registered_profiles(run: Run) -> dict[str, tuple[str, str]]:
     """Return hash and recipe of each profile.
 
-    Raise EngineError for a step's column that the catalogue has with another type: once it is registered, such work
-    could only fail.
+    Raise EngineError for a lossless profile that this machine should cut and cannot, and for a step's column that the
+    catalogue has with another type: once it is registered, such work could only fail.
     """
     profiles = run.settings.profiles
+    copying = [name for name, profile in profiles.items() if profile.copies_bits]
+    if copying and run.settings.engine.cuts_here:
+        from fugue_jobs.imaging.lossless import cannot_copy
+
+        refusal = cannot_copy()
+        if refusal is not None:
+            raise EngineError(f"profile {copying[0]}: {refusal}")
     if any(step.columns for profile in profiles.values() for step in profile.steps):
         from cropline.catalogue import Catalogue
         from cropline.core.own_columns import step_columns

@@ -218,6 +218,18 @@ class EngineSettings(Group):
                 raise ValueError(f"{name} must be a whole number of at least 1, not {value[name]!r}")
         return value
 
+    @property
+    def cuts_here(self) -> bool:
+        """Whether this machine cuts some of the batches, or all."""
+        elsewhere = {
+            "spark": not self.master.startswith("local"),
+            "spark-connect": True,
+            "emr-serverless": True,
+            "dask": bool(self.dask.scheduler),
+            "ray": bool(self.ray.address),
+        }
+        return not elsewhere.get(self.kind, False)
+
     @model_validator(mode="after")
     def _has_address(self) -> Self:
         kinds = {self.kind, self.auto.burst} if self.kind == "auto" else {self.kind}

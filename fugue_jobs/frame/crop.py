@@ -10,7 +10,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cropline.core.errors import OptionError
+from cropline.core.errors import EngineError, OptionError
 from fugue_jobs.frame.options import Options, check_store, read_options
 
 if TYPE_CHECKING:
@@ -178,7 +178,11 @@ def _cutter(engine: object) -> Cutter:
 
 def _cut_here(rows: Rows, options: Options) -> Results:
     from fugue_jobs.frame.cutting import cut_rows
+    from fugue_jobs.imaging.lossless import cannot_copy
 
+    refusal = cannot_copy() if options.profile.copies_bits else None
+    if refusal is not None:
+        raise EngineError(refusal)
     with _progress(len(rows)) as tell:
         return cut_rows(rows, options, options.processes, tell)
 

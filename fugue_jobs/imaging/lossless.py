@@ -17,7 +17,7 @@ from fugue_jobs.imaging.colour import Untouched, untouched
 from fugue_jobs.imaging.decode import UPRIGHT, Photo
 from fugue_jobs.imaging.geometry import Region, to_stored, to_upright, turn_of
 from fugue_jobs.imaging.jpeg_damage import is_suspect
-from fugue_jobs.imaging.regions import extension
+from fugue_jobs.imaging.regions import extension, why_no_extension
 
 if TYPE_CHECKING:
     from fugue_jobs.imaging.encode import Recipe
@@ -106,17 +106,26 @@ class Bits:
         return round(squares / ((width - 2) * (height - 2)), 2)
 
 
+def cannot_copy() -> str | None:
+    """Return why bits cannot be copied on this machine, and what to install; None where they can."""
+    if hasattr(getattr(extension(), "Pieces", None), "edges"):
+        return None
+    why = {"not_installed": "is not installed", "not_usable": "does not fit this Pillow"}
+    return (
+        "a lossless jpeg needs cropline-regions (native/README.md) on every machine that cuts, and here it "
+        f"{why.get(why_no_extension() or '', 'is of an earlier version')}: pip install --upgrade 'cropline[regions]'"
+    )
+
+
 def open_bits(photo: Photo, wanted: Sequence[Region]) -> Bits | None:
     """Return the photo's bits for these regions of the stored picture; None when it must be decoded.
 
     Raise EngineError on a machine without cropline-regions: a lossless profile there would mean something else.
     """
+    refusal = cannot_copy()
+    if refusal is not None:
+        raise EngineError(refusal)
     found = extension()
-    if not hasattr(getattr(found, "Pieces", None), "edges"):
-        raise EngineError(
-            "a lossless jpeg profile needs cropline-regions (native/README.md) on every machine that cuts, "
-            "in this version; it is not usable here"
-        )
     if not wanted or photo.kind != "JPEG" or not photo.can_scale or is_suspect(photo.data):
         return None
     try:

@@ -53,6 +53,11 @@ def extension() -> Any:
     return _extension()[0]
 
 
+def why_no_extension() -> str | None:
+    """Return why cropline-regions cannot be used here: not_installed, not_usable; None where it can."""
+    return _extension()[1]
+
+
 @cache
 def _extension() -> tuple[Any, str | None]:
     """Return (the extension, None) or (None, why it is missing). Checked once per process."""

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from cropline.config.engine import EngineSettings
 from cropline.config.settings import load_settings
 from cropline.core.errors import SettingsError
 from fugue_jobs.engines import plan
@@ -71,3 +72,23 @@ def test_groups_are_frozen_and_secrets_masked(monkeypatch: pytest.MonkeyPatch) -
     assert "canary" not in repr(engine)
     with pytest.raises(ValueError, match="frozen"):
         engine.spark.idle_s = 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "here"),
+    [
+        ({}, True),
+        ({"kind": "duckdb"}, True),
+        ({"kind": "auto"}, True),
+        ({"kind": "spark"}, True),
+        ({"kind": "spark", "master": "spark://head:7077"}, False),
+        ({"kind": "spark", "master": "yarn"}, False),
+        ({"kind": "spark-connect", "connect": {"url": "sc://head:15002"}}, False),
+        ({"kind": "dask"}, True),
+        ({"kind": "dask", "dask": {"scheduler": "tcp://head:8786"}}, False),
+        ({"kind": "ray"}, True),
+        ({"kind": "ray", "ray": {"address": "head:6379"}}, False),
+    ],
+)
+def test_it_is_known_whether_this_machine_cuts(settings: dict[str, Any], here: bool) -> None:
+    assert EngineSettings(**settings).cuts_here is here

@@ -289,7 +289,10 @@ except EngineError as error:
 
 def test_a_machine_without_the_extension_refuses_such_a_profile() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("a lossless jpeg profile needs cropline-regions (native/README.md) on every machine")
+    assert done.stdout == (
+        "a lossless jpeg needs cropline-regions (native/README.md) on every machine that cuts, and here it is not "
+        "installed: pip install --upgrade 'cropline[regions]'\n"
+    )
 
 
 def test_a_box_of_a_photo_that_fails_is_no_lossless_crop() -> None:
