@@ -7,7 +7,6 @@ process dies too. The lost process's other photos are done again.
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import signal
@@ -158,6 +157,11 @@ class CropPool:
         """Close idle connections: a host that limits them counts them."""
         for slot in self._slots:
             slot.child.send(("rest",))
+
+    def forget(self) -> None:
+        """Close the pipes without ending the processes, in a fork: else they would run for as long as the fork does."""
+        for slot in self._slots:
+            slot.child.forget()
 
     def close(self) -> None:
         """End all processes at once; their unfinished images are lost."""
@@ -369,54 +373,6 @@ def _sooner(patience: float | None, at_most_s: float | None) -> float | None:
     return min((wait_s for wait_s in (patience, at_most_s) if wait_s is not None), default=None)
 
 
-# At most one idle pool is kept, so that a flow's next batch finds running processes.
-_idle: list[tuple[Assignment, int, CropPool]] = []
-
-
-def borrow_pool(assignment: Assignment, size: int) -> CropPool:
-    """Return a pool for this assignment: the idle one if it fits, else a new one. Then return_pool() or close it."""
-    while idle := _taken():
-        kept, kept_size, pool = idle
-        if kept == assignment and kept_size == size and pool.surroundings == surroundings():
-            return pool
-        pool.close()
-    return CropPool(assignment, size)
-
-
-def return_pool(assignment: Assignment, size: int, pool: CropPool) -> None:
-    """Keep an undamaged pool for the next batch."""
-    close_idle_pools()
-    if assignment.fetch.connections_per_host is not None:
-        pool.rest()
-    _idle.append((assignment, size, pool))
-
-
-def close_idle_pools() -> None:
-    """End all idle processes."""
-    while idle := _taken():
-        idle[2].close()
-
-
-def _taken() -> tuple[Assignment, int, CropPool] | None:
-    """Take an idle pool off the list. Dask workers may have threads: no two take the same one."""
-    try:
-        return _idle.pop()
-    except IndexError:
-        return None
-
-
 def usable_cores() -> int:
     """The number of cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _forget_pools() -> None:
-    """In a fork, close the parent's pipes: otherwise the processes would run for as long as the fork does."""
-    for _, _, pool in _idle:
-        for slot in pool._slots:
-            slot.child.forget()
-    _idle.clear()
-
-
-atexit.register(close_idle_pools)
-os.register_at_fork(after_in_child=_forget_pools)

@@ -19,7 +19,7 @@ from cropline.config.settings import FetchSettings
 from cropline.core.failures import FAILURES
 from cropline.core.schemas import CROPS, IMAGES
 from fugue_jobs.crop_images import crop_images, warm
-from fugue_jobs.pool.crop_pool import close_idle_pools
+from fugue_jobs.pool.idle_pools import close_idle_pools
 from tests.contract import jobs
 from tests.photos import PhotoServer, drawn, encoded, photo_server
 from tests.unit.fugue_jobs.imaging import hostile

@@ -17,9 +17,10 @@ from cropline.config.pictures import PictureLimits
 from cropline.config.settings import FetchSettings
 from cropline.core.errors import EngineError, StaleLease
 from cropline.core.store_spec import StoreSpec
-from fugue_jobs.pool import crop_pool
-from fugue_jobs.pool.crop_pool import CropPool, borrow_pool, close_idle_pools, return_pool
+from fugue_jobs.pool import crop_pool, idle_pools
+from fugue_jobs.pool.crop_pool import CropPool
 from fugue_jobs.pool.crop_process import Assignment
+from fugue_jobs.pool.idle_pools import borrow_pool, close_idle_pools, return_pool
 from fugue_jobs.work import Box, ImageOutcome, ImageWork
 from tests.photos import PhotoServer, drawn, encoded, photo_server
 from tests.unit.fugue_jobs.fetching.fetch_servers import Exchange, certificates, ok, serving
@@ -259,12 +260,12 @@ def test_no_process_outlives_its_parent(server: PhotoServer, tmp_path: Path, kin
 
 
 def interrupted(line: int, do: Callable[[], Any], between: Callable[[], Any]) -> Any:
-    """Return the result of ``do`` while another thread runs ``between`` before its line-th line of processes.py."""
+    """Return the result of ``do`` while another thread runs ``between`` before its line-th line of the pools' modules."""
     lines = 0
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
         nonlocal lines
-        if frame.f_code.co_filename != crop_pool.__file__:
+        if frame.f_code.co_filename not in (crop_pool.__file__, idle_pools.__file__):
             return None
         if event == "line":
             lines += 1
