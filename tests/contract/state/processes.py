@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import random
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
@@ -11,7 +13,7 @@ from typing import Any
 
 from cropline.config.state import StateSettings
 from cropline.core.errors import StaleLease
-from cropline.state import Batch, State
+from cropline.state import Batch, ImageState, State, moved_out
 from tests.contract.state.build import candidate, counts, outcomes, registration
 
 
@@ -44,6 +46,31 @@ def _run(act: Callable[..., Any], number: int, given: tuple[Any, ...], barrier: 
     except BaseException as error:  # noqa: BLE001 - sent to the test, which fails
         answer = (f"{type(error).__name__}: {error}", None)
     answers.put((number, answer))
+
+
+def run_killed(act: Callable[..., Any], *given: Any) -> int | None:
+    """Run ``act`` in a process that kills itself. Return its exit code."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    process = context.Process(target=act, args=given)
+    process.start()
+    process.join(120)
+    return process.exitcode
+
+
+def die_moving_photos(url: str, function: str, when: str, items: Sequence[ImageState]) -> None:
+    """Move the photos out of the table, or back for ``drop``, and die before or after a function of moved_out."""
+    real = getattr(moved_out, function)
+
+    def killed(*given: Any, **named: Any) -> None:
+        if when == "after":
+            real(*given, **named)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(moved_out, function, killed)
+    with State.open(StateSettings.model_validate({"url": url})) as state:
+        move = state.bring_back if function == "drop" else state.move_out
+        move("cams", items)
 
 
 def open_and_register(url: str, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from cropline.state import ImageState, State
 from cropline.state.moved_out import MovedOut
 from tests.contract.state.build import Clock, Look, candidate, counts, outcomes, registration
+from tests.contract.state.processes import die_moving_photos, run_killed
 
 _DECIDES = (
     "image_id, profile, state, reason, attempts, retry_at, profile_hash, version, fingerprint, manifest, manifest_row,"
@@ -119,3 +121,33 @@ def test_an_erased_photo_does_not_come_back_and_is_forgotten_here_too(state: Sta
     assert look.rows("SELECT * FROM moved_out") == []
     assert state.report().moved_out == 0
     assert state.forgotten("cams", ["a", "b"]) == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("function", "when", "left"),
+    [
+        ("_remember", "before", 0),  # within the transaction: the work items are deleted
+        pytest.param("_remember", "after", 0, marks=pytest.mark.slow),
+        pytest.param("_move_out", "after", 2, marks=pytest.mark.slow),
+        pytest.param("drop", "before", 2, marks=pytest.mark.slow),  # within the one that brings photos back
+        pytest.param("drop", "after", 2, marks=pytest.mark.slow),
+    ],
+)
+def test_a_killed_move_leaves_all_photos_where_they_were_or_all_moved(
+    state: State, clock: Clock, look: Look, url: str, function: str, when: str, left: int
+) -> None:
+    _done(state, candidate("a"), candidate("a", profile="small"), candidate("b"), manifest="m1")
+    before = look.rows(f"SELECT {_DECIDES} FROM images ORDER BY 1, 2")
+    clock.forward(days=11)
+    items = [item for part in _all_old(state, clock).values() for item in part]
+    if function == "drop":
+        assert state.move_out("cams", items) == 2
+    assert run_killed(die_moving_photos, url, function, when, items) == -signal.SIGKILL
+    assert look.rows(f"SELECT {_DECIDES} FROM images ORDER BY 1, 2") == (before if left == 0 else [])
+    assert state.report().moved_out == len(look.rows("SELECT photo FROM moved_out")) == left
+    # The next run ends it.
+    assert state.move_out("cams", items) == 2 - left
+    assert (look.rows("SELECT * FROM images"), state.report().moved_out) == ([], 2)
+    state.bring_back("cams", items)
+    assert look.rows(f"SELECT {_DECIDES} FROM images ORDER BY 1, 2") == before
+    assert state.report().moved_out == 0
