@@ -38,7 +38,7 @@ def of_image(spec: StoreSpec, table: DeltaTable, source: str, image_id: str) -> 
     """Yield the image's rows before each commit that superseded it, newest first. Empty states are left out."""
     for version, names in _superseding(table):
         if image_id in names:
-            rows = _before(spec, version, lambda then: rows_of_image(then, source, image_id))
+            rows = at(spec, version - 1, lambda then: rows_of_image(then, source, image_id))
             if rows is None:
                 return
             if len(rows):
@@ -50,7 +50,7 @@ def of_crop(spec: StoreSpec, table: DeltaTable, key: str) -> PastRows | None:
     folders = set(key.split("/"))
     for version, names in _superseding(table):
         if any(safe_name(name) in folders for name in names):
-            rows = _before(spec, version, lambda then: row_of_crop(then, key))
+            rows = at(spec, version - 1, lambda then: row_of_crop(then, key))
             if rows is None:
                 return None
             if len(rows):
@@ -66,12 +66,12 @@ def _superseding(table: DeltaTable) -> Iterator[tuple[int, set[str]]]:
             yield entry["version"], {text.replace("''", "'") for text in _LITERAL.findall(predicate)}
 
 
-def _before(spec: StoreSpec, version: int, look: Callable[[Snapshot], pa.Table]) -> pa.Table | None:
-    """Return rows of the version before the given one; None when maintenance has removed its files or its log."""
+def at(spec: StoreSpec, version: int, look: Callable[[Snapshot], pa.Table]) -> pa.Table | None:
+    """Return rows of a version; None when maintenance has removed its files or its log."""
     from deltalake.exceptions import DeltaError
 
     try:
-        table = delta.open_table(spec, version=version - 1)
+        table = delta.open_table(spec, version=version)
         return look(Snapshot(spec, table)) if table is not None else None
     except (DeltaError, pa.ArrowException, OSError, StorageError) as error:
         if _is_missing(error):
@@ -80,5 +80,6 @@ def _before(spec: StoreSpec, version: int, look: Callable[[Snapshot], pa.Table])
 
 
 def _is_missing(error: BaseException) -> bool:
+    """Return whether the error says that a file, or an entry of the log, is no longer there."""
     missing = isinstance(error, FileNotFoundError) or "not found" in str(error).lower()
     return missing or (error.__cause__ is not None and _is_missing(error.__cause__))

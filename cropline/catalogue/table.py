@@ -176,8 +176,9 @@ class Catalogue:
             commit = commit_of(self._spec, batch_id, known, table.version())
             if commit.version is None or commit.rows == len(rows):
                 return rows
-            then = delta.open_table(self._spec, version=commit.version)
-            return scan(then, equalling(batch_id=batch_id)) if then is not None else rows
+            wanted = equalling(batch_id=batch_id)
+            then = history.at(self._spec, commit.version, lambda then: scan(then.table, wanted))
+            return rows if then is None else then
 
     def image_rows(self, source: str, image_id: str) -> pa.Table:
         """Return the current rows (CATALOGUE) of one image, for all profiles; no rows for an unknown image."""

@@ -287,6 +287,13 @@ def maintenance(folder: Path, *, dry_run: bool = False) -> MaintenanceResult:
     return maintain(StoreSpec((folder / "catalogue").as_uri()), True, timedelta(0), True, dry_run)
 
 
+def test_batch_rows_after_a_vacuum_are_those_that_are_current(catalogue: Catalogue, tmp_path: Path) -> None:
+    append(catalogue, crops(["a", "b"]), "batch-1")
+    append(catalogue, crops(["a"], version="v2"), "batch-2", superseding=[("cameras", "a", "default")])
+    maintenance(tmp_path)
+    assert keys(catalogue.batch_rows("batch-1")) == keys(crops(["b"]))
+
+
 @pytest.mark.parametrize("after", [timedelta(0), timedelta(minutes=59), timedelta(hours=23)])
 def test_vacuum_never_takes_what_a_running_commit_may_need(catalogue: Catalogue, after: timedelta) -> None:
     append(catalogue, crops(["a"]), "batch-1")
