@@ -18,7 +18,12 @@ import boto3
 import pyarrow as pa
 import pytest
 from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter
-from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_ENABLED,
+    temporary_settings,
+)
 from prefect.testing.utilities import prefect_test_harness
 
 from cropline.catalogue import Catalogue
@@ -43,9 +48,12 @@ def prefect_server() -> Iterator[None]:
 
     Flows in this process send it no heartbeats: at a flow's end Prefect waits for the heartbeat thread, which
     sleeps for a second at a time, and a poll takes a third of a second. Flows in other processes send them.
+
+    The server keeps the events of task runs and makes no rows of them: that took half of its time.
     """
+    less = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_ENABLED: False}
     with (
-        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+        temporary_settings(less),
         prefect_test_harness(server_startup_timeout=280),
     ):
         yield
@@ -167,9 +175,15 @@ class Workspace:
 
 
 @pytest.fixture(scope="session")
-def forks() -> Iterator[ForkServer]:
+def all_processes(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
+    """Return the folder that all test processes of this session share, if there are several."""
+    return tmp_path_factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else None
+
+
+@pytest.fixture(scope="session")
+def forks(all_processes: Path | None) -> Iterator[ForkServer]:
     """Processes that start at once, without repeating the imports."""
-    with fork_server() as server:
+    with fork_server(all_processes) as server:
         yield server
 
 

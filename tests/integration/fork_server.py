@@ -4,15 +4,20 @@ One server process has imported what a run imports and has done nothing else. It
 fork runs the given code as ``python -c`` would: with the given environment, in a new session, until the
 interpreter exits. A kill hits a real process with real crop processes, and its exit status is reported.
 
+Test processes that name the same socket share one server: the first to need it starts it, and it ends when the last
+one has gone.
+
 Tests that judge the imports themselves (test_idle_poll.py), or what a user types, start a new Python instead.
 """
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import importlib
 import json
 import os
+import selectors
 import signal
 import socket
 import subprocess
@@ -83,26 +88,17 @@ class ForkedRun:
 
 
 class ForkServer:
-    """The process that forks, and its runs. Use fork_server()."""
+    """A connection to the process that forks, and the runs that it asked for. Use fork_server()."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, address: Path) -> None:
+        self._folder, self._address = folder, address
         self._runs: list[ForkedRun] = []
-        self._control, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
 
     def start(self, code: str, environment: Mapping[str, str]) -> ForkedRun:
-        """Run Python code with this environment. The first call starts the server, which takes as long as imports do."""
-        if self._process is None:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.integration.fork_server", str(self._theirs.fileno())],
-                pass_fds=[self._theirs.fileno()],
-                cwd=ROOT,
-                # OpenBLAS would start threads on import, and a process that forks must have none.
-                env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
-                start_new_session=True,
-            )
-            self._theirs.close()
+        """Run Python code with this environment. The first call of all starts the server, which takes as long as imports do."""
+        if self._control is None:
+            self._control = _connect(self._address)
         said = tuple(self._folder / f"{len(self._runs)}.{name}" for name in ("out", "err"))
         news, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, said[0].open("wb") as out, said[1].open("wb") as err:
@@ -114,34 +110,107 @@ class ForkServer:
     def close(self) -> None:
         for run in self._runs:
             run.close()
-        self._control.close()
-        self._theirs.close()
-        if self._process is not None:
-            self._process.wait(timeout=60)
+        if self._control is not None:
+            with self._control as control:
+                control.shutdown(socket.SHUT_WR)
+                control.settimeout(120)
+                control.recv(1)  # nothing comes: the server lets go of this process, or ends
 
 
 @contextmanager
-def fork_server() -> Iterator[ForkServer]:
+def fork_server(shared: Path | None = None) -> Iterator[ForkServer]:
+    """``shared``: the folder in which other processes look for the same server; None: this one has its own."""
     with tempfile.TemporaryDirectory() as folder:
-        server = ForkServer(Path(folder))
+        server = ForkServer(Path(folder), (shared or Path(folder)) / "forks")
         try:
             yield server
         finally:
             server.close()
 
 
-def _next_run(control: socket.socket) -> str:
+@contextmanager
+def _alone(address: Path) -> Iterator[None]:
+    """Nobody else connects to this server, starts it or ends it."""
+    with address.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _connect(address: Path) -> socket.socket:
+    """Return a connection to the server; start the server if there is none."""
+    control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with _alone(address):
+        if not address.exists():
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+                listener.bind(str(address))
+                listener.listen()
+                _start(address, listener)
+        control.connect(str(address))  # the server accepts it when its imports are done
+    return control
+
+
+def _start(address: Path, listener: socket.socket) -> None:
+    """Start the server and leave it: it outlives this process if others need it still."""
+    subprocess.run(
+        [sys.executable, "-m", "tests.integration.fork_server", str(listener.fileno()), str(address)],
+        pass_fds=[listener.fileno()],
+        cwd=ROOT,
+        # OpenBLAS would start threads on import, and a process that forks must have none.
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+        start_new_session=True,
+        check=True,
+    )
+
+
+class _Clients:
+    """The server's side of the connections. The server ends with the last one."""
+
+    def __init__(self, listener: socket.socket, address: Path) -> None:
+        self._listener, self._address = listener, address
+        self._ready = selectors.DefaultSelector()
+        self._ready.register(listener, selectors.EVENT_READ)
+
+    def next_request(self) -> tuple[bytes, list[int]]:
+        """Return a request and what it sends along. Never returns when nobody is left to send one."""
+        while True:
+            for key, _ in self._ready.select():
+                if key.fileobj is self._listener:
+                    self._ready.register(self._listener.accept()[0], selectors.EVENT_READ)
+                    continue
+                client = key.fileobj
+                assert isinstance(client, socket.socket)
+                request, fds, _, _ = socket.recv_fds(client, 1 << 20, 3)
+                if request:
+                    return request, fds
+                self._ready.unregister(client)
+                self._end_if_alone()
+                client.close()
+
+    def _end_if_alone(self) -> None:
+        with _alone(self._address):  # so that nobody connects meanwhile
+            waits = any(key.fileobj is self._listener for key, _ in self._ready.select(0))
+            if len(self._ready.get_map()) == 1 and not waits:
+                self._address.unlink()
+                os._exit(0)  # skips the teardown messages of imported modules that were never used
+
+    def close(self) -> None:
+        """Let go of all connections, in a fork."""
+        for key in list(self._ready.get_map().values()):
+            assert isinstance(key.fileobj, socket.socket)
+            key.fileobj.close()
+        self._ready.close()
+
+
+def _next_run(clients: _Clients) -> str:
     """Fork for each request. Returns the run's code in the fork of a run; never returns in the server."""
     while True:
-        request, fds, _, _ = socket.recv_fds(control, 1 << 20, 3)
-        if not request:
-            os._exit(0)  # skips the teardown messages of imported modules that were never used
+        request, fds = clients.next_request()
         threads = [(thread / "comm").read_text().strip() for thread in Path("/proc/self/task").iterdir()]
         threads.remove("python")
         assert threading.active_count() == 1
         assert set(threads) <= _HARMLESS_THREADS, threads
         if os.fork() == 0:
-            control.close()
+            clients.close()
             _be_kept(fds[0])
             return _enter(json.loads(request), *fds)
         for fd in fds:
@@ -185,8 +254,11 @@ def _enter(request: dict[str, Any], news: int, out: int, err: int) -> str:
 
 
 if __name__ == "__main__":
+    if os.fork():
+        os._exit(0)  # whoever started the server does not wait for it
     for module in MODULES:
         importlib.import_module(module)
     gc.freeze()
     # At module level, so that it ends as a script does: a traceback, an exit status, the exit handlers.
-    exec(compile(_next_run(socket.socket(fileno=int(sys.argv[1]))), "<string>", "exec"), {"__name__": "__main__"})
+    served = _Clients(socket.socket(fileno=int(sys.argv[1])), Path(sys.argv[2]))
+    exec(compile(_next_run(served), "<string>", "exec"), {"__name__": "__main__"})

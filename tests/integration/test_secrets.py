@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import pyarrow.parquet as pq
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.events import EventPage
+from prefect.events import emit_event
+from prefect.events.filters import EventFilter, EventOccurredFilter
 from prefect.settings import PREFECT_SERVER_DATABASE_CONNECTION_URL
 
 from cropline.core.errors import ManifestRejected
-from tests.integration.conftest import Workspace
+from tests.integration.conftest import Workspace, prefect_events
 from tests.integration.test_lineage_ends import collecting
 
 LINEAGE_TOKEN = "canary-7f3a-of-lineage"
@@ -34,8 +38,16 @@ def files(folder: Path) -> Iterator[tuple[str, str]]:
             yield str(path), readable(path)
 
 
-def prefect_database() -> dict[str, str]:
-    """Return everything the server stores of a run: states, parameters, logs, artifacts, events."""
+def _events_are_stored(ended: str, since: datetime) -> None:
+    """Wait for the events of a run, which the server stores later than all else; ``ended``: the run's state."""
+    assert prefect_events(f"prefect.flow-run.{ended}", since)
+    emit_event("tests.marker", resource={"prefect.resource.id": "tests.marker"})
+    assert prefect_events("tests.marker", since), "it comes after the events of task runs"
+
+
+def prefect_database(ended: str, since: datetime) -> dict[str, str]:
+    """Return everything the server stores of a run that ended so: states, parameters, logs, artifacts, events."""
+    _events_are_stored(ended, since)
     database = Path(urlsplit(PREFECT_SERVER_DATABASE_CONNECTION_URL.value() or "").path)
     return {path.name: readable(path) for path in database.parent.glob(f"{database.name}*")}
 
@@ -55,6 +67,7 @@ def test_canary_secrets_reach_no_row_artifact_event_or_log(workspace: Workspace)
     assert len(secrets) == 2 + len(listed)
     assert all(len(secret) >= 8 for secret in secrets), "else chance finds them"
 
+    began = datetime.now(UTC)
     os.environ["PREFECT_LOGGING_LEVEL"] = "DEBUG"
     try:
         ran = workspace.child("import logging; logging.basicConfig(level=10); from flows.poll import poll; poll()")
@@ -64,12 +77,13 @@ def test_canary_secrets_reach_no_row_artifact_event_or_log(workspace: Workspace)
 
     left = {str(path.relative_to(workspace.folder)): path for path in workspace.folder.rglob("*") if path.is_file()}
     kept = {name: readable(path) for name, path in left.items() if not name.startswith("output/manifests/")}
-    kept |= prefect_database() | {"stdout": ran.stdout, "stderr": ran.stderr}
+    stored = prefect_database("Completed", began)
+    kept |= stored | {"stdout": ran.stdout, "stderr": ran.stderr}
 
     everything = "".join(kept.values())
     for seen in ("http_404", "http_5xx", "truncated", "not_a_picture", "boxes_ordered", "url_scheme"):
         assert seen in everything, "else the faults left nothing to look at"
-    database = "".join(prefect_database().values())
+    database = "".join(stored.values())
     for kind in ("prefect.flow-run.Completed", "http_404", "| native | 1 batch"):
         assert kind in database, "events, artifacts and logs lie there"
     manifests = "".join(readable(path) for name, path in left.items() if name.startswith("output/manifests/"))
@@ -80,13 +94,19 @@ def test_canary_secrets_reach_no_row_artifact_event_or_log(workspace: Workspace)
     assert found == []
 
 
-def prefect_answers() -> Iterator[tuple[str, str]]:
-    """Yield everything that the server stores and its UI shows."""
+def prefect_answers(since: datetime) -> Iterator[tuple[str, str]]:
+    """Yield everything that the server stores and its UI shows of runs, the last of which failed."""
+    _events_are_stored("Failed", since)
+    happened = EventFilter(occurred=EventOccurredFilter(since=since, until=datetime.now(UTC) + timedelta(minutes=5)))
     with get_client(sync_client=True) as client:
+        page: EventPage | None = client.read_events(happened, limit=50)
+        while page:
+            for event in page.events:
+                yield event.event, event.model_dump_json()
+            page = page.get_next_page_sync(client)
         for kind, found in (
             ("artifact", client.read_artifacts()),
             ("flow run", client.read_flow_runs()),
-            ("task run", client.read_task_runs()),
             ("log", client.read_logs()),
         ):
             for one in found:
@@ -102,6 +122,7 @@ def test_a_key_in_the_listings_query_is_left_nowhere_when_the_api_refuses(worksp
         API__TOKEN=keys[2],
         API__HEADERS=json.dumps({"X-Key": keys[3]}),
     )
+    began = datetime.now(UTC)
     os.environ["PREFECT_LOGGING_LEVEL"] = "DEBUG"
     try:
         ran = workspace.child("import logging; logging.basicConfig(level=10); from flows.poll import poll; poll()")
@@ -109,8 +130,9 @@ def test_a_key_in_the_listings_query_is_left_nowhere_when_the_api_refuses(worksp
         del os.environ["PREFECT_LOGGING_LEVEL"]
     assert ran.returncode == 1
     assert "/v1/images answers 401; check CROPLINE_API__AUTH__" in ran.stderr
-    kept = {**prefect_database(), **dict(files(workspace.folder)), "stdout": ran.stdout, "stderr": ran.stderr}
-    assert "/v1/images answers 401" in "".join(prefect_database().values()), "the error lies there"
+    stored = prefect_database("Failed", began)
+    kept = {**stored, **dict(files(workspace.folder)), "stdout": ran.stdout, "stderr": ran.stderr}
+    assert "/v1/images answers 401" in "".join(stored.values()), "the error lies there"
     assert [(name, key) for name, text in kept.items() for key in keys if key in text] == []
 
 
@@ -126,6 +148,7 @@ def test_no_secret_is_left_anywhere(workspace: Workspace) -> None:
     ):
         workspace.api.control.add_fault(fault, image_id=image_id)
     host = urlsplit(workspace.api.base_url).netloc
+    began = datetime.now(UTC)
     with collecting() as collector:
         workspace.set(FETCH__TOKEN=PHOTO_TOKEN, FETCH__TOKEN_HOST=host)
         workspace.set(LINEAGE__TRANSPORT="composite", LINEAGE__TRANSPORTS='["file", "http"]')
@@ -140,7 +163,7 @@ def test_no_secret_is_left_anywhere(workspace: Workspace) -> None:
     left = {
         "manifests": list(files(output / "manifests")),
         "events": [("collector", json.dumps(event)) for event in collector.accepted],
-        "prefect": list(prefect_answers()),
+        "prefect": list(prefect_answers(began)),
         "error": [("the rejection", str(rejected.value))],
         "state": list(files(workspace.folder)),
     }
@@ -159,5 +182,5 @@ def test_no_secret_is_left_anywhere(workspace: Workspace) -> None:
             f"nothing in {folder}: the test looked at too little"
         )
     kinds = {kind for kind, _ in left["prefect"]}
-    assert {"artifact", "flow run", "task run"} <= kinds
+    assert {"artifact", "flow run", "prefect.task-run.Completed"} <= kinds
     assert len(left["events"]) >= 10
