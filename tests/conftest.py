@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ os.environ.update(
     GX_ANALYTICS_ENABLED="false",
     RUNTIME__DLTHUB_TELEMETRY="false",
     AWS_EC2_METADATA_DISABLED="true",
+    # Prefect's clients read all authorities of the web, three times a flow run, for servers that speak plain HTTP.
+    PREFECT_API_SSL_CERT_FILE=str(Path(__file__).with_name("authority.pem")),
     RAY_USAGE_STATS_ENABLED="0",
     # A node started by hand requires a token, and a driver sends one only in this mode.
     RAY_AUTH_MODE="token",
