@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,15 @@ def _cropline(*arguments: str, cwd: Path, **environment: str) -> subprocess.Comp
         timeout=120,
         check=False,
     )
+
+
+def _forked(workspace: Workspace, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Do the same in a fork that has imported everything: a new Python takes seconds, and one of each kind will do."""
+    code = f"import os, sys; os.chdir({str(workspace.folder)!r}); sys.argv = ['cropline', *{arguments!r}]\n"
+    run = workspace.forks.start(
+        code + "from cropline.cli import main; main()", os.environ | {"COLUMNS": "200"} | environment
+    )
+    return subprocess.CompletedProcess(arguments, run.wait(), run.stdout, run.stderr)
 
 
 WRONG = [
@@ -63,7 +73,7 @@ def test_a_folder_that_is_no_demo_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_an_api_that_is_down_fails_in_one_line(workspace: Workspace) -> None:
-    ended = _cropline("poll", cwd=workspace.folder, CROPLINE_API__URL="http://127.0.0.1:1", CROPLINE_API__RETRIES="0")
+    ended = _forked(workspace, "poll", CROPLINE_API__URL="http://127.0.0.1:1", CROPLINE_API__RETRIES="0")
     assert ended.returncode == 2
     assert ended.stderr.startswith(
         "cropline: api_unavailable: the image API http://127.0.0.1:1/v1/images cannot be reached"
@@ -72,7 +82,7 @@ def test_an_api_that_is_down_fails_in_one_line(workspace: Workspace) -> None:
 
 
 def test_poll_status_trace_and_show_agree(workspace: Workspace) -> None:
-    polled = _cropline("poll", cwd=workspace.folder)
+    polled = _forked(workspace, "poll")
     assert polled.returncode == 0, polled.stderr
     rows = workspace.rows()
     assert f"{len(rows):,}" in polled.stdout
@@ -82,8 +92,9 @@ def test_poll_status_trace_and_show_agree(workspace: Workspace) -> None:
     assert rows[0]["batch_id"] in status
 
     row = next(row for row in rows if row["status"] == "written")
-    for name in (row["key"], workspace.settings.storage.spec.uri(row["key"])):
-        trace = _cropline("trace", name, cwd=workspace.folder).stdout
+    uri = workspace.settings.storage.spec.uri(row["key"])
+    for name, run in ((row["key"], partial(_cropline, cwd=workspace.folder)), (uri, partial(_forked, workspace))):
+        trace = run("trace", name).stdout
         for fact in (
             row["key"],
             row["image_id"],
@@ -104,7 +115,7 @@ def test_poll_status_trace_and_show_agree(workspace: Workspace) -> None:
 
 def test_an_unknown_crop_or_image_is_named(workspace: Workspace) -> None:
     for command in ("trace", "show"):
-        ended = _cropline(command, "nothing-like-it", cwd=workspace.folder)
+        ended = _forked(workspace, command, "nothing-like-it")
         assert ended.returncode == 2
         assert "nothing-like-it" in ended.stderr
 
@@ -114,7 +125,7 @@ def test_backfill_forget_and_export_report_plans_and_results(workspace: Workspac
     workspace.poll()
     rows = workspace.rows()
     assert "by the current profiles" in _cropline("plan", cwd=here).stdout
-    planned = _cropline("plan", cwd=here, CROPLINE_PROFILES='{"default": {"quality": 80}, "new": {"output": "shards"}}')
+    planned = _forked(workspace, "plan", CROPLINE_PROFILES='{"default": {"quality": 80}, "new": {"output": "shards"}}')
     lines = {line.split()[0]: line for line in planned.stdout.splitlines() if line}
     assert "quality 90 -> 80" in lines["default"]
     assert [cell.strip() for cell in lines["default"].split("│")][-2:] == [f"{len(rows):,}"] * 2
@@ -130,24 +141,24 @@ def test_backfill_forget_and_export_report_plans_and_results(workspace: Workspac
         in estimated.stdout
     )
     assert workspace.rows() == rows
-    done = _cropline("forget", "--image", gone, cwd=here)
+    done = _forked(workspace, "forget", "--image", gone)
     assert (done.returncode, "will not be cropped again" in done.stdout) == (0, True), done.stderr
     assert {row["image_id"] for row in workspace.rows()} == {row["image_id"] for row in rows} - {gone}
     assert "Nothing of them was found" not in estimated.stdout + done.stdout
     # A second time, as with a mistyped id.
-    assert "Nothing of them was found here." in _cropline("forget", "--image", gone, "--dry-run", cwd=here).stdout
+    assert "Nothing of them was found here." in _forked(workspace, "forget", "--image", gone, "--dry-run").stdout
     for wrong in (["forget"], ["forget", "--image", "a", "--store", "b"], ["forget", "--before", "yesterday"]):
-        assert _cropline(*wrong, cwd=here).returncode == 2
+        assert _forked(workspace, *wrong).returncode == 2
 
     out = here / "out"
-    exported = _cropline(
-        "export", str(out), "--where", f"image_id <> '{rows[-1]['image_id']}'", "--limit", "5", cwd=here
+    exported = _forked(
+        workspace, "export", str(out), "--where", f"image_id <> '{rows[-1]['image_id']}'", "--limit", "5"
     )
     assert exported.stdout.startswith("5 crops, "), exported.stderr
     assert len(list((out / "images").rglob("*.jpg"))) == 5
     nothing = _cropline("export", str(here / "none"), "--where", "store_id = 'no such'", cwd=here)
     assert (nothing.returncode, "No written crop matches" in nothing.stdout) == (0, True), nothing.stderr
-    refused = _cropline("export", str(here / "no"), "--where", "1 = 1) --", cwd=here)
+    refused = _forked(workspace, "export", str(here / "no"), "--where", "1 = 1) --")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert refused.stderr.startswith("cropline: export: --where: ")
 

@@ -3,6 +3,9 @@
 The profiler makes kills and exceptions inside the run (killing.py). Proxies in front of S3, PostgreSQL and the
 lineage collector make those outside it: crops are PUT by other processes, and replies are lost on the way. The
 last tests lose the state itself, or restore it from a backup that is older than the catalogue.
+
+Every place is disturbed before and after it, by one of the kinds that belong there, and every kind occurs. The other
+combinations of place, kind and moment are slow.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ import json
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from itertools import product
+from typing import Any
 
 import pytest
 
@@ -26,11 +31,38 @@ from tests.integration.killing import AT, POLL, Lost, assert_same, lost_at, run_
 from tests.integration.oracle import Ledger, books
 from tests.integration.state_backup import PostgresState, SqliteState
 
-SIDE_EFFECTS = ("land", "State.register", "Catalogue.append", "State.commit", "Publisher.publish")
+
+def _crossed(places: dict[str, str], moments: dict[str, str], by_default: str) -> list[Any]:
+    """Return every place at every moment. ``by_default``: their ids, but for those that are slow."""
+    ids = by_default.split(", ")
+    crossed = [
+        pytest.param(
+            places[place],
+            moments[moment],
+            id=f"{place}-{moment}",
+            marks=() if f"{place}-{moment}" in ids else pytest.mark.slow,
+        )
+        for place, moment in product(places, moments)
+    ]
+    assert set(ids) <= {one.id for one in crossed}
+    return crossed
 
 
-@pytest.mark.parametrize("event", ["call", "return"], ids=["before", "after"])
-@pytest.mark.parametrize("function", SIDE_EFFECTS)
+_CALLS = {"before": "call", "after": "return"}
+_STORE = {"before": "reset", "after": "lost reply"}
+_SIDE_EFFECTS = {
+    name: name for name in ("land", "State.register", "Catalogue.append", "State.commit", "Publisher.publish")
+}
+
+
+@pytest.mark.parametrize(
+    ("function", "event"),
+    _crossed(
+        _SIDE_EFFECTS,
+        _CALLS,
+        "land-after, State.register-before, Catalogue.append-after, State.commit-before, Publisher.publish-after",
+    ),
+)
 def test_killed_at_a_side_effect_it_ends_as_if_undisturbed(
     disturbed: Workspace, undisturbed: Ledger, function: str, event: str
 ) -> None:
@@ -40,8 +72,14 @@ def test_killed_at_a_side_effect_it_ends_as_if_undisturbed(
     assert_same(disturbed, undisturbed)
 
 
-@pytest.mark.parametrize("event", ["call", "return"], ids=["before", "after"])
-@pytest.mark.parametrize("function", SIDE_EFFECTS)
+@pytest.mark.parametrize(
+    ("function", "event"),
+    _crossed(
+        _SIDE_EFFECTS,
+        _CALLS,
+        "land-before, State.register-after, Catalogue.append-before, State.commit-after, Publisher.publish-before",
+    ),
+)
 def test_an_exception_at_a_side_effect_fails_the_run_and_the_next_ends_as_if_undisturbed(
     disturbed: Workspace, undisturbed: Ledger, function: str, event: str
 ) -> None:
@@ -52,7 +90,9 @@ def test_an_exception_at_a_side_effect_fails_the_run_and_the_next_ends_as_if_und
     assert_same(disturbed, undisturbed)
 
 
-@pytest.mark.parametrize("fault", ["call", "call late"], ids=["before", "after"])
+@pytest.mark.parametrize(
+    "fault", [pytest.param("call", id="before", marks=pytest.mark.slow), pytest.param("call late", id="after")]
+)
 def test_killed_at_a_put_it_ends_as_if_undisturbed(
     disturbed: Workspace, undisturbed: Ledger, store: FaultyProxy, fault: Fault
 ) -> None:
@@ -70,7 +110,9 @@ def test_killed_at_a_put_it_ends_as_if_undisturbed(
     assert_same(disturbed, undisturbed)
 
 
-@pytest.mark.parametrize("fault", ["refused", "refused late"], ids=["before", "after"])
+@pytest.mark.parametrize(
+    "fault", [pytest.param("refused", id="before"), pytest.param("refused late", id="after", marks=pytest.mark.slow)]
+)
 def test_a_put_that_is_refused_fails_its_photo_and_the_next_run_ends_as_if_undisturbed(
     disturbed: Workspace, undisturbed: Ledger, store: FaultyProxy, fault: Fault
 ) -> None:
@@ -81,8 +123,14 @@ def test_a_put_that_is_refused_fails_its_photo_and_the_next_run_ends_as_if_undis
     assert_same(disturbed, undisturbed)
 
 
-@pytest.mark.parametrize("fault", ["reset", "lost reply"], ids=["before", "after"])
-@pytest.mark.parametrize("where", ["/manifests/", "/crops/", "/_delta_log/"], ids=["land", "PUT", "catalogue commit"])
+@pytest.mark.parametrize(
+    ("where", "fault"),
+    _crossed(
+        {"land": "/manifests/", "PUT": "/crops/", "catalogue commit": "/_delta_log/"},
+        _STORE,
+        "land-after, PUT-after, catalogue commit-before, catalogue commit-after",
+    ),
+)
 def test_a_lost_reply_of_the_store_changes_nothing(
     disturbed: Workspace, undisturbed: Ledger, store: FaultyProxy, where: str, fault: Fault
 ) -> None:
@@ -101,11 +149,13 @@ def line(disturbed: Workspace, postgres: Postgres) -> Iterator[CuttingProxy]:
         yield proxy
 
 
-@pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize(
-    "statement",
-    ["INSERT INTO manifests", "INSERT INTO batches", "committed_at="],
-    ids=["register", "claim", "state commit"],
+    ("statement", "moment"),
+    _crossed(
+        {"register": "INSERT INTO manifests", "claim": "INSERT INTO batches", "state commit": "committed_at="},
+        {"before": "before", "after": "after"},
+        "register-after, claim-before, state commit-before, state commit-after",
+    ),
 )
 def test_a_lost_commit_or_its_lost_reply_changes_nothing(
     disturbed: Workspace, undisturbed: Ledger, line: CuttingProxy, statement: str, moment: Moment
@@ -117,7 +167,9 @@ def test_a_lost_commit_or_its_lost_reply_changes_nothing(
     assert_same(disturbed, undisturbed)
 
 
-@pytest.mark.parametrize("fault", ["reset", "lost reply"], ids=["before", "after"])
+@pytest.mark.parametrize(
+    "fault", [pytest.param("reset", id="before", marks=pytest.mark.slow), pytest.param("lost reply", id="after")]
+)
 def test_an_event_whose_reply_was_lost_is_sent_again_under_the_same_id(
     disturbed: Workspace, undisturbed: Ledger, fault: Fault
 ) -> None:
@@ -149,8 +201,11 @@ def _kept(request: pytest.FixtureRequest, here: Workspace, database: str) -> Sql
 
 @pytest.mark.parametrize(
     ("database", "moment"),
-    [("sqlite", "State.claim"), ("sqlite", "Catalogue.append"), ("postgresql", "Catalogue.append")],
-    ids=["nothing claimed", "a batch open", "a batch open, PostgreSQL"],
+    [
+        pytest.param("sqlite", "State.claim", id="nothing claimed"),
+        pytest.param("sqlite", "Catalogue.append", id="a batch open", marks=pytest.mark.slow),
+        pytest.param("postgresql", "Catalogue.append", id="a batch open, PostgreSQL"),
+    ],
 )
 def test_a_state_restored_from_an_older_backup_ends_as_if_undisturbed(
     disturbed: Workspace, undisturbed: Ledger, request: pytest.FixtureRequest, database: str, moment: str
