@@ -26,11 +26,21 @@ class Cameras:
         self.control = ControlClient(base_url, token)
 
 
+def listening() -> socket.socket:
+    """Return a socket at a free port, to be closed by the caller."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(128)
+    return listener
+
+
 @contextmanager
-def cameras(photos: int, megapixels: float, cache_dir: Path, boxes: int | None = None) -> Iterator[Cameras]:
+def cameras(
+    photos: int, megapixels: float, cache_dir: Path, boxes: int | None = None, at: socket.socket | None = None
+) -> Iterator[Cameras]:
     """Serve this many photos until the block ends. Equal arguments give equal photos, which are drawn once.
 
-    ``boxes``: the most of a photo; None: all of about forty.
+    ``boxes``: the most of a photo; None: all of about forty. ``at``: where to listen, one after the other; None: a free port.
     """
     settings = DemoSettings(photos=photos, megapixels=megapixels, boxes=boxes, cache_dir=cache_dir, workers=1)
     simulation = Simulation(settings)
@@ -38,9 +48,7 @@ def cameras(photos: int, megapixels: float, cache_dir: Path, boxes: int | None =
     app = create_app(simulation)
     config = uvicorn.Config(app, log_level="critical", log_config=None, access_log=False, timeout_graceful_shutdown=0)
     server = uvicorn.Server(config)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(128)
+    with at.dup() if at else listening() as listener:
         serving = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="cameras")
         serving.start()
         api = Cameras(f"http://127.0.0.1:{listener.getsockname()[1]}", settings.token.get_secret_value())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ from cropline.pipeline.funnel import Funnel
 from cropline.state import State
 from tests.contract.state.servers import Postgres
 from tests.emulators.s3 import s3_server
-from tests.integration.cameras import Cameras, cameras
+from tests.integration.cameras import Cameras, cameras, listening
 from tests.integration.faulty_proxy import FaultyProxy, faulty_proxy
 from tests.integration.fork_server import ForkedRun, ForkServer, fork_server
 from tests.integration.oracle import Ledger, Place, books
@@ -189,11 +190,72 @@ def forks(all_processes: Path | None) -> Iterator[ForkServer]:
 
 @pytest.fixture
 def workspace(
-    tmp_path: Path, camera_api: Cameras, prefect_server: None, forks: ForkServer, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    camera_api: Cameras,
+    prefect_server: None,
+    forks: ForkServer,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> Iterator[Workspace]:
-    """A workspace whose settings are in the environment, as a user sets them."""
+    """A workspace whose settings are in the environment, as a user sets them. ``after_a_poll`` asks for one with crops."""
+    if hasattr(request, "param"):
+        first_polls: FirstPolls = request.getfixturevalue("first_polls")
+        with first_polls.done(request.param, monkeypatch) as here:
+            yield here
+        return
     with settled(tmp_path, camera_api, forks, monkeypatch) as here:
         yield here
+
+
+class FirstPolls:
+    """Workspaces after their first poll, which is made once for the session. Each test gets it put back as it was.
+
+    It stays at one place, and its cameras at one address: the state belongs to both.
+    """
+
+    def __init__(self, root: Path, photo_cache: Path, forks: ForkServer) -> None:
+        self._root, self._photo_cache, self._forks = root, photo_cache, forks
+        self._at = listening()
+        self._kept: list[dict[str, str]] = []
+
+    @contextmanager
+    def done(self, values: dict[str, str], patch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+        """Yield the workspace with these settings, in which nothing happened after the first poll."""
+        new = values not in self._kept
+        folder = self._root / f"polled-{len(self._kept) if new else self._kept.index(values)}"
+        kept = folder.with_suffix(".kept")
+        shutil.rmtree(folder, ignore_errors=True)
+        if not new:
+            shutil.copytree(kept, folder)
+        with (
+            cameras(photos=6, megapixels=0.3, boxes=10, cache_dir=self._photo_cache, at=self._at) as api,
+            settled(folder, api, self._forks, patch) as here,
+        ):
+            here.set(**values)
+            if new:
+                folder.mkdir()
+                here.poll()
+                shutil.copytree(folder, kept)
+                self._kept.append(values)
+                api.control.clear_log()
+            yield here
+
+    def close(self) -> None:
+        self._at.close()
+
+
+@pytest.fixture(scope="session")
+def first_polls(
+    photo_cache: Path, prefect_server: None, forks: ForkServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FirstPolls]:
+    made = FirstPolls(tmp_path_factory.mktemp("polled"), photo_cache, forks)
+    yield made
+    made.close()
+
+
+def after_a_poll(**values: str) -> pytest.MarkDecorator:
+    """Run the test in a workspace with these settings whose six photos were polled; the cameras' log is empty."""
+    return pytest.mark.parametrize("workspace", [values], indirect=True, ids=["after a poll"])
 
 
 @contextmanager

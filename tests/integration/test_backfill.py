@@ -12,7 +12,7 @@ from cropline.backfill.estimate import Estimate
 from cropline.backfill.request import Limits, Photos
 from cropline.core.errors import NothingCameThrough, SettingsError
 from cropline.pipeline.funnel import Funnel
-from tests.integration.conftest import Workspace, artifact_text
+from tests.integration.conftest import Workspace, after_a_poll, artifact_text
 
 
 def _listed(workspace: Workspace) -> list[dict[str, Any]]:
@@ -105,8 +105,8 @@ def test_an_interrupted_backfill_of_everything_resumes_with_the_rest(workspace: 
     assert set(workspace.api.control.counts().values()) == {2}, "it was at its end, so the next begins anew"
 
 
+@after_a_poll()
 def test_a_new_recipe_is_backfilled_from_the_manifests_without_the_api(workspace: Workspace) -> None:
-    workspace.poll()
     workspace.set(PROFILES='{"default": {}, "thumb": {"max_side": 64}}')
     workspace.api.control.clear_log()
     funnel = _backfill(announced="manifests")
@@ -117,8 +117,8 @@ def test_a_new_recipe_is_backfilled_from_the_manifests_without_the_api(workspace
     assert not [entry for entry in workspace.api.control.log() if entry["path"].startswith("/v1")]
 
 
+@after_a_poll()
 def test_a_lost_state_is_rebuilt_from_the_manifests(workspace: Workspace) -> None:
-    workspace.poll()
     before = workspace.objects()
     workspace.set(STATE__URL=f"sqlite:///{workspace.folder / 'other.db'}")
     _backfill(announced="manifests")

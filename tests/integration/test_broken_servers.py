@@ -14,7 +14,7 @@ from cropline.core import store_probe
 from cropline.core.errors import ApiUnavailable, CatalogueError, StateError, StorageError
 from tests.contract.state.servers import Postgres
 from tests.integration.collector import Collector
-from tests.integration.conftest import Workspace, all_boxes
+from tests.integration.conftest import Workspace, after_a_poll, all_boxes
 from tests.integration.faulty_proxy import Fault, FaultyProxy
 from tests.integration.killing import assert_same, run_until_nothing_waits
 from tests.integration.oracle import Ledger, Tally, books, boxes
@@ -173,8 +173,8 @@ def test_a_full_disk_fails_boxes_or_the_run_and_loses_nothing(workspace: Workspa
     assert tally == Tally()
 
 
+@after_a_poll()
 def test_an_output_that_went_away_fails_the_run_in_one_line(workspace: Workspace) -> None:
-    workspace.poll()
     output = workspace.folder / "output"
     output.rename(workspace.folder / "moved")
     output.write_text("a file stands where the folder was")

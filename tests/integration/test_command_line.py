@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import Workspace, picture
+from tests.integration.conftest import Workspace, after_a_poll, picture
 
 
 def _cropline(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -26,7 +26,10 @@ def _cropline(*arguments: str, cwd: Path, **environment: str) -> subprocess.Comp
 
 
 def _forked(workspace: Workspace, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Do the same in a fork that has imported everything: a new Python takes seconds, and one of each kind will do."""
+    """Do the same in a fork that has imported everything, where what it writes to stderr does not matter.
+
+    A new Python takes seconds, and one for each kind of command will do.
+    """
     code = f"import os, sys; os.chdir({str(workspace.folder)!r}); sys.argv = ['cropline', *{arguments!r}]\n"
     run = workspace.forks.start(
         code + "from cropline.cli import main; main()", os.environ | {"COLUMNS": "200"} | environment
@@ -73,7 +76,7 @@ def test_a_folder_that_is_no_demo_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_an_api_that_is_down_fails_in_one_line(workspace: Workspace) -> None:
-    ended = _forked(workspace, "poll", CROPLINE_API__URL="http://127.0.0.1:1", CROPLINE_API__RETRIES="0")
+    ended = _cropline("poll", cwd=workspace.folder, CROPLINE_API__URL="http://127.0.0.1:1", CROPLINE_API__RETRIES="0")
     assert ended.returncode == 2
     assert ended.stderr.startswith(
         "cropline: api_unavailable: the image API http://127.0.0.1:1/v1/images cannot be reached"
@@ -120,9 +123,9 @@ def test_an_unknown_crop_or_image_is_named(workspace: Workspace) -> None:
         assert "nothing-like-it" in ended.stderr
 
 
+@after_a_poll()
 def test_backfill_forget_and_export_report_plans_and_results(workspace: Workspace) -> None:
     here = workspace.folder
-    workspace.poll()
     rows = workspace.rows()
     assert "by the current profiles" in _cropline("plan", cwd=here).stdout
     planned = _forked(workspace, "plan", CROPLINE_PROFILES='{"default": {"quality": 80}, "new": {"output": "shards"}}')
@@ -158,7 +161,7 @@ def test_backfill_forget_and_export_report_plans_and_results(workspace: Workspac
     assert len(list((out / "images").rglob("*.jpg"))) == 5
     nothing = _cropline("export", str(here / "none"), "--where", "store_id = 'no such'", cwd=here)
     assert (nothing.returncode, "No written crop matches" in nothing.stdout) == (0, True), nothing.stderr
-    refused = _forked(workspace, "export", str(here / "no"), "--where", "1 = 1) --")
+    refused = _cropline("export", str(here / "no"), "--where", "1 = 1) --", cwd=here)
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert refused.stderr.startswith("cropline: export: --where: ")
 

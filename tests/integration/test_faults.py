@@ -12,7 +12,7 @@ from cropline.core import storage
 from cropline.core.errors import ApiRefused, ApiUnavailable, ManifestRejected
 from cropline.pipeline.funnel import Funnel
 from cropline.state import State
-from tests.integration.conftest import Workspace
+from tests.integration.conftest import Workspace, after_a_poll
 
 # fault -> (reason of its boxes, whether it is tried again)
 IMAGE_FAULTS = {
@@ -217,6 +217,7 @@ def test_a_busy_listing_is_asked_again(workspace: Workspace) -> None:
     assert workspace.poll().images == 6
 
 
+@after_a_poll()
 def test_a_manifest_of_the_wrong_shape_fails_the_run_with_nothing_registered(workspace: Workspace) -> None:
     """As left by a disk error or a later version of cropline: its rows cannot be identified."""
     import io
@@ -228,7 +229,6 @@ def test_a_manifest_of_the_wrong_shape_fails_the_run_with_nothing_registered(wor
     from flows.running import open_run
     from tasks.intake import judge
 
-    workspace.poll()
     spec, before = workspace.settings.storage.spec, workspace.end_state()
     landed = pq.read_table(io.BytesIO(storage.read(spec, before["manifests"][0])))
     alike = landed.set_column(0, "row", pa.array([0] * len(landed), pa.int64()))

@@ -24,7 +24,7 @@ from cropline.erasure.events import event_emitter
 from cropline.erasure.selection import Selection
 from cropline.maintenance.orphans import remove_orphans
 from cropline.state import State
-from tests.integration.conftest import Workspace
+from tests.integration.conftest import Workspace, after_a_poll
 from tests.integration.killing import calling_at
 
 # Kills the command at a function that the profiler watches.
@@ -96,8 +96,8 @@ def _all_keys(workspace: Workspace) -> list[str]:
     return [key for folder in ("crops", "receipts", "reports") for key in storage.list_keys(spec, folder)]
 
 
+@after_a_poll()
 def test_a_forgotten_photo_leaves_nothing_and_never_comes_back(workspace: Workspace) -> None:
-    workspace.poll()
     gone, *others = _ids(workspace)
     before, rows = workspace.objects(), workspace.rows()
     # An older version of it that no current row names.
@@ -132,8 +132,8 @@ def test_a_forgotten_photo_leaves_nothing_and_never_comes_back(workspace: Worksp
     assert set(workspace.states()) == set(others)
 
 
+@after_a_poll()
 def test_a_dry_run_counts_what_goes_and_changes_nothing(workspace: Workspace) -> None:
-    workspace.poll()
     store = workspace.rows()[0]["store_id"]
     end, keys = workspace.end_state(), _all_keys(workspace)
     settings = workspace.settings
@@ -146,8 +146,8 @@ def test_a_dry_run_counts_what_goes_and_changes_nothing(workspace: Workspace) ->
     assert all(row["store_id"] != store for row in workspace.rows())
 
 
+@after_a_poll()
 def test_photos_before_a_day_go_and_later_ones_stay(workspace: Workspace) -> None:
-    workspace.poll()
     moments = sorted({row["captured_at"] for row in workspace.rows()})
     erased = _forget(workspace, before=moments[2])
     assert erased.images == 2
@@ -211,9 +211,9 @@ def _readable(workspace: Workspace, but: str = "") -> dict[tuple[str, str, int],
     }
 
 
+@after_a_poll(PROFILES=PACKED)
 def test_packs_are_rewritten_without_a_forgotten_photo_wherever_it_is_killed(workspace: Workspace) -> None:
-    workspace.set(PROFILES=PACKED, ENGINE__PROCESSES="1", STATE__LEASE_S="0.2")
-    workspace.poll()
+    workspace.set(STATE__LEASE_S="0.2")
     gone = _ids(workspace)[0]
     # A pack also holds an older version of one of its boxes, which no current row names.
     old = {
@@ -247,13 +247,12 @@ def test_packs_are_rewritten_without_a_forgotten_photo_wherever_it_is_killed(wor
         assert lying == named, (function, event)
 
 
+@after_a_poll(PROFILES=PACKED)
 @pytest.mark.parametrize(("function", "event"), [("Catalogue.append", "call"), ("State.commit", "return")])
 def test_crops_that_a_poll_takes_over_move_with_their_pack_when_its_neighbour_is_forgotten(
     workspace: Workspace, function: str, event: str
 ) -> None:
     """The erasure moves them after the poll read their place: before its commit, or between commit and check."""
-    workspace.set(PROFILES=PACKED, ENGINE__PROCESSES="1")
-    workspace.poll()
     gone, changed = _ids(workspace)[:2]
     workspace.api.control.change_box(changed)
     with calling_at(function, event, lambda: _assert_erased(workspace, gone)):
@@ -266,9 +265,9 @@ def test_crops_that_a_poll_takes_over_move_with_their_pack_when_its_neighbour_is
     assert {row["image_id"] for row in taken_over} == {changed}
 
 
+@after_a_poll()
 def test_an_erasure_finished_by_another_run_keeps_its_receipt(workspace: Workspace) -> None:
     """A poll has read which erasures are open, and reaches this one after the command has finished it."""
-    workspace.poll()
     gone, spec = _ids(workspace)[0], workspace.settings.storage.spec
     with State.open(workspace.settings.state) as state:
         begun = state.begin_erasure("cams", Selection(images=(gone,)).text, image_ids=[gone])
@@ -286,9 +285,9 @@ def test_an_erasure_finished_by_another_run_keeps_its_receipt(workspace: Workspa
     assert receipt["images"] == 1
 
 
+@after_a_poll()
 def test_an_erasure_that_lost_its_lease_removes_nothing_more(workspace: Workspace) -> None:
     """It asks the state at that time; its heartbeat may not have noticed yet."""
-    workspace.poll()
     gone, before = _ids(workspace)[0], workspace.objects()
 
     def erased_by(holder: str | None) -> None:
@@ -303,10 +302,9 @@ def test_an_erasure_that_lost_its_lease_removes_nothing_more(workspace: Workspac
     _assert_erased(workspace, gone)
 
 
+@after_a_poll(PROFILES=PACKED)
 def test_an_erasure_that_loses_its_lease_while_packing_finishes_nothing(workspace: Workspace) -> None:
     """Meanwhile another takes over and moves the crops of both to other packs, which the stalled one has not seen."""
-    workspace.set(PROFILES=PACKED, ENGINE__PROCESSES="1")
-    workspace.poll()
     one, two = _ids(workspace)[:2]
 
     def taken_over() -> None:
@@ -326,10 +324,9 @@ def test_an_erasure_that_loses_its_lease_while_packing_finishes_nothing(workspac
     assert Counter(_readable(workspace).values()) == Counter(row["sha256"] for row in workspace.rows())
 
 
+@after_a_poll(PROFILES=PACKED)
 def test_an_erasure_that_resumes_after_another_finished_it_removes_no_crop(workspace: Workspace) -> None:
     """Both make the same pack of the remaining crops, under the same key."""
-    workspace.set(PROFILES=PACKED, ENGINE__PROCESSES="1")
-    workspace.poll()
     one = _ids(workspace)[0]
 
     def taken_over() -> None:
@@ -342,10 +339,9 @@ def test_an_erasure_that_resumes_after_another_finished_it_removes_no_crop(works
     assert Counter(_readable(workspace).values()) == Counter(row["sha256"] for row in workspace.rows())
 
 
+@after_a_poll(PROFILES=PACKED)
 def test_two_erasures_never_run_at_once(workspace: Workspace) -> None:
     """The second starts when the first has written, not committed, a pack that still holds the second's photo."""
-    workspace.set(PROFILES=PACKED, ENGINE__PROCESSES="1")
-    workspace.poll()
     one, two = _ids(workspace)[:2]
     met: list[ErasureResult] = []
     with calling_at("Spool.put", "return", lambda: met.append(_forget(workspace, two))):
@@ -367,9 +363,9 @@ def _assert_erased(workspace: Workspace, *images: str) -> None:
     assert _forget(workspace, *images).receipt is not None
 
 
+@after_a_poll()
 def test_an_erasure_killed_anywhere_and_run_again_ends_the_same(workspace: Workspace) -> None:
     workspace.set(STATE__LEASE_S="0.2")  # a killed erasure does not keep the next one waiting
-    workspace.poll()
     gone = _ids(workspace)[0]
     kept = workspace.folder / "kept"
     _copy(workspace.folder, kept)

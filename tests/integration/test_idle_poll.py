@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.integration.conftest import Workspace
+from tests.integration.conftest import Workspace, after_a_poll
 
 HEAVY = (
     "great_expectations",
@@ -29,8 +29,8 @@ print(json.dumps({{"nothing_new": funnel.nothing_new, "heavy": sorted(loaded & s
 """
 
 
+@after_a_poll()
 def test_an_idle_poll_imports_no_heavy_library(workspace: Workspace) -> None:
-    workspace.poll()
     child = workspace.child(IDLE)
     assert child.returncode == 0, child.stderr[-2000:]
     said = json.loads(child.stdout.splitlines()[-1])

@@ -18,7 +18,7 @@ from cropline.pipeline.funnel import Funnel
 from cropline.state import State
 from demo.stores import write_stores
 from tests.integration.cameras import cameras
-from tests.integration.conftest import Workspace, artifact_text, picture, prefect_events, settled
+from tests.integration.conftest import Workspace, after_a_poll, artifact_text, picture, prefect_events, settled
 from tests.integration.fork_server import ForkServer
 
 
@@ -133,8 +133,8 @@ def test_a_second_poll_finds_nothing_new_and_writes_nothing(workspace: Workspace
     assert set(workspace.api.control.counts().values()) == {1}
 
 
+@after_a_poll()
 def test_a_changed_box_is_cut_again_alone_under_a_new_key(workspace: Workspace) -> None:
-    workspace.poll()
     old_objects, old_rows = workspace.objects(), workspace.rows()
     image = workspace.api.control.change_box(sorted(_listed(workspace))[0], "b02")
     funnel = workspace.poll()
@@ -155,8 +155,8 @@ def test_a_changed_box_is_cut_again_alone_under_a_new_key(workspace: Workspace) 
     assert workspace.poll().nothing_new
 
 
+@after_a_poll()
 def test_cropping_again_on_demand_cuts_every_box(workspace: Workspace) -> None:
-    workspace.poll()
     gone = workspace.folder / "output" / workspace.rows()[0]["key"]
     before = gone.read_bytes()
     gone.unlink()
@@ -166,8 +166,8 @@ def test_cropping_again_on_demand_cuts_every_box(workspace: Workspace) -> None:
     assert gone.read_bytes() == before
 
 
+@after_a_poll()
 def test_a_changed_photo_recrops_that_image_only(workspace: Workspace) -> None:
-    workspace.poll()
     changed = workspace.api.control.change_etag(sorted(_listed(workspace))[-1])["id"]
     workspace.api.control.clear_log()
     funnel = workspace.poll()
@@ -176,8 +176,8 @@ def test_a_changed_photo_recrops_that_image_only(workspace: Workspace) -> None:
     assert workspace.poll().nothing_new
 
 
+@after_a_poll()
 def test_new_and_late_photos_are_found_by_the_next_poll(workspace: Workspace) -> None:
-    workspace.poll()
     added, late = workspace.api.control.advance(photos=4, late=1)
     assert late
     funnel = workspace.poll()
@@ -198,8 +198,8 @@ def test_max_batches_leaves_the_rest_for_process(workspace: Workspace) -> None:
     assert set(workspace.states().values()) == {"done"}
 
 
+@after_a_poll()
 def test_lineage_has_every_run_and_batch_once(workspace: Workspace) -> None:
-    workspace.poll()
     path = workspace.folder / "output" / "lineage" / "events.ndjson"
     events = [json.loads(line) for line in path.read_text().splitlines()]
     kinds = Counter((event["job"]["name"], event["eventType"]) for event in events)

@@ -19,7 +19,7 @@ from cropline.core.keys import image_key
 from cropline.maintenance import CleanupResult, remove_orphans
 from cropline.maintenance.retention import apply_retention, expire_crops
 from cropline.state import State
-from tests.integration.conftest import Workspace, artifact_text
+from tests.integration.conftest import Workspace, after_a_poll, artifact_text
 from tests.integration.killing import AT
 
 DAY = 86_400
@@ -75,8 +75,8 @@ def test_orphans_that_are_old_enough_go_and_nothing_else(workspace: Workspace) -
     assert _sweep(workspace)["orphans"].count == 0
 
 
+@after_a_poll()
 def test_crops_of_versions_that_can_still_be_read_stay(workspace: Workspace) -> None:
-    workspace.poll()
     old = workspace.objects()
     workspace.api.control.change_box(workspace.rows()[0]["image_id"])
     workspace.poll()
@@ -264,10 +264,10 @@ def test_maintenance_killed_anywhere_and_run_again_ends_the_same(workspace: Work
     assert not (root / "reports/2020-01-01/poll-1.html").exists()
 
 
+@after_a_poll()
 def test_maintain_removes_what_its_dry_run_estimates_and_shows_both(workspace: Workspace) -> None:
     from flows.maintain import maintain
 
-    workspace.poll()
     root = workspace.folder / "output"
     _lost(root, workspace)
     _age(root, 3, "crops", "shards")

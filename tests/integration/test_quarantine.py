@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from cropline.cli import app
 from cropline.core.errors import NothingCameThrough
 from cropline.intake.quarantine import QuarantineFilter, find
-from tests.integration.conftest import Workspace, all_boxes
+from tests.integration.conftest import Workspace, after_a_poll, all_boxes
 
 
 def _cropline(*arguments: str) -> str:
@@ -76,9 +76,9 @@ def test_bad_rows_are_listed_shown_replayed_and_marked(workspace: Workspace) -> 
     assert {row["image_id"] for row in _rows("--status", "superseded")} == set(broken) - few
 
 
+@after_a_poll()
 def test_a_good_photo_whose_newer_version_was_bad_gets_it_by_a_replay(workspace: Workspace) -> None:
     """The state has the old version as done and does not know the bad one: only quarantine does."""
-    workspace.poll()
     changed = workspace.api.control.change_etag(workspace.api.control.images()[0]["id"])["id"]
     workspace.set(EXPECTATIONS__MAX_BOXES="1", EXPECTATIONS__MAX_QUARANTINED_FRACTION="1")
     assert "look at CROPLINE_EXPECTATIONS__MAX_BOXES" in workspace.poll_in_vain()

@@ -17,7 +17,7 @@ import pytest
 
 from cropline.core.errors import ApiRefused
 from cropline.state import State
-from tests.integration.conftest import Workspace, artifact_text
+from tests.integration.conftest import Workspace, after_a_poll, artifact_text
 from tests.integration.test_idle_poll import HEAVY
 
 IDLE = f"""
@@ -120,8 +120,8 @@ def test_ctrl_c_in_the_middle_of_a_batch_frees_it_and_the_next_run_finishes_it(w
     assert _done(workspace, 6)
 
 
+@after_a_poll()
 def test_empty_polls_make_one_call_each_and_import_no_heavy_library(workspace: Workspace) -> None:
-    workspace.poll()
     workspace.api.control.clear_log()
     child = workspace.child(IDLE)
     assert child.returncode == 0, child.stderr[-3000:]
