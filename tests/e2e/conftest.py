@@ -9,14 +9,20 @@ import pytest
 
 from demo.server import DemoServer
 from tests.e2e.stack import Stack
+from tests.e2e.warm import warm
+from tests.integration.fork_server import fork_server
 
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Start a server with everything deployed, six photos behind the camera API, no worker and no schedule."""
     folder: Path = tmp_path_factory.mktemp("stack")
-    with DemoServer(photos=6, megapixels=0.3, cache_dir=folder / "photos") as api:
-        here = Stack(folder, api)
+    with (
+        fork_server() as forks,
+        warm(folder / "warm", forks) as programs,
+        DemoServer(photos=6, megapixels=0.3, cache_dir=folder / "photos") as api,
+    ):
+        here = Stack(folder, api, programs)
         with here.server():
             deployed = here.python("automations.deploy")
             assert deployed.returncode == 0, deployed.stdout + deployed.stderr

@@ -23,6 +23,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from demo.server import DemoServer
+from tests.e2e.warm import Warm
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,11 +31,15 @@ _TERMINAL = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
 
 
 class Stack:
-    """One folder, one server, any number of workers. All of its processes get ``environment``."""
+    """One folder, one server, any number of workers. All of its processes get ``environment``.
 
-    def __init__(self, folder: Path, api: DemoServer) -> None:
+    warm: where runs and commands start that need not be new processes. Without it, all are.
+    """
+
+    def __init__(self, folder: Path, api: DemoServer, warm: Warm | None = None) -> None:
         self.folder = folder
         self.api = api
+        self.warm = warm
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -63,6 +68,8 @@ class Stack:
             "PREFECT_API_URL": self.url,
             "PREFECT_UI_API_URL": self.url,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            # The server keeps the events of task runs and makes no rows of them: that takes half of its time.
+            "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_ENABLED": "false",
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
             "DO_NOT_TRACK": "1",
             # A worker looks for runs every ten seconds by default; each run would wait half of that.
@@ -89,9 +96,11 @@ class Stack:
             env=self.environment, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False,
         )  # fmt: skip
 
-    def shell(self, commands: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    def shell(self, commands: str, timeout: float = 300, *, warm: bool = False) -> subprocess.CompletedProcess[str]:
         """Run lines as a reader types them, with .venv activated; the first failure ends them."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{self.environment.get('PATH', '')}"
+        if warm and self.warm is not None:
+            path = f"{self.warm.folder}{os.pathsep}{path}"
         return subprocess.run(
             ["bash", "-euc", commands],
             env=self.environment | {"PATH": path}, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False,
@@ -138,10 +147,13 @@ class Stack:
         assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text[:500]}"
         return answer.json() if answer.content else None
 
-    def run(self, deployment: str, **parameters: Any) -> UUID:
-        """Start a run, as the UI's button does."""
+    def run(self, deployment: str, *, cold: bool = False, **parameters: Any) -> UUID:
+        """Start a run, as the UI's button does. cold: in a new process, as Prefect's worker does by itself."""
         found = self.ask("GET", f"/deployments/name/{deployment}/{deployment}")
-        made = self.ask("POST", f"/deployments/{found['id']}/create_flow_run", {"parameters": parameters})
+        body: dict[str, Any] = {"parameters": parameters}
+        if self.warm is not None and not cold:
+            body["job_variables"] = {"command": str(self.warm.folder / "engine")}
+        made = self.ask("POST", f"/deployments/{found['id']}/create_flow_run", body)
         return UUID(made["id"])
 
     def pause(self, deployment: str, *, paused: bool = True) -> None:

@@ -150,7 +150,7 @@ def test_new_photos_do_not_wait_for_a_backfill_and_a_cancelled_backfill_resumes(
     for photo in stack.works():
         stack.api.control.add_fault(**SLOW, image_id=photo)
     asked = {"photos": EVERYTHING, "mode": "all", "dry_run": False}
-    run = stack.run("backfill", **asked)
+    run = stack.run("backfill", cold=True, **asked)
     stack.until(lambda: "claimed" in stack.works().values(), "the backfill has claimed a batch", timeout=240)
     (batch,) = (entry[0] for entry in stack.batches() if entry[1] == "open")
     (fresh,) = stack.api.control.advance(photos=1)[0]
@@ -231,7 +231,7 @@ def worker_asleep(stack: Stack, worker: subprocess.Popen[bytes]) -> Iterator[Non
 def test_the_commands_of_the_operations_guide_run_as_they_are_printed(
     stack: Stack, worker_asleep: None, messages: list[str], commands: str
 ) -> None:
-    done = stack.shell(commands)
+    done = stack.shell(commands, warm=True)  # in new processes: the guide's cropline deploy, prefect event emit below
     assert done.returncode == 0, done.stdout + done.stderr
     asked = [
         line.split()[3].partition("/")[0] for line in commands.splitlines() if line.startswith("prefect deployment run")

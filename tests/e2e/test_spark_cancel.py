@@ -46,7 +46,7 @@ def test_cancelling_the_flow_run_in_prefect_ends_its_spark_job_and_frees_its_bat
     (photo,) = stack.api.control.advance(photos=1)[0]
     stack.api.control.add_fault("image_slow_drip", seconds=0.5)
     with stack.worker(**spark):
-        run = stack.run("poll")
+        run = stack.run("poll", cold=True)
         stack.until(lambda: crop_processes(cluster), "a photo is being fetched on the cluster", timeout=400)
         assert stack.works()[photo] == "claimed"
         stack.cancel(run)

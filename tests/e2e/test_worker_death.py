@@ -22,7 +22,7 @@ def test_a_dead_worker_is_noticed_its_slot_freed_and_its_batch_resumed(stack: St
     stack.api.control.add_fault("image_slow_drip", seconds=0.3)
     # A short lease: the dead run's batch may be taken over as soon as the run is known to be dead.
     with stack.worker(CROPLINE_STATE__LEASE_S="20") as worker:
-        run = stack.run("poll")
+        run = stack.run("poll", cold=True)
         stack.until(lambda: stack.works().get(photo) == "claimed", "the poll has claimed a batch", timeout=240)
         kill(family(worker.pid))
     assert stack.state(run) == "RUNNING", "nobody is left to say otherwise"
