@@ -13,7 +13,8 @@ cut      the rest of a photo's way through fugue_jobs.imaging: header, boxes, co
 store    files written
 rows     rows in, outcomes to rows out
 commit   the batch's rows to the catalogue and to the state (SQLite), as one batch of 500 photos
-pool     the whole job's CPU, with its processes, less all of the above: pipes, threads, Fugue
+pool     a photo's CPU in the whole job, with its processes, less all of the above: pipes, threads
+job      what a whole job costs whatever it holds (Fugue, the script), as part of a batch of 500 photos
 engine   for Spark: its whole job's CPU less that of native
 
 STAGE_ms, STAGE_share  of native, default profile; lossless_STAGE_ms of the lossless one. whole_ms, spark_ms: the whole job.
@@ -31,7 +32,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import pyarrow as pa
@@ -223,17 +224,34 @@ def commit_ms(folder: Path) -> float:
     return 1e3 * min(taken[1:]) / BATCH
 
 
-def whole_ms(bed: Bed, **options: Any) -> float:
-    """Return the ms of CPU of a photo in the whole job, of all its processes."""
+class Whole(NamedTuple):
+    """The ms of CPU of the whole job, of all its processes: of one more photo, and of the job itself."""
+
+    photo: float
+    job: float
+
+    @property
+    def share(self) -> float:
+        """The job's ms as part of a photo of a batch."""
+        return self.job / BATCH
+
+
+def whole_ms(bed: Bed, **options: Any) -> Whole:
+    """Measure jobs of two sizes. Of few photos, what the job itself costs would be a tenth of each."""
+    few = PHOTOS // 4
     with worker("benchmarks.whole_job") as ours:
-        ours.ask(bed.order(8) | options)
-        taken = [ours.ask(bed.order(PHOTOS) | options)["cpu_s"] for _ in range(ROUNDS)]
-    return 1e3 * min(taken) / PHOTOS
+        ours.ask(bed.order(few) | options)
+        small, large = (
+            1e3 * min(ours.ask(bed.order(count) | options)["cpu_s"] for _ in range(ROUNDS)) for count in (few, PHOTOS)
+        )
+    photo = (large - small) / (PHOTOS - few)
+    return Whole(photo, max(0.0, large - PHOTOS * photo))
 
 
-def report(native: dict[str, float], lossless: dict[str, float], whole: dict[str, float]) -> dict[str, float]:
-    native |= {"pool": max(0.0, whole["native"] - sum(native[stage] for stage in STAGES if stage != "commit"))}
-    lossless |= {"pool": max(0.0, whole["lossless"] - sum(lossless[stage] for stage in STAGES if stage != "commit"))}
+def report(native: dict[str, float], lossless: dict[str, float], whole: dict[str, Whole]) -> dict[str, float]:
+    for stages_, of_job in ((native, whole["native"]), (lossless, whole["lossless"])):
+        pool = max(0.0, of_job.photo - sum(stages_[stage] for stage in STAGES if stage != "commit"))
+        stages_ |= {"pool": pool, "job": of_job.share}
     everything, copied = sum(native.values()), sum(lossless.values())
     print(f"{'stage':<10}{'ms':>8}{'share':>8}{'lossless ms':>14}{'share':>8}")
     for stage, ms in native.items():
@@ -248,7 +266,8 @@ def report(native: dict[str, float], lossless: dict[str, float], whole: dict[str
     return {name: round(value, 4) for name, value in figures.items()}
 
 
-def report_spark(native: float, spark: float) -> dict[str, float]:
+def report_spark(of_native: Whole, of_spark: Whole) -> dict[str, float]:
+    native, spark = of_native.photo + of_native.share, of_spark.photo + of_spark.share
     engine = spark - native
     print(f"Spark, local[2]: {spark:.2f} ms, of which {engine:.2f} are its own ({engine / spark:.1%})")
     figures = {"spark_ms": spark, "engine_ms": engine, "engine_share": engine / spark}

@@ -117,8 +117,8 @@ class AutoSettings(Group):
     """kind=auto: a backlog above either number goes to the engine ``burst``; a smaller one is cut in process."""
 
     # Measured: docs/decisions/0007-engines.md.
-    images: int = Field(1_500, ge=1, description="pending images")
-    boxes: int = Field(55_000, ge=1, description="boxes of the batch, times profiles")
+    images: int = Field(4_500, ge=1, description="pending images")
+    boxes: int = Field(165_000, ge=1, description="boxes of the batch, times profiles")
     burst: Literal["spark", "spark-connect", "emr-serverless", "dask", "ray"] = Field(
         "spark", description="the engine of a burst"
     )

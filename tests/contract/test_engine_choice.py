@@ -49,10 +49,10 @@ def run(server: PhotoServer, folder: Path, engine: dict[str, Any], **more: Any) 
 
 def test_auto_cuts_few_in_process_and_says_why(server: PhotoServer, tmp_path: Path) -> None:
     told: list[EngineUse] = []
-    table = run(server, tmp_path, {"kind": "auto"}, waiting=1_497, on_engine=told.append)
+    table = run(server, tmp_path, {"kind": "auto"}, waiting=4_497, on_engine=told.append)
     assert table.num_rows == 12
     assert [(use.kind, use.reason) for use in told] == [
-        ("native", "small: 1,500 images wait, at most 1,500 are cut in process")
+        ("native", "small: 4,500 images wait, at most 4,500 are cut in process")
     ]
     assert told[0].seconds > 0
 
@@ -89,7 +89,7 @@ def test_an_engine_module_is_cheap_to_import() -> None:
 def test_auto_sends_a_burst_to_the_cluster(server: PhotoServer, tmp_path: Path) -> None:
     nowhere = f"spark://127.0.0.1:{free_port()}"
     with pytest.raises(EngineError, match="no Spark master answers"):
-        run(server, tmp_path, {"kind": "auto", "master": nowhere}, waiting=1_498)
+        run(server, tmp_path, {"kind": "auto", "master": nowhere}, waiting=4_498)
 
 
 @pytest.mark.parametrize("kind", ["spark", "spark-connect", "dask", "ray"])
