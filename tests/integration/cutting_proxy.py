@@ -78,7 +78,8 @@ class CuttingProxy:
                     break
                 if moment == "after":
                     deaf.set()
-            server.sendall(data)
+            if not _sent(server, data):
+                break
         _cut(client, server)
 
     def _moment(self, said: bytes) -> Moment | None:
@@ -92,7 +93,8 @@ class CuttingProxy:
         while data := _read(server):
             if deaf.is_set():  # the COMMIT was executed; its reply is dropped here
                 break
-            client.sendall(data)
+            if not _sent(client, data):
+                break
         _cut(client, server)
 
 
@@ -101,6 +103,15 @@ def _read(end: socket.socket) -> bytes:
         return end.recv(65536)
     except OSError:
         return b""
+
+
+def _sent(end: socket.socket, data: bytes) -> bool:
+    """Send it on. Return False when that end was cut meanwhile, by its other thread or by its owner."""
+    try:
+        end.sendall(data)
+    except OSError:
+        return False
+    return True
 
 
 def _cut(*ends: socket.socket) -> None:
