@@ -10,7 +10,8 @@ claim_s          a claim of 20,000 images at that size, the median of five in a 
 commit_s         the commit of the last of them
 peak_rss_mb      of the process that registers, reading its candidates from Parquet
 idle_growth      a poll that finds nothing, report included, at the full size over the same at a tenth of it
-prune_s, ...     ROWS done photos leave the table: see state_prune.py; WORKS=0 measures this alone
+prune_s, ...     ROWS done photos leave the table: see state_prune.py; WORKS=0 measures this alone. ROWS=50000000 needs 40 GB
+                 of disk (27 GB for the table and its indexes, 8 GB of journal, 5 GB for what remembers the photos)
 
 The server has a quarter of a 24 GB machine as shared_buffers and does not wait for the disk (fsync off).
 """
