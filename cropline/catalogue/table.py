@@ -187,7 +187,8 @@ class Catalogue:
     def image_history(self, source: str, image_id: str, *, current: pa.Table | None = None) -> list[PastRows]:
         """Return the image's rows over time, newest first: the current ones, then those that each commit superseded.
 
-        ``current``: the former, where they are known. It goes back as far as the log and the files are kept (30 days, see maintain).
+        ``current``: the current rows, when the caller has read them already. The history goes back as far as the log and the
+        files are kept (30 days, see maintain).
         """
         with delta.catalogue_errors("read", self._spec):
             table = delta.open_table(self._spec)

@@ -30,7 +30,10 @@ _JITTER = 1.5
 
 
 class _Members(NamedTuple):
-    """The work items of the batch as the table has them, by image and profile. Columns: a commit pays for each object of a row."""
+    """The columns of the batch's work items, sorted by image and profile.
+
+    They are columns because an object for each row costs a commit of thousands too much time.
+    """
 
     image_ids: list[str]
     profiles: list[str]

@@ -1,4 +1,4 @@
-"""Read and stage many rows as Arrow columns: a large claim or registration pays for each Python object of a row.
+"""Read and stage many rows as Arrow columns: Python objects for each row would slow a large claim or registration.
 
 fetch    Return the rows of a statement as a table.
 stage    Fill a temporary table, by COPY on PostgreSQL and executemany on SQLite. Values that a database refuses must be

@@ -134,8 +134,8 @@ class Applier(Generic[T]):
 def sent_row(row: dict[str, Any]) -> dict[str, Any] | bytes:
     """Return a frame's row as it goes to a crop process: as it is, or pickled.
 
-    Only values that nobody can change go as they are, and only such that every process can read: else one row could
-    change another, or end the process.
+    Values go as they are only when they are of plain, immutable types. A mutable one could be changed through another row. A
+    class that the process cannot import would end it.
     """
     return row if all(type(value) in _PLAIN for value in row.values()) else pickled_row(row)
 

@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 class Facts(NamedTuple):
-    """What a function is told about a crop: facts of the image, the box and the crop, and the frame's columns."""
+    """The row that a function gets with a crop: facts about image, box and crop (told), and the frame's columns."""
 
     told: dict[str, Any]
     columns: dict[str, Any] | bytes

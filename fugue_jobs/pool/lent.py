@@ -1,4 +1,4 @@
-"""A crop as a function gets it: an image of its own, which costs nothing while nobody looks at its pixels."""
+"""The image that a function gets: a copy of the crop, made when the function first reads or changes its pixels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-# Of a list's image that nobody else holds: the list, the loop's variable, the argument of getrefcount.
+# References to an image that only settle() holds: its list, its loop variable, the argument of getrefcount.
 _OURS = 3
 
 
@@ -43,7 +43,7 @@ class Lent(Image.Image):
         self._shared = False
 
     def settle(self) -> None:
-        """Copy the pixels now, if that was not done: somebody keeps this image."""
+        """Copy the pixels now, unless they are copied already."""
         if self._shared:
             self.load()
 
@@ -53,7 +53,7 @@ class Lent(Image.Image):
 
 
 def settle(images: list[Lent]) -> None:
-    """Copy the pixels of each image that somebody kept: the photo's memory is used again for the next one."""
+    """Copy the pixels of each image that the function still holds: the next photo will overwrite the shared ones."""
     for image in images:
         if sys.getrefcount(image) > _OURS:
             image.settle()

@@ -171,7 +171,7 @@ class _Clients:
         self._ready.register(listener, selectors.EVENT_READ)
 
     def next_request(self) -> tuple[bytes, list[int]]:
-        """Return a request and what it sends along. Never returns when nobody is left to send one."""
+        """Return the next request and its file descriptors. End the process when the last client has left."""
         while True:
             for key, _ in self._ready.select():
                 if key.fileobj is self._listener:
@@ -187,7 +187,7 @@ class _Clients:
                 client.close()
 
     def _end_if_alone(self) -> None:
-        with _alone(self._address):  # so that nobody connects meanwhile
+        with _alone(self._address):  # no client may connect between the check and the end
             waits = any(key.fileobj is self._listener for key, _ in self._ready.select(0))
             if len(self._ready.get_map()) == 1 and not waits:
                 self._address.unlink()

@@ -52,7 +52,7 @@ def test_the_filters_hold_every_value_of_their_row_group(
 def test_the_filters_rule_out_what_another_reader_rules_out(
     tmp_path: Path, spec: StoreSpec, tags: dict[str, Any]
 ) -> None:
-    """DuckDB reads the same filters with code of its own."""
+    """The oracle: DuckDB reads the same filters with its own code."""
     database, path, ruled_out = duckdb.connect(), str(tmp_path / "part"), 0
     for number in range(100):
         value = f"not-{number}"
