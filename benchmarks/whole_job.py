@@ -66,7 +66,9 @@ def crop_job(store: str, endpoint: str | None, packed: list[list[Any]] | None = 
 
     spec = StoreSpec(store, endpoint, "us-east-1" if endpoint else None)
     kinds = tuple((profile, kind, full) for profile, kind, full in packed or ())
-    return CropJob(spec, FetchSettings(allow_loopback=True), PictureLimits(), processes=processes, packed=kinds)
+    return CropJob(
+        spec, FetchSettings(allow_loopback=True).options, PictureLimits().options, processes=processes, packed=kinds
+    )
 
 
 def tables(ordered: list[Any], fields: dict[str, Any] | None = None) -> tuple[pa.Table, pa.Table]:

@@ -11,8 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from cropline.config.pictures import PictureLimits
-from cropline.config.settings import FetchSettings
+from cropline.core.crop_options import FetchOptions, PictureOptions
 from cropline.core.errors import EngineError
 from cropline.core.failures import PhotoFailure
 from cropline.core.own_columns import OwnColumn
@@ -29,11 +28,11 @@ ROWS_A_TABLE = 2_048
 
 @dataclass(frozen=True)
 class CropJob:
-    """What a worker needs besides the rows. Picklable. Secrets are only inside ``fetch``, as SecretStr."""
+    """What a worker needs besides the rows. Picklable. Secrets are only inside ``fetch``, whose repr hides them."""
 
     store: StoreSpec
-    fetch: FetchSettings
-    pictures: PictureLimits
+    fetch: FetchOptions
+    pictures: PictureOptions
     processes: int = 0  # crop processes per worker; 0: one per core
     packed: Packed = ()  # profiles whose crops go into packs; other crops are single objects
     batch: str = ""  # names the folder of its packs; stored as metadata of objects on S3

@@ -61,9 +61,8 @@ def _job(settings: Settings, batch_id: str = "") -> CropJob:
         for name, profile in sorted(settings.profiles.items())
         if profile.output != "objects"
     )
-    return CropJob(
-        settings.storage.spec, settings.fetch, settings.pictures, settings.engine.processes, packed, batch_id
-    )
+    fetch, pictures = settings.fetch.options, settings.pictures.options
+    return CropJob(settings.storage.spec, fetch, pictures, settings.engine.processes, packed, batch_id)
 
 
 def crop(run: Run, batch: Batch, check: Callable[[], None]) -> Cut:

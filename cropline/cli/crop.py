@@ -13,7 +13,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -141,7 +141,7 @@ def _bytes(options: CropOptions, settings: Settings) -> bytes:
     from fugue_jobs.fetching.fetch import Fetcher
 
     # The option decides about loopback here, not the settings.
-    with Fetcher(settings.fetch.model_copy(update={"allow_loopback": options.allow_loopback})) as fetcher:
+    with Fetcher(replace(settings.fetch.options, allow_loopback=options.allow_loopback)) as fetcher:
         return fetcher.fetch(options.photo).data
 
 

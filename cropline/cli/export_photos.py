@@ -46,7 +46,12 @@ def _cut(settings: Settings, photos: Sequence[PhotoOfCrops], folder: Path) -> It
         | {"source": photo.source, "image_id": photo.image_id, "sha256": photo.sha256}
         for at, photo in enumerate(photos)
     ]
-    job = CropJob(StoreSpec(folder.resolve().as_uri()), settings.fetch, settings.pictures, settings.engine.processes)
+    job = CropJob(
+        StoreSpec(folder.resolve().as_uri()),
+        settings.fetch.options,
+        settings.pictures.options,
+        settings.engine.processes,
+    )
     for table in crop_images(job)([pa.Table.from_pylist(rows, schema=IMAGES)]):
         for row in table.to_pylist():
             why = None if row["key"] else f"{row['reason']}: {row['detail']}"

@@ -55,7 +55,7 @@ def cut(
     from cropline.core.schemas import IMAGES
     from fugue_jobs.crop_images import CropJob, crop_images
 
-    job = CropJob(store, fetch, pictures, processes=1)
+    job = CropJob(store, fetch.options, pictures.options, processes=1)
     tables = crop_images(job)([pa.Table.from_pylist(images, schema=IMAGES)])
     return [row for table in tables for row in table.to_pylist()]
 

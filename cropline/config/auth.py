@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from cropline.config.group import Group
+from cropline.core.crop_options import AuthOptions
 
 AuthKind = Literal["", "bearer", "header", "query", "basic", "oauth2"]
 
@@ -65,6 +66,23 @@ class AuthSettings(Group):
         if missing:
             raise ValueError(f"kind {self.kind} needs {', '.join(missing)}")
         return self
+
+    @property
+    def options(self) -> AuthOptions:
+        """The settings as plain values."""
+        return AuthOptions(
+            kind=self.kind,
+            token=self.token.get_secret_value(),
+            header=self.header,
+            prefix=self.prefix,
+            param=self.param,
+            user=self.user,
+            password=self.password.get_secret_value(),
+            token_url=self.token_url,
+            client_id=self.client_id.get_secret_value(),
+            client_secret=self.client_secret.get_secret_value(),
+            scope=self.scope,
+        )
 
 
 def check_headers(value: dict[str, SecretStr]) -> dict[str, SecretStr]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import replace
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -14,40 +13,12 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from cropline.config.auth import AuthSettings
 from cropline.config.group import Group
 from cropline.config.proxy import ProxyUrl
+from cropline.core.crop_options import AllowedBucket, FetchOptions, read_bucket
 from cropline.core.hosts import check_authorities, read_host, read_private_network
 from cropline.core.proxy import Proxy, read_proxy
-from cropline.core.store_address import read_address
 
 _T = TypeVar("_T")
 _ENDPOINT = re.compile(r"https?://[A-Za-z0-9._-]+(:[0-9]{1,5})?(/[A-Za-z0-9._/-]*)?")
-
-
-@dataclass(frozen=True)
-class AllowedBucket:
-    """A bucket that photos may be in. ``cloud`` None: a bucket of this name in any cloud."""
-
-    cloud: str | None
-    bucket: str
-    prefix: str = ""
-    account: str | None = None
-
-
-@lru_cache(maxsize=256)
-def read_bucket(entry: str) -> AllowedBucket:
-    """Parse an entry of allowed_buckets. Raise ValueError when it is not a bucket."""
-    if "://" not in entry:
-        entry, cloud = f"s3://{entry}", None
-        address = read_address(entry)
-    else:
-        address = read_address(entry)
-        cloud = address.cloud
-    if address.cloud not in ("s3", "gs", "az"):
-        raise ValueError("must be s3://bucket, gs://bucket, az://container or a bucket's name")
-    return AllowedBucket(cloud, address.bucket, address.prefix, address.account)
-
-
-# Connections to one host from one worker without a limit of the user's.
-CONNECTIONS_PER_WORKER = 8
 
 
 class FetchSettings(Group):
@@ -186,6 +157,28 @@ class FetchSettings(Group):
     def secret_token(self) -> str:
         """The token of either setting."""
         return self.auth.token.get_secret_value() or self.token.get_secret_value()
+
+    @property
+    def options(self) -> FetchOptions:
+        """The settings as plain values, for workers."""
+        return FetchOptions(
+            allowed_hosts=self.allowed_hosts,
+            private_networks=self.private_networks,
+            ca_file=self.ca_file,
+            proxy=self.proxy_address,
+            proxy_resolves=self.proxy_resolves,
+            allow_loopback=self.allow_loopback,
+            allowed_buckets=self.allowed_buckets,
+            bucket_endpoints=self.bucket_endpoints,
+            local_roots=self.local_roots,
+            max_bytes=self.max_bytes,
+            timeout_s=self.timeout_s,
+            connect_timeout_s=self.connect_timeout_s,
+            max_redirects=self.max_redirects,
+            token_host=self.token_host,
+            auth=replace(self.auth.options, token=self.secret_token),
+            connections_per_host=self.connections_per_host,
+        )
 
 
 def _read_entry(number: int, entry: str, read: Callable[[str], _T]) -> _T:

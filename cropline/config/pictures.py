@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from cropline.config.group import Group
+from cropline.core.crop_options import PictureOptions
 
 PictureFormat = Literal["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIC"]
 
@@ -34,3 +35,17 @@ class PictureLimits(Group):
         description="a photo of another size than the API declares: boxes in pixels are rescaled when the aspect is the same, "
         "or fail (size_mismatch), or are cut as they are; each crop gets a flag",
     )
+
+    @property
+    def options(self) -> PictureOptions:
+        """The limits as plain values, for workers."""
+        return PictureOptions(
+            formats=self.formats,
+            max_pixels=self.max_pixels,
+            max_side=self.max_side,
+            max_scans=self.max_scans,
+            max_boxes=self.max_boxes,
+            decode_timeout_s=self.decode_timeout_s,
+            min_iou=self.min_iou,
+            size_mismatch=self.size_mismatch,
+        )

@@ -11,10 +11,8 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from cropline.config.group import Group
-from cropline.config.named_function import find_named
+from cropline.config.named_function import STEPS, find_named
 from cropline.core.column_types import parse_columns
-
-GROUP = "cropline.steps"
 
 
 class Step(Group):
@@ -58,7 +56,7 @@ def identity(use: str) -> str:
     """
     if use.startswith("function:"):
         raise ValueError("a function needs its version")
-    target, package = _found(use)
+    target, package = find_named(use, STEPS)
     module = target.partition(":")[0]
     try:
         spec = find_spec(module)
@@ -67,12 +65,3 @@ def identity(use: str) -> str:
     if spec is None or not spec.origin or not Path(spec.origin).is_file():
         raise ValueError(f"{use}: no module {module} is installed here; install it, or set its version")
     return hashlib.sha256(package.encode() + Path(spec.origin).read_bytes()).hexdigest()[:16]
-
-
-def target_of(use: str) -> str:
-    """Return the module:name of a step. Raise ValueError for an unknown name."""
-    return _found(use)[0]
-
-
-def _found(use: str) -> tuple[str, str]:
-    return find_named(use, GROUP)

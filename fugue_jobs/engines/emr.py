@@ -16,7 +16,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ from fugue_jobs.engines.spark import DEFAULTS, autoscaled
 if TYPE_CHECKING:
     from cropline.config.engine import EmrSettings
     from cropline.config.settings import EngineSettings
+    from cropline.core.crop_options import FetchOptions
     from cropline.core.store_spec import StoreSpec
     from fugue_jobs.crop_images import CropJob
     from fugue_jobs.engines.manifests import Images
@@ -88,10 +89,11 @@ def dispatch(
 def _check(job: CropJob) -> None:
     if job.store.scheme != "s3":
         raise EngineError(f"emr-serverless needs a storage that AWS reaches, s3://bucket/prefix, not {job.store.url}")
-    if job.fetch.secret_token or job.fetch.auth.kind:
+    fetch = job.fetch
+    if fetch.auth.token or fetch.auth.kind or (fetch.proxy and fetch.proxy.user):
         raise EngineError(
-            "emr-serverless cannot use CROPLINE_FETCH__TOKEN or CROPLINE_FETCH__AUTH: a job's files are readable by everyone "
-            "who may see the application; use signed URLs or another engine"
+            "emr-serverless cannot use CROPLINE_FETCH__TOKEN, CROPLINE_FETCH__AUTH or a proxy's password: a job's files are "
+            "readable by everyone who may see the application; use signed URLs or another engine"
         )
 
 
@@ -104,8 +106,8 @@ def _files(
     frames: Mapping[str, pa.Table],
 ) -> dict[str, bytes]:
     told = {
-        "fetch": job.fetch.model_dump(mode="json", exclude={"token", "auth"}),
-        "pictures": job.pictures.model_dump(mode="json"),
+        "fetch": _fetch(job.fetch),
+        "pictures": asdict(job.pictures),
         "processes": job.processes,
         "packed": job.packed,
         "batch": job.batch,
@@ -124,6 +126,13 @@ def _files(
     if not isinstance(images, ManifestRows):
         files["images.parquet"] = _parquet(images)
     return files
+
+
+def _fetch(options: FetchOptions) -> dict[str, Any]:
+    """Return the settings that emr_job.py reads again. None is a secret: see _check."""
+    proxy = {"proxy": options.proxy.url if options.proxy else ""}
+    paths = {"ca_file": options.ca_file and str(options.ca_file), "local_roots": [*map(str, options.local_roots)]}
+    return {name: value for name, value in asdict(options).items() if name != "auth"} | proxy | paths
 
 
 def _script(path: str) -> bytes:

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from cropline.config.pictures import PictureLimits
 from cropline.config.settings import EngineSettings, FetchSettings, mistakes
 from cropline.core import storage
+from cropline.core.crop_options import FetchOptions
 from cropline.core.errors import CroplineError, SettingsError
 from cropline.core.store_spec import StoreSpec
 from fugue_jobs.crop_images import CropJob
@@ -79,12 +80,12 @@ def _script(store: StoreSpec, key: str) -> str:
 def _job(store: StoreSpec, parameters: dict[str, Any]) -> CropJob:
     pictures = PictureLimits.model_validate(parameters["pictures"])
     packed = tuple((profile, kind, full) for profile, kind, full in parameters["packed"])
-    return CropJob(store, _fetch(parameters), pictures, parameters["processes"], packed, parameters["batch"])
+    return CropJob(store, _fetch(parameters), pictures.options, parameters["processes"], packed, parameters["batch"])
 
 
-def _fetch(parameters: dict[str, Any]) -> FetchSettings:
+def _fetch(parameters: dict[str, Any]) -> FetchOptions:
     try:
-        return FetchSettings.model_validate(parameters["fetch"])
+        return FetchSettings.model_validate(parameters["fetch"]).options
     except ValidationError as error:
         # They were valid where they were set. A file that they name may be missing on this machine.
         raise SettingsError(mistakes(error, "fetch")) from None

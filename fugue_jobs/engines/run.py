@@ -144,7 +144,7 @@ class _Batch:
         """The job of one part: one slot of the cluster, and its share of the connections."""
         fetch, parts = self.job.fetch, self.partitions
         if fetch.connections_per_host is not None:
-            fetch = fetch.model_copy(update={"connections_per_host": max(1, fetch.connections_per_host // parts)})
+            fetch = replace(fetch, connections_per_host=max(1, fetch.connections_per_host // parts))
         return replace(self.job, processes=self.job.processes or 1, fetch=fetch)
 
 

@@ -18,8 +18,7 @@ import requests
 import urllib3
 from requests.structures import CaseInsensitiveDict
 
-from cropline.config.fetch import CONNECTIONS_PER_WORKER
-from cropline.config.settings import FetchSettings
+from cropline.core.crop_options import CONNECTIONS_PER_WORKER, FetchOptions
 from cropline.core.errors import SettingsError
 from cropline.core.failures import PhotoFailure
 from cropline.core.hosts import check_authorities, read_private_network
@@ -53,30 +52,30 @@ class Fetcher:
 
     def __init__(
         self,
-        settings: FetchSettings,
+        options: FetchOptions,
         store: StoreSpec | None = None,
         *,
         resolve: Resolver = system_resolver,
         connect: Connect = system_connect,
     ) -> None:
         hush_targets()
-        self._settings = settings
-        self._auth = PhotoAuth(settings)
-        self._stored = StoredPhotos(settings, store)
-        self._connections = settings.connections_per_host or CONNECTIONS_PER_WORKER
+        self._options = options
+        self._auth = PhotoAuth(options)
+        self._stored = StoredPhotos(options, store)
+        self._connections = options.connections_per_host or CONNECTIONS_PER_WORKER
         self._slots = _Slots(self._connections)
         self._hosts = _Hosts()
-        networks = tuple(map(read_private_network, settings.private_networks))
-        if settings.ca_file is not None:
-            _check_here(settings.ca_file)
-        direct = Dialler(resolve, connect, Opened(settings.allow_loopback, networks))
-        proxy = settings.proxy_address
-        self._relay = proxy if settings.proxy_resolves else None
+        networks = tuple(map(read_private_network, options.private_networks))
+        if options.ca_file is not None:
+            _check_here(options.ca_file)
+        direct = Dialler(resolve, connect, Opened(options.allow_loopback, networks))
+        proxy = options.proxy
+        self._relay = proxy if options.proxy_resolves else None
         self._adapter = PinnedAdapter(
-            ProxyDialler(proxy, settings.proxy_resolves, direct) if proxy else direct,
+            ProxyDialler(proxy, options.proxy_resolves, direct) if proxy else direct,
             connections_per_host=self._connections,
-            most_received=settings.max_bytes * 5 // 4 + FRAMING,
-            ca_file=settings.ca_file,
+            most_received=options.max_bytes * 5 // 4 + FRAMING,
+            ca_file=options.ca_file,
             relay=self._relay,
         )
 
@@ -114,8 +113,8 @@ class Fetcher:
     def _follow(self, target: Target) -> Body:
         started: float | None = None
         first, crossed = target, False
-        for _ in range(self._settings.max_redirects + 1):
-            if not is_listed(target, self._settings.allowed_hosts):
+        for _ in range(self._options.max_redirects + 1):
+            if not is_listed(target, self._options.allowed_hosts):
                 raise PhotoFailure("forbidden_host", f"{target.origin} is not listed")
             with self._slots.held(target.origin, None if started is None else self._end(started)):
                 started = started or monotonic()
@@ -125,16 +124,16 @@ class Fetcher:
                 return answer
             target = _redirected(target, answer)
             crossed = crossed or target.origin != first.origin
-        raise PhotoFailure("bad_redirect", f"more than {self._settings.max_redirects} redirects")
+        raise PhotoFailure("bad_redirect", f"more than {self._options.max_redirects} redirects")
 
     def _end(self, started: float) -> float:
-        return started + self._settings.timeout_s
+        return started + self._options.timeout_s
 
     def _ask(self, target: Target, end: float, *, with_token: bool, signed: bool) -> Body | str:
         """Send one request. Return a body, or the target of a redirect."""
         with _released(self._send(target, end, with_token=with_token)) as response:
             if response.status_code == 200:
-                body = read_body(response, self._settings.max_bytes)
+                body = read_body(response, self._options.max_bytes)
                 self._hosts.served(target, with_token)
                 return body
             refusing = None if response.status_code in REDIRECTS else refusal(target, response, signed=signed)
@@ -180,8 +179,8 @@ class Fetcher:
         for attempts_left in range(self._connections, -1, -1):
             left = end - monotonic()
             if left <= 0:
-                raise PhotoFailure("timeout", f"{target.origin} took longer than {self._settings.timeout_s:g} s")
-            timeout = urllib3.Timeout(total=left, connect=self._settings.connect_timeout_s, read=left)
+                raise PhotoFailure("timeout", f"{target.origin} took longer than {self._options.timeout_s:g} s")
+            timeout = urllib3.Timeout(total=left, connect=self._options.connect_timeout_s, read=left)
             try:
                 return self._adapter.send(request, stream=True, timeout=timeout)  # type: ignore[arg-type]
             except StaleConnection:

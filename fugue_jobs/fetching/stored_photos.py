@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from cropline.config.fetch import AllowedBucket, FetchSettings
+from cropline.core.crop_options import AllowedBucket, FetchOptions
 from cropline.core.errors import StorageError
 from cropline.core.failures import PhotoFailure
 from cropline.core.storage import open_store, told_by
@@ -47,8 +47,8 @@ class StoredPhotos:
     ``store``: where the crops go. A bucket of the same cloud uses its endpoint, region and account.
     """
 
-    def __init__(self, settings: FetchSettings, store: StoreSpec | None) -> None:
-        self._settings = settings
+    def __init__(self, options: FetchOptions, store: StoreSpec | None) -> None:
+        self._options = options
         self._store = store
 
     def read(self, url: str) -> Body:
@@ -56,7 +56,7 @@ class StoredPhotos:
         if url[:5].lower() == "file:":
             return _body(self._read_file(url))
         found = _read_object_url(url)
-        if not any(_holds(allowed, found) for allowed in self._settings.buckets):
+        if not any(_holds(allowed, found) for allowed in self._options.buckets):
             raise PhotoFailure("forbidden_place", f"{found.bucket} is not in FETCH__ALLOWED_BUCKETS")
         return _body(self._read_object(found))
 
@@ -67,9 +67,9 @@ class StoredPhotos:
         try:
             answer = obstore.get(self._opened(found), found.key)
             size = answer.meta["size"]
-            if size <= self._settings.max_bytes:
+            if size <= self._options.max_bytes:
                 return bytes(answer.bytes())
-            failure = PhotoFailure("too_large", f"{size} bytes, {self._settings.max_bytes} are allowed")
+            failure = PhotoFailure("too_large", f"{size} bytes, {self._options.max_bytes} are allowed")
         except (FileNotFoundError, obstore.exceptions.NotFoundError):
             failure = PhotoFailure("http_404", f"{found.bucket} does not have it")
         except ValueError:
@@ -82,15 +82,15 @@ class StoredPhotos:
         raise failure
 
     def _opened(self, found: _Object) -> ObjectStore:
-        cloud, settings = found.address.cloud, self._settings
+        cloud, options = found.address.cloud, self._options
         same = self._store if self._store is not None and self._store.address.cloud == cloud else None
         spec = StoreSpec(
             found.bucket,
-            settings.bucket_endpoints.get(cloud) or (same.endpoint if same else None),
+            options.bucket_endpoints.get(cloud) or (same.endpoint if same else None),
             same.region if same else None,
             same.account if same else None,
         )
-        return open_store(spec, within_s=settings.timeout_s)
+        return open_store(spec, within_s=options.timeout_s)
 
     def _read_file(self, url: str) -> bytes:
         parts = urlsplit(url)
@@ -107,7 +107,7 @@ class StoredPhotos:
 
     def _read_below_a_root(self, path: str) -> bytes:
         """Read ``path``, without symlinks. It must be below a root, before it is opened and, if possible, after."""
-        roots = [os.path.realpath(root) for root in self._settings.local_roots]
+        roots = [os.path.realpath(root) for root in self._options.local_roots]
         self._hold_to(roots, path)
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -116,10 +116,10 @@ class StoredPhotos:
             facts = os.fstat(file)
             if not stat.S_ISREG(facts.st_mode):
                 raise PhotoFailure("not_a_picture", "not a regular file")
-            if facts.st_size > self._settings.max_bytes:
-                raise PhotoFailure("too_large", f"{facts.st_size} bytes, {self._settings.max_bytes} are allowed")
+            if facts.st_size > self._options.max_bytes:
+                raise PhotoFailure("too_large", f"{facts.st_size} bytes, {self._options.max_bytes} are allowed")
             with os.fdopen(file, "rb", closefd=False) as opened_file:
-                return opened_file.read(self._settings.max_bytes)
+                return opened_file.read(self._options.max_bytes)
         finally:
             os.close(file)
 

@@ -10,10 +10,10 @@ from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import ValidationError
 
-from cropline.config.pictures import PictureLimits
 from cropline.config.profile import Profile
-from cropline.config.settings import FetchSettings, Settings, load_installation
+from cropline.config.settings import Settings, load_installation
 from cropline.config.storage import StorageSettings
+from cropline.core.crop_options import FetchOptions, PictureOptions
 from cropline.core.errors import OptionError, StorageError
 from cropline.core.scrub import one_line
 from cropline.core.storage import check_writable
@@ -53,12 +53,12 @@ class Columns:
 
 @dataclass(frozen=True)
 class Options:
-    """What a worker needs besides the rows. Picklable. Secrets are only inside ``fetch``, as SecretStr."""
+    """What a worker needs besides the rows. Picklable. Secrets are only inside ``fetch``, whose repr hides them."""
 
     store: StoreSpec | None
     profile: Profile
-    fetch: FetchSettings
-    pictures: PictureLimits
+    fetch: FetchOptions
+    pictures: PictureOptions
     boxes: BoxFormat
     units: Units
     columns: Mapping[str, Any]
@@ -101,8 +101,8 @@ def read_options(
     return Options(
         store=_store(store, settings.storage),
         profile=recipe,
-        fetch=settings.fetch,
-        pictures=settings.pictures,
+        fetch=settings.fetch.options,
+        pictures=settings.pictures.options,
         boxes=_one_of("boxes", boxes, get_args(BoxFormat)),
         units=_one_of("units", "normalised" if units == "normalized" else units, get_args(Units)),
         columns=_columns(columns, boxes),

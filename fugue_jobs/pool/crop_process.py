@@ -2,7 +2,7 @@
 
 Three stages overlap, each in its own threads: fetching, decoding (one photo at a time), storing. The parent
 restarts a process that hangs or dies, so this code does not guard against a bad decoder. To start fast, it
-imports nothing slow (Arrow, pandas, Prefect). It ends when the parent's end of the pipe closes.
+imports nothing slow (Arrow, pandas, Prefect, the settings). It ends when the parent's end of the pipe closes.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cropline.config.fetch import CONNECTIONS_PER_WORKER
+from cropline.core.crop_options import CONNECTIONS_PER_WORKER
 from cropline.core.errors import CroplineError, EngineError
 from cropline.core.failures import PhotoFailure
 from fugue_jobs.fetching.local_images import local_image
@@ -37,8 +38,7 @@ from fugue_jobs.pool.storing import CropsReturned, CropStore
 from fugue_jobs.work import CropOutcome, ImageOutcome, ImageWork, failed, failed_photo
 
 if TYPE_CHECKING:
-    from cropline.config.pictures import PictureLimits
-    from cropline.config.settings import FetchSettings
+    from cropline.core.crop_options import FetchOptions, PictureOptions
     from cropline.core.store_spec import StoreSpec
     from fugue_jobs.fetching.answers import Photo as FetchedPhoto
     from fugue_jobs.fetching.fetch import Fetcher
@@ -55,8 +55,8 @@ class Assignment(NamedTuple):
     """What a process receives at its start."""
 
     store: StoreSpec | None  # None: crops are returned
-    fetch: FetchSettings
-    pictures: PictureLimits
+    fetch: FetchOptions
+    pictures: PictureOptions
     packed: Packed = ()
     functions: tuple[tuple[str, bytes], ...] = ()  # pickled functions, by the name that steps use
     files: str | None = None  # the folder below which images may be local files
@@ -64,7 +64,7 @@ class Assignment(NamedTuple):
     def shared(self, size: int) -> Assignment:
         """Return the assignment of one of ``size`` processes: its share of the connections per host, at least one."""
         share = max(1, (self.fetch.connections_per_host or CONNECTIONS_PER_WORKER) // size)
-        return self._replace(fetch=self.fetch.model_copy(update={"connections_per_host": share}))
+        return self._replace(fetch=replace(self.fetch, connections_per_host=share))
 
 
 class ByteBudget:

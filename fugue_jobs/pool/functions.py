@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from PIL import Image
 
-from cropline.config.steps import target_of
+from cropline.config.named_function import target_of
 from cropline.core.errors import EngineError
 from cropline.core.failures import PhotoFailure
 from fugue_jobs.imaging.encode import Step

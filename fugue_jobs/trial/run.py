@@ -51,13 +51,13 @@ def run_trial(images: Sequence[dict[str, Any]], settings: Settings, spent: Spent
     Raise EngineError when a step cannot be loaded, or when crop processes cannot run at all.
     """
     table = pa.Table.from_pylist(list(images), schema=IMAGES)
-    assignment = Assignment(None, settings.fetch, settings.pictures)
+    assignment = Assignment(None, settings.fetch.options, settings.pictures.options)
     size = settings.engine.processes or usable_cores()
     pool = CropPool(assignment, size)
     warm = False
     try:
         with (
-            Fetcher(settings.fetch, settings.storage.spec) as fetcher,
+            Fetcher(settings.fetch.options, settings.storage.spec) as fetcher,
             ThreadPoolExecutor(_FETCHERS, thread_name_prefix="trial") as threads,
         ):
             rows = read_images([table])

@@ -32,8 +32,8 @@ IMAGE_ROWS = pa.schema([field for field in schemas.IMAGES if field.name not in C
 def job(where: Path | StoreSpec, **changes: Any) -> CropJob:
     settings: dict[str, Any] = {
         "store": where if isinstance(where, StoreSpec) else StoreSpec(where.as_uri()),
-        "fetch": FetchSettings(allow_loopback=True),
-        "pictures": PictureLimits(),
+        "fetch": FetchSettings(allow_loopback=True).options,
+        "pictures": PictureLimits().options,
         "processes": 2,
     }
     return CropJob(**(settings | changes))

@@ -113,8 +113,8 @@ def run(rows: list[dict[str, Any]], folder: Path, settings: dict[str, Any], **fe
         jobs.job(
             folder,
             processes=0,
-            fetch=FetchSettings(allow_loopback=True, timeout_s=500, **fetch),
-            pictures=PictureLimits(decode_timeout_s=900),
+            fetch=FetchSettings(allow_loopback=True, timeout_s=500, **fetch).options,
+            pictures=PictureLimits(decode_timeout_s=900).options,
         ),
         EngineSettings.model_validate(settings),
     )

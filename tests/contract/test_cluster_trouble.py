@@ -188,7 +188,7 @@ def run(photos: HoldingServer, names: list[str], folder: Path, engine: dict[str,
         jobs.images(rows),
         jobs.claims(rows, PROFILES),
         jobs.stores(),
-        jobs.job(folder, processes=1, fetch=FetchSettings(allow_loopback=True, timeout_s=110)),
+        jobs.job(folder, processes=1, fetch=FetchSettings(allow_loopback=True, timeout_s=110).options),
         EngineSettings.model_validate(engine | {"partitions": 2}),
     )
 

@@ -233,7 +233,7 @@ def test_photos_come_through_the_proxy_of_the_settings(
 ) -> None:
     rows = [jobs.image(0, "http://93.184.216.34/1.jpg", GOOD)]
     with proxying({"93.184.216.34:80": server.port}) as proxy:
-        job = jobs.job(tmp_path, fetch=FetchSettings(proxy=SecretStr(proxy.url)), processes=1)
+        job = jobs.job(tmp_path, fetch=FetchSettings(proxy=SecretStr(proxy.url)).options, processes=1)
         crops = run_crop_job(jobs.images(rows), jobs.claims(rows, PROFILES), jobs.stores(), job, engine)
     assert {row["status"] for row in crops.to_pylist()} == {"written"}
     assert proxy.asked == ["CONNECT 93.184.216.34:80"]

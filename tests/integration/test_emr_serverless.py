@@ -77,7 +77,7 @@ def settings(**more: Any) -> EngineSettings:
 def run(photos: PhotoServer, store: StoreSpec, engine: EngineSettings, **more: Any) -> pa.Table:
     boxes = [jobs.box("a", 0.1, 0.2, 0.5, 0.6), jobs.box("b", 0.5, 0.2, 0.1, 0.6)]
     rows = [jobs.image(i, photos.url(f"{1 + i // 3}.jpg"), boxes, store_id=f"s{i}") for i in range(4)]
-    fetch = more.pop("fetch", FetchSettings(allow_loopback=True))
+    fetch = more.pop("fetch", FetchSettings(allow_loopback=True).options)
     given = jobs.landed(store, rows), jobs.claims(rows, PROFILES), jobs.stores("s0", "s1")
     job = jobs.job(store, fetch=fetch, processes=1, packed=PACKED, batch="batch 1")
     return run_crop_job(*given, job, engine, **more)
@@ -213,9 +213,9 @@ def test_a_token_or_a_local_storage_is_refused_before_anything_is_asked(
 ) -> None:
     with emr_server(tmp_path, s3) as emr:
         monkeypatch.setenv("AWS_ENDPOINT_URL_EMR_SERVERLESS", emr.url)
-        fetch = FetchSettings.model_validate({"token": "canary", "token_host": "cdn.example.com"})
-        with pytest.raises(EngineError, match="cannot use CROPLINE_FETCH__TOKEN"):
-            run(photos, store, settings(), fetch=fetch)
+        for secret in ({"token": "canary", "token_host": "cdn.example.com"}, {"proxy": "http://me:canary@proxy:3128"}):
+            with pytest.raises(EngineError, match="cannot use CROPLINE_FETCH__TOKEN"):
+                run(photos, store, settings(), fetch=FetchSettings.model_validate(secret).options)
         with pytest.raises(EngineError, match="needs a storage that AWS reaches"):
             run(photos, StoreSpec((tmp_path / "out").as_uri()), settings())
     assert emr.started == []

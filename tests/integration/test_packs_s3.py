@@ -227,7 +227,9 @@ def test_an_interrupted_upload_is_invisible_and_removed_by_maintenance(
             noise = Image.frombytes("RGB", (1000, 800), random.Random(number).randbytes(2_400_000))
             photos.photos[f"{number}.jpg"] = encoded(noise, quality=90)
         works = [work_for(url=photos.url(f"{n}.jpg"), image_id=f"photo-{n}") for n in range(3)]
-        assignment = Assignment(spec, FetchSettings(allow_loopback=True), PictureLimits(), (("p0", "shards", 10**9),))
+        assignment = Assignment(
+            spec, FetchSettings(allow_loopback=True).options, PictureLimits().options, (("p0", "shards", 10**9),)
+        )
         with CropPool(assignment, 1) as pool:
 
             def kill() -> bool:

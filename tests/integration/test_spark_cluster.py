@@ -79,7 +79,7 @@ def run(photos: HoldingServer, names: list[str], folder: Path, engine: dict[str,
         jobs.claims(rows, PROFILES),
         jobs.stores(),
         # A photo that is held back must not fail a test by itself.
-        jobs.job(folder, processes=1, fetch=FetchSettings(allow_loopback=True, timeout_s=110)),
+        jobs.job(folder, processes=1, fetch=FetchSettings(allow_loopback=True, timeout_s=110).options),
         EngineSettings.model_validate(engine),
         **more,
     )

@@ -47,7 +47,7 @@ def auth_of(api: ApiSettings) -> AuthBase | None:
         case "basic":
             return HttpBasicAuth(username=auth.user, password=auth.password.get_secret_value())
         case "oauth2":
-            return client_credentials(auth, api.timeout_s, api.proxy_address)
+            return client_credentials(auth.options, api.timeout_s, api.proxy_address)
         case _:
             return BearerTokenAuth(token) if token else None
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cropline.config.auth import AuthSettings
 from cropline.core.proxy import Proxy, requests_proxies
 
 if TYPE_CHECKING:
     from dlt.sources.helpers.rest_client.auth import OAuth2ClientCredentials
 
+    from cropline.core.crop_options import AuthOptions
 
-def client_credentials(auth: AuthSettings, timeout_s: float, proxy: Proxy | None = None) -> OAuth2ClientCredentials:
+
+def client_credentials(auth: AuthOptions, timeout_s: float, proxy: Proxy | None = None) -> OAuth2ClientCredentials:
     """Return an authentication that requests a token when it has none or its token is about to expire."""
     from dlt.sources.helpers.requests.session import Session
     from dlt.sources.helpers.rest_client.auth import OAuth2ClientCredentials
@@ -33,8 +34,8 @@ def client_credentials(auth: AuthSettings, timeout_s: float, proxy: Proxy | None
     session.proxies = requests_proxies(proxy)
     return Checked(
         access_token_url=auth.token_url,
-        client_id=auth.client_id.get_secret_value(),
-        client_secret=auth.client_secret.get_secret_value(),
+        client_id=auth.client_id,
+        client_secret=auth.client_secret,
         access_token_request_data={"scope": auth.scope} if auth.scope else {},
         session=session,
     )

@@ -46,7 +46,7 @@ def test_a_photo_in_an_allowed_bucket_is_read_and_checked_against_its_declaratio
     storage.write(photos, ODD_KEY, PHOTO)
     storage.write(photos, "canary/empty.jpg", b"")
     sha256 = hashlib.sha256(PHOTO).hexdigest()
-    with Fetcher(FetchSettings(allowed_buckets=[bucket], max_bytes=len(PHOTO)), here) as fetcher:
+    with Fetcher(FetchSettings(allowed_buckets=[bucket], max_bytes=len(PHOTO)).options, here) as fetcher:
         photo = fetcher.fetch(f"{bucket}/{ODD_KEY}", expected_bytes=len(PHOTO), expected_sha256=sha256)
         assert (photo.data, photo.sha256) == (PHOTO, sha256)
         assert _reason(fetcher, f"{bucket}/canary/none.jpg") == "http_404"
@@ -56,13 +56,13 @@ def test_a_photo_in_an_allowed_bucket_is_read_and_checked_against_its_declaratio
         with pytest.raises(PhotoFailure) as caught:
             fetcher.fetch(f"{bucket}/{ODD_KEY}", expected_sha256="0" * 64)
         assert caught.value.code == "hash_mismatch"
-    with Fetcher(FetchSettings(allowed_buckets=[bucket], max_bytes=len(PHOTO) - 1), here) as fetcher:
+    with Fetcher(FetchSettings(allowed_buckets=[bucket], max_bytes=len(PHOTO) - 1).options, here) as fetcher:
         assert _reason(fetcher, f"{bucket}/{ODD_KEY}") == "too_large"
-    with Fetcher(FetchSettings(allowed_buckets=[f"{bucket}/a b"]), here) as fetcher:
+    with Fetcher(FetchSettings(allowed_buckets=[f"{bucket}/a b"]).options, here) as fetcher:
         assert fetcher.fetch(f"{bucket}/{ODD_KEY}").data == PHOTO
         assert _reason(fetcher, f"{bucket}/a bc/canary.jpg") == "forbidden_place"
     for nothing in ((), ("other",), (f"{bucket}-b",)):
-        with Fetcher(FetchSettings(allowed_buckets=nothing), here) as fetcher:
+        with Fetcher(FetchSettings(allowed_buckets=nothing).options, here) as fetcher:
             assert _reason(fetcher, f"{bucket}/{ODD_KEY}") == "forbidden_place"
 
 
@@ -71,7 +71,7 @@ def test_a_bucket_that_refuses_the_key_or_hangs_gives_a_reason(
 ) -> None:
     here = new_storage("az", request, monkeypatch, tmp_path)
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "Y2FuYXJ5LWNhbmFyeQ==")
-    with Fetcher(FetchSettings(allowed_buckets=[here.address.bucket]), here) as fetcher:
+    with Fetcher(FetchSettings(allowed_buckets=[here.address.bucket]).options, here) as fetcher:
         assert _reason(fetcher, f"az://{here.address.bucket}/canary.jpg") == "http_4xx"
 
 
@@ -82,8 +82,8 @@ def test_photos_and_crops_may_lie_in_different_clouds(
     photos = new_storage("gs", request, monkeypatch, tmp_path)
     crops = new_storage("az", request, monkeypatch, tmp_path)
     storage.write(photos, "1.jpg", PHOTO)
-    fetch = FetchSettings(allowed_buckets=[photos.url], bucket_endpoints={"gs": photos.endpoint})
-    with CropPool(Assignment(crops, fetch, PictureLimits()), 1) as pool:
+    fetch = FetchSettings(allowed_buckets=[photos.url], bucket_endpoints={"gs": photos.endpoint}).options
+    with CropPool(Assignment(crops, fetch, PictureLimits().options), 1) as pool:
         work = work_for(url=photos.uri("1.jpg"))
         (crop,) = [crop for _, outcome in pool.run([work], "b-1") for crop in outcome.crops]
     assert crop.reason is None
@@ -104,7 +104,7 @@ def test_files_are_read_below_their_roots_and_nowhere_else(tmp_path: Path) -> No
     os.mkfifo(root / "pipe")
     (tmp_path / "root").symlink_to(root)
     for allowed in (root, tmp_path / "root"):
-        with Fetcher(FetchSettings(local_roots=[allowed])) as fetcher:
+        with Fetcher(FetchSettings(local_roots=[allowed]).options) as fetcher:
             assert fetcher.fetch((root / "in" / "a b#1.jpg").as_uri()).data == PHOTO
             assert fetcher.fetch((root / "good.jpg").as_uri()).data == PHOTO
             assert _reason(fetcher, (root / "none.jpg").as_uri()) == "http_404"
@@ -116,9 +116,9 @@ def test_files_are_read_below_their_roots_and_nowhere_else(tmp_path: Path) -> No
                 assert _reason(fetcher, url) == "forbidden_place", url
             for url in (f"file://host{root}/x.jpg", "file://x", f"{root.as_uri()}/x?y", f"{root.as_uri()}/%00"):
                 assert _reason(fetcher, url) == "bad_url", url
-    with Fetcher(FetchSettings(local_roots=[root], max_bytes=10)) as fetcher:
+    with Fetcher(FetchSettings(local_roots=[root], max_bytes=10).options) as fetcher:
         assert _reason(fetcher, (root / "good.jpg").as_uri()) == "too_large"
-    with Fetcher(FetchSettings()) as fetcher:
+    with Fetcher(FetchSettings().options) as fetcher:
         assert _reason(fetcher, (root / "good.jpg").as_uri()) == "forbidden_place"
 
 

@@ -24,7 +24,7 @@ from tests.contract import jobs
 from tests.photos import PhotoServer, drawn, encoded, photo_server
 from tests.unit.fugue_jobs.imaging import hostile
 
-ALL = PictureLimits(formats=hostile.ALL_FORMATS)
+ALL = PictureLimits(formats=hostile.ALL_FORMATS).options
 BOXES = [jobs.box("a", 0.1, 0.1, 0.6, 0.6), jobs.box("b", 0.0, 0.0, 1.0, 1.0)]
 PROFILES = {"png": Profile(format="png"), "thumb": Profile(max_side=40)}
 
@@ -90,7 +90,7 @@ def test_a_photo_unlike_its_manifest_is_refused(server: PhotoServer, tmp_path: P
 def test_more_boxes_than_allowed_fail_without_a_download(server: PhotoServer, tmp_path: Path) -> None:
     before = server.served["good.jpg"]
     many = [jobs.box(str(number), 0.1, 0.1, 0.2, 0.2) for number in range(6)]
-    job = jobs.job(tmp_path, pictures=PictureLimits(max_boxes=5))
+    job = jobs.job(tmp_path, pictures=PictureLimits(max_boxes=5).options)
     found = run(
         job, table([jobs.image(0, server.url("good.jpg"), many), jobs.image(1, server.url("good.jpg"), many[:5])])
     )
@@ -100,7 +100,7 @@ def test_more_boxes_than_allowed_fail_without_a_download(server: PhotoServer, tm
 
 def test_images_refused_without_a_fetch_give_rows_too(tmp_path: Path) -> None:
     many = [jobs.box(str(number), 0.1, 0.1, 0.2, 0.2) for number in range(6)]
-    job = jobs.job(tmp_path, pictures=PictureLimits(max_boxes=5))
+    job = jobs.job(tmp_path, pictures=PictureLimits(max_boxes=5).options)
     assert len(run(job, table([jobs.image(0, "http://127.0.0.1:9/", many)]))) == 12
 
 
@@ -174,7 +174,7 @@ def test_canary_secrets_reach_no_row_and_no_log(
     server: PhotoServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    fetch = FetchSettings(allow_loopback=True, token="tweet-token", token_host=f"127.0.0.1:{server.port}")
+    fetch = FetchSettings(allow_loopback=True, token="tweet-token", token_host=f"127.0.0.1:{server.port}").options
     urls = [
         server.url("good.jpg?sig=tweet-sig"),
         server.url("missing.jpg?sig=tweet-sig"),
@@ -235,7 +235,7 @@ def test_rows_come_in_the_order_of_the_images_boxes_and_profiles(server: PhotoSe
     many = [jobs.box(str(number), 0.1, 0.1, 0.2, 0.2) for number in range(6)]
     rows = [jobs.image(0, server.url("large.jpg"), BOXES), jobs.image(1, server.url("good.jpg"), BOXES)]
     rows += [jobs.image(2, server.url("good.jpg"), many), jobs.image(3, server.url("missing.jpg"), BOXES)]
-    job = jobs.job(tmp_path, pictures=PictureLimits(max_boxes=5))
+    job = jobs.job(tmp_path, pictures=PictureLimits(max_boxes=5).options)
     found = pa.concat_tables(list(crop_images(job)(iter([table(rows)])))).to_pylist()
     keys = [(row["manifest_row"], row["box_index"], row["profile"]) for row in found]
     assert keys == sorted(keys)

@@ -1,6 +1,8 @@
 """An invalid setting gives one clear line that names its variable and never shows a secret."""
 
+import pickle
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -141,6 +143,32 @@ def test_secrets_do_not_show_in_a_repr(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CROPLINE_API__TOKEN", "canary-token")
     monkeypatch.setenv("CROPLINE_STATE__URL", "postgresql+psycopg://me:canary-password@db/x")
     assert "canary" not in repr(load_settings())
+
+
+def test_workers_get_every_setting_of_downloads_and_pictures_as_plain_values() -> None:
+    secrets = {"password": "canary-basic", "client_id": "canary-id", "client_secret": "canary-secret"}
+    given = {
+        "allowed_hosts": ("cdn.example:8443",), "private_networks": ("10.20.0.0/16",), "proxy": "http://me:canary-pw@proxy:3128",
+        "proxy_resolves": True, "allow_loopback": True, "allowed_buckets": ("s3://shop/in",),
+        "bucket_endpoints": {"s3": "http://minio:9000"}, "local_roots": (Path("/photos"),), "max_bytes": 7, "timeout_s": 8.0,
+        "connect_timeout_s": 9.0, "max_redirects": 1, "token_host": "cdn.example:8443", "connections_per_host": 3,
+    }  # fmt: skip
+    auth = {
+        "kind": "header", "header": "X-Key", "prefix": "Key", "param": "key", "user": "me", "token_url": "https://login/t",
+        "scope": "photos",
+    }  # fmt: skip
+    settings = FetchSettings.model_validate({**given, "token": "canary-token", "auth": auth | secrets})
+    plain = settings.options
+    told = asdict(plain)
+    assert told.pop("proxy") == {"host": "proxy", "port": 3128, "user": "me:canary-pw"}
+    assert told.pop("auth") == auth | secrets | {"token": "canary-token"}
+    assert told == {name: value for name, value in given.items() if name != "proxy"} | {"ca_file": None}
+    assert {*told, "proxy", "auth", "token"} == set(FetchSettings.model_fields)
+    assert "canary" not in repr(plain)
+    assert pickle.loads(pickle.dumps(plain)) == plain
+
+    limits = PictureLimits(formats=("PNG",), max_pixels=1, max_side=2, max_scans=3, max_boxes=4, decode_timeout_s=5)
+    assert asdict(limits.options) == limits.model_dump()
 
 
 def test_settings_are_frozen() -> None:

@@ -319,7 +319,7 @@ def test_the_parts_of_a_batch_share_its_connections(
         raise RuntimeError("enough")
 
     monkeypatch.setattr(run, "_run_on", run_on)
-    job = jobs.job(Path("/nowhere"), processes=0, fetch=FetchSettings(connections_per_host=limit))
+    job = jobs.job(Path("/nowhere"), processes=0, fetch=FetchSettings(connections_per_host=limit).options)
     with pytest.raises(EngineError, match="enough"):
         run.run_crop_job(*_batch(40), job, EngineSettings(kind="dask", partitions=20))
     assert seen == [(parts, each, 1)]

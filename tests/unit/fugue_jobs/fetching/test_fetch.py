@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cropline.config.settings import FetchSettings
+from cropline.core.crop_options import FetchOptions
 from cropline.core.failures import PhotoFailure
 from fugue_jobs.fetching.answers import MAX_RETRY_AFTER_S
 from fugue_jobs.fetching.fetch import Fetcher, Photo
@@ -20,8 +21,8 @@ SHA = hashlib.sha256(PHOTO).hexdigest()
 HTML = b"<!DOCTYPE html><html><body>Please log in</body></html>"
 
 
-def demo(**changes: object) -> FetchSettings:
-    return FetchSettings.model_validate({"allow_loopback": True, "timeout_s": 10, **changes})
+def demo(**changes: object) -> FetchOptions:
+    return FetchSettings.model_validate({"allow_loopback": True, "timeout_s": 10, **changes}).options
 
 
 def refused(fetcher: Fetcher, url: str, **expected: object) -> PhotoFailure:

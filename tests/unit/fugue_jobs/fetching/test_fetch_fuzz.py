@@ -62,7 +62,7 @@ class Network:
 
 
 def outcome(network: Network, url: str, resolved: Sequence[str]) -> str:
-    fetch_settings = FetchSettings(allow_loopback=True, timeout_s=5)
+    fetch_settings = FetchSettings(allow_loopback=True, timeout_s=5).options
     with Fetcher(fetch_settings, resolve=lambda host, port: resolved, connect=network) as fetcher:
         try:
             return "photo" if isinstance(fetcher.fetch(url), Photo) else "?"

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from cropline.config.settings import FetchSettings
+from cropline.core.crop_options import FetchOptions
 from cropline.core.failures import PhotoFailure
 from fugue_jobs.fetching.addresses import Address
 from fugue_jobs.fetching.fetch import Fetcher
@@ -36,8 +37,8 @@ SOON_S = 3.0
 SMALL = b"\xff\xd8\xff" + bytes(60)
 
 
-def timed(**changes: object) -> FetchSettings:
-    return FetchSettings.model_validate({"allow_loopback": True, "timeout_s": LIMIT_S, **changes})
+def timed(**changes: object) -> FetchOptions:
+    return FetchSettings.model_validate({"allow_loopback": True, "timeout_s": LIMIT_S, **changes}).options
 
 
 def times_out(fetcher: Fetcher, url: str) -> None:

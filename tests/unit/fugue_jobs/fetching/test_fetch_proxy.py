@@ -1,11 +1,13 @@
 """Photos through a real proxy: the address rules hold, names are checked by TLS, the password stays secret."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cropline.config.settings import FetchSettings
+from cropline.core.crop_options import FetchOptions
 from cropline.core.failures import PhotoFailure
 from fugue_jobs.fetching.addresses import Resolver, system_resolver
 from fugue_jobs.fetching.fetch import Fetcher
@@ -17,11 +19,11 @@ PUBLIC, OTHER = "93.184.216.34", "93.184.216.35"
 PASSWORD = "canary7f3a"
 
 
-def settings(proxy: str, **changes: object) -> FetchSettings:
-    return FetchSettings.model_validate({"proxy": proxy, "timeout_s": 10, **changes})
+def settings(proxy: str, **changes: object) -> FetchOptions:
+    return FetchSettings.model_validate({"proxy": proxy, "timeout_s": 10, **changes}).options
 
 
-def failure(url: str, own: FetchSettings, resolve: Resolver = system_resolver) -> PhotoFailure:
+def failure(url: str, own: FetchOptions, resolve: Resolver = system_resolver) -> PhotoFailure:
     with Fetcher(own, resolve=resolve) as fetcher, pytest.raises(PhotoFailure) as caught:
         fetcher.fetch(url)
     return caught.value
@@ -31,7 +33,7 @@ def test_a_proxy_of_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatch)
     with serving(ok()) as server, proxying() as proxy:
         for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"):
             monkeypatch.setenv(name, proxy.url)
-        with Fetcher(FetchSettings(allow_loopback=True)) as fetcher:
+        with Fetcher(FetchSettings(allow_loopback=True).options) as fetcher:
             assert fetcher.fetch(server.url()).data == PHOTO
     assert proxy.asked == []
 
@@ -109,7 +111,7 @@ def test_a_proxy_that_resolves_gets_names_of_listed_hosts_only(tmp_path: Path) -
             for host in ("10.0.0.7", "localhost", "a.localhost"):
                 assert failure(f"https://{host}/", own, nobody).code == "forbidden_address"
                 assert failure(f"http://{host}/", own, nobody).code == "forbidden_address"
-            wrong = own.model_copy(update={"proxy": settings(f"http://127.0.0.1:{proxy.port}").proxy})
+            wrong = replace(own, proxy=settings(f"http://127.0.0.1:{proxy.port}").proxy)
             for scheme in ("http", "https"):
                 refused = failure(f"{scheme}://camera.test/", wrong, nobody)
                 assert (refused.code, "407: check user and password" in refused.detail) == ("connection", True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cropline.config.settings import FetchSettings
+from cropline.core.crop_options import FetchOptions
 from cropline.core.failures import PhotoFailure
 from fugue_jobs.fetching.fetch import Fetcher
 from tests.unit.fugue_jobs.fetching.fetch_servers import Answer, Exchange, Names, certificates, head, ok, serving
@@ -16,7 +17,7 @@ CANARY = "canary7f3a"
 SIGNED = f"/{CANARY}/photo.jpg?X-Amz-Signature={CANARY}&token={CANARY}#{CANARY}"
 
 
-def secretive(**changes: object) -> FetchSettings:
+def secretive(**changes: object) -> FetchOptions:
     return FetchSettings.model_validate(
         {
             "allow_loopback": True,
@@ -26,7 +27,7 @@ def secretive(**changes: object) -> FetchSettings:
             "token_host": "127.0.0.1",
             **changes,
         }
-    )
+    ).options
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:

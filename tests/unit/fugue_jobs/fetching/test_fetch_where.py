@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cropline.config.settings import FetchSettings
+from cropline.core.crop_options import FetchOptions
 from cropline.core.errors import SettingsError
 from cropline.core.failures import PhotoFailure
 from fugue_jobs.fetching.addresses import Address
@@ -18,8 +19,8 @@ from tests.unit.fugue_jobs.fetching.fetch_servers import PHOTO, Answer, Exchange
 TOKEN = "canary-token"
 
 
-def demo(**changes: object) -> FetchSettings:
-    return FetchSettings.model_validate({"allow_loopback": True, "timeout_s": 10, **changes})
+def demo(**changes: object) -> FetchOptions:
+    return FetchSettings.model_validate({"allow_loopback": True, "timeout_s": 10, **changes}).options
 
 
 def code(fetcher: Fetcher, url: str) -> str:
@@ -51,7 +52,7 @@ class Dialled:
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_special_addresses_are_refused_before_any_connection(scheme: str, host: str) -> None:
     dialled = Dialled()
-    with Fetcher(FetchSettings(), connect=dialled) as fetcher:
+    with Fetcher(FetchSettings().options, connect=dialled) as fetcher:
         assert code(fetcher, f"{scheme}://{host}/") == "forbidden_address"
     assert dialled.addresses == []
 
@@ -67,7 +68,7 @@ def test_a_name_that_leads_to_a_special_address_is_refused_even_where_loopback_i
 
 
 def test_localhost_is_refused_by_what_it_resolves_to() -> None:
-    with serving(ok()) as server, Fetcher(FetchSettings()) as fetcher:
+    with serving(ok()) as server, Fetcher(FetchSettings().options) as fetcher:
         assert code(fetcher, server.url(host="localhost")) == "forbidden_address"
     assert server.connections == 0
 
@@ -346,7 +347,7 @@ def test_listed_hosts_may_resolve_into_opened_private_networks_only() -> None:
         "mixed.test": [["10.20.0.7", "10.21.0.7"]], "stranger.test": [["10.20.0.7"]],
     })  # fmt: skip
     listed = ("door.test", "office.test", "cloud.test", "mixed.test")
-    settings = FetchSettings(private_networks=("10.20.0.0/16",), allowed_hosts=listed, timeout_s=10)
+    settings = FetchSettings(private_networks=("10.20.0.0/16",), allowed_hosts=listed, timeout_s=10).options
     with serving({"/photo.jpg": ok(), "/away": moved("http://stranger.test/")}) as server:
         with Fetcher(settings, resolve=names, connect=to_loopback) as fetcher:
             assert fetcher.fetch(server.url(host="door.test")).data == PHOTO
@@ -355,7 +356,7 @@ def test_listed_hosts_may_resolve_into_opened_private_networks_only() -> None:
             for host in ("office.test", "cloud.test", "mixed.test"):
                 assert code(fetcher, server.url(host=host)) == "forbidden_address"
         assert server.paths == ["/photo.jpg", "/away"]
-        closed = FetchSettings(allowed_hosts=listed)
+        closed = FetchSettings(allowed_hosts=listed).options
         with Fetcher(closed, resolve=names, connect=to_loopback) as fetcher:
             assert code(fetcher, server.url(host="door.test")) == "forbidden_address"
 

@@ -16,7 +16,7 @@ __all__ = ["listing"]
 def fetch(listing: Listing, host: str | None = None, **changes: Any) -> bytes:
     settings = FetchSettings.model_validate(
         {"allow_loopback": True, "token_host": host or listing.url.removeprefix("http://"), **changes}
-    )
+    ).options
     with Fetcher(settings) as fetcher:
         return fetcher.fetch(f"{listing.url}/p.jpg?size=1").data
 
@@ -57,7 +57,7 @@ def test_client_credentials_are_exchanged_once(listing: Listing) -> None:
     auth = {"kind": "oauth2", "client_id": "me", "client_secret": "s", "token_url": f"{listing.url}/token"}
     settings = FetchSettings.model_validate(
         {"allow_loopback": True, "token_host": listing.url.removeprefix("http://"), "auth": auth}
-    )
+    ).options
     with Fetcher(settings) as fetcher:
         assert [fetcher.fetch(f"{listing.url}/{n}.jpg").data for n in range(2)] == [b"jpeg", b"jpeg"]
     assert listing.paths.count("/token") == 1

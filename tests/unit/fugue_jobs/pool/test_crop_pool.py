@@ -42,7 +42,9 @@ def server() -> Iterator[PhotoServer]:
 
 def assignment(folder: Path, **limits: Any) -> Assignment:
     return Assignment(
-        StoreSpec(folder.as_uri()), FetchSettings(allow_loopback=True), PictureLimits(**(LIMITS | limits))
+        StoreSpec(folder.as_uri()),
+        FetchSettings(allow_loopback=True).options,
+        PictureLimits(**(LIMITS | limits)).options,
     )
 
 
@@ -95,7 +97,7 @@ def test_the_processes_share_the_capped_connections_to_a_host(tmp_path: Path) ->
 
     with serving(slowly) as host:
         asked = [work_for(Box("a", 0, 0, 1, 1), url=host.url(f"/{n}"), image_id=str(n)) for n in range(12)]
-        fetch = FetchSettings(allow_loopback=True, connections_per_host=2)
+        fetch = FetchSettings(allow_loopback=True, connections_per_host=2).options
         with CropPool(assignment(tmp_path)._replace(fetch=fetch), 2) as pool:
             assert len(list(pool.run(asked))) == 12
     assert host.most_open == 2
@@ -104,7 +106,7 @@ def test_the_processes_share_the_capped_connections_to_a_host(tmp_path: Path) ->
 def test_an_idle_pool_holds_no_connection_to_a_host_that_limits_them(tmp_path: Path) -> None:
     with serving(ok()) as host:
         asked = [work_for(Box("a", 0, 0, 1, 1), url=host.url())]
-        fetch = FetchSettings(allow_loopback=True, connections_per_host=2)
+        fetch = FetchSettings(allow_loopback=True, connections_per_host=2).options
         limited = assignment(tmp_path)._replace(fetch=fetch)
         pool = borrow_pool(limited, 1)
         for _ in range(2):
@@ -193,7 +195,7 @@ def test_processes_that_cannot_work_are_an_error_and_not_a_loop(server: PhotoSer
     blocked.write_text("")
     authority, _ = certificates(tmp_path, "camera.test")
     # As on a worker that has another machine's settings without its files.
-    fetch = FetchSettings(allow_loopback=True, ca_file=authority)
+    fetch = FetchSettings(allow_loopback=True, ca_file=authority).options
     authority.unlink()
     for broken, says in (
         (assignment(blocked / "folder"), f"cannot use {(blocked / 'folder').as_uri()}: "),

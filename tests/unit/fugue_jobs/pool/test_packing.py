@@ -44,7 +44,7 @@ def server() -> Iterator[PhotoServer]:
 
 
 def assignment(spec: StoreSpec, kind: str, full: int = 1_000_000) -> Assignment:
-    return Assignment(spec, FetchSettings(allow_loopback=True), PictureLimits(), (("p0", kind, full),))
+    return Assignment(spec, FetchSettings(allow_loopback=True).options, PictureLimits().options, (("p0", kind, full),))
 
 
 def works(server: PhotoServer, *names: str) -> list[ImageWork]:
