@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-import requests
 import urllib3
 
 from cropline.core.failures import PhotoFailure
@@ -38,7 +37,7 @@ class Body:
     is_whole: bool  # whether a Content-Length proves that nothing is missing
 
 
-def read_body(response: requests.Response, max_bytes: int) -> Body:
+def read_body(response: urllib3.BaseHTTPResponse, max_bytes: int) -> Body:
     """Read the whole body. Raise PhotoFailure for a coded or too large body, urllib3's errors for a broken one."""
     headers = response.headers
     coding = headers.get("Content-Encoding", "identity").strip().lower()
@@ -62,17 +61,17 @@ def read_body(response: requests.Response, max_bytes: int) -> Body:
     return Body(data, hashlib.sha256(data).hexdigest(), is_whole=declared is not None)
 
 
-def _received(response: requests.Response) -> int:
+def _received(response: urllib3.BaseHTTPResponse) -> int:
     """Return the bytes on the wire so far: parsing chunks of one byte costs a second of CPU per million."""
-    wire = getattr(response.raw, "wire", None)
+    wire = getattr(response, "wire", None)
     return 0 if wire is None else int(wire.received)
 
 
-def _chunks(response: requests.Response, size: int) -> Iterator[bytes]:
+def _chunks(response: urllib3.BaseHTTPResponse, size: int) -> Iterator[bytes]:
     failure = None
     while failure is None:
         try:
-            chunk = response.raw.read(size)
+            chunk = response.read(size)
         except WIRE_ERRORS as error:
             failure = wire_failure(error, in_body=True)
         else:
@@ -82,23 +81,23 @@ def _chunks(response: requests.Response, size: int) -> Iterator[bytes]:
     raise failure
 
 
-def _content_length(response: requests.Response) -> int | None:
+def _content_length(response: urllib3.BaseHTTPResponse) -> int | None:
     text = response.headers.get("Content-Length", "").strip()
     return int(text) if re.fullmatch(r"[0-9]{1,18}", text) and "Transfer-Encoding" not in response.headers else None
 
 
-def drain(response: requests.Response) -> None:
+def drain(response: urllib3.BaseHTTPResponse) -> None:
     """Read a short body to its end. 1xx, 204 and 304 have none: what follows is another response or invalid."""
-    if response.status_code < 200 or response.status_code in (204, 304):
+    if response.status < 200 or response.status in (204, 304):
         return
     size = _content_length(response)
     if size is not None and size <= DRAIN:
-        response.raw.drain_conn()
+        response.drain_conn()
 
 
-def refusal(target: Target, response: requests.Response, *, signed: bool = False) -> PhotoFailure:
+def refusal(target: Target, response: urllib3.BaseHTTPResponse, *, signed: bool = False) -> PhotoFailure:
     """Return why there is no photo. ``signed``: a URL on the way was a signed one, see signed_urls.py."""
-    status = response.status_code
+    status = response.status
     if signed and (status in _REFUSES_SIGNED or _token_expired(response)):
         return PhotoFailure("url_expired", f"{target.origin} answered {status} to a signed URL")
     retry_after = _retry_after_s(response.headers.get("Retry-After")) if status in (429, 503) else None
@@ -107,13 +106,13 @@ def refusal(target: Target, response: requests.Response, *, signed: bool = False
     return PhotoFailure(code, f"{target.origin} answered {status}", retry_after_s=retry_after)
 
 
-def _token_expired(response: requests.Response) -> bool:
+def _token_expired(response: urllib3.BaseHTTPResponse) -> bool:
     """Return whether the token expired. Google and S3 answer 400; only the body distinguishes it from a bad request."""
     size = _content_length(response)
-    if response.status_code != 400 or (size or 0) > DRAIN or response.headers.get("Content-Encoding"):
+    if response.status != 400 or (size or 0) > DRAIN or response.headers.get("Content-Encoding"):
         return False
     try:
-        return b"<Code>ExpiredToken</Code>" in response.raw.read(DRAIN)
+        return b"<Code>ExpiredToken</Code>" in response.read(DRAIN)
     except WIRE_ERRORS:
         return False  # the status is the reason then
 
@@ -131,10 +130,10 @@ def _retry_after_s(value: str | None) -> int | None:
     return min(max(int(wait.total_seconds()), 0), MAX_RETRY_AFTER_S)
 
 
-_TIMEOUTS = (TimeoutError, urllib3.exceptions.TimeoutError, requests.Timeout)
-_TLS = (ssl.SSLError, urllib3.exceptions.SSLError, requests.exceptions.SSLError)
+_TIMEOUTS = (TimeoutError, urllib3.exceptions.TimeoutError)
+_TLS = (ssl.SSLError, urllib3.exceptions.SSLError)
 _ENDED_EARLY = (http.client.IncompleteRead, urllib3.exceptions.InvalidChunkLength, ssl.SSLEOFError)
-WIRE_ERRORS = (StaleConnection, requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
+WIRE_ERRORS = (StaleConnection, urllib3.exceptions.HTTPError, OSError, ValueError)
 
 
 def wire_failure(error: Exception, *, in_body: bool) -> PhotoFailure:
@@ -152,7 +151,7 @@ def wire_failure(error: Exception, *, in_body: bool) -> PhotoFailure:
 
 
 def _causes(error: Exception) -> Iterator[BaseException]:
-    """Yield the error and its causes: requests and urllib3 keep them in args, ``reason`` or __context__."""
+    """Yield the error and its causes: urllib3 keeps them in args, ``reason`` or __context__."""
     seen: set[int] = set()
     waiting: list[object] = [error]
     while waiting:

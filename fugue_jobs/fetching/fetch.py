@@ -14,9 +14,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Self
 
-import requests
 import urllib3
-from requests.structures import CaseInsensitiveDict
 
 from cropline.core.crop_options import CONNECTIONS_PER_WORKER, FetchOptions
 from cropline.core.errors import SettingsError
@@ -30,7 +28,7 @@ from fugue_jobs.fetching.answers import WIRE_ERRORS, Body, Photo, checked, drain
 from fugue_jobs.fetching.photo_auth import PhotoAuth
 from fugue_jobs.fetching.proxies import ProxyDialler, refused
 from fugue_jobs.fetching.stored_photos import StoredPhotos, is_stored
-from fugue_jobs.fetching.transport import Connect, Dialler, PinnedAdapter, StaleConnection, system_connect
+from fugue_jobs.fetching.transport import Connect, Dialler, PinnedPools, Request, StaleConnection, system_connect
 
 __all__ = ["Fetcher", "Photo"]
 
@@ -71,7 +69,7 @@ class Fetcher:
         direct = Dialler(resolve, connect, Opened(options.allow_loopback, networks))
         proxy = options.proxy
         self._relay = proxy if options.proxy_resolves else None
-        self._adapter = PinnedAdapter(
+        self._pools = PinnedPools(
             ProxyDialler(proxy, options.proxy_resolves, direct) if proxy else direct,
             connections_per_host=self._connections,
             most_received=options.max_bytes * 5 // 4 + FRAMING,
@@ -89,7 +87,7 @@ class Fetcher:
 
     def close(self) -> None:
         """Close the idle connections."""
-        self._adapter.close()
+        self._pools.close()
 
     def fetch(self, url: str, *, expected_bytes: int | None = None, expected_sha256: str | None = None) -> Photo:
         """Return the photo at ``url``, checked against the manifest's declared size and hash, if any.
@@ -132,17 +130,17 @@ class Fetcher:
     def _ask(self, target: Target, end: float, *, with_token: bool, signed: bool) -> Body | str:
         """Send one request. Return a body, or the target of a redirect."""
         with _released(self._send(target, end, with_token=with_token)) as response:
-            if response.status_code == 200:
+            if response.status == 200:
                 body = read_body(response, self._options.max_bytes)
                 self._hosts.served(target, with_token)
                 return body
-            refusing = None if response.status_code in REDIRECTS else refusal(target, response, signed=signed)
-            if response.status_code == 407 and self._relay:
+            refusing = None if response.status in REDIRECTS else refusal(target, response, signed=signed)
+            if response.status == 407 and self._relay:
                 refusing = refused(self._relay, 407)
             drain(response)
         if refusing is None:
             return response.headers.get("Location", "")
-        if response.status_code == 403 and not signed and self._refuses_all(target.origin, end):
+        if response.status == 403 and not signed and self._refuses_all(target.origin, end):
             detail = f"{target.origin} answered 403, also to a photo that it served before"
             raise PhotoFailure("http_429", detail)
         raise refusing
@@ -158,23 +156,22 @@ class Fetcher:
         target, with_token = known
         try:
             with _released(self._send(target, end, with_token=with_token, head_only=True)) as response:
-                refuses = response.status_code >= 400
+                refuses = response.status >= 400
         except (PhotoFailure, *WIRE_ERRORS):
             refuses = True
         if refuses:
             self._hosts.refused(origin)
         return refuses
 
-    def _send(self, target: Target, end: float, *, with_token: bool, head_only: bool = False) -> requests.Response:
-        request = requests.PreparedRequest()
-        request.method, request.url = "GET", target.url
-        request.headers = CaseInsensitiveDict(
-            {"User-Agent": "cropline", "Accept": "*/*", "Accept-Encoding": "identity"}
-        )
+    def _send(
+        self, target: Target, end: float, *, with_token: bool, head_only: bool = False
+    ) -> urllib3.BaseHTTPResponse:
+        headers = {"User-Agent": "cropline", "Accept": "*/*", "Accept-Encoding": "identity"}
+        request = Request(target, target.path, headers)
         if head_only:
             request.headers["Range"] = "bytes=0-0"  # not HEAD, which some hosts refuse
         if with_token:
-            self._auth.sign(request, target)
+            self._auth.sign(request)
         # Once per kept connection, which the host may have closed, and once on a new one.
         for attempts_left in range(self._connections, -1, -1):
             left = end - monotonic()
@@ -182,7 +179,7 @@ class Fetcher:
                 raise PhotoFailure("timeout", f"{target.origin} took longer than {self._options.timeout_s:g} s")
             timeout = urllib3.Timeout(total=left, connect=self._options.connect_timeout_s, read=left)
             try:
-                return self._adapter.send(request, stream=True, timeout=timeout)  # type: ignore[arg-type]
+                return self._pools.send(request, timeout)
             except StaleConnection:
                 if not attempts_left:
                     break
@@ -199,14 +196,14 @@ def _check_here(ca_file: Path) -> None:
 
 
 @contextmanager
-def _released(response: requests.Response) -> Iterator[requests.Response]:
+def _released(response: urllib3.BaseHTTPResponse) -> Iterator[urllib3.BaseHTTPResponse]:
     """Close a connection whose response is not read to its end; keep the others for the next request."""
     try:
         yield response
     finally:
-        if response.raw.connection is not None:
-            response.raw.close()
-        response.raw.release_conn()
+        if response.connection is not None:
+            response.close()
+        response.release_conn()
 
 
 class _Hosts:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from cropline.core.failures import PhotoFailure
-from fugue_jobs.fetching.addresses import Target, is_origin
+from fugue_jobs.fetching.addresses import is_origin
 
 if TYPE_CHECKING:
-    from requests import PreparedRequest
-
     from cropline.core.crop_options import FetchOptions
+    from fugue_jobs.fetching.transport import Request
 
 
 class PhotoAuth:
@@ -24,9 +23,9 @@ class PhotoAuth:
         self._oauth: Any = None
         self._lock = threading.Lock()
 
-    def sign(self, request: PreparedRequest, target: Target) -> None:
-        """Sign a request to ``target``, if that host gets the token. Raise PhotoFailure."""
-        options, auth = self._options, self._options.auth
+    def sign(self, request: Request) -> None:
+        """Sign a request, if its host gets the token. Raise PhotoFailure."""
+        options, auth, target = self._options, self._options.auth, request.target
         # Unencrypted only to this machine: a manifest must not be able to move the token out of TLS.
         private = target.scheme == "https" or (target.is_local and options.proxy is None)
         if not (private and options.token_host and is_origin(target, options.token_host)):
@@ -34,7 +33,7 @@ class PhotoAuth:
         match auth.kind:
             case "query":
                 mark = "&" if "?" in target.path else "?"
-                request.url = f"{target.url}{mark}{quote(auth.param, safe='')}={quote(auth.token, safe='')}"
+                request.path += f"{mark}{quote(auth.param, safe='')}={quote(auth.token, safe='')}"
             case "header":
                 request.headers[auth.header] = f"{auth.prefix} {auth.token}".strip()
             case "basic":

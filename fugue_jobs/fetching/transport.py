@@ -1,6 +1,6 @@
 """Sockets, TLS and pooled connections that dial only checked addresses and never outlive a deadline.
 
-requests' timeouts bound a single recv, so a slow drip of bytes lasts for ever. Here the socket has the deadline and
+urllib3's timeouts bound a single recv, so a slow drip of bytes lasts for ever. Here the socket has the deadline and
 limits every recv to the time that is left: headers, chunk sizes, bodies and TLS records all end with it.
 """
 
@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from http.client import RemoteDisconnected
 from ipaddress import ip_address
@@ -18,19 +18,17 @@ from time import monotonic
 from typing import Any, Protocol
 
 import urllib3
-from requests import PreparedRequest, Response
-from requests.adapters import HTTPAdapter
-from requests.structures import CaseInsensitiveDict
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from cropline.core.failures import PhotoFailure
 from cropline.core.proxy import Proxy
-from fugue_jobs.fetching.addresses import Address, Opened, Resolver, checked_addresses
+from fugue_jobs.fetching.addresses import Address, Opened, Resolver, Target, checked_addresses
 
 # The number of hosts whose idle connections are kept.
 KEPT_HOSTS = 32
+# An error is raised at once: Fetcher decides what is asked again.
+_NEVER_AGAIN = urllib3.Retry(0, read=False)
 
 
 class ReceivedTooMuch(OSError):
@@ -242,10 +240,19 @@ def _answer(connection: Any, receive: Callable[[], Any], most_received: int) -> 
     raise StaleConnection
 
 
-class PinnedAdapter(HTTPAdapter):
-    """requests over those pools: no cookies or retries, no proxies of requests' own; certificates are always verified.
+@dataclass
+class Request:
+    """A GET of one target. Its path and headers may hold secrets."""
 
-    ``relay``: the proxy at the other end of http connections, which is sent whole URLs.
+    target: Target
+    path: str = field(repr=False)  # path and query
+    headers: dict[str, str] = field(repr=False)
+
+
+class PinnedPools:
+    """urllib3's pools over a dialler's connections: no redirects, retries or proxies of urllib3's own, no cookies.
+
+    Certificates are always verified. ``relay``: the proxy at the other end of http connections, which is sent whole URLs.
     """
 
     def __init__(
@@ -257,32 +264,38 @@ class PinnedAdapter(HTTPAdapter):
         ca_file: Path | None = None,
         relay: Proxy | None = None,
     ) -> None:
-        self._dialler = dialler
+        """``most_received``: bytes of one response on the wire."""
         self._relay = relay
-        self._most_received = most_received  # bytes of one response on the wire
         self._ca_file = ca_file
-        super().__init__(pool_connections=KEPT_HOSTS, pool_maxsize=connections_per_host)
+        self._pools = urllib3.PoolManager(KEPT_HOSTS, maxsize=connections_per_host)
+        self._pools.pool_classes_by_scheme = _pool_classes(dialler, most_received)
 
-    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:
-        super().init_poolmanager(connections, maxsize, block, **pool_kwargs)
-        self.poolmanager.pool_classes_by_scheme = _pool_classes(self._dialler, self._most_received)
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._pools.clear()
 
-    def build_connection_pool_key_attributes(self, request: PreparedRequest, verify: Any, cert: Any = None) -> Any:
-        host, options = super().build_connection_pool_key_attributes(request, verify, cert)
-        return host, {**options, "ssl_context": self._tls} if host["scheme"] == "https" else options
-
-    def request_url(self, request: PreparedRequest, proxies: Any) -> str:
-        """Return what stands in the request line."""
-        url = str(request.url)
-        return url if self._relay and url.startswith("http:") else str(super().request_url(request, proxies))
-
-    def add_headers(self, request: PreparedRequest, **_kwargs: Any) -> None:
-        """Add the proxy's password, where the proxy reads the request."""
-        if self._relay and self._relay.authorization and str(request.url).startswith("http:"):
-            request.headers["Proxy-Authorization"] = self._relay.authorization
-
-    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """No-op: the context holds the authorities, and reading them for each connection is slow."""
+    def send(self, request: Request, timeout: urllib3.Timeout) -> urllib3.BaseHTTPResponse:
+        """Return the response, of which only the head is read. Raise urllib3's errors, StaleConnection or PhotoFailure."""
+        target, url, headers = request.target, request.path, request.headers
+        tls = target.scheme == "https"
+        if self._relay and not tls:
+            url = target.origin + request.path
+            if self._relay.authorization:
+                headers = headers | {"Proxy-Authorization": self._relay.authorization}
+        pool = self._pools.connection_from_host(
+            target.host, target.port, target.scheme, {"ssl_context": self._tls} if tls else None
+        )
+        return pool.urlopen(
+            "GET",
+            url,
+            headers=headers,
+            retries=_NEVER_AGAIN,
+            redirect=False,
+            assert_same_host=False,  # a relay is sent other hosts' URLs
+            timeout=timeout,
+            preload_content=False,
+            decode_content=False,
+        )
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
@@ -290,17 +303,11 @@ class PinnedAdapter(HTTPAdapter):
 
         Made for the first https URL, since it takes 40 ms.
         """
+        import certifi
+
         context = ssl.create_default_context()
-        context.load_verify_locations(cafile=DEFAULT_CA_BUNDLE_PATH)
+        context.load_verify_locations(cafile=certifi.where())
         if self._ca_file is not None:
             context.load_verify_locations(cafile=self._ca_file)
         context.sslsocket_class = DeadlineTlsSocket
         return context
-
-    def build_response(self, req: PreparedRequest, resp: urllib3.BaseHTTPResponse) -> Response:  # noqa: ARG002
-        """The response without cookies: nothing that a photo's host sets is sent anywhere."""
-        response = Response()
-        response.status_code = resp.status
-        response.headers = CaseInsensitiveDict(resp.headers)
-        response.raw = resp
-        return response

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from cropline.config.pictures import PictureLimits
+from cropline.config.profile import Profile
 from cropline.config.settings import FetchSettings
 from cropline.core.errors import EngineError, StaleLease
 from cropline.core.store_spec import StoreSpec
@@ -294,19 +295,33 @@ def test_a_pool_is_lent_to_one_thread_at_any_interleaving(tmp_path: Path) -> Non
         interrupted(line, close_idle_pools, close_idle_pools)
 
 
-def test_a_process_starts_without_the_heavy_libraries() -> None:
-    code = (
-        "import sys, fugue_jobs.pool.crop_process, fugue_jobs.fetching.fetch;"
-        "print(*sorted({'pyarrow', 'pandas', 'numpy', 'prefect', 'fugue', 'boto3', 'sqlalchemy'} & set(sys.modules)))"
+# The first four are the settings' and the API's: a process gets plain values, and a photo needs urllib3 alone.
+HEAVY = {"pydantic", "pydantic_settings", "requests", "dlt"}
+HEAVY |= {"pyarrow", "pandas", "numpy", "prefect", "fugue", "boto3", "sqlalchemy"}
+
+
+def test_a_process_cuts_a_photo_from_a_host_without_the_heavy_libraries(
+    server: PhotoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "asked.py").write_text(
+        "import sys\n\ndef loaded(image, row):\n    return {'loaded': ' '.join(sys.modules)}\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""
+    monkeypatch.syspath_prepend(tmp_path)
+    step: Any = {"use": "asked:loaded", "columns": {"loaded": "string"}}
+    asked = work_for(profiles=(Profile(steps=(step,)),), url=server.url("1.jpg"))
+    with CropPool(assignment(tmp_path / "out"), 1) as pool:
+        ((_, outcome),) = pool.run([asked])
+    (crop,) = outcome.crops
+    assert crop.status == "written"
+    loaded = {name.partition(".")[0] for name in str((crop.values or {})["loaded"]).split()}
+    assert {"urllib3", "PIL"} <= loaded
+    assert loaded & HEAVY == set()
 
 
 def test_a_module_in_the_working_folder_is_not_mistaken_for_the_librarys(
     server: PhotoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "requests.py").write_text("raise SystemExit('imported from the working folder')")
+    (tmp_path / "urllib3.py").write_text("raise SystemExit('imported from the working folder')")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
     with CropPool(assignment(tmp_path / "out"), 1) as pool:
