@@ -1,5 +1,7 @@
 """Fixtures and settings of all tests: loopback only, no third-party telemetry, scheduling on xdist's workers."""
 
+import atexit
+import gc
 import os
 import socket
 from collections.abc import Iterator
@@ -25,6 +27,9 @@ os.environ.update(
     JAVA_TOOL_OPTIONS="-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
 )
 
+# A garbage collection each 700 objects took an eighth of a test process's time; most of them live as long as it does.
+gc.set_threshold(10_000, 10, 10)
+
 # Files that share one slow server of the session run on the same xdist worker.
 _WITH = {
     "tests/e2e/test_worker_death.py": "tests/e2e/test_operations.py",
@@ -49,6 +54,13 @@ def only_loopback() -> Iterator[None]:
     socket.socket.connect = _guarded  # type: ignore[method-assign]
     yield
     socket.socket.connect = _connect  # type: ignore[method-assign]
+
+
+def pytest_collection_finish() -> None:
+    """Leave modules and collected tests out of later garbage collections."""
+    gc.collect()
+    gc.freeze()
+    atexit.register(gc.unfreeze)  # at the exit DuckDB reports what cannot be collected
 
 
 @pytest.hookimpl(optionalhook=True)

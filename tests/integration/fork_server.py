@@ -256,6 +256,7 @@ def _enter(request: dict[str, Any], news: int, out: int, err: int) -> str:
 if __name__ == "__main__":
     if os.fork():
         os._exit(0)  # whoever started the server does not wait for it
+    gc.set_threshold(10_000, 10, 10)  # as in the test processes
     for module in MODULES:
         importlib.import_module(module)
     gc.freeze()
