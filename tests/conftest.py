@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests import crop_forks
+
 # Set before any library reads them.
 os.environ.update(
     DO_NOT_TRACK="1",
@@ -61,6 +63,20 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     atexit.register(gc.unfreeze)  # at the exit DuckDB reports what cannot be collected
+
+
+@pytest.fixture(autouse=True, scope="session")
+def quick_crop_processes() -> Iterator[None]:
+    """Let crop processes of test processes be forks, for the whole session."""
+    with crop_forks.forked_crop_processes():
+        yield
+
+
+@pytest.fixture
+def cold_crop_processes() -> Iterator[None]:
+    """Let crop processes be new Pythons, for tests of what they take over at their start."""
+    with crop_forks.cold():
+        yield
 
 
 @pytest.hookimpl(optionalhook=True)

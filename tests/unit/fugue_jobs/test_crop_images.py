@@ -115,6 +115,7 @@ def test_rows_stream_through_in_tables(server: PhotoServer, tmp_path: Path) -> N
     assert [row["manifest_row"] for row in found] == [number for number in range(7) for _ in range(4)]
 
 
+@pytest.mark.usefixtures("cold_crop_processes")
 def test_processes_that_were_started_early_do_the_batch(server: PhotoServer, tmp_path: Path) -> None:
     close_idle_pools()
     job, others = jobs.job(tmp_path), children()

@@ -76,6 +76,7 @@ def alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.usefixtures("cold_crop_processes")
 def test_every_image_ends_once_whatever_the_number_of_processes(server: PhotoServer, tmp_path: Path) -> None:
     names = [f"{number}.jpg" for number in range(12)] + ["missing.jpg"]
     for size in (1, 3):
@@ -318,6 +319,7 @@ def test_a_process_cuts_a_photo_from_a_host_without_the_heavy_libraries(
     assert loaded & HEAVY == set()
 
 
+@pytest.mark.usefixtures("cold_crop_processes")
 def test_a_module_in_the_working_folder_is_not_mistaken_for_the_librarys(
     server: PhotoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
