@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
+import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -28,6 +32,7 @@ from cropline.erasure.erase import estimate
 from cropline.erasure.selection import Selection
 from cropline.state import State
 from drift.baseline import read_baseline
+from tests.integration.cameras import listening
 from tests.integration.conftest import Workspace, artifact_text
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -43,7 +48,8 @@ def _photo() -> bytes:
 class SigningApi:
     """Three photos of two boxes each. ``expire`` invalidates every earlier signature."""
 
-    def __init__(self) -> None:
+    def __init__(self, at: socket.socket | None = None) -> None:
+        """``at``: where to listen, one after the other; None: a free port."""
         self.changes: dict[str, dict[str, Any]] = {}
         self.signs = 0
         self.valid_from = 0
@@ -66,8 +72,10 @@ class SigningApi:
             def log_message(self, *args: Any) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler, bind_and_activate=False)
+        self.server.socket.close()
+        self.server.socket = at.dup() if at else listening()
+        self.url = f"http://127.0.0.1:{self.server.socket.getsockname()[1]}"
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     def expire(self) -> None:
@@ -111,18 +119,61 @@ class SigningApi:
         return 200, self._photo
 
 
+class SignedPolls:
+    """A workspace after its first poll of the API, which is made once for a test file: at one place and one address."""
+
+    def __init__(self, root: Path, at: socket.socket) -> None:
+        self._root, self._at = root, at
+
+    @contextmanager
+    def api(self) -> Iterator[SigningApi]:
+        """Yield the API as it is at first."""
+        made = SigningApi(self._at)
+        try:
+            yield made
+        finally:
+            made.server.shutdown()
+            made.server.server_close()
+
+    def put_back(self, here: Workspace, api: SigningApi) -> Workspace:
+        """Let both be as after the first poll."""
+        here.folder, kept = self._root / "polled", self._root / "kept"
+        here.set(STORAGE__URL=(here.folder / "output").as_uri(), STATE__URL=f"sqlite:///{here.folder / 'state.db'}")
+        shutil.rmtree(here.folder, ignore_errors=True)
+        if kept.exists():
+            shutil.copytree(kept, here.folder)
+            api.signs = 3
+            api.fetched.update("abc")
+            api.asked.update(["/v1/images", *(f"/p/{name}.jpg" for name in "abc")])
+        else:
+            here.folder.mkdir()
+            here.poll()
+            assert (api.signs, api.fetched, api.asked.total()) == (3, Counter("abc"), 4)
+            shutil.copytree(here.folder, kept)
+        return here
+
+
+@pytest.fixture(scope="module")
+def polls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SignedPolls]:
+    with listening() as at:
+        yield SignedPolls(tmp_path_factory.mktemp("signed"), at)
+
+
 @pytest.fixture
-def api() -> Iterator[SigningApi]:
-    server = SigningApi()
-    yield server
-    server.server.shutdown()
-    server.server.server_close()
+def api(polls: SignedPolls) -> Iterator[SigningApi]:
+    with polls.api() as served:
+        yield served
 
 
 @pytest.fixture
 def here(workspace: Workspace, api: SigningApi) -> Workspace:
     workspace.set(API__URL=api.url, STATE__BACKOFF_S="0.001", ENGINE__PROCESSES="1", BATCH__MAX_BATCHES="1")
     return workspace
+
+
+@pytest.fixture
+def polled(polls: SignedPolls, here: Workspace, api: SigningApi) -> Workspace:
+    return polls.put_back(here, api)
 
 
 def manifests(here: Workspace) -> int:
@@ -213,10 +264,10 @@ def test_the_newest_announced_url_is_the_one_a_retry_uses(here: Workspace, api: 
     assert (funnel.repeated, manifests(here)) == (3, 2)
 
 
-def test_a_backfill_asks_for_fresh_urls_first(here: Workspace, api: SigningApi) -> None:
+def test_a_backfill_asks_for_fresh_urls_first(polled: Workspace, api: SigningApi) -> None:
     from flows.backfill import backfill
 
-    here.poll()
+    here = polled
     api.expire()
     photos = Photos(since=NOW - timedelta(days=1))
     for announced, refreshed in (("manifests", 3), ("api", 0)):
@@ -231,9 +282,9 @@ def test_a_backfill_asks_for_fresh_urls_first(here: Workspace, api: SigningApi) 
 CORRECTED = {"store_id": "s2", "camera_id": "c2", "captured_at": (NOW - timedelta(days=2)).isoformat(), "score": 0.1}
 
 
-def test_a_correction_that_is_taken_back_arrives_too(here: Workspace, api: SigningApi) -> None:
+def test_a_correction_that_is_taken_back_arrives_too(polled: Workspace, api: SigningApi) -> None:
     """The item is as it was at first, and so is its updated_at: within the overlap it is known, but not the newest."""
-    here.poll()
+    here = polled
     first = {row["store_id"] for row in here.rows() if row["image_id"] == "a"}
     api.changes["a"] = CORRECTED
     here.poll()
@@ -275,9 +326,9 @@ def test_corrected_metadata_rewrites_rows_and_nothing_else(here: Workspace, api:
 
 
 def test_an_erasure_before_corrected_rows_are_written_selects_by_the_state(
-    here: Workspace, api: SigningApi, monkeypatch: pytest.MonkeyPatch
+    polled: Workspace, api: SigningApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here.poll()
+    here = polled
     api.changes["a"] = CORRECTED
     with monkeypatch.context() as patch:
         patch.setattr(State, "has_work", lambda *_: False)
@@ -303,10 +354,10 @@ def test_corrected_metadata_reaches_rows_of_failures(here: Workspace, api: Signi
     assert set(here.states().values()) == {"dead"}
 
 
-def test_a_backfill_of_what_is_missing_finds_corrected_metadata(here: Workspace, api: SigningApi) -> None:
+def test_a_backfill_of_what_is_missing_finds_corrected_metadata(polled: Workspace, api: SigningApi) -> None:
     from flows.backfill import backfill
 
-    here.poll()
+    here = polled
     fetched = api.fetched.copy()
     api.changes["b"] = {"score": 0.2}
     photos = Photos(since=NOW - timedelta(days=5))

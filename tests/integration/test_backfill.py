@@ -92,7 +92,7 @@ def test_a_limit_stops_cleanly_and_the_next_run_continues_with_its_own_limits(wo
     assert Counter(workspace.states().values()) == {"done": 6}
 
 
-@pytest.mark.parametrize("at_once", [1, 3])
+@pytest.mark.parametrize("at_once", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_an_interrupted_backfill_of_everything_resumes_with_the_rest(workspace: Workspace, at_once: int) -> None:
     workspace.set(BATCH__IMAGES="2")
     workspace.poll()

@@ -1,4 +1,4 @@
-"""10,000 rows, some good and some bad in every known way, each land where the table below says.
+"""3,000 rows, some good and some bad in every known way, each land where the table below says.
 
 The path is the real one: items are landed as Parquet, read, validated, quarantined into another Parquet file,
 and Data Docs are written. The oracle is the table: each change to an item names the rules that it breaks.
@@ -29,7 +29,7 @@ from expectations.quarantine import quarantine_table
 from expectations.validate import Verdict, validate_manifest
 
 SEED = 20261122
-ROWS = 10_000
+ROWS = 3_000
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 RULES = ExpectationSettings(max_boxes=40, max_age=timedelta(days=365))
 HOSTS = ("photos.example",)

@@ -6,6 +6,7 @@ The oracle is the same sequence of announcements in an installation whose photos
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from cropline.erasure.erase import forget
 from cropline.erasure.selection import Selection
 from cropline.maintenance import expire_crops, move_out_ended
 from cropline.state import State
+from tests.integration.cameras import listening
 from tests.integration.conftest import Workspace, settled
 from tests.integration.fork_server import ForkServer
-from tests.integration.test_announced_again import NOW, SigningApi
+from tests.integration.test_announced_again import NOW, SignedPolls, SigningApi
 
 _SAME = (
     "image_id",
@@ -36,17 +38,26 @@ _SAME = (
 )
 
 
+@pytest.fixture(scope="module")
+def polls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SignedPolls]:
+    with listening() as at:
+        yield SignedPolls(tmp_path_factory.mktemp("signed"), at)
+
+
 @pytest.fixture
-def api() -> Any:
-    server = SigningApi()
-    yield server
-    server.server.shutdown()
-    server.server.server_close()
+def api(polls: SignedPolls) -> Iterator[SigningApi]:
+    with polls.api() as served:
+        yield served
 
 
 @pytest.fixture
 def here(workspace: Workspace, api: SigningApi) -> Workspace:
     return _set(workspace, api)
+
+
+@pytest.fixture
+def polled(polls: SignedPolls, here: Workspace, api: SigningApi) -> Workspace:
+    return polls.put_back(here, api)
 
 
 def _set(workspace: Workspace, api: SigningApi) -> Workspace:
@@ -118,8 +129,8 @@ def test_a_history_of_announcements_ends_the_same_whether_photos_left_or_stayed(
     assert len(left[-1][0]) == 6, "one current row for each box and profile that was announced"
 
 
-def test_what_is_not_exactly_in_the_catalogue_stays_and_a_dry_run_moves_nothing(here: Workspace) -> None:
-    here.poll()
+def test_what_is_not_exactly_in_the_catalogue_stays_and_a_dry_run_moves_nothing(polled: Workspace) -> None:
+    here = polled
     _age(here, 40)
     with sqlite3.connect(here.folder / "state.db") as database:
         database.execute("UPDATE images SET fingerprint = 'another' WHERE image_id = 'b'")
@@ -142,10 +153,10 @@ def test_what_is_not_exactly_in_the_catalogue_stays_and_a_dry_run_moves_nothing(
     ],
 )
 def test_a_kill_leaves_each_photo_in_the_table_or_known_to_have_left(
-    here: Workspace, api: SigningApi, function: str, event: str
+    polled: Workspace, api: SigningApi, function: str, event: str
 ) -> None:
     """Killed within the transaction of a move, after it, and within that which brings photos back."""
-    here.poll()
+    here = polled
     _age(here, 40)
     if function == "drop":
         _move_out(here)
@@ -182,8 +193,8 @@ sys.setprofile(watch)
 """
 
 
-def test_photos_that_left_are_erased_deleted_and_replayed_like_others(here: Workspace, api: SigningApi) -> None:
-    here.poll()
+def test_photos_that_left_are_erased_deleted_and_replayed_like_others(polled: Workspace, api: SigningApi) -> None:
+    here = polled
     _age(here, 40)
     _move_out(here)
     settings, spec = here.settings, here.settings.storage.spec
@@ -199,11 +210,11 @@ def test_photos_that_left_are_erased_deleted_and_replayed_like_others(here: Work
 
 
 def test_a_backfill_knows_photos_that_left_and_cuts_them_again_only_when_asked(
-    here: Workspace, api: SigningApi
+    polled: Workspace, api: SigningApi
 ) -> None:
     from flows.backfill import backfill
 
-    here.poll()
+    here = polled
     _age(here, 40)
     _move_out(here)
     before = dict(api.fetched)
@@ -215,9 +226,9 @@ def test_a_backfill_knows_photos_that_left_and_cuts_them_again_only_when_asked(
     assert here.states() == dict.fromkeys("abc", "done")
 
 
-def test_a_retention_of_crops_that_came_later_brings_the_photos_back(here: Workspace, api: SigningApi) -> None:
+def test_a_retention_of_crops_that_came_later_brings_the_photos_back(polled: Workspace, api: SigningApi) -> None:
     """Else the catalogue would no longer know them, and they would be cut again when they are announced again."""
-    here.poll()
+    here = polled
     _age(here, 40)
     _move_out(here)
     here.set(PROFILES='{"default": {"retention_days": 1}}')

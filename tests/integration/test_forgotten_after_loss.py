@@ -10,15 +10,14 @@ from cropline.erasure.events import event_emitter
 from cropline.erasure.selection import Selection
 from cropline.state import State
 from flows.backfill import backfill
-from tests.integration.conftest import Workspace
+from tests.integration.conftest import Workspace, after_a_poll
 from tests.integration.oracle import books
 from tests.integration.state_backup import SqliteState
 
 
+@after_a_poll(LINEAGE__TRANSPORT="none")
 @pytest.mark.parametrize("how", ["lost", "restored", "restored while it waited"])
 def test_a_forgotten_photo_does_not_come_back(workspace: Workspace, how: str) -> None:
-    workspace.set(LINEAGE__TRANSPORT="none")
-    workspace.poll()
     image = workspace.rows()[0]["image_id"]
     kept = SqliteState(workspace.environment["CROPLINE_STATE__URL"])
     if how.endswith("waited"):

@@ -104,6 +104,8 @@ def _age(bucket: str, days: float) -> None:
         key.last_modified = datetime.now(UTC).replace(tzinfo=None) - timedelta(days=days)
 
 
+# Three boxes of each photo: the store answers in Python, and everything is read again after each step.
+@pytest.mark.parametrize("camera_api", [3], indirect=True, ids=["three boxes"])
 def test_all_output_kinds_are_written_read_erased_swept_and_exported(
     workspace: Workspace, s3: str, bucket: str, tmp_path: Path
 ) -> None:

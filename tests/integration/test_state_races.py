@@ -1,6 +1,6 @@
 """Concurrent processes on one state table commit each image exactly once, on both databases.
 
-``CROPLINE_RACE_IMAGES`` sets the number of images (600; the full form is 10,000).
+``CROPLINE_RACE_IMAGES`` sets the number of images (200; the full form is 10,000).
 """
 
 import os
@@ -15,8 +15,10 @@ from tests.contract.state.build import NOON, Look, candidate, registration
 from tests.contract.state.processes import Take, act, drain, drain_and_die, poll_and_drain, run_together
 from tests.contract.state.servers import Postgres
 
-IMAGES = int(os.environ.get("CROPLINE_RACE_IMAGES", "600"))
+IMAGES = int(os.environ.get("CROPLINE_RACE_IMAGES", "200"))
 PROCESSES = 8
+LIMIT = 10  # images per batch: each process gets several
+VERSIONS = 8
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -57,7 +59,7 @@ def assert_each_once(url: str, taken: list[Take], works: Counter[tuple[str, str,
 
 def test_eight_processes_claim_and_commit_each_image_exactly_once(url: str) -> None:
     register(url, ("default", "small"))
-    taken = [take for part in run_together(drain, [(url, 25)] * PROCESSES) for take in part]
+    taken = [take for part in run_together(drain, [(url, LIMIT)] * PROCESSES) for take in part]
     works = Counter(
         (name(n), profile, f"{name(n)}/v1/{profile}") for n in range(IMAGES) for profile in ("default", "small")
     )
@@ -69,9 +71,9 @@ def test_eight_processes_claim_and_commit_each_image_exactly_once(url: str) -> N
 
 def test_killed_processes_with_a_batch_lose_and_duplicate_nothing(url: str) -> None:
     register(url)
-    dead = [take for part in run_together(drain_and_die, [(url, 25)] * (PROCESSES // 2)) for take in part]
-    assert len(dead) == 25 * (PROCESSES // 2)  # each held a batch
-    taken = [take for part in run_together(drain, [(url, 25)] * PROCESSES) for take in part]
+    dead = [take for part in run_together(drain_and_die, [(url, LIMIT)] * (PROCESSES // 2)) for take in part]
+    assert len(dead) == LIMIT * (PROCESSES // 2)  # each held a batch
+    taken = [take for part in run_together(drain, [(url, LIMIT)] * PROCESSES) for take in part]
     assert_each_once(url, taken, Counter((name(n), "default", f"{name(n)}/v1/default") for n in range(IMAGES)))
     # Batches of dead processes were finished under their ids, which the catalogue may know.
     assert {take.batch_id for take in dead} <= {take.batch_id for take in taken}
@@ -81,7 +83,7 @@ def test_concurrent_poll_backfill_and_replay_do_each_version_once(url: str) -> N
     with State.open(StateSettings.model_validate({"url": url})):
         pass
     # Three processes register the same images in the same and other versions, in different order, and work on them.
-    plans = [(url, IMAGES // 10, seed, 12) for seed in range(PROCESSES)]
+    plans = [(url, IMAGES // 10, seed, VERSIONS) for seed in range(PROCESSES)]
     taken = [take for part in run_together(poll_and_drain, plans) for take in part]
     taken += drain(url, 100)
     committed = Counter((take.image_id, take.fingerprint) for take in taken)
@@ -90,15 +92,15 @@ def test_concurrent_poll_backfill_and_replay_do_each_version_once(url: str) -> N
     assert look.rows("SELECT DISTINCT state FROM images") == [("done",)]
     assert look.one("SELECT count(*) FROM images") == IMAGES // 10
     # The last version won, regardless of which process registered it, and it was committed last.
-    assert look.rows("SELECT DISTINCT version FROM images") == [("v12",)]
-    assert {(name(n), f"{name(n)}/v12/default") for n in range(IMAGES // 10)} <= set(committed)
+    assert look.rows("SELECT DISTINCT version FROM images") == [(f"v{VERSIONS}",)]
+    assert {(name(n), f"{name(n)}/v{VERSIONS}/default") for n in range(IMAGES // 10)} <= set(committed)
 
 
 def test_concurrent_failures_takeovers_and_replays_neither_deadlock_nor_duplicate(url: str) -> None:
     register(url)
     images = IMAGES // 10
-    bad = [("work badly", url, seed, 60) for seed in range(PROCESSES - 3)]
-    others = [("replay", url, 0, 60), ("poll and drain", url, images, 1, 5), ("poll and drain", url, images, 2, 5)]
+    bad = [("work badly", url, seed, 40) for seed in range(PROCESSES - 3)]
+    others = [("replay", url, 0, 40), ("poll and drain", url, images, 1, 5), ("poll and drain", url, images, 2, 5)]
     taken = [take for part in run_together(act, [*bad, *others]) for take in part]
     with State.open(StateSettings.model_validate({"url": url})) as state:
         state.requeue()

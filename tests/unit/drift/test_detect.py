@@ -73,7 +73,8 @@ def calm() -> tuple[Baseline, list[Drift]]:
     fleet, known, warnings = Fleet(), Baseline.empty(), []
     for number in range(HOURS):
         seen, now = observe(fleet.hour(number)), end_of(number)
-        warnings += find_drift(seen, known, now=now)
+        if number % 6 == 0 or number >= HOURS - 48:  # judging takes most of the time, and needs days of a baseline
+            warnings += find_drift(seen, known, now=now)
         known = merge(known, seen, f"manifest-{number}", judged=judged_hour(now))
     return known, warnings
 
