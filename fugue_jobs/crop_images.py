@@ -16,10 +16,9 @@ from cropline.core.errors import EngineError
 from cropline.core.failures import PhotoFailure
 from cropline.core.own_columns import OwnColumn
 from cropline.core.store_spec import StoreSpec
+from fugue_jobs.pool.assignment import Assignment, Packed
 from fugue_jobs.pool.crop_pool import usable_cores
-from fugue_jobs.pool.crop_process import Assignment
 from fugue_jobs.pool.idle_pools import borrow_pool, return_pool
-from fugue_jobs.pool.packing import Packed
 from fugue_jobs.rows import Ended, crop_rows, read_images
 from fugue_jobs.work import ImageOutcome, ImageWork, failed_photo
 

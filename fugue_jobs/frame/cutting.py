@@ -10,8 +10,8 @@ from cropline.core.failures import PhotoFailure
 from fugue_jobs.frame.results import Results
 from fugue_jobs.frame.rows import Rows, is_path
 from fugue_jobs.pool.applying import sent_row
+from fugue_jobs.pool.assignment import Assignment
 from fugue_jobs.pool.crop_pool import usable_cores
-from fugue_jobs.pool.crop_process import Assignment
 from fugue_jobs.pool.idle_pools import borrow_pool, return_pool
 from fugue_jobs.work import Box, CropOutcome, ImageWork, Order, failed_photo
 

@@ -18,7 +18,7 @@ import fugue_jobs
 from fugue_jobs.pool.board import Board
 
 if TYPE_CHECKING:
-    from fugue_jobs.pool.crop_process import Assignment
+    from fugue_jobs.pool.assignment import Assignment
 
 # A process that stops in the middle of a message for this long counts as dead.
 _PIPE_TIMEOUT_S = 30

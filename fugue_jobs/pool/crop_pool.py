@@ -20,10 +20,10 @@ from typing import Any, Self
 
 from cropline.core.errors import EngineError
 from cropline.core.failures import PhotoFailure
+from fugue_jobs.pool.assignment import OWN_PIXELS, Assignment
 from fugue_jobs.pool.blame import memory_mb, without
 from fugue_jobs.pool.board import Applying
 from fugue_jobs.pool.child import Child, surroundings
-from fugue_jobs.pool.crop_process import OWN_PIXELS, Assignment
 from fugue_jobs.work import CropOutcome, ImageOutcome, ImageWork, failed, failed_photo
 
 log = logging.getLogger(__name__)

@@ -16,13 +16,11 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from cropline.core.crop_options import CONNECTIONS_PER_WORKER
 from cropline.core.errors import CroplineError, EngineError
 from cropline.core.failures import PhotoFailure
 from fugue_jobs.fetching.local_images import local_image
@@ -31,40 +29,22 @@ from fugue_jobs.imaging.decode import open_photo
 from fugue_jobs.imaging.photo_hash import PhotoHash
 from fugue_jobs.imaging.pixels import Cut, cut
 from fugue_jobs.pool.applying import Applier
+from fugue_jobs.pool.assignment import OWN_PIXELS
 from fugue_jobs.pool.board import Board
 from fugue_jobs.pool.functions import Functions
-from fugue_jobs.pool.packing import Packed, Packer
+from fugue_jobs.pool.packing import Packer
 from fugue_jobs.pool.storing import CropsReturned, CropStore
 from fugue_jobs.work import CropOutcome, ImageOutcome, ImageWork, failed, failed_photo
 
 if TYPE_CHECKING:
-    from cropline.core.crop_options import FetchOptions, PictureOptions
-    from cropline.core.store_spec import StoreSpec
     from fugue_jobs.fetching.answers import Photo as FetchedPhoto
     from fugue_jobs.fetching.fetch import Fetcher
+    from fugue_jobs.pool.assignment import Assignment
 
 FETCHERS = 3
 BYTES_FETCHED = 24_000_000  # photos that wait for decoding
 BYTES_CUT = 16_000_000  # crops that wait to be stored
-# Photos of at most this many pixels are decoded at once. For larger ones the process asks the parent.
-OWN_PIXELS = 16_000_000
 PROGRESS_S = 0.5
-
-
-class Assignment(NamedTuple):
-    """What a process receives at its start."""
-
-    store: StoreSpec | None  # None: crops are returned
-    fetch: FetchOptions
-    pictures: PictureOptions
-    packed: Packed = ()
-    functions: tuple[tuple[str, bytes], ...] = ()  # pickled functions, by the name that steps use
-    files: str | None = None  # the folder below which images may be local files
-
-    def shared(self, size: int) -> Assignment:
-        """Return the assignment of one of ``size`` processes: its share of the connections per host, at least one."""
-        share = max(1, (self.fetch.connections_per_host or CONNECTIONS_PER_WORKER) // size)
-        return self._replace(fetch=replace(self.fetch, connections_per_host=share))
 
 
 class ByteBudget:

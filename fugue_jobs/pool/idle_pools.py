@@ -5,9 +5,9 @@ from __future__ import annotations
 import atexit
 import os
 
+from fugue_jobs.pool.assignment import Assignment
 from fugue_jobs.pool.child import surroundings
 from fugue_jobs.pool.crop_pool import CropPool
-from fugue_jobs.pool.crop_process import Assignment
 
 # At most one.
 _idle: list[tuple[Assignment, int, CropPool]] = []

@@ -22,9 +22,7 @@ from fugue_jobs.work import CropOutcome, ImageWork, failed
 if TYPE_CHECKING:
     from cropline.core.store_spec import StoreSpec
     from fugue_jobs.imaging.pixels import Cut
-
-Packed = tuple[tuple[str, str, int], ...]
-"""(profile, output kind, bytes of a full pack) of each packed profile."""
+    from fugue_jobs.pool.assignment import Packed
 
 End = Callable[[CropOutcome], None]
 

@@ -14,8 +14,8 @@ import pyarrow as pa
 from cropline.core.failures import PhotoFailure
 from cropline.core.schemas import IMAGES
 from fugue_jobs.fetching.fetch import Fetcher
+from fugue_jobs.pool.assignment import Assignment
 from fugue_jobs.pool.crop_pool import CropPool, usable_cores
-from fugue_jobs.pool.crop_process import Assignment
 from fugue_jobs.rows import read_images
 from fugue_jobs.work import CropOutcome, ImageOutcome, ImageWork, failed_photo
 

@@ -34,8 +34,8 @@ from cropline.erasure.selection import Selection
 from cropline.export import Choice, Layout, export
 from cropline.maintenance import CleanupResult
 from cropline.maintenance.uploads import end_uploads
+from fugue_jobs.pool.assignment import Assignment
 from fugue_jobs.pool.crop_pool import CropPool
-from fugue_jobs.pool.crop_process import Assignment
 from tests.integration.conftest import Workspace, artifact_text
 from tests.integration.faulty_proxy import Fault, FaultyProxy, faulty_proxy
 from tests.integration.killing import POLL, run_until_nothing_waits

@@ -17,8 +17,8 @@ from cropline.core.errors import SettingsError
 from cropline.core.failures import PhotoFailure
 from cropline.core.store_spec import StoreSpec
 from fugue_jobs.fetching.fetch import Fetcher
+from fugue_jobs.pool.assignment import Assignment
 from fugue_jobs.pool.crop_pool import CropPool
-from fugue_jobs.pool.crop_process import Assignment
 from tests.contract.stores.conftest import new_storage
 from tests.photos import drawn, encoded
 from tests.unit.fugue_jobs.imaging.cutting import work_for

@@ -19,8 +19,8 @@ from cropline.config.settings import FetchSettings
 from cropline.core.errors import EngineError, StaleLease
 from cropline.core.store_spec import StoreSpec
 from fugue_jobs.pool import crop_pool, idle_pools
+from fugue_jobs.pool.assignment import Assignment
 from fugue_jobs.pool.crop_pool import CropPool
-from fugue_jobs.pool.crop_process import Assignment
 from fugue_jobs.pool.idle_pools import borrow_pool, close_idle_pools, return_pool
 from fugue_jobs.work import Box, ImageOutcome, ImageWork
 from tests.photos import PhotoServer, drawn, encoded, photo_server

@@ -23,8 +23,8 @@ from cropline.core.storage import list_keys
 from cropline.core.store_spec import StoreSpec
 from cropline.packs import KINDS, Sample, new_pack
 from fugue_jobs.imaging.pixels import Cut
+from fugue_jobs.pool.assignment import Assignment
 from fugue_jobs.pool.crop_pool import CropPool
-from fugue_jobs.pool.crop_process import Assignment
 from fugue_jobs.pool.packing import Packer
 from fugue_jobs.work import Box, CropOutcome, ImageOutcome, ImageWork
 from tests.photos import PhotoServer, drawn, encoded, photo_server
