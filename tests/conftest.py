@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-from tests import crop_forks
-
 # Set before any library reads them.
 os.environ.update(
     DO_NOT_TRACK="1",
@@ -68,6 +66,8 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(autouse=True, scope="session")
 def quick_crop_processes() -> Iterator[None]:
     """Let crop processes of test processes be forks, for the whole session."""
+    from tests import crop_forks
+
     with crop_forks.forked_crop_processes():
         yield
 
@@ -75,6 +75,8 @@ def quick_crop_processes() -> Iterator[None]:
 @pytest.fixture
 def cold_crop_processes() -> Iterator[None]:
     """Let crop processes be new Pythons, for tests of what they take over at their start."""
+    from tests import crop_forks
+
     with crop_forks.cold():
         yield
 

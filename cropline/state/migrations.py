@@ -318,7 +318,7 @@ def migrate(database: Database) -> None:
 def _apply(database: Database, connection: Connection, version: int) -> None:
     for number, migration in enumerate(MIGRATIONS[version:], start=version + 1):
         for statement in migration.statements(connection.dialect.name):
-            connection.execute(text(statement))
+            connection.exec_driver_sql(statement)
         if number == 1:
             schema_version.create(connection)
         connection.execute(insert(schema_version).values(version=number, applied_at=database.now(connection)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,9 @@ from typing import Any
 
 from moto.s3.responses import S3Response
 from moto.server import ThreadedMotoServer
+
+# It would write a line for each request, and pytest keeps every line.
+logging.getLogger("werkzeug").setLevel(logging.ERROR)
 
 _one_at_a_time = threading.RLock()
 

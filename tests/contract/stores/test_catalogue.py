@@ -40,7 +40,7 @@ def test_a_batch_is_appended_once_superseded_and_read_back(spec: StoreSpec) -> N
     found = catalogue.find(spec.uri("crops/default/cameras/b/v1/0000.jpg"))
     assert found is not None
     assert found["batch_id"] == "batch-1"
-    catalogue.maintain()
+    assert catalogue.maintain().files_after == 1
     assert keys(catalogue.rows()) == keys(crops(["a"], version="v2")) + keys(crops(["b"]))
 
 
@@ -65,9 +65,9 @@ def test_attempts_that_commit_at_once_leave_one_content_and_a_fence_holds(spec: 
 def test_writers_that_append_at_once_lose_nothing(spec: StoreSpec) -> None:
     catalogue = Catalogue(spec)
     with ThreadPoolExecutor(4) as pool:
-        told = list(pool.map(lambda n: append(catalogue, crops([f"i{n}"]), f"batch-{n}").appended, range(8)))
+        told = list(pool.map(lambda n: append(catalogue, crops([f"i{n}"]), f"batch-{n}").appended, range(5)))
     assert all(told)
-    assert keys(catalogue.rows()) == keys(crops([f"i{n}" for n in range(8)]))
+    assert keys(catalogue.rows()) == keys(crops([f"i{n}" for n in range(5)]))
 
 
 class _InThreeDays(datetime):
