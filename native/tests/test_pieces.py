@@ -50,7 +50,7 @@ def inner(image: Image.Image) -> Image.Image:
     return image.crop((EDGE, EDGE, max(EDGE, image.width - EDGE), max(EDGE, image.height - EDGE)))
 
 
-@settings(tests.PROPERTY, max_examples=200)
+@settings(tests.PROPERTY, max_examples=100)
 @given(order=tests.orders(), turned=st.integers(1, 8))
 def test_a_pieces_pixels_are_the_photos(order: tuple[bytes, int, list[tuple[int, int, int, int]]], turned: int) -> None:
     data, scale, boxes = order

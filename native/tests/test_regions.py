@@ -21,7 +21,7 @@ regions = pytest.importorskip("cropline_regions", reason="cropline-regions is no
 _plan = pytest.importorskip("cropline_regions._plan")
 
 # Hypothesis prints a failing example. derandomize fixes its seed, so that a failure repeats.
-PROPERTY = settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+PROPERTY = settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 # What no camera writes: chroma finer than luma, two different chromas, a luma with a unique sampling.
 UNEVEN = [

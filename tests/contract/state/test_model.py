@@ -220,5 +220,5 @@ def test_random_histories_end_as_the_rules_say(open_state: Open, clock: Clock, u
     print(f"CROPLINE_TEST_SEED={seed}")
     state = open_state(lease_s=LEASE, backoff_s=BACKOFF, max_attempts=MAX_ATTEMPTS)
     history = History(state, clock, Look(url), random.Random(seed))
-    for _ in range(250):
+    for _ in range(150):
         history.step()

@@ -59,7 +59,7 @@ def plainly(boxes: list[dict[str, Any] | None] | None) -> dict[str, Any]:
 ZEROS = [dict.fromkeys(CORNERS, zero) | {"box_id": None, "label": None, "score": None} for zero in (0.0, -0.0)]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @example([ZEROS], 0)
 @given(IMAGES, st.integers(0, 3))
 def test_faulty_boxes_are_counted_as_the_plain_way_counts_them(images: list[Any], cut: int) -> None:

@@ -71,7 +71,7 @@ def outcome(network: Network, url: str, resolved: Sequence[str]) -> str:
 
 
 # The budget is fixed and the examples are the same in every run.
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(url=urls, resolved=answers)
 @example(url="http://127.0.0.1:{port}/", resolved=[])
 @example(url="http://one.test:{port}/", resolved=["127.0.0.1"])
@@ -88,7 +88,7 @@ def test_no_url_leads_to_a_forbidden_address_or_an_unknown_outcome(url: str, res
 headers = st.text(st.characters(codec="latin-1", exclude_characters="\r\n"), max_size=20)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(location=urls | headers, resolved=answers, status=st.sampled_from([301, 302, 303, 307, 308]))
 @example(location="/a", resolved=[], status=302)
 @example(location="http://two.test:{port}/", resolved=["127.0.0.1", "fd00:ec2::254"], status=302)

@@ -27,7 +27,7 @@ SEEDS = [
     hostile.animated("PNG"),
     hostile.animated("WEBP"),
 ]
-BUDGET = settings(max_examples=250, derandomize=True, deadline=None)
+BUDGET = settings(max_examples=125, derandomize=True, deadline=None)
 # The smallest is decoded at a reduced scale, where the boxes are large enough.
 PROFILES = (Profile(max_side=40), Profile(max_side=8), Profile(format="png", padding=0.3, min_side=3))
 

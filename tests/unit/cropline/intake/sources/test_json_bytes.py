@@ -91,7 +91,7 @@ PATHS = st.sampled_from([
 ])  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(
     st.fixed_dictionaries({}, optional=dict.fromkeys(("id", "etag", "url", "updated_at", "boxes", "x"), JSON)) | JSON,
     PATHS,
