@@ -101,9 +101,8 @@ def metered(meter: Meter) -> Iterator[None]:
         (storing.CropStore, "put", "store"),
         (photo_hash.PhotoHash, "add", "measure"),
         (photo_hash.PhotoHash, "hash", "measure"),
-        (lossless.Bits, "_sample", "measure"),
-        (lossless.Bits, "_sharpness", "measure"),
-        *((measure, name, "measure") for name in ("sample", "luminance", "sharpness")),
+        (lossless.Bits, "_measures", "measure"),
+        (measure, "measures", "measure"),
     ]
     with ExitStack() as stack:
         for owner, name, stage in targets:

@@ -57,7 +57,7 @@ def to_rgb(crop: Image.Image, meaning: Meaning, keep_icc: bool, low: Image.Image
         coloured.image.putalpha(alpha)
     # Pillow would write comments, resolution and transparency from here into the crop's file.
     coloured.image.info = {}
-    return coloured if coloured.note else coloured._replace(note=meaning.flag)
+    return coloured if coloured.note or meaning.flag is None else coloured._replace(note=meaning.flag)
 
 
 def _coloured(plain: Image.Image, meaning: Meaning, keep_icc: bool) -> Coloured:

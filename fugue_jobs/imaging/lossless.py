@@ -15,7 +15,7 @@ from cropline.core.errors import EngineError
 from fugue_jobs.imaging import measure
 from fugue_jobs.imaging.colour import Untouched, untouched
 from fugue_jobs.imaging.decode import UPRIGHT, Photo
-from fugue_jobs.imaging.geometry import Region, to_stored, to_upright, turn_of
+from fugue_jobs.imaging.geometry import Region, to_upright, turn_of
 from fugue_jobs.imaging.jpeg_damage import is_suspect
 from fugue_jobs.imaging.regions import extension, why_no_extension
 
@@ -32,12 +32,11 @@ _ORIENTATION = 0x0112
 
 
 class Copied(NamedTuple):
-    """A crop with the photo's bits. ``region``: its place in the upright photo. ``sample``: of its box, see measure.py."""
+    """A crop with the photo's bits. ``region``: its place in the upright photo. The sample is of its box."""
 
     data: bytes
     region: Region
-    sample: Image.Image
-    sharpness: float
+    measures: measure.Measures
     note: str | None
 
 
@@ -48,21 +47,20 @@ class Bits:
         self._photo, self._pieces = photo, pieces
         self._icc = photo.image.info.get("icc_profile")
 
-    def copy(self, region: Region, recipe: Recipe) -> Copied | None:
-        """Return the crop of this region of the upright photo; None where it must be decoded.
+    def copy(self, box: Region, recipe: Recipe) -> Copied | None:
+        """Return the crop of this region of the stored picture; None where it must be decoded.
 
         Left and top edges move out to whole MCUs, in the stored picture or, when it is turned, in the upright one.
         """
         colours = untouched(self._photo.image.mode, self._icc, recipe.keeps_icc)
         try:
-            return None if colours is None else self._copy(region, recipe, colours)
+            return None if colours is None else self._copy(box, recipe, colours)
         except extension().Undecoded:
             return None
 
-    def _copy(self, region: Region, recipe: Recipe, colours: Untouched) -> Copied | None:
+    def _copy(self, box: Region, recipe: Recipe, colours: Untouched) -> Copied | None:
         width, height = self._photo.upright_size
         turned = self._photo.orientation
-        box = to_stored(region, width, height, turned)
         icc = _icc_segments(colours.icc) if colours.icc else b""
         if turned == 1 or not recipe.lossless_upright:
             outer = Region(*self._pieces.outer(box))
@@ -78,37 +76,29 @@ class Bits:
         place = Region(*map(int, to_upright(outer, width, height, turned)))
         if turned != 1 and recipe.lossless_upright:
             place = Region(place.left, place.top, place.left + across, place.top + down)
-        return Copied(data, place, self._sample(outer, box), self._sharpness(outer), colours.note)
+        return Copied(data, place, self._measures(outer, box), colours.note)
 
-    def _sample(self, outer: Region, box: Region) -> Image.Image:
-        """Return the mean luma of parts of the box, upright, from a pixel for each MCU of ``outer``."""
-        levels = self._pieces.levels(outer)
-        across, down = self._pieces.across, self._pieces.down
-        # The last MCUs may be partly outside of the photo: then their level is missing.
-        edges = (
-            min((box.left - outer.left) / across, levels.width - 1),
-            min((box.top - outer.top) / down, levels.height - 1),
-            min((box.right - outer.left) / across, levels.width),
-            min((box.bottom - outer.top) / down, levels.height),
-        )
-        size = min(levels.width, measure.GRID), min(levels.height, measure.GRID)
-        sample: Image.Image = levels.resize(size, Image.Resampling.BOX, edges)
+    def _measures(self, outer: Region, box: Region) -> measure.Measures:
+        luma, size = self._pieces.sample(outer, box, measure.GRID)
         turn = UPRIGHT.get(self._photo.orientation)
-        return sample if turn is None else sample.transpose(turn)
+        if turn is not None:
+            upright = Image.frombytes("L", size, luma).transpose(turn)
+            luma, size = upright.tobytes(), upright.size
+        mean = extension().mean(luma, size)
+        return measure.Measures(measure.Sample(luma, size), round(mean, 2), self._sharpness(outer))
 
     def _sharpness(self, outer: Region) -> float:
-        left, top, right, bottom = measure.middle(outer.width, outer.height)
-        width, height = right - left, bottom - top
+        width, height = outer.width, outer.height
         if min(width, height) < 3:
             return 0.0
-        window = (outer.left + left, outer.top + top, outer.left + right, outer.top + bottom)
-        squares: int = self._pieces.edges(window)
-        return round(squares / ((width - 2) * (height - 2)), 2)
+        left, top, right, bottom = measure.middle(width, height)
+        squares = self._pieces.edges((outer.left + left, outer.top + top, outer.left + right, outer.top + bottom))
+        return measure.sharpness(squares, width, height)
 
 
 def cannot_copy() -> str | None:
     """Return why bits cannot be copied on this machine, and what to install; None where they can."""
-    if hasattr(getattr(extension(), "Pieces", None), "edges"):
+    if hasattr(getattr(extension(), "Pieces", None), "sample"):
         return None
     why = {"not_installed": "is not installed", "not_usable": "does not fit this Pillow"}
     return (

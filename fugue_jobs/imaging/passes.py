@@ -13,7 +13,7 @@ from cropline.core.failures import PhotoFailure
 from fugue_jobs.imaging.declared import fit_boxes
 from fugue_jobs.imaging.decode import Photo
 from fugue_jobs.imaging.encode import Recipe, shrunk_size
-from fugue_jobs.imaging.geometry import Placement, Region, place
+from fugue_jobs.imaging.geometry import Region, place, to_stored
 from fugue_jobs.work import ImageWork
 
 # A decode must be at least this many times larger per side than the crop: below 3 a difference shows.
@@ -42,56 +42,77 @@ class Placing(NamedTuple):
     size_mismatch: str
 
 
+class Placed(NamedTuple):
+    """A box's place. ``region``: in the upright photo. ``stored``: the same pixels in the stored one. ``notes``: flags."""
+
+    region: Region
+    stored: Region
+    notes: tuple[str, ...]
+
+
 class Places:
-    """The places of a photo's boxes in the upright photo. Each is computed once; profiles of one padding share it.
+    """The places of a photo's boxes. They are computed once for each padding.
 
     The photo's orientation must be known: of a format other than JPEG, its pixels are decoded first.
     """
 
     def __init__(self, photo: Photo, work: ImageWork, placing: Placing) -> None:
         self._photo, self._work, self._placing = photo, work, placing
-        self._known: dict[tuple[int, float], tuple[Placement, str | None]] = {}
+        self._known: dict[float, list[Placed | PhotoFailure]] = {}
 
-    def of(self, recipe: Recipe, index: int) -> tuple[Placement, str | None]:
-        """Return a box's place, and a flag. Raise PhotoFailure size_mismatch or ``box_*``."""
-        key = (index, recipe.padding)
-        found = self._known.get(key)
+    def of(self, recipe: Recipe) -> list[Placed | PhotoFailure]:
+        """Return for each box its place, or why it has none: size_mismatch or ``box_*``."""
+        found = self._known.get(recipe.padding)
         if found is None:
-            found = self._known[key] = self._place(recipe.padding, index)
+            found = self._known[recipe.padding] = self._place_all(recipe.padding)
         return found
 
-    def regions(self, recipe: Recipe) -> Iterator[Region]:
-        """Yield the regions of the upright photo that become crops by this recipe."""
-        for index in range(len(self._work.boxes)):
-            try:
-                region = self.of(recipe, index)[0].region
-            except PhotoFailure:
-                continue
-            if min(region.width, region.height) >= recipe.min_side:
-                yield region
+    def wanted(self, recipe: Recipe) -> list[Placed]:
+        """Return the places that become crops by this recipe."""
+        least = recipe.min_side
+        return [
+            placed
+            for placed in self.of(recipe)
+            if isinstance(placed, Placed) and min(placed.region.width, placed.region.height) >= least
+        ]
 
-    def _place(self, padding: float, index: int) -> tuple[Placement, str | None]:
+    def _place_all(self, padding: float) -> list[Placed | PhotoFailure]:
         photo, work = self._photo, self._work
-        width, height = photo.upright_size
-        fit = fit_boxes(work, photo.upright_size, photo.orientation, self._placing.size_mismatch)
-        placement = place(
-            work.boxes[index],
-            width,
-            height,
-            coordinates=work.coordinates,
-            turned=photo.orientation if work.orientation == "stored" else 1,
-            padding=padding,
-            min_iou=self._placing.min_iou,
-            across=fit.across,
-            down=fit.down,
-        )
-        return placement, fit.flag
+        width, height = size = photo.upright_size
+        try:
+            fit = fit_boxes(work, size, photo.orientation, self._placing.size_mismatch)
+        except PhotoFailure as failure:
+            return [failure.with_traceback(None)] * len(work.boxes)
+        turned = photo.orientation if work.orientation == "stored" else 1
+        sized = () if fit.flag is None else (fit.flag,)
+        clipped = (*sized, "clipped")
+        found: list[Placed | PhotoFailure] = []
+        for box in work.boxes:
+            try:
+                region, is_clipped = place(
+                    box,
+                    width,
+                    height,
+                    coordinates=work.coordinates,
+                    turned=turned,
+                    padding=padding,
+                    min_iou=self._placing.min_iou,
+                    across=fit.across,
+                    down=fit.down,
+                )
+            except PhotoFailure as failure:
+                # Its traceback would keep the photo alive.
+                found.append(failure.with_traceback(None))
+            else:
+                stored = to_stored(region, width, height, photo.orientation)
+                found.append(Placed(region, stored, clipped if is_clipped else sized))
+        return found
 
 
 def _scale(photo: Photo, places: Places, recipe: Recipe | PhotoFailure) -> int:
     if isinstance(recipe, PhotoFailure) or recipe.max_side is None or not photo.can_scale:
         return 1
-    found = list(places.regions(recipe))
+    found = [placed.region for placed in places.wanted(recipe)]
     if sum(region.width * region.height for region in found) < _WORTH * photo.pixels:
         return 1
     return next((scale for scale in _SCALES if all(_spares(region, scale, recipe) for region in found)), 1)

@@ -6,17 +6,23 @@ of the brightness measure: a hash costs a two-hundredth of the cutting.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from cropline.core.phash import CELLS, LETTERS, UNKNOWN
+from fugue_jobs.imaging.regions import extension
 
 if TYPE_CHECKING:
+    from fugue_jobs.imaging.measure import Sample
     from fugue_jobs.work import CropOutcome, ImageWork
 
 _FINE = 8  # px per side of a cell while samples are put together
 _SIDE = CELLS * _FINE
+
+_Patch = tuple[tuple[int, int, int, int], bytes, tuple[int, int]]
+"""A crop's place (px of the pictures that are put together), the luma of its sample, and the sample's size."""
 
 
 class PhotoHash:
@@ -25,32 +31,49 @@ class PhotoHash:
     def __init__(self, work: ImageWork) -> None:
         # An order for only some boxes would cover only a part of the photo.
         self._order = next((number for number, order in enumerate(work.orders) if order.only is None), None)
-        self._luma: Image.Image | None = None
-        self._seen: Image.Image | None = None
+        self._found: list[tuple[CropOutcome, Sample]] = []
+        self._size = (1, 1)
 
-    def add(self, outcome: CropOutcome, sample: Image.Image | None, size: tuple[int, int]) -> None:
+    def add(self, outcome: CropOutcome, sample: Sample | None, size: tuple[int, int]) -> None:
         """Add one crop of a photo of this upright size, px. ``sample``: see measure.py; None when nothing was cut."""
-        if sample is None or outcome.order != self._order:
-            return
-        if self._luma is None or self._seen is None:
-            self._luma, self._seen = Image.new("L", (_SIDE, _SIDE)), Image.new("L", (_SIDE, _SIDE))
-        left, top = _fine(outcome.left, size[0]), _fine(outcome.top, size[1])
-        right, bottom = _fine(outcome.right, size[0]), _fine(outcome.bottom, size[1])
-        if right > left and bottom > top:
-            # The core images: Image objects would cost twice as much as the steps.
-            luma: Any = sample.im
-            place = (left, top, right, bottom)
-            fine = luma.resize((right - left, bottom - top), Image.Resampling.BOX, (0, 0, *sample.size))
-            self._luma.im.paste(fine, place)
-            self._seen.im.paste(255, place)
+        if sample is not None and outcome.order == self._order:
+            self._found.append((outcome, sample))
+            self._size = size
 
     def hash(self) -> str | None:
         """Return the hash; None when no crop was added."""
-        if self._luma is None or self._seen is None:
+        if not self._found:
             return None
-        luma, seen = (side.convert("F").reduce(_FINE).tobytes() for side in (self._luma, self._seen))
+        luma, seen = (
+            Image.frombytes("L", (_SIDE, _SIDE), side).convert("F").reduce(_FINE).tobytes()
+            for side in _put_together(list(self._patches()))
+        )
         cells = zip(memoryview(luma).cast("f"), memoryview(seen).cast("f"), strict=True)
         return "".join(LETTERS[int(value / share * 63.999)] if share >= 127.5 else UNKNOWN for value, share in cells)
+
+    def _patches(self) -> Iterator[_Patch]:
+        width, height = self._size
+        for outcome, (luma, size) in self._found:
+            left, top = _fine(outcome.left, width), _fine(outcome.top, height)
+            right, bottom = _fine(outcome.right, width), _fine(outcome.bottom, height)
+            if right > left and bottom > top:
+                yield (left, top, right, bottom), luma, size
+
+
+def _put_together(patches: list[_Patch]) -> tuple[bytes, bytes]:
+    """Return the luma of the patches, each in its place, and 255 where one is."""
+    patchwork = getattr(extension(), "patchwork", None)
+    if patchwork is not None:
+        found: tuple[bytes, bytes] = patchwork(_SIDE, patches)
+        return found
+    luma, seen = Image.new("L", (_SIDE, _SIDE)), Image.new("L", (_SIDE, _SIDE))
+    for place, levels, size in patches:
+        # The core images: Image objects would cost twice as much as the steps.
+        pixels: Any = Image.frombytes("L", size, levels).im
+        fine = pixels.resize((place[2] - place[0], place[3] - place[1]), Image.Resampling.BOX, (0, 0, *size))
+        luma.im.paste(fine, place)
+        seen.im.paste(255, place)
+    return luma.tobytes(), seen.tobytes()
 
 
 def _fine(edge: int | None, side: int) -> int:

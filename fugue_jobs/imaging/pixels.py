@@ -15,11 +15,11 @@ from fugue_jobs.imaging.canvas import Canvas
 from fugue_jobs.imaging.colour import Coloured, to_rgb
 from fugue_jobs.imaging.decode import UPRIGHT, Photo
 from fugue_jobs.imaging.encode import Recipe, encode, read_recipe, sha256, shrunk_size
-from fugue_jobs.imaging.geometry import Edges, Region, to_stored, to_upright
+from fugue_jobs.imaging.geometry import Edges, Region, to_upright
 from fugue_jobs.imaging.headers import Limits
 from fugue_jobs.imaging.lossless import DECODER, REENCODED, Bits, open_bits
 from fugue_jobs.imaging.meaning import Meaning
-from fugue_jobs.imaging.passes import Places, Placing, passes
+from fugue_jobs.imaging.passes import Placed, Places, Placing, passes
 from fugue_jobs.work import CropOutcome, ImageWork, failed
 
 
@@ -39,13 +39,15 @@ class Cut(NamedTuple):
 
     outcome: CropOutcome
     data: bytes | None
-    sample: Image.Image | None = None
+    sample: measure.Sample | None = None
     unfinished: Unfinished | None = None
 
 
 class Unfinished(NamedTuple):
-    """A crop that must go through its profile's steps before ``finish``."""
+    """A crop that is not encoded yet: it may have to go through its profile's steps. ``position``: order and box."""
 
+    position: tuple[int, int]
+    region: Region
     crop: Coloured
     recipe: Recipe
     notes: tuple[str, ...]
@@ -83,9 +85,10 @@ def cut(
             continue
         on_progress()
         photo.load(canvas, scale, _wanted(photo, places, [recipes[number] for number in numbers], scale))
-        for index in range(len(work.boxes)):
+        once = photo.notes
+        for index, box in enumerate(work.boxes):
             on_progress()
-            flags = (*photo.notes, "duplicate_box_id") if work.boxes[index].box_id in repeated else photo.notes
+            flags = (*once, "duplicate_box_id") if box.box_id in repeated else once
             seen: _Seen = {}
             for number in numbers:
                 if not work.orders[number].wants(index) or (number, index) in copied:
@@ -95,7 +98,7 @@ def cut(
                     yield Cut(failed(number, index, recipe), None)
                     continue
                 try:
-                    yield _cut_one(photo, places, recipe, (number, index), flags, seen)
+                    yield _cut_one(photo, places.of(recipe)[index], recipe, (number, index), flags, seen)
                 except PhotoFailure as failure:
                     yield Cut(failed(number, index, failure), None)
 
@@ -116,54 +119,41 @@ def _copies(
     ]
     if not lossless:
         return
-    width, height = photo.upright_size
     wanted = [
-        to_stored(region, width, height, photo.orientation)
-        for _, recipe in lossless
-        for region in (places.regions(recipe) if photo.kind == "JPEG" else ())
+        placed.stored for _, recipe in lossless for placed in (places.wanted(recipe) if photo.kind == "JPEG" else ())
     ]
     bits = open_bits(photo, wanted)
     if bits is None:
         return
     photo.decoder = DECODER
-    for index in range(len(work.boxes)):
+    for index, box in enumerate(work.boxes):
         on_progress()
-        flags = (*photo.flags, "duplicate_box_id") if work.boxes[index].box_id in repeated else photo.flags
+        flags = (*photo.flags, "duplicate_box_id") if box.box_id in repeated else photo.flags
         for number, recipe in lossless:
             if not work.orders[number].wants(index):
                 continue
-            try:
-                piece = _copy_one(places, recipe, (number, index), flags, bits)
-            except PhotoFailure as failure:
-                piece = Cut(failed(number, index, failure), None)
+            piece = _copy_one(places.of(recipe)[index], recipe, (number, index), flags, bits)
             if piece is not None:
                 yield piece
 
 
 def _copy_one(
-    places: Places, recipe: Recipe, position: tuple[int, int], flags: tuple[str, ...], bits: Bits
+    placed: Placed | PhotoFailure, recipe: Recipe, position: tuple[int, int], flags: tuple[str, ...], bits: Bits
 ) -> Cut | None:
-    region, outcome, notes = _placed(places, recipe, position, flags)
-    if outcome.reason is not None:
-        return Cut(outcome, None)
-    copied = bits.copy(region, recipe)
+    if isinstance(placed, PhotoFailure):
+        return Cut(failed(*position, placed), None)
+    region, notes = placed.region, flags + placed.notes
+    if _is_small(region, recipe):
+        return _skipped(position, region, recipe, notes)
+    copied = bits.copy(placed.stored, recipe)
     if copied is None:
         return None
-    place = copied.region
-    outcome = outcome._replace(
-        status="written",
-        bytes=len(copied.data),
-        sha256=sha256(copied.data),
-        width=place.width,
-        height=place.height,
-        format=recipe.format,
-        box_left=region.left - place.left,
-        box_top=region.top - place.top,
-        luminance=measure.luminance(copied.sample),
-        sharpness=copied.sharpness,
-        flags=_join((*notes, copied.note) if copied.note else notes),
-    )
-    return Cut(outcome, copied.data, copied.sample)
+    if copied.note:
+        notes = (*notes, copied.note)
+    outer, found = copied.region, copied.measures
+    outcome = _written(position, region, recipe, copied.data, (outer.width, outer.height), found, notes)
+    outcome = outcome._replace(box_left=region.left - outer.left, box_top=region.top - outer.top)
+    return Cut(outcome, copied.data, found.sample)
 
 
 def _wants_more(work: ImageWork, number: int, done: set[tuple[int, int]]) -> bool:
@@ -172,62 +162,61 @@ def _wants_more(work: ImageWork, number: int, done: set[tuple[int, int]]) -> boo
     return any(order.wants(index) and (number, index) not in done for index in range(len(work.boxes)))
 
 
-def _placed(
-    places: Places, recipe: Recipe, position: tuple[int, int], flags: tuple[str, ...]
-) -> tuple[Region, CropOutcome, tuple[str, ...]]:
-    """Return a box's region, its outcome, and its flags. The outcome has a reason when the box is not cut."""
-    placement, fitted = places.of(recipe, position[1])
-    region = placement.region
-    notes = (*flags, *([fitted] if fitted else []), *(["clipped"] if placement.clipped else []))
-    outcome = CropOutcome(*position, "skipped", **region._asdict())
-    if min(region.width, region.height) < recipe.min_side:
-        detail = f"{region.width} x {region.height} px, the profile wants {recipe.min_side}"
-        outcome = outcome._replace(reason="below_min_side", detail=detail, flags=_join(notes))
-    return region, outcome, notes
-
-
 def _cut_one(
     photo: Photo,
-    places: Places,
+    placed: Placed | PhotoFailure,
     recipe: Recipe,
     position: tuple[int, int],
     flags: tuple[str, ...],
     seen: _Seen,
 ) -> Cut:
-    region, outcome, notes = _placed(places, recipe, position, flags)
-    if outcome.reason is not None:
-        return Cut(outcome, None)
+    if isinstance(placed, PhotoFailure):
+        return Cut(failed(*position, placed), None)
+    region, notes = placed.region, flags + placed.notes
+    if _is_small(region, recipe):
+        return _skipped(position, region, recipe, notes)
     if recipe.copies_bits:
         notes = (*notes, REENCODED)
     key = (region, recipe.keeps_icc)
-    if key not in seen:
-        seen[key] = _piece(photo, region, keep_icc=recipe.keeps_icc)
-    crop = _shrunk(seen[key], shrunk_size(region.width, region.height, recipe.max_side))
-    notes = (*notes, crop.note) if crop.note else notes
+    piece = seen.get(key)
+    if piece is None:
+        piece = seen[key] = _piece(photo, placed.stored, keep_icc=recipe.keeps_icc)
+    crop = _shrunk(piece, shrunk_size(region.width, region.height, recipe.max_side))
+    if crop.note:
+        notes = (*notes, crop.note)
+    unfinished = Unfinished(position, region, crop, recipe, notes)
     if recipe.steps:
-        return Cut(outcome, None, measure.sample(crop.image), Unfinished(crop, recipe, notes))
-    return _finished(outcome, Unfinished(crop, recipe, notes))
+        sample = measure.measures(crop.image).sample
+        return Cut(CropOutcome(*position, "skipped", **region._asdict()), None, sample, unfinished)
+    return _finished(unfinished)
+
+
+def _is_small(region: Region, recipe: Recipe) -> bool:
+    return min(region.width, region.height) < recipe.min_side
+
+
+def _skipped(position: tuple[int, int], region: Region, recipe: Recipe, notes: tuple[str, ...]) -> Cut:
+    detail = f"{region.width} x {region.height} px, the profile wants {recipe.min_side}"
+    flags = _join(notes)
+    return Cut(CropOutcome(*position, "skipped", "below_min_side", detail, flags=flags, **region._asdict()), None)
 
 
 def finish(piece: Cut, image: Image.Image | None) -> Cut:
     """Encode a crop after its steps: ``image`` where they returned one. Raise PhotoFailure."""
-    unfinished, sample = piece.unfinished, piece.sample
+    unfinished = piece.unfinished
     assert unfinished is not None
     if image is not None:
-        sample = None
         # A user's image may have any mode and any metadata.
         coloured = to_rgb(image.copy(), Meaning(), keep_icc=False)
         unfinished = unfinished._replace(crop=unfinished.crop._replace(image=coloured.image))
-    return _finished(piece.outcome, unfinished, sample)
+    return _finished(unfinished)
 
 
-def _finished(outcome: CropOutcome, unfinished: Unfinished, sample: Image.Image | None = None) -> Cut:
-    """``sample``: of the crop's pixels, if there is one already."""
-    crop, recipe, notes = unfinished
+def _finished(unfinished: Unfinished) -> Cut:
+    position, region, crop, recipe, notes = unfinished
     data, image = encode(crop, recipe)
-    if sample is None or image is not crop.image:
-        sample = measure.sample(image)
-    return Cut(_written(outcome, data, image, sample, recipe, notes), data, sample)
+    found = measure.measures(image)
+    return Cut(_written(position, region, recipe, data, image.size, found, notes), data, found.sample)
 
 
 def _shrunk(piece: _Piece, size: tuple[int, int]) -> Coloured:
@@ -238,29 +227,34 @@ def _shrunk(piece: _Piece, size: tuple[int, int]) -> Coloured:
 
 
 def _written(
-    outcome: CropOutcome,
-    data: bytes,
-    image: Image.Image,
-    sample: Image.Image,
+    position: tuple[int, int],
+    region: Region,
     recipe: Recipe,
+    data: bytes,
+    size: tuple[int, int],
+    found: measure.Measures,
     notes: tuple[str, ...],
 ) -> CropOutcome:
-    return outcome._replace(
-        status="written",
+    left, top, right, bottom = region
+    return CropOutcome(
+        *position,
+        "written",
         bytes=len(data),
         sha256=sha256(data),
-        width=image.width,
-        height=image.height,
+        width=size[0],
+        height=size[1],
         format=recipe.format,
-        luminance=measure.luminance(sample),
-        sharpness=measure.sharpness(image),
+        left=left,
+        top=top,
+        right=right,
+        bottom=bottom,
+        luminance=found.luminance,
+        sharpness=found.sharpness,
         flags=_join(notes),
     )
 
 
-def _piece(photo: Photo, region: Region, *, keep_icc: bool) -> _Piece:
-    width, height = photo.upright_size
-    stored = to_stored(region, width, height, photo.orientation)
+def _piece(photo: Photo, stored: Region, *, keep_icc: bool) -> _Piece:
     if photo.damage is not None and photo.damage.spoils(stored.top, stored.bottom, photo.scale):
         raise PhotoFailure("damaged_pixels", photo.damage.detail)
     whole = _outer(stored, photo.scale)
@@ -283,17 +277,18 @@ def _wanted(
     """Return a JPEG's rectangles to crop, in stored pixels at 1/scale. Other formats have no known orientation yet."""
     if photo.kind != "JPEG":
         return []
-    width, height = photo.upright_size
     return [
-        _outer(to_stored(region, width, height, photo.orientation), scale)
+        _outer(placed.stored, scale)
         for recipe in recipes
         if isinstance(recipe, Recipe)
-        for region in places.regions(recipe)
+        for placed in places.wanted(recipe)
     ]
 
 
 def _outer(stored: Region, scale: int) -> tuple[int, int, int, int]:
     """Return the pixels of a decode at 1/scale that the region touches."""
+    if scale == 1:
+        return stored
     left, top, right, bottom = stored
     return left // scale, top // scale, math.ceil(right / scale), math.ceil(bottom / scale)
 

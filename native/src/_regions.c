@@ -21,6 +21,7 @@
 #include <jpeglib.h>
 
 #include "_cut.h"
+#include "_measure.h"
 
 #if !defined(LIBJPEG_TURBO_VERSION_NUMBER) || !defined(JCS_EXTENSIONS)
 #error "the headers must be libjpeg-turbo's"
@@ -939,19 +940,6 @@ static PyObject *pieces_grey(PyObject *self, PyObject *rectangle) {
   return pixels;
 }
 
-/* The sum of the squares of the Laplacian of width x height px, at least 3 x 3, each limited to a signed byte. */
-static unsigned long long edges_of(const uint8_t *pixels, size_t stride, size_t width, size_t height) {
-  unsigned long long sum = 0;
-  for (size_t y = 1; y + 1 < height; y++)
-    for (size_t x = 1; x + 1 < width; x++) {
-      const uint8_t *at = pixels + y * stride + x;
-      int edge = at[-1] + at[1] + *(at - stride) + at[stride] - 4 * *at;
-      edge = edge < -128 ? -128 : edge > 127 ? 127 : edge;
-      sum += (unsigned)(edge * edge);
-    }
-  return sum;
-}
-
 static PyObject *pieces_edges(PyObject *self, PyObject *args) {
   struct pieces *pieces = (struct pieces *)self;
   PyObject *answer = NULL;
@@ -1109,6 +1097,16 @@ static PyMethodDef methods[] = {
     {"walk", py_walk, METH_VARARGS,
      "walk(data, (((counts, values), (counts, values)), ...), wanted) -> (MCUs, bit, 'whole', 'short' or 'bad'): steps over the\n"
      "MCUs of these bytes, which have no stuffing; a DC and an AC table for each block."},
+    {"measure", py_measure, METH_VARARGS,
+     "measure(memory, first, stride, (width, height), grid, window) -> (sample, mean, squares) of pixels with four bytes: the\n"
+     "luma of a regular grid of at most grid px a side, its mean, and the sum of squares of the Laplacian of the luma in the\n"
+     "middle, of at most window px a side."},
+    {"mean", py_mean, METH_VARARGS, "mean(levels, (width, height)) -> the mean of a picture of one byte a pixel."},
+    {"resize", py_resize, METH_VARARGS,
+     "resize(levels, (width, height), (left, top, right, bottom), (width, height)) -> levels of these edges of a picture."},
+    {"patchwork", py_patchwork, METH_VARARGS,
+     "patchwork(side, [((left, top, right, bottom), levels, (width, height)), ...]) -> (levels, seen) of a picture of side x side\n"
+     "px: each patch resized into its place, later ones above earlier ones; and 255 where one is, else 0."},
     {"scan_damage", py_scan_damage, METH_VARARGS,
      "scan_damage(data) -> number of libjpeg's first warning about damaged scan data, 0 for none, -1 when it cannot read the\n"
      "scans. Holds all coefficients in memory: check the photo's size first."},

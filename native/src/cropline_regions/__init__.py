@@ -27,9 +27,27 @@ from cropline_regions._pieces import Pieces, Turn, Turning
 from cropline_regions._plan import MARGIN, Box
 from cropline_regions._undecoded import Undecoded
 
-__all__ = ["MARGIN", "Band", "Box", "Pieces", "Turn", "Turning", "Undecoded", "decode", "scan_damage", "size", "walk"]
+__all__ = [
+    "MARGIN",
+    "Band",
+    "Box",
+    "Measured",
+    "Pieces",
+    "Turn",
+    "Turning",
+    "Undecoded",
+    "View",
+    "decode",
+    "mean",
+    "patchwork",
+    "scan_damage",
+    "size",
+    "walk",
+]
 
 walk = _regions.walk
+mean = _regions.mean
+patchwork = _regions.patchwork
 scan_damage = _regions.scan_damage
 
 # libjpeg starts at a whole block of the coarsest sampling (4 x 8 px), so it may decode more columns on the left.
@@ -63,29 +81,59 @@ class Band(NamedTuple):
         """The band's rows."""
         return memoryview(self.memory)[self.offset : self.offset + self.stride * self.height]
 
-    def image(self, box: Box | None = None) -> Image.Image:
+    def image(self, box: Box | None = None) -> View:
         """Return the band, or this box of the picture inside it, as an image over the same memory, without a copy.
 
         Raise ValueError for a box that is empty or not inside the band.
         """
-        right, bottom = self.left + self.width, self.top + self.height
-        left, top, x, y = box or (self.left, self.top, right, bottom)
-        if not (self.left <= left < x <= right and self.top <= top < y <= bottom):
-            raise ValueError(f"{box} is empty or sticks out of {(self.left, self.top, right, bottom)}")
-        first = self.offset + (top - self.top) * self.stride + (left - self.left) * self.stride // self.width
-        return _mapped(self.memory, first, (x - left, y - top), self.mode, self.stride)
+        across, down, width, height, mode, memory, first = self
+        pixel = 1 if mode == "L" else 4
+        stride = width * pixel
+        if box is None:
+            return View(memory, first, stride, (width, height), mode)
+        left, top, right, bottom = box
+        if not (across <= left < right <= across + width and down <= top < bottom <= down + height):
+            raise ValueError(f"{box} is empty or sticks out of {(across, down, across + width, down + height)}")
+        first += (top - down) * stride + (left - across) * pixel
+        return View(memory, first, stride, (right - left, bottom - top), mode)
 
 
-def _mapped(memory: bytearray, first: int, size: tuple[int, int], mode: str, stride: int) -> Image.Image:
-    # Image.frombuffer takes whole buffers only, and not RGB, which has four bytes per pixel only inside Pillow.
-    picture = Image.Image()._new(Image.core.map_buffer(memory, size, "raw", first, (mode, stride, 1)))
-    # Pillow then copies it before drawing into it.
-    picture.readonly = 1
-    return picture
+class Measured(NamedTuple):
+    """Measures of an RGB picture, equal to those of Pillow's steps.
+
+    ``sample``: the luma of a regular grid of its pixels, row by row; ``mean``: of the sample. ``squares``: the sum of
+    the squares of the Laplacian of the luma in its middle, each limited to -128..127; 0 for less than 3 x 3 px.
+    """
+
+    sample: bytes
+    mean: float
+    squares: int
+
+
+class View(Image.Image):
+    """A part of a band as an image over the same memory. Pillow copies it before it draws into it."""
+
+    def __init__(self, memory: bytearray, first: int, stride: int, size: tuple[int, int], mode: str) -> None:
+        super().__init__()
+        # Image.frombuffer takes whole buffers only, and not RGB, which has four bytes per pixel only inside Pillow.
+        self.im = self._mapped = Image.core.map_buffer(memory, size, "raw", first, (mode, stride, 1))
+        self._mode, self._size, self._place = mode, size, (memory, first, stride)
+        self.readonly = 1
+
+    def measured(self, grid: int, window: int) -> Measured | None:
+        """Return the measures of a grid and of a window of at most so many pixels a side (64). None for greys, and when
+        the image has other pixels than the band's by now."""
+        if self._mode != "RGB" or self._im is not self._mapped:
+            return None
+        return Measured(*_regions.measure(*self._place, self._size, grid, window))
+
+    def __eq__(self, other: object) -> bool:
+        # Pillow compares the classes first.
+        return self.copy() == (other.copy() if isinstance(other, View) else other)
 
 
 try:
-    _mapped(bytearray(8), 4, (1, 1), "RGB", 4)
+    View(bytearray(8), 4, 4, (1, 1), "RGB")
 except (AttributeError, TypeError, ValueError) as error:
     raise ImportError(f"this Pillow does not map memory as RGB: {error}") from None
 
