@@ -79,13 +79,25 @@ class Bits:
         return Copied(data, place, self._measures(outer, box), colours.note)
 
     def _measures(self, outer: Region, box: Region) -> measure.Measures:
-        luma, size = self._pieces.sample(outer, box, measure.GRID)
+        sample = self._sample(outer, box)
+        luma = measure.Sample(sample.tobytes(), sample.size)
+        return measure.Measures(luma, measure.luminance(sample), self._sharpness(outer))
+
+    def _sample(self, outer: Region, box: Region) -> Image.Image:
+        """Return the mean luma of parts of the box, upright, from a pixel for each MCU of ``outer``."""
+        levels = self._pieces.levels(outer)
+        across, down = self._pieces.across, self._pieces.down
+        # The last MCUs may be partly outside of the photo: then their level is missing.
+        edges = (
+            min((box.left - outer.left) / across, levels.width - 1),
+            min((box.top - outer.top) / down, levels.height - 1),
+            min((box.right - outer.left) / across, levels.width),
+            min((box.bottom - outer.top) / down, levels.height),
+        )
+        size = min(levels.width, measure.GRID), min(levels.height, measure.GRID)
+        sample: Image.Image = levels.resize(size, Image.Resampling.BOX, edges)
         turn = UPRIGHT.get(self._photo.orientation)
-        if turn is not None:
-            upright = Image.frombytes("L", size, luma).transpose(turn)
-            luma, size = upright.tobytes(), upright.size
-        mean = extension().mean(luma, size)
-        return measure.Measures(measure.Sample(luma, size), round(mean, 2), self._sharpness(outer))
+        return sample if turn is None else sample.transpose(turn)
 
     def _sharpness(self, outer: Region) -> float:
         width, height = outer.width, outer.height
@@ -98,7 +110,7 @@ class Bits:
 
 def cannot_copy() -> str | None:
     """Return why bits cannot be copied on this machine, and what to install; None where they can."""
-    if hasattr(getattr(extension(), "Pieces", None), "sample"):
+    if hasattr(getattr(extension(), "Pieces", None), "edges"):
         return None
     why = {"not_installed": "is not installed", "not_usable": "does not fit this Pillow"}
     return (

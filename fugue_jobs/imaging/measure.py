@@ -43,11 +43,20 @@ def measures(crop: Image.Image) -> Measures:
     width, height = crop.size
     # Only views of decoded memory can measure themselves, while they have its pixels.
     measured = getattr(crop, "measured", None)
-    found = None if measured is None else measured(GRID, _WINDOW)
+    found = None if measured is None or min(width, height) < GRID else measured(GRID, _WINDOW)
     if found is None:
         return _by_pillow(crop)
-    sample = Sample(found.sample, (min(width, GRID), min(height, GRID)))
-    return Measures(sample, round(found.mean, 2), sharpness(found.squares, width, height))
+    # Exact, so Pillow's mean, which depends on its order of additions where a side is not a power of two.
+    mean = found.total / (GRID * GRID)
+    return Measures(Sample(found.sample, (GRID, GRID)), round(mean, 2), sharpness(found.squares, width, height))
+
+
+def luminance(sample: Image.Image) -> float:
+    """Return the mean luma, 0 to 255, of a sample as an image."""
+    pixels: Any = sample.im
+    # In floating point and inside Pillow: adding up a histogram in Python takes three times as long.
+    mean = pixels.convert("F").resize((1, 1), Image.Resampling.BOX, (0, 0, *sample.size))
+    return round(float(mean.getpixel((0, 0))), 2)
 
 
 def sharpness(squares: int, width: int, height: int) -> float:
@@ -68,11 +77,8 @@ def _by_pillow(crop: Image.Image) -> Measures:
     pixels: Any = crop.im
     if crop.size != size:
         pixels = pixels.resize(size, Image.Resampling.NEAREST, (0, 0, *crop.size))
-    luma: Any = pixels.convert("L")
-    # In floating point and inside Pillow: adding up a histogram in Python takes three times as long.
-    mean = luma.convert("F").resize((1, 1), Image.Resampling.BOX, (0, 0, *size)).getpixel((0, 0))
-    sample = Sample(crop._new(luma).tobytes(), size)
-    return Measures(sample, round(float(mean), 2), sharpness(_squares(crop), *crop.size))
+    sample = crop._new(pixels.convert("L"))
+    return Measures(Sample(sample.tobytes(), size), luminance(sample), sharpness(_squares(crop), *crop.size))
 
 
 def _squares(crop: Image.Image) -> int:

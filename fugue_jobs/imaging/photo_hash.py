@@ -6,13 +6,11 @@ of the brightness measure: a hash costs a two-hundredth of the cutting.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from cropline.core.phash import CELLS, LETTERS, UNKNOWN
-from fugue_jobs.imaging.regions import extension
 
 if TYPE_CHECKING:
     from fugue_jobs.imaging.measure import Sample
@@ -20,9 +18,6 @@ if TYPE_CHECKING:
 
 _FINE = 8  # px per side of a cell while samples are put together
 _SIDE = CELLS * _FINE
-
-_Patch = tuple[tuple[int, int, int, int], bytes, tuple[int, int]]
-"""A crop's place (px of the pictures that are put together), the luma of its sample, and the sample's size."""
 
 
 class PhotoHash:
@@ -44,36 +39,25 @@ class PhotoHash:
         """Return the hash; None when no crop was added."""
         if not self._found:
             return None
-        luma, seen = (
-            Image.frombytes("L", (_SIDE, _SIDE), side).convert("F").reduce(_FINE).tobytes()
-            for side in _put_together(list(self._patches()))
-        )
+        luma, seen = (side.convert("F").reduce(_FINE).tobytes() for side in self._put_together())
         cells = zip(memoryview(luma).cast("f"), memoryview(seen).cast("f"), strict=True)
         return "".join(LETTERS[int(value / share * 63.999)] if share >= 127.5 else UNKNOWN for value, share in cells)
 
-    def _patches(self) -> Iterator[_Patch]:
+    def _put_together(self) -> tuple[Image.Image, Image.Image]:
+        """Return the luma of what was added, each sample in its place, and 255 where one is."""
+        luma, seen = Image.new("L", (_SIDE, _SIDE)), Image.new("L", (_SIDE, _SIDE))
         width, height = self._size
-        for outcome, (luma, size) in self._found:
+        for outcome, sample in self._found:
             left, top = _fine(outcome.left, width), _fine(outcome.top, height)
             right, bottom = _fine(outcome.right, width), _fine(outcome.bottom, height)
             if right > left and bottom > top:
-                yield (left, top, right, bottom), luma, size
-
-
-def _put_together(patches: list[_Patch]) -> tuple[bytes, bytes]:
-    """Return the luma of the patches, each in its place, and 255 where one is."""
-    patchwork = getattr(extension(), "patchwork", None)
-    if patchwork is not None:
-        found: tuple[bytes, bytes] = patchwork(_SIDE, patches)
-        return found
-    luma, seen = Image.new("L", (_SIDE, _SIDE)), Image.new("L", (_SIDE, _SIDE))
-    for place, levels, size in patches:
-        # The core images: Image objects would cost twice as much as the steps.
-        pixels: Any = Image.frombytes("L", size, levels).im
-        fine = pixels.resize((place[2] - place[0], place[3] - place[1]), Image.Resampling.BOX, (0, 0, *size))
-        luma.im.paste(fine, place)
-        seen.im.paste(255, place)
-    return luma.tobytes(), seen.tobytes()
+                # The core images: Image objects would cost twice as much as the steps.
+                pixels: Any = Image.frombuffer("L", sample.size, sample.luma, "raw", "L", 0, 1).im
+                place = (left, top, right, bottom)
+                fine = pixels.resize((right - left, bottom - top), Image.Resampling.BOX, (0, 0, *sample.size))
+                luma.im.paste(fine, place)
+                seen.im.paste(255, place)
+        return luma, seen
 
 
 def _fine(edge: int | None, side: int) -> int:

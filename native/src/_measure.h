@@ -12,8 +12,5 @@
 unsigned long long edges_of(const uint8_t *levels, size_t stride, size_t width, size_t height);
 
 PyObject *py_measure(PyObject *self, PyObject *args);
-PyObject *py_mean(PyObject *self, PyObject *args);
-PyObject *py_resize(PyObject *self, PyObject *args);
-PyObject *py_patchwork(PyObject *self, PyObject *args);
 
 #endif

@@ -1098,15 +1098,9 @@ static PyMethodDef methods[] = {
      "walk(data, (((counts, values), (counts, values)), ...), wanted) -> (MCUs, bit, 'whole', 'short' or 'bad'): steps over the\n"
      "MCUs of these bytes, which have no stuffing; a DC and an AC table for each block."},
     {"measure", py_measure, METH_VARARGS,
-     "measure(memory, first, stride, (width, height), grid, window) -> (sample, mean, squares) of pixels with four bytes: the\n"
-     "luma of a regular grid of at most grid px a side, its mean, and the sum of squares of the Laplacian of the luma in the\n"
+     "measure(memory, first, stride, (width, height), grid, window) -> (sample, sum, squares) of pixels with four bytes: the\n"
+     "luma of a regular grid of at most grid px a side, its sum, and the sum of squares of the Laplacian of the luma in the\n"
      "middle, of at most window px a side."},
-    {"mean", py_mean, METH_VARARGS, "mean(levels, (width, height)) -> the mean of a picture of one byte a pixel."},
-    {"resize", py_resize, METH_VARARGS,
-     "resize(levels, (width, height), (left, top, right, bottom), (width, height)) -> levels of these edges of a picture."},
-    {"patchwork", py_patchwork, METH_VARARGS,
-     "patchwork(side, [((left, top, right, bottom), levels, (width, height)), ...]) -> (levels, seen) of a picture of side x side\n"
-     "px: each patch resized into its place, later ones above earlier ones; and 255 where one is, else 0."},
     {"scan_damage", py_scan_damage, METH_VARARGS,
      "scan_damage(data) -> number of libjpeg's first warning about damaged scan data, 0 for none, -1 when it cannot read the\n"
      "scans. Holds all coefficients in memory: check the photo's size first."},

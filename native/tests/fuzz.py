@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cropline_regions as regions
+import plain
 from jpegs import LOSSLESS, SAMPLINGS, adobe, drawn, jpeg, layered, sampled, whole
 from PIL import Image
 
@@ -179,8 +180,10 @@ def try_case(data: bytes, chance: random.Random) -> str:
     # Without a margin chroma at the edges is not exact: such a decode must only do no harm.
     exact = margin >= (regions.MARGIN if way == "cuts" else 2)
     for box, band in zip(boxes, bands, strict=True):
-        pixels = band.image(box).tobytes()
-        assert not exact or pixels == expected.crop(box).tobytes(), box
+        view = band.image(box)
+        assert not exact or view.tobytes() == expected.crop(box).tobytes(), box
+        measured = view.measured(32, 40)
+        assert measured is None or measured == plain.measured(view, 32, 40), box
     return f"decoded, {way}"
 
 

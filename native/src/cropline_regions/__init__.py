@@ -38,16 +38,12 @@ __all__ = [
     "Undecoded",
     "View",
     "decode",
-    "mean",
-    "patchwork",
     "scan_damage",
     "size",
     "walk",
 ]
 
 walk = _regions.walk
-mean = _regions.mean
-patchwork = _regions.patchwork
 scan_damage = _regions.scan_damage
 
 # libjpeg starts at a whole block of the coarsest sampling (4 x 8 px), so it may decode more columns on the left.
@@ -101,12 +97,12 @@ class Band(NamedTuple):
 class Measured(NamedTuple):
     """Measures of an RGB picture, equal to those of Pillow's steps.
 
-    ``sample``: the luma of a regular grid of its pixels, row by row; ``mean``: of the sample. ``squares``: the sum of
-    the squares of the Laplacian of the luma in its middle, each limited to -128..127; 0 for less than 3 x 3 px.
+    ``sample``: the luma of a regular grid of its pixels, row by row; ``total``: its sum. ``squares``: the sum of the
+    squares of the Laplacian of the luma in its middle, each limited to -128..127; 0 for less than 3 x 3 px.
     """
 
     sample: bytes
-    mean: float
+    total: int
     squares: int
 
 

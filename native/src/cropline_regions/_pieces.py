@@ -86,30 +86,12 @@ class Pieces:
 
     def levels(self, rectangle: Box) -> Image.Image:
         """Return the luma of a small picture of the rectangle: a pixel for each MCU, its mean."""
-        return _grey(*self._levels(rectangle))
-
-    def sample(self, rectangle: Box, box: Box, grid: int) -> tuple[bytes, tuple[int, int]]:
-        """Return the mean luma of parts of a box in the rectangle, row by row, and how many they are across and down: at
-        most ``grid`` each. They come from ``levels``."""
-        (width, height), levels = self._levels(rectangle)
-        left, top = rectangle[:2]
-        # The last MCUs may be partly outside of the photo: then their level is missing.
-        edges = (
-            min((box[0] - left) / self.across, width - 1),
-            min((box[1] - top) / self.down, height - 1),
-            min((box[2] - left) / self.across, width),
-            min((box[3] - top) / self.down, height),
-        )
-        size = min(width, grid), min(height, grid)
-        return _regions.resize(levels, (width, height), edges, size), size
-
-    def _levels(self, rectangle: Box) -> tuple[tuple[int, int], bytes]:
         left, top, right, bottom = rectangle
         # Blocks outside of the picture may have any value.
         right = max(left + 1, min(right, self._shown(self.width, self.across)))
         bottom = max(top + 1, min(bottom, self._shown(self.height, self.down)))
         size = -(-right // self.across) - left // self.across, -(-bottom // self.down) - top // self.down
-        return size, self._pieces.levels((left, top, right, bottom))
+        return _grey(size, self._pieces.levels((left, top, right, bottom)))
 
     def edges(self, window: Box) -> int:
         """Return the sum of the squares of the Laplacian of the window's luma: only its own MCUs are decoded.

@@ -14,7 +14,8 @@ from cropline.config.pictures import PictureLimits
 from cropline.config.profile import Profile
 from cropline.core.failures import PhotoFailure
 from fugue_jobs.imaging.decode import Photo, open_photo
-from fugue_jobs.imaging.pixels import cut
+from fugue_jobs.imaging.photo_hash import PhotoHash
+from fugue_jobs.imaging.pixels import Cut, cut
 from fugue_jobs.work import Box
 from tests.photos import drawn, encoded, with_orientation
 from tests.unit.fugue_jobs.imaging.cutting import work_for
@@ -33,11 +34,21 @@ print(json.dumps([decoded(Path(path).read_bytes()) for path in sys.argv[1:]]))
 
 
 def decoded(data: bytes) -> list[Any]:
-    """Return [the decoder, the crops' hashes]."""
+    """Return [the decoder, for each crop its file's hash, its measures and the photo's perceptual hash]."""
     limits = PictureLimits()
-    photo = open_photo(data, limits)
-    found = [piece.data for piece in cut(photo, work_for(*BOXES, profiles=PROFILES), limits, lambda: None)]
-    return [photo.decoder, [hashlib.sha256(each or b"").hexdigest() for each in found]]
+    work = work_for(*BOXES, profiles=PROFILES)
+    photo, likeness = open_photo(data, limits), PhotoHash(work)
+    pieces = list(cut(photo, work, limits, lambda: None))
+    for piece in pieces:
+        likeness.add(piece.outcome, piece.sample, photo.upright_size)
+    return [photo.decoder, [_described(piece, likeness.hash()) for piece in pieces]]
+
+
+def _described(piece: Cut, likeness: str | None) -> str:
+    if piece.data is None:
+        return NOTHING
+    file = hashlib.sha256(piece.data).hexdigest()
+    return f"{file} {piece.outcome.luminance} {piece.outcome.sharpness} {likeness}"
 
 
 def decoded_without(folder: Path, photos: list[bytes]) -> list[Any]:
