@@ -29,6 +29,10 @@ lossless_bytes  bytes of the lossless crops / bytes of the default ones
 
 The whole job is run_crop_job through Fugue's native engine, two crop processes, default profile. Methods are measured
 in turns in one run; the best round of each counts, since other load only slows things down.
+
+``ROUNDS`` (7), ``PHOTOS`` (64). ``PART=jobs``, ``first``, ``rss``, ``regions`` or ``lossless`` measures one part and keeps the file's other
+values: jobs has crops_per_s, vs_ and s3_, first has first_batch_. Quiet, lossless takes a minute, as first does; all take
+four or five.
 """
 
 from __future__ import annotations
@@ -39,7 +43,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -47,11 +51,12 @@ from typing import Any
 from benchmarks import crop_ways
 from benchmarks.bed import BedPhoto, draw_bed, scratch, serve, shelf_boxes
 
-PHOTOS = 64
+PHOTOS = int(os.environ.get("PHOTOS", "64"))
 WARM_S = 1.0  # a first poll lands and validates for about this long
-MANY = 640
+MANY = 10 * PHOTOS
 SAMPLE = 2  # photos whose boxes are all cut by the plain code
 ROUNDS = int(os.environ.get("ROUNDS", "7"))
+PART = os.environ.get("PART", "")
 RESULT = Path(__file__).parent / "results" / "crop_engine.json"
 # Credentials for the S3 sink, which checks nothing.
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
@@ -135,6 +140,17 @@ class Bed:
     def shelf(self, each: int = 1_000) -> list[Any]:
         return [shelf_boxes(photo)[:each] for photo in self.photos]
 
+    @property
+    def crops(self) -> int:
+        """The crops of a whole job."""
+        return PHOTOS * len(self.photos[0].boxes)
+
+    @cached_property
+    def plain_rate(self) -> float:
+        """Crops/s of the plain code. Measured once."""
+        tasks = self.sample(f"{self.out}/plain-")
+        return len(tasks) / min(crop_ways.plain(tasks) for _ in range(2))
+
     def sample(self, prefix: str) -> list[tuple[str, crop_ways.Box, str]]:
         return [
             (f"{self.address}/photos/{photo.path.name}", box, f"{prefix}{number}-{index}.jpg")
@@ -144,27 +160,31 @@ class Bed:
 
 
 def main() -> None:
+    parts = {"jobs": jobs, "first": first, "rss": rss, "regions": measure_regions, "lossless": measure_lossless}
+    if PART not in ("", *parts):
+        raise SystemExit(f"PART is one of {', '.join(parts)}, not {PART}")
     os.environ.update(CREDENTIALS)
     photos = draw_bed(PHOTOS)
+    figures: dict[str, Any] = json.loads(RESULT.read_text()) if PART and RESULT.exists() else {}
     with scratch() as folder, ExitStack() as stack:
         out, sink = folder / "out", folder / "sink"
         out.mkdir()
         sink.mkdir()
         server, address = stack.enter_context(serve(photos[0].path.parent, sink))
         bed = Bed(photos, address, out)
-        seconds = measure(bed)
-        peaks = [peak_rss_mb(bed.order(count)) for count in (PHOTOS, MANY)]
-        regions = measure_regions(bed, folder)
-        lossless = measure_lossless(bed)
-    report(seconds, peaks, regions, lossless, photos, server)
+        for name, part in parts.items():
+            if PART in ("", name):
+                figures |= {figure: round(value, 3) for figure, value in part(bed, folder).items()} | {"server": server}
+                keep(figures)
+    report(figures, photos)
 
 
-def measure(bed: Bed) -> dict[str, float]:
-    """Return the least seconds of each method over all rounds."""
+def jobs(bed: Bed, _folder: Path) -> dict[str, float]:
+    """Return what whole jobs take against the floor and the plain code."""
     taken: dict[str, list[float]] = {}
     with worker("benchmarks.crop_ways", "floor") as floor, worker("benchmarks.whole_job") as ours:
         floor.tell([str(photo.path) for photo in bed.photos])
-        taken["first"] = [ours.ask(bed.order() | {"warm_s": WARM_S})["seconds"]]
+        ours.ask(bed.order(4))
         for _ in range(ROUNDS):
             taken.setdefault("floor", []).append(floor.ask(bed.boxes()))
             taken.setdefault("ours", []).append(ours.ask(bed.order())["seconds"])
@@ -173,10 +193,38 @@ def measure(bed: Bed) -> dict[str, float]:
     with worker("benchmarks.whole_job") as ours:
         ours.ask(bed.order(4, store="s3://sink"))
         taken["s3"] = [ours.ask(bed.order(store="s3://sink"))["seconds"] for _ in range(3)]
-    taken["plain"] = [crop_ways.plain(bed.sample(f"{bed.out}/plain-")) for _ in range(2)]
     taken["pool"] = [crop_ways.pooled(bed.sample(f"{bed.out}/pool-")) for _ in range(2)]
     taken["plain_s3"] = [crop_ways.plain_s3(bed.sample("plain/"), bed.address) for _ in range(2)]
-    return {way: min(times) for way, times in taken.items()}
+    seconds = {way: min(times) for way, times in taken.items()}
+    sampled = len(bed.sample(""))
+    rate = bed.crops / seconds["ours"]
+    return {
+        "vs_plain": rate / bed.plain_rate,
+        "vs_pool": rate * seconds["pool"] / sampled,
+        "vs_floor": seconds["floor"] / seconds["ours"],
+        "one_box_vs_floor": seconds["floor_one"] / seconds["ours_one"],
+        "s3_vs_plain": bed.crops / seconds["s3"] * seconds["plain_s3"] / sampled,
+        "crops_per_s": rate,
+    } | {f"{way}_s": value for way, value in seconds.items()}
+
+
+def first(bed: Bed, _folder: Path) -> dict[str, float]:
+    """Return what the first batch of a process takes against the floor."""
+    pairs: list[tuple[float, float]] = []
+    with worker("benchmarks.crop_ways", "floor") as floor:
+        floor.tell([str(photo.path) for photo in bed.photos])
+        for _ in range(ROUNDS):
+            alone = floor.ask(bed.boxes())
+            with worker("benchmarks.whole_job") as ours:
+                pairs.append((alone, ours.ask(bed.order() | {"warm_s": WARM_S})["seconds"]))
+    least_floor, least_first = (min(times) for times in zip(*pairs, strict=True))
+    return {"first_batch_vs_floor": least_floor / least_first, "first_s": least_first}
+
+
+def rss(bed: Bed, _folder: Path) -> dict[str, float]:
+    """Return the peak memory of a long job, and how it grows."""
+    few, many = (peak_rss_mb(bed.order(count)) for count in (PHOTOS, MANY))
+    return {"peak_rss_mb": many, "rss_growth": many / few}
 
 
 def measure_regions(bed: Bed, folder: Path) -> dict[str, float]:
@@ -206,10 +254,11 @@ def measure_regions(bed: Bed, folder: Path) -> dict[str, float]:
     return figures
 
 
-def measure_lossless(bed: Bed) -> dict[str, float]:
-    """Return seconds and bytes of the whole job by both profiles: ``default``, ``lossless``, and with shelf boxes."""
+def measure_lossless(bed: Bed, _folder: Path) -> dict[str, float]:
+    """Return what copied crops save against encoded ones, and how many bytes more they have."""
     if find_spec("cropline_regions") is None:
-        return {}
+        names = ("lossless_vs_default", "lossless_shelf_vs_default", "lossless_vs_plain", "lossless_bytes")
+        return dict.fromkeys(names, 0.0)
     ways = {
         "default": bed.order,
         "lossless": partial(bed.order, lossless=True),
@@ -219,8 +268,13 @@ def measure_lossless(bed: Bed) -> dict[str, float]:
     with worker("benchmarks.whole_job") as ours:
         ours.ask(bed.order(4))
         rounds = [{way: ours.ask(order()) for way, order in ways.items()} for _ in range(ROUNDS)]
-    found = {way: min(each[way]["seconds"] for each in rounds) for way in ways}
-    return found | {f"{way}_bytes": rounds[0][way]["bytes"] for way in ways}
+    least = {way: min(each[way]["seconds"] for each in rounds) for way in ways}
+    return {
+        "lossless_vs_default": least["default"] / least["lossless"],
+        "lossless_shelf_vs_default": least["default_shelf"] / least["lossless_shelf"],
+        "lossless_vs_plain": bed.crops / least["lossless"] / bed.plain_rate,
+        "lossless_bytes": rounds[0]["lossless"]["bytes"] / rounds[0]["default"]["bytes"],
+    }
 
 
 def peak_rss_mb(order: dict[str, Any], path: Path | None = None) -> float:
@@ -229,44 +283,19 @@ def peak_rss_mb(order: dict[str, Any], path: Path | None = None) -> float:
         return float(ours.ask(order)["peak_rss_mb"])
 
 
-def report(
-    seconds: dict[str, float],
-    peaks: list[float],
-    regions: dict[str, float],
-    lossless: dict[str, float],
-    photos: list[BedPhoto],
-    server: str,
-) -> None:
-    boxes = len(photos[0].boxes)
-    crops, sampled = PHOTOS * boxes, SAMPLE * boxes
-    rate = crops / seconds["ours"]
-    figures = {
-        "vs_plain": rate * seconds["plain"] / sampled,
-        "vs_pool": rate * seconds["pool"] / sampled,
-        "vs_floor": seconds["floor"] / seconds["ours"],
-        "one_box_vs_floor": seconds["floor_one"] / seconds["ours_one"],
-        "s3_vs_plain": crops / seconds["s3"] * seconds["plain_s3"] / sampled,
-        "first_batch_vs_floor": seconds["floor"] / seconds["first"],
-        "crops_per_s": rate,
-        "peak_rss_mb": peaks[1],
-        "rss_growth": peaks[1] / peaks[0],
-    }
-    figures |= regions
-    figures |= {
-        "lossless_vs_default": lossless["default"] / lossless["lossless"] if lossless else 0.0,
-        "lossless_shelf_vs_default": lossless["default_shelf"] / lossless["lossless_shelf"] if lossless else 0.0,
-        "lossless_vs_plain": crops / lossless["lossless"] * seconds["plain"] / sampled if lossless else 0.0,
-        "lossless_bytes": lossless["lossless_bytes"] / lossless["default_bytes"] if lossless else 0.0,
-    }
-    figures |= {f"{way}_s": value for way, value in seconds.items()}
-    result: dict[str, Any] = {name: round(value, 3) for name, value in figures.items()} | {"server": server}
+def keep(figures: dict[str, Any]) -> None:
+    """Write the results so far."""
     RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    RESULT.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def report(figures: dict[str, Any], photos: list[BedPhoto]) -> None:
+    boxes = len(photos[0].boxes)
     megabytes = sum(photo.path.stat().st_size for photo in photos) / len(photos) / 1e6
-    print(f"{PHOTOS} photos of {megabytes:.1f} MB, {boxes} boxes each, served by {server}, best of {ROUNDS} rounds;")
-    print(f"plain and pool: {sampled} crops each, scaled by the crop")
-    for name, value in result.items():
-        print(f"{name:<22}{value:>12}")
+    print(f"{PHOTOS} photos of {megabytes:.1f} MB, {boxes} boxes each, best of {ROUNDS} rounds;")
+    print(f"plain and pool: {SAMPLE * boxes} crops each, scaled by the crop")
+    for name, value in figures.items():
+        print(f"{name:<28}{value:>12}")
 
 
 if __name__ == "__main__":
