@@ -36,6 +36,7 @@ _WITH = {
     "tests/contract/test_cluster_trouble.py": "tests/contract/test_engines.py",
     "tests/contract/test_engine_choice.py": "tests/contract/test_engines.py",
     "tests/contract/test_frames.py": "tests/contract/test_engines.py",
+    "tests/contract/test_spark_cluster.py": "tests/contract/test_engines.py",
 }
 
 _connect = socket.socket.connect

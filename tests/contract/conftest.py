@@ -6,12 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.spark_servers import (
-    StandaloneCluster,
-    connect_server,
-    python_without_cropline,
-    standalone_cluster,
-)
+from tests.contract.spark_servers import Clusters, connect_server, python_without_cropline
 from tests.contract.task_servers import dask_cluster, ray_cluster
 
 
@@ -22,16 +17,17 @@ def worker_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def spark_cluster(tmp_path_factory: pytest.TempPathFactory, worker_python: Path) -> Iterator[StandaloneCluster]:
-    """Start one master and two one-core workers."""
-    with standalone_cluster(tmp_path_factory.mktemp("cluster"), worker_python) as cluster:
-        yield cluster
+def spark_clusters(tmp_path_factory: pytest.TempPathFactory, worker_python: Path) -> Iterator[Clusters]:
+    """Give one master and two one-core workers, which start when a test first asks for them."""
+    started = Clusters(tmp_path_factory.mktemp("clusters"), worker_python)
+    yield started
+    started.close()
 
 
 @pytest.fixture(scope="session")
 def spark_connect_url(tmp_path_factory: pytest.TempPathFactory, worker_python: Path) -> Iterator[str]:
-    """Start a Connect server on this machine."""
-    with connect_server(tmp_path_factory.mktemp("connect"), worker_python) as url:
+    """Start a Connect server on this machine. One core: each session has a Python worker of its own on each core."""
+    with connect_server(tmp_path_factory.mktemp("connect"), worker_python, "local[1]") as url:
         yield url
 
 
@@ -39,7 +35,7 @@ def spark_connect_url(tmp_path_factory: pytest.TempPathFactory, worker_python: P
 def dask_scheduler(tmp_path_factory: pytest.TempPathFactory, worker_python: Path) -> Iterator[str]:
     """Start a scheduler and one worker of two threads."""
     pytest.importorskip("distributed", reason="Dask is not installed: make test-engines")
-    with dask_cluster(tmp_path_factory.mktemp("dask"), worker_python) as address:
+    with dask_cluster(tmp_path_factory.mktemp("dask"), worker_python, nanny=False) as address:
         yield address
 
 

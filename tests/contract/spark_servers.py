@@ -38,7 +38,9 @@ def python_without_cropline(folder: Path) -> Path:
     venv.create(folder, symlinks=True, with_pip=False)
     python = folder / "bin" / "python"
     own = folder / f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
-    (own / "wheels.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    # The wheel's PySpark, which is compiled: without the second line, workers compile the one of Spark's zip at each start.
+    compiled = "import sys; sys.path[:] = [entry for entry in sys.path if not entry.endswith('pyspark.zip')]"
+    (own / "wheels.pth").write_text(f"{sysconfig.get_path('purelib')}\n{compiled}\n")
     tried = subprocess.run(
         [python, "-c", _WHAT_IS_THERE], cwd=folder, env=plain_environment(), capture_output=True, text=True, check=False
     )
@@ -143,7 +145,16 @@ def wait_for_log(process: subprocess.Popen[bytes], log: Path, pattern: str) -> r
 
 
 def spark_class(name: str, *arguments: str) -> list[str]:
-    return [str(SPARK_HOME / "bin" / "spark-class"), name, *arguments]
+    """Return the command of a class of Spark. bin/spark-class would start a JVM that only prints a command like it."""
+    home = os.environ.get("JAVA_HOME")
+    java = str(Path(home) / "bin" / "java") if home else "java"
+    return [java, "-cp", str(SPARK_HOME / "jars" / "*"), "-Xmx1g", name, *arguments]
+
+
+def spark_home() -> dict[str, str]:
+    """Return the environment that bin/spark-class gives: a worker starts its executors by it."""
+    (core,) = (SPARK_HOME / "jars").glob("spark-core_*.jar")
+    return {"SPARK_HOME": str(SPARK_HOME), "SPARK_SCALA_VERSION": core.name.split("_")[1].split("-")[0]}
 
 
 @dataclass
@@ -218,7 +229,7 @@ def standalone_cluster(
 
         def start_master() -> None:
             log = folder / f"master-{len(masters)}.log"
-            masters.append(stack.enter_context(server_process(command, folder, log)))
+            masters.append(stack.enter_context(server_process(command, folder, log, **spark_home())))
             wait_for_log(masters[-1], log, "I have been elected leader")
 
         def restart_master() -> None:
@@ -238,6 +249,30 @@ def standalone_cluster(
         yield cluster
 
 
+class Clusters:
+    """One cluster for many tests; a new one after a test has damaged it."""
+
+    def __init__(self, folder: Path, python: Path) -> None:
+        self._folder, self._python, self._started = folder, python, 0
+        self._running = ExitStack()
+        self._cluster: StandaloneCluster | None = None
+
+    def whole(self) -> StandaloneCluster:
+        """Return a cluster whose workers all run and that has nothing to do."""
+        if self._cluster is None or any(worker.process.poll() is not None for worker in self._cluster.workers):
+            self.close()
+            self._started += 1
+            folder = self._folder / str(self._started)
+            folder.mkdir()
+            self._cluster = self._running.enter_context(standalone_cluster(folder, self._python))
+        cluster = self._cluster
+        eventually("it has nothing to do", lambda: not cluster.state()["activeapps"], START_S)
+        return cluster
+
+    def close(self) -> None:
+        self._running.close()
+
+
 @contextmanager
 def _worker(folder: Path, master: str, number: int, cores: int, through: list[str]) -> Iterator[Worker]:
     work = folder / f"worker-{number}"
@@ -245,8 +280,7 @@ def _worker(folder: Path, master: str, number: int, cores: int, through: list[st
     arguments = ["--cores", str(cores), "--memory", "1g", "--host", "127.0.0.1", "--webui-port", "0"]
     arguments += ["--work-dir", str(work)]
     command = [*through, *spark_class("org.apache.spark.deploy.worker.Worker", *arguments, master)]
-    options = "-Dspark.worker.cleanup.enabled=false"
-    with server_process(command, folder, folder / f"worker-{number}.log", SPARK_WORKER_OPTS=options) as process:
+    with server_process(command, folder, folder / f"worker-{number}.log", **spark_home()) as process:
         yield Worker(process, work)
 
 

@@ -8,13 +8,17 @@ from tests.contract.spark_servers import free_port, server_process, wait_for_log
 
 
 @contextmanager
-def dask_cluster(folder: Path, python: Path, port: int = 0) -> Iterator[str]:
-    """Start a scheduler and one worker of two threads; yield the scheduler's address, by default with a free port."""
+def dask_cluster(folder: Path, python: Path, port: int = 0, *, nanny: bool = True) -> Iterator[str]:
+    """Start a scheduler and one worker of two threads; yield the scheduler's address, by default with a free port.
+
+    nanny: a second process starts the worker, and starts another one when the worker dies.
+    """
     address = f"tcp://127.0.0.1:{port or free_port()}"
     scheduler = [str(python), "-m", "distributed.cli.dask_scheduler", "--host", address, "--no-dashboard"]
     # The default is HTTP on port 8787 of every network, as for any other scheduler on this machine.
     scheduler += ["--dashboard-address", "127.0.0.1:0"]
     worker = [str(python), "-m", "distributed.cli.dask_worker", address, "--nthreads", "2", "--no-dashboard"]
+    worker += [] if nanny else ["--no-nanny"]
     with ExitStack() as stack:
         log = folder / "scheduler.log"
         wait_for_log(stack.enter_context(server_process(scheduler, folder, log)), log, "Scheduler at")

@@ -89,8 +89,10 @@ def engine(request: pytest.FixtureRequest) -> Iterator[EngineSettings]:
         "partitions": 2,
     }
     if request.param == "spark-cluster":
-        cluster = request.getfixturevalue("spark_cluster")
-        settings |= {"master": cluster.master, "spark": {"python": str(cluster.python), "max_executors": 2}}
+        cluster = request.getfixturevalue("spark_clusters").whole()
+        spark = {"python": str(cluster.python), "max_executors": 2, "idle_s": 600}
+        settings |= {"master": cluster.master, "spark": spark}
+        settings["conf"] |= {"spark.ui.enabled": "false", "spark.executor.memory": "1g"}
     if request.param == "spark-connect":
         settings["connect"] = {"url": request.getfixturevalue("spark_connect_url")}
     if request.param == "dask":

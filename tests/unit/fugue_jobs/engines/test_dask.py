@@ -26,6 +26,12 @@ def test_a_scheduler_that_accepts_connections_and_stays_silent_is_not_waited_for
             DaskCluster(settings(scheduler=address, connect_timeout_s=0.3))
 
 
+@pytest.fixture(autouse=True)
+def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A local cluster starts a process for each core."""
+    monkeypatch.setattr("fugue_jobs.engines.dask.usable_cores", lambda: 1)
+
+
 def test_local_workers_end_when_their_scheduler_is_not_reached() -> None:
     from fugue_jobs.engines.dask import DaskCluster
 
@@ -36,9 +42,10 @@ def test_local_workers_end_when_their_scheduler_is_not_reached() -> None:
     assert {cluster.status for cluster in left} <= {distributed.Status.closed}
 
 
-def test_a_local_cluster_serves_this_machine_only_on_a_free_port() -> None:
+def test_a_local_cluster_serves_this_machine_only_on_a_free_port_and_changes_no_import_path() -> None:
     from fugue_jobs.engines.dask import DaskCluster
 
+    before = list(sys.path), list(fugue_jobs.__path__)
     cluster = DaskCluster(settings())
     try:
         found = {own.getsockname() for own in cluster._local.scheduler.http_server._sockets.values()}
@@ -46,14 +53,6 @@ def test_a_local_cluster_serves_this_machine_only_on_a_free_port() -> None:
         cluster.stop()
     # 8787 is Dask's default port: a second run on this machine would find it taken.
     assert [(host, port == 8787) for host, port in found] == [("127.0.0.1", False)]
-
-
-def test_a_local_cluster_changes_no_import_path_of_this_process() -> None:
-    from fugue_jobs.engines.dask import DaskCluster
-
-    before = list(sys.path), list(fugue_jobs.__path__)
-    cluster = DaskCluster(settings())
-    cluster.stop()
     assert (list(sys.path), list(fugue_jobs.__path__)) == before
 
 

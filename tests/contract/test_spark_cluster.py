@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,14 +19,13 @@ from cropline.pipeline.funnel import EngineUse
 from fugue_jobs.engines.run import run_crop_job, stop_engines
 from tests.contract import jobs
 from tests.contract.spark_servers import (
+    Clusters,
     StandaloneCluster,
     ask,
     connect_server,
     descendants,
     eventually,
     free_port,
-    python_without_cropline,
-    standalone_cluster,
 )
 from tests.integration.spark_photos import HoldingServer, holding_server
 from tests.photos import drawn, encoded
@@ -38,22 +34,18 @@ pytestmark = pytest.mark.timeout(600)
 
 BOXES = [jobs.box("a", 0.1, 0.2, 0.5, 0.6), jobs.box("b", 0, 0, 1, 1)]
 PROFILES = {"png": Profile(format="png")}
+# PySpark starts a process's JVM with the first session's conf on its command line, and every later session inherits
+# from there what it does not set: also what another file's tests did set.
+CONF = {"spark.sql.shuffle.partitions": "2", "spark.ui.enabled": "false", "spark.executor.memory": "1g"}
 # A generous limit for a busy machine; the tests assert the promised times separately.
 LIMIT_S = 120
 
 
-@pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return python_without_cropline(tmp_path_factory.mktemp("worker") / "venv")
-
-
 @pytest.fixture
-def cluster(tmp_path: Path, python: Path) -> Iterator[StandaloneCluster]:
-    """A cluster per test, which the test may damage."""
-    (tmp_path / "cluster").mkdir()
-    with standalone_cluster(tmp_path / "cluster", python) as started:
-        yield started
-        stop_engines()
+def cluster(spark_clusters: Clusters) -> Iterator[StandaloneCluster]:
+    """A cluster, which the test may damage."""
+    yield spark_clusters.whole()
+    stop_engines()
 
 
 @pytest.fixture
@@ -62,13 +54,13 @@ def photos() -> Iterator[HoldingServer]:
         yield server
 
 
-def settings(cluster: StandaloneCluster, **conf: str) -> dict[str, Any]:
+def settings(cluster: StandaloneCluster, executors: int = 2, **conf: str) -> dict[str, Any]:
     return {
         "kind": "spark",
         "master": cluster.master,
         "partitions": 6,
-        "conf": {"spark.sql.shuffle.partitions": "2"} | conf,
-        "spark": {"python": str(cluster.python), "max_executors": 2, "idle_s": 2},
+        "conf": CONF | conf,
+        "spark": {"python": str(cluster.python), "max_executors": executors, "idle_s": 2},
     }
 
 
@@ -119,6 +111,64 @@ def test_a_burst_takes_executors_from_none_to_two_and_they_go_back_to_none(
     assert 0 < used[0].executor_seconds <= 2 * used[0].seconds
 
 
+def test_waiting_for_a_cluster_without_executors_is_bounded(
+    cluster: StandaloneCluster, photos: HoldingServer, tmp_path: Path
+) -> None:
+    engine = settings(cluster, 1, **{"spark.executor.memory": "900g"})
+    engine["spark"]["grant_timeout_s"] = 3
+    with pytest.raises(
+        EngineError, match="provided no executor in 3 s; one asks for 1 cores and 900g of memory: "
+    ) as told:
+        run(photos, ["free.jpg"], tmp_path / "out", engine)
+    assert "CROPLINE_ENGINE__SPARK__GRANT_TIMEOUT_S" in str(told.value)
+    assert not photos.asked
+    eventually("its application is ended", lambda: not cluster.state()["activeapps"], LIMIT_S)
+    # The next batch finds a session that works.
+    working = settings(cluster, 1)
+    assert_each_box_once(run(photos, ["free.jpg"], tmp_path / "out", working), 1, tmp_path / "out")
+
+
+class Cancelled(BaseException):
+    """What Prefect's engine raises on SIGTERM."""
+
+
+def cancel(photos: HoldingServer, folder: Path, engine: dict[str, Any]) -> None:
+    """Run a batch here that gets SIGTERM in its middle. This process lives on: its end is not what ends the job."""
+
+    def stop(*_: object) -> None:
+        raise Cancelled
+
+    def send() -> None:
+        eventually("a photo is fetched", lambda: photos.held >= 1, LIMIT_S)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        with ThreadPoolExecutor(1) as other:
+            sent = other.submit(send)
+            with pytest.raises(Cancelled):
+                run(photos, [f"held-{i}.jpg" for i in range(12)], folder, engine)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    sent.result()
+
+
+def test_cancelling_ends_the_job_on_the_cluster(
+    cluster: StandaloneCluster, photos: HoldingServer, tmp_path: Path
+) -> None:
+    cancel(photos, tmp_path / "out", settings(cluster, executors=1))
+    took = eventually("the cluster is free", lambda: cluster.executors() == 0, 10)
+    print(f"free {took:.1f} s after the cancel")
+    eventually("crop processes are gone", lambda: not crop_processes(cluster), 10 - took)
+
+
+def crop_processes(cluster: StandaloneCluster) -> list[int]:
+    return [
+        pid for worker in cluster.workers for pid in descendants(worker.process.pid, "fugue_jobs.pool.crop_process")
+    ]
+
+
+# Last: the next test would have to start another cluster.
 def test_boxes_are_cut_once_when_an_executor_and_then_a_worker_are_killed(
     cluster: StandaloneCluster, photos: HoldingServer, tmp_path: Path
 ) -> None:
@@ -134,91 +184,14 @@ def test_boxes_are_cut_once_when_an_executor_and_then_a_worker_are_killed(
         assert_each_box_once(job.result(LIMIT_S), 12, tmp_path / "out")
 
 
-def test_waiting_for_a_cluster_without_executors_is_bounded(
-    cluster: StandaloneCluster, photos: HoldingServer, tmp_path: Path
-) -> None:
-    engine = settings(cluster, **{"spark.executor.memory": "900g"})
-    engine["spark"]["grant_timeout_s"] = 3
-    with pytest.raises(
-        EngineError, match="provided no executor in 3 s; one asks for 1 cores and 900g of memory: "
-    ) as told:
-        run(photos, ["free.jpg"], tmp_path / "out", engine)
-    assert "CROPLINE_ENGINE__SPARK__GRANT_TIMEOUT_S" in str(told.value)
-    assert not photos.asked
-    eventually("its application is ended", lambda: not cluster.state()["activeapps"], LIMIT_S)
-    # The next batch finds a session that works. Its memory is set explicitly: PySpark starts a process's JVM with the
-    # first session's conf on its command line, and every later session inherits from there what it does not set.
-    working = settings(cluster, **{"spark.executor.memory": "1g"})
-    assert_each_box_once(run(photos, ["free.jpg"], tmp_path / "out", working), 1, tmp_path / "out")
-
-
-CANCELLED = """
-    import signal, sys
-    from pathlib import Path
-    from tests.integration.spark_photos import HoldingServer
-    from tests.integration.test_spark_cluster import run
-
-    class Cancelled(BaseException):
-        pass
-
-    def stop(*_):
-        raise Cancelled  # as Prefect's engine does on SIGTERM
-
-    signal.signal(signal.SIGTERM, stop)
-    names = [f"held-{{i}}.jpg" for i in range(12)]
-    try:
-        run(HoldingServer({port}, b""), names, Path("{folder}"), {engine})
-    except Cancelled:
-        print("cancelled", flush=True)
-        sys.stdin.read()  # it lives on: what ends the job must not be the end of this process
-"""
-
-
-def cancel(photos: HoldingServer, folder: Path, engine: dict[str, Any]) -> subprocess.Popen[str]:
-    """Return a process that was sent SIGTERM in the middle of a batch."""
-    code = textwrap.dedent(CANCELLED.format(port=photos.port, folder=folder, engine=engine))
-    child = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ.copy()
-    )
-    eventually("photos are fetched", lambda: photos.held >= 2 or child.poll() is not None, LIMIT_S)
-    assert child.poll() is None
-    child.send_signal(signal.SIGTERM)
-    return child
-
-
-def test_cancelling_ends_the_job_on_the_cluster(
-    cluster: StandaloneCluster, photos: HoldingServer, tmp_path: Path
-) -> None:
-    child = cancel(photos, tmp_path / "out", settings(cluster))
-    try:
-        took = eventually("the cluster is free", lambda: cluster.executors() == 0, 10)
-        print(f"free {took:.1f} s after the cancel")
-        eventually("crop processes are gone", lambda: not crop_processes(cluster), 10 - took)
-        assert child.stdout is not None
-        assert child.stdout.readline() == "cancelled\n"
-    finally:
-        child.kill()
-        child.communicate()
-
-
-def crop_processes(cluster: StandaloneCluster) -> list[int]:
-    return [
-        pid for worker in cluster.workers for pid in descendants(worker.process.pid, "fugue_jobs.pool.crop_process")
-    ]
-
-
 @pytest.mark.slow
-def test_cancelling_ends_the_job_on_a_connect_server(photos: HoldingServer, python: Path, tmp_path: Path) -> None:
+def test_cancelling_ends_the_job_on_a_connect_server(
+    photos: HoldingServer, worker_python: Path, tmp_path: Path
+) -> None:
     (tmp_path / "connect").mkdir()
-    with connect_server(tmp_path / "connect", python) as url:
-        engine = {"kind": "spark-connect", "partitions": 6, "connect": {"url": url}}
-        child = cancel(photos, tmp_path / "out", engine)
-        try:
-            mine = os.getpid()
-            took = eventually(
-                "crop processes are gone", lambda: not descendants(mine, "fugue_jobs.pool.crop_process"), 10
-            )
-            print(f"free {took:.1f} s after the cancel")
-        finally:
-            child.kill()
-            child.communicate()
+    with connect_server(tmp_path / "connect", worker_python) as url:
+        cancel(photos, tmp_path / "out", {"kind": "spark-connect", "partitions": 6, "connect": {"url": url}})
+        mine = os.getpid()
+        took = eventually("crop processes are gone", lambda: not descendants(mine, "fugue_jobs.pool.crop_process"), 10)
+        print(f"free {took:.1f} s after the cancel")
+        stop_engines()
