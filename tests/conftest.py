@@ -23,8 +23,10 @@ os.environ.update(
     # A node started by hand requires a token, and a driver sends one only in this mode.
     RAY_AUTH_MODE="token",
     RAY_AUTH_TOKEN="token-of-the-tests-" * 3,
-    # Spark's JVMs are short-lived here: full compilation and parallel collection cost more than they save.
-    JAVA_TOOL_OPTIONS="-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    # Spark's JVMs are short-lived here: full compilation, parallel collection and a proof of all bytecode that they
+    # load cost more than they save.
+    JAVA_TOOL_OPTIONS="-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+    " -XX:+UnlockDiagnosticVMOptions -XX:-BytecodeVerificationRemote",
 )
 
 # A garbage collection each 700 objects took an eighth of a test process's time; most of them live as long as it does.

@@ -174,14 +174,18 @@ def _ray(request: pytest.FixtureRequest) -> Any:
     return ray
 
 
-def _spark(request: pytest.FixtureRequest, kind: str) -> Any:
-    if kind == "spark":
-        return request.getfixturevalue("session")
+@pytest.fixture(scope="module")
+def connect_session(spark_connect_url: str) -> Iterator[Any]:
+    """One for all tests: the server starts Python workers for each."""
     from pyspark.sql.connect.session import SparkSession
 
-    opened = SparkSession.builder.remote(request.getfixturevalue("spark_connect_url")).create()
-    request.addfinalizer(opened.stop)
-    return opened
+    opened = SparkSession.builder.remote(spark_connect_url).create()
+    yield opened
+    opened.stop()
+
+
+def _spark(request: pytest.FixtureRequest, kind: str) -> Any:
+    return request.getfixturevalue("session" if kind == "spark" else "connect_session")
 
 
 def by_number(table: pa.Table) -> pa.Table:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from tests.contract.spark_servers import SPARK_HOME, plain_environment
 
+_SMALL = ["--conf", "spark.ui.enabled=false", "--conf", "spark.sql.shuffle.partitions=2"]
 APPLICATION = "00emrserverless1"
 ROLE = "arn:aws:iam::123456789012:role/cropline"
 
@@ -59,7 +60,8 @@ class EmrServer:
         (defaults,) = request["configurationOverrides"]["applicationConfiguration"]
         properties = dict(defaults["properties"])
         main = self._fetch(submit["entryPoint"])
-        command = [str(SPARK_HOME / "bin" / "spark-submit"), "--master", "local[2]"]
+        # One core: a Python worker and a crop process for each would only cost their start.
+        command = [str(SPARK_HOME / "bin" / "spark-submit"), "--master", "local[1]", *_SMALL]
         code = properties.pop("spark.submit.pyFiles").split(",")
         command += ["--py-files", ",".join(str(self._fetch(url)) for url in code)]
         command += [part for name, value in properties.items() for part in ("--conf", f"{name}={value}")]
