@@ -81,12 +81,42 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("engine", chosen, indirect=True, scope="module")
 
 
+SHOP = """
+import datetime
+
+
+def read(image, row):
+    if row["label"] == "label of null":
+        raise ValueError
+    return {
+        "sku": "cola" if image.width > 100 else "tea",
+        "score": image.width / 3,
+        "embedding": [0.5, float(image.height)],
+        "facings": image.width,
+        "taken": datetime.datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=datetime.timezone(datetime.timedelta(hours=1))),
+        "days": [datetime.date(2026, 1, 2)],
+        "own": b"\\x00\\xff",
+    }
+"""
+
+
 @pytest.fixture(scope="module")
-def engine(request: pytest.FixtureRequest) -> Iterator[EngineSettings]:
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A module of the user that only the machine that starts the job has."""
+    folder = tmp_path_factory.mktemp("shop")
+    (folder / "shelf_shop.py").write_text(SHOP)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        yield "shelf_shop"
+
+
+@pytest.fixture(scope="module")
+def engine(request: pytest.FixtureRequest, shop: str) -> Iterator[EngineSettings]:
     settings: dict[str, Any] = {
         "kind": request.param.replace("-cluster", ""),
         "conf": {"spark.sql.shuffle.partitions": "2"},
         "partitions": 2,
+        "ship": (shop,),  # for all tests: a cluster has one session for each such tuple
     }
     if request.param == "spark-cluster":
         cluster = request.getfixturevalue("spark_clusters").whole()
@@ -252,23 +282,6 @@ def test_a_users_own_script_is_run(engine: EngineSettings, server: PhotoServer, 
     assert found == {(0, "BERGEN", None), (1, None, None), (2, None, "http_404")}
 
 
-SHOP = """
-import datetime
-
-
-def read(image, row):
-    if row["label"] == "label of null":
-        raise ValueError
-    return {
-        "sku": "cola" if image.width > 100 else "tea",
-        "score": image.width / 3,
-        "embedding": [0.5, float(image.height)],
-        "facings": image.width,
-        "taken": datetime.datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=datetime.timezone(datetime.timedelta(hours=1))),
-        "days": [datetime.date(2026, 1, 2)],
-        "own": b"\\x00\\xff",
-    }
-"""
 SKU_COLUMNS = {
     "sku": "string", "score": "double", "embedding": "list<float>", "facings": "int", "taken": "timestamp",
     "days": "list<date>", "own": "binary",
@@ -278,16 +291,6 @@ found = TRANSFORM west COARSE PREPARTITION {{ partitions }} USING crop_images SC
 crops = SELECT found.*, products.title, products.price FROM found LEFT JOIN products ON found.sku = products.sku
         YIELD DATAFRAME
 """
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A module of the user that only the machine that starts the job has."""
-    folder = tmp_path_factory.mktemp("shop")
-    (folder / "shelf_shop.py").write_text(SHOP)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(folder))
-        yield "shelf_shop"
 
 
 def test_columns_of_steps_and_of_a_script_come_back_typed(
@@ -304,7 +307,7 @@ def test_columns_of_steps_and_of_a_script_come_back_typed(
         jobs.claims(rows, profiles),
         jobs.stores("s1"),
         job_on(engine, tmp_path / "out"),
-        engine.model_copy(update={"script": str(script), "ship": (shop,)}),
+        engine.model_copy(update={"script": str(script)}),
         frames={"products": products},
     )
     assert {field.name: str(field.type) for field in crops.schema if field.name not in CROPS.names} == {

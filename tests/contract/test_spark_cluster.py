@@ -54,13 +54,13 @@ def photos() -> Iterator[HoldingServer]:
         yield server
 
 
-def settings(cluster: StandaloneCluster, executors: int = 2, **conf: str) -> dict[str, Any]:
+def settings(cluster: StandaloneCluster, executors: int = 2, idle_s: int = 60, **conf: str) -> dict[str, Any]:
     return {
         "kind": "spark",
         "master": cluster.master,
         "partitions": 6,
         "conf": CONF | conf,
-        "spark": {"python": str(cluster.python), "max_executors": executors, "idle_s": 2},
+        "spark": {"python": str(cluster.python), "max_executors": executors, "idle_s": idle_s},
     }
 
 
@@ -90,7 +90,7 @@ def test_a_burst_takes_executors_from_none_to_two_and_they_go_back_to_none(
     cluster: StandaloneCluster, photos: HoldingServer, tmp_path: Path
 ) -> None:
     ui = free_port()
-    engine = settings(cluster, **{"spark.ui.enabled": "true", "spark.ui.port": str(ui)})
+    engine = settings(cluster, idle_s=2, **{"spark.ui.enabled": "true", "spark.ui.port": str(ui)})
     used: list[EngineUse] = []
     assert cluster.executors() == 0
     with ThreadPoolExecutor(1) as driver:
@@ -114,7 +114,7 @@ def test_a_burst_takes_executors_from_none_to_two_and_they_go_back_to_none(
 def test_waiting_for_a_cluster_without_executors_is_bounded(
     cluster: StandaloneCluster, photos: HoldingServer, tmp_path: Path
 ) -> None:
-    engine = settings(cluster, 1, **{"spark.executor.memory": "900g"})
+    engine = settings(cluster, executors=1, **{"spark.executor.memory": "900g"})
     engine["spark"]["grant_timeout_s"] = 3
     with pytest.raises(
         EngineError, match="provided no executor in 3 s; one asks for 1 cores and 900g of memory: "
@@ -124,7 +124,7 @@ def test_waiting_for_a_cluster_without_executors_is_bounded(
     assert not photos.asked
     eventually("its application is ended", lambda: not cluster.state()["activeapps"], LIMIT_S)
     # The next batch finds a session that works.
-    working = settings(cluster, 1)
+    working = settings(cluster, executors=1)
     assert_each_box_once(run(photos, ["free.jpg"], tmp_path / "out", working), 1, tmp_path / "out")
 
 
