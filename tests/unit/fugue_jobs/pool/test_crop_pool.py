@@ -301,6 +301,7 @@ HEAVY = {"pydantic", "pydantic_settings", "requests", "dlt"}
 HEAVY |= {"pyarrow", "pandas", "numpy", "prefect", "fugue", "boto3", "sqlalchemy"}
 
 
+@pytest.mark.usefixtures("cold_crop_processes")
 def test_a_process_cuts_a_photo_from_a_host_without_the_heavy_libraries(
     server: PhotoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
