@@ -1,14 +1,19 @@
 """Fixtures and settings of all tests: loopback only, no third-party telemetry, scheduling on xdist's workers."""
 
+from __future__ import annotations
+
 import atexit
 import gc
 import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.integration.fork_server import ForkServer
 
 # Set before any library reads them.
 os.environ.update(
@@ -82,6 +87,30 @@ def cold_crop_processes() -> Iterator[None]:
 
     with crop_forks.cold():
         yield
+
+
+@pytest.fixture(scope="session")
+def all_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder that all test processes of this session share."""
+    mine = tmp_path_factory.getbasetemp()
+    return mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine
+
+
+@pytest.fixture(scope="session")
+def forks(all_processes: Path) -> Iterator[ForkServer]:
+    """Processes that start at once, without repeating the imports."""
+    from tests.integration.fork_server import fork_server
+
+    with fork_server(all_processes) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def new_prefect_database(forks: ForkServer, all_processes: Path) -> Path:
+    """Return the database of a Prefect server that has just been migrated, to be copied."""
+    from tests.integration.prefect_servers import new_database
+
+    return new_database(forks, all_processes)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -6,8 +6,8 @@ Everything listens on its own loopback ports and uses its own folder.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -23,7 +23,9 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from demo.server import DemoServer
-from tests.e2e.warm import Warm
+from tests.e2e.warm import PROGRAMS, Warm
+from tests.integration.fork_server import ForkedRun, ForkServer
+from tests.integration.prefect_servers import free_port
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,9 +42,7 @@ class Stack:
         self.folder = folder
         self.api = api
         self.warm = warm
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.ui = f"http://127.0.0.1:{self.port}"
         self.url = f"{self.ui}/api"
         self.http = requests.Session()
@@ -90,9 +90,10 @@ class Stack:
         return {name: value for name, value in os.environ.items() if not name.startswith(("CROPLINE_", "PREFECT_"))}
 
     def python(self, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-        """Run ``python -m ...`` to its end in the checkout."""
+        """Run ``python -m ...`` to its end in the checkout, warm if possible."""
+        python = sys.executable if self.warm is None else self.warm.folder / "python"
         return subprocess.run(
-            [sys.executable, "-m", *arguments],
+            [python, "-m", *arguments],
             env=self.environment, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False,
         )  # fmt: skip
 
@@ -120,16 +121,29 @@ class Stack:
             end(process)
 
     @contextmanager
-    def server(self) -> Iterator[None]:
-        """Run the Prefect server and wait until it answers."""
-        with self.process(
-            "server", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port)
-        ) as process:
-            self.until(lambda: self._answers(process), "the server answers", timeout=180)
+    def server(self, forks: ForkServer, database: Path) -> Iterator[None]:
+        """Run the Prefect server on a copy of this new database, in a fork, and wait until it answers."""
+        self.with_database(self.folder / "prefect", database)
+        words = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port)]
+        code = f"import sys; sys.argv = {words!r}; {PROGRAMS['prefect']}"
+        run = forks.start(code, self.environment, log=self.folder / "server.log")
+        try:
+            self.until(lambda: self._answers(run), "the server answers", timeout=180)
             yield
+        finally:
+            run.send_signal(signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                run.wait(20)
+            run.close()
 
-    def _answers(self, process: subprocess.Popen[bytes]) -> bool:
-        assert process.poll() is None, f"the server ended: see {self.folder / 'server.log'}"
+    @staticmethod
+    def with_database(home: Path, database: Path) -> None:
+        """Give a server with this PREFECT_HOME a copy of a new database: its migrations take most of its start."""
+        home.mkdir(parents=True)
+        shutil.copyfile(database, home / "prefect.db")
+
+    def _answers(self, run: ForkedRun) -> bool:
+        assert run.poll() is None, f"the server ended: see {self.folder / 'server.log'}"
         try:
             return self.http.get(f"{self.url}/health", timeout=2).ok
         except requests.RequestException:
@@ -155,6 +169,13 @@ class Stack:
             body["job_variables"] = {"command": str(self.warm.folder / "engine")}
         made = self.ask("POST", f"/deployments/{found['id']}/create_flow_run", body)
         return UUID(made["id"])
+
+    def warm_up(self, deployment: str) -> None:
+        """Let all later runs of a deployment be warm, those too that a form or an event starts."""
+        assert self.warm is not None
+        found = self.ask("GET", f"/deployments/name/{deployment}/{deployment}")
+        job = {"command": str(self.warm.folder / "engine")}
+        self.ask("PATCH", f"/deployments/{found['id']}", {"job_variables": job})
 
     def pause(self, deployment: str, *, paused: bool = True) -> None:
         """Pause or resume a deployment's schedule."""
@@ -190,7 +211,9 @@ class Stack:
 
     def ended(self, run: UUID, timeout: float = 240) -> str:
         """Wait for a run's end; return the type of its last state."""
-        return self.until(lambda: (state := self.state(run)) in _TERMINAL and state, f"run {run} ends", timeout)
+        return self.until(
+            lambda: (state := self.state(run)) in _TERMINAL and state, f"run {run} ends", timeout, every=1
+        )
 
     def runs(self, deployment: str) -> list[dict[str, Any]]:
         """Return the runs of a deployment, oldest first."""
@@ -213,14 +236,17 @@ class Stack:
         body = {"logs": {"flow_run_id": {"any_": [str(run)]}}, "sort": "TIMESTAMP_ASC"}
         return "\n".join(entry["message"] for entry in self.ask("POST", "/logs/filter", body))
 
-    def until(self, condition: Callable[[], T], what: str, timeout: float = 120) -> T:
-        """Poll until the condition is true. Raises AssertionError that names ``what``."""
+    def until(self, condition: Callable[[], T], what: str, timeout: float = 120, every: float = 0.2) -> T:
+        """Poll until the condition is true. Raises AssertionError that names ``what``.
+
+        every: seconds between two looks; a question to Prefect's server costs 20 ms of CPU.
+        """
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             answer = condition()
             if answer:
                 return answer
-            time.sleep(0.2)
+            time.sleep(every)
         raise AssertionError(f"waited {timeout:.0f} s in vain until {what}; logs lie in {self.folder}")
 
 

@@ -119,7 +119,7 @@ def test_a_scheduled_poll_crops_what_is_there(stack: Stack, worker: subprocess.P
     def done() -> bool:
         return any(run["state_type"] == "COMPLETED" for run in stack.runs("poll"))
 
-    stack.until(done, "a scheduled poll completes", timeout=240)
+    stack.until(done, "a scheduled poll completes", timeout=240, every=1)
     stack.pause("poll")
     assert Counter(stack.works().values()) == {"done": 6}
     (summary,) = stack.artifacts("poll-summary")
@@ -205,7 +205,7 @@ def messages(stack: Stack) -> Iterator[list[str]]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        made = stack.shell(f"python -c '{_MAKE_BLOCK}' http://127.0.0.1:{server.server_port}/")
+        made = stack.shell(f"python -c '{_MAKE_BLOCK}' http://127.0.0.1:{server.server_port}/", warm=True)
         assert made.returncode == 0, made.stderr
         yield arrived
         server.shutdown()
@@ -253,10 +253,11 @@ def test_an_alert_of_the_shipped_file_reaches_its_receiver(
 
 
 def test_an_event_starts_a_process_run(stack: Stack, worker: subprocess.Popen[bytes]) -> None:
+    stack.warm_up("process")
     before = len(stack.runs("process"))
     done = stack.shell("prefect event emit cropline.process.wanted --resource-id cropline.source.cams")
     assert done.returncode == 0, done.stderr
-    stack.until(lambda: len(stack.runs("process")) > before, "the event's run is there")
+    stack.until(lambda: len(stack.runs("process")) > before, "the event's run is there", every=1)
     assert stack.ended(stack.runs("process")[-1]["id"]) == "COMPLETED"
 
 
@@ -330,6 +331,7 @@ def test_a_backfill_that_is_asked_for_in_the_form_runs_as_it_was_filled_in(
     stack: Stack, worker: subprocess.Popen[bytes], browser: Ui
 ) -> None:
     store, photos = Counter(row["store_id"] for row in stack.api.control.images()).most_common(1)[0]
+    stack.warm_up("backfill")
     found = stack.ask("GET", "/deployments/name/backfill/backfill")
     browser.open(f"/deployments/deployment/{found['id']}/run")
     browser.choose("What to do", "all")
@@ -339,7 +341,9 @@ def test_a_backfill_that_is_asked_for_in_the_form_runs_as_it_was_filled_in(
     browser.keep("backfill-form-filled", 2900)
     before = [run["id"] for run in stack.runs("backfill")]
     browser.submit()
-    run = stack.until(lambda: {entry["id"] for entry in stack.runs("backfill")}.difference(before), "the run is there")
+    run = stack.until(
+        lambda: {entry["id"] for entry in stack.runs("backfill")}.difference(before), "the run is there", every=1
+    )
     assert stack.ended(UUID(min(run))) == "COMPLETED"
     (made,) = (entry for entry in stack.runs("backfill") if entry["id"] in run)
     browser.sees(made["name"], "Completed")

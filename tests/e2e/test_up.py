@@ -47,10 +47,13 @@ def _stranger() -> Iterator[subprocess.Popen[bytes]]:
         end(process)
 
 
-def test_ctrl_c_ends_only_what_was_started_and_frees_the_current_batch(tmp_path: Path) -> None:
+def test_ctrl_c_ends_only_what_was_started_and_frees_the_current_batch(
+    tmp_path: Path, new_prefect_database: Path
+) -> None:
     log = tmp_path / "up.log"
     with DemoServer(photos=2, megapixels=0.3, cache_dir=tmp_path / "photos") as api, _stranger() as stranger:
         stack = Stack(tmp_path, api)
+        stack.with_database(tmp_path / "up" / "prefect", new_prefect_database)
         api.control.add_fault("image_slow_drip", seconds=1.0)
         with _up(stack, log) as up:
             stack.until(lambda: up.poll() is not None or "cropline is up" in log.read_text(), "it is up", timeout=240)

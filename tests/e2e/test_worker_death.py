@@ -27,7 +27,7 @@ def test_a_dead_worker_is_noticed_its_slot_freed_and_its_batch_resumed(stack: St
         kill(family(worker.pid))
     assert stack.state(run) == "RUNNING", "nobody is left to say otherwise"
     stack.api.control.clear_faults()
-    stack.until(lambda: stack.state(run) == "CRASHED", "the automation crashes the run", timeout=240)
+    stack.until(lambda: stack.state(run) == "CRASHED", "the automation crashes the run", timeout=240, every=1)
     batch = stack.batches()[-1][0]
     with stack.worker(CROPLINE_STATE__LEASE_S="20"):
         assert stack.ended(stack.run("poll")) == "COMPLETED", "the slot is free, the next poll is not dropped"

@@ -1,6 +1,6 @@
 """Flow runs and commands that skip the imports: forks of tests.integration.fork_server.
 
-A small program takes the place of ``cropline``, ``prefect`` or ``python -m prefect.engine``. It asks this process for
+A small program takes the place of ``cropline``, ``prefect``, ``python`` or ``python -m prefect.engine``. It asks this process for
 a fork with its arguments, environment and folder, passes signals on, and ends as the fork does.
 """
 
@@ -19,10 +19,22 @@ from tests.integration.fork_server import ForkedRun, ForkServer
 
 _LIMIT_S = 600
 # What each program does in the fork. The cold ones do the same: their scripts in .venv/bin, and Prefect's worker.
-_PROGRAMS = {
+PROGRAMS = {
     "cropline": "from cropline.cli import main; sys.exit(main())",
     "prefect": "from prefect.cli import app; sys.exit(app())",
     "engine": "import runpy; runpy.run_module('prefect.engine', run_name='__main__', alter_sys=True)",
+    "python": """
+import runpy
+sys.executable = %(here)r  # deploy calls Prefect's command with it
+option, what = sys.argv[1:3]
+if option == "-m":
+    sys.argv = sys.argv[2:]
+    runpy.run_module(what, run_name="__main__", alter_sys=True)
+else:
+    assert option == "-c", sys.argv
+    sys.argv = ["-c", *sys.argv[3:]]
+    exec(what, {"__name__": "__main__"})
+""",
 }
 _CLIENT = """#!{python} -SE
 import json, os, signal, socket, sys
@@ -54,7 +66,7 @@ class Warm:
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(address))
         self._listener.listen()
-        for name in _PROGRAMS:
+        for name in PROGRAMS:
             (folder / name).write_text(_CLIENT.format(python=sys.executable, address=str(address)))
             (folder / name).chmod(0o700)
         threading.Thread(target=self._accept, daemon=True).start()
@@ -68,7 +80,8 @@ class Warm:
     def _answer(self, client: socket.socket) -> None:
         with client, client.makefile("rb") as said, suppress(BrokenPipeError):
             words, environment, folder = json.loads(said.readline())
-            code = f"import os, sys; os.chdir({folder!r}); sys.argv = {words!r}; {_PROGRAMS[words[0]]}"
+            begin = f"import os, sys; os.chdir({folder!r}); sys.argv = {words!r}; "
+            code = begin + PROGRAMS[words[0]].replace("%(here)r", repr(str(self.folder / words[0])))
             with self._one_at_a_time:
                 run = self._forks.start(code, environment)
             threading.Thread(target=_pass_on, args=[said, run], daemon=True).start()

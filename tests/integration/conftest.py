@@ -22,10 +22,8 @@ from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFi
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-    PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_ENABLED,
     temporary_settings,
 )
-from prefect.testing.utilities import prefect_test_harness
 
 from cropline.catalogue import Catalogue
 from cropline.config.settings import Settings, load_settings
@@ -37,25 +35,25 @@ from tests.contract.state.servers import Postgres
 from tests.emulators.s3 import s3_server
 from tests.integration.cameras import Cameras, cameras, listening
 from tests.integration.faulty_proxy import FaultyProxy, faulty_proxy
-from tests.integration.fork_server import ForkedRun, ForkServer, fork_server
+from tests.integration.fork_server import ForkedRun, ForkServer
 from tests.integration.oracle import Ledger, Place, books
+from tests.integration.prefect_servers import served
 
 _EVENTS_WAIT_S = 60
 
 
 @pytest.fixture(scope="session")
-def prefect_server() -> Iterator[None]:
-    """One server per session, because it takes long to start.
+def prefect_server(
+    forks: ForkServer, new_prefect_database: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """One server per session.
 
     Flows in this process send it no heartbeats: at a flow's end Prefect waits for the heartbeat thread, which
     sleeps for a second at a time, and a poll takes a third of a second. Flows in other processes send them.
-
-    The server keeps the events of task runs and makes no rows of them: that took half of its time.
     """
-    less = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_ENABLED: False}
     with (
-        temporary_settings(less),
-        prefect_test_harness(server_startup_timeout=280),
+        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+        served(forks, new_prefect_database, tmp_path_factory.mktemp("prefect")),
     ):
         yield
 
@@ -173,19 +171,6 @@ class Workspace:
             "cursor": cursor,
             "unpublished": outbox,
         }
-
-
-@pytest.fixture(scope="session")
-def all_processes(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
-    """Return the folder that all test processes of this session share, if there are several."""
-    return tmp_path_factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else None
-
-
-@pytest.fixture(scope="session")
-def forks(all_processes: Path | None) -> Iterator[ForkServer]:
-    """Processes that start at once, without repeating the imports."""
-    with fork_server(all_processes) as server:
-        yield server
 
 
 @pytest.fixture

@@ -30,13 +30,15 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-# Flows, and modules that they and their steps import lazily; Fugue finds its engines as plugins.
+# Flows, and modules that they and their steps import lazily; Fugue finds its engines as plugins. Prefect's server.
 MODULES = (
     "flows.backfill", "flows.forget", "flows.maintain", "flows.poll", "flows.process", "flows.replay",
     "cropline.catalogue", "cropline.erasure", "cropline.reports.backlog", "cropline.state", "cropline.maintenance",
     "expectations.catalogue", "expectations.catalogue_columns", "expectations.columns", "expectations.data_docs", "expectations.docs_page", "drift.detect",
     "expectations.boxes", "expectations.gx", "drift.near_duplicates", "expectations.validate",
     "fugue_jobs.crop_images", "fugue_jobs.engines.run", "fugue_jobs.engines.manifests", "fugue_jobs.engines.plan", "fugue_jobs.engines.script",
+    "prefect.cli._app", "prefect.server.api.server", "alembic.command", "sqlalchemy.dialects.sqlite.aiosqlite",
+    "uvicorn.lifespan.on", "uvicorn.loops.auto", "uvicorn.protocols.http.auto", "uvicorn.protocols.websockets.auto",
     "prefect.flow_engine", "prefect.task_engine", "prefect.runtime", "anyio._backends._asyncio", "fastapi",
     "dlt.sources.helpers.requests", "dlt.sources.helpers.rest_client", "boto3", "deltalake", "duckdb", "obstore.auth.boto3",
     "fugue.plugins", "fugue.sql.api", "fugue_sql_antlr", "fugue.test",
@@ -53,7 +55,7 @@ class ForkedRun:
 
     def __init__(self, news: socket.socket, said: tuple[Path, Path]) -> None:
         self._news, self._said = news, said
-        news.settimeout(120)  # the server may still be importing
+        news.settimeout(240)  # the server may still be importing
         self.pid = int(news.recv(100))
         self.returncode: int | None = None
 
@@ -66,6 +68,12 @@ class ForkedRun:
             except TimeoutError:
                 raise subprocess.TimeoutExpired(f"run {self.pid}", timeout) from None
         return self.returncode
+
+    def poll(self) -> int | None:
+        """Return its exit status, None while it runs."""
+        with suppress(subprocess.TimeoutExpired):
+            return self.wait(0.001)
+        return None
 
     def send_signal(self, sign: int, *, group: bool = False) -> None:
         """Send to the run, or to its crop processes as well. Does nothing once the run was waited for."""
@@ -95,13 +103,17 @@ class ForkServer:
         self._runs: list[ForkedRun] = []
         self._control: socket.socket | None = None
 
-    def start(self, code: str, environment: Mapping[str, str]) -> ForkedRun:
-        """Run Python code with this environment. The first call of all starts the server, which takes as long as imports do."""
+    def start(self, code: str, environment: Mapping[str, str], log: Path | None = None) -> ForkedRun:
+        """Run Python code with this environment. The first call of all starts the server, which takes as long as imports do.
+
+        log: the file that gets what the run says, instead of two that are deleted with this server.
+        """
         if self._control is None:
             self._control = _connect(self._address)
-        said = tuple(self._folder / f"{len(self._runs)}.{name}" for name in ("out", "err"))
+        number = len(self._runs)
+        said = (log, log) if log else (self._folder / f"{number}.out", self._folder / f"{number}.err")
         news, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs, said[0].open("wb") as out, said[1].open("wb") as err:
+        with theirs, said[0].open("ab") as out, said[1].open("ab") as err:
             request = json.dumps({"code": code, "environment": dict(environment)}).encode()
             socket.send_fds(self._control, [request], [theirs.fileno(), out.fileno(), err.fileno()])
         self._runs.append(ForkedRun(news, said))

@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.integration.commands import forked_cropline, new_cropline
 from tests.integration.conftest import Workspace, after_a_poll, picture
+from tests.integration.fork_server import ForkServer
 
 
-def _cropline(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", "from cropline.cli import main; main()", *arguments],
-        env=os.environ | {"COLUMNS": "200"} | environment,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
-def _forked(workspace: Workspace, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Do the same in a fork that has imported everything, where what it writes to stderr does not matter.
-
-    A new Python takes seconds, and one for each kind of command will do.
-    """
-    code = f"import os, sys; os.chdir({str(workspace.folder)!r}); sys.argv = ['cropline', *{arguments!r}]\n"
-    run = workspace.forks.start(
-        code + "from cropline.cli import main; main()", os.environ | {"COLUMNS": "200"} | environment
-    )
-    return subprocess.CompletedProcess(arguments, run.wait(), run.stdout, run.stderr)
+def _forked(workspace: Workspace) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return what runs a command where the tests do not judge what its libraries write to stderr."""
+    return partial(forked_cropline, workspace.forks, workspace.folder)
 
 
 WRONG = [
@@ -59,7 +42,7 @@ def test_what_is_wrong_is_one_clear_line_and_exit_code_2(
         "CROPLINE_STORAGE__URL": (tmp_path / "output").as_uri(),
         "CROPLINE_STATE__URL": f"sqlite:///{tmp_path / 'state.db'}",
     }
-    ended = _cropline(command, cwd=tmp_path, **base | environment)
+    ended = new_cropline(tmp_path, command, **base | environment)
     assert ended.returncode == 2, ended.stderr
     assert "Traceback" not in ended.stderr + ended.stdout
     assert ended.stderr.count("\n") == 1, ended.stderr
@@ -67,16 +50,16 @@ def test_what_is_wrong_is_one_clear_line_and_exit_code_2(
     assert "canary" not in ended.stderr
 
 
-def test_a_folder_that_is_no_demo_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_that_is_no_demo_is_left_alone(forks: ForkServer, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    ended = _cropline("demo", "--out", str(tmp_path), cwd=tmp_path)
+    ended = forked_cropline(forks, tmp_path, "demo", "--out", str(tmp_path))
     assert ended.returncode == 2
     assert "holds files that are not from a demo" in ended.stderr
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
 def test_an_api_that_is_down_fails_in_one_line(workspace: Workspace) -> None:
-    ended = _cropline("poll", cwd=workspace.folder, CROPLINE_API__URL="http://127.0.0.1:1", CROPLINE_API__RETRIES="0")
+    ended = new_cropline(workspace.folder, "poll", CROPLINE_API__URL="http://127.0.0.1:1", CROPLINE_API__RETRIES="0")
     assert ended.returncode == 2
     assert ended.stderr.startswith(
         "cropline: api_unavailable: the image API http://127.0.0.1:1/v1/images cannot be reached"
@@ -85,18 +68,19 @@ def test_an_api_that_is_down_fails_in_one_line(workspace: Workspace) -> None:
 
 
 def test_poll_status_trace_and_show_agree(workspace: Workspace) -> None:
-    polled = _forked(workspace, "poll")
+    cropline = _forked(workspace)
+    polled = cropline("poll")
     assert polled.returncode == 0, polled.stderr
     rows = workspace.rows()
     assert f"{len(rows):,}" in polled.stdout
 
-    status = _cropline("status", cwd=workspace.folder).stdout
+    status = cropline("status").stdout
     assert "6 done" in status
     assert rows[0]["batch_id"] in status
 
     row = next(row for row in rows if row["status"] == "written")
     uri = workspace.settings.storage.spec.uri(row["key"])
-    for name, run in ((row["key"], partial(_cropline, cwd=workspace.folder)), (uri, partial(_forked, workspace))):
+    for name, run in ((row["key"], partial(new_cropline, workspace.folder)), (uri, cropline)):
         trace = run("trace", name).stdout
         for fact in (
             row["key"],
@@ -111,24 +95,24 @@ def test_poll_status_trace_and_show_agree(workspace: Workspace) -> None:
         assert "sig=" not in trace
 
     out = workspace.folder / "shown.jpg"
-    shown = _cropline("show", row["image_id"], "--out", str(out), cwd=workspace.folder)
+    shown = cropline("show", row["image_id"], "--out", str(out))
     assert shown.returncode == 0, shown.stderr
     assert picture(out.read_bytes()).width >= 1400
 
 
 def test_an_unknown_crop_or_image_is_named(workspace: Workspace) -> None:
     for command in ("trace", "show"):
-        ended = _forked(workspace, command, "nothing-like-it")
+        ended = _forked(workspace)(command, "nothing-like-it")
         assert ended.returncode == 2
         assert "nothing-like-it" in ended.stderr
 
 
 @after_a_poll()
 def test_backfill_forget_and_export_report_plans_and_results(workspace: Workspace) -> None:
-    here = workspace.folder
+    here, cropline = workspace.folder, _forked(workspace)
     rows = workspace.rows()
-    assert "by the current profiles" in _cropline("plan", cwd=here).stdout
-    planned = _forked(workspace, "plan", CROPLINE_PROFILES='{"default": {"quality": 80}, "new": {"output": "shards"}}')
+    assert "by the current profiles" in cropline("plan").stdout
+    planned = cropline("plan", CROPLINE_PROFILES='{"default": {"quality": 80}, "new": {"output": "shards"}}')
     lines = {line.split()[0]: line for line in planned.stdout.splitlines() if line}
     assert "quality 90 -> 80" in lines["default"]
     assert [cell.strip() for cell in lines["default"].split("│")][-2:] == [f"{len(rows):,}"] * 2
@@ -137,21 +121,21 @@ def test_backfill_forget_and_export_report_plans_and_results(workspace: Workspac
     assert "cropline backfill --from manifests --profile default --profile new" in planned.stdout
 
     gone = rows[0]["image_id"]
-    estimated = _cropline("forget", "--image", gone, "--dry-run", cwd=here)
+    estimated = cropline("forget", "--image", gone, "--dry-run")
     mine = sum(row["image_id"] == gone for row in rows)
     assert (
         f"{mine:,} objects and {mine:,} catalogue rows of 1 photos would be removed. Nothing was done."
         in estimated.stdout
     )
     assert workspace.rows() == rows
-    done = _forked(workspace, "forget", "--image", gone)
+    done = cropline("forget", "--image", gone)
     assert (done.returncode, "will not be cropped again" in done.stdout) == (0, True), done.stderr
     assert {row["image_id"] for row in workspace.rows()} == {row["image_id"] for row in rows} - {gone}
     assert "Nothing of them was found" not in estimated.stdout + done.stdout
     # A second time, as with a mistyped id.
-    assert "Nothing of them was found here." in _forked(workspace, "forget", "--image", gone, "--dry-run").stdout
+    assert "Nothing of them was found here." in cropline("forget", "--image", gone, "--dry-run").stdout
     for wrong in (["forget"], ["forget", "--image", "a", "--store", "b"], ["forget", "--before", "yesterday"]):
-        assert _forked(workspace, *wrong).returncode == 2
+        assert cropline(*wrong).returncode == 2
 
     out = here / "out"
     exported = _forked(
@@ -159,9 +143,9 @@ def test_backfill_forget_and_export_report_plans_and_results(workspace: Workspac
     )
     assert exported.stdout.startswith("5 crops, "), exported.stderr
     assert len(list((out / "images").rglob("*.jpg"))) == 5
-    nothing = _cropline("export", str(here / "none"), "--where", "store_id = 'no such'", cwd=here)
+    nothing = cropline("export", str(here / "none"), "--where", "store_id = 'no such'")
     assert (nothing.returncode, "No written crop matches" in nothing.stdout) == (0, True), nothing.stderr
-    refused = _cropline("export", str(here / "no"), "--where", "1 = 1) --", cwd=here)
+    refused = new_cropline(here, "export", str(here / "no"), "--where", "1 = 1) --")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert refused.stderr.startswith("cropline: export: --where: ")
 

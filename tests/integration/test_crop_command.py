@@ -5,10 +5,9 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ from PIL import Image, ImageChops, ImageOps, ImageStat
 from cropline.cli.boxes_file import read_boxes
 from cropline.config.settings import ApiSettings, FieldMap
 from cropline.core.errors import SettingsError
+from tests.integration.commands import forked_cropline, new_cropline
+from tests.integration.fork_server import ForkServer
 from tests.photos import PhotoServer, drawn, encoded, photo_server, with_orientation
 
 PHOTO = encoded(drawn(900, 600), quality=92, exif=with_orientation(6))
@@ -31,18 +32,20 @@ def server() -> Iterator[PhotoServer]:
         yield served
 
 
-def crop(folder: Path, photo: str, boxes: Any, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+Ended = subprocess.CompletedProcess[str]
+Crop = Callable[..., Ended]
+
+
+def _crop(run: Crop, folder: Path, photo: str, boxes: Any, *options: str, **environment: str) -> Ended:
     (folder / "boxes.json").write_text(boxes if isinstance(boxes, str) else json.dumps(boxes))
     arguments = ["crop", photo, "--boxes", "boxes.json", "--out", "out", *options]
-    return subprocess.run(
-        [sys.executable, "-c", "from cropline.cli import main; main()", *arguments],
-        env=os.environ | {"COLUMNS": "160"} | environment,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return run(folder, *arguments, **environment)
+
+
+@pytest.fixture
+def crop(forks: ForkServer) -> Crop:
+    """Run the command in a fork. Tests that count the lines of its stderr run it in a new Python, as the first does."""
+    return partial(_crop, partial(forked_cropline, forks))
 
 
 def listed(folder: Path) -> list[dict[str, Any]]:
@@ -58,7 +61,7 @@ def plain(box: list[float]) -> Image.Image:
 
 def test_a_files_crops_are_those_of_the_plain_way(tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(PHOTO)
-    ended = crop(tmp_path, "photo.jpg", LISTS, "--format", "png")
+    ended = _crop(new_cropline, tmp_path, "photo.jpg", LISTS, "--format", "png")
     assert ended.returncode == 0, ended.stderr
     assert "2 crops: 2 written, 0 skipped, 0 failed" in ended.stdout
     for row, box in zip(listed(tmp_path), LISTS, strict=True):
@@ -68,7 +71,7 @@ def test_a_files_crops_are_those_of_the_plain_way(tmp_path: Path) -> None:
     assert left == {"boxes.jpg", "crops.json", "custom/0000.png", "custom/0001.png"}
 
 
-def test_the_picture_shows_the_upright_photo_with_its_boxes(tmp_path: Path) -> None:
+def test_the_picture_shows_the_upright_photo_with_its_boxes(crop: Crop, tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(PHOTO)
     crop(tmp_path, "photo.jpg", [[0.25, 0.25, 0.75, 0.75]])
     upright = plain([0, 0, 1, 1]).resize((1400, 2100), Image.Resampling.LANCZOS)
@@ -83,7 +86,7 @@ def test_the_picture_shows_the_upright_photo_with_its_boxes(tmp_path: Path) -> N
         assert ImageStat.Stat(difference).mean[0] < 6
 
 
-def test_items_of_the_api_named_profiles_and_pixels(tmp_path: Path) -> None:
+def test_items_of_the_api_named_profiles_and_pixels(crop: Crop, tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(PHOTO)
     box = {"id": "door/../7", "xmin": 60, "ymin": 90, "xmax": 360, "ymax": 450, "label": "[red]cola[/red]"}
     profiles = json.dumps({"thumb": {"max_side": 64}, "other": {}})
@@ -97,7 +100,7 @@ def test_items_of_the_api_named_profiles_and_pixels(tmp_path: Path) -> None:
         assert found.size == (53, 64)
 
 
-def test_boxes_that_fail_are_shown_with_their_reasons_and_spare_the_others(tmp_path: Path) -> None:
+def test_boxes_that_fail_are_shown_with_their_reasons_and_spare_the_others(crop: Crop, tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(PHOTO)
     boxes = "[[0.1, 0.2, 0.4, 0.5], [0.5, 0.2, 0.1, 0.6], [NaN, 0, 1, 1], [0.9, 0.9, 1.5, 1.5], [60, 90, 360, 450]]"
     ended = crop(tmp_path, "photo.jpg", boxes)
@@ -109,7 +112,7 @@ def test_boxes_that_fail_are_shown_with_their_reasons_and_spare_the_others(tmp_p
     assert all(reason in ended.stdout for reason in reasons[1:])
 
 
-def test_only_files_of_an_earlier_run_are_deleted(tmp_path: Path) -> None:
+def test_only_files_of_an_earlier_run_are_deleted(crop: Crop, tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(PHOTO)
     crop(tmp_path, "photo.jpg", LISTS)
     (tmp_path / "out" / "default" / "mine.jpg").write_text("mine")
@@ -120,7 +123,7 @@ def test_only_files_of_an_earlier_run_are_deleted(tmp_path: Path) -> None:
     assert left == {"boxes.jpg", "crops.json", "default/0000.jpg", "default/mine.jpg"}
 
 
-def test_a_hostile_file_ends_with_its_reason(tmp_path: Path) -> None:
+def test_a_hostile_file_ends_with_its_reason(crop: Crop, tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_text("<!doctype html><title>Sign in</title>")
     ended = crop(tmp_path, "photo.jpg", LISTS)
     assert ended.returncode == 1
@@ -129,13 +132,13 @@ def test_a_hostile_file_ends_with_its_reason(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stdout + ended.stderr
 
 
-def test_an_endless_file_is_too_large(tmp_path: Path) -> None:
+def test_an_endless_file_is_too_large(crop: Crop, tmp_path: Path) -> None:
     ended = crop(tmp_path, "/dev/zero", LISTS, CROPLINE_FETCH__MAX_BYTES="1000000")
     assert ended.returncode == 1
     assert "too_large: more than 1000000 bytes" in ended.stdout
 
 
-def test_loopback_needs_its_flag_whatever_the_settings_say(server: PhotoServer, tmp_path: Path) -> None:
+def test_loopback_needs_its_flag_whatever_the_settings_say(crop: Crop, server: PhotoServer, tmp_path: Path) -> None:
     url = server.url("photo.jpg?sig=tweet")
     refused = crop(tmp_path, url, LISTS, CROPLINE_FETCH__ALLOW_LOOPBACK="true")
     assert refused.returncode == 1
@@ -164,7 +167,7 @@ def test_loopback_needs_its_flag_whatever_the_settings_say(server: PhotoServer, 
 )
 def test_a_wrong_option_is_one_clear_line(tmp_path: Path, options: tuple[str, ...], says: str) -> None:
     (tmp_path / "photo.jpg").write_bytes(PHOTO)
-    ended = crop(tmp_path, "photo.jpg", LISTS, *options)
+    ended = _crop(new_cropline, tmp_path, "photo.jpg", LISTS, *options)
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1), ended.stderr
     assert says in ended.stderr
 
@@ -203,7 +206,7 @@ def test_a_file_where_a_folder_of_crops_must_be_is_one_clear_line(tmp_path: Path
     (tmp_path / "photo.jpg").write_bytes(PHOTO)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "default").write_text("mine")
-    ended = crop(tmp_path, "photo.jpg", LISTS[:1])
+    ended = _crop(new_cropline, tmp_path, "photo.jpg", LISTS[:1])
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1), ended.stderr
     assert "--out out: default/0000.jpg cannot be written" in ended.stderr
     assert (tmp_path / "out" / "default").read_text() == "mine"

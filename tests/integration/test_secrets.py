@@ -69,8 +69,8 @@ def test_canary_secrets_reach_no_row_artifact_event_or_log(workspace: Workspace)
 
     began = datetime.now(UTC)
     os.environ["PREFECT_LOGGING_LEVEL"] = "DEBUG"
-    try:
-        ran = workspace.child("import logging; logging.basicConfig(level=10); from flows.poll import poll; poll()")
+    try:  # in a fork; the run below is a new Python
+        ran = workspace.run("import logging; logging.basicConfig(level=10); from flows.poll import poll; poll()")
     finally:
         del os.environ["PREFECT_LOGGING_LEVEL"]
     assert ran.returncode == 0, ran.stderr[-3000:]

@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ import pytest
 from cropline.core.errors import ApiRefused
 from cropline.state import State
 from tests.integration.conftest import Workspace, after_a_poll, artifact_text
+from tests.integration.fork_server import ForkedRun
 from tests.integration.test_idle_poll import HEAVY
 
 IDLE = f"""
@@ -30,10 +31,14 @@ print(json.dumps({{"looks": looks, "heavy": sorted(loaded & set({HEAVY!r}))}}))
 """
 
 
+WATCH = "from cropline.cli import main; main()"
+Watch = subprocess.Popen[str] | ForkedRun
+
+
 @contextmanager
-def _watching(workspace: Workspace) -> Iterator[subprocess.Popen[str]]:
+def _watching(workspace: Workspace) -> Iterator[Watch]:
     """Run the command as in a terminal: in its own process group, all of which Ctrl-C reaches."""
-    command = [sys.executable, "-c", "from cropline.cli import main; main()", "watch", "--every", "0.2"]
+    command = [sys.executable, "-c", WATCH, "watch", "--every", "0.2"]
     child = subprocess.Popen(
         command, env=os.environ.copy(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )  # fmt: skip
@@ -45,10 +50,19 @@ def _watching(workspace: Workspace) -> Iterator[subprocess.Popen[str]]:
             child.communicate()
 
 
-def _press_ctrl_c(child: subprocess.Popen[str]) -> str:
+def _said(child: Watch) -> tuple[str, str]:
+    """Wait for its end. Return its output and what it wrote to stderr."""
+    if isinstance(child, ForkedRun):
+        child.wait(60)
+        return child.stdout, child.stderr
+    said, complained = child.communicate(timeout=60)
+    return said, complained
+
+
+def _press_ctrl_c(child: Watch) -> str:
     """Return its last output. It must end without a traceback and leave no process behind."""
     os.killpg(child.pid, signal.SIGINT)
-    said, complained = child.communicate(timeout=60)
+    said, complained = _said(child)
     assert child.returncode == 0, complained[-3000:]
     assert "Traceback" not in complained
     assert not _session(child.pid)
@@ -67,12 +81,12 @@ def _session(leader: int) -> list[str]:
     return found
 
 
-def _until(holds: Callable[[], bool], what: str, child: subprocess.Popen[str]) -> None:
+def _until(holds: Callable[[], bool], what: str, child: Watch) -> None:
     deadline = time.monotonic() + 120
     while not holds():
-        assert child.poll() is None, child.communicate()[1][-3000:]
+        assert child.poll() is None, _said(child)[1][-3000:]
         assert time.monotonic() < deadline, f"it never came to that: {what}"
-        time.sleep(0.05)
+        time.sleep(0.2)
 
 
 def _done(workspace: Workspace, images: int) -> bool:
@@ -81,7 +95,9 @@ def _done(workspace: Workspace, images: int) -> bool:
 
 def test_each_photo_is_cropped_once_despite_concurrent_and_failed_polls(workspace: Workspace) -> None:
     control = workspace.api.control
-    with _watching(workspace) as child:
+    # The watch that is interrupted in a batch, below, is a new process.
+    child = workspace.start(f"import sys; sys.argv = ['cropline', 'watch', '--every', '0.2']; {WATCH}")
+    with closing(child):
         _until(lambda: _done(workspace, 6), "what was there is done", child)
         for _ in range(4):
             control.advance(photos=2)

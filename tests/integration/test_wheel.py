@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -10,6 +11,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from tests.integration.prefect_servers import LESS
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,13 +51,13 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "bin" / "python"
 
 
-def _cropline(python: Path, cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _cropline(python: Path, cwd: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("CROPLINE_", "PREFECT_", "PYTHON"))
     }
     return subprocess.run(
         [python, "-c", "from cropline.cli import main; main()", *arguments],
-        env=environment | {"COLUMNS": "200", "PREFECT_HOME": str(cwd / "prefect")},
+        env=environment | {"COLUMNS": "200", "PREFECT_HOME": str(cwd / "prefect")} | settings,
         cwd=cwd,
         capture_output=True,
         text=True,
@@ -78,8 +81,11 @@ def test_cropline_says_its_version(python: Path, tmp_path: Path) -> None:
     assert (ended.returncode, ended.stdout.split()[0]) == (0, "cropline"), ended.stderr
 
 
-def test_the_demo_runs_from_the_wheel_alone(python: Path, tmp_path: Path) -> None:
-    ended = _cropline(python, tmp_path, "demo", "--photos", "4", "--megapixels", "0.3", "--no-faults")
+def test_the_demo_runs_from_the_wheel_alone(python: Path, tmp_path: Path, new_prefect_database: Path) -> None:
+    database = tmp_path / "prefect.db"
+    shutil.copyfile(new_prefect_database, database)
+    less = LESS | {"PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}"}
+    ended = _cropline(python, tmp_path, "demo", "--photos", "4", "--megapixels", "0.3", "--no-faults", **less)
     assert ended.returncode == 0, ended.stderr[-3000:]
     assert "every photo is cropped once" in ended.stdout
     where = subprocess.run(
