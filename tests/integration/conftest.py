@@ -18,12 +18,14 @@ from uuid import uuid4
 import boto3
 import pyarrow as pa
 import pytest
+from prefect import task_engine
 from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
     temporary_settings,
 )
+from prefect.utilities.engine import emit_task_run_state_change_event
 
 from cropline.catalogue import Catalogue
 from cropline.config.settings import Settings, load_settings
@@ -46,16 +48,24 @@ _EVENTS_WAIT_S = 60
 def prefect_server(
     forks: ForkServer, new_prefect_database: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:
-    """One server per session.
+    """One server per session, which gets no events of the task runs of this process: see task_run_events.
 
     Flows in this process send it no heartbeats: at a flow's end Prefect waits for the heartbeat thread, which
     sleeps for a second at a time, and a poll takes a third of a second. Flows in other processes send them.
     """
     with (
+        pytest.MonkeyPatch.context() as patch,
         temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
         served(forks, new_prefect_database, tmp_path_factory.mktemp("prefect")),
     ):
+        patch.setattr(task_engine, "emit_task_run_state_change_event", lambda *_, **__: None)
         yield
+
+
+@pytest.fixture
+def task_run_events(prefect_server: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let task runs of this process send their events: thirty a poll, a quarter of the server's work, read by few tests."""
+    monkeypatch.setattr(task_engine, "emit_task_run_state_change_event", emit_task_run_state_change_event)
 
 
 @pytest.fixture(scope="session")

@@ -138,9 +138,7 @@ def test_backfill_forget_and_export_report_plans_and_results(workspace: Workspac
         assert cropline(*wrong).returncode == 2
 
     out = here / "out"
-    exported = _forked(
-        workspace, "export", str(out), "--where", f"image_id <> '{rows[-1]['image_id']}'", "--limit", "5"
-    )
+    exported = cropline("export", str(out), "--where", f"image_id <> '{rows[-1]['image_id']}'", "--limit", "5")
     assert exported.stdout.startswith("5 crops, "), exported.stderr
     assert len(list((out / "images").rglob("*.jpg"))) == 5
     nothing = cropline("export", str(here / "none"), "--where", "store_id = 'no such'")

@@ -136,7 +136,7 @@ def test_a_key_in_the_listings_query_is_left_nowhere_when_the_api_refuses(worksp
     assert [(name, key) for name, text in kept.items() for key in keys if key in text] == []
 
 
-def test_no_secret_is_left_anywhere(workspace: Workspace) -> None:
+def test_no_secret_is_left_anywhere(workspace: Workspace, task_run_events: None) -> None:
     listed = workspace.api.control.images()
     signatures = {value for row in listed for _, value in parse_qsl(urlsplit(row["url"]).query)}
     secrets = {workspace.api.token, LINEAGE_TOKEN, PHOTO_TOKEN, *signatures}
