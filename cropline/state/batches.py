@@ -177,8 +177,8 @@ def _lock_items(connection: Connection, batch_id: str) -> None:
     An update locks rows as it meets them, so that it and a registration could each wait for the other.
     """
     items = select(images.c.image_id).where(images.c.batch_id == batch_id, _CLAIMED)
-    key = (images.c.source, images.c.image_id, images.c.profile)
-    connection.execute(items.order_by(*key).with_for_update()).all()
+    # A batch is of one source.
+    connection.execute(items.order_by(images.c.image_id, images.c.profile).with_for_update()).all()
 
 
 def _claim_new(connection: Connection, request: ClaimRequest, now: datetime) -> Batch | None:

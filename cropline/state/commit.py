@@ -148,7 +148,7 @@ def _members(connection: Connection, batch: Batch) -> _Members:
             images.c.attempts, images.c.claimed_fingerprint, images.c.claimed_boxes, images.c.claimed_rows_only,
         )
         .where(images.c.batch_id == batch.batch_id, images.c.state == constant("claimed"))
-        .order_by(images.c.source, images.c.image_id, images.c.profile)
+        .order_by(images.c.image_id, images.c.profile)  # of one source
         .with_for_update()
     )  # fmt: skip
     texts = {"image_ids", "profiles", "claimed"}

@@ -33,7 +33,7 @@ def update_known(connection: Connection, now: datetime) -> int:
 def _update(connection: Connection, which: Any, values: Any) -> int:
     from cropline.state.candidates import best
 
-    told = best()
+    told = best(connection)
     not_older = func.coalesce(told.c.updated_at >= images.c.updated_at, true())
     chosen = (
         select(*(images.c[name] for name in _KEY), *(told.c[name].label(f"told_{name}") for name in _TOLD))
@@ -47,7 +47,7 @@ def _update(connection: Connection, which: Any, values: Any) -> int:
             which(told),
         )
         # Locked in the order of the key, as commits do.
-        .order_by(*(images.c[name] for name in _KEY))
+        .order_by(images.c.image_id, images.c.profile)
         .with_for_update(of=images)
         .subquery("chosen")
     )

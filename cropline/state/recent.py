@@ -6,13 +6,12 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Column, Connection, MetaData, Table, delete, literal, select, true
+from sqlalchemy import Column, Connection, MetaData, Table, delete, exists, insert, literal, select, update
 
 from cropline.state.bulk import one_of
 from cropline.state.database import Database
 from cropline.state.model import Registration
 from cropline.state.tables import AnyText, UtcTime, recent_items
-from cropline.state.upsert import upsert
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -58,17 +57,22 @@ def remember_items(connection: Connection, registration: Registration, now: date
     stage(connection, _landed, [storable(connection, _table(registration, recent))])
     if registration.image_ids:
         _forget_replaced(connection, source, recent)
-    statement: Any = upsert(connection, recent_items)
-    # In the order of the key, as other registrations insert them.
-    told = select(literal(source, AnyText), *_landed.c).where(true()).order_by(_landed.c.digest)
-    statement = statement.from_select(["source", *_landed.c.keys()], told)
-    told_last = statement.on_conflict_do_update(
-        index_elements=[recent_items.c.source, recent_items.c.digest],
-        set_={"url": statement.excluded.url},
-        where=recent_items.c.url.is_distinct_from(statement.excluded.url),
-    )
-    connection.execute(told_last)
+    _keep(connection, source, len(recent))
     _landed.drop(connection)
+
+
+def _keep(connection: Connection, source: str, landed: int) -> None:
+    """Insert the new ones; give the others their last address.
+
+    Two statements, because ON CONFLICT writes each new row twice. The lock of the source keeps others from inserting.
+    """
+    same = (recent_items.c.source == source, recent_items.c.digest == _landed.c.digest)
+    # In the order of the key: its index is then read once.
+    new = select(literal(source, AnyText), *_landed.c).where(~exists().where(*same)).order_by(_landed.c.digest)
+    inserted = connection.execute(insert(recent_items).from_select(["source", *_landed.c.keys()], new)).rowcount
+    if inserted < landed:
+        told = update(recent_items).where(*same, recent_items.c.url.is_distinct_from(_landed.c.url))
+        connection.execute(told.values(url=_landed.c.url))
 
 
 def _table(registration: Registration, recent: dict[str, datetime]) -> pa.Table:

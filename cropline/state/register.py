@@ -16,7 +16,7 @@ A candidate of an erased image (tombstones.py) always does nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -42,6 +42,7 @@ from cropline.state.tables import (
     tallies,
     tombstones,
 )
+from cropline.state.tombstones import any_of
 from cropline.state.upsert import upsert
 
 _KEY = ("source", "image_id", "profile")
@@ -134,7 +135,7 @@ def register(database: Database, registration: Registration) -> Registered:
         earlier = _earlier(connection, registration.manifest)
         if earlier is None:
             check(connection, registration.source, registration.moves, registration.unknown)
-            new, changed = _merge(connection, now)
+            new, changed = _merge(connection, registration.source, now)
             known = staging.rows - staging.quarantined - new - changed
             corrected = update_known(connection, now) if known else 0
             registered = Registered(
@@ -173,20 +174,23 @@ def _move_cursor(connection: Connection, source: str, position: datetime | None,
         )
 
 
-def _merge(connection: Connection, now: datetime) -> tuple[int, int]:
+def _merge(connection: Connection, source: str, now: datetime) -> tuple[int, int]:
     """Insert and update work items by the staged candidates. Return (new, changed).
 
     Two statements, because ON CONFLICT would look up each new key once more. All that insert work items hold the lock of
     the source, so no key appears between the two.
     """
-    from cropline.state.candidates import staged
+    from cropline.state.candidates import best, staged
 
     plan_by_index(connection)
     keep_in_memory(connection)
-    inserted, new = _counted(connection, _inserted(now))
+    told = best(connection)
+    # Without tombstones of this source, as nearly always, no candidate needs a look-up.
+    allowed = [~_forgotten(told)] if any_of(connection, source) else []
+    inserted, new = _counted(connection, _inserted(told, allowed, now))
     if inserted == connection.execute(select(func.count()).select_from(staged)).scalar_one():
         return new, 0
-    _, changed = _counted(connection, _updated(now))
+    _, changed = _counted(connection, _updated(told, allowed, now))
     return new, changed
 
 
@@ -202,34 +206,30 @@ def _counted(connection: Connection, statement: Any) -> tuple[int, int]:
     return len(states), len(states) - states.count("quarantined")
 
 
-def _inserted(now: datetime) -> Any:
+def _inserted(ranked: Any, allowed: Sequence[ColumnElement[bool]], now: datetime) -> Any:
     """Return the insert of the best candidate of each new work item, in the order of the key."""
-    from cropline.state.candidates import best
-
-    ranked, moment = best(), literal(now, UtcTime)
+    moment = literal(now, UtcTime)
     known = exists().where(*(images.c[name] == ranked.c[name] for name in _KEY))
     names = [*_KEY, "state", "reason", *_WANTED]
     chosen = (
         select(*(ranked.c[name] for name in names), moment, moment, literal(0))
-        .where(~known, ~_forgotten(ranked))
-        .order_by(*(ranked.c[name] for name in _KEY))
+        .where(~known, *allowed)
+        .order_by(ranked.c.image_id, ranked.c.profile)
     )
     return insert(images).from_select([*names, "since", "first_seen", "attempts"], chosen)
 
 
-def _updated(now: datetime) -> Any:
+def _updated(ranked: Any, allowed: Sequence[ColumnElement[bool]], now: datetime) -> Any:
     """Return the update of known work items that a candidate takes over. Others are only read: a lock is a write."""
-    from cropline.state.candidates import best
-
-    ranked, moment = best(), literal(now, UtcTime)
+    moment = literal(now, UtcTime)
     claimed = images.c.state == "claimed"
     told = ("state", "reason", *_WANTED)
     chosen = (
         select(*(images.c[name] for name in _KEY), *(ranked.c[name].label(f"told_{name}") for name in told))
         .join(ranked, and_(*(ranked.c[name] == images.c[name] for name in _KEY)))
-        .where(_takes_over(ranked.c), ~_forgotten(ranked))
+        .where(_takes_over(ranked.c), *allowed)
         # Locked in the order of the key, as commits do.
-        .order_by(*(images.c[name] for name in _KEY))
+        .order_by(images.c.image_id, images.c.profile)
         .with_for_update(of=images)
         .subquery("chosen")
     )

@@ -78,8 +78,7 @@ def delete_unclaimed(database: Database, erasure_id: str) -> int:
 
 def delete_tombstoned(connection: Connection, batch_id: str, source: str) -> None:
     """Delete the batch's work items that have a tombstone, in the commit of the batch."""
-    # Without this every commit would look up each of its photos.
-    if connection.execute(select(tombstones.c.source).where(tombstones.c.source == source).limit(1)).scalar() is None:
+    if not any_of(connection, source):
         return
     connection.execute(
         delete(images).where(
@@ -88,6 +87,12 @@ def delete_tombstoned(connection: Connection, batch_id: str, source: str) -> Non
             exists().where(*_OF_WORK).correlate(images),
         )
     )
+
+
+def any_of(connection: Connection, source: str) -> bool:
+    """Return whether the source has tombstones. Without them nobody need look up each photo."""
+    stones = select(tombstones.c.source).where(tombstones.c.source == source).limit(1)
+    return connection.execute(stones).scalar() is not None
 
 
 def to_erase(database: Database, erasure_id: str, limit: int) -> list[str]:
