@@ -44,7 +44,8 @@ from benchmarks.state import HASH, NOON, RECIPE, candidate_rows, open_state, vac
 from cropline.catalogue import Catalogue
 from cropline.core.schemas import CROPS
 from cropline.core.store_spec import StoreSpec
-from cropline.state import Batch, Counts, Event, Outcome, Registration, State
+from cropline.pipeline.outcomes import outcomes
+from cropline.state import Batch, Counts, Event, Registration, State
 from tests.contract.state.servers import Postgres
 
 FAST = bool(os.environ.get("FAST"))
@@ -130,7 +131,7 @@ def register(state: State, clock: Clock, numbers: range) -> None:
 
 def commit(state: State, batch: Batch) -> None:
     """Commit a batch in which everything was written, as tasks/commit.py does."""
-    told = [Outcome(*work, ok=True) for work in batch.work_items()]
+    told = outcomes(batch, CROPS.empty_table())
     images = batch.images.num_rows
     counts = Counts(images, BOXES * images, BOXES * images, 0, 0)
     events = [Event(f"{batch.batch_id}-{kind}", json.dumps({"facets": "x" * 4_000})) for kind in ("start", "complete")]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from cropline.state import Batch
 
+_WORK_ITEM = ("source", "image_id", "profile", "fingerprint")
 _SAMPLE, _WORST = 24, 8
 _FAILURES = 200
 
@@ -50,13 +51,19 @@ def stayed(held: pa.Table) -> int:
     return len(held) - int(held["recrop_reason"].null_count)
 
 
-def outcomes(batch: Batch, crops: pa.Table) -> list[Outcome]:
-    """Return one outcome per claimed work item. A work item without rows has no boxes and is done."""
-    failures = _failures(crops)
-    return [
-        _outcome(source, image_id, profile, fingerprint, failures.get((source, image_id, profile), []))
-        for source, image_id, profile, fingerprint in batch.work_items()
-    ]
+def outcomes(batch: Batch, crops: pa.Table) -> pa.Table:
+    """Return OUTCOMES, one for each claimed work item. A work item without rows has no boxes and is done."""
+    import pyarrow as pa
+
+    from cropline.state.outcomes import all_done, as_table
+
+    done, failures = all_done(batch), _failures(crops)
+    if not failures:
+        return done
+    items = list(zip(*(done[name].to_pylist() for name in _WORK_ITEM), strict=True))
+    failed = [_outcome(*item, failures[item[:3]]) for item in items if item[:3] in failures]
+    fine = done.filter(pa.array([item[:3] not in failures for item in items], pa.bool_()))
+    return pa.concat_tables([fine, as_table(failed)])
 
 
 def _failures(crops: pa.Table) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
@@ -70,8 +77,6 @@ def _failures(crops: pa.Table) -> dict[tuple[str, str, str], list[dict[str, Any]
 
 
 def _outcome(source: str, image_id: str, profile: str, fingerprint: str, failed: list[dict[str, Any]]) -> Outcome:
-    if not failed:
-        return Outcome(source, image_id, profile, fingerprint, ok=True)
     transient = [row for row in failed if is_transient(row["reason"])]
     permanent = [row["reason"] for row in failed if not is_transient(row["reason"])]
     waits = [row["retry_after_s"] for row in transient if row["retry_after_s"] is not None]

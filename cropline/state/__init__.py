@@ -35,9 +35,11 @@ from cropline.state.state import State
 
 if TYPE_CHECKING:
     from cropline.state.candidates import CANDIDATES
+    from cropline.state.outcomes import OUTCOMES
 
 __all__ = [
     "CANDIDATES",
+    "OUTCOMES",
     "WORK_STATES",
     "BackfillStart",
     "BacklogSample",
@@ -71,4 +73,8 @@ def __getattr__(name: str) -> Any:
         from cropline.state.candidates import CANDIDATES
 
         return CANDIDATES
+    if name == "OUTCOMES":
+        from cropline.state.outcomes import OUTCOMES
+
+        return OUTCOMES
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,9 +9,8 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from operator import attrgetter
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Integer, bindparam, case, delete, func, insert, null, select, update
 from sqlalchemy.types import TypeEngine
@@ -25,24 +24,14 @@ from cropline.state.outbox import enqueue
 from cropline.state.tables import AnyText, UtcTime, batches, constant, images, tallies
 from cropline.state.tombstones import delete_tombstoned
 
-_KEY = attrgetter("image_id", "profile")
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_KEY = ("image_id", "profile")
 _JITTER = 1.5
-
-
-class _Members(NamedTuple):
-    """The columns of the batch's work items, sorted by image and profile.
-
-    They are columns because an object for each row costs a commit of thousands too much time.
-    """
-
-    image_ids: list[str]
-    profiles: list[str]
-    changed: list[int]  # 1: another fingerprint is wanted now
-    corrected: list[int]  # 1: it has other metadata now
-    attempts: list[int]
-    claimed: list[str]  # fingerprint
-    boxes: list[int]  # as claimed
-    rows_only: list[int | None]  # as claimed
+# The columns of a batch's work items. 1 in ``changed``: another fingerprint is wanted now; in ``corrected``: it has other
+# metadata now. ``claimed`` is the fingerprint. It, boxes and rows_only are as claimed.
+_TEXTS, _NUMBERS = (*_KEY, "claimed"), ("changed", "corrected", "attempts", "boxes", "rows_only")
 
 
 _END: dict[str, TypeEngine[Any]] = {
@@ -92,7 +81,7 @@ class Retries:
 class CommitRequest:
     """The input of a commit besides the batch."""
 
-    outcomes: Iterable[Outcome]
+    outcomes: pa.Table | Iterable[Outcome]  # OUTCOMES
     counts: Counts
     catalogue_version: int | None
     events: Sequence[Event]
@@ -106,17 +95,20 @@ def commit(database: Database, batch: Batch, request: CommitRequest, retries: Re
     items or the counts do not add up. Committing again under the same attempt (the reply was lost) changes
     nothing.
     """
-    told = list(request.outcomes)  # before the transaction: slow outcomes must not hold a lock
+    from cropline.state.outcomes import as_table
+
+    # Before the transaction: slow outcomes must not hold a lock.
+    told = as_table(request.outcomes).sort_by([(name, "ascending") for name in _KEY])
     with database.atomic() as connection:
         if _fenced(connection, batch):
             return Committed(0, 0, 0, 0, already=True)
         now = database.now(connection)
         members = _members(connection, batch)
         plan_by_index(connection)
-        outcomes = _matched(batch, members, told)
+        _match(batch, members, told)
         _reconcile(batch, members, request.counts)
         delete_tombstoned(connection, batch.batch_id, batch.source)
-        committed = _apply_outcomes(connection, batch, members, outcomes, retries, now)
+        committed = _apply_outcomes(connection, batch, members, told, retries, now)
         _close(connection, batch, request, now)
         enqueue(connection, request.events, now)
         _fold_tallies(connection)
@@ -133,58 +125,55 @@ def _fenced(connection: Connection, batch: Batch) -> bool:
     return bool(row.state == "committed")
 
 
-def _members(connection: Connection, batch: Batch) -> _Members:
-    """Return the batch's work items, locked in the order of the key, as registrations lock them."""
+def _members(connection: Connection, batch: Batch) -> pa.Table:
+    """Return the batch's work items, sorted by the key, and locked in this order, as registrations lock them."""
     import pyarrow as pa
 
     from cropline.state.rows import fetch
 
     query = (
         select(
-            images.c.image_id, images.c.profile,
+            images.c.image_id, images.c.profile, images.c.claimed_fingerprint,
             # Compared here: a commit of thousands pays for each text that it reads.
             case((images.c.fingerprint != images.c.claimed_fingerprint, 1), else_=0),
             case((images.c.metadata.is_distinct_from(images.c.claimed_metadata), 1), else_=0),
-            images.c.attempts, images.c.claimed_fingerprint, images.c.claimed_boxes, images.c.claimed_rows_only,
+            images.c.attempts, images.c.claimed_boxes, images.c.claimed_rows_only,
         )
         .where(images.c.batch_id == batch.batch_id, images.c.state == constant("claimed"))
         .order_by(images.c.image_id, images.c.profile)  # of one source
         .with_for_update()
     )  # fmt: skip
-    texts = {"image_ids", "profiles", "claimed"}
-    schema = pa.schema([(name, pa.string() if name in texts else pa.int64()) for name in _Members._fields])
+    schema = pa.schema([*((name, pa.string()) for name in _TEXTS), *((name, pa.int64()) for name in _NUMBERS)])
     # Sorted again: PostgreSQL sorts texts as they are escaped.
-    rows = fetch(connection, query, schema).sort_by([("image_ids", "ascending"), ("profiles", "ascending")])
-    return _Members(*(column.to_pylist() for column in rows.columns))
+    return fetch(connection, query, schema).sort_by([(name, "ascending") for name in _KEY])
 
 
-def _matched(batch: Batch, members: _Members, told: Sequence[Outcome]) -> list[Outcome]:
-    """Return the outcomes in the order of the work items, exactly one for each."""
+def _match(batch: Batch, members: pa.Table, told: pa.Table) -> None:
+    """Check that there is exactly one outcome for each work item. Both tables are sorted by the key."""
+    import pyarrow.compute as pc
+
     name = f"batch {batch.batch_id}"
-    outcomes = sorted(told, key=_KEY)
-    image_ids, profiles = [each.image_id for each in outcomes], [each.profile for each in outcomes]
-    if image_ids != members.image_ids or profiles != members.profiles:
+    if not all(told[column].equals(members[column]) for column in _KEY):
+        works = told.group_by(_KEY).aggregate([]).num_rows
         raise NotReconciled(
-            f"{name} holds {len(members.claimed)} work items; got {len(told)} outcomes for {len(set(map(_KEY, told)))}"
-            " of them"
+            f"{name} holds {members.num_rows} work items; got {told.num_rows} outcomes for {works} of them"
         )
-    for outcome, claimed in zip(outcomes, members.claimed, strict=True):
-        if outcome.source != batch.source or outcome.fingerprint != claimed:
-            raise NotReconciled(
-                f"{name}: the outcome of {outcome.image_id!r}, {outcome.profile} is not of the claimed fingerprint"
-            )
-        if not outcome.ok and outcome.transient_reason is None:
-            raise NotReconciled(
-                f"{name}: the outcome of {outcome.image_id!r}, {outcome.profile} is not ok but has no reason"
-            )
-    return outcomes
+    same = pc.and_(pc.equal(told["source"], batch.source), pc.equal(told["fingerprint"], members["claimed"]))
+    reasoned = pc.or_(told["ok"], pc.is_valid(told["transient_reason"]))
+    for holds, problem in ((same, "is not of the claimed fingerprint"), (reasoned, "is not ok but has no reason")):
+        at = pc.index(pc.fill_null(holds, False), False).as_py()
+        if at >= 0:
+            image_id, profile = (told[column][at].as_py() for column in _KEY)
+            raise NotReconciled(f"{name}: the outcome of {image_id!r}, {profile} {problem}")
 
 
-def _reconcile(batch: Batch, members: _Members, counts: Counts) -> None:
+def _reconcile(batch: Batch, members: pa.Table, counts: Counts) -> None:
     """Check that boxes in = written + failed + skipped, using the claimed numbers, not the caller's."""
-    boxes_of = dict(zip(members.image_ids, members.boxes, strict=True))
-    images_in, boxes_in = len(boxes_of), sum(boxes_of.values())
-    due = sum(members.boxes)
+
+    from cropline.state.membership import firsts
+
+    boxes_of = members["boxes"].take(firsts(members["image_id"]))
+    images_in, boxes_in, due = len(boxes_of), _sum(boxes_of), _sum(members["boxes"])
     ended = counts.written + counts.failed + counts.skipped
     if (counts.images, counts.boxes, ended) != (images_in, boxes_in, due):
         raise NotReconciled(
@@ -194,20 +183,20 @@ def _reconcile(batch: Batch, members: _Members, counts: Counts) -> None:
         )
 
 
+def _sum(numbers: pa.ChunkedArray) -> int:
+    import pyarrow.compute as pc
+
+    return int(pc.sum(numbers, min_count=0).as_py())
+
+
 def _apply_outcomes(
-    connection: Connection,
-    batch: Batch,
-    members: _Members,
-    outcomes: Sequence[Outcome],
-    retries: Retries,
-    now: datetime,
+    connection: Connection, batch: Batch, members: pa.Table, told: pa.Table, retries: Retries, now: datetime
 ) -> Committed:
-    held = zip(outcomes, members.changed, members.corrected, members.attempts, members.rows_only, strict=True)
-    special = [
-        _ended(outcome, attempts, rows_only, retries, now) | (_ROWS_AGAIN if corrected else {})
-        for outcome, changed, corrected, attempts, rows_only in held
-        if not changed and (corrected or not outcome.ok or outcome.permanent_reason is not None)
-    ]
+    import pyarrow.compute as pc
+
+    changed, corrected = (pc.equal(members[name], 1) for name in ("changed", "corrected"))
+    other = pc.or_(pc.invert(told["ok"]), pc.is_valid(told["permanent_reason"]))
+    special = _special(members, told, pc.and_(pc.invert(changed), pc.or_(corrected, other)), retries, now)
     if special:
         _end_items(connection, batch, special, now)
     # All others, which are nearly all, in one statement.
@@ -227,9 +216,22 @@ def _apply_outcomes(
     )
     ends = [row["new_state"] for row in special]
     failed, dead = ends.count("failed"), ends.count("dead")
-    both = zip(members.changed, members.corrected, strict=True)
-    again = sum(1 for changed, corrected in both if changed or corrected)
-    return Committed(len(outcomes) - failed - dead - again, failed, dead, again, already=False)
+    again = _sum(pc.or_(changed, corrected))
+    return Committed(told.num_rows - failed - dead - again, failed, dead, again, already=False)
+
+
+def _special(
+    members: pa.Table, told: pa.Table, which: pa.ChunkedArray, retries: Retries, now: datetime
+) -> list[dict[str, object]]:
+    """Return the ends of the chosen work items as rows. They are few, unless the photos' host is down."""
+    outcomes = [Outcome(**row) for row in told.filter(which).to_pylist()]
+    held = zip(
+        *(members.filter(which)[name].to_pylist() for name in ("corrected", "attempts", "rows_only")), strict=True
+    )
+    return [
+        _ended(outcome, attempts, rows_only, retries, now) | (_ROWS_AGAIN if corrected else {})
+        for outcome, (corrected, attempts, rows_only) in zip(outcomes, held, strict=True)
+    ]
 
 
 def _ended(

@@ -35,25 +35,25 @@ def claim_table(source: str, members: pa.Table, recipes: Mapping[tuple[str, str]
 
     Raise StateError when a recipe was never registered.
     """
-    firsts = _firsts(members["image_id"])
+    heads_at = firsts(members["image_id"])
     arrays = [members[name].combine_chunks() for name in ("profile", "profile_hash", "fingerprint")]
     arrays += [_recipes(members, recipes), pa.nulls(members.num_rows, WORK.field("only").type)]
     works = pa.StructArray.from_arrays(arrays, fields=list(WORK))
-    heads = members.take(firsts)
+    heads = members.take(heads_at)
     return pa.Table.from_arrays(
         [
-            pa.repeat(pa.scalar(source, pa.string()), len(firsts)),
+            pa.repeat(pa.scalar(source, pa.string()), len(heads_at)),
             heads["image_id"],
             heads["manifest"],
             heads["manifest_row"],
-            pa.ListArray.from_arrays(pa.array([*firsts.to_pylist(), members.num_rows], pa.int32()), works),
+            pa.ListArray.from_arrays(pa.array([*heads_at.to_pylist(), members.num_rows], pa.int32()), works),
         ],
         schema=CLAIM,
     )
 
 
-def _firsts(ids: pa.ChunkedArray) -> pa.Array:
-    """Return the positions at which another id begins."""
+def firsts(ids: pa.ChunkedArray) -> pa.Array:
+    """Return the positions at which another id begins. ``ids``: sorted."""
     if len(ids) == 0:
         return pa.array([], pa.int64())
     other = pc.not_equal(ids.slice(1), ids.slice(0, len(ids) - 1)).combine_chunks()

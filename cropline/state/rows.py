@@ -20,23 +20,29 @@ from cropline.core.errors import StateError
 from cropline.state.tables import ESCAPE, ESCAPES
 
 _ROWS_A_PART = 65_536
+_ROWS_A_FETCH = 500  # fewer than set off a garbage collection, which would cost more than the rows
 
 
 def fetch(connection: Connection, statement: Executable, schema: pa.Schema) -> pa.Table:
     """Return the rows of a statement, whose columns are texts and integers in the order of the schema."""
     result = connection.execute(statement)
     cursor: Any = result.cursor
+    parts = []
     # The driver's own rows: SQLAlchemy would process each value and make a second row of them.
-    rows = cursor.fetchall()
+    while rows := cursor.fetchmany(_ROWS_A_FETCH):
+        columns = zip(*rows, strict=True)
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+        parts.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
     result.close()
-    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    table = pa.Table.from_batches(parts, schema=schema).combine_chunks()
     if connection.dialect.name == "postgresql":
-        arrays = [_unescaped(array) if pa.types.is_string(array.type) else array for array in arrays]
-    return pa.Table.from_arrays(arrays, schema=schema)
+        for index, field in enumerate(schema):
+            if pa.types.is_string(field.type):
+                table = table.set_column(index, field, _unescaped(table.column(index)))
+    return table
 
 
-def _unescaped(texts: pa.Array) -> pa.Array:
+def _unescaped(texts: pa.ChunkedArray) -> pa.ChunkedArray:
     if pc.any(pc.match_substring(texts, ESCAPE)).as_py():
         for plain, stored in reversed(ESCAPES):
             texts = pc.replace_substring(texts, stored, plain)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from cropline.config.state import StateSettings
 from cropline.state import (
@@ -52,6 +52,9 @@ from cropline.state.model import (
 )
 from cropline.state.moved_out import MovedPhotos
 from cropline.state.queue import ClaimRequest, as_names
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class State:
@@ -201,14 +204,14 @@ class State:
     def commit(
         self,
         batch: Batch,
-        outcomes: Iterable[Outcome],
+        outcomes: pa.Table | Iterable[Outcome],
         *,
         counts: Counts,
         catalogue_version: int | None,
         events: Sequence[Event] = (),
         unknown_batches: bool = False,
     ) -> Committed:
-        """End a batch, once: work items, batch and outbox in one transaction.
+        """End a batch, once: work items, batch and outbox in one transaction. ``outcomes``: OUTCOMES, one for each work item.
 
         ``unknown_batches``: up to ``catalogue_version`` the catalogue holds commits of batches that are unknown here.
 
