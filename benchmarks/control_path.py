@@ -9,6 +9,7 @@ as one run of a flow would. The table keeps the results of earlier rounds. Every
 rows, 37 per image, to a Delta catalogue.
 
 images_per_s          register, claim and commit of all images, one after the other, by one process
+concurrent_per_s      the same of the last images, up to 200,000, while another thread commits: a backfill with concurrency 2
 register_us, claim_us, commit_us   microseconds per image; append_us: of the catalogue, from the appended batches
 append_s              seconds of one batch's append
 first_per_s, last_per_s       images_per_s of the first and the last round: the cost of a growing table
@@ -29,8 +30,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -109,12 +111,42 @@ def a_round(url: str, catalogue: Catalogue, first: int, count: int) -> dict[str,
     }
 
 
+def concurrent_per_s(url: str, first: int, count: int) -> float:
+    """Return images per second when commits run beside registrations and claims, as in flows/batch_executor.py."""
+    manifests = [range(start, min(start + MANIFEST, first + count)) for start in range(first, first + count, MANIFEST)]
+    made = [registration(numbers) for numbers in manifests]
+    held: deque[Future[None]] = deque()
+    with open_state(url) as state, ThreadPoolExecutor(2) as threads:
+        begin = time.perf_counter()
+        for each in made:
+            state.register(each)
+            while (batch := state.claim(limit=BATCH, owner="benchmark", source="cams")) is not None:
+                held.append(threads.submit(commit, state, batch))
+                if len(held) == 2:
+                    held.popleft().result()
+        while held:
+            held.popleft().result()
+        seconds = time.perf_counter() - begin
+        if state.report().images["done"] != first + count:
+            raise RuntimeError("not every image is done")
+    return count / seconds
+
+
 def register(state: State, clock: Clock, numbers: range) -> None:
     """Register one manifest's images, all new."""
+    made = registration(numbers)
+    with clock.step("register"):
+        registered = state.register(made)
+    if registered.new != len(numbers):
+        raise RuntimeError(f"{registered.new} of {len(numbers)} images were new")
+
+
+def registration(numbers: range) -> Registration:
+    """Return the registration of one manifest."""
     manifest = f"manifests/cams/2026-11-22/{numbers[0]:024d}.parquet"
     rows = candidate_rows(list(numbers), 0, manifest)
     at = [NOON + timedelta(milliseconds=100 * number) for number in numbers]
-    registration = Registration(
+    return Registration(
         source="cams",
         manifest=manifest,
         cursor=at[-1].isoformat(),
@@ -123,10 +155,6 @@ def register(state: State, clock: Clock, numbers: range) -> None:
         forget_digests_before=at[-1] - timedelta(minutes=20),
         profiles={"default": (HASH, RECIPE)},
     )
-    with clock.step("register"):
-        registered = state.register(registration)
-    if registered.new != len(numbers):
-        raise RuntimeError(f"{registered.new} of {len(numbers)} images were new")
 
 
 def commit(state: State, batch: Batch) -> None:
@@ -224,7 +252,9 @@ def measure(server: Postgres, folder: Path) -> dict[str, float]:
             file=sys.stderr,
             flush=True,
         )
-    return figures(told)
+    last = figures(told) | {"concurrent_per_s": round(concurrent_per_s(url, ROUNDS * each, min(each, 200_000)))}
+    write(last)
+    return last
 
 
 def figures(rounds: list[dict[str, Any]]) -> dict[str, float]:

@@ -61,7 +61,11 @@ def outcomes(batch: Batch, crops: pa.Table) -> pa.Table:
     if not failures:
         return done
     items = list(zip(*(done[name].to_pylist() for name in _WORK_ITEM), strict=True))
-    failed = [_outcome(*item, failures[item[:3]]) for item in items if item[:3] in failures]
+    failed = [
+        _outcome(source, image_id, profile, fingerprint, failures[source, image_id, profile])
+        for source, image_id, profile, fingerprint in items
+        if (source, image_id, profile) in failures
+    ]
     fine = done.filter(pa.array([item[:3] not in failures for item in items], pa.bool_()))
     return pa.concat_tables([fine, as_table(failed)])
 
