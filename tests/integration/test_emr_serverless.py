@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from cropline.config.settings import EngineSettings, FetchSettings
 from cropline.core.errors import EngineError
 from cropline.core.store_spec import StoreSpec
 from cropline.pipeline.funnel import EngineUse
+from fugue_jobs.engines import emr
 from fugue_jobs.engines.run import run_crop_job
 from tests.contract import jobs
 from tests.contract.spark_servers import python_without_cropline
@@ -220,6 +222,17 @@ def test_a_token_or_a_local_storage_is_refused_before_anything_is_asked(
             run(photos, StoreSpec((tmp_path / "out").as_uri()), settings())
     assert emr.started == []
     assert keys(s3, store, "jobs") == []
+
+
+def test_a_jobs_file_holds_the_settings_of_downloads_as_they_are() -> None:
+    given = {
+        "allowed_hosts": ("cdn.example",), "private_networks": ("10.20.0.0/16",), "proxy": "http://proxy:3128",
+        "allowed_buckets": ("s3://shop/in",), "bucket_endpoints": {"s3": "http://minio:9000"},
+        "local_roots": ("/photos",), "max_bytes": 7, "connections_per_host": 3,
+    }  # fmt: skip
+    options = FetchSettings.model_validate(given).options
+    told = json.loads(json.dumps(emr._fetch(options)))
+    assert FetchSettings.model_validate(told).options == options
 
 
 CANCELLED = """
