@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from cropline.core.errors import CroplineError, EngineError
 from cropline.core.own_columns import OwnColumn, claimed_columns
 from cropline.core.scrub import one_line
 from cropline.pipeline.funnel import EngineUse
+from fugue_jobs.engines.plugins import no_plugins
 from fugue_jobs.engines.sessions import stop_engines, with_session
 
 if TYPE_CHECKING:
@@ -161,8 +163,11 @@ def _run_here(batch: _Batch, on_image: Callable[[int], None] | None) -> _EngineR
     if batch.settings.kind == "duckdb":
         import fugue_duckdb  # noqa: F401 - registers the engine
     transformer = crop_images(batch.job, on_image, batch.check)
+    # A user's script may name another engine.
+    alone = batch.settings.kind == "native" and batch.settings.script is None
     try:
-        return _EngineResult(_run(batch, lambda: batch.settings.kind, transformer, _here))
+        with no_plugins() if alone else nullcontext():
+            return _EngineResult(_run(batch, lambda: batch.settings.kind, transformer, _here))
     except Exception as error:
         if batch.settings.script is None or isinstance(error, CroplineError):
             raise
