@@ -53,6 +53,8 @@ def prefect_server(
     Flows in this process send it no heartbeats: at a flow's end Prefect waits for the heartbeat thread, which
     sleeps for a second at a time, and a poll takes a third of a second. Flows in other processes send them.
     """
+    import prefect.main  # noqa: F401 - it sets up logging: at the first flow it would remove a test's handlers
+
     with (
         pytest.MonkeyPatch.context() as patch,
         temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
