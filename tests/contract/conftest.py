@@ -8,6 +8,8 @@ import pytest
 
 from tests.contract.spark_servers import Clusters, connect_server, python_without_cropline
 from tests.contract.task_servers import dask_cluster, ray_cluster
+from tests.integration.spark_photos import HoldingServer, holding_server
+from tests.photos import drawn, encoded
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +28,7 @@ def spark_clusters(tmp_path_factory: pytest.TempPathFactory, worker_python: Path
 
 @pytest.fixture(scope="session")
 def spark_connect_url(tmp_path_factory: pytest.TempPathFactory, worker_python: Path) -> Iterator[str]:
-    """Start a Connect server on this machine. One core: each session has a Python worker of its own on each core."""
+    """Start a Connect server with one core: each session starts a Python worker for each core."""
     with connect_server(tmp_path_factory.mktemp("connect"), worker_python, "local[1]") as url:
         yield url
 
@@ -47,3 +49,10 @@ def ray_address(tmp_path_factory: pytest.TempPathFactory, worker_python: Path) -
     # Ray's workers look for code in their driver's working folder; the default one holds our source.
     with ray_cluster(folder, worker_python) as address, contextlib.chdir(folder):
         yield address
+
+
+@pytest.fixture
+def held_photos() -> Iterator[HoldingServer]:
+    """Serve a small photo under any name, and hold it back where the name begins with ``held``."""
+    with holding_server(encoded(drawn(320, 240))) as server:
+        yield server

@@ -19,6 +19,8 @@ from typing import Any
 
 import pyspark
 
+from tests.ports import free_port
+
 SPARK_HOME = Path(pyspark.__file__).parent
 START_S = 120
 _WHAT_IS_THERE = """
@@ -63,13 +65,6 @@ def plain_environment(**more: str) -> dict[str, str]:
     ours = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "SPARK_HOME", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON")
     kept = {name: value for name, value in os.environ.items() if name not in ours and not name.startswith("CROPLINE_")}
     return kept | {"SPARK_LOCAL_IP": "127.0.0.1", "SPARK_NO_DAEMONIZE": "1"} | more
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def ask(url: str) -> Any:

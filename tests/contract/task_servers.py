@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.contract.spark_servers import free_port, server_process, wait_for_log
+from tests.contract.spark_servers import server_process, wait_for_log
+from tests.ports import free_port
 
 
 @contextmanager

@@ -15,24 +15,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
-from cropline.config.profile import Profile
-from cropline.config.settings import EngineSettings, FetchSettings
 from cropline.core.errors import EngineError
 from fugue_jobs.engines import sessions
-from fugue_jobs.engines.run import run_crop_job, stop_engines
-from tests.contract import jobs
+from fugue_jobs.engines.run import stop_engines
+from tests.contract.held_photos import assert_each_box_once, run
 from tests.contract.spark_servers import Restartable, connect_server, eventually, standalone_cluster
 from tests.contract.task_servers import dask_cluster, ray_cluster
-from tests.integration.spark_photos import HoldingServer, holding_server
-from tests.photos import drawn, encoded
+from tests.integration.spark_photos import HoldingServer
 
 pytestmark = pytest.mark.timeout(900)
 
-BOXES = [jobs.box("a", 0.1, 0.2, 0.5, 0.6), jobs.box("b", 0, 0, 1, 1)]
-PROFILES = {"png": Profile(format="png")}
 LIMIT_S = 240
 
 
@@ -176,52 +170,27 @@ def trouble(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Trouble]
         stop_engines()
 
 
-@pytest.fixture
-def photos() -> Iterator[HoldingServer]:
-    with holding_server(encoded(drawn(320, 240))) as server:
-        yield server
-
-
-def run(photos: HoldingServer, names: list[str], folder: Path, engine: dict[str, Any]) -> pa.Table:
-    rows = [jobs.image(number, photos.url(name), BOXES) for number, name in enumerate(names)]
-    return run_crop_job(
-        jobs.images(rows),
-        jobs.claims(rows, PROFILES),
-        jobs.stores(),
-        jobs.job(folder, processes=1, fetch=FetchSettings(allow_loopback=True, timeout_s=110).options),
-        EngineSettings.model_validate(engine | {"partitions": 2}),
-    )
-
-
-def assert_each_box_once(crops: pa.Table, images: int, folder: Path) -> None:
-    rows = crops.to_pylist()
-    assert {row["status"] for row in rows} == {"written"}
-    assert [(row["manifest_row"], row["box_index"]) for row in rows] == [(i, b) for i in range(images) for b in (0, 1)]
-    assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == {
-        row["key"] for row in rows
-    }
-
-
 def test_a_lost_session_is_replaced_between_batches_and_within_one(
     trouble: Trouble,
-    photos: HoldingServer,
+    held_photos: HoldingServer,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    engine = trouble.engine | {"partitions": 2}
     free, held = ["a.jpg", "b.jpg"], ["held-a.jpg", "held-b.jpg"]
-    assert_each_box_once(run(photos, free, tmp_path / "first", trouble.engine), 2, tmp_path / "first")
+    assert_each_box_once(run(held_photos, free, tmp_path / "first", engine), 2, tmp_path / "first")
     assert not caplog.messages
     trouble.happens()
-    assert_each_box_once(run(photos, free, tmp_path / "second", trouble.engine), 2, tmp_path / "second")
+    assert_each_box_once(run(held_photos, free, tmp_path / "second", engine), 2, tmp_path / "second")
     (lost,) = [text for text in caplog.messages if "continues in a new session" in text]
     assert re.match(trouble.told, lost), lost
     caplog.clear()
     with ThreadPoolExecutor(1) as driver:
-        job = driver.submit(run, photos, held, tmp_path / "third", trouble.engine)
-        eventually("a photo is fetched", lambda: photos.held >= 1 or job.done(), LIMIT_S)
+        job = driver.submit(run, held_photos, held, tmp_path / "third", engine)
+        eventually("a photo is fetched", lambda: held_photos.held >= 1 or job.done(), LIMIT_S)
         trouble.happens()
-        photos.release.set()
+        held_photos.release.set()
         assert_each_box_once(job.result(LIMIT_S), 2, tmp_path / "third")
     (lost,) = [text for text in caplog.messages if "continues in a new session" in text]
     assert re.match(trouble.told, lost), lost
@@ -229,4 +198,4 @@ def test_a_lost_session_is_replaced_between_batches_and_within_one(
         trouble.gone()
         monkeypatch.setattr(sessions, "_grant_time", lambda _: (3, "GRANT_TIMEOUT_S"))
         with pytest.raises(EngineError, match=trouble.gone_told):
-            run(photos, free, tmp_path / "fourth", trouble.engine)
+            run(held_photos, free, tmp_path / "fourth", engine)

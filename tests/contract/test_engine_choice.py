@@ -16,8 +16,8 @@ from cropline.core.schemas import CROPS, fugue_expression
 from cropline.pipeline.funnel import EngineUse
 from fugue_jobs.engines.run import run_crop_job
 from tests.contract import jobs
-from tests.contract.spark_servers import free_port
 from tests.photos import PhotoServer, drawn, encoded, photo_server
+from tests.ports import free_port
 
 PROFILES = {"default": Profile(), "png": Profile(format="png")}
 

@@ -9,15 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
-from cropline.config.profile import Profile
-from cropline.config.settings import EngineSettings, FetchSettings
 from cropline.core.errors import EngineError
 from cropline.pipeline.funnel import EngineUse
-from fugue_jobs.engines.run import run_crop_job, stop_engines
-from tests.contract import jobs
+from fugue_jobs.engines.run import stop_engines
+from tests.contract.held_photos import assert_each_box_once, run
 from tests.contract.spark_servers import (
     Clusters,
     StandaloneCluster,
@@ -25,15 +22,12 @@ from tests.contract.spark_servers import (
     connect_server,
     descendants,
     eventually,
-    free_port,
 )
-from tests.integration.spark_photos import HoldingServer, holding_server
-from tests.photos import drawn, encoded
+from tests.integration.spark_photos import HoldingServer
+from tests.ports import free_port
 
 pytestmark = pytest.mark.timeout(600)
 
-BOXES = [jobs.box("a", 0.1, 0.2, 0.5, 0.6), jobs.box("b", 0, 0, 1, 1)]
-PROFILES = {"png": Profile(format="png")}
 # PySpark starts a process's JVM with the first session's conf on its command line, and every later session inherits
 # from there what it does not set: also what another file's tests did set.
 CONF = {"spark.sql.shuffle.partitions": "2", "spark.ui.enabled": "false", "spark.executor.memory": "1g"}
@@ -48,12 +42,6 @@ def cluster(spark_clusters: Clusters) -> Iterator[StandaloneCluster]:
     stop_engines()
 
 
-@pytest.fixture
-def photos() -> Iterator[HoldingServer]:
-    with holding_server(encoded(drawn(320, 240))) as server:
-        yield server
-
-
 def settings(cluster: StandaloneCluster, executors: int = 2, idle_s: int = 60, **conf: str) -> dict[str, Any]:
     return {
         "kind": "spark",
@@ -64,30 +52,9 @@ def settings(cluster: StandaloneCluster, executors: int = 2, idle_s: int = 60, *
     }
 
 
-def run(photos: HoldingServer, names: list[str], folder: Path, engine: dict[str, Any], **more: Any) -> pa.Table:
-    rows = [jobs.image(number, photos.url(name), BOXES) for number, name in enumerate(names)]
-    return run_crop_job(
-        jobs.images(rows),
-        jobs.claims(rows, PROFILES),
-        jobs.stores(),
-        # A photo that is held back must not fail a test by itself.
-        jobs.job(folder, processes=1, fetch=FetchSettings(allow_loopback=True, timeout_s=110).options),
-        EngineSettings.model_validate(engine),
-        **more,
-    )
-
-
-def assert_each_box_once(crops: pa.Table, images: int, folder: Path) -> None:
-    rows = crops.to_pylist()
-    assert {row["status"] for row in rows} == {"written"}
-    assert [(row["manifest_row"], row["box_index"]) for row in rows] == [(i, b) for i in range(images) for b in (0, 1)]
-    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert files == {row["key"] for row in rows}
-
-
 @pytest.mark.slow
 def test_a_burst_takes_executors_from_none_to_two_and_they_go_back_to_none(
-    cluster: StandaloneCluster, photos: HoldingServer, tmp_path: Path
+    cluster: StandaloneCluster, held_photos: HoldingServer, tmp_path: Path
 ) -> None:
     ui = free_port()
     engine = settings(cluster, idle_s=2, **{"spark.ui.enabled": "true", "spark.ui.port": str(ui)})
@@ -95,9 +62,9 @@ def test_a_burst_takes_executors_from_none_to_two_and_they_go_back_to_none(
     assert cluster.executors() == 0
     with ThreadPoolExecutor(1) as driver:
         names = [f"held-{i}.jpg" for i in range(12)]
-        job = driver.submit(run, photos, names, tmp_path / "out", engine, on_engine=used.append)
-        eventually("two executors work", lambda: cluster.executors() == 2 and photos.held >= 2, LIMIT_S)
-        photos.release.set()
+        job = driver.submit(run, held_photos, names, tmp_path / "out", engine, on_engine=used.append)
+        eventually("two executors work", lambda: cluster.executors() == 2 and held_photos.held >= 2, LIMIT_S)
+        held_photos.release.set()
         assert_each_box_once(job.result(LIMIT_S), 12, tmp_path / "out")
     went = eventually("no executors are left", lambda: cluster.executors() == 0, LIMIT_S)
     print(f"the last executor went {went:.1f} s after the batch, idle time is 2 s")
@@ -112,34 +79,34 @@ def test_a_burst_takes_executors_from_none_to_two_and_they_go_back_to_none(
 
 
 def test_waiting_for_a_cluster_without_executors_is_bounded(
-    cluster: StandaloneCluster, photos: HoldingServer, tmp_path: Path
+    cluster: StandaloneCluster, held_photos: HoldingServer, tmp_path: Path
 ) -> None:
     engine = settings(cluster, executors=1, **{"spark.executor.memory": "900g"})
     engine["spark"]["grant_timeout_s"] = 3
     with pytest.raises(
         EngineError, match="provided no executor in 3 s; one asks for 1 cores and 900g of memory: "
     ) as told:
-        run(photos, ["free.jpg"], tmp_path / "out", engine)
+        run(held_photos, ["free.jpg"], tmp_path / "out", engine)
     assert "CROPLINE_ENGINE__SPARK__GRANT_TIMEOUT_S" in str(told.value)
-    assert not photos.asked
+    assert not held_photos.asked
     eventually("its application is ended", lambda: not cluster.state()["activeapps"], LIMIT_S)
     # The next batch finds a session that works.
     working = settings(cluster, executors=1)
-    assert_each_box_once(run(photos, ["free.jpg"], tmp_path / "out", working), 1, tmp_path / "out")
+    assert_each_box_once(run(held_photos, ["free.jpg"], tmp_path / "out", working), 1, tmp_path / "out")
 
 
 class Cancelled(BaseException):
     """What Prefect's engine raises on SIGTERM."""
 
 
-def cancel(photos: HoldingServer, folder: Path, engine: dict[str, Any]) -> None:
+def cancel(held_photos: HoldingServer, folder: Path, engine: dict[str, Any]) -> None:
     """Run a batch here that gets SIGTERM in its middle. This process lives on: its end is not what ends the job."""
 
     def stop(*_: object) -> None:
         raise Cancelled
 
     def send() -> None:
-        eventually("a photo is fetched", lambda: photos.held >= 1, LIMIT_S)
+        eventually("a photo is fetched", lambda: held_photos.held >= 1, LIMIT_S)
         os.kill(os.getpid(), signal.SIGTERM)
 
     before = signal.signal(signal.SIGTERM, stop)
@@ -147,16 +114,16 @@ def cancel(photos: HoldingServer, folder: Path, engine: dict[str, Any]) -> None:
         with ThreadPoolExecutor(1) as other:
             sent = other.submit(send)
             with pytest.raises(Cancelled):
-                run(photos, [f"held-{i}.jpg" for i in range(12)], folder, engine)
+                run(held_photos, [f"held-{i}.jpg" for i in range(12)], folder, engine)
     finally:
         signal.signal(signal.SIGTERM, before)
     sent.result()
 
 
 def test_cancelling_ends_the_job_on_the_cluster(
-    cluster: StandaloneCluster, photos: HoldingServer, tmp_path: Path
+    cluster: StandaloneCluster, held_photos: HoldingServer, tmp_path: Path
 ) -> None:
-    cancel(photos, tmp_path / "out", settings(cluster, executors=1))
+    cancel(held_photos, tmp_path / "out", settings(cluster, executors=1))
     took = eventually("the cluster is free", lambda: cluster.executors() == 0, 10)
     print(f"free {took:.1f} s after the cancel")
     eventually("crop processes are gone", lambda: not crop_processes(cluster), 10 - took)
@@ -170,27 +137,27 @@ def crop_processes(cluster: StandaloneCluster) -> list[int]:
 
 # Last: the next test would have to start another cluster.
 def test_boxes_are_cut_once_when_an_executor_and_then_a_worker_are_killed(
-    cluster: StandaloneCluster, photos: HoldingServer, tmp_path: Path
+    cluster: StandaloneCluster, held_photos: HoldingServer, tmp_path: Path
 ) -> None:
     with ThreadPoolExecutor(1) as driver:
         names = [f"{'held' if i % 2 else 'free'}-{i}.jpg" for i in range(12)]
-        job = driver.submit(run, photos, names, tmp_path / "out", settings(cluster))
-        eventually("both executors work", lambda: len(cluster.executor_pids()) == 2 and photos.held >= 2, LIMIT_S)
+        job = driver.submit(run, held_photos, names, tmp_path / "out", settings(cluster))
+        eventually("both executors work", lambda: len(cluster.executor_pids()) == 2 and held_photos.held >= 2, LIMIT_S)
         first = cluster.executor_pids()[0]
         os.kill(first, signal.SIGKILL)
         eventually("another takes its place", lambda: len(set(cluster.executor_pids()) - {first}) == 2, LIMIT_S)
         os.killpg(cluster.workers[1].process.pid, signal.SIGKILL)
-        photos.release.set()
+        held_photos.release.set()
         assert_each_box_once(job.result(LIMIT_S), 12, tmp_path / "out")
 
 
 @pytest.mark.slow
 def test_cancelling_ends_the_job_on_a_connect_server(
-    photos: HoldingServer, worker_python: Path, tmp_path: Path
+    held_photos: HoldingServer, worker_python: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "connect").mkdir()
     with connect_server(tmp_path / "connect", worker_python) as url:
-        cancel(photos, tmp_path / "out", {"kind": "spark-connect", "partitions": 6, "connect": {"url": url}})
+        cancel(held_photos, tmp_path / "out", {"kind": "spark-connect", "partitions": 6, "connect": {"url": url}})
         mine = os.getpid()
         took = eventually("crop processes are gone", lambda: not descendants(mine, "fugue_jobs.pool.crop_process"), 10)
         print(f"free {took:.1f} s after the cancel")

@@ -25,7 +25,7 @@ from urllib3.util import Retry
 from demo.server import DemoServer
 from tests.e2e.warm import PROGRAMS, Warm
 from tests.integration.fork_server import ForkedRun, ForkServer
-from tests.integration.prefect_servers import free_port
+from tests.ports import free_port
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]

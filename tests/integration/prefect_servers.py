@@ -10,7 +10,6 @@ import fcntl
 import os
 import shutil
 import signal
-import socket
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_DATABASE_CONNECTION_URL, temporary_settings
 
 from tests.integration.fork_server import ForkedRun, ForkServer
+from tests.ports import free_port
 
 _PATIENCE_S = 280
 _MIGRATE = """
@@ -66,7 +66,7 @@ def new_database(forks: ForkServer, folder: Path) -> Path:
             migrated = folder / "prefect-migrated.db"
             run = forks.start(_MIGRATE, os.environ | _at(migrated))
             assert run.wait(_PATIENCE_S) == 0, run.stderr
-            # What lies in the write-ahead log comes along.
+            # Copies what is still in the write-ahead log, too.
             whole = made.with_suffix(".part")
             with closing(sqlite3.connect(migrated)) as source, closing(sqlite3.connect(whole)) as target:
                 source.backup(target)
@@ -78,16 +78,12 @@ def _at(database: Path) -> dict[str, str]:
     return {PREFECT_SERVER_DATABASE_CONNECTION_URL.name: f"sqlite+aiosqlite:///{database}"}
 
 
-def free_port() -> int:
-    """Return a port that nobody listens to now."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
 @contextmanager
 def served(forks: ForkServer, new: Path, folder: Path) -> Iterator[None]:
-    """Serve flows of this process during the block; ``new``: see new_database(), ``folder``: of its own database."""
+    """Run a server for this process's flows during the block.
+
+    new: a database as new_database() returns it. folder: where the server keeps its own copy of it.
+    """
     database = folder / "prefect.db"
     shutil.copyfile(new, database)
     port = free_port()
@@ -103,7 +99,7 @@ def served(forks: ForkServer, new: Path, folder: Path) -> Iterator[None]:
             _temporary_global_settings_context(get_settings_context()),
         ):
             yield
-            # What waits to be sent is sent while somebody listens.
+            # Send waiting logs and events before the server ends.
             APILogWorker.drain_all()
             EventsWorker.drain_all()
     finally:
