@@ -8,7 +8,7 @@
 A table is built as maintenance leaves it: 365 days, 37 boxes a photo, 500 photos a batch, 174,000 rows a file (32 MB).
 Above 20,000,000 rows, hashes and measures repeat on days whose values no look-up and no erasure reads: the disk would not
 hold them otherwise. Rows, ids, keys, files, row groups and Bloom filters are as many as ever.
-Each measurement runs five times in a process of its own; the median counts. The product makes the commits.
+Each measurement runs five times in one new process, and the median counts. Commits are made by cropline itself.
 
 supersede_growth   seconds of a commit that supersedes 500 photos scattered over all days: large table over small one
 one_day_growth     the same for 500 photos of one day (of a few days where one has fewer)

@@ -135,7 +135,7 @@ def cold() -> Iterator[None]:
 
 
 class _Forks:
-    """The crop processes that run, and who is told of their ends."""
+    """The running crop processes, and the sockets that get their exit statuses."""
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control

@@ -90,7 +90,7 @@ def delete_tombstoned(connection: Connection, batch_id: str, source: str) -> Non
 
 
 def any_of(connection: Connection, source: str) -> bool:
-    """Return whether the source has tombstones. Without them nobody need look up each photo."""
+    """Return whether the source has tombstones. If it has none, the photos need no look-up one by one."""
     stones = select(tombstones.c.source).where(tombstones.c.source == source).limit(1)
     return connection.execute(stones).scalar() is not None
 

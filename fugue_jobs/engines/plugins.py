@@ -18,11 +18,11 @@ _thread = threading.local()
 def no_plugins() -> Iterator[None]:
     """Let Fugue load no plugins in this thread. The next job outside the block loads them."""
     _watch()
-    _thread.without = True
+    _thread.loads_none = True
     try:
         yield
     finally:
-        _thread.without = False
+        _thread.loads_none = False
 
 
 @cache
@@ -32,9 +32,9 @@ def _watch() -> None:
 
     load = entry_points.load_entry_point  # once for each name
 
-    def load_unless_without(name: str) -> None:
-        if not getattr(_thread, "without", False):
+    def load_if_wanted(name: str) -> None:
+        if not getattr(_thread, "loads_none", False):
             load(name)
 
     for caller in (dispatcher, function_wrapper):
-        setattr(caller, "load_entry_point", load_unless_without)  # noqa: B010 - mypy: they import it for themselves
+        setattr(caller, "load_entry_point", load_if_wanted)  # noqa: B010 - mypy: they import it for themselves

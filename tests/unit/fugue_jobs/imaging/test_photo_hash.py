@@ -27,10 +27,10 @@ SHELF = [
 def hash_of(data: bytes, boxes: Sequence[Box] = SHELF, *profiles: Profile, work: ImageWork | None = None) -> str | None:
     limits = PictureLimits()
     work = work or work_for(*boxes, profiles=profiles or (Profile(),))
-    photo, likeness = open_photo(data, limits), PhotoHash(work)
+    photo, photo_hash = open_photo(data, limits), PhotoHash(work)
     for piece in cut(photo, work, limits, lambda: None):
-        likeness.add(piece.outcome, piece.sample, photo.upright_size)
-    return likeness.hash()
+        photo_hash.add(piece.outcome, piece.sample, photo.upright_size)
+    return photo_hash.hash()
 
 
 def apart(one: str | None, other: str | None) -> float:

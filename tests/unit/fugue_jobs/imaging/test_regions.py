@@ -37,18 +37,18 @@ def decoded(data: bytes) -> list[Any]:
     """Return [the decoder, for each crop its file's hash, its measures and the photo's perceptual hash]."""
     limits = PictureLimits()
     work = work_for(*BOXES, profiles=PROFILES)
-    photo, likeness = open_photo(data, limits), PhotoHash(work)
+    photo, photo_hash = open_photo(data, limits), PhotoHash(work)
     pieces = list(cut(photo, work, limits, lambda: None))
     for piece in pieces:
-        likeness.add(piece.outcome, piece.sample, photo.upright_size)
-    return [photo.decoder, [_described(piece, likeness.hash()) for piece in pieces]]
+        photo_hash.add(piece.outcome, piece.sample, photo.upright_size)
+    return [photo.decoder, [_described(piece, photo_hash.hash()) for piece in pieces]]
 
 
-def _described(piece: Cut, likeness: str | None) -> str:
+def _described(piece: Cut, phash: str | None) -> str:
     if piece.data is None:
         return NOTHING
     file = hashlib.sha256(piece.data).hexdigest()
-    return f"{file} {piece.outcome.luminance} {piece.outcome.sharpness} {likeness}"
+    return f"{file} {piece.outcome.luminance} {piece.outcome.sharpness} {phash}"
 
 
 def decoded_without(folder: Path, photos: list[bytes]) -> list[Any]:
