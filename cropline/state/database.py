@@ -5,6 +5,8 @@ Every change of the state goes through ``Database.atomic``.
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,6 +21,7 @@ from cropline.core.errors import StateError
 Clock = Callable[[], datetime]
 
 _BUSY_S = 60  # how long a writer waits for another on SQLite; transactions take milliseconds
+_BUSY_LOOK_S = 0.01
 # Keepalives and the user timeout detect a server that vanished. Values in the URL win.
 _POSTGRES_CONNECT: dict[str, str | int] = {
     "connect_timeout": 10,
@@ -140,12 +143,27 @@ def _sqlite(url: URL) -> Engine:
     return engine
 
 
-def _prepare_sqlite(connection: Any, _record: object) -> None:
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     # The driver would begin deferred transactions by its own rules. _begin_sqlite begins them instead.
     connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode = WAL")
+    _write_ahead(connection)
     # A reported commit survives a power failure.
     connection.execute("PRAGMA synchronous = FULL")
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    # A database switches to WAL once. SQLite waits for no other connection there: it answers "database is locked" at
+    # once when another one writes or switches too, as when several processes open a new database.
+    until = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+        else:
+            return
+        time.sleep(_BUSY_LOOK_S)
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -152,6 +153,18 @@ class TestSqlite:
             threading.Timer(0.3, lambda: holder.execute("COMMIT")).start()
             assert state.register(registration([candidate("a")])).new == 1
             holder.close()
+
+    def test_opening_a_new_database_waits_for_another_process_that_writes_to_it(self, tmp_path: Path) -> None:
+        with (
+            closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None)) as holder,
+            ThreadPoolExecutor() as threads,
+        ):
+            holder.execute("BEGIN IMMEDIATE")
+            opening = threads.submit(State.open, settings(f"sqlite:///{tmp_path}/state.db"))
+            assert wait([opening], timeout=0.2).not_done
+            holder.execute("COMMIT")
+            with opening.result(timeout=60) as state:
+                assert state.report().images["pending"] == 0
 
     def test_readers_do_not_wait_for_a_writer(self, tmp_path: Path) -> None:
         with State.open(settings(f"sqlite:///{tmp_path}/state.db")) as state:
