@@ -31,8 +31,8 @@ class NoPicture(Exception):
 
 
 def open_picture(data: bytes, *, draft: bool = True) -> Image:
-    """Return a crop as an RGB picture. ``draft``: a large one may be decoded smaller. Raises NoPicture."""
-    from PIL import Image
+    """Return a crop, upright, as an RGB picture. ``draft``: a large one may be decoded smaller. Raises NoPicture."""
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as opened:
@@ -40,7 +40,8 @@ def open_picture(data: bytes, *, draft: bool = True) -> Image:
                 raise NoPicture("too large to show")
             if draft:
                 opened.draft("RGB", (2 * SIDE, 2 * SIDE))
-            return opened.convert("RGB")
+            # A lossless crop may have a tag that turns it.
+            return ImageOps.exif_transpose(opened).convert("RGB")
     except NoPicture:
         raise
     except Exception as error:  # noqa: BLE001 - of bytes that are damaged Pillow raises nearly anything

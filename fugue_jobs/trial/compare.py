@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 if TYPE_CHECKING:
     from fugue_jobs.trial.run import Pair
@@ -111,15 +111,24 @@ def compare(pair: Pair) -> Difference:
     """Return the difference of one pair."""
     pixels, resized = None, False
     if pair.current.data is not None and pair.tried.data is not None:
-        pixels, resized = _pixels(pair.current.data, pair.tried.data)
+        pixels, resized = _pixels(pair.current, pair.tried)
     label = pair.image["boxes"][pair.box_index]["label"]
     return Difference(pair.image["image_id"], pair.box_index, label, pixels, resized)
 
 
-def opened(data: bytes) -> Image.Image:
-    """Return a crop that a crop process has encoded."""
-    with Image.open(io.BytesIO(data)) as picture:
-        return picture.convert("RGB")
+def cut_of(crop: CropOutcome) -> Image.Image:
+    """Return the pixels of the box, upright. A lossless crop is larger than its box, and may have a tag that turns it."""
+    assert crop.data is not None
+    with Image.open(io.BytesIO(crop.data)) as picture:
+        upright = ImageOps.exif_transpose(picture).convert("RGB")
+    if crop.box_left is None or crop.box_top is None:
+        return upright
+    assert crop.left is not None
+    assert crop.top is not None
+    assert crop.right is not None
+    assert crop.bottom is not None
+    right, bottom = crop.box_left + crop.right - crop.left, crop.box_top + crop.bottom - crop.top
+    return upright.crop((crop.box_left, crop.box_top, right, bottom))
 
 
 def differing(current: Image.Image, tried: Image.Image) -> Any:
@@ -127,10 +136,10 @@ def differing(current: Image.Image, tried: Image.Image) -> Any:
     return np.abs(np.asarray(current, np.int16) - np.asarray(tried, np.int16)).max(axis=2)
 
 
-def _pixels(current: bytes, tried: bytes) -> tuple[float, bool]:
-    if current == tried:
+def _pixels(current: CropOutcome, tried: CropOutcome) -> tuple[float, bool]:
+    if current.data == tried.data:
         return 0.0, False
-    before, after = opened(current), opened(tried)
+    before, after = cut_of(current), cut_of(tried)
     resized = before.size != after.size
     if resized:
         after = after.resize(before.size, Image.Resampling.LANCZOS)

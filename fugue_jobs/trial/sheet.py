@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from cropline.core.scrub import visible
-from fugue_jobs.trial.compare import differing, opened
+from fugue_jobs.trial.compare import cut_of, differing
 
 if TYPE_CHECKING:
     from fugue_jobs.trial.compare import Worst
@@ -46,8 +46,8 @@ def _card(
     sheet: Image.Image, draw: ImageDraw.ImageDraw, pair: Worst, names: tuple[str, str], left: int, top: int
 ) -> None:
     draw.rounded_rectangle((left, top, left + _CARD_WIDTH, top + _CARD_HEIGHT), 8, fill=_CARD)
-    before = opened(pair.current.data) if pair.current.data else None
-    after = opened(pair.tried.data) if pair.tried.data else None
+    before = cut_of(pair.current) if pair.current.data else None
+    after = cut_of(pair.tried) if pair.tried.data else None
     panels = ((names[0], before, pair.current), (names[1], after, pair.tried))
     for place, (name, picture, crop) in enumerate(panels):
         x = left + _GAP + place * (_SIDE + _GAP)

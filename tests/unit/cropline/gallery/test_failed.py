@@ -17,8 +17,9 @@ from cropline.gallery.app import build
 from cropline.gallery.failed import FIELDS, around_box
 from cropline.gallery.filters import CropFilter
 from cropline.gallery.queries import Queries
-from cropline.gallery.thumbnails import Thumbnails
+from cropline.gallery.thumbnails import Thumbnails, shrunk
 from cropline.state import State
+from tests.photos import with_orientation
 from tests.unit.cropline.gallery.shelves import MORNING, box, failed, put, settings_in
 
 HOSTILE = "<script>alert(1)</script>\"'\x1b[31m"
@@ -146,3 +147,14 @@ def test_a_search_that_takes_long_stops_and_goes_on_where_it_stopped(gallery: Ga
     rest = queries.page(CropFilter(reason="http_404", until=first.searched - timedelta(days=1)), None, 10, within_s=0)
     assert [row["image_id"] for row in rest.rows] == ["gone"]
     assert rest.searched is None
+
+
+def test_a_crop_that_a_tag_turns_is_shown_upright() -> None:
+    out = io.BytesIO()
+    stored = Image.new("RGB", (80, 40), "navy")
+    stored.paste("red", (0, 0, 40, 40))
+    stored.save(out, "JPEG", exif=with_orientation(6))
+    with Image.open(io.BytesIO(shrunk(out.getvalue()))) as shown:
+        assert shown.size == (40, 80)
+        red, _, blue = shown.convert("RGB").getpixel((20, 10))  # type: ignore[misc]
+    assert red > 200 > 100 > blue

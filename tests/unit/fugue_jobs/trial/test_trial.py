@@ -17,7 +17,7 @@ from fugue_jobs.trial.run import Pair, Spent, run_trial
 from fugue_jobs.trial.sheet import trial_sheet
 from fugue_jobs.work import CropOutcome
 from tests.contract import jobs
-from tests.photos import PhotoServer, drawn, encoded, photo_server
+from tests.photos import PhotoServer, drawn, encoded, photo_server, with_orientation
 
 STEPS = "tests.unit.fugue_jobs.pool.shop_steps"
 BOXES = [jobs.box(str(n), 0.1 * n, 0.1, 0.1 * n + 0.3, 0.7) for n in range(4)]
@@ -69,6 +69,18 @@ def test_a_step_that_fails_changes_pixels_and_returns_values_is_shown(server: Ph
     with Image.open(io.BytesIO(trial_sheet(worst, "title", ("now", "next")))) as sheet:
         sheet.load()
     assert (sheet.format, sheet.width > 1000, sheet.height > 700) == ("PNG", True, True)
+
+
+def test_a_lossless_crop_is_compared_where_its_box_is_and_upright() -> None:
+    pytest.importorskip("cropline_regions")
+    with photo_server() as server:
+        for number in range(3):
+            photo = drawn(200, 100, seed=number)
+            server.photos[f"{number}.jpg"] = encoded(photo, quality=95, subsampling=0, exif=with_orientation(6))
+        found, _ = trial(server, Profile(format="png"), Profile(lossless=True))
+    assert found.worst[-1].tried.box_top
+    assert found.tried.outcomes == {"written": 12, "http_404": 4}
+    assert (found.compared, found.changed, found.resized) == (12, 0, 0)
 
 
 def test_the_share_of_pixels_is_of_those_beyond_the_noise_of_encoding() -> None:
