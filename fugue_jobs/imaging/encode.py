@@ -6,16 +6,23 @@ Recipes come from the claim's JSON, not from settings, so a changed setting neve
 import hashlib
 import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageFile
 
 from cropline.core.failures import PhotoFailure
 from fugue_jobs.imaging.colour import Coloured, flatten
 
 _PILLOW_FORMATS = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP", "avif": "AVIF"}
+
+# Bytes of an optimised JPEG, more than any has: random pixels of quality 100 in 4:4:4 take 3 to 5, its header 1,000.
+_MOST_PER_PIXEL, _MOST_OF_HEADER = 16, 65_536
+# What profiles that copy bits have: see cropline.config.profile.
+_NOTHING_CHOSEN = (None, 90, "4:2:0", "#ffffff", None, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +60,12 @@ class Recipe:
 
     @property
     def copies_bits(self) -> bool:
-        """Whether crops are to be cut out of the photo's bits, without decoding and encoding."""
-        return self.lossless and self.format == "jpeg"
+        """Whether crops are to be cut out of the photo's bits, without decoding and encoding.
+
+        Profiles with these choices too are refused now. Earlier they had no meaning, so work of them may still be queued.
+        """
+        chosen = (self.max_side, self.quality, self.subsampling, self.matte, self.effort, self.steps)
+        return self.lossless and self.format == "jpeg" and chosen == _NOTHING_CHOSEN
 
     @property
     def keeps_icc(self) -> bool:
@@ -91,11 +102,32 @@ def encode(crop: Coloured, recipe: Recipe) -> tuple[bytes, Image.Image]:
     image = flatten(crop.image, recipe.matte) if recipe.format == "jpeg" else crop.image
     out = io.BytesIO()
     try:
-        image.save(out, _PILLOW_FORMATS[recipe.format], **_options(recipe, crop.icc))
+        with _pillow_with_room(_room(image, recipe, crop.icc)):
+            image.save(out, _PILLOW_FORMATS[recipe.format], **_options(recipe, crop.icc))
     except (OSError, ValueError) as error:
         detail = f"{image.width} x {image.height} px as {recipe.format}: {type(error).__name__}"
         raise PhotoFailure("crop_not_encodable", detail) from None
     return out.getvalue(), image
+
+
+def _room(image: Image.Image, recipe: Recipe, icc: bytes | None) -> int:
+    """Return the bytes of a buffer that this crop's file certainly fits into; 0 where it may take several."""
+    if recipe.format != "jpeg" or not recipe.effort:
+        return 0
+    return _MOST_OF_HEADER + len(icc or b"") + _MOST_PER_PIXEL * image.width * image.height
+
+
+@contextmanager
+def _pillow_with_room(least: int) -> Iterator[None]:
+    """Give Pillow's encoders a buffer of at least so many bytes.
+
+    An optimised JPEG must fit into one. Pillow takes one or two bytes a pixel, and fails on noise in 4:4:4, which has more.
+    """
+    before, ImageFile.MAXBLOCK = ImageFile.MAXBLOCK, max(ImageFile.MAXBLOCK, least)
+    try:
+        yield
+    finally:
+        ImageFile.MAXBLOCK = before
 
 
 def _options(recipe: Recipe, icc: bytes | None) -> dict[str, Any]:

@@ -265,6 +265,15 @@ def test_what_a_copy_cannot_have_is_refused(fields: dict[str, Any], told: str) -
         Profile(lossless=True, **fields)
 
 
+@pytest.mark.parametrize("fields", [{"max_side": 64}, {"quality": 40}, {"subsampling": "4:4:4"}])
+def test_work_queued_when_lossless_meant_nothing_for_jpegs_is_cut_as_it_was(fields: dict[str, Any]) -> None:
+    photo = encoded(PHOTO, quality=92)
+    order = work_for(BOXES[0], profiles=(Profile(**fields),))
+    old = order.orders[0]._replace(recipe=order.orders[0].recipe.replace('"lossless":false', '"lossless":true'))
+    assert old.recipe != order.orders[0].recipe
+    assert cuts(photo, order._replace(orders=(old,))) == cuts(photo, order)
+
+
 def test_upright_is_for_lossless_jpegs() -> None:
     for fields in ({}, {"lossless": True, "format": "webp"}):
         with pytest.raises(ValidationError, match="lossless_upright needs lossless and format jpeg"):

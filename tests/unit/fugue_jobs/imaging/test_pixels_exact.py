@@ -2,6 +2,7 @@
 
 import io
 import math
+import random
 import struct
 import zlib
 from typing import Any
@@ -262,6 +263,20 @@ def test_quality_and_subsampling_are_those_of_the_profile() -> None:
 def test_effort_is_passed_to_the_encoder(fields: dict[str, Any], kind: str, options: dict[str, Any]) -> None:
     cut = cuts(encoded(drawn(120, 90), "PNG"), work_for(profiles=(Profile(**fields),)))[0]
     assert cut.data == encoded(drawn(120, 90), kind, **options)
+
+
+@pytest.mark.parametrize(("side", "icc"), [(200, None), (3, bytes(70_000)), (60, bytes(70_000))])
+@pytest.mark.parametrize("quality", [90, 100])
+def test_effort_of_a_jpeg_changes_no_pixel_of_noise_either(side: int, icc: bytes | None, quality: int) -> None:
+    # Pillow expects at most one or two bytes for a pixel of such a file.
+    noise = Image.frombytes("RGB", (side, side), random.Random(side).randbytes(3 * side * side))
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    photo = encoded(noise, "PNG", icc_profile=None if icc is None else srgb + icc)
+    profiles = [Profile(colour="keep_icc", quality=quality, subsampling="4:4:4", effort=effort) for effort in (0, 1)]
+    small, smaller = cuts(photo, work_for(profiles=(profiles[0], profiles[1])))
+    assert (smaller.outcome.status, smaller.outcome.reason) == ("written", None)
+    assert_same(opened(smaller.data), opened(small.data))
+    assert opened(smaller.data).info.get("icc_profile") == (None if icc is None else srgb + icc)
 
 
 def test_several_profiles_share_one_decode_and_give_what_each_gives_alone() -> None:
