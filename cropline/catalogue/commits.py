@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -12,9 +13,9 @@ from cropline.catalogue import entries, pack_places
 from cropline.catalogue.data_files import write_rows
 from cropline.catalogue.entries import Entry
 from cropline.catalogue.failed_recrops import stay
-from cropline.catalogue.files import Snapshot
+from cropline.catalogue.files import DataFile, Snapshot
 from cropline.catalogue.log import STEP
-from cropline.catalogue.positions import Found, Wanted, locate, rows_of
+from cropline.catalogue.positions import Found, Wanted, holds_any, locate, rows_of
 from cropline.catalogue.rows import ImageProfile, equalling, naming, scan
 
 if TYPE_CHECKING:
@@ -34,30 +35,44 @@ def transaction(table: DeltaTable, batch_id: str, attempt: int = 2) -> int | Non
 
 
 def put_batch(
-    snapshot: Snapshot, rows: pa.Table, found: Sequence[Found], *, batch_id: str, attempt: int, transaction: int
+    snapshot: Snapshot,
+    rows: pa.Table,
+    found: Sequence[Found],
+    *,
+    batch_id: str,
+    attempt: int,
+    works: Collection[ImageProfile],
 ) -> tuple[int, pa.Table]:
     """Commit a batch: append its rows and mark those that were found as dead, in one commit.
 
-    Return the version and the rows (CATALOGUE) that it appended: good rows that stay, and crops that moved to another
-    pack, differ from ``rows``.
+    ``works``: its work items. Commits that bring no rows of these may come first. Return the version and the rows (CATALOGUE)
+    that it appended: good rows that stay, and crops that moved to another pack, differ from ``rows``.
     """
     replaced = {work for part in found for work in part.all_works()}
     failing = works_of(rows.filter(pc.field("status") == "failed")) & replaced
     kept = stay(rows, rows_of(snapshot, _only(found, failing))) if failing else rows
     placed = pack_places.with_current_places(snapshot, kept, batch_id, found)
     info = {"cropline.batch": batch_id, "cropline.attempt": attempt, "cropline.rows": len(rows)}
-    return put(snapshot, placed, found, info, (batch_id, transaction)), placed
+    wanted = Wanted.of_works({*works, *works_of(rows)})
+
+    def stands_beside(files: Sequence[DataFile]) -> bool:
+        return not holds_any(snapshot.spec, files, wanted)
+
+    entry = _entry(snapshot, placed, found, info)
+    entry = replace(entry, txn=(batch_id, snapshot.version), stands_beside=stands_beside)
+    return entries.put(snapshot, entry), placed
 
 
 def fence(snapshot: Snapshot, batch_id: str, attempt: int) -> int:
     """Commit a fence: no earlier attempt can commit the batch from now on. Return the version."""
     info = {"cropline.batch": batch_id, "cropline.attempt": attempt, "cropline.rows": 0}
-    return entries.put(snapshot, Entry("WRITE", parameters={"mode": "Append"}, info=info, txn=(batch_id, -attempt)))
+    txn = (batch_id, -attempt)
+    return entries.put(snapshot, Entry("WRITE", (), {"mode": "Append"}, info, txn, stands_beside=lambda _: True))
 
 
 def put_mended(snapshot: Snapshot, rows: pa.Table, found: Sequence[Found]) -> int:
     """Commit rows in place of those that were found, which were duplicated. Return the version."""
-    return put(snapshot, rows, found, {STEP: "mend"}, None)
+    return entries.put(snapshot, _entry(snapshot, rows, found, {STEP: "mend"}))
 
 
 def put_moved(snapshot: Snapshot, rows: pa.Table, found: Sequence[Found]) -> int:
@@ -67,17 +82,15 @@ def put_moved(snapshot: Snapshot, rows: pa.Table, found: Sequence[Found]) -> int
     return entries.put(snapshot, Entry("WRITE", actions, {"mode": "Overwrite"}, {STEP: "rewrite a pack"}))
 
 
-def put(
-    snapshot: Snapshot, rows: pa.Table, found: Sequence[Found], info: dict[str, Any], txn: tuple[str, int] | None
-) -> int:
-    """Append rows (CATALOGUE) and mark those that were found as dead, in one commit. Return the version.
+def _entry(snapshot: Snapshot, rows: pa.Table, found: Sequence[Found], info: dict[str, Any]) -> Entry:
+    """Write rows (CATALOGUE) into new files. Return the commit that adds them and marks those that were found as dead.
 
     The table has the rows' columns already.
     """
     added = entries.added(write_rows(snapshot.spec, rows)) if len(rows) else []
     replaced = {work for part in found for work in part.all_works()}
     parameters = {"mode": "Overwrite", "predicate": naming(replaced)} if replaced else {"mode": "Append"}
-    return entries.put(snapshot, Entry("WRITE", [*_marking_dead(snapshot, found), *added], parameters, info, txn))
+    return Entry("WRITE", [*_marking_dead(snapshot, found), *added], parameters, info)
 
 
 def _marking_dead(snapshot: Snapshot, found: Sequence[Found]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version as version_of
 from typing import TYPE_CHECKING, Any
@@ -43,17 +43,24 @@ _CHECKPOINT_EVERY = 50  # as delta.checkpointInterval, see delta.py
 # Every writer and reader replays the entries since the last checkpoint: large ones are summed up earlier.
 _LARGE, _CHECKPOINT_EVERY_LARGE = 256 << 10, 5
 _QUIET = {"VACUUM START", "VACUUM END"}
+# A batch's commit is looked for among the first 200 entries after the version that it was built on (log.py).
+_PASSED_AT_MOST = 100
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A commit to write. ``info``: cropline's own properties. ``txn``: (app id, version)."""
+    """A commit to write. ``info``: cropline's own properties. ``txn``: (app id, version).
+
+    ``stands_beside``: returns whether the commit is still right when another one adds these files; it may then come after
+    that one. None: it comes after entries of maintenance only.
+    """
 
     operation: str
     actions: Sequence[dict[str, Any]] = ()
     parameters: dict[str, Any] = field(default_factory=dict)
     info: dict[str, Any] = field(default_factory=dict)
     txn: tuple[str, int] | None = None
+    stands_beside: Callable[[Sequence[DataFile]], bool] | None = None
 
     @property
     def removed(self) -> set[str]:
@@ -68,15 +75,16 @@ class Entry:
 def put(snapshot: Snapshot, entry: Entry) -> int:
     """Write the entry as the version after the snapshot. Return the version.
 
-    Entries of maintenance that touch none of its files may come between. Raise CommitFailedError when another writer
-    was faster: then look again on the newest version.
+    Entries that change nothing that it was built on may come between: a commit that takes seconds would otherwise never
+    succeed beside others that take less. Raise CommitFailedError when another writer was faster with a different one:
+    then look again on the newest version.
     """
     from deltalake.exceptions import CommitFailedError
 
     spec, version = snapshot.spec, snapshot.version + 1
     data = "\n".join(json.dumps(action, separators=(",", ":")) for action in _lines(snapshot.table, entry)).encode()
     while not storage.write(spec, entry_key(version), data, only_new=True):
-        if not _passes(read_actions(spec, version), entry):
+        if version - snapshot.version > _PASSED_AT_MOST or not _passes(read_actions(spec, version), entry):
             raise CommitFailedError(f"another writer committed version {version}")
         version += 1
     _checkpoint(spec, version, len(data))
@@ -87,11 +95,32 @@ def _passes(other: list[dict[str, Any]] | None, entry: Entry) -> bool:
     """Return whether an entry that came first changes nothing that ours was built on."""
     if other is None or any("protocol" in action or "metaData" in action for action in other):
         return False
-    touched = {action[kind]["path"] for action in other for kind in ("add", "remove") if kind in action}
-    if touched & entry.removed:
+    added, removed = (
+        {action[kind]["path"]: action[kind] for action in other if kind in action} for kind in ("add", "remove")
+    )
+    if (added.keys() | removed.keys()) & entry.removed:
+        return False
+    if entry.txn is not None and any(action.get("txn", {}).get("appId") == entry.txn[0] for action in other):
         return False
     info = read_info(other)
-    return entry.rearranges or info.get(STEP) == COMPACTION or info.get("operation") in _QUIET
+    if entry.rearranges or info.get(STEP) == COMPACTION or info.get("operation") in _QUIET:
+        return True
+    if entry.stands_beside is None:
+        return False
+    new = [DataFile(add) for path, add in added.items() if not _only_lost_rows(removed.get(path), add)]
+    return all(_is_inline(file.action) for file in new) and entry.stands_beside(new)
+
+
+def _only_lost_rows(before: dict[str, Any] | None, after: dict[str, Any]) -> bool:
+    """Return whether a file is named again with the same dead rows, and more."""
+    if before is None or not (_is_inline(before) and _is_inline(after)):
+        return False
+    return bool(np.isin(DataFile(before).dead, DataFile(after).dead).all())
+
+
+def _is_inline(action: dict[str, Any]) -> bool:
+    vector = action.get("deletionVector")
+    return not vector or vectors.is_inline(vector)
 
 
 def _lines(table: DeltaTable, entry: Entry) -> list[dict[str, Any]]:

@@ -77,6 +77,11 @@ class DataFile:
         found: dict[str, Any] = json.loads(self.action.get("stats") or "{}")
         return found
 
+    def may_hold(self, ranges: Ranges) -> bool:
+        """Return whether its statistics do not rule the values out."""
+        least, most = (self.stats.get(bound, {}) for bound in ("minValues", "maxValues"))
+        return all(ranges.may_be_in(name, least.get(name), most.get(name)) for name in ranges.values)
+
     def rows(self, spec: StoreSpec) -> int:
         """Return how many rows it holds, dead ones included."""
         if "numRecords" in self.stats:

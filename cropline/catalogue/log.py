@@ -64,7 +64,9 @@ def has_unknown_commits(spec: StoreSpec, memory: Memory, newest: int) -> bool:
     This is also true when the log no longer reaches back far enough, or when the table is older than the
     state remembers.
     """
-    first = 0 if memory.until is None or memory.until > newest else memory.until + 1
+    if memory.until is not None and memory.until > newest:
+        return True  # restored from a backup: where the state says that rows are, they are not
+    first = 0 if memory.until is None else memory.until + 1
     if newest - first >= _ENTRIES_AT_MOST:
         return True
     for version in range(first, newest + 1):

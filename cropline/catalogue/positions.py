@@ -116,7 +116,17 @@ def locate(snapshot: Snapshot, wanted: Wanted, *, dead: bool = False) -> list[Fo
     def look(file: DataFile, groups: Groups) -> Found | None:
         return _in_file(snapshot.spec, file, groups, wanted, dead)
 
-    return _looked(snapshot, wanted.ranges, "image_id", look)
+    return _looked(snapshot.spec, snapshot.that_may_hold(wanted.ranges), wanted.ranges, "image_id", look)
+
+
+def holds_any(spec: StoreSpec, files: Sequence[DataFile], wanted: Wanted, *, dead: bool = False) -> bool:
+    """Return whether these files hold wanted rows. With ``dead`` also those that are no longer current."""
+    ranges = wanted.ranges
+
+    def look(file: DataFile, groups: Groups) -> Found | None:
+        return _in_file(spec, file, groups, wanted, dead)
+
+    return bool(_looked(spec, [file for file in files if file.may_hold(ranges)], ranges, "image_id", look))
 
 
 def locate_crop(snapshot: Snapshot, key: str, batches: Collection[str] | None = None) -> list[Found]:
@@ -126,26 +136,29 @@ def locate_crop(snapshot: Snapshot, key: str, batches: Collection[str] | None = 
     def look(file: DataFile, groups: Groups) -> Found | None:
         return _crop_in_file(snapshot.spec, file, groups, ranges)
 
-    return _looked(snapshot, ranges, "key", look)
+    return _looked(snapshot.spec, snapshot.that_may_hold(ranges), ranges, "key", look)
 
 
 def _looked(
-    snapshot: Snapshot, ranges: Ranges, column: str, look: Callable[[DataFile, Groups], Found | None]
+    spec: StoreSpec,
+    near: Sequence[DataFile],
+    ranges: Ranges,
+    column: str,
+    look: Callable[[DataFile, Groups], Found | None],
 ) -> list[Found]:
-    """Look into the files and row groups that may hold a column's values."""
-    files = _filtered(snapshot, ranges, column)
+    """Look into the files and row groups that may hold a column's values. ``near``: files not ruled out by statistics."""
+    files = _filtered(spec, near, ranges, column)
     if len(files) < 2:
         return [found for file, groups in files if (found := look(file, groups)) is not None]
     with ThreadPoolExecutor(_FILES_AT_ONCE, thread_name_prefix="catalogue") as pool:
         return [found for found in pool.map(lambda one: look(*one), files) if found is not None]
 
 
-def _filtered(snapshot: Snapshot, ranges: Ranges, column: str) -> list[tuple[DataFile, Groups]]:
-    """Return the files that statistics and Bloom filters do not rule out, each with its row groups to look into."""
-    files = snapshot.that_may_hold(ranges)
+def _filtered(spec: StoreSpec, files: Sequence[DataFile], ranges: Ranges, column: str) -> list[tuple[DataFile, Groups]]:
+    """Return the files that Bloom filters do not rule out, each with its row groups to look into."""
     if "batch_id" in ranges.values:
         return [(file, None) for file in files]  # most of them hold rows
-    hashes, spec = blooms.hashes_of(ranges.values[column]), snapshot.spec
+    hashes = blooms.hashes_of(ranges.values[column])
 
     def groups_of(file: DataFile) -> Groups:
         return blooms.groups_that_may_hold(spec, file.key, file.action.get("tags") or {}, column, hashes)

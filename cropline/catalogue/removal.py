@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
@@ -15,7 +15,7 @@ from cropline.catalogue.compaction import Rewritten, rewrite
 from cropline.catalogue.entries import Entry
 from cropline.catalogue.files import DataFile, Snapshot
 from cropline.catalogue.log import DELETE, STEP
-from cropline.catalogue.positions import Found, Wanted, locate, open_file, rows_of
+from cropline.catalogue.positions import Found, Wanted, holds_any, locate, open_file, rows_of
 from cropline.catalogue.vectors import Positions
 
 EXPIRED = ("source", "image_id", "key", "shard", "bytes")
@@ -25,7 +25,8 @@ _ROWS_A_COMMIT = 100_000  # at least, when there are as many; they are in memory
 
 def forget(snapshot: Snapshot, images: dict[str, set[str]]) -> int:
     """Remove the rows of these images (source -> ids), dead ones too. Return the version without them."""
-    found = locate(snapshot, Wanted(images), dead=True)
+    wanted = Wanted(images)
+    found = locate(snapshot, wanted, dead=True)
     if not found:
         return snapshot.version
 
@@ -36,7 +37,11 @@ def forget(snapshot: Snapshot, images: dict[str, set[str]]) -> int:
         done = list(pool.map(without, found))
     removed = [entries.removed(part.file, data_change=True) for part in found]
     added = entries.added([each.action for each in done if each.action is not None])
-    return entries.put(snapshot, Entry("DELETE", [*removed, *added], info={STEP: DELETE}))
+
+    def stands_beside(files: Sequence[DataFile]) -> bool:
+        return not holds_any(snapshot.spec, files, wanted, dead=True)
+
+    return entries.put(snapshot, Entry("DELETE", [*removed, *added], info={STEP: DELETE}, stands_beside=stands_beside))
 
 
 def expire(snapshot: Snapshot, profile: str, before: datetime) -> pa.Table | None:
@@ -53,7 +58,8 @@ def expire(snapshot: Snapshot, profile: str, before: datetime) -> pa.Table | Non
         for found, _ in parts
         for action in entries.with_dead_rows(found.file, found.positions, found.file.rows(snapshot.spec))
     ]
-    entries.put(snapshot, Entry("DELETE", actions, info={STEP: DELETE}))
+    # Rows that others add meanwhile are newer, or of a file that changed.
+    entries.put(snapshot, Entry("DELETE", actions, info={STEP: DELETE}, stands_beside=lambda _: True))
     return pa.concat_tables([rows for _, rows in parts])
 
 

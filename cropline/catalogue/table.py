@@ -1,10 +1,9 @@
 """The catalogue: append a batch once, fence stale attempts, read rows.
 
 A batch's id is a Delta app id. The version of its app transaction is the batch's status in the table:
-``>= 0``  the table holds the batch. The number is the table version that the commit was built on, so the commit is found in
-          the versions after it.
+``>= 0``  the table holds the batch. The number is the table version that the commit was built on; it is one of those after it.
 ``< 0``   the table does not hold the batch, and it is fenced: only attempts from ``-version`` on may commit it.
-Of two concurrent commits with one app id, delta-rs accepts only one. So a batch is never appended twice, and never by an
+Of two concurrent commits with one app id, only one succeeds. So a batch is never appended twice, and never by an
 attempt that lost its lease.
 """
 
@@ -13,7 +12,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -92,13 +91,12 @@ class Catalogue:
     ) -> Appended:
         """Append a batch's rows (CROPS) and remove the rows that they supersede, in one commit, once.
 
-        ``superseding``: work items of the batch that the table holds, according to the state. ``works``: all
-        of its work items; they are also looked up in the table when ``memory`` does not cover all commits.
-        ``committed_in``: the batches that committed the superseded rows, where the state knows; few files hold them.
+        ``superseding``: work items of the batch that the table holds, according to the state. ``works``: all of its work
+        items; they are also looked up in the table when ``memory`` does not cover all commits. ``committed_in``: the batches
+        that committed the superseded rows, where the state knows; few files hold them.
         A failure never removes a good row (see failed_recrops.py).
 
-        Safe when any number of processes do the same at once, and after a lost reply. Raise StaleLease when a
-        later attempt has fenced the batch.
+        Safe when many processes do the same at once, and after a lost reply. Raise StaleLease when a later attempt has fenced it.
         """
         rows = to_catalogue(
             crops, batch_id=batch_id, attempt=attempt, flow_run=flow_run, committed_at=_utc(committed_at)
@@ -121,8 +119,10 @@ class Catalogue:
                 snapshot, {*superseding, *works} if look else superseding, None if look else committed_in
             )
             version, placed = commits.put_batch(
-                snapshot, rows, found, batch_id=batch_id, attempt=attempt, transaction=table.version()
+                snapshot, rows, found, batch_id=batch_id, attempt=attempt, works={*superseding, *works}
             )
+            if memory is not None and not unknown:  # others may have come between
+                unknown = has_unknown_commits(self._spec, replace(memory, until=snapshot.version), version - 1)
             return Appended(version, True, placed, unknown)
 
         with delta.catalogue_errors("write", self._spec):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -130,6 +131,28 @@ def test_a_restored_state_finds_the_batch_that_it_forgot(catalogue: Catalogue, t
     assert [(row["image_id"], row["status"], row["batch_id"]) for row in held(tmp_path)][:2] == [
         ("a", "written", "again")
     ] * 2
+
+
+def test_a_table_restored_from_a_backup_has_each_box_once_though_the_state_knows_later_commits(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    append(catalogue, crops(["a"], **BOX), "one")
+    shutil.copytree(tmp_path / "catalogue", tmp_path / "backup")
+    until = append(catalogue, crops(["a"], **BOX, version="v2"), "two", superseding=of_work()).version
+    shutil.rmtree(tmp_path / "catalogue")
+    (tmp_path / "backup").rename(tmp_path / "catalogue")
+    done = catalogue.append(
+        crops(["a"], **BOX, version="v3"),
+        batch_id="three",
+        attempt=1,
+        flow_run="run",
+        committed_at=NOW,
+        superseding=of_work(),
+        committed_in=["two"],  # where the rows were, and where the state believes them
+        memory=knowing("one", "two", "three", until=until),
+    )
+    assert done.unknown_batches, "the state looks everywhere from now on"
+    assert [row["version"] for row in held(tmp_path)] == ["v3", "v3"]
 
 
 def test_a_state_that_knows_every_commit_reads_the_log_and_no_row(
