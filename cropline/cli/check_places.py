@@ -47,7 +47,7 @@ def database(settings: Settings) -> Finding:
 
 
 def engine(settings: Settings) -> Finding:
-    """Look for what the engine needs on this machine. No cluster is started."""
+    """Look for what the engine, and lossless profiles, need on this machine. No cluster is started."""
     kind = settings.engine.kind
     kinds = {kind, settings.engine.auto.burst} if kind == "auto" else {kind}
     for one in sorted(kinds):
@@ -62,8 +62,26 @@ def engine(settings: Settings) -> Finding:
                 "spark needs Java 17, and there is no java here",
                 "CROPLINE_ENGINE__KIND: set JAVA_HOME",
             )
+    lossless = _lossless_profile(settings)
+    if lossless is not None:
+        from fugue_jobs.imaging.lossless import cannot_copy
+
+        refusal = cannot_copy()
+        if refusal is not None:
+            return Finding("wrong", "engine", f"profile {lossless}: {refusal}", "CROPLINE_PROFILES")
     clustered = "; its cluster is asked by the first batch" if kinds - {"native", "duckdb"} else ""
     return Finding("ok", "engine", f"{kind}{clustered}")
+
+
+def _lossless_profile(settings: Settings) -> str | None:
+    """Return the first lossless jpeg profile that is cut on this machine."""
+    for source in settings.source_names:
+        own = settings.of(source)
+        if own.engine.cuts_here:
+            found = next((name for name, profile in own.profiles.items() if profile.copies_bits), None)
+            if found is not None:
+                return found
+    return None
 
 
 def _java_path() -> str:

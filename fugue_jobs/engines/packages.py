@@ -17,14 +17,15 @@ NEEDED = (
     "certifi", "cloudpickle", "fugue", "jmespath", "numpy", "obstore", "pandas", "pillow", "pyarrow", "pydantic",
     "pydantic-settings", "requests", "triad", "urllib3",
 )  # fmt: skip
-_MODULES = {"pillow": "PIL", "pydantic-settings": "pydantic_settings", "cropline-regions": "cropline_regions"}
-IMPORTED = frozenset(_MODULES.get(name, name) for name in (*NEEDED, "cropline-regions"))
+_REGIONS = "cropline-regions"
+_MODULES = {"pillow": "PIL", "pydantic-settings": "pydantic_settings", _REGIONS: "cropline_regions"}
+IMPORTED = frozenset(_MODULES.get(name, name) for name in (*NEEDED, _REGIONS))
 # Begins the key of a module that is to be shipped and that the worker has already; the value is its place.
 _OWN = "module "
 # In the name of every zip of shipped modules: a Dask worker keeps those of earlier sessions.
 SHIPPED = "cropline-ship-"
 # Another version of these may give other bytes for the same crop.
-_DRAW = ("pillow", "cropline-regions")
+_DRAW = ("pillow", _REGIONS)
 _NAMED = 3  # workers named in one line
 
 
@@ -35,7 +36,7 @@ def installed(ship: Iterable[str] = ()) -> Callable[..., Packages]:
 
     It is nested, because cloudpickle then sends its code: workers do not have this module yet.
     """
-    names = [*NEEDED, "cropline-regions"]
+    names = [*NEEDED, _REGIONS]
     modules, own, shipped = _MODULES, _OWN, tuple(ship)
 
     def found(*_: object) -> dict[str, str]:
@@ -103,6 +104,16 @@ def compare(cluster: str, workers: Mapping[str, Packages], here: Packages | None
         )
     for difference, names in others.items():
         log.warning("%s: %s: crops may differ in their bytes", cluster, _told({difference: names}, "has"))
+
+
+def compare_lossless(cluster: str, workers: Mapping[str, Packages]) -> None:
+    """Raise EngineError for a worker without cropline-regions, which lossless jpeg profiles need. workers: by name."""
+    lacking = [worker for worker, theirs in sorted(workers.items()) if _REGIONS not in theirs]
+    if lacking:
+        raise EngineError(
+            f"{cluster}: {_told({_REGIONS: lacking}, 'lacks')}, which a lossless jpeg profile needs on every worker: "
+            "pip install --upgrade 'cropline[regions]' there, or take lossless out of the profile"
+        )
 
 
 def _version(packages: Packages, name: str) -> str:

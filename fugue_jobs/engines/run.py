@@ -142,6 +142,17 @@ class _Batch:
         return min(planned, self.job.fetch.connections_per_host or planned)
 
     @property
+    def copies_bits(self) -> bool:
+        """Whether crops of a claimed recipe are copied out of the photo's bits."""
+        import pyarrow.compute as pc
+
+        from fugue_jobs.imaging.encode import copies_bits
+
+        return any(
+            map(copies_bits, pc.struct_field(pc.list_flatten(self.claimed["work"]), "recipe").unique().to_pylist())
+        )
+
+    @property
     def part_of_job(self) -> CropJob:
         """The job of one part: one slot of the cluster, and its share of the connections."""
         fetch, parts = self.job.fetch, self.partitions
@@ -251,7 +262,7 @@ def _here(table: Images) -> pa.Table:
 
 
 def _run_on(session: Session, batch: _Batch, transformer: Any) -> pa.Table:
-    session.begin()
+    session.begin(copies_bits=batch.copies_bits)
     return _run(batch, lambda: session.cluster.engine, transformer, session.cluster.frame)
 
 

@@ -20,6 +20,7 @@ from cropline.core.errors import CroplineError, EngineError, NotReachable, Sessi
 if TYPE_CHECKING:
     from cropline.config.settings import EngineSettings
     from fugue_jobs.engines.clusters import Cluster
+    from fugue_jobs.engines.packages import Packages
 
 log = logging.getLogger(__name__)
 
@@ -31,19 +32,24 @@ _EXTRAS = {"spark": "spark", "spark-connect": "spark", "emr-serverless": "spark"
 
 @dataclass(eq=False)
 class Session:
-    """An open session. ``begin`` is the first thing that work on it calls."""
+    """An open session. ``begin`` is the first thing that work on it calls. ``workers``: the packages of those asked so far."""
 
     settings: EngineSettings
     cluster: Cluster
     users: int = 0
     ended: bool = False
+    workers: dict[str, Packages] = field(default_factory=dict)
 
-    def begin(self) -> None:
-        """Begin a batch. Raise EngineError when a worker lacks a package."""
-        from fugue_jobs.engines.packages import compare
+    def begin(self, *, copies_bits: bool = False) -> None:
+        """Begin a batch, perhaps with a lossless jpeg profile. Raise EngineError when a worker lacks a package."""
+        from fugue_jobs.engines.packages import compare, compare_lossless
 
         self.cluster.begin()
-        compare(self.cluster.where, self.cluster.packages())
+        asked = self.cluster.packages()
+        compare(self.cluster.where, asked)
+        self.workers |= asked
+        if copies_bits:
+            compare_lossless(self.cluster.where, self.workers)
         self.cluster.ship()
 
 

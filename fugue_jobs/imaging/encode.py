@@ -85,6 +85,14 @@ def read_recipe(text: str) -> Recipe:
     return recipe
 
 
+def copies_bits(text: str) -> bool:
+    """Return whether crops of this claim's JSON are copied bits. One that cannot be read has no crops."""
+    try:
+        return read_recipe(text).copies_bits
+    except PhotoFailure:
+        return False
+
+
 def shrunk_size(width: int, height: int, max_side: int | None) -> tuple[int, int]:
     """Return (width, height) px with the longer side shrunk to max_side. At least one pixel, never enlarged."""
     longer = max(width, height)

@@ -10,6 +10,9 @@ import pandas as pd
 import pytest
 
 import cropline
+from cropline.cli import check_places
+from cropline.config.profile import Profile
+from cropline.config.settings import EngineSettings, load_settings
 from cropline.core.errors import EngineError
 from fugue_jobs.imaging import regions
 from tests.integration.conftest import Workspace
@@ -34,6 +37,14 @@ def test_a_poll_refuses_it_before_anything_is_registered(workspace: Workspace, w
         workspace.poll()
     assert str(refused.value) == f"profile copies: {REFUSED}"
     assert workspace.states() == {}
+
+
+def test_the_check_says_so(without_extension: None) -> None:
+    profiles = {"default": Profile(), "copies": Profile(lossless=True)}
+    found = check_places.engine(load_settings(profiles=profiles))
+    assert (found.status, found.what, found.text) == ("wrong", "engine", f"profile copies: {REFUSED}")
+    elsewhere = load_settings(profiles=profiles, engine=EngineSettings(kind="spark", master="spark://h:7077"))
+    assert check_places.engine(elsewhere).text != found.text
 
 
 def test_a_frame_is_refused_before_anything_is_fetched(without_extension: None) -> None:

@@ -18,6 +18,7 @@ from cropline.core.schemas import CLAIM, CROPS, STORES
 from cropline.core.store_spec import StoreSpec
 from fugue_jobs.engines import clusters, plan, run, sessions
 from fugue_jobs.engines.manifests import IMAGE_ROWS
+from fugue_jobs.engines.packages import installed
 from tests.contract import jobs
 
 
@@ -278,9 +279,56 @@ def test_a_failure_on_a_session_that_works_is_not_repeated(
     assert len(ran) == 1
 
 
-def _batch(images: int, boxes: int = 2) -> tuple[pa.Table, pa.Table, pa.Table]:
+def _batch(images: int, boxes: int = 2, profile: Profile | None = None) -> tuple[pa.Table, pa.Table, pa.Table]:
     rows = [jobs.image(n, f"http://h/{n}.jpg", [jobs.box("a", 0, 0, 1, 1)] * boxes) for n in range(images)]
-    return jobs.images(rows), jobs.claims(rows, {"p": Profile()}), jobs.stores()
+    return jobs.images(rows), jobs.claims(rows, {"p": profile or Profile()}), jobs.stores()
+
+
+class AskedOnce(Cluster):
+    """A cluster whose worker lacks cropline-regions, and is asked by the first batch."""
+
+    engine = None
+    told = False
+
+    def frame(self, _: Any) -> None:
+        """Return nothing: no script runs."""
+
+    def begin(self) -> None:
+        self.calls.append("begin")
+
+    def packages(self) -> dict[str, dict[str, str]]:
+        if self.told:
+            return {}
+        self.told = True
+        return {"w": {name: version for name, version in installed()().items() if name != "cropline-regions"}}
+
+    def ship(self) -> None:
+        self.calls.append("ship")
+
+
+def test_a_lossless_batch_is_refused_before_its_photos_when_a_worker_cannot_copy_bits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[AskedOnce] = []
+
+    def start(*_: Any) -> AskedOnce:
+        opened.append(AskedOnce())
+        return opened[-1]
+
+    def crop(profile: Profile) -> None:
+        run.run_crop_job(*_batch(1, 0, profile), jobs.job(Path("/nowhere")), EngineSettings(kind="dask"))
+
+    monkeypatch.setattr(sessions, "_opened", start)
+    monkeypatch.setattr(run, "_run", lambda *_: CROPS.empty_table())
+    crop(Profile())
+    # In the session that cut others, and in a new one.
+    for calls in (["begin", "ship", "begin", "cancel", "stop"], ["begin", "cancel", "stop"]):
+        with pytest.raises(
+            EngineError, match=r"^the fake cluster at h:1: worker w lacks cropline-regions, which a lossless"
+        ):
+            crop(Profile(lossless=True))
+        assert opened[-1].calls == calls
+    assert len(opened) == 2
 
 
 def test_a_large_batch_returns_in_pieces_and_a_lost_session_repeats_one_of_them(

@@ -7,7 +7,7 @@ import cloudpickle
 import pytest
 
 from cropline.core.errors import EngineError
-from fugue_jobs.engines.packages import NEEDED, compare, installed
+from fugue_jobs.engines.packages import NEEDED, compare, compare_lossless, installed
 
 HERE = {"python": "3.11.9", "cropline-regions": "0.1.0"} | dict.fromkeys(NEEDED, "1.0")
 
@@ -46,6 +46,16 @@ def test_versions_that_may_change_bytes_are_told(caplog: pytest.LogCaptureFixtur
         "c: worker a has pillow 2.0, and here it is 1.0: crops may differ in their bytes",
         "c: worker a has cropline-regions not installed, and here it is 0.1.0: crops may differ in their bytes",
     ]
+
+
+def test_a_worker_that_cannot_copy_bits_is_named() -> None:
+    compare_lossless("c", {"a": HERE, "b": without(**{"cropline-regions": ""})})
+    with pytest.raises(EngineError) as told:
+        compare_lossless("c", {"a": without("cropline-regions"), "b": HERE})
+    assert str(told.value) == (
+        "c: worker a lacks cropline-regions, which a lossless jpeg profile needs on every worker: "
+        "pip install --upgrade 'cropline[regions]' there, or take lossless out of the profile"
+    )
 
 
 def test_the_question_needs_nothing_installed_and_names_what_is_there() -> None:
