@@ -41,6 +41,8 @@ _FACTS = pa.schema(
         ("bottom", pa.int64()),
     ]
 )
+# Of lossless crops too, which are larger than their box. Without them all files of other profiles keep one schema.
+_LOSSLESS_FACTS = pa.schema([*_FACTS, ("box_left", pa.int64()), ("box_top", pa.int64())])
 _PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
@@ -66,20 +68,15 @@ def _schema(columns: pa.Schema) -> pa.Schema:
 
 
 class ParquetPack:
-    """See pack.Pack. At most one row group of pictures is in memory. ``facts``: the columns beside the picture."""
+    """See pack.Pack. At most one row group of pictures is in memory.
 
-    def __init__(self, file: BinaryIO, facts: pa.Schema = _FACTS) -> None:
+    ``facts``: the columns beside the picture; None: those of a crop, which its first sample tells.
+    """
+
+    def __init__(self, file: BinaryIO, facts: pa.Schema | None = None) -> None:
         self._file = file
         self._facts = facts
-        self._schema = _schema(facts)
-        columns = [path for path in _leaves(self._schema) if path != "image.bytes"]
-        self._writer = pq.ParquetWriter(
-            file,
-            self._schema,
-            compression={"image.bytes": "NONE", **dict.fromkeys(columns, "ZSTD")},
-            use_dictionary=columns,
-            write_statistics=columns,
-        )
+        self._writer: pq.ParquetWriter | None = None
         # The same rows produce the same bytes only with the same Arrow.
         self._hash = hashlib.sha256(f"parquet 1 {pa.__version__}".encode())
         self._waiting: list[Sample] = []
@@ -101,27 +98,46 @@ class ParquetPack:
 
     def seal(self) -> Sealed:
         """Write the footer, which is the file's index."""
-        if self._waiting:
-            self._flush()
-        self._writer.close()
+        self._flush()
+        self.close()
         self._file.flush()
         return Sealed(self._hash.hexdigest(), self._file.tell(), self._offsets)
 
     def close(self) -> None:
         """Close Arrow's writer: when collected later, it would write to the closed file."""
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
     def _flush(self) -> None:
+        """Write what waits as a row group. The first call writes the file's head, also when nothing waits."""
         samples, self._waiting, self._held = self._waiting, [], 0
+        if self._writer is None:
+            if self._facts is None:
+                self._facts = _LOSSLESS_FACTS if samples and "box_left" in samples[0].facts else _FACTS
+            self._writer = _writer(self._file, _schema(self._facts))
+        if not samples:
+            return
+        schema = self._writer.schema
         pictures = [{"bytes": s.data, "path": f"{s.name}.{s.extension}"} for s in samples]
-        columns = [pictures, *([s.facts.get(name) for s in samples] for name in self._facts.names)]
-        rows = pa.table([pa.array(c, f.type) for c, f in zip(columns, self._schema, strict=True)], schema=self._schema)
+        columns = [pictures, *([s.facts.get(name) for s in samples] for name in schema.names[1:])]
+        rows = pa.table([pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
         begin = self._file.tell()
         self._writer.write_table(rows)
         end = self._file.tell()
         self._file.seek(begin)
         written = self._file.read(end - begin)
         self._offsets += [begin + place for place in _places(written, samples)]
+
+
+def _writer(file: BinaryIO, schema: pa.Schema) -> pq.ParquetWriter:
+    columns = [path for path in _leaves(schema) if path != "image.bytes"]
+    return pq.ParquetWriter(
+        file,
+        schema,
+        compression={"image.bytes": "NONE", **dict.fromkeys(columns, "ZSTD")},
+        use_dictionary=columns,
+        write_statistics=columns,
+    )
 
 
 def _leaves(schema: pa.Schema) -> list[str]:

@@ -7,7 +7,7 @@ packs are cut again.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
@@ -26,12 +26,15 @@ if TYPE_CHECKING:
 
 End = Callable[[CropOutcome], None]
 
+_PLACE = ("sha256", "width", "height", "left", "top", "right", "bottom")
+_LOSSLESS = (*_PLACE, "box_left", "box_top")
+
 
 class _Open:
-    """A pack that is being filled, and the callbacks for when it is stored."""
+    """A pack that is being filled, and the callbacks for when it is stored. ``lossless``: of a lossless jpeg profile."""
 
-    def __init__(self, spool: Spool, batch: str) -> None:
-        self.spool, self.batch = spool, batch
+    def __init__(self, spool: Spool, batch: str, *, lossless: bool) -> None:
+        self.spool, self.batch, self.lossless = spool, batch, lossless
         self.waiting: list[tuple[CropOutcome, End]] = []
 
 
@@ -57,16 +60,17 @@ class Packer:
         order = work.orders[piece.outcome.order]
         kind, full = self._kinds[order.profile]
         key = _key(work, piece.outcome)
+        lossless = read_recipe(order.recipe).copies_bits
         outcome = piece.outcome._replace(key=key)
         try:
             with self._lock:
                 pack = self._open.get(order.profile)
-                if pack is None or pack.batch != batch:
+                if pack is None or (pack.batch, pack.lossless) != (batch, lossless):
                     self._hand_over(order.profile)
                     assert self._spec is not None  # returned crops are not packed
-                    pack = _Open(Spool(self._spec, kind, pack_folder(order.profile, batch)), batch)
+                    pack = _Open(Spool(self._spec, kind, pack_folder(order.profile, batch)), batch, lossless=lossless)
                     self._open[order.profile] = pack
-                pack.spool.add(_sample(work, outcome, key, piece.data or b""))
+                pack.spool.add(_sample(work, outcome, key, piece.data or b"", _LOSSLESS if lossless else _PLACE))
                 pack.waiting.append((outcome, end))
                 if pack.spool.size >= full:
                     self._hand_over(order.profile)
@@ -127,7 +131,7 @@ def _key(work: ImageWork, outcome: CropOutcome) -> str:
     return crop_key(work.source, work.image_id, order.profile, order.fingerprint, outcome.box_index, box_id, extension)
 
 
-def _sample(work: ImageWork, outcome: CropOutcome, key: str, data: bytes) -> Sample:
+def _sample(work: ImageWork, outcome: CropOutcome, key: str, data: bytes, place: Sequence[str]) -> Sample:
     order, box = work.orders[outcome.order], work.boxes[outcome.box_index]
     name, extension = sample_name(key)
     facts = {
@@ -143,6 +147,6 @@ def _sample(work: ImageWork, outcome: CropOutcome, key: str, data: bytes) -> Sam
         "store_id": work.store_id,
         "camera_id": work.camera_id,
         "captured_at": work.captured_at,
-        **{n: getattr(outcome, n) for n in ("sha256", "width", "height", "left", "top", "right", "bottom")},
+        **{name: getattr(outcome, name) for name in place},
     }
     return Sample(name, extension, facts, data)

@@ -18,10 +18,12 @@ import pytest
 
 import cropline
 from cropline.config.pictures import PictureLimits
+from cropline.config.profile import Profile
 from cropline.config.settings import FetchSettings
 from cropline.core.storage import list_keys
 from cropline.core.store_spec import StoreSpec
 from cropline.packs import KINDS, Sample, new_pack
+from cropline.packs.reading import opened, samples
 from fugue_jobs.imaging.pixels import Cut
 from fugue_jobs.pool.assignment import Assignment
 from fugue_jobs.pool.crop_pool import CropPool
@@ -127,6 +129,37 @@ def test_a_parquet_pack_has_the_image_layout_of_datasets(server: PhotoServer, tm
         with Image.open(io.BytesIO(entry["image"]["bytes"])) as picture:
             assert picture.size == (row["width"], row["height"])
         assert entry["label"] == BOXES[row["box_index"]].label
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_lossless_crops_pack_says_where_its_box_is_also_after_a_rewrite(
+    server: PhotoServer, tmp_path: Path, kind: str
+) -> None:
+    pytest.importorskip("cropline_regions")
+    spec = StoreSpec(tmp_path.as_uri())
+    server.photos["no.jpg"] = encoded(drawn(400, 300), "PNG")
+    plain, lossless = (work_for(profiles=(profile,)).orders for profile in (Profile(), Profile(lossless=True)))
+    # Of one profile and batch, before and after its recipe was changed.
+    given = zip(works(server, "0.jpg", "no.jpg", "1.jpg"), (lossless, lossless, plain), strict=True)
+    found = rows(packed(spec, kind, [work._replace(orders=orders) for work, orders in given], size=1))
+    assert [row["box_left"] for row in found] == [8, 8, None, None, None, None]
+    wanted = {row["sha256"]: {name: row[name] for name in ("box_left", "box_top")} for row in found[:4]}
+    shards = {row["shard"] for row in found}
+    assert len(shards) == 2
+    with (tmp_path / "again").open("w+b") as file:
+        for shard in shards:
+            with opened(spec, shard) as before:
+                stored = list(samples(kind, before))
+            again = new_pack(kind, file)
+            for sample in stored:
+                again.add(sample)
+                place = {name: value for name, value in sample.facts.items() if name in ("box_left", "box_top")}
+                assert place == wanted.get(sample.facts["sha256"], {})
+            again.seal()
+            file.seek(0)
+            assert [sample.facts for sample in samples(kind, file)] == [sample.facts for sample in stored]
+            file.seek(0)
+            file.truncate()
 
 
 @pytest.mark.parametrize("length", [1, 50, 98, 99, 100, 120, 180])
