@@ -31,9 +31,7 @@ def run_page(record: Record, runs: Sequence[SuiteRun], index: str) -> str:
 
 def index_page(records: Sequence[Record]) -> str:
     """Return the index of the kept history. ``records``: newest first."""
-    from jinja2 import Environment
-
-    page = _with_our_pages(Environment(autoescape=True)).get_template("index.html")
+    page = _plain().get_template("index.html")
     return page.render(records=records, recent=list(reversed(records[:60])))
 
 
@@ -43,6 +41,14 @@ def _of_gx() -> Environment:
     from great_expectations.render.view.view import DefaultJinjaSectionView
 
     return _with_our_pages(DefaultJinjaSectionView().env)
+
+
+@cache
+def _plain() -> Environment:
+    """Return an environment with our pages alone, for the index. It is kept like the other."""
+    from jinja2 import Environment
+
+    return _with_our_pages(Environment(autoescape=True))
 
 
 def _with_our_pages(environment: Environment) -> Environment:
