@@ -1,9 +1,9 @@
 /* Cuts JPEGs out of a JPEG at bit level: nothing is dequantised, transformed or recoded except a few DC differences.
  *
- * One walk over the entropy-coded bits finds where each MCU begins and the DC predictors there. It steps over several
- * symbols at a time, which takes half as long as libjpeg's skipping. A rectangle of MCUs is then a separate JPEG: the
- * bits of its rows one after the other. In each row the first MCU's DC differences are corrected for the end of the
- * row before. libjpeg decodes headers and pixels.
+ * A walk over the entropy-coded bits finds where each MCU begins and the DC predictors there. It steps over several
+ * symbols at a time, and from several places at once (_lanes.c), which takes a quarter of libjpeg's skipping. A rectangle
+ * of MCUs is then a separate JPEG: the bits of its rows one after the other. In each row the first MCU's DC differences
+ * are corrected for the end of the row before. libjpeg decodes headers and pixels.
  *
  * The bytes are hostile. The bits are in separate memory, followed by zeros that no MCU can reach past, and each MCU
  * must end before them. Every table covers every index that can be formed. No more MCUs are recorded than the bits can
@@ -12,36 +12,24 @@
  * Whatever libjpeg would warn of is refused: invalid codes, too many coefficients, lost or early restarts, excess bytes,
  * a marker, a missing end. libjpeg then decides about the photo. Below the wanted rows only markers are checked.
  */
-#define _DEFAULT_SOURCE /* for endian.h */
-#include "_cut.h"
+#include "_huffman.h" /* first: it chooses what the system's headers have */
 
-#include <endian.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define WINDOW 12         /* bits per table lookup; longer codes take the slow path */
-#define NONE DCTSIZE2     /* more coefficients than the block has left */
-#define ENDS (2 * DCTSIZE2)
-#define COMPONENTS 3
-#define BLOCKS D_MAX_BLOCKS_IN_MCU
-#define MCUS (1 << 22)    /* 256 megapixels of grey, and 48 MB of records */
-#define SIZES 12          /* a DC difference of 8-bit samples has 0 to 11 bits */
+#include "_cut.h"
+#include "_lanes.h"
+
+#define MCUS (1 << 22)    /* 256 megapixels of grey, and 64 MB of records */
 /* A block is one code of up to 16 bits with 11 extra bits, and 63 codes with 15. The reader is at most two words of
  * 8 bytes ahead. */
-#define SLACK (BLOCKS * (27 + 63 * 31) / 8 + 32)
+#define SLACK (BLOCKS * (27 + 63 * 31) / 8 + 32 + LANE_SLACK)
 #define CUT_HEADER 64     /* the most bytes of a cut before its bits */
 
 /* The place in a block of each coefficient of a table in a file. */
 static const uint8_t ZIGZAG[DCTSIZE2] = {
     0,  1,  8,  16, 9,  2,  3,  10, 17, 24, 32, 25, 18, 11, 4,  5,  12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6,  7,  14, 21, 28,
     35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63};
-
-struct huffman {
-  int32_t limit[17], first[17]; /* per length: end of its codes, left-aligned to 16 bits; index of its first code minus that code */
-  uint8_t values[256];
-  uint16_t one[1 << WINDOW];  /* a symbol: length | value << 5; 0: a longer or invalid code */
-  uint16_t many[1 << WINDOW]; /* AC symbols: their bits | (coefficients, plus ENDS if the last ends the block, or NONE) << 5 */
-};
 
 struct dc_codes {
   uint16_t code[SIZES];
@@ -52,16 +40,11 @@ struct component {
   uint8_t id, sampling, quantisation, dc, ac; /* dc, ac: table numbers */
 };
 
-struct mcu {
-  uint32_t at; /* its first bit */
-  int16_t dc[COMPONENTS]; /* the predictors before it */
-  int16_t luma; /* of the MCU before it: the mean of the first component's DC values */
-};
-
 struct cutter {
   int components, blocks;
   struct component component[COMPONENTS];
   uint8_t owner[BLOCKS]; /* the component of each block of an MCU */
+  struct scan scan;
   struct huffman dc[NUM_HUFF_TBLS], ac[NUM_HUFF_TBLS];
   struct dc_codes codes[NUM_HUFF_TBLS];
   uint32_t columns, rows, all_rows, interval; /* in MCUs; rows: those to walk */
@@ -74,40 +57,6 @@ struct cutter {
 };
 
 /* ---- tables ---- */
-
-static int derive(struct huffman *table, const JHUFF_TBL *from) {
-  int32_t code = 0, index = 0;
-  memcpy(table->values, from->huffval, sizeof table->values);
-  for (int length = 1; length <= 16; length++) {
-    table->first[length] = index - code;
-    for (int i = 0; i < from->bits[length]; i++, index++, code++) {
-      if (index > 255 || code >= 1 << length) return -1;
-      if (length > WINDOW) continue;
-      for (int rest = 0; rest < 1 << (WINDOW - length); rest++)
-        table->one[code << (WINDOW - length) | rest] = (uint16_t)(length | from->huffval[index] << 5);
-    }
-    table->limit[length] = code << (16 - length);
-    code <<= 1;
-  }
-  return 0;
-}
-
-static inline int ends_block(int value) { return (value & 15) == 0 && value != 0xF0; }
-
-/* As many whole AC symbols as have their codes within the window; the extra bits of the last may extend past it. */
-static void derive_many(struct huffman *table) {
-  for (int window = 0; window < 1 << WINDOW; window++) {
-    int used = 0, advance = 0;
-    while (used < WINDOW && advance < ENDS) {
-      int one = table->one[window << used & ((1 << WINDOW) - 1)];
-      int length = one & 31, value = one >> 5, more = ends_block(value) ? ENDS : (value >> 4) + 1;
-      if (one == 0 || used + length > WINDOW || (more < ENDS && advance + more >= DCTSIZE2)) break;
-      used += length + (value & 15);
-      advance += more;
-    }
-    table->many[window] = (uint16_t)(used ? used | advance << 5 : NONE << 5);
-  }
-}
 
 /* Corrected DC differences may have sizes that an optimised table lacks. So codes for all sizes are appended to the
  * table; its own codes stay unchanged. */
@@ -201,7 +150,7 @@ static int unstuff(struct cutter *cutter, const uint8_t *at, const uint8_t *end)
   uint64_t all = (uint64_t)cutter->columns * cutter->all_rows;
   uint64_t expected = cutter->interval ? (all - 1) / cutter->interval : 0;
   /* A restart takes two bytes. Bit positions have 32 bits. */
-  if (expected > (uint64_t)(end - at) / 2 || (uint64_t)(end - at) > UINT32_MAX / 8) return -1;
+  if (expected > (uint64_t)(end - at) / 2 || (uint64_t)(end - at) > UINT32_MAX / 8 - SLACK) return -1;
   cutter->bits = malloc((size_t)(end - at) + SLACK);
   cutter->restarts = malloc(((size_t)expected + 1) * sizeof *cutter->restarts);
   if (cutter->bits == NULL || cutter->restarts == NULL) return -1;
@@ -226,157 +175,133 @@ static int unstuff(struct cutter *cutter, const uint8_t *at, const uint8_t *end)
   return cutter->restart_count == expected ? 0 : -1;
 }
 
-static inline uint64_t eight(const uint8_t *at) {
-  uint64_t word;
-  memcpy(&word, at, sizeof word);
-  return be64toh(word);
-}
-
-struct reader {
-  const uint8_t *next;
-  uint64_t held; /* bits of the stream, left-aligned; at least the first `count` are valid */
-  int count;
-};
-
-/* At least 56 bits are valid afterwards. The load does not depend on a table lookup, which limits the walk's speed. */
-static inline void refill(struct reader *reader) {
-  reader->held |= eight(reader->next) >> reader->count;
-  reader->next += (63 - reader->count) >> 3;
-  reader->count |= 56;
-}
-
-static inline void consume(struct reader *reader, int bits) {
-  reader->held <<= bits;
-  reader->count -= bits;
-}
-
-static struct reader reader_at(const uint8_t *bits, uint64_t at) {
-  struct reader reader = {bits + (at >> 3), 0, 0};
-  refill(&reader);
-  consume(&reader, (int)(at & 7));
-  return reader;
-}
-
-static inline uint64_t position(const struct reader *reader, const uint8_t *bits) {
-  return (uint64_t)(reader->next - bits) * 8 - (uint64_t)reader->count;
-}
-
-/* length | value << 5; 0: no code */
-static inline int symbol(const struct huffman *table, uint64_t word) {
-  int one = table->one[word >> (64 - WINDOW)];
-  if (one) return one;
-  int32_t code = (int32_t)(word >> 48);
-  for (int length = WINDOW + 1; length <= 16; length++)
-    if (code < table->limit[length])
-      return length | table->values[((code >> (16 - length)) + table->first[length]) & 255] << 5;
-  return 0;
-}
-
-static inline int read_dc(struct reader *reader, const struct huffman *table, int *difference) {
-  refill(reader);
-  int one = symbol(table, reader->held), size = one >> 5;
-  if (one == 0 || size >= SIZES) return -1;
-  consume(reader, one & 31);
-  *difference = 0;
-  if (size == 0) return 0;
-  int value = (int)(reader->held >> (64 - size));
-  *difference = value < 1 << (size - 1) ? value - (1 << size) + 1 : value;
-  consume(reader, size);
-  return 0;
-}
-
-/* A step over whole symbols. It needs 12 valid bits and uses at most 27. STEP_SLOWLY: the block may end within the
- * step, or the code is long. */
-enum { STEP_ON, STEP_END, STEP_SLOWLY };
-
-static inline int step(struct reader *reader, const struct huffman *table, int *k) {
-  int many = table->many[reader->held >> (64 - WINDOW)], after = *k + (many >> 5);
-  if (after < DCTSIZE2) {
-    consume(reader, many & 31);
-    *k = after;
-    return STEP_ON;
-  }
-  if (after < ENDS || after >= ENDS + DCTSIZE2) return STEP_SLOWLY;
-  consume(reader, many & 31);
-  return STEP_END;
-}
-
-static inline int skip_ac(struct reader *reader, const struct huffman *table) {
-  int k = 1;
-  while (k < DCTSIZE2) {
-    int how = step(reader, table, &k);
-    if (how == STEP_END) return 0;
-    refill(reader);
-    if (how == STEP_ON) how = step(reader, table, &k);
-    if (how == STEP_END) return 0;
-    if (how == STEP_ON) continue;
-    refill(reader);
-    int one = symbol(table, reader->held), value = one >> 5;
-    if (one == 0) return -1;
-    consume(reader, (one & 31) + (value & 15));
-    if (ends_block(value)) return 0;
-    k += (value >> 4) + 1;
-    refill(reader);
-  }
-  return k == DCTSIZE2 ? 0 : -1;
-}
-
 /* ---- the walk ---- */
 
 /* At a restart or at the end: the rest of a byte is padding; a whole byte would be excess. */
 static int ends_at(uint64_t at, uint64_t byte) { return (at + 7) / 8 == byte; }
 
-static inline int note(struct mcu *mcu, uint64_t at, const int *predicted, int luma) {
+/* Where the walk is: the next MCU, and the bit behind those before it. */
+struct walk {
+  struct reader reader;
+  uint64_t at, number, count;
+  struct mcu *next;
+};
+
+/* At the end of an MCU, or at a restart. */
+static inline void note(struct walk *walk, uint64_t at, const int *differences, int luma) {
+  struct mcu *mcu = walk->next++;
+  walk->at = at;
   mcu->at = (uint32_t)at;
-  mcu->luma = (int16_t)luma; /* the predictors are in range, so their mean is */
-  for (int i = 0; i < COMPONENTS; i++) {
-    mcu->dc[i] = (int16_t)predicted[i];
-    if (mcu->dc[i] != predicted[i]) return -1;
+  mcu->luma = luma;
+  for (int i = 0; i < COMPONENTS; i++) mcu->dc[i] = (int16_t)differences[i]; /* of at most ten blocks */
+}
+
+static inline int walk_mcu(const struct scan *scan, struct walk *walk, uint64_t limit) {
+  int sums[COMPONENTS] = {0}, luma = 0, block = 0;
+  for (int i = 0; i < scan->components; i++)
+    for (int own = 0; own < scan->of[i]; own++, block++) {
+      int difference;
+      if (read_dc(&walk->reader, scan->dc[block], &difference)) return -1;
+      sums[i] += difference;
+      if (i == 0) luma += sums[0];
+      if (skip_ac(&walk->reader, scan->ac[block])) return -1;
+    }
+  walk->number++;
+  note(walk, position(&walk->reader, scan->bits), sums, luma);
+  return walk->at > limit ? -1 : 0;
+}
+
+/* Takes over what a lane found, if the walk is where the lane had an MCU. Returns whether the lane is of use later on. */
+static int join(const struct scan *scan, struct walk *walk, const struct run *run, uint32_t *seen, uint64_t limit) {
+  while (*seen < run->count && run->mcus[*seen].at < walk->at) ++*seen;
+  if (*seen == run->count) return 0;
+  if (run->mcus[*seen].at > walk->at) return 1;
+  const struct mcu *from = &run->mcus[*seen + 1];
+  uint64_t count = run->count - *seen - 1;
+  if (count > walk->count - walk->number) count = walk->count - walk->number;
+  while (count > 0 && from[count - 1].at > limit) count--;
+  memcpy(walk->next, from, (size_t)count * sizeof *from);
+  walk->next += count;
+  walk->number += count;
+  walk->at = walk->next[-1].at;
+  walk->reader = reader_at(scan->bits, walk->at);
+  return 0;
+}
+
+/* DC differences become predictors. A restart's record is followed by those of an interval. */
+static int add_up(const struct cutter *cutter, const struct mcu *end) {
+  int predicted[COMPONENTS] = {0};
+  uint64_t left = 0;
+  for (struct mcu *mcu = cutter->mcus; mcu < end; mcu++, left--) {
+    if (left == 0) {
+      memset(predicted, 0, sizeof predicted);
+      left = cutter->interval ? cutter->interval + (uint64_t)1 : MCUS + 1;
+    }
+    mcu->luma += cutter->scan.of[0] * predicted[0];
+    for (int i = 0; i < COMPONENTS; i++) {
+      predicted[i] += mcu->dc[i];
+      mcu->dc[i] = (int16_t)predicted[i];
+      if (mcu->dc[i] != predicted[i]) return -1;
+    }
   }
   return 0;
 }
 
+/* Where the walk is behind a restart. */
+static int pass_restart(const struct cutter *cutter, struct walk *walk, uint32_t byte) {
+  static const int none[COMPONENTS] = {0};
+  if (!ends_at(walk->at, byte)) return -1;
+  walk->reader = reader_at(cutter->bits, (uint64_t)byte * 8);
+  note(walk, (uint64_t)byte * 8, none, 0);
+  return 0;
+}
+
+static int walk_all(const struct cutter *cutter, struct walk *walk, const struct run runs[LANES], int lane) {
+  const uint32_t *restart = cutter->restarts, *last = restart + cutter->restart_count;
+  uint32_t left = cutter->interval, seen = 0;
+  while (walk->number < walk->count) {
+    /* No MCU reaches past the next restart, also where the walk ends before it. */
+    uint64_t limit = restart < last ? (uint64_t)*restart * 8 : cutter->bit_count;
+    for (; lane < LANES && !join(&cutter->scan, walk, &runs[lane], &seen, limit); lane++) seen = 0;
+    if (walk->number == walk->count) break;
+    if (walk_mcu(&cutter->scan, walk, limit)) return -1;
+    if (restart == last || --left > 0) continue;
+    if (pass_restart(cutter, walk, *restart++)) return -1;
+    left = cutter->interval;
+  }
+  return 0;
+}
+
+static void take_scan(struct cutter *cutter) {
+  struct scan *scan = &cutter->scan;
+  scan->bits = cutter->bits;
+  scan->components = cutter->components;
+  scan->blocks = cutter->blocks;
+  for (int block = 0; block < cutter->blocks; block++) {
+    const struct component *component = &cutter->component[cutter->owner[block]];
+    scan->of[cutter->owner[block]]++;
+    scan->dc[block] = &cutter->dc[component->dc];
+    scan->ac[block] = &cutter->ac[component->ac];
+  }
+}
+
 static int walk(struct cutter *cutter) {
+  static const int none[COMPONENTS] = {0};
   uint64_t count = (uint64_t)cutter->columns * cutter->rows;
   /* No block has less than two bits. */
   if (count > MCUS || count > cutter->bit_count / (2 * (uint64_t)cutter->blocks)) return -1;
   cutter->mcus = malloc(((size_t)count + cutter->restart_count + 2) * sizeof *cutter->mcus);
   if (cutter->mcus == NULL) return -1;
-  const struct huffman *dc[BLOCKS], *ac[BLOCKS];
-  for (int block = 0; block < cutter->blocks; block++) {
-    const struct component *component = &cutter->component[cutter->owner[block]];
-    dc[block] = &cutter->dc[component->dc];
-    ac[block] = &cutter->ac[component->ac];
-  }
-  struct reader reader = reader_at(cutter->bits, 0);
-  struct mcu *mcu = cutter->mcus;
-  /* No MCU reaches past the next restart, also where the walk ends before it. */
-  uint64_t limit = cutter->restart_count ? (uint64_t)cutter->restarts[0] * 8 : cutter->bit_count;
-  uint32_t passed = 0, left = cutter->interval;
-  int predicted[COMPONENTS] = {0}, of_luma = 0;
-  for (int block = 0; block < cutter->blocks; block++) of_luma += cutter->owner[block] == 0;
-  uint64_t at = 0;
-  note(mcu++, at, predicted, 0);
-  for (uint64_t number = 0; number < count; number++) {
-    int sums[COMPONENTS] = {0};
-    for (int block = 0; block < cutter->blocks; block++) {
-      int difference, owner = cutter->owner[block];
-      if (read_dc(&reader, dc[block], &difference)) return -1;
-      sums[owner] += predicted[owner] += difference;
-      if (skip_ac(&reader, ac[block])) return -1;
-    }
-    at = position(&reader, cutter->bits);
-    if (at > limit || note(mcu++, at, predicted, sums[0] / of_luma)) return -1;
-    if (passed == cutter->restart_count || --left > 0) continue;
-    if (!ends_at(at, cutter->restarts[passed])) return -1;
-    at = (uint64_t)cutter->restarts[passed++] * 8;
-    limit = passed < cutter->restart_count ? (uint64_t)cutter->restarts[passed] * 8 : cutter->bit_count;
-    reader = reader_at(cutter->bits, at);
-    left = cutter->interval;
-    memset(predicted, 0, sizeof predicted);
-    note(mcu++, at, predicted, 0);
-  }
-  return cutter->rows < cutter->all_rows || ends_at(at, cutter->bit_count / 8) ? 0 : -1;
+  take_scan(cutter);
+  struct run runs[LANES] = {{0}};
+  uint64_t wanted = cutter->bit_count * cutter->rows / cutter->all_rows;
+  int alone = cutter->restart_count > 0 || run_lanes(&cutter->scan, wanted, count, runs);
+  struct walk walk = {reader_at(cutter->bits, 0), 0, 0, count, cutter->mcus};
+  note(&walk, 0, none, 0);
+  int status = walk_all(cutter, &walk, runs, alone ? LANES : 0);
+  for (int i = 0; !alone && i < LANES; i++) free(runs[i].mcus);
+  if (status || add_up(cutter, walk.next)) return -1;
+  return cutter->rows < cutter->all_rows || ends_at(walk.at, cutter->bit_count / 8) ? 0 : -1;
 }
 
 /* The walk alone, for the damage check (fugue_jobs/imaging/jpeg_scan.py has the same walk in Python). */
@@ -609,7 +534,7 @@ void cutter_levels(const struct cutter *cutter, const struct jpeg_decompress_str
       int sum = 0;
       /* RGB is not subsampled in practice: the last block of each colour is its only one. */
       for (int i = 0; space == JCS_RGB && i < COMPONENTS; i++) sum += of_rgb[i] * level(photo, &cutter->component[i], end->dc[i]);
-      *out++ = (uint8_t)(space == JCS_RGB ? (sum + 500) / 1000 : level(photo, &cutter->component[0], end->luma));
+      *out++ = (uint8_t)(space == JCS_RGB ? (sum + 500) / 1000 : level(photo, &cutter->component[0], end->luma / cutter->scan.of[0]));
     }
 }
 

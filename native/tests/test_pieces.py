@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import random
 import threading
+from collections import Counter
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jpegs import SAMPLINGS, adobe, drawn, entropy, jpeg, sampled, whole
-from PIL import Image, ImageChops, ImageStat
+from PIL import Image, ImageChops, ImageOps, ImageStat
 
 regions = pytest.importorskip("cropline_regions", reason="cropline-regions is not built: make native")
 tests = pytest.importorskip("test_regions")
@@ -93,6 +94,52 @@ def assert_turned(pieces: Any, photo: Image.Image, box: tuple[int, int, int, int
     if min(found.size) > 2 * EDGE:
         off = ImageChops.difference(inner(found), inner(wanted))
         assert max(ImageStat.Stat(off).rms) < ROUNDING
+
+
+LONG = {
+    "420": lambda: sampled(640, 480, 1, "420", quality=95),
+    "422, optimised": lambda: sampled(640, 480, 2, "422", quality=95, optimize=True),
+    "444": lambda: sampled(480, 480, 3, "444", quality=95),
+    "grey": lambda: jpeg(drawn(900, 704, 4, "L"), quality=90),
+    "with the same tables for all colours": lambda: jpeg(drawn(480, 480, 5), keep_rgb=True, quality=95),
+    "with empty blocks": lambda: jpeg(ImageOps.expand(drawn(480, 480, 6), 160, "grey"), quality=95),
+}
+"""Photos with so many bits that they are walked from several places at once."""
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_a_long_photo_has_the_same_pixels_in_all_its_parts(kind: str) -> None:
+    data = LONG[kind]()
+    assert len(data) > 60_000
+    photo = whole(data)
+    for bottom in (photo.height, photo.height // 2 + 3, 20):
+        pieces = regions.Pieces(data, bottom)
+        for box in ((0, 0, photo.width, bottom), (photo.width // 3, bottom // 3, photo.width // 2, bottom)):
+            outer = pieces.outer(box)
+            found, wanted = opened(pieces.file(outer)), photo.crop(outer)
+            assert inner(found).tobytes() == inner(wanted).tobytes()
+    # The predictors of the last rows are sums of all differences before them.
+    last = (0, photo.height - 16, photo.width, photo.height)
+    pieces = regions.Pieces(data, photo.height)
+    assert inner(opened(pieces.file(last))).tobytes() == inner(photo.crop(last)).tobytes()
+
+
+def test_a_long_photo_with_a_wrong_bit_is_refused_or_has_the_pixels_that_pillow_finds() -> None:
+    data, chance = LONG["420"](), random.Random(7)
+    seen = Counter[str]()
+    for _ in range(40):
+        changed = bytearray(data)
+        changed[chance.randrange(len(data) // 50, len(data) - 2)] ^= 1 << chance.randrange(8)
+        try:
+            pieces = regions.Pieces(bytes(changed), 480)
+        except regions.Undecoded as refused:
+            seen[refused.reason] += 1
+            continue
+        box = (0, 0, 640, 480)
+        assert inner(opened(pieces.file(box))).tobytes() == inner(whole(bytes(changed))).tobytes()
+        seen["cut"] += 1
+    assert seen["corrupt"] >= 5
+    assert seen["cut"] >= 5
 
 
 def test_a_file_has_the_given_segments_and_no_others() -> None:
