@@ -268,6 +268,8 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     for row in rows:
         written = row["status"] == "written"
         said = row["file"] if written else f"{row['reason']}: {row['detail']}"
+        if written and row["flags"]:
+            said += f" ({row['flags']})"
         size = (f"{row['width']} x {row['height']}", f"{row['bytes']:,}") if written else ("", "")
         table.add_row(visible(_name(row)), row["profile"], row["status"], *size, visible(said))
     return table

@@ -81,6 +81,12 @@ class Profile(Group):
         return self
 
     @model_validator(mode="after")
+    def _can_be_lossless(self) -> Self:
+        if self.lossless and self.format == "avif":
+            raise ValueError("avif crops always lose detail: leave out lossless, or choose webp or png")
+        return self
+
+    @model_validator(mode="after")
     def _copies_bits_of_photos(self) -> Self:
         if not self.copies_bits:
             if self.lossless_upright:

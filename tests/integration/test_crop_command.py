@@ -112,6 +112,13 @@ def test_boxes_that_fail_are_shown_with_their_reasons_and_spare_the_others(crop:
     assert all(reason in ended.stdout for reason in reasons[1:])
 
 
+def test_a_crop_with_a_flag_is_shown_with_it(crop: Crop, tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(encoded(drawn(300, 200), progressive=True))
+    ended = crop(tmp_path, "photo.jpg", LISTS[:1], "--lossless")
+    assert ended.returncode == 0, ended.stderr
+    assert "custom/0000.jpg (reencoded)" in " ".join(ended.stdout.split())
+
+
 def test_only_files_of_an_earlier_run_are_deleted(crop: Crop, tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(PHOTO)
     crop(tmp_path, "photo.jpg", LISTS)

@@ -282,6 +282,11 @@ def test_upright_is_for_lossless_jpegs() -> None:
     assert Profile(**LOSSLESS.model_dump()) == LOSSLESS
 
 
+def test_an_avif_that_cannot_be_lossless_is_refused() -> None:
+    with pytest.raises(ValidationError, match="avif crops always lose detail: leave out lossless"):
+        Profile(format="avif", lossless=True)
+
+
 WITHOUT = """
 import sys
 sys.modules["cropline_regions"] = None  # as if it were not installed
