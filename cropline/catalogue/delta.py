@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from cropline.catalogue.describing import STATISTICS_PROPERTY
-from cropline.catalogue.rows import CATALOGUE, PARTITION, STATISTICS
+from cropline.catalogue.rows import CATALOGUE, PARTITION, STATISTICS, columns_of
 from cropline.core.clouds import delta_address, delta_options
 from cropline.core.columns import described
 from cropline.core.errors import CatalogueError, StorageError
@@ -108,7 +108,17 @@ def add_columns(table: DeltaTable, schema: pa.Schema) -> DeltaTable:
 
 
 def lacks_columns(table: DeltaTable, schema: pa.Schema) -> bool:
-    """Return whether the table lacks a column of the schema."""
+    """Return whether the table lacks a column of the schema.
+
+    Raise CatalogueError for a column that the table has with another type, or in other letters: no reader could read both.
+    """
+    known = {field.name.lower(): field for field in columns_of(table)}
+    for field in schema:
+        there = known.get(field.name.lower())
+        if there is not None and (there.name, there.type) != (field.name, field.type):
+            raise CatalogueError(
+                f"column {field.name} is {field.type}, but the catalogue has {there.name} as {there.type}; rename it"
+            )
     return bool(_missing(table, schema))
 
 

@@ -81,7 +81,12 @@ def to_catalogue(crops: pa.Table, *, batch_id: str, attempt: int, flow_run: str,
             rows = rows.append_column(name, pa.nulls(len(rows), CATALOGUE.field(name).type))
         rows = rows.cast(CATALOGUE)
         for name in own_columns(crops, CROPS):
-            rows = rows.append_column(crops.schema.field(name), crops[name])
+            kind = stored_type(crops.schema.field(name).type)
+            if kind is None:
+                raise CatalogueError(
+                    f"column {name} is {crops.schema.field(name).type}, which the catalogue cannot store"
+                )
+            rows = rows.append_column(name, crops[name].cast(kind))
     except (pa.ArrowException, KeyError) as error:
         raise CatalogueError(f"crops of batch {batch_id} do not fit the catalogue: {error}") from error
     for name in ("source", "image_id", "profile", "box_index"):

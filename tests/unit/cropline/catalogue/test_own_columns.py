@@ -9,6 +9,7 @@ import pytest
 from deltalake import DeltaTable
 
 from cropline.catalogue import CATALOGUE, Catalogue
+from cropline.core.errors import CatalogueError
 from cropline.core.store_spec import StoreSpec
 from tests.unit.cropline.catalogue.test_catalogue import append, crops
 
@@ -80,3 +81,33 @@ def test_a_superseding_batch_without_them_and_maintenance_leave_those_of_other_i
     assert rows.select(list(OWN)).to_pylist()[0] == {
         "sku": "cola", "sku_score": 0.25, "embedding": [0.5, 1.0], "facings": 3, "own": b"\0\xff",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "why"),
+    [
+        ("sku", pa.array([1, 2]), "column sku is int64, but the catalogue has sku as string; rename it"),
+        ("facings", pa.array([1, 2**40]), "column facings is int64, but the catalogue has facings as int32; rename it"),
+        ("SKU", pa.array(["a", "b"]), "column SKU is string, but the catalogue has sku as string; rename it"),
+        ("else", pa.nulls(2), "column else is null, which the catalogue cannot store"),
+    ],
+)
+def test_a_column_that_readers_could_not_read_is_refused_and_the_table_stays_as_it_was(
+    catalogue: Catalogue, name: str, values: pa.Array, why: str
+) -> None:
+    """Two first polls may both find no catalogue when they check their columns: the second commit is refused."""
+    append(catalogue, with_own(crops(["a"])), "batch-1")
+    columns = ["key", "sku", "facings", "embedding"]
+    before = catalogue.rows(columns=columns)
+    with pytest.raises(CatalogueError, match=why):
+        append(catalogue, crops(["b"]).append_column(name, values), "batch-2")
+    catalogue.maintain(vacuum_after=None)
+    assert catalogue.rows(columns=columns).equals(before)
+
+
+def test_texts_of_every_kind_are_one_column(catalogue: Catalogue) -> None:
+    texts = pa.array(["cola", "lemon"])
+    for number, kind in enumerate((pa.string(), pa.large_string(), pa.dictionary(pa.int8(), pa.string()))):
+        append(catalogue, crops([str(number)]).append_column("sku", texts.cast(kind)), f"batch-{number}")
+    assert catalogue.columns().field("sku").type == pa.string()
+    assert catalogue.rows()["sku"].to_pylist() == ["cola", "lemon"] * 3
