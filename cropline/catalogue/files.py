@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 LAYOUT = ("cropline.layout", "1")
 """Tag of a file that has Bloom filters and small row groups (data_files.py)."""
 
-_CHECKPOINT = re.compile(rf"{LOG}/(\d{{20}})\.checkpoint(?:\.\d{{10}}\.\d{{10}})?\.parquet")
+_CHECKPOINT = re.compile(rf"{LOG}/(\d{{20}})\.checkpoint(?:\.\d{{10}}\.(\d{{10}}))?\.parquet")
 _READS_AT_ONCE = 16
 # What an action keeps when its file is named again with another vector.
 _ADD = (
@@ -206,20 +206,27 @@ def _apply(found: dict[str, dict[str, Any]], actions: list[dict[str, Any]], want
 
 def _newest_checkpoint(spec: StoreSpec, version: int) -> tuple[int, list[str]]:
     """Return the newest checkpoint up to a version and its objects; version -1 without one."""
-    hint = storage.read_if_there(spec, f"{LOG}/_last_checkpoint")
-    if hint is not None:
-        told = json.loads(hint)
-        if told["version"] <= version and not told.get("parts"):
-            return told["version"], [f"{LOG}/{told['version']:020d}.checkpoint.parquet"]
-    checkpoints: dict[int, list[str]] = {}
+    told = _hint(spec)
+    if told.get("version", version + 1) <= version and not told.get("parts"):
+        return told["version"], [f"{LOG}/{told['version']:020d}.checkpoint.parquet"]
+    checkpoints: dict[tuple[int, int], list[str]] = {}
     for key in storage.list_keys(spec, f"{LOG}/"):
         match = _CHECKPOINT.fullmatch(key)
         if match and int(match[1]) <= version:
-            checkpoints.setdefault(int(match[1]), []).append(key)
-    if not checkpoints:
-        return -1, []
-    newest = max(checkpoints)
-    return newest, checkpoints[newest]
+            checkpoints.setdefault((int(match[1]), int(match[2] or 1)), []).append(key)
+    # A killed writer may leave some parts only.
+    whole = [(number, parts) for (number, count), parts in checkpoints.items() if len(parts) == count]
+    return max(whole, default=(-1, []))
+
+
+def _hint(spec: StoreSpec) -> dict[str, Any]:
+    """Return what the log says about its newest checkpoint. It may say nothing, or be damaged: it only saves a listing."""
+    data = storage.read_if_there(spec, f"{LOG}/_last_checkpoint")
+    try:
+        told = json.loads(data or b"{}")
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def _checkpointed(spec: StoreSpec, key: str, wanted: set[str] | None) -> dict[str, dict[str, Any]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cropline.core import storage
+from cropline.core.errors import CatalogueError
 from cropline.core.store_spec import StoreSpec
 
 LOG = "_delta_log"
@@ -87,9 +88,12 @@ def _is_unknown(actions: list[dict[str, Any]], memory: Memory) -> bool:
 
 
 def read_actions(spec: StoreSpec, version: int) -> list[dict[str, Any]] | None:
-    """Return the actions of a commit. None: the log has no entry of this version."""
+    """Return the actions of a commit. None: the log has no entry of this version. Raise CatalogueError for a damaged one."""
     data = storage.read_if_there(spec, entry_key(version))
-    return None if data is None else [json.loads(line) for line in data.splitlines() if line.strip()]
+    try:
+        return None if data is None else [json.loads(line) for line in data.splitlines() if line.strip()]
+    except ValueError:
+        raise CatalogueError(f"{spec.uri(entry_key(version))} is damaged: it is not JSON") from None
 
 
 def entry_key(version: int) -> str:

@@ -72,22 +72,25 @@ def read_crops(
     storage: the storage's URL; default that of the settings (CROPLINE_STORAGE__...).
     version: a version of the catalogue, or a time with a zone: the rows that were current then. Default the newest.
 
-    Raise OptionError for an invalid condition or column, CatalogueError when there is no catalogue.
+    Raise OptionError for an invalid condition or column, CatalogueError when there is no catalogue, no such version, or when it
+    cannot be read.
     """
     import duckdb
 
     session = frame if hasattr(frame, "createDataFrame") else None
     if session is None and frame not in _FRAMES:
         raise OptionError(f"frame: {frame!r} is neither one of {', '.join(_FRAMES)} nor a Spark session")
-    database = sql.connect(Catalogue(storage_spec(storage)).read_version(version).rows)
+    found = Catalogue(storage_spec(storage)).read_version(version)
+    database = sql.connect(found.rows)
     try:
-        # Passed as an expression, not as SQL text of a statement: it cannot end the statement and begin another.
-        rows = database.table(sql.TABLE)
-        if where is not None:
-            rows = rows.filter(where)
-        if columns is not None:
-            rows = rows.select(*(duckdb.ColumnExpression(name) for name in columns))
-        table: pa.Table = rows.to_arrow_table()
+        with sql.reading(found.version):
+            # Passed as an expression, not as SQL text of a statement: it cannot end the statement and begin another.
+            rows = database.table(sql.TABLE)
+            if where is not None:
+                rows = rows.filter(where)
+            if columns is not None:
+                rows = rows.select(*(duckdb.ColumnExpression(name) for name in columns))
+            table: pa.Table = rows.to_arrow_table()
     except duckdb.Error as error:
         option = "where" if where is not None else "columns"
         raise OptionError(f"{option}: {one_line(str(error))}") from None

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from cropline.core.errors import CatalogueError
+from cropline.core.scrub import one_line
 
 if TYPE_CHECKING:
     import duckdb
@@ -27,3 +32,19 @@ def connect(rows: pa.RecordBatchReader, path: str = ":memory:") -> duckdb.DuckDB
     for statement in (_UTC, _QUIET, *_ALONE):
         database.execute(statement)
     return database
+
+
+@contextmanager
+def reading(version: int) -> Iterator[None]:
+    """Raise CatalogueError when a query fails because a version of the catalogue cannot be read, not because of the query."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as error:
+        _, broken, why = str(error).partition(f"reading the stream registered as '{TABLE}' failed: ")
+        if not broken:
+            raise
+        if "not found" in why.lower():
+            why = "a file of it is gone (maintenance removes those that only versions older than its --keep-days need)"
+        raise CatalogueError(f"cannot read version {version} of the catalogue: {one_line(why)}") from None

@@ -34,11 +34,15 @@ def resolve(spec: StoreSpec, newest: int, wanted: Version | None) -> int:
     """
     if wanted is None:
         return newest
+    if isinstance(wanted, datetime):
+        if wanted.tzinfo is None:
+            raise CatalogueError(f"the time {wanted.isoformat()} has no time zone")
+        return _at(spec, newest, wanted.astimezone(UTC))
     if isinstance(wanted, int):
         if not 0 <= wanted <= newest:
             raise CatalogueError(f"the catalogue has no version {wanted}: it has 0 to {newest}")
         return wanted
-    return _at(spec, newest, wanted.astimezone(UTC))
+    raise CatalogueError(f"{wanted!r} is neither the number of a version nor a time (datetime)")
 
 
 def committed_at(spec: StoreSpec, version: int) -> datetime | None:

@@ -84,7 +84,7 @@ def choose(spec: StoreSpec, choice: Choice) -> Iterator[Chosen]:
     """Yield the chosen crops.
 
     Raise ExportError for an invalid condition, and for crops of several profiles when none is named. Raise
-    CatalogueError when there is no catalogue, or no such version.
+    CatalogueError when there is no catalogue, no such version, or when it cannot be read.
     """
     import duckdb
 
@@ -97,7 +97,8 @@ def choose(spec: StoreSpec, choice: Choice) -> Iterator[Chosen]:
     ):
         database.execute("SET lock_configuration = true")
         try:
-            _copy(database, choice)
+            with sql.reading(found.version):
+                _copy(database, choice)
         except duckdb.Error as error:
             raise ExportError(f"--where: {one_line(str(error))}") from None
         chosen = Chosen(database, found.version, found.committed_at)

@@ -75,10 +75,11 @@ def _index_source(spec: StoreSpec, source: str, there: set[str], check_lock: Cal
 
 def _current(spec: StoreSpec, source: str) -> Iterator[tuple[str, bytes]]:
     """Yield each pack of the source with its index. One index is in memory at a time; the rows are sorted on disk."""
-    rows = Catalogue(spec).read_version(columns=["source", "shard", "key", "status"]).rows
+    read = Catalogue(spec).read_version(columns=["source", "shard", "key", "status"])
     with (
         tempfile.TemporaryDirectory(prefix="cropline-") as folder,
-        sql.connect(rows, str(Path(folder) / "packs.duckdb")) as database,
+        sql.reading(read.version),
+        sql.connect(read.rows, str(Path(folder) / "packs.duckdb")) as database,
     ):
         database.execute("SET memory_limit = '300MB'")
         found = database.execute(

@@ -59,8 +59,8 @@ def named_packs(spec: StoreSpec) -> list[NamedPack]:
     catalogue = Catalogue(spec)
     if catalogue.version() is None:
         return []
-    rows = catalogue.read_version(columns=["source", "shard", "bytes", "status"]).rows
-    with sql.connect(rows) as database:
+    read = catalogue.read_version(columns=["source", "shard", "bytes", "status"])
+    with sql.reading(read.version), sql.connect(read.rows) as database:
         found = database.sql(
             f"SELECT shard, min(source), count(*), sum(bytes) FROM {sql.TABLE} "  # noqa: S608 - our own name
             "WHERE shard IS NOT NULL AND status = 'written' GROUP BY 1 ORDER BY 1"

@@ -18,7 +18,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from cropline.catalogue import CATALOGUE, Catalogue, compaction, data_files, delta, entries, vectors
-from cropline.catalogue.files import Snapshot
+from cropline.catalogue.files import Snapshot, actions_of, vector_id
 from cropline.core.errors import CatalogueError
 from cropline.core.store_spec import StoreSpec
 from tests.delta_log import live_files, objects_in
@@ -334,3 +334,24 @@ def test_a_row_group_has_as_many_rows_as_it_may(tmp_path: Path, monkeypatch: pyt
     written = pq.ParquetFile(target)
     assert [written.metadata.row_group(n).num_rows for n in range(written.num_row_groups)] == [10, 10, 10, 3]
     assert written.read()["key"].to_pylist() == rows["key"].to_pylist()
+
+
+@pytest.mark.parametrize("hint", [None, '{"version":', "[]", '{"version": 3, "parts": 2}'])
+def test_a_log_is_read_without_the_hint_and_without_half_a_checkpoint(
+    catalogue: Catalogue, tmp_path: Path, hint: str | None
+) -> None:
+    """The hint may be missing or damaged, and a killed writer of another tool leaves some parts of a checkpoint."""
+    append(catalogue, crops(["a", "b"]), "batch-1")
+    append(catalogue, crops(["a"], version="v2"), "batch-2", superseding=[A])
+    catalogue.maintain(compact=False, vacuum_after=None)
+    append(catalogue, crops(["c"]), "batch-3")
+    before, log = objects_in(tmp_path / "catalogue"), tmp_path / "catalogue" / "_delta_log"
+    version = max(int(path.stem) for path in log.glob("*.json"))
+    (log / f"{version:020d}.checkpoint.{1:010d}.{2:010d}.parquet").write_bytes(b"PAR1")
+    (log / "_last_checkpoint").unlink()
+    if hint is not None:
+        (log / "_last_checkpoint").write_text(hint)
+    read = actions_of(StoreSpec((tmp_path / "catalogue").as_uri()), version, None)
+    live = live_files(before)
+    assert len(live) == 3
+    assert {path: vector_id(action) for path, action in read.items()} == {add["path"]: vector_id(add) for add in live}

@@ -1,6 +1,7 @@
 """read_crops and show: the catalogue as a DataFrame, crops as a picture."""
 
 import io
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from cropline.core.errors import CatalogueError
 from cropline.core.schemas import CROPS
 from cropline.core.storage import write
 from cropline.core.store_spec import StoreSpec
+from cropline.export.choose import Choice, choose
 from tests.photos import drawn, encoded
-from tests.unit.cropline.catalogue.test_catalogue import NOW
+from tests.unit.cropline.catalogue.test_catalogue import NOW, append, crops, maintenance
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +65,35 @@ def test_a_wrong_condition_is_one_line_and_reads_nothing_else(
         cropline.read_crops(storage=spec, **options)
     assert str(raised.value).startswith(told)
     assert "\n" not in str(raised.value)
+
+
+def test_a_version_whose_files_are_gone_is_no_wrong_condition(tmp_path: Path) -> None:
+    catalogue = Catalogue(StoreSpec(tmp_path.as_uri()))
+    work = [("cameras", "a", "default")]
+    for version in ("v1", "v2"):
+        append(catalogue, crops(["a"], version=version), version, superseding=work)
+    maintenance(tmp_path)
+    with pytest.raises(CatalogueError, match="^cannot read version 1 of the catalogue: a file of it is gone"):
+        cropline.read_crops("status = 'written'", columns=["key"], storage=tmp_path.as_uri(), version=1)
+    with (
+        pytest.raises(CatalogueError, match="^cannot read version 1 of the catalogue"),
+        choose(StoreSpec(tmp_path.as_uri()), Choice(version=1)),
+    ):
+        pass
+    assert len(cropline.read_crops(storage=tmp_path.as_uri())) == 2
+
+
+@pytest.mark.parametrize(
+    ("version", "why"),
+    [
+        ("1", "'1' is neither the number of a version nor a time"),
+        (datetime(2026, 1, 1), "the time 2026-01-01T00:00:00 has no time zone"),
+        (99, "has no version 99"),
+    ],
+)
+def test_a_wrong_version_is_named(spec: StoreSpec, version: Any, why: str) -> None:
+    with pytest.raises(CatalogueError, match=why):
+        cropline.read_crops(storage=spec, version=version)
 
 
 def test_a_storage_without_a_catalogue_is_named(tmp_path: Path) -> None:
