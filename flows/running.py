@@ -13,6 +13,7 @@ from tempfile import gettempdir
 from typing import Annotated
 
 from prefect import get_run_logger, runtime
+from prefect.context import FlowRunContext
 from pydantic import Field
 
 from cropline.config.settings import Settings, load_installation, load_settings
@@ -100,9 +101,10 @@ def bare_run(flow: str, source: str | None = None, *, all_sources: bool = False)
     ``source``: its name; None is the only one, or with ``all_sources`` every one.
     """
     settings = load_installation() if all_sources and source is None else load_settings(source)
-    if runtime.deployment.id is not None:
+    deployment = _deployment()
+    if deployment is not None:
         refuse_fleeting_places(settings, Path.cwd())
-    context = _context(flow, settings.engine.kind)
+    context = _context(flow, settings.engine.kind, deployment)
     with _traced(settings, context) as spans:
         context = replace(context, trace_id=spans.trace_id)
         get_run_logger().info("%s", _ran_with(settings, spans.trace_id))
@@ -189,13 +191,21 @@ def _emit_end(run: Run, kind: EventKind, error: str | None) -> None:
         get_run_logger().warning("lineage: another run considered this one dead and has emitted its end")
 
 
-def _context(flow: str, engine: str) -> RunContext:
+def _deployment() -> str | None:
+    """Return the deployment's name; None outside of one. There ``runtime`` would ask the server for each of its values."""
+    context = FlowRunContext.get()
+    if context is not None and context.flow_run is not None and context.flow_run.deployment_id is None:
+        return None
+    return runtime.deployment.name
+
+
+def _context(flow: str, engine: str, deployment: str | None) -> RunContext:
     flow_run = runtime.flow_run
     return RunContext(
         flow_run_id=str(flow_run.id),
         flow_name=flow,
         run_name=str(flow_run.name),
-        deployment=runtime.deployment.name,
+        deployment=deployment,
         started_at=datetime.now(UTC),
         nominal_time=flow_run.scheduled_start_time,
         engine=engine,

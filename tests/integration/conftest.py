@@ -18,11 +18,12 @@ from uuid import uuid4
 import boto3
 import pyarrow as pa
 import pytest
-from prefect import task_engine
+from prefect import results, task_engine
 from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_LOGGING_TO_API_ENABLED,
     temporary_settings,
 )
 from prefect.utilities.engine import emit_task_run_state_change_event
@@ -48,7 +49,7 @@ _EVENTS_WAIT_S = 60
 def prefect_server(
     forks: ForkServer, new_prefect_database: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:
-    """One server per session, which gets no events of the task runs of this process: see task_run_events.
+    """One server per session, which gets no logs and no events of task runs of this process: see logs_and_task_events.
 
     Flows in this process send it no heartbeats: at a flow's end Prefect waits for the heartbeat thread, which
     sleeps for a second at a time, and a poll takes a third of a second. Flows in other processes send them.
@@ -57,17 +58,22 @@ def prefect_server(
 
     with (
         pytest.MonkeyPatch.context() as patch,
-        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_LOGGING_TO_API_ENABLED: False}),
         served(forks, new_prefect_database, tmp_path_factory.mktemp("prefect")),
     ):
         patch.setattr(task_engine, "emit_task_run_state_change_event", lambda *_, **__: None)
+        # A flow run asks twice where results are kept by default. No flow keeps a result.
+        patch.setattr(results, "_read_server_default_result_storage_block_id", lambda: None)
         yield
 
 
 @pytest.fixture
-def task_run_events(prefect_server: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let task runs of this process send their events: thirty a poll, a quarter of the server's work, read by few tests."""
+def logs_and_task_events(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let runs send their logs, and task runs of this process their events: thirty a poll. Few tests read them."""
     monkeypatch.setattr(task_engine, "emit_task_run_state_change_event", emit_task_run_state_change_event)
+    monkeypatch.setenv(PREFECT_LOGGING_TO_API_ENABLED.name, "true")
+    with temporary_settings({PREFECT_LOGGING_TO_API_ENABLED: True}):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -262,6 +268,7 @@ def settled(folder: Path, api: Cameras, forks: ForkServer, monkeypatch: pytest.M
         monkeypatch.delenv(name)
     # Children use the session's server too; their own servers would outlive them when they are killed.
     monkeypatch.setenv("PREFECT_API_URL", PREFECT_API_URL.value())
+    monkeypatch.setenv(PREFECT_LOGGING_TO_API_ENABLED.name, "false")
     here = Workspace(folder, api, forks)
     values = {
         "API__SOURCE": "cams",

@@ -52,7 +52,7 @@ def prefect_database(ended: str, since: datetime) -> dict[str, str]:
     return {path.name: readable(path) for path in database.parent.glob(f"{database.name}*")}
 
 
-def test_canary_secrets_reach_no_row_artifact_event_or_log(workspace: Workspace) -> None:
+def test_canary_secrets_reach_no_row_artifact_event_or_log(workspace: Workspace, logs_and_task_events: None) -> None:
     api = workspace.api
     api.control.advance(photos=1)  # one good photo of seven, so that the run succeeds
     listed = api.control.images()
@@ -113,7 +113,9 @@ def prefect_answers(since: datetime) -> Iterator[tuple[str, str]]:
                 yield kind, one.model_dump_json()
 
 
-def test_a_key_in_the_listings_query_is_left_nowhere_when_the_api_refuses(workspace: Workspace) -> None:
+def test_a_key_in_the_listings_query_is_left_nowhere_when_the_api_refuses(
+    workspace: Workspace, logs_and_task_events: None
+) -> None:
     keys = ("canary-81c2-of-the-path", "canary-81c2-of-params", "canary-81c2-of-auth", "canary-81c2-of-headers")
     workspace.set(
         API__IMAGES_PATH=f"/v1/images?api_key={keys[0]}",
@@ -136,7 +138,7 @@ def test_a_key_in_the_listings_query_is_left_nowhere_when_the_api_refuses(worksp
     assert [(name, key) for name, text in kept.items() for key in keys if key in text] == []
 
 
-def test_no_secret_is_left_anywhere(workspace: Workspace, task_run_events: None) -> None:
+def test_no_secret_is_left_anywhere(workspace: Workspace, logs_and_task_events: None) -> None:
     listed = workspace.api.control.images()
     signatures = {value for row in listed for _, value in parse_qsl(urlsplit(row["url"]).query)}
     secrets = {workspace.api.token, LINEAGE_TOKEN, PHOTO_TOKEN, *signatures}
