@@ -196,7 +196,8 @@ def _deployment() -> str | None:
     context = FlowRunContext.get()
     if context is not None and context.flow_run is not None and context.flow_run.deployment_id is None:
         return None
-    return runtime.deployment.name
+    name: str | None = runtime.deployment.name
+    return name
 
 
 def _context(flow: str, engine: str, deployment: str | None) -> RunContext:
