@@ -18,9 +18,9 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
-from typing import Any
+from typing import TypeVar
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, literal_column, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, literal_column, select, update
 
 from cropline.core.keys import digest
 from cropline.state.bulk import one_of, unnested
@@ -28,7 +28,8 @@ from cropline.state.database import Database, plan_by_index
 from cropline.state.model import ImageState
 from cropline.state.source_lock import block_registrations
 from cropline.state.tables import constant, images, moved_out, profiles, sources, tombstones
-from cropline.state.upsert import upsert
+
+T = TypeVar("T")
 
 _IMAGE = [images.c[field.name] for field in fields(ImageState)]
 # What can change in a work item that is done, or was done again.
@@ -170,6 +171,7 @@ def _move_out(database: Database, source: str, photos: Mapping[str, Mapping[str,
         for image_id, *values in connection.execute(query.with_for_update()).all():
             held.setdefault(image_id, []).append(tuple(values))
         leaving = {name: photos[name] for name, values in held.items() if values == _changeable(photos[name])}
+        leaving = _without_taken(connection, source, leaving)
         if not leaving:
             return 0
         connection.execute(delete(images).where(*_of(connection, source, list(leaving))))
@@ -189,6 +191,16 @@ def _move_out(database: Database, source: str, photos: Mapping[str, Mapping[str,
         return len(leaving)
 
 
+def _without_taken(connection: Connection, source: str, photos: dict[str, T]) -> dict[str, T]:
+    """Return the photos without those whose hash another one has, or which the catalogue lost and got again.
+
+    The row of the hash must stay that of the photo that left first: without it, that one would be taken for a new one.
+    """
+    taken = _find(connection, source, photos)
+    by_hash = {photo_hash(source, name): name for name in sorted(photos, reverse=True)}
+    return {name: photos[name] for name in by_hash.values() if name not in taken}
+
+
 def _changeable(items: Mapping[str, ImageState]) -> list[tuple[object, ...]]:
     """Return the values of _CHANGES of a photo's work items. When these stand, no other value has changed."""
     names = [column.name for column in _CHANGES[1:]]
@@ -196,12 +208,11 @@ def _changeable(items: Mapping[str, ImageState]) -> list[tuple[object, ...]]:
 
 
 def _remember(connection: Connection, rows: list[dict[str, object]]) -> None:
-    statement: Any = upsert(connection, moved_out)
+    statement = insert(moved_out)
     if connection.dialect.name == "postgresql":
         told = unnested({column.name: column.type for column in moved_out.c}, rows)
         statement, rows = statement.from_select(list(told.c.keys()), select(told)), []
-    new = {"updated_at": statement.excluded.updated_at, "batch_id": statement.excluded.batch_id}
-    connection.execute(statement.on_conflict_do_update(index_elements=[moved_out.c.photo], set_=new), rows)
+    connection.execute(statement, rows)
 
 
 def _remembered(source: str, image_id: str, items: Sequence[ImageState]) -> dict[str, object]:
@@ -241,15 +252,18 @@ def bring_back(database: Database, source: str, items: Sequence[ImageState]) -> 
             block_registrations(connection, source)
             stones = select(tombstones.c.image_id).where(tombstones.c.source == source, tombstones.c.image_id.in_(part))
             erased = set(connection.execute(stones).scalars())
-            wanted = set(part) - erased
+            # What is remembered under the hash of a photo that is here is of another one.
+            here = select(images.c.image_id).where(*_of(connection, source, part))
+            away = set(part) - set(connection.execute(here).scalars())
+            wanted = away - erased
             rows = [
                 {field.name: getattr(item, field.name) for field in fields(ImageState)}
                 for item in sorted(items, key=_name)
                 if item.image_id in wanted
             ]
             if rows:
-                connection.execute(upsert(connection, images).on_conflict_do_nothing(), rows)
-            drop(connection, source, part)
+                connection.execute(insert(images), rows)
+            drop(connection, source, away)
 
 
 def drop(connection: Connection, source: str, image_ids: Collection[str]) -> None:

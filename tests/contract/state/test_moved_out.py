@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cropline.state import ImageState, State
+from cropline.state import ImageState, State, moved_out
 from cropline.state.moved_out import MovedOut
 from tests.contract.state.build import Clock, Look, candidate, counts, outcomes, registration
 from tests.contract.state.processes import die_moving_photos, run_killed
@@ -108,6 +108,25 @@ def test_a_photo_that_the_catalogue_lost_is_registered_as_new(state: State, cloc
     clock.forward(days=11)
     _move_all(state, clock)
     assert state.register(registration([candidate("a")], manifest="m2", unknown={"a"})).new == 1
+
+
+def test_of_photos_with_one_hash_the_first_leaves_and_is_not_forgotten_for_the_others(
+    state: State, clock: Clock, look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moved_out, "photo_hash", lambda _, image_id: {"a": 1, "b": 2, "c": 2}[image_id])
+    _done(state, candidate("a"), candidate("b"), candidate("c"), manifest="m1")
+    before = look.rows(f"SELECT {_DECIDES} FROM images ORDER BY 1, 2")
+    clock.forward(days=11)
+    items = {part[0].image_id: part for part in _all_old(state, clock).values()}
+    assert state.move_out("cams", [item for part in items.values() for item in part]) == 2
+    assert look.rows("SELECT image_id FROM images") == [("c",)]
+    assert state.move_out("cams", items["c"]) == 0
+    # Announced again, each is found by its hash, and by its rows in the catalogue.
+    state.bring_back("cams", items["c"])
+    assert set(state.moved_photos("cams", ["b"]).found) == {"b"}
+    state.bring_back("cams", [*items["a"], *items["b"]])
+    assert look.rows(f"SELECT {_DECIDES} FROM images ORDER BY 1, 2") == before
+    assert state.report().moved_out == len(look.rows("SELECT * FROM moved_out")) == 0
 
 
 def test_an_erased_photo_does_not_come_back_and_is_forgotten_here_too(state: State, clock: Clock, look: Look) -> None:
