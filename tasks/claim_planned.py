@@ -108,10 +108,14 @@ def _requeue(run: Run, part: Slice) -> None:
     for work in part.work_items:
         if work.action == "requeue" and work.state is not None:
             found.setdefault((work.profile, work.state), []).append(work.image_id)
-    if found:
-        _bring_back(run, part)
-    for (profile, state), images in found.items():
-        run.state.requeue(states=[state], sources=[run.settings.api.source], profiles=[profile], images=images)
+    source, moves = run.settings.api.source, -1
+    # Old photos may leave the table again before they are requeued: maintenance runs beside it.
+    while found and (moved := run.state.moved_photos(source, part.image_ids)).moves != moves:
+        if moves == -1 or moved.found:
+            _bring_back(run, part)
+            for (profile, state), images in found.items():
+                run.state.requeue(states=[state], sources=[source], profiles=[profile], images=images)
+        moves = moved.moves
 
 
 def _bring_back(run: Run, part: Slice) -> None:

@@ -226,6 +226,30 @@ def test_a_backfill_knows_photos_that_left_and_cuts_them_again_only_when_asked(
     assert here.states() == dict.fromkeys("abc", "done")
 
 
+def test_photos_that_leave_again_before_a_backfill_requeues_them_are_cut(
+    polled: Workspace, api: SigningApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.backfill import backfill
+
+    here = polled
+    _age(here, 40)
+    _move_out(here)
+    requeue, left = State.requeue, []
+
+    def after_maintenance(state: State, **which: Any) -> int:
+        if not left:
+            left.append(0)  # what the catalogue gives back ended when it was committed
+            _age(here, 40)
+            left.append(_move_out(here)[0])
+        return requeue(state, **which)
+
+    monkeypatch.setattr(State, "requeue", after_maintenance)
+    backfill(Photos(), announced="manifests", mode="all")
+    assert left == [0, 3]
+    assert dict(api.fetched) == dict.fromkeys("abc", 2)
+    assert (here.states(), _moved(here)) == (dict.fromkeys("abc", "done"), 0)
+
+
 def test_a_retention_of_crops_that_came_later_brings_the_photos_back(polled: Workspace, api: SigningApi) -> None:
     """Else the catalogue would no longer know them, and they would be cut again when they are announced again."""
     here = polled
