@@ -6,7 +6,8 @@ What cannot be cut so is decoded and encoded like any crop, with the flag ``reen
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
@@ -40,43 +41,86 @@ class Copied(NamedTuple):
     note: str | None
 
 
+class _Outer(NamedTuple):
+    """What is cut for a box: ``region`` of the stored picture begins with whole MCUs. ``turning``: where its blocks are turned."""
+
+    region: Region
+    turning: Any = None
+
+
 class Bits:
     """A JPEG whose MCUs are known. For one thread."""
 
     def __init__(self, photo: Photo, pieces: Any) -> None:
         self._photo, self._pieces = photo, pieces
         self._icc = photo.image.info.get("icc_profile")
+        self._segments: dict[tuple[bytes | None, int], bytes] = {}
+        self._measured: dict[tuple[Region, Region], measure.Measures] = {}
+
+    def measure_ahead(self, boxes: Iterable[Region], recipe: Recipe) -> None:
+        """Measure these regions of the stored picture before the first of them is copied.
+
+        So it takes half as long: hashing and storing a crop leaves little of a decoder in the processor's caches.
+        """
+        if self._colours(recipe) is None:
+            return
+        for box in boxes:
+            found = self._outer(box, recipe)
+            # A region that cannot be measured is left to copy().
+            with suppress(extension().Undecoded):
+                if found is not None:
+                    self._measured[found.region, box] = self._measures(found.region, box)
 
     def copy(self, box: Region, recipe: Recipe) -> Copied | None:
         """Return the crop of this region of the stored picture; None where it must be decoded.
 
         Left and top edges move out to whole MCUs, in the stored picture or, when it is turned, in the upright one.
         """
-        colours = untouched(self._photo.image.mode, self._icc, recipe.keeps_icc)
+        colours = self._colours(recipe)
+        outer = self._outer(box, recipe)
+        if colours is None or outer is None:
+            return None
         try:
-            return None if colours is None else self._copy(box, recipe, colours)
+            data = self._file(outer, colours.icc)
+            measures = self._measured.get((outer.region, box)) or self._measures(outer.region, box)
         except extension().Undecoded:
             return None
+        return Copied(data, self._place(outer), measures, colours.note)
 
-    def _copy(self, box: Region, recipe: Recipe, colours: Untouched) -> Copied | None:
-        width, height = self._photo.upright_size
-        turned = self._photo.orientation
-        icc = _icc_segments(colours.icc) if colours.icc else b""
-        if turned == 1 or not recipe.lossless_upright:
-            outer = Region(*self._pieces.outer(box))
-            data = self._pieces.file(outer, icc if turned == 1 else _orientation_segment(turned) + icc)
+    def _colours(self, recipe: Recipe) -> Untouched | None:
+        return untouched(self._photo.image.mode, self._icc, recipe.keeps_icc)
+
+    def _outer(self, box: Region, recipe: Recipe) -> _Outer | None:
+        if self._photo.orientation == 1 or not recipe.lossless_upright:
+            return _Outer(Region(*self._pieces.outer(box)))
+        turning = self._pieces.turning(box, self._turn())
+        return None if turning is None else _Outer(Region(*turning.rectangle), turning)
+
+    def _file(self, outer: _Outer, icc: bytes | None) -> bytes:
+        turned = self._photo.orientation if outer.turning is None else 1
+        segments = self._segments.get((icc, turned))
+        if segments is None:
+            told = b"" if turned == 1 else _orientation_segment(turned)
+            segments = self._segments[icc, turned] = told + (_icc_segments(icc) if icc else b"")
+        if outer.turning is None:
+            file: bytes = self._pieces.file(outer.region, segments)
         else:
-            turn = extension().Turn(*turn_of(turned))
-            turning = self._pieces.turning(box, turn)
-            if turning is None:
-                return None
-            outer = Region(*turning.rectangle)
-            data = self._pieces.turned(turning, turn, icc)
-            across, down = turning.size
-        place = Region(*map(int, to_upright(outer, width, height, turned)))
-        if turned != 1 and recipe.lossless_upright:
-            place = Region(place.left, place.top, place.left + across, place.top + down)
-        return Copied(data, place, self._measures(outer, box), colours.note)
+            file = self._pieces.turned(outer.turning, self._turn(), segments)
+        return file
+
+    def _turn(self) -> Any:
+        return extension().Turn(*turn_of(self._photo.orientation))
+
+    def _place(self, outer: _Outer) -> Region:
+        """Return the crop's place in the upright photo."""
+        if self._photo.orientation == 1:
+            return outer.region
+        upright = to_upright(outer.region, *self._photo.upright_size, self._photo.orientation)
+        place = Region(*map(int, upright))
+        if outer.turning is None:
+            return place
+        across, down = outer.turning.size
+        return Region(place.left, place.top, place.left + across, place.top + down)
 
     def _measures(self, outer: Region, box: Region) -> measure.Measures:
         sample = self._sample(outer, box)
@@ -95,7 +139,8 @@ class Bits:
             min((box.bottom - outer.top) / down, levels.height),
         )
         size = min(levels.width, measure.GRID), min(levels.height, measure.GRID)
-        sample: Image.Image = levels.resize(size, Image.Resampling.BOX, edges)
+        # The core image, as in measure.py.
+        sample: Image.Image = levels._new(levels.im.resize(size, Image.Resampling.BOX, edges))
         turn = UPRIGHT.get(self._photo.orientation)
         return sample if turn is None else sample.transpose(turn)
 

@@ -20,7 +20,7 @@ from fugue_jobs.imaging.headers import Limits
 from fugue_jobs.imaging.lossless import DECODER, REENCODED, Bits, open_bits
 from fugue_jobs.imaging.meaning import Meaning
 from fugue_jobs.imaging.passes import Placed, Places, Placing, passes
-from fugue_jobs.work import CropOutcome, ImageWork, failed
+from fugue_jobs.work import CropOutcome, ImageWork, Order, failed
 
 
 class CropLimits(Limits, Protocol):
@@ -126,6 +126,8 @@ def _copies(
     if bits is None:
         return
     photo.decoder = DECODER
+    for number, recipe in lossless:
+        bits.measure_ahead(_to_copy(work.orders[number], places.of(recipe), recipe), recipe)
     for index, box in enumerate(work.boxes):
         on_progress()
         flags = (*photo.flags, "duplicate_box_id") if box.box_id in repeated else photo.flags
@@ -135,6 +137,13 @@ def _copies(
             piece = _copy_one(places.of(recipe)[index], recipe, (number, index), flags, bits)
             if piece is not None:
                 yield piece
+
+
+def _to_copy(order: Order, places: list[Placed | PhotoFailure], recipe: Recipe) -> Iterator[Region]:
+    """Yield the regions of the stored picture that become crops for this order."""
+    for index, placed in enumerate(places):
+        if isinstance(placed, Placed) and order.wants(index) and not _is_small(placed.region, recipe):
+            yield placed.stored
 
 
 def _copy_one(
@@ -151,8 +160,8 @@ def _copy_one(
     if copied.note:
         notes = (*notes, copied.note)
     outer, found = copied.region, copied.measures
-    outcome = _written(position, region, recipe, copied.data, (outer.width, outer.height), found, notes)
-    outcome = outcome._replace(box_left=region.left - outer.left, box_top=region.top - outer.top)
+    size, place = (outer.width, outer.height), (region.left - outer.left, region.top - outer.top)
+    outcome = _written(position, region, recipe, copied.data, size, found, notes, place)
     return Cut(outcome, copied.data, found.sample)
 
 
@@ -234,6 +243,7 @@ def _written(
     size: tuple[int, int],
     found: measure.Measures,
     notes: tuple[str, ...],
+    place: tuple[int | None, int | None] = (None, None),
 ) -> CropOutcome:
     left, top, right, bottom = region
     return CropOutcome(
@@ -248,6 +258,8 @@ def _written(
         top=top,
         right=right,
         bottom=bottom,
+        box_left=place[0],
+        box_top=place[1],
         luminance=found.luminance,
         sharpness=found.sharpness,
         flags=_join(notes),
