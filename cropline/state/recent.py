@@ -69,7 +69,8 @@ def _keep(connection: Connection, source: str, landed: int) -> None:
     same = (recent_items.c.source == source, recent_items.c.digest == _landed.c.digest)
     # In the order of the key: its index is then read once.
     new = select(literal(source, AnyText), *_landed.c).where(~exists().where(*same)).order_by(_landed.c.digest)
-    inserted = connection.execute(insert(recent_items).from_select(["source", *_landed.c.keys()], new)).rowcount
+    statement = insert(recent_items).from_select(["source", *_landed.c.keys()], new)
+    inserted = connection.execute(statement, execution_options={"preserve_rowcount": True}).rowcount
     if inserted < landed:
         told = update(recent_items).where(*same, recent_items.c.url.is_distinct_from(_landed.c.url))
         connection.execute(told.values(url=_landed.c.url))

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Executable, Table
 from cropline.core.errors import StateError
 from cropline.state.tables import ESCAPE, ESCAPES
 
+_ROWS_A_COPY = 512  # small: PostgreSQL reads one part while the next is made
 _ROWS_A_PART = 65_536
 _ROWS_A_FETCH = 500  # fewer than set off a garbage collection, which would cost more than the rows
 
@@ -82,7 +83,7 @@ def _copy(connection: Connection, target: Table, tables: Iterable[pa.Table]) -> 
         with cursor.copy(f"COPY {target.name} FROM STDIN (FORMAT csv)") as copy:
             for table in tables:
                 expected += table.num_rows
-                for part in table.to_batches(max_chunksize=_ROWS_A_PART):
+                for part in table.to_batches(max_chunksize=_ROWS_A_COPY):
                     buffer = io.BytesIO()
                     csv.write_csv(part, buffer, options)
                     copy.write(buffer.getbuffer())
