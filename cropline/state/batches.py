@@ -16,6 +16,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from cropline.core.errors import StaleLease
 from cropline.state.database import Database
+from cropline.state.held import COPIED
 from cropline.state.model import Batch
 from cropline.state.queue import ClaimedItems, ClaimRequest, claim_items, has_claimable, sources_in_turn
 from cropline.state.tables import batches, constant, images, profiles
@@ -145,11 +146,11 @@ def _resume(connection: Connection, request: ClaimRequest, now: datetime, which:
     ).one_or_none()
     if taken is None:
         return None
-    from cropline.state.membership import COLUMNS, MEMBERS
+    from cropline.state.membership import MEMBERS, RESUMED
     from cropline.state.rows import fetch
 
     _readdress(connection, taken.batch_id)
-    members = select(*COLUMNS).where(images.c.batch_id == taken.batch_id, _CLAIMED)
+    members = select(*RESUMED).where(images.c.batch_id == taken.batch_id, _CLAIMED)
     return _batch(connection, taken, fetch(connection, members, MEMBERS))
 
 
@@ -165,6 +166,7 @@ def _readdress(connection: Connection, batch_id: str) -> None:
         .where(
             *mine,
             images.c.fingerprint == images.c.claimed_fingerprint,
+            COPIED,  # of the others, the wanted place is the batch's
             images.c.metadata.is_not_distinct_from(images.c.claimed_metadata),
         )
         .values(claimed_manifest=images.c.manifest, claimed_row=images.c.manifest_row)

@@ -19,6 +19,7 @@ from cropline.core.errors import NotReconciled, StaleLease
 from cropline.state.binding import remember
 from cropline.state.bulk import unnested
 from cropline.state.database import Database, plan_by_index
+from cropline.state.held import HELD, freed
 from cropline.state.model import Batch, Committed, Counts, Event, Outcome
 from cropline.state.outbox import enqueue
 from cropline.state.tables import AnyText, UtcTime, batches, constant, images, tallies
@@ -42,15 +43,6 @@ _END: dict[str, TypeEngine[Any]] = {
     "new_attempts": Integer(),
     "new_retry_at": UtcTime(),
     "new_rows_only": Integer(),
-}
-_UNCLAIMED = {
-    "claimed_hash": null(),
-    "claimed_fingerprint": null(),
-    "claimed_manifest": null(),
-    "claimed_row": null(),
-    "claimed_boxes": null(),
-    "claimed_metadata": null(),
-    "claimed_rows_only": null(),
 }
 
 
@@ -136,8 +128,8 @@ def _members(connection: Connection, batch: Batch) -> pa.Table:
             images.c.image_id, images.c.profile, images.c.claimed_fingerprint,
             # Compared here: a commit of thousands pays for each text that it reads.
             case((images.c.fingerprint != images.c.claimed_fingerprint, 1), else_=0),
-            case((images.c.metadata.is_distinct_from(images.c.claimed_metadata), 1), else_=0),
-            images.c.attempts, images.c.claimed_boxes, images.c.claimed_rows_only,
+            case((images.c.metadata.is_distinct_from(HELD["claimed_metadata"]), 1), else_=0),
+            images.c.attempts, HELD["claimed_boxes"], HELD["claimed_rows_only"],
         )
         .where(images.c.batch_id == batch.batch_id, images.c.state == constant("claimed"))
         .order_by(images.c.image_id, images.c.profile)  # of one source
@@ -211,7 +203,7 @@ def _apply_outcomes(
             attempts=0,
             rows_only=null(),
             committed_batch=batch.batch_id,
-            **_UNCLAIMED,
+            **freed(),
         )
     )
     ends = [row["new_state"] for row in special]
@@ -284,7 +276,7 @@ def _end_items(connection: Connection, batch: Batch, ends: Sequence[Mapping[str,
             retry_at=told.new_retry_at,
             rows_only=told.new_rows_only,
             committed_batch=batch.batch_id,
-            **_UNCLAIMED,
+            **freed(),
         )
     )
     connection.execute(statement, None if connection.dialect.name == "postgresql" else [dict(row) for row in ends])

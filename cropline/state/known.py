@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, case, func, literal, null, or_, select, true, update
 from sqlalchemy.sql.elements import ColumnElement
 
+from cropline.state.held import kept
 from cropline.state.tables import UtcTime, images
 
 _KEY = ("source", "image_id", "profile")
@@ -79,6 +80,7 @@ def _wanted_again(now: datetime) -> Any:
 
     def values(chosen: Any) -> dict[str, Any]:
         return {
+            **kept(),
             **{name: chosen.c[f"told_{name}"] for name in _TOLD},
             "updated_at": func.coalesce(chosen.c.told_updated_at, images.c.updated_at),
             "state": case((or_(waits, held), images.c.state), else_="pending"),
@@ -101,11 +103,13 @@ def _learnt() -> Any:
             for name in ("manifest", "manifest_row", "bytes")
         }
         first = and_(images.c.metadata.is_(None), images.c.state == "claimed")
+        before = kept()
         return {
+            **before,
             **place,
             "updated_at": func.coalesce(chosen.c.told_updated_at, images.c.updated_at),
             "metadata": chosen.c.told_metadata,
-            "claimed_metadata": case((first, chosen.c.told_metadata), else_=images.c.claimed_metadata),
+            "claimed_metadata": case((first, chosen.c.told_metadata), else_=before["claimed_metadata"]),
         }
 
     return values

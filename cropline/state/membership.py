@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from cropline.core.errors import StateError
 from cropline.core.schemas import CLAIM, WORK
+from cropline.state.held import HELD
 from cropline.state.tables import images
 
 MEMBERS = pa.schema(
@@ -24,9 +25,14 @@ MEMBERS = pa.schema(
     ]
 )
 
-COLUMNS = (
-    images.c.image_id, images.c.profile, images.c.claimed_hash, images.c.claimed_fingerprint,
-    images.c.claimed_manifest, images.c.claimed_row, images.c.committed_batch, images.c.claimed_rows_only,
+# MEMBERS at the claim, and of a batch that registrations may have met since.
+CLAIMED = (
+    images.c.image_id, images.c.profile, images.c.profile_hash, images.c.fingerprint,
+    images.c.manifest, images.c.manifest_row, images.c.committed_batch, images.c.rows_only,
+)  # fmt: skip
+RESUMED = (
+    images.c.image_id, images.c.profile, HELD["claimed_hash"], images.c.claimed_fingerprint,
+    HELD["claimed_manifest"], HELD["claimed_row"], images.c.committed_batch, HELD["claimed_rows_only"],
 )  # fmt: skip
 
 

@@ -293,6 +293,8 @@ MIGRATIONS: tuple[Migration, ...] = (
             "ALTER TABLE sources ADD COLUMN moves BIGINT NOT NULL DEFAULT 0",
         ),
     ),
+    # Claims leave the claimed_ columns null (held.py). An older version, which would read them, must not open this.
+    Migration(()),
 )
 
 

@@ -155,7 +155,7 @@ def _with_siblings(
 
 def _mark(connection: Connection, claimed: ClaimedItems, chosen: Select[Any]) -> None:
     # Lazy: an idle poll needs no Arrow.
-    from cropline.state.membership import COLUMNS, MEMBERS
+    from cropline.state.membership import CLAIMED, MEMBERS
     from cropline.state.rows import fetch
 
     found = chosen.cte("chosen")
@@ -167,15 +167,9 @@ def _mark(connection: Connection, claimed: ClaimedItems, chosen: Select[Any]) ->
             since=claimed.now,
             retry_at=null(),
             batch_id=claimed.batch_id,
-            claimed_hash=images.c.profile_hash,
             claimed_fingerprint=images.c.fingerprint,
-            claimed_manifest=images.c.manifest,
-            claimed_row=images.c.manifest_row,
-            claimed_boxes=images.c.boxes,
-            claimed_metadata=images.c.metadata,
-            claimed_rows_only=images.c.rows_only,
         )
-        .returning(*COLUMNS)
+        .returning(*CLAIMED)
     )
     part = fetch(connection, statement, MEMBERS)
     if part.num_rows:

@@ -26,6 +26,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from cropline.core.errors import StateError
 from cropline.state.bulk import one_of
 from cropline.state.database import Database, keep_in_memory, plan_by_index
+from cropline.state.held import kept
 from cropline.state.known import update_known
 from cropline.state.model import Registered, Registration
 from cropline.state.moved_out import check
@@ -238,6 +239,7 @@ def _updated(ranked: Any, allowed: Sequence[ColumnElement[bool]], now: datetime)
         .where(*(images.c[name] == chosen.c[name] for name in _KEY))
         .values(
             {
+                **kept(),
                 **{name: chosen.c[f"told_{name}"] for name in _WANTED},
                 "state": case((claimed, images.c.state), else_=chosen.c.told_state),
                 "since": case((claimed, images.c.since), else_=moment),

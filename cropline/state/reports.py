@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, and_, func, or_, select
 
 from cropline.state.database import Database
+from cropline.state.held import COPIED
 from cropline.state.model import (
     WORK_STATES,
     BatchState,
@@ -112,7 +113,7 @@ def needed_manifests(database: Database) -> set[str]:
     undone = images.c.state != constant("done")
     with database.reading() as connection:
         wanted = connection.execute(select(images.c.manifest).where(undone).distinct()).scalars().all()
-        claimed = select(images.c.claimed_manifest).where(images.c.state == constant("claimed")).distinct()
+        claimed = select(images.c.claimed_manifest).where(images.c.state == constant("claimed"), COPIED).distinct()
         return {*wanted, *connection.execute(claimed).scalars()}
 
 

@@ -141,7 +141,7 @@ images = Table(
     Column("rows_only", Integer),  # 1: its crops exist, only its rows must be written again; else null
     Column("first_seen", UtcTime, nullable=False),
     Column("changed_at", UtcTime),  # null until the first registration is replaced
-    # Claimed: frozen while a batch holds it, whatever is registered. Null otherwise.
+    # Claimed: the values that a batch holds, whatever is registered meanwhile; see held.py.
     Column("batch_id", AnyText),  # stays after the commit: the last batch that held it
     Column("claimed_hash", AnyText),
     Column("claimed_fingerprint", AnyText),

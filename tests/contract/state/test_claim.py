@@ -313,6 +313,36 @@ def test_membership_is_frozen_though_a_new_version_is_registered(open_state: Ope
     assert state.commit(second, outcomes(second), counts=counts(second, 3), catalogue_version=1).pending_again == 1
 
 
+def test_a_batch_holds_what_it_claimed_through_any_number_of_registrations(open_state: Open, clock: Clock) -> None:
+    state = open_state(lease_s=40)
+    state.register(registration([candidate("a", manifest_row=3, boxes=3, metadata="shelf")], manifest="m1"))
+    first = state.claim(limit=1, owner="one")
+    assert first is not None
+    other = RECIPES | {"default": ("another-hash", '{"format":"png"}')}
+    changed = candidate("a", version="v2", at=9, manifest_row=8, boxes=50, metadata="cooler")
+    for number, row in enumerate(
+        [
+            changed,  # another photo
+            changed | {"profile_hash": "another-hash", "fingerprint": "a/v2/png"},  # another recipe
+            changed | {"profile_hash": "another-hash", "fingerprint": "a/v2/png", "metadata": "freezer"},
+            changed
+            | {"profile_hash": "another-hash", "fingerprint": "a/v2/png", "metadata": "freezer", "manifest_row": 9},
+        ]
+    ):
+        state.register(registration([row], manifest=f"m{number + 2}", profiles=other))
+        clock.forward(seconds=40)
+        resumed = state.claim(limit=1, owner=f"resumed {number}")
+        assert resumed is not None
+        assert resumed.images.equals(first.images)
+    assert {"m1", "m5"} <= state.needed_manifests()
+    assert state.commit(resumed, outcomes(resumed), counts=counts(resumed, 3), catalogue_version=1).pending_again == 1
+    again = state.claim(limit=1, owner="last")
+    assert again is not None
+    (last,) = again.images.to_pylist()
+    assert (last["manifest"], last["manifest_row"], last["work"][0]["fingerprint"]) == ("m5", 9, "a/v2/png")
+    assert last["work"][0]["profile_hash"] == "another-hash"
+
+
 def test_a_recrop_says_which_images_the_catalogue_holds_already(open_state: Open, clock: Clock) -> None:
     state = open_state(lease_s=40)
     state.register(registration([candidate("a"), candidate("b")]))
