@@ -89,7 +89,7 @@ def _copy(connection: Connection, target: Table, tables: Iterable[pa.Table]) -> 
         with cursor.copy(f"COPY {target.name} FROM STDIN (FORMAT csv)") as copy:
             for table in tables:
                 expected += table.num_rows
-                for part in table.to_batches(max_chunksize=_ROWS_A_COPY):
+                for part in _with_times_as_text(table, "Z").to_batches(max_chunksize=_ROWS_A_COPY):
                     buffer = io.BytesIO()
                     csv.write_csv(part, buffer, options)
                     copy.write(buffer.getbuffer())
@@ -100,12 +100,18 @@ def _copy(connection: Connection, target: Table, tables: Iterable[pa.Table]) -> 
 def _insert(connection: Connection, target: Table, tables: Iterable[pa.Table]) -> None:
     statement = f"INSERT INTO {target.name} VALUES ({', '.join('?' * len(target.columns))})"  # noqa: S608 - our own names
     for table in tables:
-        for part in table.to_batches(max_chunksize=_ROWS_A_PART):
+        for part in _with_times_as_text(table, "+00:00").to_batches(max_chunksize=_ROWS_A_PART):
             if part.num_rows:
-                columns = [_for_sqlite(column).to_pylist() for column in part.columns]
+                columns = [column.to_pylist() for column in part.columns]
                 connection.exec_driver_sql(statement, list(zip(*columns, strict=True)))
 
 
-def _for_sqlite(column: pa.Array) -> pa.Array:
-    # As tables.UtcTime writes it.
-    return pc.strftime(column, "%Y-%m-%dT%H:%M:%S+00:00") if pa.types.is_timestamp(column.type) else column
+def _with_times_as_text(table: pa.Table, zone: str) -> pa.Table:
+    """Return the table with its times, which are in UTC, in ISO 8601 as tables.UtcTime writes them."""
+    for index, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type):
+            # Without its zone a time is written 15 times faster.
+            texts = table.column(index).cast(pa.timestamp("us")).cast(pa.string())
+            texts = pc.binary_join_element_wise(pc.replace_substring(texts, " ", "T"), zone, "")
+            table = table.set_column(index, field.name, texts)
+    return table
