@@ -59,6 +59,7 @@ APPENDED = 20  # one batch in this many
 BOXES = 37
 RESULT = Path(__file__).parent / "results" / "control_path.json"
 STEPS = ("register", "claim", "commit")
+NO_CROPS = CROPS.empty_table()
 
 
 class Clock:
@@ -159,7 +160,7 @@ def registration(numbers: range) -> Registration:
 
 def commit(state: State, batch: Batch) -> None:
     """Commit a batch in which everything was written, as tasks/commit.py does."""
-    told = outcomes(batch, CROPS.empty_table())
+    told = outcomes(batch, NO_CROPS)
     images = batch.images.num_rows
     counts = Counts(images, BOXES * images, BOXES * images, 0, 0)
     events = [Event(f"{batch.batch_id}-{kind}", json.dumps({"facets": "x" * 4_000})) for kind in ("start", "complete")]

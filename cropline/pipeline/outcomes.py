@@ -74,8 +74,8 @@ def _failures(crops: pa.Table) -> dict[tuple[str, str, str], list[dict[str, Any]
     import pyarrow.compute as pc
 
     found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    failed = crops.filter(pc.field("status") == "failed")
-    for row in failed.select(["source", "image_id", "profile", "reason", "retry_after_s"]).to_pylist():
+    told = crops.select(["source", "image_id", "profile", "reason", "retry_after_s"])
+    for row in told.filter(pc.equal(crops["status"], "failed")).to_pylist():
         found.setdefault((row["source"], row["image_id"], row["profile"]), []).append(row)
     return found
 
@@ -107,7 +107,7 @@ def counts(batch: Batch, crops: pa.Table) -> Counts:
     import pyarrow.compute as pc
 
     status = Counter({entry["values"]: entry["counts"] for entry in pc.value_counts(crops["status"]).to_pylist()})
-    boxes = len(set(zip(*(crops[name].to_pylist() for name in ("source", "image_id", "box_index")), strict=True)))
+    boxes = crops.group_by(["source", "image_id", "box_index"], use_threads=False).aggregate([]).num_rows
     return Counts(
         images=batch.images.num_rows,
         boxes=boxes,
@@ -121,7 +121,7 @@ def funnel_of(batch: Batch, crops: pa.Table, counted: Counts) -> Funnel:
     """Return the batch's part of the run's counts, with some of its crops as samples."""
     import pyarrow.compute as pc
 
-    reasons = Counter(crops.filter(pc.field("status") != "written")["reason"].to_pylist())
+    reasons = Counter(crops["reason"].filter(pc.not_equal(crops["status"], "written")).to_pylist())
     return Funnel(
         images=counted.images,
         boxes=crops.num_rows,
@@ -139,9 +139,11 @@ def funnel_of(batch: Batch, crops: pa.Table, counted: Counts) -> Funnel:
 
 def _decoders(crops: pa.Table) -> Counter[str]:
     """Return the number of photos per decoder. A photo with several boxes and profiles counts once."""
-    columns = (crops[name].to_pylist() for name in ("source", "image_id", "decoder"))
-    photos = {(source, image): decoder for source, image, decoder in zip(*columns, strict=True) if decoder}
-    return Counter(photos.values())
+    import pyarrow.compute as pc
+
+    told = crops.select(["source", "image_id", "decoder"]).filter(pc.not_equal(crops["decoder"], ""))
+    photos = told.group_by(["source", "image_id"], use_threads=False).aggregate([("decoder", "last")])
+    return Counter(photos["decoder_last"].to_pylist())
 
 
 def _failed(crops: pa.Table, room: int) -> list[dict[str, Any]]:
@@ -149,7 +151,7 @@ def _failed(crops: pa.Table, room: int) -> list[dict[str, Any]]:
     import pyarrow.compute as pc
 
     alike = ["image_id", "profile", "store_id", "camera_id", "reason", "detail"]
-    failed = crops.filter(pc.field("status") == "failed").select([*alike, "box_id"])
+    failed = crops.select([*alike, "box_id"]).filter(pc.equal(crops["status"], "failed"))
     grouped = failed.group_by(alike, use_threads=False).aggregate([("box_id", "list")])
     return list(grouped.rename_columns([*alike, "box_ids"]).slice(0, max(0, room)).to_pylist())
 
@@ -173,9 +175,9 @@ def _written(crops: pa.Table, batch: Batch) -> list[dict[str, Any]]:
         "profile",
         "sharpness",
     ]
-    written = crops.filter(pc.field("status") == "written").select(columns)
-    worst = pc.sort_indices(written, [("sharpness", "ascending")]).to_pylist()[:_WORST]
+    written = crops.select(columns).filter(pc.equal(crops["status"], "written"))
+    worst = pc.sort_indices(written, [("sharpness", "ascending")])[:_WORST].to_pylist()
     # The seed gives a rerun the same contact sheet. Sampling needs no secure random numbers.
-    rest = sorted(set(range(len(written))) - set(worst))
+    rest = [place for place in range(len(written)) if place not in worst]
     chosen = random.Random(batch.batch_id).sample(rest, min(_SAMPLE - _WORST, len(rest)))  # noqa: S311
     return list(written.take(pa.array(sorted([*worst, *chosen]), pa.int64())).to_pylist())
