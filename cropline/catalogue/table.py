@@ -152,9 +152,8 @@ class Catalogue:
         from deltalake.exceptions import CommitFailedError
 
         for attempt in range(_TRIES):
-            table = delta.open_or_create(self._spec)
             try:
-                return commit(table)
+                return commit(delta.open_or_create(self._spec))
             except CommitFailedError:
                 if attempt == _TRIES - 1:
                     raise

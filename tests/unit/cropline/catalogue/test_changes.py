@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
@@ -16,6 +19,7 @@ from cropline.catalogue import Catalogue, net_changes
 from cropline.core import storage
 from cropline.core.errors import CatalogueError
 from cropline.core.store_spec import StoreSpec
+from tests.delta_log import rows_in
 from tests.unit.cropline.catalogue.test_catalogue import NOW, append, crops
 from tests.unit.cropline.catalogue.test_other_readers import COMMITS
 
@@ -51,6 +55,28 @@ def test_added_superseded_and_erased_rows_are_told_once(catalogue: Catalogue, tm
     ]
     assert told(tmp_path, start, until=start + 1) == [("added", "d", "v1/0000.jpg")]
     assert told(tmp_path, catalogue.version()) == []
+
+
+def test_the_table_that_the_page_builds_from_changes_has_the_current_rows_after_each(
+    catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Failed boxes have no key, and an erasure comes after the rows that the consumer has."""
+    page = (Path(__file__).parents[4] / "docs" / "reading-crops.md").read_text()
+    (snippet,) = [code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "mine.duckdb" in code]
+    monkeypatch.chdir(tmp_path)
+    failed = {"status": "failed", "reason": "http_4xx", "key": None}
+    for does in (
+        lambda: append(catalogue, pa.concat_tables([crops(["a", "b"]), crops(["x", "y"], **failed)]), "1"),
+        lambda: None,
+        lambda: append(catalogue, crops(["b", "x"], version="v2"), "2", superseding=_work("b", "x")),
+        lambda: catalogue.forget_images("cameras", ["a", "y"]),
+        lambda: append(catalogue, crops(["b"], **failed), "3", superseding=_work("b")),
+    ):
+        does()
+        exec(snippet, {"storage": tmp_path.as_uri()})
+        mine = duckdb.connect("mine.duckdb").execute("SELECT image_id, box_index, key FROM crops").fetchall()
+        current = [(row["image_id"], row["box_index"], row["key"]) for row in rows_in(tmp_path / "catalogue")]
+        assert Counter(mine) == Counter(current)
 
 
 def test_an_erased_crop_is_told_by_its_ids_and_nothing_else(catalogue: Catalogue, tmp_path: Path) -> None:

@@ -336,6 +336,27 @@ def test_a_row_group_has_as_many_rows_as_it_may(tmp_path: Path, monkeypatch: pyt
     assert written.read()["key"].to_pylist() == rows["key"].to_pylist()
 
 
+def test_writers_that_add_columns_to_an_earlier_table_at_once_all_commit(
+    catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an upgrade, several workers find a table without the new columns. Another one is faster with each look."""
+    path = _earlier(catalogue, tmp_path)
+    rows = pa.table(DeltaTable(str(path)).scan()).drop_columns(["recrop_reason", "recrop_detail"])
+    for file in sorted(path.rglob("*"), reverse=True):
+        file.unlink() if file.is_file() else file.rmdir()
+    write_deltalake(str(path), rows, partition_by=["captured_date"])
+    add_columns, others = delta.add_columns, [crops(["c"]), crops(["d"]).append_column("own", pa.array([1, 2]))]
+
+    def add_after_others(table: DeltaTable, schema: pa.Schema) -> DeltaTable:
+        if others:
+            append(catalogue, others.pop(), f"batch-{len(others)}")
+        return add_columns(table, schema)
+
+    monkeypatch.setattr(delta, "add_columns", add_after_others)
+    assert append(catalogue, crops(["e"]), "batch-e").appended
+    assert plain_read(tmp_path) == keys(crops(list("abcde")))
+
+
 @pytest.mark.parametrize("hint", [None, '{"version":', "[]", '{"version": 3, "parts": 2}'])
 def test_a_log_is_read_without_the_hint_and_without_half_a_checkpoint(
     catalogue: Catalogue, tmp_path: Path, hint: str | None
