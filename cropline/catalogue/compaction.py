@@ -137,13 +137,13 @@ def _parts(snapshot: Snapshot, file: DataFile, drop: vectors.Positions) -> Itera
         for batch in parquet.iter_batches(GROUP_ROWS, use_threads=False):
             first, last = np.searchsorted(drop, [start, start + len(batch)])
             rows = pa.Table.from_batches([batch])
-            rows = rows.append_column(PARTITION, partition_column(file, len(rows)))
+            rows = in_schema(rows.append_column(PARTITION, partition_column(file, len(rows))), snapshot.schema)
             if last > first:
                 kept = np.ones(len(batch), np.bool_)
                 kept[drop[first:last].astype(np.int64) - start] = False
                 rows = rows.filter(pa.array(kept))
             start += len(batch)
-            yield in_schema(rows, snapshot.schema)
+            yield rows
 
 
 def _commit(open_snapshot: Callable[[], Snapshot], done: Sequence[Rewritten]) -> None:

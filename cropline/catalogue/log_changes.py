@@ -116,8 +116,7 @@ def read_rows(spec: StoreSpec, rows: FileRows, schema: pa.Schema) -> Iterator[pa
 
     try:
         with storage.open_object(spec, rows.key) as source, pq.ParquetFile(source) as file:
-            for found in _in_file(file, rows):
-                yield _in_schema(found, schema)
+            yield from _in_file(file, rows, schema)
     except (StorageError, OSError) as error:
         if storage.exists(spec, rows.key):
             raise
@@ -127,7 +126,7 @@ def read_rows(spec: StoreSpec, rows: FileRows, schema: pa.Schema) -> Iterator[pa
         ) from error
 
 
-def _in_file(file: pq.ParquetFile, rows: FileRows) -> Iterator[pa.Table]:
+def _in_file(file: pq.ParquetFile, rows: FileRows, schema: pa.Schema) -> Iterator[pa.Table]:
     start = 0
     for group in range(file.num_row_groups):
         count = file.metadata.row_group(group).num_rows
@@ -135,7 +134,8 @@ def _in_file(file: pq.ParquetFile, rows: FileRows) -> Iterator[pa.Table]:
         mask = ~np.isin(here, rows.dead) if rows.positions is None else np.isin(here, rows.positions)
         start += count
         if mask.any():
-            whole = file.read_row_group(group, use_threads=False)
+            # First in the catalogue's types: Arrow cannot choose among the views of texts that other writers store.
+            whole = _in_schema(file.read_row_group(group, use_threads=False), schema)
             yield whole if mask.all() else whole.filter(pa.array(mask))
 
 

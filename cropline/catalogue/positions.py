@@ -19,6 +19,7 @@ from cropline.catalogue import blooms
 from cropline.catalogue.files import DataFile, Ranges, Snapshot
 from cropline.catalogue.rows import CATALOGUE, PARTITION, ImageProfile, in_schema
 from cropline.core import storage
+from cropline.core.own_columns import stored_type
 from cropline.core.store_spec import StoreSpec
 
 if TYPE_CHECKING:
@@ -272,9 +273,15 @@ def _taken(parquet: pq.ParquetFile, group: int, columns: list[str], positions: n
     """Return some rows of a row group."""
     rows = parquet.read_row_group(group, columns=columns, use_threads=False)
     for number, column in enumerate(rows.schema):
-        if pa.types.is_string_view(column.type):  # by other writers; Arrow cannot take from it
-            rows = rows.set_column(number, column.name, rows[column.name].cast(pa.string()))
+        if _is_view(column.type):  # by other writers; Arrow cannot take from it
+            rows = rows.set_column(number, column.name, rows[column.name].cast(stored_type(column.type)))
     return rows.take(pa.array(positions))
+
+
+def _is_view(kind: pa.DataType) -> bool:
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return _is_view(kind.value_type)
+    return bool(pa.types.is_string_view(kind) or pa.types.is_binary_view(kind))
 
 
 def _read(spec: StoreSpec, found: Found, schema: pa.Schema) -> pa.Table:

@@ -18,11 +18,12 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from cropline.catalogue import CATALOGUE, Catalogue, compaction, data_files, delta, entries, vectors
+from cropline.catalogue.changes import changes_in
 from cropline.catalogue.files import Snapshot, actions_of, vector_id
 from cropline.core.errors import CatalogueError
 from cropline.core.store_spec import StoreSpec
 from tests.delta_log import live_files, objects_in
-from tests.unit.cropline.catalogue.test_catalogue import append, crops, keys, maintenance, plain_read
+from tests.unit.cropline.catalogue.test_catalogue import NOW, append, crops, keys, maintenance, plain_read
 
 A, B = ("cameras", "a", "default"), ("cameras", "b", "default")
 
@@ -334,6 +335,35 @@ def test_a_row_group_has_as_many_rows_as_it_may(tmp_path: Path, monkeypatch: pyt
     written = pq.ParquetFile(target)
     assert [written.metadata.row_group(n).num_rows for n in range(written.num_row_groups)] == [10, 10, 10, 3]
     assert written.read()["key"].to_pylist() == rows["key"].to_pylist()
+
+
+@pytest.mark.parametrize("does", ["erase", "supersede", "expire", "maintain", "changes"])
+def test_files_that_earlier_versions_rewrote_are_changed_like_others(
+    catalogue: Catalogue, tmp_path: Path, does: str
+) -> None:
+    """delta-rs writes texts as views when it rewrites a file, also those in lists."""
+    rows = crops(["a", "b", "c"])
+    rows = rows.append_column("tags", pa.array([["x"], ["y"]] * 3)).append_column("raw", pa.array([b"\0"] * 6))
+    append(catalogue, rows, "batch-1")
+    table = DeltaTable(str(tmp_path / "catalogue"))
+    table.delete("image_id = 'c'")
+    assert "string_view" in {str(field.type) for path in table.file_uris() for field in pq.read_schema(path)}
+    since, left = catalogue.version(), keys(crops(["b"]))
+    if does in ("erase", "changes"):
+        catalogue.forget_images("cameras", ["a"])
+    elif does == "expire":
+        list(catalogue.expire("default", NOW + timedelta(hours=1)))
+        left = Counter()
+    else:
+        append(catalogue, crops(["a"], version="v2"), "batch-2", superseding=[A])
+        left += keys(crops(["a"], version="v2"))
+    if does == "maintain":
+        catalogue.maintain(vacuum_after=None)
+    assert plain_read(tmp_path) == left
+    assert keys(catalogue.image_rows("cameras", "b")) == (keys(crops(["b"])) if left else Counter())
+    if does == "changes":
+        told = changes_in(StoreSpec((tmp_path / "catalogue").as_uri()), since).to_arrow()
+        assert list(zip(told["change"].to_pylist(), told["image_id"].to_pylist(), strict=True)) == [("erased", "a")] * 2
 
 
 def test_writers_that_add_columns_to_an_earlier_table_at_once_all_commit(
