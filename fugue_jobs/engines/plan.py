@@ -5,9 +5,11 @@ docs/decisions/0007-engines.md
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import lru_cache
+from itertools import islice, pairwise
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -17,10 +19,19 @@ if TYPE_CHECKING:
     from cropline.config.engine import AutoSettings, SparkSettings
 
 # CPU seconds of one core, for photos of 2.6 MB (9 to 11 MP): 43 ms with 37 boxes. `make bench ONLY=budget` has the stages: a
-# byte is fetched, hashed and walked over; a crop is decoded, encoded, measured and stored.
+# byte is fetched, hashed and walked over; a crop is decoded, measured and stored, and encoded besides.
 _IMAGE_S = 0.002
 _BYTE_S = 4.5e-9
-_CROP_S = 0.0008
+_CROP_S = 0.0006
+_COPIED_S = 0.00025  # a crop that is neither decoded nor encoded
+# By format and effort, for a crop of 60,000 px: docs/decisions/0030-effort.md. The first effort is the default.
+_ENCODE_S = {
+    "jpeg": {0: 0.0002, 1: 0.0005},
+    "png": {1: 0.0047, 0: 0.0025, 2: 0.0052, 4: 0.0087, 6: 0.0232, 9: 0.0578},
+    "webp": {4: 0.0054, 0: 0.0018, 2: 0.0025, 5: 0.0059, 6: 0.0105},
+    "webp lossless": {1: 0.0199, 0: 0.0067, 2: 0.0285, 4: 0.0661, 6: 0.1175},
+    "avif": {4: 0.0414, 0: 0.0051, 2: 0.0129, 3: 0.023, 5: 0.2536},
+}
 _UNKNOWN_BYTES = 2_600_000
 # Long enough to hide a task's start of 0.1 s. Short enough that new executors find work and that a
 # lost one costs little.
@@ -40,19 +51,45 @@ class Cost:
 
 
 def cost(counts: pa.Table, claimed: pa.Table) -> Cost:
-    """Return the cost of the claimed images, by their bytes and crops. counts: manifests.COUNTS."""
+    """Return the cost of the claimed images, by their bytes, boxes and recipes. counts: manifests.COUNTS."""
     crops, seconds = 0, 0.0
-    for size, pieces in _sizes(counts, claimed):
-        crops += pieces
-        if pieces:
-            seconds += _IMAGE_S + _BYTE_S * min(size or _UNKNOWN_BYTES, 100_000_000) + _CROP_S * pieces
+    for (size, boxes, profiles), box_s in zip(_sizes(counts, claimed), _box_seconds(claimed), strict=True):
+        crops += boxes * profiles
+        if boxes * profiles:
+            seconds += _IMAGE_S + _BYTE_S * min(size or _UNKNOWN_BYTES, 100_000_000) + box_s * boxes
     return Cost(claimed.num_rows, crops, seconds)
+
+
+def _box_seconds(claimed: pa.Table) -> Iterator[float]:
+    """Yield for each claimed image the CPU seconds of one box by all of its profiles."""
+    import pyarrow.compute as pc
+
+    recipes = iter(pc.struct_field(pc.list_flatten(claimed["work"]), "recipe").to_pylist())
+    for profiles in pc.fill_null(pc.list_value_length(claimed["work"]), 0).to_pylist():
+        yield sum(_crop_s(recipe) for recipe in islice(recipes, profiles))
+
+
+@lru_cache(maxsize=256)
+def _crop_s(recipe: str) -> float:
+    """Return the CPU seconds of a crop by this recipe. One that cannot be read has no crops, and may cost anything."""
+    try:
+        # Not read_recipe: this process does not need Pillow.
+        fields = json.loads(recipe)
+        kind, lossless, effort = fields["format"], fields["lossless"], fields.get("effort")
+        if kind == "jpeg" and lossless:
+            return _COPIED_S
+        known = _ENCODE_S["webp lossless" if kind == "webp" and lossless else kind]
+        asked = next(iter(known)) if effort is None else effort
+        return _CROP_S + known[min((each for each in known if each >= asked), default=max(known))]
+    except (ValueError, TypeError, KeyError):
+        return _CROP_S
 
 
 def pieces(counts: pa.Table, claimed: pa.Table, most_crops: int = PIECE_CROPS) -> list[pa.Table]:
     """Return the claims in tables of at most so many crops; an image with more is alone. At least one table."""
     edges, crops = [0], 0
-    for row, (_, more) in enumerate(_sizes(counts, claimed)):
+    for row, (_, boxes, profiles) in enumerate(_sizes(counts, claimed)):
+        more = boxes * profiles
         if crops and crops + more > most_crops:
             edges.append(row)
             crops = 0
@@ -61,16 +98,16 @@ def pieces(counts: pa.Table, claimed: pa.Table, most_crops: int = PIECE_CROPS) -
     return [claimed.slice(first, end - first) for first, end in pairwise(edges)]
 
 
-def _sizes(counts: pa.Table, claimed: pa.Table) -> Iterator[tuple[int | None, int]]:
-    """Yield (bytes, crops) of each claimed image. Boxes that are not to be cut count too."""
+def _sizes(counts: pa.Table, claimed: pa.Table) -> Iterator[tuple[int | None, int, int]]:
+    """Yield (bytes, boxes, profiles) of each claimed image. Boxes that are not to be cut count too."""
     import pyarrow.compute as pc
 
     known = {(row["manifest"], row["manifest_row"]): (row["bytes"], row["boxes"]) for row in counts.to_pylist()}
-    # The number of profiles is enough: the recipes are not needed here.
+    # The recipes are not needed here.
     profiles = pc.fill_null(pc.list_value_length(claimed["work"]), 0)
     for row in claimed.select(["manifest", "manifest_row"]).append_column("profiles", profiles).to_pylist():
         size, boxes = known[row["manifest"], row["manifest_row"]]
-        yield size, boxes * row["profiles"]
+        yield size, boxes, row["profiles"]
 
 
 def partitions(batch: Cost, wanted: int) -> int:

@@ -28,6 +28,34 @@ def test_a_batch_of_the_same_images_is_cut_into_more_parts_when_it_has_more_byte
     assert parts(2, 100_000) < parts(37, 100_000) < parts(37, 10_000_000)
 
 
+def test_a_batch_of_slow_formats_is_cut_into_more_parts_and_one_of_copied_bits_into_fewer() -> None:
+    profiles = [
+        Profile(lossless=True),
+        Profile(),
+        Profile(format="webp", effort=0),
+        Profile(format="avif"),
+        Profile(format="png", effort=7),
+        Profile(format="webp", lossless=True, effort=3),
+        Profile(format="avif", effort=9),
+    ]
+    seconds = [plan.cost(*tables(100, 37, 2_600_000, {"a": profile})).core_s for profile in profiles]
+    assert seconds == sorted(seconds)
+    assert round(seconds[1], 1) == 4.3
+    assert seconds[3] > 30 * seconds[1]
+    both = plan.cost(*tables(100, 37, 2_600_000, {"a": profiles[1], "b": profiles[3]})).core_s
+    photos = plan.cost(*tables(100, 1, 2_600_000, {"a": profiles[1]})).core_s
+    assert 0.9 * photos < seconds[1] + seconds[3] - both < photos, "the photos themselves cost once"
+
+
+def test_a_recipe_that_cannot_be_read_costs_something() -> None:
+    counts, claimed = tables(1, 1, 1_000)
+    work = [[each | {"recipe": text} for each in claimed["work"][0].as_py()[:1]] for text in ("[1]", "", "{}")]
+    for one in work:
+        column = pa.array([one], claimed.schema.field("work").type)
+        odd = claimed.set_column(claimed.schema.get_field_index("work"), "work", column)
+        assert plan.cost(counts, odd).core_s > 0
+
+
 def test_images_of_unknown_size_cost_like_ordinary_ones_and_those_without_boxes_nothing() -> None:
     assert plan.cost(*tables(4, 3, None)) == plan.cost(*tables(4, 3, 2_600_000))
     assert plan.cost(*tables(4, 0, 2_600_000)).core_s == 0
