@@ -394,57 +394,67 @@ static void put(struct writer *writer, uint64_t bits, int count) { /* up to 32 b
 
 /* Copies the bits from `at` to `end`. */
 static void copy(struct writer *writer, const uint8_t *bits, uint64_t at, uint64_t end) {
-  while (end - at >= 56 && writer->end - writer->out > 16) {
-    uint64_t word = eight(bits + (at >> 3)) << (at & 7) >> 8; /* 56 bits */
-    uint64_t whole = word << 8 >> writer->count; /* the upper 56 bits are written */
-    if (writer->count) whole |= writer->held << (64 - writer->count);
-    uint64_t inverse = ~whole | 0xFF; /* has a zero byte where a byte must be stuffed */
-    if (((inverse - 0x0101010101010101u) & ~inverse & 0x8080808080808080u) == 0) {
-      whole = htobe64(whole);
-      memcpy(writer->out, &whole, sizeof whole);
-      writer->out += 7;
-      writer->held = word;
-    } else {
-      put(writer, word >> 28, 28);
-      put(writer, word & 0xFFFFFFF, 28);
+  /* After a byte the writer's held bits are those before `at`, and eight bytes can be taken at once, with them. */
+  int early = end - at < 8 ? (int)(end - at) : 8;
+  put(writer, word_at(bits, at) >> 1 >> (63 - early), early);
+  at += (uint64_t)early;
+  if (end - at >= 64) {
+    uint8_t *out = writer->out;
+    for (at -= (uint64_t)writer->count; end - at >= 72 && writer->end - out > 16; at += 64) {
+      const uint8_t *from = bits + (at >> 3);
+      int shift = at & 7;
+      uint64_t word = eight(from) << shift | from[8] >> (8 - shift), whole = htobe64(word);
+      memcpy(out, &whole, sizeof whole);
+      out += sizeof whole;
+      uint64_t inverse = ~word; /* has a zero byte where a byte must be stuffed */
+      if (((inverse - 0x0101010101010101u) & ~inverse & 0x8080808080808080u) == 0) continue;
+      out -= sizeof whole;
+      for (int left = 56; left >= 0; left -= 8)
+        if ((*out++ = (uint8_t)(word >> left)) == 0xFF) *out++ = 0;
     }
-    at += 56;
+    writer->out = out;
+    at += (uint64_t)writer->count;
+    writer->held = word_at(bits, at - 8) >> 56;
   }
   while (at < end) {
     int count = end - at > 24 ? 24 : (int)(end - at);
-    put(writer, eight(bits + (at >> 3)) << (at & 7) >> (64 - count), count);
+    put(writer, word_at(bits, at) >> (64 - count), count);
     at += (uint64_t)count;
   }
 }
 
-/* Copies the MCU's bits, with `more` added to its first DC difference of each component. */
-static int put_moved(const struct cutter *cutter, struct writer *writer, struct reader *reader, int *more) {
+/* Copies the bits of an MCU and of what follows it up to `end`, with `more` added to the MCU's first DC difference of each
+ * component. */
+static int put_moved(const struct cutter *cutter, struct writer *writer, uint64_t at, uint64_t end, const int *more) {
+  struct reader reader = reader_at(cutter->bits, at);
   for (int block = 0; block < cutter->blocks; block++) {
-    int index = cutter->owner[block], difference, size = 0;
+    int index = cutter->owner[block], is_first = block == 0 || cutter->owner[block - 1] != index, difference, size = 0;
     const struct component *component = &cutter->component[index];
     const struct dc_codes *codes = &cutter->codes[component->dc];
-    if (read_dc(reader, &cutter->dc[component->dc], &difference)) return -1;
-    difference += more[index];
-    more[index] = 0;
-    while (abs(difference) >> size) size++;
-    if (size >= SIZES) return -1;
-    put(writer, codes->code[size], codes->length[size]);
-    put(writer, (uint64_t)(difference < 0 ? difference + (1 << size) - 1 : difference), size);
-    uint64_t coefficients = position(reader, cutter->bits);
-    if (skip_ac(reader, &cutter->ac[component->ac])) return -1;
-    copy(writer, cutter->bits, coefficients, position(reader, cutter->bits));
+    uint64_t begin = position(&reader, cutter->bits);
+    if (read_dc(&reader, &cutter->dc[component->dc], &difference)) return -1;
+    if (is_first) {
+      difference += more[index];
+      while (abs(difference) >> size) size++;
+      if (size >= SIZES) return -1;
+      copy(writer, cutter->bits, at, begin);
+      put(writer, codes->code[size], codes->length[size]);
+      put(writer, (uint64_t)(difference < 0 ? difference + (1 << size) - 1 : difference), size);
+      at = position(&reader, cutter->bits);
+      if (index == cutter->components - 1) break;
+    }
+    if (skip_ac(&reader, &cutter->ac[component->ac])) return -1;
   }
+  copy(writer, cutter->bits, at, end);
   return 0;
 }
 
 /* MCUs [first, end) of one row, with no restart between them. `predicted`: the predictors of a decoder of the cut, before and after. */
 static int put_run(const struct cutter *cutter, struct writer *writer, uint64_t first, uint64_t end, int16_t *predicted) {
   const struct mcu *begins = noted(cutter, first), *ends = noted(cutter, end - 1) + 1;
-  struct reader reader = reader_at(cutter->bits, begins->at);
   int more[COMPONENTS];
   for (int i = 0; i < COMPONENTS; i++) more[i] = begins->dc[i] - predicted[i];
-  if (put_moved(cutter, writer, &reader, more)) return -1;
-  copy(writer, cutter->bits, position(&reader, cutter->bits), ends->at);
+  if (put_moved(cutter, writer, begins->at, ends->at, more)) return -1;
   memcpy(predicted, ends->dc, sizeof ends->dc);
   return writer->full ? -1 : 0;
 }

@@ -75,6 +75,9 @@ static inline uint64_t eight(const uint8_t *at) {
   return be64toh(word);
 }
 
+/* The bits from this one on, left-aligned; 57 of them. */
+static inline uint64_t word_at(const uint8_t *bits, uint64_t at) { return eight(bits + (at >> 3)) << (at & 7); }
+
 struct reader {
   const uint8_t *next;
   uint64_t held; /* bits of the stream, left-aligned; at least the first `count` are valid */

@@ -106,8 +106,6 @@ struct walker {
 
 #define INLINE static inline __attribute__((always_inline))
 
-INLINE uint64_t word_at(const uint8_t *bits, uint64_t at) { return eight(bits + (at >> 3)) << (at & 7); }
-
 INLINE struct walker opened(const struct course *course, const struct lane *lane) {
   const uint16_t *const *tables = lane->state & 255 ? course->others : course->first;
   return (struct walker){lane->state, 0, lane->block, tables[lane->block]};
