@@ -123,24 +123,22 @@ class Bits:
         return Region(place.left, place.top, place.left + across, place.top + down)
 
     def _measures(self, outer: Region, box: Region) -> measure.Measures:
-        sample = self._sample(outer, box)
-        luma = measure.Sample(sample.tobytes(), sample.size)
-        return measure.Measures(luma, measure.luminance(sample), self._sharpness(outer))
+        return measure.Measures(*measure.sampled(self._sample(outer, box)), self._sharpness(outer))
 
-    def _sample(self, outer: Region, box: Region) -> Image.Image:
-        """Return the mean luma of parts of the box, upright, from a pixel for each MCU of ``outer``."""
+    def _sample(self, outer: Region, box: Region) -> Any:
+        """Return the mean luma of parts of the box, upright, from a pixel for each MCU of ``outer``, as a core image."""
         levels = self._pieces.levels(outer)
+        width, height = levels.size
         across, down = self._pieces.across, self._pieces.down
         # The last MCUs may be partly outside of the photo: then their level is missing.
         edges = (
-            min((box.left - outer.left) / across, levels.width - 1),
-            min((box.top - outer.top) / down, levels.height - 1),
-            min((box.right - outer.left) / across, levels.width),
-            min((box.bottom - outer.top) / down, levels.height),
+            min((box.left - outer.left) / across, width - 1),
+            min((box.top - outer.top) / down, height - 1),
+            min((box.right - outer.left) / across, width),
+            min((box.bottom - outer.top) / down, height),
         )
-        size = min(levels.width, measure.GRID), min(levels.height, measure.GRID)
-        # The core image, as in measure.py.
-        sample: Image.Image = levels._new(levels.im.resize(size, Image.Resampling.BOX, edges))
+        size = min(width, measure.GRID), min(height, measure.GRID)
+        sample = levels.im.resize(size, Image.Resampling.BOX, edges)
         turn = UPRIGHT.get(self._photo.orientation)
         return sample if turn is None else sample.transpose(turn)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from operator import mul
 from typing import Any, NamedTuple
 
-from PIL import Image, ImageFilter
+from PIL import Image, ImageFilter, _imaging
 
 GRID = 32  # px per side of the grid of single pixels whose brightness is averaged
 _WINDOW = 40  # px per side of the window in the crop's middle, at full resolution, where edges are measured
@@ -51,12 +51,16 @@ def measures(crop: Image.Image) -> Measures:
     return Measures(Sample(found.sample, (GRID, GRID)), round(mean, 2), sharpness(found.squares, width, height))
 
 
-def luminance(sample: Image.Image) -> float:
-    """Return the mean luma, 0 to 255, of a sample as an image."""
-    pixels: Any = sample.im
+def sampled(pixels: Any) -> tuple[Sample, float]:
+    """Return a core image of mode L as a sample, and its mean luma, 0 to 255."""
+    width, height = size = pixels.size
+    # Image.tobytes asks for 64 KB first.
+    encoder = _imaging.raw_encoder("L", "L")
+    encoder.setimage(pixels, (0, 0, *size))
+    _, _, luma = encoder.encode(width * height)
     # In floating point and inside Pillow: adding up a histogram in Python takes three times as long.
-    mean = pixels.convert("F").resize((1, 1), Image.Resampling.BOX, (0, 0, *sample.size))
-    return round(float(mean.getpixel((0, 0))), 2)
+    mean = pixels.convert("F").resize((1, 1), Image.Resampling.BOX, (0, 0, *size))
+    return Sample(luma, size), round(float(mean.getpixel((0, 0))), 2)
 
 
 def sharpness(squares: int, width: int, height: int) -> float:
@@ -77,8 +81,7 @@ def _by_pillow(crop: Image.Image) -> Measures:
     pixels: Any = crop.im
     if crop.size != size:
         pixels = pixels.resize(size, Image.Resampling.NEAREST, (0, 0, *crop.size))
-    sample = crop._new(pixels.convert("L"))
-    return Measures(Sample(sample.tobytes(), size), luminance(sample), sharpness(_squares(crop), *crop.size))
+    return Measures(*sampled(pixels.convert("L")), sharpness(_squares(crop), *crop.size))
 
 
 def _squares(crop: Image.Image) -> int:

@@ -6,9 +6,9 @@ of the brightness measure: a hash costs a two-hundredth of the cutting.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from PIL import Image
+from PIL import Image, _imaging
 
 from cropline.core.phash import CELLS, LETTERS, UNKNOWN
 
@@ -52,7 +52,7 @@ class PhotoHash:
             right, bottom = _fine(outcome.right, width), _fine(outcome.bottom, height)
             if right > left and bottom > top:
                 # The core images: Image objects would cost twice as much as the steps.
-                pixels: Any = Image.frombuffer("L", sample.size, sample.luma, "raw", "L", 0, 1).im
+                pixels = _imaging.map_buffer(sample.luma, sample.size, "raw", 0, ("L", 0, 1))
                 place = (left, top, right, bottom)
                 fine = pixels.resize((right - left, bottom - top), Image.Resampling.BOX, (0, 0, *sample.size))
                 luma.im.paste(fine, place)
