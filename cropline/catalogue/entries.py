@@ -42,6 +42,8 @@ _OF_OLD_WRITERS = {1: [], 2: ["appendOnly", "invariants"]}
 _CHECKPOINT_EVERY = 50  # as delta.checkpointInterval, see delta.py
 # Every writer and reader replays the entries since the last checkpoint: large ones are summed up earlier.
 _LARGE, _CHECKPOINT_EVERY_LARGE = 256 << 10, 5
+# Lists the whole log: half a second at 60,000 entries, 60 requests on a store. Maintenance does it too.
+_CLEAN_EVERY = 1_000
 _QUIET = {"VACUUM START", "VACUUM END"}
 # A batch's commit is looked for among the first 200 entries after the version that it was built on (log.py).
 _PASSED_AT_MOST = 100
@@ -221,7 +223,7 @@ def _checkpoint(spec: StoreSpec, version: int, size: int) -> None:
         table = delta.open_table(spec)
         if table is not None:
             table.create_checkpoint()
-            if version % _CHECKPOINT_EVERY == 0:
+            if version % _CLEAN_EVERY == 0:
                 table.cleanup_metadata()
     except (DeltaError, OSError) as error:
         _log.warning("no checkpoint of the catalogue at version %d: %s", version, type(error).__name__)

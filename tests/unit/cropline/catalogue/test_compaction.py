@@ -337,6 +337,19 @@ def test_a_row_group_has_as_many_rows_as_it_may(tmp_path: Path, monkeypatch: pyt
     assert written.read()["key"].to_pylist() == rows["key"].to_pylist()
 
 
+def test_few_commits_wait_for_a_clean_log(
+    catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleaned: list[int] = []
+    monkeypatch.setattr(DeltaTable, "cleanup_metadata", lambda table: cleaned.append(table.version()))
+    monkeypatch.setattr(entries, "_CHECKPOINT_EVERY", 1)
+    monkeypatch.setattr(entries, "_CLEAN_EVERY", 4)
+    for number in range(9):
+        append(catalogue, crops([f"{number}"], boxes=1), f"batch-{number}")
+    assert len(list((tmp_path / "catalogue" / "_delta_log").glob("*.checkpoint.parquet"))) == 9
+    assert cleaned == [4, 8]
+
+
 @pytest.mark.parametrize("does", ["erase", "supersede", "expire", "maintain", "changes"])
 def test_files_that_earlier_versions_rewrote_are_changed_like_others(
     catalogue: Catalogue, tmp_path: Path, does: str
