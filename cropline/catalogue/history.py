@@ -17,7 +17,7 @@ from cropline.catalogue.files import Snapshot
 from cropline.catalogue.log import DELETE, STEP
 from cropline.catalogue.positions import row_of_crop, rows_of_image
 from cropline.core.errors import StorageError
-from cropline.core.keys import safe_name
+from cropline.core.keys import CROPS, safe_name
 from cropline.core.store_spec import StoreSpec
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ def of_image(spec: StoreSpec, table: DeltaTable, source: str, image_id: str) -> 
 
 def of_crop(spec: StoreSpec, table: DeltaTable, key: str) -> PastRows | None:
     """Return the row of a superseded crop, or None when no readable version has it."""
+    if not key.startswith(f"{CROPS}/"):
+        return None  # such as a photo's id: the whole log need not be read
     folders = set(key.split("/"))
     for version, names in _superseding(table):
         if any(safe_name(name) in folders for name in names):

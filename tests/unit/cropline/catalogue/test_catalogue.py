@@ -282,6 +282,15 @@ def test_a_crop_is_found_by_key_and_by_address(catalogue: Catalogue, tmp_path: P
     assert catalogue.find("crops/nothing") is None
 
 
+def test_what_is_no_key_of_a_crop_is_not_looked_for_in_the_whole_log(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``trace`` asks about a photo's id too; a month's log may have 60,000 entries."""
+    append(catalogue, crops(["a"]), "batch-1")
+    monkeypatch.setattr(DeltaTable, "history", None)
+    assert catalogue.find("a") is None
+
+
 def maintenance(folder: Path, *, dry_run: bool = False) -> MaintenanceResult:
     """Maintenance that vacuums at once, which the catalogue itself refuses."""
     return maintain(StoreSpec((folder / "catalogue").as_uri()), True, timedelta(0), True, dry_run)
