@@ -13,6 +13,8 @@ from itertools import islice, pairwise
 from math import ceil
 from typing import TYPE_CHECKING
 
+from fugue_jobs.imaging.encode_cost import encode_s
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -24,14 +26,6 @@ _IMAGE_S = 0.002
 _BYTE_S = 4.5e-9
 _CROP_S = 0.0006
 _COPIED_S = 0.00025  # a crop that is neither decoded nor encoded
-# By format and effort, for a crop of 60,000 px: docs/decisions/0030-effort.md. The first effort is the default.
-_ENCODE_S = {
-    "jpeg": {0: 0.0002, 1: 0.0005},
-    "png": {1: 0.0047, 0: 0.0025, 2: 0.0052, 4: 0.0087, 6: 0.0232, 9: 0.0578},
-    "webp": {4: 0.0054, 0: 0.0018, 2: 0.0025, 5: 0.0059, 6: 0.0105},
-    "webp lossless": {1: 0.0199, 0: 0.0067, 2: 0.0285, 4: 0.0661, 6: 0.1175},
-    "avif": {4: 0.0414, 0: 0.0051, 2: 0.0129, 3: 0.023, 5: 0.2536},
-}
 _UNKNOWN_BYTES = 2_600_000
 # Long enough to hide a task's start of 0.1 s. Short enough that new executors find work and that a
 # lost one costs little.
@@ -75,12 +69,10 @@ def _crop_s(recipe: str) -> float:
     try:
         # Not read_recipe: this process does not need Pillow.
         fields = json.loads(recipe)
-        kind, lossless, effort = fields["format"], fields["lossless"], fields.get("effort")
+        kind, lossless = fields["format"], fields["lossless"]
         if kind == "jpeg" and lossless:
             return _COPIED_S
-        known = _ENCODE_S["webp lossless" if kind == "webp" and lossless else kind]
-        asked = next(iter(known)) if effort is None else effort
-        return _CROP_S + known[min((each for each in known if each >= asked), default=max(known))]
+        return _CROP_S + encode_s(kind, fields.get("effort"), lossless=lossless)
     except (ValueError, TypeError, KeyError):
         return _CROP_S
 

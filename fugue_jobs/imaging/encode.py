@@ -16,6 +16,7 @@ from PIL import Image, ImageFile
 
 from cropline.core.failures import PhotoFailure
 from fugue_jobs.imaging.colour import Coloured, flatten
+from fugue_jobs.imaging.encode_cost import encode_s
 
 _PILLOW_FORMATS = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP", "avif": "AVIF"}
 
@@ -83,6 +84,13 @@ def read_recipe(text: str) -> Recipe:
     except (ValueError, TypeError, KeyError) as error:
         raise PhotoFailure("recipe_unreadable", f"the claimed recipe cannot be read: {type(error).__name__}") from None
     return recipe
+
+
+def longest_s(recipe: Recipe, pixels: int) -> float:
+    """Return the CPU seconds of encoding a crop of the whole of a photo of so many pixels."""
+    if recipe.max_side is not None:
+        pixels = min(pixels, recipe.max_side**2)
+    return encode_s(recipe.format, recipe.effort, lossless=recipe.lossless, pixels=pixels)
 
 
 def copies_bits(text: str) -> bool:

@@ -67,7 +67,7 @@ _Seen = dict[tuple[Region, bool], _Piece]
 def cut(
     photo: Photo, work: ImageWork, limits: CropLimits, on_progress: Callable[[], None], canvas: Canvas | None = None
 ) -> Iterator[Cut]:
-    """Decode the photo and yield a crop for each box and profile. Call on_progress before each box.
+    """Decode the photo and yield a crop for each box and profile. Call on_progress before each crop.
 
     Profiles of one scale share a decode (passes.py); within it boxes are outermost. A box that cannot be cut
     becomes an outcome with its reason. Raise PhotoFailure corrupt_picture when the photo cannot be decoded.
@@ -87,12 +87,12 @@ def cut(
         photo.load(canvas, scale, _wanted(photo, places, [recipes[number] for number in numbers], scale))
         once = photo.notes
         for index, box in enumerate(work.boxes):
-            on_progress()
             flags = (*once, "duplicate_box_id") if box.box_id in repeated else once
             seen: _Seen = {}
             for number in numbers:
                 if not work.orders[number].wants(index) or (number, index) in copied:
                     continue
+                on_progress()
                 recipe = recipes[number]
                 if isinstance(recipe, PhotoFailure):
                     yield Cut(failed(number, index, recipe), None)

@@ -1,7 +1,7 @@
 """The pool of crop processes: distributes images, and handles decoders that hang or die. One thread, no locks.
 
-A photo whose decoding makes no progress for ``decode_timeout_s`` fails (``decode_hung``), and its process is
-killed. When a process dies, the photo that it was decoding is tried once more, alone, and fails when that
+A photo whose decoding makes no progress for ``decode_timeout_s`` fails (``decode_hung``), and its process is killed; slow
+encoders get more time. When a process dies, the photo that it was decoding is tried once more, alone, and fails when that
 process dies too. The lost process's other photos are done again.
 """
 
@@ -64,6 +64,7 @@ class _WorkerSlot:
     packed: dict[int, _Job] = field(default_factory=dict)  # all crops cut; done when their packs are stored
     sealing: bool = False  # was asked to store its open packs
     decoding: int | None = None
+    encode_s: float = 0.0  # that one crop of this photo may take besides
     loading: str | None = None
     calls: bool = False  # has loaded a function
     looked_at: float = 0.0
@@ -236,7 +237,7 @@ class CropPool:
         if slot.loading is not None:
             return LOAD_S
         if slot.decoding is not None:
-            return settings.pictures.decode_timeout_s
+            return settings.pictures.decode_timeout_s + slot.encode_s
         if slot.sealing:
             return SEAL_S
         return settings.fetch.timeout_s + settings.pictures.decode_timeout_s + STALL_S
@@ -253,7 +254,7 @@ class CropPool:
         elif kind == "said":
             log.info("%s", message[1])
         elif kind == "decoding":
-            slot.decoding = message[1]
+            _, slot.decoding, slot.encode_s = message
         elif kind == "asks":
             slot.decoding = None
             self._asking.append((slot, message[2] - OWN_PIXELS))
@@ -326,14 +327,14 @@ class CropPool:
     def _overdue(self, slot: _WorkerSlot) -> Iterator[tuple[int, ImageOutcome]]:
         if slot.loading is not None:
             raise EngineError(f"the function {slot.loading} was not loaded in {LOAD_S} s")
-        decoding = slot.decoding
+        decoding, limit_s = slot.decoding, self._limit(slot)
         self._drop(slot)
         self._waiting.extend(slot.packed.values())
         for job in slot.jobs.values():
             if decoding is None:
                 yield from self._suspect(job, "decode_hung")
             elif job.number == decoding:
-                detail = f"no progress in {self._assignment.pictures.decode_timeout_s:g} s"
+                detail = f"no progress in {limit_s:.3g} s"
                 yield job.ended(failed_photo(job.work, PhotoFailure("decode_hung", detail)))
             else:
                 self._waiting.appendleft(job)

@@ -25,7 +25,8 @@ from cropline.core.errors import CroplineError, EngineError
 from cropline.core.failures import PhotoFailure
 from fugue_jobs.fetching.local_images import local_image
 from fugue_jobs.imaging.canvas import Canvas
-from fugue_jobs.imaging.decode import open_photo
+from fugue_jobs.imaging.decode import Photo, open_photo
+from fugue_jobs.imaging.encode import longest_s, read_recipe
 from fugue_jobs.imaging.photo_hash import PhotoHash
 from fugue_jobs.imaging.pixels import Cut, cut
 from fugue_jobs.pool.applying import Applier
@@ -45,6 +46,16 @@ FETCHERS = 3
 BYTES_FETCHED = 24_000_000  # photos that wait for decoding
 BYTES_CUT = 16_000_000  # crops that wait to be stored
 PROGRESS_S = 0.5
+ENCODE_SLACK = 10  # a crop may take so much longer on a slower or overloaded machine than in our table
+
+
+def longest_encode_s(photo: Photo, work: ImageWork) -> float:
+    """Return the seconds that the slowest encoder may take for a crop of the whole photo; 0 for less than one."""
+    seconds = 0.0
+    for order in work.orders:
+        with contextlib.suppress(PhotoFailure):
+            seconds = max(seconds, ENCODE_SLACK * longest_s(read_recipe(order.recipe), photo.pixels))
+    return seconds if seconds >= 1 else 0.0
 
 
 class ByteBudget:
@@ -123,7 +134,7 @@ class Stages:
         self._fetched = ByteBudget(BYTES_FETCHED)
         self._cut = ByteBudget(BYTES_CUT)
         self._canvas = Canvas()
-        self._reported_at = 0.0
+        self._reported_at = self._encode_s = 0.0
         self._start([self._fetch] * FETCHERS + [self._decode] + [self._put] * self._store.concurrency)
 
     def take(self, number: int, work: ImageWork, batch: str) -> None:
@@ -186,16 +197,20 @@ class Stages:
         self._packer.seal_all()
 
     def _cut_all(self, job: _Job, data: bytes) -> None:
-        self._send(("decoding", job.number))
+        self._report(job, 0.0)
         try:
             photo = open_photo(data, self._limits)
+            encode_s = longest_encode_s(photo, job.work)
             if photo.pixels > OWN_PIXELS:
                 self._send(("asks", job.number, photo.pixels))
                 self._allowed.acquire()
-                self._send(("decoding", job.number))
-            self._reported_at = monotonic()
+                self._report(job, 0.0)
             photo_hash = PhotoHash(job.work)
-            for piece in cut(photo, job.work, self._limits, lambda: self._progress(job), self._canvas):
+
+            def progress() -> None:
+                self._progress(job, encode_s if photo.scale else 0.0)
+
+            for piece in cut(photo, job.work, self._limits, progress, self._canvas):
                 job.facts["width"], job.facts["height"] = photo.upright_size
                 job.facts["decoder"] = photo.decoder
                 photo_hash.add(piece.outcome, piece.sample, photo.upright_size)
@@ -224,11 +239,14 @@ class Stages:
             self._cut.acquire(len(piece.data))
             self._to_store.put((job, piece))
 
-    def _progress(self, job: _Job) -> None:
-        now = monotonic()
-        if now - self._reported_at > PROGRESS_S:
-            self._reported_at = now
-            self._send(("decoding", job.number))
+    def _progress(self, job: _Job, encode_s: float) -> None:
+        if monotonic() - self._reported_at > PROGRESS_S or encode_s != self._encode_s:
+            self._report(job, encode_s)
+
+    def _report(self, job: _Job, encode_s: float) -> None:
+        """Tell the parent that this photo is decoded, or one of its crops encoded, which may take so much longer."""
+        self._reported_at, self._encode_s = monotonic(), encode_s
+        self._send(("decoding", job.number, encode_s))
 
     def _put(self) -> None:
         while True:

@@ -131,6 +131,35 @@ def test_a_photo_whose_decoding_hangs_fails_alone(server: PhotoServer, tmp_path:
     assert dict(outcomes)[1].crops[0].detail == "no progress in 1 s"
 
 
+@pytest.mark.parametrize(
+    ("profile", "limits"),
+    [
+        (Profile(), {60.0}),
+        (Profile(format="png"), {60.0}),
+        (Profile(format="avif", effort=10), {60.0, 110.0}),
+        (Profile(format="avif", effort=10, max_side=20), {60.0}),
+        (Profile(format="webp", lossless=True, effort=6), {60.0, 62.35}),
+    ],
+    ids=["jpeg", "png", "avif", "small avif", "webp"],
+)
+def test_a_slow_encoder_has_more_time_for_a_crop_and_a_decoder_has_not(
+    server: PhotoServer, tmp_path: Path, profile: Profile, limits: set[float]
+) -> None:
+    seen = []
+
+    class Watched(CropPool):
+        def _handle(self, slot: Any, message: tuple[Any, ...]) -> Iterator[tuple[int, ImageOutcome]]:
+            yield from super()._handle(slot, message)
+            if message[0] == "decoding":
+                seen.append(self._limit(slot))
+
+    work = work_for(Box("a", 0.1, 0.1, 0.12, 0.12), profiles=(profile,), url=server.url("1.jpg"))
+    with Watched(assignment(tmp_path), 1) as pool:
+        assert endings(list(pool.run([work]))) == [[None]]
+    assert seen[0] == 60.0, "the photo is not decoded yet"
+    assert {round(limit, 6) for limit in seen} == limits
+
+
 def test_a_pools_owner_can_end_it_while_photos_are_in_progress(server: PhotoServer, tmp_path: Path) -> None:
     asked: list[int] = []
 
