@@ -18,7 +18,6 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
-from typing import TypeVar
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, literal_column, select, update
 
@@ -28,8 +27,6 @@ from cropline.state.database import Database, plan_by_index
 from cropline.state.model import ImageState
 from cropline.state.source_lock import block_registrations
 from cropline.state.tables import constant, images, moved_out, profiles, sources, tombstones
-
-T = TypeVar("T")
 
 _IMAGE = [images.c[field.name] for field in fields(ImageState)]
 # What can change in a work item that is done, or was done again.
@@ -170,12 +167,13 @@ def _move_out(database: Database, source: str, photos: Mapping[str, Mapping[str,
         held: dict[str, list[tuple[object, ...]]] = {}
         for image_id, *values in connection.execute(query.with_for_update()).all():
             held.setdefault(image_id, []).append(tuple(values))
-        leaving = {name: photos[name] for name, values in held.items() if values == _changeable(photos[name])}
-        leaving = _without_taken(connection, source, leaving)
+        same = [name for name, values in held.items() if values == _changeable(photos[name])]
+        leaving_as = _without_taken(connection, source, same)
+        leaving = {name: photos[name] for name in leaving_as.values()}
         if not leaving:
             return 0
         connection.execute(delete(images).where(*_of(connection, source, list(leaving))))
-        rows = [_remembered(source, name, list(items.values())) for name, items in leaving.items()]
+        rows = [_remembered(photo, list(leaving[name].values())) for photo, name in leaving_as.items()]
         _remember(connection, rows)
         newest = max(item.since for items in leaving.values() for item in items.values())
         last = connection.execute(select(sources.c.moved_before).where(sources.c.source == source)).scalar()
@@ -191,14 +189,14 @@ def _move_out(database: Database, source: str, photos: Mapping[str, Mapping[str,
         return len(leaving)
 
 
-def _without_taken(connection: Connection, source: str, photos: dict[str, T]) -> dict[str, T]:
-    """Return the photos without those whose hash another one has, or which the catalogue lost and got again.
+def _without_taken(connection: Connection, source: str, image_ids: Sequence[str]) -> dict[int, str]:
+    """Return the photos by their hash, without those whose hash another one has, or which the catalogue lost and got again.
 
     The row of the hash must stay that of the photo that left first: without it, that one would be taken for a new one.
     """
-    taken = _find(connection, source, photos)
-    by_hash = {photo_hash(source, name): name for name in sorted(photos, reverse=True)}
-    return {name: photos[name] for name in by_hash.values() if name not in taken}
+    by_hash = {photo_hash(source, name): name for name in sorted(image_ids, reverse=True)}
+    taken = _read(connection, by_hash)
+    return {photo: name for photo, name in by_hash.items() if photo not in taken}
 
 
 def _changeable(items: Mapping[str, ImageState]) -> list[tuple[object, ...]]:
@@ -215,10 +213,10 @@ def _remember(connection: Connection, rows: list[dict[str, object]]) -> None:
     connection.execute(statement, rows)
 
 
-def _remembered(source: str, image_id: str, items: Sequence[ImageState]) -> dict[str, object]:
+def _remembered(photo: int, items: Sequence[ImageState]) -> dict[str, object]:
     batches = {item.committed_batch for item in items}
     return {
-        "photo": photo_hash(source, image_id),
+        "photo": photo,
         "updated_at": items[0].updated_at,
         "batch_id": batches.pop() if len(batches) == 1 else None,
     }
@@ -239,10 +237,14 @@ def _find(connection: Connection, source: str, image_ids: Collection[str]) -> di
     found: dict[str, Remembered] = {}
     for part in _parts(sorted(set(image_ids))):
         names = {photo_hash(source, image_id): image_id for image_id in part}
-        query = select(moved_out.c.photo, moved_out.c.updated_at, moved_out.c.batch_id)
-        for row in connection.execute(query.where(one_of(connection, moved_out.c.photo, names))):
-            found[names[row.photo]] = Remembered(row.updated_at, row.batch_id)
+        found |= {names[photo]: remembered for photo, remembered in _read(connection, names).items()}
     return found
+
+
+def _read(connection: Connection, photos: Collection[int]) -> dict[int, Remembered]:
+    query = select(moved_out.c.photo, moved_out.c.updated_at, moved_out.c.batch_id)
+    rows = connection.execute(query.where(one_of(connection, moved_out.c.photo, photos)))
+    return {row.photo: Remembered(row.updated_at, row.batch_id) for row in rows}
 
 
 def bring_back(database: Database, source: str, items: Sequence[ImageState]) -> None:
