@@ -115,6 +115,19 @@ def test_no_number_is_without_end(monkeypatch: pytest.MonkeyPatch, name: str, ki
             load_settings()
 
 
+def test_an_empty_number_is_not_set_and_an_empty_text_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RETENTION__STATE_DAYS", "FETCH__CONNECTIONS_PER_HOST", "FETCH__CA_FILE", "API__TOTAL_PATH"):
+        monkeypatch.setenv(f"CROPLINE_{name}", "")
+    settings = load_settings()
+    assert settings.retention.state_days is None
+    assert settings.fetch.connections_per_host is None
+    assert settings.fetch.ca_file is None
+    assert settings.api.total_path == ""
+    monkeypatch.setenv("CROPLINE_RETENTION__ORPHANS", "")
+    with pytest.raises(SettingsError, match="CROPLINE_RETENTION__ORPHANS: "):
+        load_settings()
+
+
 def test_a_list_of_the_env_file_that_is_no_json_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".env").write_text("CROPLINE_FETCH__TIMEOUT_S=5\nCROPLINE_FETCH__ALLOWED_HOSTS=cdn.example\n")
     monkeypatch.chdir(tmp_path)
