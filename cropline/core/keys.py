@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 CROPS = "crops"
@@ -103,8 +104,14 @@ def crop_key(
     It contains the fingerprint: another version of the image never overwrites it, and the same work writes
     the same key. It contains the box's position: boxes that share an id still have separate keys.
     """
-    box = f"{box_index:04d}-{safe_name(box_id, keep=24)}"
-    return f"{CROPS}/{safe_name(profile, keep=20)}/{image_key(source, image_id)}/{fingerprint_[:20]}/{box}.{extension}"
+    folder = _crop_folder(source, image_id, profile, fingerprint_)
+    return f"{folder}/{box_index:04d}-{safe_name(box_id, keep=24)}.{extension}"
+
+
+@lru_cache(maxsize=64)
+def _crop_folder(source: str, image_id: str, profile: str, fingerprint_: str) -> str:
+    """Return the folder of an image's crops. It is asked for once for each crop, and takes longer than the rest of the key."""
+    return f"{CROPS}/{safe_name(profile, keep=20)}/{image_key(source, image_id)}/{fingerprint_[:20]}"
 
 
 def frame_crop_key(
