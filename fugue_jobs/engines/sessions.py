@@ -36,9 +36,15 @@ class Session:
 
     settings: EngineSettings
     cluster: Cluster
+    most_executors: int
     users: int = 0
     ended: bool = False
     workers: dict[str, Packages] = field(default_factory=dict)
+
+    def is_outgrown(self, most_executors: int) -> bool:
+        """Whether a new session is worth its start: this one cannot get half the executors that the backlog needs now."""
+        scales = self.settings.kind == "spark" and not self.settings.master.startswith("local")
+        return scales and not self.users and most_executors >= 2 * self.most_executors
 
     def begin(self, *, copies_bits: bool = False) -> None:
         """Begin a batch, perhaps with a lossless jpeg profile. Raise EngineError when a worker lacks a package."""
@@ -67,7 +73,7 @@ def with_session(
 ) -> Result:
     """Run the work on the kept session, or on a new one. If the session is lost, run it once more on another.
 
-    The work must be repeatable: it may have run in part. most_executors: the limit for a new session. check: called
+    The work must be repeatable: it may have run in part. most_executors: that the backlog needs. check: called
     every second while a cluster that was lost cannot be reached; an exception from it ends the wait.
 
     Raise EngineError: no session can be opened, the work failed, or the second session was lost too. Other
@@ -152,17 +158,18 @@ def _check(cluster: Cluster) -> None:
 
 @contextmanager
 def _borrowed(wanted: EngineSettings, most_executors: int) -> Iterator[Session]:
-    """Yield the kept session if its settings are the same, else a new one. A session in use stays open.
+    """Yield the kept session if its settings are the same and it is large enough, else a new one. A session in use stays open.
 
     Raise SessionLost when the kept one cannot run work; the next call opens another.
     """
     with _keeper.lock:
         mine = _keeper.kept
-        if mine is None or mine.settings != wanted:
+        if mine is None or mine.settings != wanted or mine.is_outgrown(most_executors):
             _keeper.kept = None
             if mine is not None and not mine.users:
+                log.info("a new session, for at most %d executors; the kept one ends", most_executors)
                 mine.cluster.stop()
-            mine = Session(wanted, _started(wanted, most_executors))
+            mine = Session(wanted, _started(wanted, most_executors), most_executors)
             _keeper.kept = mine
             is_new = True
         else:

@@ -331,6 +331,36 @@ def test_a_lossless_batch_is_refused_before_its_photos_when_a_worker_cannot_copy
     assert len(opened) == 2
 
 
+@pytest.mark.parametrize(
+    ("engine", "limits"),
+    [
+        ({"kind": "spark", "master": "spark://h:7077"}, [1, 3, 6, 12]),
+        ({"kind": "spark", "master": "local[2]"}, [1]),
+        ({"kind": "dask"}, [1]),
+    ],
+    ids=["cluster", "local", "dask"],
+)
+def test_a_kept_session_is_replaced_when_the_backlog_needs_twice_its_executors(
+    monkeypatch: pytest.MonkeyPatch, engine: dict[str, Any], limits: list[int]
+) -> None:
+    opened: list[AskedOnce] = []
+    asked: list[int] = []
+
+    def start(_settings: EngineSettings, most: int) -> AskedOnce:
+        asked.append(most)
+        opened.append(AskedOnce())
+        return opened[-1]
+
+    monkeypatch.setattr(sessions, "_opened", start)
+    monkeypatch.setattr(run, "_run", lambda *_: CROPS.empty_table())
+    for needed in (1, 1, 3, 5, 2, 6, 12):
+        monkeypatch.setattr(plan, "most_executors", lambda *_, needed=needed: needed)
+        run.run_crop_job(*_batch(1, 0), jobs.job(Path("/nowhere")), EngineSettings.model_validate(engine))
+    assert asked == limits
+    run.stop_engines()
+    assert [cluster.calls.count("stop") for cluster in opened] == [1] * len(limits)
+
+
 def test_a_large_batch_returns_in_pieces_and_a_lost_session_repeats_one_of_them(
     opened: list[Cluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:
