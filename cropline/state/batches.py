@@ -15,10 +15,17 @@ from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from cropline.core.errors import StaleLease
-from cropline.state.database import Database
+from cropline.state.database import Database, plan_by_index
 from cropline.state.held import COPIED
 from cropline.state.model import Batch
-from cropline.state.queue import ClaimedItems, ClaimRequest, claim_items, has_claimable, sources_in_turn
+from cropline.state.queue import (
+    ClaimedItems,
+    ClaimRequest,
+    claim_items,
+    has_claimable,
+    has_several_profiles,
+    sources_in_turn,
+)
 from cropline.state.tables import batches, constant, images, profiles
 
 if TYPE_CHECKING:
@@ -185,8 +192,11 @@ def _lock_items(connection: Connection, batch_id: str) -> None:
 
 
 def _claim_new(connection: Connection, request: ClaimRequest, now: datetime) -> Batch | None:
+    plan_by_index(connection, sort=False)
+    several = has_several_profiles(connection)
+    claimed = ClaimedItems(f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(6)}", now)
     for source in sources_in_turn(connection, request):
-        claimed = claim_items(connection, request, source, f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(6)}", now)
+        claim_items(connection, request, source, claimed, several=several)
         if claimed.members:
             return _open(connection, request, source, claimed)
     return None

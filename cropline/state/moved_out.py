@@ -25,8 +25,9 @@ from cropline.core.keys import digest
 from cropline.state.bulk import one_of, unnested
 from cropline.state.database import Database, plan_by_index
 from cropline.state.model import ImageState
+from cropline.state.queue import has_several_profiles
 from cropline.state.source_lock import block_registrations
-from cropline.state.tables import constant, images, moved_out, profiles, sources, tombstones
+from cropline.state.tables import constant, images, moved_out, sources, tombstones
 
 _IMAGE = [images.c[field.name] for field in fields(ImageState)]
 # What can change in a work item that is done, or was done again.
@@ -110,7 +111,7 @@ def _places(database: Database) -> list[ColumnElement[bool]]:
 
 def _whole(connection: Connection, source: str, items: list[ImageState], before: datetime) -> list[ImageState]:
     """Return all work items of those photos of which each item may leave."""
-    if connection.execute(select(func.count(profiles.c.name.distinct()))).scalar_one() < 2:
+    if not has_several_profiles(connection):
         return items
     plan_by_index(connection)
     found: list[ImageState] = []

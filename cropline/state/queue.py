@@ -79,16 +79,21 @@ def sources_in_turn(connection: Connection, request: ClaimRequest) -> list[str]:
     return list(connection.execute(named).scalars())
 
 
+def has_several_profiles(connection: Connection) -> bool:
+    """Return whether an image may have several work items."""
+    return connection.execute(select(func.count(profiles.c.name.distinct()))).scalar_one() > 1
+
+
 def claim_items(
-    connection: Connection, request: ClaimRequest, source: str, batch_id: str, now: datetime
-) -> ClaimedItems:
-    """Claim up to ``request.limit`` images of a source: some retries, the newest photos, then more retries."""
-    plan_by_index(connection, sort=False)
-    several = len(set(connection.execute(select(profiles.c.name)).scalars())) > 1
-    claimed = ClaimedItems(batch_id, now)
+    connection: Connection, request: ClaimRequest, source: str, claimed: ClaimedItems, *, several: bool
+) -> None:
+    """Claim up to ``request.limit`` images of a source: some retries, the newest photos, then more retries.
+
+    Call plan_by_index(sort=False) first. ``several``: see has_several_profiles.
+    """
 
     def due(table: Any) -> ColumnElement[bool]:
-        return _due(request, now, table)
+        return _due(request, claimed.now, table)
 
     def pending(table: Any) -> ColumnElement[bool]:
         return _pending(request, table)
@@ -105,7 +110,6 @@ def claim_items(
             if several:
                 chosen = _with_siblings(connection, chosen, kind, request, claimed)
             _mark(connection, claimed, chosen if several else _locked(chosen, images))
-    return claimed
 
 
 def _place(connection: Connection, table: Any) -> ColumnElement[Any]:
