@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from cropline.catalogue import entries
 from cropline.catalogue.compaction import Rewritten, rewrite
 from cropline.catalogue.entries import Entry
-from cropline.catalogue.files import DataFile, Snapshot
+from cropline.catalogue.files import DataFile, Ranges, Snapshot
 from cropline.catalogue.log import DELETE, STEP
 from cropline.catalogue.positions import Found, Wanted, holds_any, locate, open_file, rows_of
 from cropline.catalogue.vectors import Positions
@@ -44,10 +44,13 @@ def forget(snapshot: Snapshot, images: dict[str, set[str]]) -> int:
     return entries.put(snapshot, Entry("DELETE", [*removed, *added], info={STEP: DELETE}, stands_beside=stands_beside))
 
 
-def expire(snapshot: Snapshot, profile: str, before: datetime) -> pa.Table | None:
-    """Bury some of a profile's rows that were committed before a time. Return them (EXPIRED); None without any."""
-    parts = []
-    for part in expired(snapshot, profile, before):
+def expire(snapshot: Snapshot, profile: str, before: datetime, none_left: set[str]) -> pa.Table | None:
+    """Bury some of a profile's rows that were committed before a time. Return them (EXPIRED); None without any.
+
+    ``none_left``: paths of files that hold none, which are not read again. It is added to.
+    """
+    parts: list[tuple[Found, pa.Table]] = []
+    for part in expired(snapshot, profile, before, none_left):
         parts.append(part)
         if sum(len(rows) for _, rows in parts) >= _ROWS_A_COMMIT:
             break
@@ -60,18 +63,26 @@ def expire(snapshot: Snapshot, profile: str, before: datetime) -> pa.Table | Non
     ]
     # Rows that others add meanwhile are newer, or of a file that changed.
     entries.put(snapshot, Entry("DELETE", actions, info={STEP: DELETE}, stands_beside=lambda _: True))
+    none_left.update(found.file.path for found, _ in parts)
     return pa.concat_tables([rows for _, rows in parts])
 
 
-def expired(snapshot: Snapshot, profile: str, before: datetime) -> Iterator[tuple[Found, pa.Table]]:
-    """Yield a profile's current rows that were committed before a time, file by file, with their EXPIRED columns."""
+def expired(
+    snapshot: Snapshot, profile: str, before: datetime, none_left: set[str]
+) -> Iterator[tuple[Found, pa.Table]]:
+    """Yield a profile's current rows that were committed before a time, file by file, with their EXPIRED columns.
+
+    ``none_left``: see expire.
+    """
+    wanted = Ranges({"profile": [profile]})
     for file in snapshot.all():
-        bounds = file.stats.get("minValues", {}).get("profile"), file.stats.get("maxValues", {}).get("profile")
-        if None not in bounds and not bounds[0] <= profile <= bounds[1]:
+        if file.path in none_left:
             continue
-        found = _expired_in(snapshot, file, profile, before)
-        if found.groups:
+        found = _expired_in(snapshot, file, profile, before) if file.may_hold(wanted) else None
+        if found is not None and found.groups:
             yield found, rows_of(snapshot, [found], EXPIRED)
+        else:
+            none_left.add(file.path)
 
 
 def _expired_in(snapshot: Snapshot, file: DataFile, profile: str, before: datetime) -> Found:

@@ -186,8 +186,7 @@ class Catalogue:
     def image_history(self, source: str, image_id: str, *, current: pa.Table | None = None) -> list[PastRows]:
         """Return the image's rows over time, newest first: the current ones, then those that each commit superseded.
 
-        ``current``: the current rows, when the caller has read them already. The history goes back as far as the log and the
-        files are kept (30 days, see maintain).
+        ``current``: the current rows, when the caller has them. The history ends where log and files end (30 days, see maintain).
         """
         with delta.catalogue_errors("read", self._spec):
             table = delta.open_table(self._spec)
@@ -271,7 +270,8 @@ class Catalogue:
         with delta.catalogue_errors("read", self._spec):
             table = delta.open_table(self._spec)
             if table is not None:
-                yield from (rows for _, rows in removal.expired(Snapshot(self._spec, table), profile, _utc(before)))
+                found = removal.expired(Snapshot(self._spec, table), profile, _utc(before), set())
+                yield from (rows for _, rows in found)
 
     def images_of(self, source: str, stores: Sequence[str], before: datetime | None) -> set[str]:
         """Return the ids of a source's images with rows of some stores, or captured before a time."""
@@ -285,9 +285,10 @@ class Catalogue:
 
     def expire(self, profile: str, before: datetime) -> Iterator[pa.Table]:
         """Remove the rows that ``expired`` yields, and yield them: each part when a commit has removed it."""
+        none_left: set[str] = set()
 
         def commit(table: DeltaTable) -> pa.Table | None:
-            return removal.expire(Snapshot(self._spec, table), profile, _utc(before))
+            return removal.expire(Snapshot(self._spec, table), profile, _utc(before), none_left)
 
         with delta.catalogue_errors("write", self._spec):
             while delta.open_table(self._spec) is not None:

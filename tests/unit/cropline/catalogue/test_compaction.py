@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from cropline.catalogue import CATALOGUE, Catalogue, compaction, data_files, delta, entries, vectors
+from cropline.catalogue import CATALOGUE, Catalogue, compaction, data_files, delta, entries, removal, vectors
 from cropline.catalogue.changes import changes_in
-from cropline.catalogue.files import Snapshot, actions_of, vector_id
+from cropline.catalogue.files import DataFile, Snapshot, actions_of, vector_id
 from cropline.core.errors import CatalogueError
 from cropline.core.store_spec import StoreSpec
 from tests.delta_log import live_files, objects_in
@@ -335,6 +335,27 @@ def test_a_row_group_has_as_many_rows_as_it_may(tmp_path: Path, monkeypatch: pyt
     written = pq.ParquetFile(target)
     assert [written.metadata.row_group(n).num_rows for n in range(written.num_row_groups)] == [10, 10, 10, 3]
     assert written.read()["key"].to_pylist() == rows["key"].to_pylist()
+
+
+def test_rows_expire_in_many_commits_and_each_file_is_looked_into_once(
+    catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files of another profile's rows too stay in the table: a month of commits must not read all of them each."""
+    for day in range(1, 7):
+        rows = [crops(["a"], profile=profile, day=f"2026-11-{day:02}") for profile in ("kept", "old")]
+        append(catalogue, pa.concat_tables(rows), f"batch-{day}")
+    looked: list[str] = []
+    look = removal._expired_in
+
+    def count(snapshot: Snapshot, file: DataFile, *args: Any) -> Any:
+        looked.append(file.path)
+        return look(snapshot, file, *args)
+
+    monkeypatch.setattr(removal, "_expired_in", count)
+    monkeypatch.setattr(removal, "_ROWS_A_COMMIT", 2)
+    assert [len(part) for part in catalogue.expire("old", NOW + timedelta(hours=1))] == [2] * 6
+    assert len(looked) == len(set(looked)) == 6
+    assert plain_read(tmp_path) == Counter(dict.fromkeys(keys(crops(["a"], profile="kept")), 6))
 
 
 def test_few_commits_wait_for_a_clean_log(
