@@ -53,7 +53,7 @@ def _images(screen: Screen, report: StateReport) -> None:
     age = f", the oldest has waited for {_span(report.oldest_pending_age)}" if report.oldest_pending_age else ""
     stale = f", of them stale: {report.stale_batches} (the next run resumes them)" if report.stale_batches else ""
     for name, text in (
-        ("images", states or "none yet"),
+        ("images", states or ("none in the state table" if report.moved_out else "none yet")),
         *([("moved out", _moved_out(report))] if report.moved_out else []),
         ("backlog", f"{report.backlog:,}{age}"),
         ("open batches", f"{report.open_batches}{stale}"),

@@ -6,7 +6,7 @@ work item in the table. So the decision on a photo is the same as for one that s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -92,7 +92,8 @@ def is_proven(item: ImageState, by_catalogue: ImageState | None) -> bool:
 
 def moved_items(state: State, catalogue: Catalogue, source: str, image_ids: Collection[str]) -> list[ImageState]:
     """Return the work items of those of the photos that left the table, as the catalogue knows them. Writes nothing."""
-    return _recalled(catalogue, source, dict(state.moved_photos(source, image_ids).found))
+    moved = state.moved_photos(source, image_ids).found
+    return [item for part in _portions(moved) for item in _recalled(catalogue, source, part)]
 
 
 def find_known(state: State, catalogue: Catalogue, source: str, image_ids: Sequence[str]) -> list[ImageState]:
@@ -103,18 +104,19 @@ def find_known(state: State, catalogue: Catalogue, source: str, image_ids: Seque
     return [*here, *moved_items(state, catalogue, source, image_ids)]
 
 
-def _recalled(catalogue: Catalogue, source: str, moved: dict[str, Remembered]) -> list[ImageState]:
-    items: list[ImageState] = []
+def _portions(moved: Mapping[str, Remembered]) -> Iterator[dict[str, Remembered]]:
     names = sorted(moved)
     for start in range(0, len(names), _PHOTOS_AT_ONCE):
-        part = {name: moved[name] for name in names[start : start + _PHOTOS_AT_ONCE]}
-        batches = {told.batch_id for told in part.values() if told.batch_id is not None}
-        by_batch = [name for name, told in part.items() if told.batch_id is not None]
-        found = _read(catalogue, source, by_batch, part, batches) if by_batch else []
-        # Rows may have moved to another batch: another installation superseded them.
-        left = sorted(set(part) - {item.image_id for item in found})
-        items += found + (_read(catalogue, source, left, part, None) if left else [])
-    return items
+        yield {name: moved[name] for name in names[start : start + _PHOTOS_AT_ONCE]}
+
+
+def _recalled(catalogue: Catalogue, source: str, moved: dict[str, Remembered]) -> list[ImageState]:
+    batches = {told.batch_id for told in moved.values() if told.batch_id is not None}
+    by_batch = [name for name, told in moved.items() if told.batch_id is not None]
+    found = _read(catalogue, source, by_batch, moved, batches) if by_batch else []
+    # Rows may have moved to another batch: another installation superseded them.
+    left = sorted(moved.keys() - {item.image_id for item in found})
+    return found + (_read(catalogue, source, left, moved, None) if left else [])
 
 
 def _read(
@@ -126,12 +128,13 @@ def _read(
 
 def bring_back(state: State, catalogue: Catalogue, source: str, image_ids: Collection[str]) -> tuple[int, set[str]]:
     """Put photos that left the table back into it. Return its moves so far, and photos that the catalogue lost."""
-    moved = state.moved_photos(source, image_ids)
-    if not moved.found:
-        return moved.moves, set()
-    items = _recalled(catalogue, source, dict(moved.found))
-    state.bring_back(source, items)
-    return moved.moves, set(moved.found) - {item.image_id for item in items}
+    moved, lost = state.moved_photos(source, image_ids), set[str]()
+    # A portion at a time: an API may announce all of its photos again.
+    for part in _portions(moved.found):
+        items = _recalled(catalogue, source, part)
+        state.bring_back(source, items)
+        lost |= part.keys() - {item.image_id for item in items}
+    return moved.moves, lost
 
 
 def register(
