@@ -1,4 +1,7 @@
-"""Servers of the session: each takes seconds to start, so tests share one of each."""
+"""Servers of the contract tests: each takes seconds to start, so all of them share one of each.
+
+They end with the last contract test: Dask's idle processes took a twentieth of a core.
+"""
 
 import contextlib
 from collections.abc import Iterator
@@ -18,7 +21,7 @@ def worker_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python_without_cropline(tmp_path_factory.mktemp("worker") / "venv")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def spark_clusters(tmp_path_factory: pytest.TempPathFactory, worker_python: Path) -> Iterator[Clusters]:
     """Give one master and two one-core workers, which start when a test first asks for them."""
     started = Clusters(tmp_path_factory.mktemp("clusters"), worker_python)
@@ -26,14 +29,14 @@ def spark_clusters(tmp_path_factory: pytest.TempPathFactory, worker_python: Path
     started.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def spark_connect_url(tmp_path_factory: pytest.TempPathFactory, worker_python: Path) -> Iterator[str]:
     """Start a Connect server with one core: each session starts a Python worker for each core."""
     with connect_server(tmp_path_factory.mktemp("connect"), worker_python, "local[1]") as url:
         yield url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def dask_scheduler(tmp_path_factory: pytest.TempPathFactory, worker_python: Path) -> Iterator[str]:
     """Start a scheduler and one worker of two threads."""
     pytest.importorskip("distributed", reason="Dask is not installed: make test-engines")
@@ -41,7 +44,7 @@ def dask_scheduler(tmp_path_factory: pytest.TempPathFactory, worker_python: Path
         yield address
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ray_address(tmp_path_factory: pytest.TempPathFactory, worker_python: Path) -> Iterator[str]:
     """Start one node of two CPUs."""
     pytest.importorskip("ray", reason="Ray is not installed: make test-engines")

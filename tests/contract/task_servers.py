@@ -7,6 +7,13 @@ from pathlib import Path
 from tests.contract.spark_servers import server_process, wait_for_log
 from tests.ports import free_port
 
+# Idle, Dask looks at itself fifty times a second, and its profiler a hundred times.
+_CALM = {
+    "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "false",
+    "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "1s",
+    "DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__INTERVAL": "10s",
+}
+
 
 @contextmanager
 def dask_cluster(folder: Path, python: Path, port: int = 0, *, nanny: bool = True) -> Iterator[str]:
@@ -22,9 +29,9 @@ def dask_cluster(folder: Path, python: Path, port: int = 0, *, nanny: bool = Tru
     worker += [] if nanny else ["--no-nanny"]
     with ExitStack() as stack:
         log = folder / "scheduler.log"
-        wait_for_log(stack.enter_context(server_process(scheduler, folder, log)), log, "Scheduler at")
+        wait_for_log(stack.enter_context(server_process(scheduler, folder, log, **_CALM)), log, "Scheduler at")
         log = folder / "worker.log"
-        wait_for_log(stack.enter_context(server_process(worker, folder, log)), log, "Registered to")
+        wait_for_log(stack.enter_context(server_process(worker, folder, log, **_CALM)), log, "Registered to")
         yield address
 
 

@@ -13,7 +13,7 @@ from tests.e2e.warm import warm
 from tests.integration.fork_server import ForkServer
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory, forks: ForkServer, new_prefect_database: Path) -> Iterator[Stack]:
     """Start a server with everything deployed, six photos behind the camera API, no worker and no schedule."""
     folder: Path = tmp_path_factory.mktemp("stack")

@@ -70,6 +70,8 @@ class Stack:
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             # The server keeps the events of task runs and makes no rows of them: that takes half of its time.
             "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_ENABLED": "false",
+            # As for all tests: tests/conftest.py.
+            **{name: os.environ[name] for name in ("PREFECT_API_SSL_CERT_FILE", "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED")},
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
             "DO_NOT_TRACK": "1",
             # A worker looks for runs every ten seconds by default; each run would wait half of that.

@@ -45,11 +45,11 @@ from tests.integration.prefect_servers import served
 _EVENTS_WAIT_S = 60
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def prefect_server(
     forks: ForkServer, new_prefect_database: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:
-    """One server per session, which gets no logs and no events of task runs of this process: see logs_and_task_events.
+    """One server for all tests of this folder, which gets no logs and no events of task runs of this process: see logs_and_task_events.
 
     Flows in this process send it no heartbeats: at a flow's end Prefect waits for the heartbeat thread, which
     sleeps for a second at a time, and a poll takes a third of a second. Flows in other processes send them.
@@ -211,7 +211,7 @@ def workspace(
 
 
 class FirstPolls:
-    """Workspaces after their first poll, which is made once for the session. Each test gets it put back as it was.
+    """Workspaces after their first poll, which is made once. Each test gets it put back as it was.
 
     It stays at one place, and its cameras at one address: the state belongs to both.
     """
@@ -247,7 +247,7 @@ class FirstPolls:
         self._at.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def first_polls(
     photo_cache: Path, prefect_server: None, forks: ForkServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[FirstPolls]:
@@ -300,7 +300,7 @@ def steady_api(photo_cache: Path) -> Iterator[Cameras]:
         yield api
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def undisturbed(
     steady_api: Cameras, prefect_server: None, forks: ForkServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Ledger:
