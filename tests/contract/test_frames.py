@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-import dask.dataframe
 import duckdb
 import pandas as pd
 import pyarrow as pa
@@ -148,6 +147,8 @@ def _way(
         frame.to_parquet(path)
         frame = path
     if kind == "dask":
+        import dask.dataframe
+
         frame = dask.dataframe.from_pandas(table.to_pandas(types_mapper=pd.ArrowDtype), npartitions=3)
         whole = as_arrow
         as_arrow = lambda out: whole(out.compute(scheduler="threads"))  # noqa: E731

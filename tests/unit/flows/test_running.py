@@ -1,14 +1,18 @@
-"""Settings that are refused before a run begins."""
+"""What a run finds out before it begins: its deployment, and settings that are refused."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from tempfile import gettempdir
+from types import SimpleNamespace
+from uuid import uuid4
 
 import pytest
+from prefect.context import FlowRunContext
 
 from cropline.config.settings import Settings, load_settings
 from cropline.core.errors import SettingsError
+from flows import running
 from flows.running import refuse_fleeting_places
 
 # Named as Prefect names the temporary folder of one run.
@@ -63,3 +67,21 @@ def test_lineage_in_a_runs_temporary_folder_is_refused(path: str) -> None:
 @pytest.mark.parametrize("path", [None, "/srv/events.ndjson"])
 def test_lineage_in_the_storage_or_at_an_absolute_place_stays(path: str | None) -> None:
     refuse_fleeting_places(_with_lineage(path), OF_A_RUN)
+
+
+@pytest.mark.parametrize(("inside", "asked", "name"), [(False, 0, None), (True, 1, "poll")])
+def test_only_a_run_of_a_deployment_asks_the_server_for_its_name(
+    monkeypatch: pytest.MonkeyPatch, inside: bool, asked: int, name: str | None
+) -> None:
+    requests: list[str] = []
+
+    class Deployment:
+        @property
+        def name(self) -> str:
+            requests.append("name")
+            return "poll"
+
+    here = SimpleNamespace(flow_run=SimpleNamespace(deployment_id=uuid4() if inside else None))
+    monkeypatch.setattr(FlowRunContext, "get", lambda: here)
+    monkeypatch.setattr(running, "runtime", SimpleNamespace(deployment=Deployment()))
+    assert (running._deployment(), len(requests)) == (name, asked)

@@ -29,7 +29,6 @@ from cropline.lineage.columns import OF_THE_RUN
 from cropline.lineage.datasets import state_table, stored
 from cropline.lineage.erasure import ERASURE, ErasureTotals, erasure_began, erasure_ended
 from cropline.lineage.metrics import column_metrics
-from tests.unit.cropline.lineage.lineage_client import client_problems
 from tests.unit.cropline.lineage.lineage_spec import facets_of, needs_spec, problems
 
 CANARY = "CANARY-7f3a"
@@ -117,6 +116,12 @@ def every_event(tmp_path: Path, **groups: Any) -> list[Event]:
         erasure_ended(settings(tmp_path, **groups), "e-1", START, END, ErasureTotals(2, 70, 90, 12)),
         erasure_ended(settings(tmp_path, **groups), "e-2", START, END, ErasureTotals(2, 0, 0, None)),
     ]  # fmt: skip
+
+
+def client_problems(event: dict[str, Any]) -> list[str]:
+    from tests.unit.cropline.lineage import lineage_client  # its import takes longer than all tests here
+
+    return lineage_client.client_problems(event)
 
 
 def test_every_event_is_one_of_the_official_client(tmp_path: Path) -> None:
