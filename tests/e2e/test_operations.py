@@ -150,7 +150,7 @@ def test_new_photos_do_not_wait_for_a_backfill_and_a_cancelled_backfill_resumes(
     for photo in stack.works():
         stack.api.control.add_fault(**SLOW, image_id=photo)
     asked = {"photos": EVERYTHING, "mode": "all", "dry_run": False}
-    run = stack.run("backfill", cold=True, **asked)
+    run = stack.run("backfill", **asked)
     stack.until(lambda: "claimed" in stack.works().values(), "the backfill has claimed a batch", timeout=240)
     (batch,) = (entry[0] for entry in stack.batches() if entry[1] == "open")
     (fresh,) = stack.api.control.advance(photos=1)[0]
