@@ -277,7 +277,7 @@ def settled(folder: Path, api: Cameras, forks: ForkServer, monkeypatch: pytest.M
         "API__PAGE_SIZE": "4",
         "API__RETRIES": "1",
         "FETCH__ALLOW_LOOPBACK": "true",
-        "FETCH__TIMEOUT_S": "3",
+        "FETCH__TIMEOUT_S": "60",  # the cameras share this process, which may be importing, on a machine that may be busy
         "STORAGE__URL": (folder / "output").as_uri(),
         "STATE__URL": f"sqlite:///{folder / 'state.db'}",
         "ENGINE__PROCESSES": "1",

@@ -42,6 +42,8 @@ ROW_FAULTS = {
 
 @pytest.mark.parametrize("faults", [list(IMAGE_FAULTS)[:6], list(IMAGE_FAULTS)[6:]], ids=["passing", "lasting"])
 def test_a_bad_photo_fails_alone_with_its_reason(workspace: Workspace, faults: list[str]) -> None:
+    if "image_slow_drip" in faults:
+        workspace.set(FETCH__TIMEOUT_S="10")
     ids = [row["id"] for row in workspace.api.control.images()]
     struck = dict(zip(faults, ids, strict=False))
     for fault, image_id in struck.items():
