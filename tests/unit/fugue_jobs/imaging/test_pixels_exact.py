@@ -265,11 +265,17 @@ def test_effort_is_passed_to_the_encoder(fields: dict[str, Any], kind: str, opti
     assert cut.data == encoded(drawn(120, 90), kind, **options)
 
 
-@pytest.mark.parametrize(("side", "icc"), [(200, None), (3, bytes(70_000)), (60, bytes(70_000))])
+@pytest.mark.parametrize(
+    ("size", "icc"),
+    [((200, 200), None), ((2, 16_000), None), ((3, 3), bytes(70_000)), ((60, 60), bytes(70_000))],
+    ids=["square", "narrow", "tiny with a large profile", "small with a large profile"],
+)
 @pytest.mark.parametrize("quality", [90, 100])
-def test_effort_of_a_jpeg_changes_no_pixel_of_noise_either(side: int, icc: bytes | None, quality: int) -> None:
+def test_effort_of_a_jpeg_changes_no_pixel_of_noise_either(
+    size: tuple[int, int], icc: bytes | None, quality: int
+) -> None:
     # Pillow expects at most one or two bytes for a pixel of such a file.
-    noise = Image.frombytes("RGB", (side, side), random.Random(side).randbytes(3 * side * side))
+    noise = Image.frombytes("RGB", size, random.Random(1).randbytes(3 * size[0] * size[1]))
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     photo = encoded(noise, "PNG", icc_profile=None if icc is None else srgb + icc)
     profiles = [Profile(colour="keep_icc", quality=quality, subsampling="4:4:4", effort=effort) for effort in (0, 1)]
