@@ -334,7 +334,7 @@ class CropPool:
             if decoding is None:
                 yield from self._suspect(job, "decode_hung")
             elif job.number == decoding:
-                detail = f"no progress in {limit_s:.3g} s"
+                detail = f"no progress in {round(limit_s, 1):g} s"
                 yield job.ended(failed_photo(job.work, PhotoFailure("decode_hung", detail)))
             else:
                 self._waiting.appendleft(job)
