@@ -9,10 +9,25 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Integer, bindparam, case, delete, func, insert, null, select, update
+from sqlalchemy import (
+    Connection,
+    Insert,
+    Integer,
+    Select,
+    Update,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    null,
+    select,
+    update,
+)
 from sqlalchemy.types import TypeEngine
 
 from cropline.core.errors import NotReconciled, StaleLease
@@ -123,7 +138,15 @@ def _members(connection: Connection, batch: Batch) -> pa.Table:
 
     from cropline.state.rows import fetch
 
-    query = (
+    schema = pa.schema([*((name, pa.string()) for name in _TEXTS), *((name, pa.int64()) for name in _NUMBERS)])
+    # Sorted again: PostgreSQL sorts texts as they are escaped.
+    members = fetch(connection, _members_query(), schema, {"batch": batch.batch_id})
+    return members.sort_by([(name, "ascending") for name in _KEY])
+
+
+@cache  # building a statement takes as long as executing it
+def _members_query() -> Select[Any]:
+    return (
         select(
             images.c.image_id, images.c.profile, images.c.claimed_fingerprint,
             # Compared here: a commit of thousands pays for each text that it reads.
@@ -131,13 +154,10 @@ def _members(connection: Connection, batch: Batch) -> pa.Table:
             case((images.c.metadata.is_distinct_from(HELD["claimed_metadata"]), 1), else_=0),
             images.c.attempts, HELD["claimed_boxes"], HELD["claimed_rows_only"],
         )
-        .where(images.c.batch_id == batch.batch_id, images.c.state == constant("claimed"))
+        .where(images.c.batch_id == bindparam("batch"), images.c.state == constant("claimed"))
         .order_by(images.c.image_id, images.c.profile)  # of one source
         .with_for_update()
     )  # fmt: skip
-    schema = pa.schema([*((name, pa.string()) for name in _TEXTS), *((name, pa.int64()) for name in _NUMBERS)])
-    # Sorted again: PostgreSQL sorts texts as they are escaped.
-    return fetch(connection, query, schema).sort_by([(name, "ascending") for name in _KEY])
 
 
 def _match(batch: Batch, members: pa.Table, told: pa.Table) -> None:
@@ -192,24 +212,29 @@ def _apply_outcomes(
     if special:
         _end_items(connection, batch, special, now)
     # All others, which are nearly all, in one statement.
-    wanted = images.c.fingerprint == images.c.claimed_fingerprint
-    connection.execute(
-        update(images)
-        .where(images.c.batch_id == batch.batch_id, images.c.state == constant("claimed"))
-        .values(
-            state=case((wanted, "done"), else_="pending"),
-            since=now,
-            reason=null(),
-            attempts=0,
-            rows_only=null(),
-            committed_batch=batch.batch_id,
-            **freed(),
-        )
-    )
+    connection.execute(_all_others(), {"batch": batch.batch_id, "now": now})
     ends = [row["new_state"] for row in special]
     failed, dead = ends.count("failed"), ends.count("dead")
     again = _sum(pc.or_(changed, corrected))
     return Committed(told.num_rows - failed - dead - again, failed, dead, again, already=False)
+
+
+@cache
+def _all_others() -> Update:
+    wanted = images.c.fingerprint == images.c.claimed_fingerprint
+    return (
+        update(images)
+        .where(images.c.batch_id == bindparam("batch"), images.c.state == constant("claimed"))
+        .values(
+            state=case((wanted, "done"), else_="pending"),
+            since=bindparam("now", type_=UtcTime),
+            reason=null(),
+            attempts=0,
+            rows_only=null(),
+            committed_batch=bindparam("batch"),
+            **freed(),
+        )
+    )
 
 
 def _special(
@@ -303,8 +328,12 @@ def _close(connection: Connection, batch: Batch, request: CommitRequest, now: da
 
 def _fold_tallies(connection: Connection) -> None:
     """Sum up the rows that statements left. SQLite keeps one row per source and state by itself."""
-    if connection.dialect.name != "postgresql":
-        return
+    if connection.dialect.name == "postgresql":
+        connection.execute(_sums_of_tallies())
+
+
+@cache
+def _sums_of_tallies() -> Insert:
     some = select(tallies.c.id).limit(10_000).with_for_update(skip_locked=True).cte("some")
     gone = (
         delete(tallies)
@@ -313,4 +342,4 @@ def _fold_tallies(connection: Connection) -> None:
         .cte("gone")
     )
     sums = select(gone.c.source, gone.c.state, func.sum(gone.c.works)).group_by(gone.c.source, gone.c.state)
-    connection.execute(insert(tallies).from_select(["source", "state", "works"], sums))
+    return insert(tallies).from_select(["source", "state", "works"], sums)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, bindparam, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, select, text, update
 
 from cropline.state.database import Database
 from cropline.state.model import Event
@@ -15,14 +15,18 @@ from cropline.state.upsert import upsert
 # How long the id of a published event is kept, so that the same event is not enqueued again.
 _KEEP_PUBLISHED = timedelta(days=7)
 _LONGEST_ERROR = 500
+# As text: SQLAlchemy would compile an upsert anew for each commit.
+_ENQUEUE = text(
+    "INSERT INTO outbox (event_id, payload, enqueued_at, attempts) VALUES (:event_id, :payload, :enqueued_at, 0)"
+    " ON CONFLICT (event_id) DO NOTHING"
+).bindparams(*(bindparam(name, type_=outbox.c[name].type) for name in ("event_id", "payload", "enqueued_at")))
 
 
 def enqueue(connection: Connection, events: Sequence[Event], now: datetime) -> None:
     """Add events in the caller's transaction. Duplicate events are ignored."""
     if events:
         connection.execute(
-            upsert(connection, outbox).on_conflict_do_nothing(index_elements=[outbox.c.event_id]),
-            [{"event_id": e.event_id, "payload": e.payload, "enqueued_at": now, "attempts": 0} for e in events],
+            _ENQUEUE, [{"event_id": e.event_id, "payload": e.payload, "enqueued_at": now} for e in events]
         )
 
 

@@ -9,7 +9,7 @@ storable Escape what PostgreSQL cannot store in text (tables.AnyText reads it ba
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -24,9 +24,11 @@ _ROWS_A_PART = 65_536
 _ROWS_A_FETCH = 500  # fewer than set off a garbage collection, which would cost more than the rows
 
 
-def fetch(connection: Connection, statement: Executable, schema: pa.Schema) -> pa.Table:
+def fetch(
+    connection: Connection, statement: Executable, schema: pa.Schema, values: Mapping[str, object] | None = None
+) -> pa.Table:
     """Return the rows of a statement, whose columns are texts and integers in the order of the schema."""
-    result = connection.execute(statement)
+    result = connection.execute(statement, values)
     cursor: Any = result.cursor
     parts = []
     # The driver's own rows: SQLAlchemy would process each value and make a second row of them.
