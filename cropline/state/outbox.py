@@ -10,7 +10,6 @@ from sqlalchemy import Connection, bindparam, delete, select, text, update
 from cropline.state.database import Database
 from cropline.state.model import Event
 from cropline.state.tables import outbox
-from cropline.state.upsert import upsert
 
 # How long the id of a published event is kept, so that the same event is not enqueued again.
 _KEEP_PUBLISHED = timedelta(days=7)

@@ -5,16 +5,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from enum import Enum, auto
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from sqlalchemy import Connection, Select, and_, column, exists, func, null, or_, select, update
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    column,
+    exists,
+    func,
+    null,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.sql.dml import ReturningUpdate
 from sqlalchemy.sql.elements import ColumnElement
 
 from cropline.state.database import plan_by_index
-from cropline.state.tables import batches, constant, images, profiles, sources
+from cropline.state.tables import UtcTime, batches, constant, images, profiles, sources
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+Kind = Literal["pending", "due"]
+_KINDS: tuple[Kind, ...] = ("pending", "due")
 
 # At least one in this many images of a batch is a due retry, if there is one: new work never starves retries.
 _RETRY_SHARE = 10
@@ -30,6 +49,24 @@ class ClaimRequest:
     profiles: Sequence[str] | None
     lease: timedelta
     images: Sequence[str] | None = None  # claim only these image ids
+
+    @property
+    def values(self) -> dict[str, object]:
+        """The values of the statements' parameters."""
+        named = {"of_profiles": self.profiles, "of_images": self.images}
+        return {name: list(given) for name, given in named.items() if given is not None}
+
+
+class _Filters(NamedTuple):
+    """Which filters a claim has."""
+
+    profiles: bool
+    images: bool
+
+    @classmethod
+    def of(cls, request: ClaimRequest) -> _Filters:
+        """Return those of a request."""
+        return cls(request.profiles is not None, request.images is not None)
 
 
 @dataclass
@@ -61,10 +98,18 @@ def as_names(source: str | Sequence[str] | None) -> Sequence[str] | None:
 def has_claimable(connection: Connection, request: ClaimRequest, now: datetime) -> bool:
     """Return whether ``claim_items`` would find work."""
     plan_by_index(connection, sort=False)
+    filters, values = _Filters.of(request), request.values | {"now": now}
     return any(
-        connection.execute(select(select(1).where(images.c.source == source, kind).exists())).scalar()
+        connection.execute(_exists(kind, filters), values | {"of_source": source}).scalar()
         for source in sources_in_turn(connection, request)
-        for kind in (_pending(request), _due(request, now))
+        for kind in _KINDS
+    )
+
+
+@cache
+def _exists(kind: Kind, filters: _Filters) -> Select[Any]:
+    return select(
+        select(1).where(images.c.source == bindparam("of_source"), _claimable(kind, filters, images)).exists()
     )
 
 
@@ -91,30 +136,62 @@ def claim_items(
 
     Call plan_by_index(sort=False) first. ``several``: see has_several_profiles.
     """
+    # Lazy: an idle poll needs no Arrow.
+    from cropline.state.membership import MEMBERS
+    from cropline.state.rows import fetch
 
-    def due(table: Any) -> ColumnElement[bool]:
-        return _due(request, claimed.now, table)
-
-    def pending(table: Any) -> ColumnElement[bool]:
-        return _pending(request, table)
-
-    for kind, order, share in (
-        (due, images.c.retry_at, request.limit // _RETRY_SHARE),
-        (pending, images.c.captured_at.desc().nulls_last(), request.limit),
-        (due, images.c.retry_at, request.limit),
-    ):
+    values = request.values | {"of_source": source, "now": claimed.now, "batch": claimed.batch_id}
+    shares: Sequence[tuple[Kind, int]] = (
+        ("due", request.limit // _RETRY_SHARE),
+        ("pending", request.limit),
+        ("due", request.limit),
+    )
+    for kind, share in shares:
         room = share - claimed.images
         if room > 0:
-            first = select(_place(connection, images)).where(images.c.source == source, kind(images))
-            chosen = first.order_by(order).limit(room)
-            if several:
-                chosen = _with_siblings(connection, chosen, kind, request, claimed)
-            _mark(connection, claimed, chosen if several else _locked(chosen, images))
+            siblings = (_Siblings.MORE if claimed.members else _Siblings.FIRST) if several else None
+            statement = _marking(connection.dialect.name, kind, _Filters.of(request), siblings)
+            part = fetch(connection, statement, MEMBERS, values | {"room": room})
+            if part.num_rows:
+                claimed.members.append(part)
 
 
-def _place(connection: Connection, table: Any) -> ColumnElement[Any]:
+class _Siblings(Enum):
+    """Claims of all profiles of an image: the first part of a batch, and parts that leave out the images of earlier ones."""
+
+    FIRST = auto()
+    MORE = auto()
+
+
+@cache  # building a statement takes as long as executing it
+def _marking(dialect: str, kind: Kind, filters: _Filters, siblings: _Siblings | None) -> ReturningUpdate[Any]:
+    """Return the statement that claims up to ``room`` images and returns MEMBERS."""
+    from cropline.state.membership import CLAIMED
+
+    order = images.c.retry_at if kind == "due" else images.c.captured_at.desc().nulls_last()
+    first = select(_place(dialect, images)).where(
+        images.c.source == bindparam("of_source"), _claimable(kind, filters, images)
+    )
+    chosen = first.order_by(order).limit(bindparam("room"))
+    chosen = _locked(chosen, images) if siblings is None else _with_siblings(dialect, chosen, kind, filters, siblings)
+    found = chosen.cte("chosen")
+    return (
+        update(images)
+        .where(_place(dialect, images) == found.c.place)
+        .values(
+            state="claimed",
+            since=_now(),
+            retry_at=null(),
+            batch_id=bindparam("batch"),
+            claimed_fingerprint=images.c.fingerprint,
+        )
+        .returning(*CLAIMED)
+    )
+
+
+def _place(dialect: str, table: Any) -> ColumnElement[Any]:
     # The row's physical place in both databases: saves a second look-up by its key.
-    place: Any = column("ctid" if connection.dialect.name == "postgresql" else "rowid")
+    place: Any = column("ctid" if dialect == "postgresql" else "rowid")
     place.table = table
     label: ColumnElement[Any] = place.label("place")
     return label
@@ -126,7 +203,7 @@ def _locked(query: Select[Any], table: Any) -> Select[Any]:
 
 
 def _with_siblings(
-    connection: Connection, chosen: Select[Any], kind: Any, request: ClaimRequest, claimed: ClaimedItems
+    dialect: str, chosen: Select[Any], kind: Kind, filters: _Filters, siblings: _Siblings
 ) -> Select[Any]:
     """Return the claimable work items of the chosen images, so that a photo is fetched once for all its profiles.
 
@@ -139,61 +216,36 @@ def _with_siblings(
         other.c.source == images.c.source,
         other.c.image_id == images.c.image_id,
         other.c.profile < images.c.profile,
-        kind(other),
+        _claimable(kind, filters, other),
     )
-    if claimed.members:
+    if siblings is _Siblings.MORE:
         first &= ~exists().where(
             caught.c.source == images.c.source,
             caught.c.image_id == images.c.image_id,
-            caught.c.batch_id == claimed.batch_id,
+            caught.c.batch_id == bindparam("batch"),
         )
     same = ("source", "image_id", "manifest", "manifest_row")
     led = _locked(chosen.with_only_columns(*(images.c[name] for name in same)).where(first), images).cte("led")
-    siblings = (
-        select(_place(connection, work))
+    found = (
+        select(_place(dialect, work))
         .join(led, and_(*(work.c[name] == led.c[name] for name in same)))
-        .where(or_(_pending(request, work), _due(request, claimed.now, work)))
+        .where(or_(*(_claimable(any_kind, filters, work) for any_kind in _KINDS)))
     )
-    return _locked(siblings, work)
+    return _locked(found, work)
 
 
-def _mark(connection: Connection, claimed: ClaimedItems, chosen: Select[Any]) -> None:
-    # Lazy: an idle poll needs no Arrow.
-    from cropline.state.membership import CLAIMED, MEMBERS
-    from cropline.state.rows import fetch
-
-    found = chosen.cte("chosen")
-    statement = (
-        update(images)
-        .where(_place(connection, images) == found.c.place)
-        .values(
-            state="claimed",
-            since=claimed.now,
-            retry_at=null(),
-            batch_id=claimed.batch_id,
-            claimed_fingerprint=images.c.fingerprint,
-        )
-        .returning(*CLAIMED)
-    )
-    part = fetch(connection, statement, MEMBERS)
-    if part.num_rows:
-        claimed.members.append(part)
+def _claimable(kind: Kind, filters: _Filters, table: Any) -> ColumnElement[bool]:
+    # Other tables than images must be read by their key alone, not by an index of states (see plan_by_index).
+    state = table.c.state if table is images else func.coalesce(table.c.state, "")
+    which = [state == constant("pending")]
+    if kind == "due":
+        which = [state == constant("failed"), table.c.retry_at <= _now()]
+    if filters.profiles:
+        which.append(table.c.profile.in_(bindparam("of_profiles", expanding=True)))
+    if filters.images:
+        which.append(table.c.image_id.in_(bindparam("of_images", expanding=True)))
+    return and_(*which)
 
 
-def _pending(request: ClaimRequest, table: Any = images) -> ColumnElement[bool]:
-    return and_(_state(table) == constant("pending"), *_requested(request, table))
-
-
-def _due(request: ClaimRequest, now: datetime, table: Any = images) -> ColumnElement[bool]:
-    return and_(_state(table) == constant("failed"), table.c.retry_at <= now, *_requested(request, table))
-
-
-def _requested(request: ClaimRequest, table: Any) -> list[ColumnElement[bool]]:
-    named = [] if request.profiles is None else [table.c.profile.in_(request.profiles)]
-    return named if request.images is None else [*named, table.c.image_id.in_(request.images)]
-
-
-def _state(table: Any) -> ColumnElement[str]:
-    # These rows must be found by their key alone, not by an index of states (see plan_by_index).
-    state: ColumnElement[str] = table.c.state if table is images else func.coalesce(table.c.state, "")
-    return state
+def _now() -> BindParameter[datetime]:
+    return bindparam("now", type_=UtcTime)
