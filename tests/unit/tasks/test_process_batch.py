@@ -39,7 +39,7 @@ def _never(*_: Any) -> Any:
 def _steps(meanwhile: Callable[[], None]) -> BatchSteps:
     def crop(_run: Run, _batch: Batch, check: Callable[[], None]) -> Any:
         meanwhile()
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while time.monotonic() < end:
             check()
             time.sleep(0.01)
