@@ -7,7 +7,7 @@ last attempt to cut a good crop again (failed_recrops.py). core/columns.py expla
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -153,6 +153,12 @@ def scan(table: DeltaTable, predicate: str | None, columns: Sequence[str] | None
     known = {field.name for field in table.schema().fields}  # an earlier version may have created the table
     found = pa.table(table.scan(columns=[name for name in schema.names if name in known], predicate=predicate))
     return in_schema(found, schema)
+
+
+def streamed(table: DeltaTable, predicate: str, column: str) -> Iterator[pa.Array]:
+    """Yield one column of the rows (CATALOGUE) that match a predicate, in parts. Memory does not grow with the rows."""
+    for batch in pa.RecordBatchReader.from_stream(table.scan(columns=[column], predicate=predicate)):
+        yield batch.column(0).cast(CATALOGUE.field(column).type)
 
 
 def columns_of(table: DeltaTable) -> pa.Schema:

@@ -33,6 +33,7 @@ from cropline.catalogue.rows import (
     equalling,
     of_stores,
     scan,
+    streamed,
     to_catalogue,
 )
 from cropline.catalogue.versions import Version, VersionRows
@@ -275,13 +276,12 @@ class Catalogue:
 
     def images_of(self, source: str, stores: Sequence[str], before: datetime | None) -> set[str]:
         """Return the ids of a source's images with rows of some stores, or captured before a time."""
-        rows = self._scan(of_stores(source, stores) if before is None else captured_before(source, _utc(before)))
-        return set(rows["image_id"].unique().to_pylist())
-
-    def _scan(self, predicate: str) -> pa.Table:
+        predicate = of_stores(source, stores) if before is None else captured_before(source, _utc(before))
         with delta.catalogue_errors("read", self._spec):
-            table = delta.open_table(self._spec)
-            return CATALOGUE.empty_table() if table is None else scan(table, predicate)
+            table, found = delta.open_table(self._spec), set[str]()
+            for ids in streamed(table, predicate, "image_id") if table is not None else ():
+                found.update(ids.unique().to_pylist())
+            return found
 
     def expire(self, profile: str, before: datetime) -> Iterator[pa.Table]:
         """Remove the rows that ``expired`` yields, and yield them: each part when a commit has removed it."""

@@ -282,6 +282,28 @@ def test_a_crop_is_found_by_key_and_by_address(catalogue: Catalogue, tmp_path: P
     assert catalogue.find("crops/nothing") is None
 
 
+def test_photos_of_a_store_or_before_a_time_are_found_by_one_column(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All columns of 666,000 rows took 890 MB."""
+    append(catalogue, crops(["a", "b"], store_id="s1"), "batch-1")
+    append(catalogue, crops(["c"], store_id="s2", day="2026-11-20"), "batch-2")
+    append(catalogue, crops(["d"], store_id=None, captured_at=None), "batch-3")
+    append(catalogue, crops(["b"], version="v2", store_id="s3"), "batch-4", superseding=[("cameras", "b", "default")])
+    read: list[Any] = []
+    scan = DeltaTable.scan
+
+    def noting(table: DeltaTable, columns: Any = None, **options: Any) -> Any:
+        read.append(columns)
+        return scan(table, columns, **options)
+
+    monkeypatch.setattr(DeltaTable, "scan", noting)
+    assert catalogue.images_of("cameras", ("s1", "s2"), None) == {"a", "c"}
+    assert catalogue.images_of("cameras", (), datetime(2026, 11, 21, tzinfo=UTC)) == {"c"}
+    assert catalogue.images_of("others", ("s1",), None) == set()
+    assert read == [["image_id"]] * 3
+
+
 def test_what_is_no_key_of_a_crop_is_not_looked_for_in_the_whole_log(
     catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
