@@ -15,7 +15,7 @@ from cropline.catalogue.entries import Entry
 from cropline.catalogue.failed_recrops import stay
 from cropline.catalogue.files import DataFile, Snapshot
 from cropline.catalogue.log import STEP
-from cropline.catalogue.positions import Found, Wanted, holds_any, locate, rows_of
+from cropline.catalogue.positions import Found, Wanted, holds_any, locate, names_shard, rows_of
 from cropline.catalogue.rows import ImageProfile, equalling, naming, scan
 
 if TYPE_CHECKING:
@@ -75,11 +75,16 @@ def put_mended(snapshot: Snapshot, rows: pa.Table, found: Sequence[Found]) -> in
     return entries.put(snapshot, _entry(snapshot, rows, found, {STEP: "mend"}))
 
 
-def put_moved(snapshot: Snapshot, rows: pa.Table, found: Sequence[Found]) -> int:
-    """Commit rows in place of those that were found: their crops moved to another pack. Return the version."""
+def put_moved(snapshot: Snapshot, rows: pa.Table, found: Sequence[Found], shard: str) -> int:
+    """Commit rows in place of those that were found: their crops moved from ``shard`` to another pack. Return the version."""
+
+    def stands_beside(files: Sequence[DataFile]) -> bool:
+        return not names_shard(snapshot.spec, files, shard)
+
     actions = [*_marking_dead(snapshot, found), *entries.added(write_rows(snapshot.spec, rows) if len(rows) else [])]
     # It names no images in the log: their history does not change.
-    return entries.put(snapshot, Entry("WRITE", actions, {"mode": "Overwrite"}, {STEP: "rewrite a pack"}))
+    entry = Entry("WRITE", actions, {"mode": "Overwrite"}, {STEP: "rewrite a pack"}, stands_beside=stands_beside)
+    return entries.put(snapshot, entry)
 
 
 def _entry(snapshot: Snapshot, rows: pa.Table, found: Sequence[Found], info: dict[str, Any]) -> Entry:

@@ -130,6 +130,18 @@ def holds_any(spec: StoreSpec, files: Sequence[DataFile], wanted: Wanted, *, dea
     return bool(_looked(spec, [file for file in files if file.may_hold(ranges)], ranges, "image_id", look))
 
 
+def names_shard(spec: StoreSpec, files: Sequence[DataFile], shard: str) -> bool:
+    """Return whether rows of these files, dead ones too, have their crops in a pack."""
+    ranges = Ranges({"shard": [shard]})
+    for file in files:
+        if file.may_hold(ranges):
+            with open_file(spec, file) as parquet:
+                held = parquet.read(columns=["shard"])["shard"].cast(pa.string())
+            if pc.any(pc.equal(held, shard)).as_py():
+                return True
+    return False
+
+
 def locate_crop(snapshot: Snapshot, key: str, batches: Collection[str] | None = None) -> list[Found]:
     """Return where the current rows of a crop are: one, or none. ``batches``: those that committed it, where known."""
     ranges = Ranges({"key": [key]} if batches is None else {"key": [key], "batch_id": sorted(batches)})

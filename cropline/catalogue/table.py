@@ -260,7 +260,7 @@ class Catalogue:
             snapshot, rewritten = Snapshot(self._spec, table), rewrite(rows)
             found = commits.located(snapshot, commits.works_of(rows), rows["batch_id"].unique().to_pylist())
             found = [part for whole in found if (part := whole.in_shard(snapshot, shard)) is not None]
-            commits.put_moved(snapshot, rewritten, found)
+            commits.put_moved(snapshot, rewritten, found, shard)
 
         with delta.catalogue_errors("write", self._spec):
             if delta.open_table(self._spec) is not None:

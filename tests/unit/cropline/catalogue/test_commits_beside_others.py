@@ -16,6 +16,7 @@ from cropline.catalogue.entries import Entry
 from cropline.catalogue.files import Snapshot
 from cropline.core.errors import CatalogueError, StaleLease
 from cropline.core.store_spec import StoreSpec
+from tests.delta_log import rows_in
 from tests.unit.cropline.catalogue.test_catalogue import NOW, append, crops, keys, plain_read
 
 A = ("cameras", "a", "default")
@@ -138,6 +139,29 @@ def test_an_erasure_looks_again_when_rows_of_the_photo_came(
     first(once(lambda: append(catalogue, crops(["a"], version="v2"), "theirs")))
     catalogue.forget_images("cameras", ["a"])
     assert plain_read(tmp_path) == keys(crops(["b"]))
+
+
+@pytest.mark.parametrize(
+    ("theirs", "times"),
+    [({"shard": None}, 1), ({"shard": "shards/other.tar"}, 1), ({"shard": "shards/old.tar"}, 2)],
+    ids=["no pack", "another pack", "the same pack"],
+)
+def test_a_pack_is_written_again_only_when_another_commit_names_it(
+    catalogue: Catalogue, tmp_path: Path, first: Callable[..., list[str]], theirs: dict[str, Any], times: int
+) -> None:
+    append(catalogue, crops(["p", "q"], shard="shards/old.tar"), "packed")
+    written: list[int] = []
+
+    def move(rows: pa.Table) -> pa.Table:
+        written.append(len(rows))
+        return rows.set_column(rows.schema.get_field_index("shard"), "shard", pa.array(["shards/new.tar"] * len(rows)))
+
+    first(once(lambda: append(catalogue, crops(["r"], **theirs), "theirs")))
+    catalogue.rewrite_shard("shards/old.tar", move)
+    assert written == [4, 6][:times]
+    packs = {row["image_id"]: row["shard"] for row in rows_in(tmp_path / "catalogue")}
+    moved = "shards/new.tar"
+    assert packs == {"a": None, "b": None, "p": moved, "q": moved, "r": moved if times == 2 else theirs["shard"]}
 
 
 def test_an_attempt_that_is_fenced_between_its_look_and_its_commit_writes_nothing(
