@@ -78,6 +78,23 @@ def test_a_burst_takes_executors_from_none_to_two_and_they_go_back_to_none(
     assert 0 < used[0].executor_seconds <= 2 * used[0].seconds
 
 
+@pytest.mark.slow
+def test_a_session_that_began_with_one_executor_gives_way_when_a_burst_needs_two(
+    cluster: StandaloneCluster, held_photos: HoldingServer, tmp_path: Path
+) -> None:
+    engine = settings(cluster, executors=0)
+    held_photos.release.set()
+    assert_each_box_once(run(held_photos, ["held-0.jpg"], tmp_path / "one", engine), 1, tmp_path / "one")
+    assert cluster.executors() == 1
+    held_photos.release.clear()
+    with ThreadPoolExecutor(1) as driver:
+        names = [f"held-{i}.jpg" for i in range(6)]
+        job = driver.submit(run, held_photos, names, tmp_path / "six", engine, waiting=1_000_000)
+        eventually("two executors work", lambda: cluster.executors() == 2 and held_photos.held >= 2, LIMIT_S)
+        held_photos.release.set()
+        assert_each_box_once(job.result(LIMIT_S), 6, tmp_path / "six")
+
+
 def test_waiting_for_a_cluster_without_executors_is_bounded(
     cluster: StandaloneCluster, held_photos: HoldingServer, tmp_path: Path
 ) -> None:
