@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from tests.contract.state.servers import Postgres
     from tests.integration.fork_server import ForkServer
 
 # Set before any library reads them.
@@ -26,6 +27,8 @@ os.environ.update(
     PREFECT_API_SSL_CERT_FILE=str(Path(__file__).with_name("authority.pem")),
     # No server of the tests asks for the tokens that a client would fetch before each run.
     PREFECT_CLIENT_CSRF_SUPPORT_ENABLED="false",
+    # No test has a terminal for colours, for which Prefect searches each line it logs.
+    PREFECT_LOGGING_COLORS="false",
     RAY_USAGE_STATS_ENABLED="0",
     # A node started by hand requires a token, and a driver sends one only in this mode.
     RAY_AUTH_MODE="token",
@@ -113,6 +116,16 @@ def new_prefect_database(forks: ForkServer, all_processes: Path) -> Path:
     from tests.integration.prefect_servers import new_database
 
     return new_database(forks, all_processes)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One server for all tests of this process; each test uses a new schema in it."""
+    from tests.contract.state.servers import Postgres
+
+    server = Postgres()
+    yield server
+    server.close()
 
 
 @pytest.hookimpl(optionalhook=True)

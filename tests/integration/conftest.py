@@ -34,7 +34,6 @@ from cropline.core import storage
 from cropline.core.errors import NothingCameThrough
 from cropline.pipeline.funnel import Funnel
 from cropline.state import State
-from tests.contract.state.servers import Postgres
 from tests.emulators.s3 import s3_server
 from tests.integration.cameras import Cameras, cameras, listening
 from tests.integration.faulty_proxy import FaultyProxy, faulty_proxy
@@ -342,14 +341,6 @@ def store(disturbed: Workspace, s3: str, monkeypatch: pytest.MonkeyPatch) -> Ite
     with faulty_proxy(s3) as proxy:
         disturbed.set(STORAGE__URL=f"s3://{bucket}/cropline", STORAGE__ENDPOINT=proxy.url)
         yield proxy
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    """One server per session; each test uses a new database in it."""
-    server = Postgres()
-    yield server
-    server.close()
 
 
 def picture(data: bytes) -> Any:
