@@ -20,15 +20,18 @@ from cropline.catalogue.vectors import Positions
 
 EXPIRED = ("source", "image_id", "key", "shard", "bytes")
 _FILES_AT_ONCE = 2  # each takes 100 MB; Arrow reads and writes them at the same time
+# A commit that changes one of the files makes all of them be rewritten again.
+_FILES_A_COMMIT = 32
 _ROWS_A_COMMIT = 100_000  # at least, when there are as many; they are in memory at once
 
 
-def forget(snapshot: Snapshot, images: dict[str, set[str]]) -> int:
-    """Remove the rows of these images (source -> ids), dead ones too. Return the version without them."""
+def forget(snapshot: Snapshot, images: dict[str, set[str]]) -> tuple[int, bool]:
+    """Remove rows of these images (source -> ids), dead ones too, from some files. Return the version, and if it was all."""
     wanted = Wanted(images)
-    found = locate(snapshot, wanted, dead=True)
+    every = locate(snapshot, wanted, dead=True)
+    found = every[:_FILES_A_COMMIT]
     if not found:
-        return snapshot.version
+        return snapshot.version, True
 
     def without(part: Found) -> Rewritten:
         return rewrite(snapshot, [part.file], {part.file.path: part.positions}, data_change=True)
@@ -41,7 +44,8 @@ def forget(snapshot: Snapshot, images: dict[str, set[str]]) -> int:
     def stands_beside(files: Sequence[DataFile]) -> bool:
         return not holds_any(snapshot.spec, files, wanted, dead=True)
 
-    return entries.put(snapshot, Entry("DELETE", [*removed, *added], info={STEP: DELETE}, stands_beside=stands_beside))
+    entry = Entry("DELETE", [*removed, *added], info={STEP: DELETE}, stands_beside=stands_beside)
+    return entries.put(snapshot, entry), len(found) == len(every)
 
 
 def expire(snapshot: Snapshot, profile: str, before: datetime, none_left: set[str]) -> pa.Table | None:

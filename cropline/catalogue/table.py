@@ -36,7 +36,7 @@ from cropline.catalogue.rows import (
     streamed,
     to_catalogue,
 )
-from cropline.catalogue.versions import Version, VersionRows
+from cropline.catalogue.versions import Version, VersionRows, zoned
 from cropline.core.errors import CatalogueError, StaleLease
 from cropline.core.store_spec import StoreSpec
 
@@ -100,7 +100,7 @@ class Catalogue:
         Safe when many processes do the same at once, and after a lost reply. Raise StaleLease when a later attempt has fenced it.
         """
         rows = to_catalogue(
-            crops, batch_id=batch_id, attempt=attempt, flow_run=flow_run, committed_at=_utc(committed_at)
+            crops, batch_id=batch_id, attempt=attempt, flow_run=flow_run, committed_at=zoned(committed_at)
         )
 
         def commit(table: DeltaTable) -> Appended:
@@ -271,12 +271,12 @@ class Catalogue:
         with delta.catalogue_errors("read", self._spec):
             table = delta.open_table(self._spec)
             if table is not None:
-                found = removal.expired(Snapshot(self._spec, table), profile, _utc(before), set())
+                found = removal.expired(Snapshot(self._spec, table), profile, zoned(before), set())
                 yield from (rows for _, rows in found)
 
     def images_of(self, source: str, stores: Sequence[str], before: datetime | None) -> set[str]:
         """Return the ids of a source's images with rows of some stores, or captured before a time."""
-        predicate = of_stores(source, stores) if before is None else captured_before(source, _utc(before))
+        predicate = of_stores(source, stores) if before is None else captured_before(source, zoned(before))
         with delta.catalogue_errors("read", self._spec):
             table, found = delta.open_table(self._spec), set[str]()
             for ids in streamed(table, predicate, "image_id") if table is not None else ():
@@ -288,7 +288,7 @@ class Catalogue:
         none_left: set[str] = set()
 
         def commit(table: DeltaTable) -> pa.Table | None:
-            return removal.expire(Snapshot(self._spec, table), profile, _utc(before), none_left)
+            return removal.expire(Snapshot(self._spec, table), profile, zoned(before), none_left)
 
         with delta.catalogue_errors("write", self._spec):
             while delta.open_table(self._spec) is not None:
@@ -298,16 +298,19 @@ class Catalogue:
                 yield rows
 
     def forget_images(self, source: str, image_ids: Collection[str]) -> int | None:
-        """Delete the rows of these images, also those that are no longer current. Return the version without them.
+        """Delete the rows of these images, also those that are no longer current, in one commit or several.
 
-        None when there is no table. Earlier versions hold them until ``maintain`` has vacuumed their files.
+        Return the version without them; None without a table. Earlier versions hold them until ``maintain`` has vacuumed them.
         """
         with delta.catalogue_errors("write", self._spec):
             if delta.open_table(self._spec) is None:
                 return None
-            return self._until_committed(
-                lambda table: removal.forget(Snapshot(self._spec, table), {source: set(image_ids)})
-            )
+            images, whole = {source: set(image_ids)}, False
+            while not whole:
+                version, whole = self._until_committed(
+                    lambda table: removal.forget(Snapshot(self._spec, table), images)
+                )
+            return version
 
     def read_version(self, version: Version | None = None, columns: Sequence[str] | None = None) -> VersionRows:
         """Return one version of the table, to be read as a stream; by default the newest, with all columns.
@@ -391,9 +394,3 @@ class Catalogue:
             table = delta.open_table(self._spec)
             found = duplicates.duplicated(table) if table is not None else []
             return sum(self._until_committed(partial(mend, works=works)) for works in duplicates.portions(found))
-
-
-def _utc(moment: datetime) -> datetime:
-    if moment.tzinfo is None:
-        raise CatalogueError(f"committed_at {moment.isoformat()} has no time zone")
-    return moment

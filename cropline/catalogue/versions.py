@@ -77,3 +77,10 @@ def _is_before(spec: StoreSpec, version: int, moment: datetime) -> bool:
     """Return whether a version is not later than a time. Entries that the log no longer has are older than all others."""
     at = committed_at(spec, version)
     return at is None or at <= moment
+
+
+def zoned(moment: datetime) -> datetime:
+    """Return a time of commit. Raise CatalogueError when it has no zone."""
+    if moment.tzinfo is None:
+        raise CatalogueError(f"committed_at {moment.isoformat()} has no time zone")
+    return moment

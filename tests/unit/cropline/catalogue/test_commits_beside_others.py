@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from cropline.catalogue import Appended, Catalogue, Memory, entries, table
+from cropline.catalogue import Appended, Catalogue, Memory, entries, removal, table
 from cropline.catalogue.entries import Entry
 from cropline.catalogue.files import Snapshot
 from cropline.core.errors import CatalogueError, StaleLease
@@ -131,6 +131,26 @@ def test_a_commit_looks_again_after(
     assert len(tried) == 2
     read = plain_read(tmp_path)
     assert Counter(key for key in read.elements() if "/a/" in key) == keys(crops(["a"], version="v2"))
+
+
+def test_an_erasure_keeps_what_it_has_rewritten_when_another_file_changes(
+    catalogue: Catalogue, tmp_path: Path, first: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(removal, "_FILES_A_COMMIT", 1)
+    for day in (23, 24, 25):
+        names = ["a", *(f"{day}-{number}" for number in range(4))]
+        append(catalogue, crops(names, boxes=1, day=f"2026-11-{day}", profile=f"{day}"), f"{day}")
+
+    def change_the_last_file(number: int) -> None:
+        if number < 4:
+            rows = crops([f"25-{number}"], boxes=1, version="v2", profile="25")
+            append(catalogue, rows, f"x{number}", superseding=[("cameras", f"25-{number}", "25")])
+
+    tried = first(change_the_last_file)
+    catalogue.forget_images("cameras", ["a"])
+    assert len(tried) == 5, "one for each of four files, and the last one once more"
+    left = Counter(row["image_id"] for row in rows_in(tmp_path / "catalogue"))
+    assert left == Counter(["b", "b", *(f"{day}-{number}" for day in (23, 24, 25) for number in range(4))])
 
 
 def test_an_erasure_looks_again_when_rows_of_the_photo_came(
