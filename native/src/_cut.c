@@ -198,7 +198,9 @@ static inline void note(struct walk *walk, uint64_t at, const int *differences, 
 
 static inline int walk_mcu(const struct scan *scan, struct walk *walk, uint64_t limit) {
   int sums[COMPONENTS] = {0}, luma = 0, block = 0;
-  for (int i = 0; i < scan->components; i++)
+  uint64_t second = 0;
+  for (int i = 0; i < scan->components; i++) {
+    if (i == 1) second = position(&walk->reader, scan->bits) - walk->at;
     for (int own = 0; own < scan->of[i]; own++, block++) {
       int difference;
       if (read_dc(&walk->reader, scan->dc[block], &difference)) return -1;
@@ -206,7 +208,9 @@ static inline int walk_mcu(const struct scan *scan, struct walk *walk, uint64_t 
       if (i == 0) luma += sums[0];
       if (skip_ac(&walk->reader, scan->ac[block])) return -1;
     }
+  }
   walk->number++;
+  walk->next->second = (uint16_t)second;
   note(walk, position(&walk->reader, scan->bits), sums, luma);
   return walk->at > limit ? -1 : 0;
 }
@@ -424,8 +428,9 @@ static void copy(struct writer *writer, const uint8_t *bits, uint64_t at, uint64
 }
 
 /* Copies the bits of an MCU and of what follows it up to `end`, with `more` added to the MCU's first DC difference of each
- * component. */
-static int put_moved(const struct cutter *cutter, struct writer *writer, uint64_t at, uint64_t end, const int *more) {
+ * component. The second begins at `second`. */
+static int put_moved(const struct cutter *cutter, struct writer *writer, uint64_t at, uint64_t second, uint64_t end,
+                     const int *more) {
   struct reader reader = reader_at(cutter->bits, at);
   for (int block = 0; block < cutter->blocks; block++) {
     int index = cutter->owner[block], is_first = block == 0 || cutter->owner[block - 1] != index, difference, size = 0;
@@ -443,6 +448,11 @@ static int put_moved(const struct cutter *cutter, struct writer *writer, uint64_
       at = position(&reader, cutter->bits);
       if (index == cutter->components - 1) break;
     }
+    if (index == 0) {
+      reader = reader_at(cutter->bits, second);
+      block = cutter->scan.of[0] - 1;
+      continue;
+    }
     if (skip_ac(&reader, &cutter->ac[component->ac])) return -1;
   }
   copy(writer, cutter->bits, at, end);
@@ -454,7 +464,8 @@ static int put_run(const struct cutter *cutter, struct writer *writer, uint64_t 
   const struct mcu *begins = noted(cutter, first), *ends = noted(cutter, end - 1) + 1;
   int more[COMPONENTS];
   for (int i = 0; i < COMPONENTS; i++) more[i] = begins->dc[i] - predicted[i];
-  if (put_moved(cutter, writer, begins->at, ends->at, more)) return -1;
+  uint64_t second = begins->at + (uint64_t)begins[1].second;
+  if (put_moved(cutter, writer, begins->at, second, ends->at, more)) return -1;
   memcpy(predicted, ends->dc, sizeof ends->dc);
   return writer->full ? -1 : 0;
 }

@@ -175,6 +175,7 @@ static void gather(const struct course *course, struct lane *lane) {
   for (; lane->block >= blocks; lane->block -= blocks) {
     struct mcu *mcu = &lane->run.mcus[lane->run.count++];
     const struct huffman *const *dc = scan->dc;
+    mcu->second = (uint16_t)(AT(begins[scan->of[0]]) - AT(begins[0]));
     for (int i = 0; i < COMPONENTS; i++) {
       int sum = 0, sums = 0;
       for (int own = 0; own < scan->of[i]; own++)

@@ -13,6 +13,7 @@ struct mcu {
   uint32_t at;            /* its first bit */
   int32_t luma;           /* of the MCU before it: the sum of the first component's DC values */
   int16_t dc[COMPONENTS]; /* the predictors before it; the sums of the DC differences of the MCU before it, until they are added up */
+  uint16_t second;        /* of the MCU before it: bits before the second component's blocks; ten blocks have less than 2^15 */
 };
 
 /* What an MCU consists of. */
