@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
     from cropline.state import Erasure, State
 
 _AT_MOST = 100_000_000
-_PORTION = 200  # photos whose traces are in memory at once
+_PORTION = 200  # photos whose rows are in memory at once
+# Photos that are removed at once. Each removal rewrites all files and packs that hold one of them.
+_PHOTOS_A_REMOVAL = 5_000
 _STAYS = (
     "manifests and quarantine keep what was announced of these photos until retention removes them; drift/ keeps their "
     "ids and hashes (one hash is a sketch of 16 x 16 brightness levels) until newer photos replace them; earlier versions "
@@ -142,16 +145,18 @@ def _remove_all(
 ) -> ErasureResult:
     log = _Log(spec, erasure.erasure_id)
     # An earlier call may have been killed while it removed these.
-    for portion in log.portions():
+    for portions in _groups(log.portions()):
         check_lock()
-        remove(spec, erasure.source, portion, check_lock)
+        remove(spec, erasure.source, Portion.joined(portions), check_lock)
     packs: Packs | None = None
-    while wanted := state.images_to_erase(erasure.erasure_id, _PORTION):
+    while wanted := state.images_to_erase(erasure.erasure_id, _PHOTOS_A_REMOVAL):
         packs = packs or Packs(spec, erasure.source, state.images_to_erase(erasure.erasure_id, _AT_MOST))
-        portion = collect(spec, erasure.source, wanted, packs)
-        check_lock()
-        log.add(portion)
-        remove(spec, erasure.source, portion, check_lock)
+        found = []
+        for start in range(0, len(wanted), _PORTION):
+            found.append(collect(spec, erasure.source, wanted[start : start + _PORTION], packs))
+            check_lock()
+            log.add(found[-1])
+        remove(spec, erasure.source, Portion.joined(found), check_lock)
         # A process that took over in between may have moved the photos to its own packs.
         check_lock()
         state.mark_erased(erasure.erasure_id, wanted)
@@ -159,6 +164,12 @@ def _remove_all(
     totals = log.totals()
     receipt = None if in_progress else _write_receipt(spec, state, erasure, log, totals, emit)
     return ErasureResult(erasure.erasure_id, totals["images"], totals["rows"], totals["objects"], in_progress, receipt)
+
+
+def _groups(portions: Iterator[Portion]) -> Iterator[list[Portion]]:
+    """Yield the portions, as many at a time as are removed at once."""
+    while group := list(islice(portions, _PHOTOS_A_REMOVAL // _PORTION)):
+        yield group
 
 
 class _Log:

@@ -46,6 +46,16 @@ class Portion:
     reports: list[str]
     packs: list[str]  # they hold crops of these photos; their other crops move to new packs
 
+    @classmethod
+    def joined(cls, portions: Iterable[Portion]) -> Portion:
+        """Return several portions as one."""
+        parts = list(portions)
+        return cls(
+            [image for part in parts for image in part.images],
+            sorted({key for part in parts for key in part.reports}),
+            sorted({key for part in parts for key in part.packs}),
+        )
+
     def to_json(self) -> bytes:
         return json.dumps(asdict(self), indent=1).encode()
 

@@ -10,13 +10,14 @@ import signal
 import sqlite3
 import time
 from collections import Counter
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import cropline
+from cropline.catalogue import Catalogue
 from cropline.core import storage
 from cropline.core.errors import StaleLease
 from cropline.erasure.erase import ErasureResult, estimate, finish, forget
@@ -133,6 +134,20 @@ def test_a_forgotten_photo_leaves_nothing_and_never_comes_back(workspace: Worksp
 
 
 @after_a_poll()
+def test_many_photos_leave_the_catalogue_in_one_commit_however_they_are_collected(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cropline.erasure.erase._PORTION", 1)
+    gone, catalogue = _ids(workspace)[:3], Catalogue(workspace.settings.storage.spec)
+    before = catalogue.version()
+    assert before is not None
+    erased = _forget(workspace, *gone)
+    assert catalogue.version() == before + 1
+    assert sorted(entry["image_id"] for entry in _receipt(workspace, erased)["went"]) == gone
+    assert not {row["image_id"] for row in workspace.rows()} & set(gone)
+
+
+@after_a_poll()
 def test_a_dry_run_counts_what_goes_and_changes_nothing(workspace: Workspace) -> None:
     store = workspace.rows()[0]["store_id"]
     end, keys = workspace.end_state(), _all_keys(workspace)
@@ -157,14 +172,15 @@ def test_photos_before_a_day_go_and_later_ones_stay(workspace: Workspace) -> Non
 def test_photos_in_work_are_forgotten_when_their_batch_ends(workspace: Workspace) -> None:
     from flows.poll import poll
 
-    workspace.set(BATCH__IMAGES="3", STATE__LEASE_S="0.2")
+    workspace.set(BATCH__IMAGES="3")
     poll(max_batches=1)
     settings = workspace.settings
-    with State.open(settings.state) as state:
-        # A poll that claimed it is killed while someone else forgets; its batch will be resumed.
+    # A poll that claimed it an hour ago was killed; its batch will be resumed.
+    with State.open(settings.state, clock=lambda: datetime.now(UTC) - timedelta(hours=1)) as state:
         batch = state.claim(limit=3, owner="a poll that is killed")
-        assert batch is not None
-        held = batch.images["image_id"].to_pylist()[0]
+    assert batch is not None
+    held = batch.images["image_id"].to_pylist()[0]
+    with State.open(settings.state) as state:
         done = next(name for name, word in workspace.states().items() if word == "done")
         selected = Selection(images=(held, done))
         erased = forget(settings.storage.spec, state, "cams", selected, event_emitter(settings, state))
