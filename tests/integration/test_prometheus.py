@@ -52,7 +52,10 @@ def prometheus(folder: Path, target: str) -> Iterator[str]:
 
 
 def query(api: str, expression: str) -> list[dict[str, Any]]:
-    answer = requests.get(f"{api}/query", params={"query": expression}, timeout=10).json()
+    answered = requests.get(f"{api}/query", params={"query": expression}, timeout=10)
+    if answered.status_code == 503:  # it listens before it has read its storage
+        return []
+    answer = answered.json()
     assert answer["status"] == "success", f"{expression}: {answer.get('error')}"
     found: list[dict[str, Any]] = answer["data"]["result"]
     return found
