@@ -246,8 +246,8 @@ def test_an_alert_of_the_shipped_file_reaches_its_receiver(
     assert stack.ended(stack.run("poll")) == "FAILED"
     stack.api.control.clear_faults()
     arrived = stack.until(lambda: [text for text in messages if "a run failed" in text], "the alert arrives")
-    # The scheduled poll may have hit the fault too.
-    assert len(arrived) <= len([run for run in stack.runs("poll") if run["state_type"] == "FAILED"])
+    # The scheduled poll may have hit the fault too. Prefect tells each at least once: it repeats an action that was interrupted.
+    assert len(set(arrived)) <= len([run for run in stack.runs("poll") if run["state_type"] == "FAILED"])
     assert all("poll 20" in message for message in arrived), "which run"
     assert all("docs/operations.md" in message for message in arrived), "what to do"
 
