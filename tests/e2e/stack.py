@@ -74,6 +74,8 @@ class Stack:
             **{name: os.environ[name] for name in ("PREFECT_API_SSL_CERT_FILE", "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED")},
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
             "DO_NOT_TRACK": "1",
+            # Prefect's SQLite has kept writers waiting for a minute, its own limit, after which a request is repeated.
+            "PREFECT_API_REQUEST_TIMEOUT": "180",
             # A worker looks for runs every ten seconds by default; each run would wait half of that.
             "PREFECT_WORKER_QUERY_SECONDS": "2",
             "CROPLINE_API__SOURCE": "cams",
