@@ -178,18 +178,12 @@ def _run_here(batch: _Batch, on_image: Callable[[int], None] | None) -> _EngineR
     alone = batch.settings.kind == "native" and batch.settings.script is None
     try:
         with no_plugins() if alone else nullcontext():
-            return _EngineResult(_run(batch, _native if alone else lambda: batch.settings.kind, transformer, _here))
+            return _EngineResult(_run(batch, lambda: batch.settings.kind, transformer, _here))
     except Exception as error:
         if batch.settings.script is None or isinstance(error, CroplineError):
             raise
         told = one_line(f"{type(error).__name__}: {error}")
         raise EngineError(f"the script {batch.settings.script} failed: {told}") from error
-
-
-def _native() -> Any:
-    from fugue_jobs.engines.native import KeptNativeEngine
-
-    return KeptNativeEngine()
 
 
 def _run_distributed(batch: _Batch) -> _EngineResult:
