@@ -108,10 +108,10 @@ def _requeue(run: Run, part: Slice) -> None:
     for work in part.work_items:
         if work.action == "requeue" and work.state is not None:
             found.setdefault((work.profile, work.state), []).append(work.image_id)
-    source, moves = run.settings.api.source, -1
+    source, moves = run.settings.api.source, None
     # Old photos may leave the table again before they are requeued: maintenance runs beside it.
     while found and (moved := run.state.moved_photos(source, part.image_ids)).moves != moves:
-        if moves == -1 or moved.found:
+        if moves is None or moved.found:
             _bring_back(run, part)
             for (profile, state), images in found.items():
                 run.state.requeue(states=[state], sources=[source], profiles=[profile], images=images)

@@ -55,11 +55,11 @@ def put_batch(
     info = {"cropline.batch": batch_id, "cropline.attempt": attempt, "cropline.rows": len(rows)}
     wanted = Wanted.of_works({*works, *works_of(rows)})
 
-    def stands_beside(files: Sequence[DataFile]) -> bool:
+    def may_follow(files: Sequence[DataFile]) -> bool:
         return not holds_any(snapshot.spec, files, wanted)
 
     entry = _entry(snapshot, placed, found, info)
-    entry = replace(entry, txn=(batch_id, snapshot.version), stands_beside=stands_beside)
+    entry = replace(entry, txn=(batch_id, snapshot.version), may_follow=may_follow)
     return entries.put(snapshot, entry), placed
 
 
@@ -67,7 +67,7 @@ def fence(snapshot: Snapshot, batch_id: str, attempt: int) -> int:
     """Commit a fence: no earlier attempt can commit the batch from now on. Return the version."""
     info = {"cropline.batch": batch_id, "cropline.attempt": attempt, "cropline.rows": 0}
     txn = (batch_id, -attempt)
-    return entries.put(snapshot, Entry("WRITE", (), {"mode": "Append"}, info, txn, stands_beside=lambda _: True))
+    return entries.put(snapshot, Entry("WRITE", (), {"mode": "Append"}, info, txn, may_follow=lambda _: True))
 
 
 def put_mended(snapshot: Snapshot, rows: pa.Table, found: Sequence[Found]) -> int:
@@ -78,12 +78,12 @@ def put_mended(snapshot: Snapshot, rows: pa.Table, found: Sequence[Found]) -> in
 def put_moved(snapshot: Snapshot, rows: pa.Table, found: Sequence[Found], shard: str) -> int:
     """Commit rows in place of those that were found: their crops moved from ``shard`` to another pack. Return the version."""
 
-    def stands_beside(files: Sequence[DataFile]) -> bool:
+    def may_follow(files: Sequence[DataFile]) -> bool:
         return not names_shard(snapshot.spec, files, shard)
 
     actions = [*_marking_dead(snapshot, found), *entries.added(write_rows(snapshot.spec, rows) if len(rows) else [])]
     # It names no images in the log: their history does not change.
-    entry = Entry("WRITE", actions, {"mode": "Overwrite"}, {STEP: "rewrite a pack"}, stands_beside=stands_beside)
+    entry = Entry("WRITE", actions, {"mode": "Overwrite"}, {STEP: "rewrite a pack"}, may_follow=may_follow)
     return entries.put(snapshot, entry)
 
 

@@ -53,8 +53,8 @@ _PASSED_AT_MOST = 100
 class Entry:
     """A commit to write. ``info``: cropline's own properties. ``txn``: (app id, version).
 
-    ``stands_beside``: returns whether the commit is still right when another one adds these files; it may then come after
-    that one. None: it comes after entries of maintenance only.
+    ``may_follow``: returns whether the commit may come after another one that adds these files. None: it may come after
+    entries of maintenance only.
     """
 
     operation: str
@@ -62,7 +62,7 @@ class Entry:
     parameters: dict[str, Any] = field(default_factory=dict)
     info: dict[str, Any] = field(default_factory=dict)
     txn: tuple[str, int] | None = None
-    stands_beside: Callable[[Sequence[DataFile]], bool] | None = None
+    may_follow: Callable[[Sequence[DataFile]], bool] | None = None
 
     @property
     def removed(self) -> set[str]:
@@ -107,10 +107,10 @@ def _passes(other: list[dict[str, Any]] | None, entry: Entry) -> bool:
     info = read_info(other)
     if entry.rearranges or info.get(STEP) == COMPACTION or info.get("operation") in _QUIET:
         return True
-    if entry.stands_beside is None:
+    if entry.may_follow is None:
         return False
     new = [DataFile(add) for path, add in added.items() if not _only_lost_rows(removed.get(path), add)]
-    return all(_is_inline(file.action) for file in new) and entry.stands_beside(new)
+    return all(_is_inline(file.action) for file in new) and entry.may_follow(new)
 
 
 def _only_lost_rows(before: dict[str, Any] | None, after: dict[str, Any]) -> bool:

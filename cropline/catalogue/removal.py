@@ -41,10 +41,10 @@ def forget(snapshot: Snapshot, images: dict[str, set[str]]) -> tuple[int, bool]:
     removed = [entries.removed(part.file, data_change=True) for part in found]
     added = entries.added([each.action for each in done if each.action is not None])
 
-    def stands_beside(files: Sequence[DataFile]) -> bool:
+    def may_follow(files: Sequence[DataFile]) -> bool:
         return not holds_any(snapshot.spec, files, wanted, dead=True)
 
-    entry = Entry("DELETE", [*removed, *added], info={STEP: DELETE}, stands_beside=stands_beside)
+    entry = Entry("DELETE", [*removed, *added], info={STEP: DELETE}, may_follow=may_follow)
     return entries.put(snapshot, entry), len(found) == len(every)
 
 
@@ -66,7 +66,7 @@ def expire(snapshot: Snapshot, profile: str, before: datetime, none_left: set[st
         for action in entries.with_dead_rows(found.file, found.positions, found.file.rows(snapshot.spec))
     ]
     # Rows that others add meanwhile are newer, or of a file that changed.
-    entries.put(snapshot, Entry("DELETE", actions, info={STEP: DELETE}, stands_beside=lambda _: True))
+    entries.put(snapshot, Entry("DELETE", actions, info={STEP: DELETE}, may_follow=lambda _: True))
     none_left.update(found.file.path for found, _ in parts)
     return pa.concat_tables([rows for _, rows in parts])
 

@@ -1,7 +1,7 @@
 """The catalogue: append a batch once, fence stale attempts, read rows.
 
 A batch's id is a Delta app id. The version of its app transaction is the batch's status in the table:
-``>= 0``  the table holds the batch. The number is the table version that the commit was built on; it is one of those after it.
+``>= 0``  the table holds the batch. The number is the table version that the commit was built on; the commit is a later one.
 ``< 0``   the table does not hold the batch, and it is fenced: only attempts from ``-version`` on may commit it.
 Of two concurrent commits with one app id, only one succeeds. So a batch is never appended twice, and never by an
 attempt that lost its lease.

@@ -35,9 +35,7 @@ def resolve(spec: StoreSpec, newest: int, wanted: Version | None) -> int:
     if wanted is None:
         return newest
     if isinstance(wanted, datetime):
-        if wanted.tzinfo is None:
-            raise CatalogueError(f"the time {wanted.isoformat()} has no time zone")
-        return _at(spec, newest, wanted.astimezone(UTC))
+        return _at(spec, newest, zoned(wanted).astimezone(UTC))
     if isinstance(wanted, int):
         if not 0 <= wanted <= newest:
             raise CatalogueError(f"the catalogue has no version {wanted}: it has 0 to {newest}")
@@ -80,7 +78,7 @@ def _is_before(spec: StoreSpec, version: int, moment: datetime) -> bool:
 
 
 def zoned(moment: datetime) -> datetime:
-    """Return a time of commit. Raise CatalogueError when it has no zone."""
+    """Return the time. Raise CatalogueError when it has no time zone."""
     if moment.tzinfo is None:
-        raise CatalogueError(f"committed_at {moment.isoformat()} has no time zone")
+        raise CatalogueError(f"the time {moment.isoformat()} has no time zone")
     return moment

@@ -22,7 +22,7 @@ from cropline.core.errors import StateError
 Clock = Callable[[], datetime]
 
 _BUSY_S = 60  # how long a writer waits for another on SQLite; transactions take milliseconds
-_BUSY_LOOK_S = 0.01
+_BUSY_LOOK_S = 0.01  # between two tries to switch a database to WAL
 # Keepalives and the user timeout detect a server that vanished. Values in the URL win.
 _POSTGRES_CONNECT: dict[str, str | int] = {
     "connect_timeout": 10,

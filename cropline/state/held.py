@@ -1,6 +1,6 @@
 """The values of a work item that its batch holds: those of the claim, whatever is registered meanwhile.
 
-A claim copies only the fingerprint, which a commit compares: to copy the rest would make every claim write half a row more.
+A claim copies only the fingerprint, which a commit compares. If it copied the rest, it would write half a row more.
 The first registration that changes a claimed item copies the old values into the ``claimed_`` columns. Until then they are
 null, and the batch holds the wanted values.
 """

@@ -27,7 +27,10 @@ _ROWS_A_FETCH = 500  # fewer than set off a garbage collection, which would cost
 def fetch(
     connection: Connection, statement: Executable, schema: pa.Schema, values: Mapping[str, object] | None = None
 ) -> pa.Table:
-    """Return the rows of a statement, whose columns are texts and integers in the order of the schema."""
+    """Return the rows of a statement, whose columns are texts and integers in the order of the schema.
+
+    ``values``: those of the statement's parameters.
+    """
     result = connection.execute(statement, values)
     cursor: Any = result.cursor
     parts = []
